@@ -229,6 +229,9 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
     exec(load, {"optimizer": optimizer, "saved": saved})
     assert optimizer.state_dict()["param_groups"][0]["lr"] == HYPER["adamw"]["lr"]
     assert optimizer.state_dict()["state"][0]["step"] == 3
+    saved["optimizer"]["param_groups"][0]["params"].append(99)
+    with pytest.raises(ValueError, match="doesn't match the size"):  # another number of parameters
+        exec(load, {"optimizer": optimizer, "saved": saved})
     again = tmp_path / "again.msgpack"
     assert run("torch2flax", back, "-o", again, OPTIMIZER)[0] == 0  # the record states its kind
     assert {t.name for t in open_checkpoint(again).tensors.values()} == {

@@ -84,3 +84,47 @@ def test_no_moment_is_lost_in_silence(write, convert):
     write("one.weight: i o <-> w: o i\nlast.weight: i o <-> last: o i\ntwo.weight -> drop", TIED, own, moments)
     code, err = convert("net.pdparams", "net.msgpack")
     assert code == 0 and "moments stay behind, of parameters that the target has not: two.weight" in err, err
+
+
+BUFFERED = {"table": (2, 2), "one.weight": (2, 2), "two.weight": (2, 2)}
+NAMES = {"table": "generated_tensor_0", "one.weight": "linear_0.w_0", "two.weight": "linear_1.w_0"}
+LINES = "table: i o <-> sines: i o\none.weight: i o <-> one: o i\ntwo.weight: i o <-> two: o i"
+
+
+def test_a_buffer_of_floats_is_no_parameter_of_torch(write, convert, tmp_path):
+    """By paddle's names of tensors there, and by torch's list of names on the way back and to another torch."""
+    write(LINES, BUFFERED, NAMES, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "eager_tmp_0): not in torch's optimizer either: table" in err, err
+    found = arrays(tmp_path / "net.pt")
+    assert [found[f"optimizer/state/{number}/exp_avg"] for number in (0, 1)] == [0.5, 0.25]
+    assert "optimizer/state/2/exp_avg" not in found
+    code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
+    assert code == 0 and "does not train): not in paddle's optimizer either: sines" in err, err
+    moments = {name: value for name, value in arrays(tmp_path / "back.pdparams").items() if "moment1" in name}
+    assert moments == {"optimizer/linear_0.w_0_moment1_0": 0.5, "optimizer/linear_1.w_0_moment1_0": 0.25}
+
+
+def test_all_of_a_collection_of_parameters_is_trained_in_flax(write, convert, tmp_path):
+    """optax refuses a TrainState whose moments lack one of them, and has none of other collections."""
+    lines = LINES.replace("<-> ", "<-> params/").replace("params/sines", "constants/sines")
+    moments = {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25}
+    for path in ("constants/sines", "params/sines"):
+        write(lines.replace("constants/sines", path), BUFFERED, NAMES, moments)
+        code, err = convert("net.pdparams", "net.msgpack")
+        assert code == 0, err
+        found = arrays(tmp_path / "net.msgpack")
+        assert path in found and ("opt_state/0/mu/sines" in found) is path.startswith("params/")
+        assert "opt_state/0/mu/constants/sines" not in found
+    code, err = convert("net.msgpack", "net.pt", "--reverse")  # all have moments: all are parameters
+    assert code == 0 and "no parameters" not in err, err
+    write(lines, BUFFERED, NAMES, moments)
+    assert convert("net.pdparams", "net.msgpack")[0] == 0
+    code, err = convert("net.msgpack", "net.pt", "--reverse")
+    assert code == 0 and "optax keeps no moments of them: not in torch's optimizer either: constants/sines" in err, err
+
+
+def test_what_does_not_show_whether_it_is_a_parameter_is_named(write, convert, tmp_path):
+    write(LINES, BUFFERED, {**NAMES, "table": "table"}, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "does not show that they are no buffers: table" in err, err

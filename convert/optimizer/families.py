@@ -63,6 +63,7 @@ USUAL = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}  # suffix of
 
 # Arrays of a module that are no parameters, by the names that torch and paddle give them.
 BUFFER = re.compile(r"(?:^|[./])(?:running_mean|running_var|num_batches_tracked|_mean|_variance)$")
+TENSOR = re.compile(r"(?:generated_tensor|eager_(?:in_)?tmp)_\d+")  # paddle's names of tensors that are no parameters
 COLLECTION = re.compile(r"(?:^|/)(?:batch_stats|cache|intermediates)/")  # of linen: what is not trained
 
 # optax's chains, as its own functions nest them: STATE is the one that holds arrays, the others are empty.

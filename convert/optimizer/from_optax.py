@@ -14,6 +14,7 @@ from .finding import VALUE, Found, state_names
 from .shared import family_of, one_step, scalar
 from .state import State
 
+MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 
 
@@ -52,12 +53,14 @@ def read_optax(
         why = "another optimizer, which the file does not show, trains or freezes them: several are not converted"
         weights = folding.listed([name for name in parameters if name in others])
         raise ConvertError(f"{reader.path}: {what} {weights}: {why}: leave --with-optimizer out")
+    having = named[FAMILIES[family][0]].keys()
+    buffers = frozenset() if MASKED in f"/{found.root}" else frozenset(parameters.keys() - having)
     known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
     if family == "sgd":
         notes = [] if "kind" in stated else ["optax's state does not name its optimizer: read as that of sgd"]
         step = one_step(reader, steps, stated) if "step" in stated or len(steps) == 1 else None
-        return State("optax", family, step, {**known, "kind": "sgd"}, named, used, tuple(notes))
-    return State("optax", family, one_step(reader, steps, stated), known, named, used)
+        return State("optax", family, step, {**known, "kind": "sgd"}, named, used, tuple(notes), buffers=buffers)
+    return State("optax", family, one_step(reader, steps, stated), known, named, used, buffers=buffers)
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from convert.files.base import Reader, Tensor
 from specs.moves import Shape
 from specs.numerals import measured
 
-from .families import FAMILIES, MOMENTS
+from .families import FAMILIES, MOMENTS, TENSOR
 from .finding import PADDLE, Found
 from .shared import family_of, plain_number, scalar
 from .state import State
@@ -78,7 +78,12 @@ def read_paddle(
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= entries.keys()
     step, betas = (stated.get("step"), {}) if family == "sgd" else _paddle_step(reader, slots, stated)
-    return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler)
+    stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
+    return State(
+        "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler,
+        buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
+        unclear=tuple(name for name in stateless if own.get(name, name) == name),
+    )  # fmt: skip
 
 
 def _of(name: str, called: Mapping[str, str]) -> str:

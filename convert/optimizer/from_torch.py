@@ -51,6 +51,7 @@ def read_torch(
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
         problem = f"its optimizer has a state of {folding.listed(strangers)}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
+    buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
     initial = tuple(group.get("initial_lr") for group in groups)
@@ -58,7 +59,7 @@ def read_torch(
     return State(
         "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
         assumed=assumed, groups=_unlike(groups, by_key),
-        initial=() if set(initial) == {None} else initial,
+        initial=() if set(initial) == {None} else initial, buffers=buffers,
     )  # fmt: skip
 
 

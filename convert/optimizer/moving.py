@@ -19,17 +19,26 @@ from convert.plans import Plan
 from convert.recognise import dialects
 from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, sources_of
 from specs.dialects import place
+from specs.dtype_kinds import kind
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 from specs.moves import Fill, Move
 from specs.words import with_article
 
 from . import finding, writing
-from .families import COLLECTION, FAMILIES
+from .families import COLLECTION, FAMILIES, TENSOR
 from .state import State
 
 if TYPE_CHECKING:
     from convert.table_plan import TablePlan
+
+
+NUMBERS = ("float", "complex")  # kinds of dtypes that an optimizer trains
+SHOWN = {  # by the source's library: what shows that an array is no parameter
+    "optax": "as optax keeps no moments of them",
+    "torch": "as the source's optimizer does not list them (buffers, or weights that it does not train)",
+    "paddle": "by paddle's own names of them (generated_tensor_0, eager_tmp_0)",
+}
 
 
 def keeps_order(reader: Reader) -> bool:
@@ -43,7 +52,9 @@ def trained_arrays(plan: Plan | TablePlan) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in plan.sources.items()
-        if known.get(name, not writing.is_buffer(name) and not COLLECTION.search(name))
+        if known.get(
+            name, kind(tensor.dtype) in NUMBERS and not writing.is_buffer(name) and not COLLECTION.search(name)
+        )
     }
 
 
@@ -72,15 +83,19 @@ def model(
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
     path, sources = plan.reader.path, dict(plan.sources)
-    state = _with_ties(plan, state)
     for slot, arrays in state.moments.items():
         for name, tensor in arrays.items():
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
     without: list[str] = []
+    ordered, own, tied = _like(plan, like, library if numbered else "")
+    shown = _shown(library, ordered, own)
     for tensor, filling in plan.steps:
-        if not _is_trained(tensor, filling, trained, path, isinstance(plan, Plan)):
+        is_trained = shown.get(tensor.name)
+        if is_trained is None:
+            is_trained = _is_trained(tensor, filling, trained, path, isinstance(plan, Plan))
+        if not is_trained:
             continue
         for slot in moments:
             moved, dtype = _moved_slot(tensor, filling, slot, state.moments[slot], sources, path)
@@ -88,7 +103,6 @@ def model(
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
             if isinstance(moved, ConstantFilling) and tensor.name not in without:
                 without.append(tensor.name)
-    ordered, own, tied = _like(plan, like, library if numbered else "")
     trainable = [name for name in ordered if name not in tied]
     moments = {slot: {name: fills[name] for name in trainable if name in fills} for slot, fills in moments.items()}
     behind = _without_place(plan, state, moments, sources)
@@ -96,8 +110,24 @@ def model(
     return writing.Model(path, weights, moments, dtypes, own, without=without, behind=behind), sources
 
 
-def _with_ties(plan: Plan | TablePlan, state: State) -> State:
-    """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone."""
+def _shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[str, bool]:
+    """Tell whether arrays of the target are parameters, of those whose names there show it.
+
+    linen's optimizers have moments of all that is in its collection of parameters. paddle names other tensors in its
+    own way.
+    """
+    if library == "optax" and any(name.startswith("params/") for name in names):
+        return {name: name.startswith("params/") for name in names}
+    return {name: False for name, second in own.items() if TENSOR.fullmatch(second)}
+
+
+def with_ties(plan: Plan | TablePlan, state: State) -> State:
+    """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone.
+
+    None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one.
+    """
+    if isinstance(plan, Plan):
+        state = replace(state, buffers=frozenset(), unclear=())
     tied: dict[str, set[str]] = {}
     for one, other in _ties(plan):
         names = tied.get(one, {one}) | tied.get(other, {other})
@@ -108,7 +138,8 @@ def _with_ties(plan: Plan | TablePlan, state: State) -> State:
         slot: {other: tensor for name, tensor in arrays.items() for other in tied.get(name, ())} | dict(arrays)
         for slot, arrays in state.moments.items()
     }
-    return replace(state, moments=moments)
+    buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
+    return replace(state, moments=moments, buffers=buffers)
 
 
 def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
@@ -236,8 +267,8 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
     return list(shapes), {}, {}
 
 
-def remarks(plan: Plan | TablePlan, model: writing.Model) -> list[str]:
-    """Report parameters of the target with the same moments, and arrays of --like that are taken to be buffers."""
+def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
+    """Report what is taken to be no parameter, and why; parameters with the same moments, and moments without one."""
     groups: dict[str, list[str]] = {}
     for name, filling in next(iter(model.moments.values())).items():
         if not isinstance(filling, ConstantFilling):
@@ -245,7 +276,14 @@ def remarks(plan: Plan | TablePlan, model: writing.Model) -> list[str]:
     what = "get the same moments, as they are one parameter of the source"
     lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
     copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]
+    copied = [name for name in copied if name not in model.trained]
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
+    if state.buffers:
+        what = f"no parameters, {SHOWN[state.library]}"
+        lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(sorted(state.buffers)))}")
+    if state.unclear:
+        what = "taken to be parameters without a state, though the source does not show that they are no buffers"
+        lines.append(f"{what}: {', '.join(folding.fold(state.unclear))}")
     left = "moments stay behind, of parameters that the target has not"
     return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]

@@ -115,6 +115,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     trained = moving.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _state(plan, held, trained, request)
+    state = moving.with_ties(plan, state)
+    trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
     model, sources = moving.model(
         plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
     )
@@ -126,7 +128,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
-    others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model)]
+    others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     return OptimizerPlan(
         replace(plan, accounted=moves.accounted()), held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},

@@ -39,6 +39,8 @@ class State:
       scheduler: paddle's entry of its learning-rate scheduler.
       initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds; None of one without it.
       groups: torch's, where they differ, of which `hyper` is the first one's.
+      buffers: arrays of the source that the file shows to be no parameters of the optimizer.
+      unclear: arrays without a state of which it does not show whether they are parameters.
       changed: hyperparameters that the user states otherwise than the file or its record, with their values.
     """
 
@@ -53,6 +55,8 @@ class State:
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     initial: tuple[float | None, ...] = ()
     groups: tuple[Group, ...] = ()
+    buffers: frozenset[str] = frozenset()
+    unclear: tuple[str, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property

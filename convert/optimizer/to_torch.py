@@ -28,7 +28,10 @@ DCP_LOAD = (
     "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "
     "checkpoint_id=...) and set_state_dict, of torch.distributed.checkpoint.state_dict"
 )
-LOAD = 'optimizer.load_state_dict({**saved["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})'
+LOAD = (  # keeps the file's lists of parameters, whose lengths torch compares with the optimizer's
+    'optimizer.load_state_dict({**saved["optimizer"], "param_groups": [{**own, "params": stored["params"]} '
+    'for own, stored in zip(optimizer.param_groups, saved["optimizer"]["param_groups"])]})'
+)
 
 
 def write_torch(state: State, model: Model, distributed: bool = False) -> Written:
