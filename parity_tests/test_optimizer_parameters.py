@@ -128,3 +128,29 @@ def test_what_does_not_show_whether_it_is_a_parameter_is_named(write, convert, t
     write(LINES, BUFFERED, {**NAMES, "table": "table"}, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
     code, err = convert("net.pdparams", "net.pt")
     assert code == 0 and "does not show that they are no buffers: table" in err, err
+
+
+TWO = {"one.weight": (2, 2), "two.weight": (2, 2)}
+TWO_NAMES = {name: NAMES[name] for name in TWO}
+TWO_LINES = LINES.partition("\n")[2]
+
+
+def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
+    """As a training begins with it in torch and paddle; optax has moments of all parameters, and one count."""
+    write(TWO_LINES, TWO, TWO_NAMES, {"linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "without a state in the source, and none here, as before their first step: one" in err, err
+    found = arrays(tmp_path / "net.pt")
+    states = {name: value for name, value in found.items() if name.startswith("optimizer/state/")}
+    assert states == {
+        "optimizer/state/1/step": 4,
+        **{f"optimizer/state/1/{n}": 0.25 for n in ("exp_avg", "exp_avg_sq")},
+    }
+    with open_checkpoint(str(tmp_path / "net.pt")) as reader:
+        assert reader.skipped.load()["optimizer/param_groups/0/params"] == [0, 1]
+    code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
+    assert code == 0 and "as before their first step: one.weight" in err, err
+    assert not any("linear_0.w_0_" in name for name in arrays(tmp_path / "back.pdparams"))
+    code, err = convert("net.pdparams", "net.msgpack")
+    assert code == 0 and "so zeros, counted as after 4 steps like all others: their first updates are not" in err, err
+    assert arrays(tmp_path / "net.msgpack")["opt_state/0/mu/one"] == 0

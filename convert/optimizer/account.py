@@ -74,9 +74,6 @@ class Moves:
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):
             lines.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
-        lines += (
-            [f"without a state in the source, so with zeros: {folding.listed(self.without)}"] if self.without else []
-        )
         if self.average:
             lines.append(f"the average of the weights goes along: {self.average.place} -> {self.written.averages}")
         return lines

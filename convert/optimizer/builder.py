@@ -16,38 +16,44 @@ from .state import State
 
 AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts keep the copy
 
+AT_FIRST = "and none here, as before their first step"  # of weights: what torch and paddle begin with
+
 
 @dataclass(frozen=True)
 class Model:
-    """The target's weights, and the moments of those that are trained.
+    """The target's weights, and the moments of those that are trained and have any.
 
     Args:
       path: of the source, for messages.
       weights: steps, by the names that the target's framework has for them.
-      moments: "first", ... -> what fills that moment of each trained weight, in the order of the weights.
-      dtypes: of the moments, by slot and weight.
+      trained: those of them that are parameters, in the order of the target's framework.
+      moments: "first", ... -> what fills that moment of each trained weight that has a state in the source.
+      dtypes: of the moments of all trained weights, by slot and weight.
       own: weight -> paddle's own name of it.
       averages: the copy of the weights that goes along; None without one.
       groups: of torch, where they differ: (weights, values).
-      without: trained weights without a state in the source.
       behind: parameters of the source whose moments have no place in the target, as their weights have none.
       is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
     """
 
     path: str
     weights: Sequence[Step]
+    trained: Sequence[str]
     moments: Mapping[str, Mapping[str, Filling]]
     dtypes: Mapping[tuple[str, str], str]
     own: Mapping[str, str]
     averages: Averages | None = None
     groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
-    without: Sequence[str] = ()
     behind: Sequence[str] = ()
     is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, ConstantFilling)
 
     @property
-    def trained(self) -> list[str]:
-        return list(next(iter(self.moments.values())))
+    def without(self) -> list[str]:
+        """Return trained weights without a state in the source, as of a part that was frozen so far."""
+        return [name for name in self.trained if not self.has_state(name)]
+
+    def has_state(self, weight: str) -> bool:
+        return weight in next(iter(self.moments.values()))
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,9 @@ class Builder:
         return tensor
 
     def moment(self, slot: str, weight: str, name: str) -> Tensor:
+        """Add a moment of a weight, of zeros where the source has none."""
         tensor = Tensor(name, self._shapes[weight], self.model.dtypes[slot, weight])
-        return self._moved(weight, tensor, self.model.moments[slot][weight])
+        return self._moved(weight, tensor, self.model.moments[slot].get(weight, ConstantFilling(0)))
 
     def _moved(self, weight: str, tensor: Tensor, filling: Filling) -> Tensor:
         if self.model.is_supplied(weight, filling):
@@ -115,6 +122,11 @@ def unknown(state: State, missing: Sequence[str]) -> str:
     """Say which hyperparameters nobody states, with the options that do."""
     options = " ".join(f"--hyper {name}=..." for name in missing)
     return f"{state.library}'s state does not say {', '.join(missing)} ({options})"
+
+
+def stateless(model: Model, what: str) -> list[str]:
+    """Say what becomes of weights without a state in the source."""
+    return [f"without a state in the source, {what}: {folding.listed(model.without)}"] if model.without else []
 
 
 def from_zero(averages: Averages | None) -> list[str]:

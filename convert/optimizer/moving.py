@@ -88,7 +88,6 @@ def model(
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
-    without: list[str] = []
     ordered, own, tied = _like(plan, like, library if numbered else "")
     shown = _shown(library, ordered, own)
     for tensor, filling in plan.steps:
@@ -97,17 +96,16 @@ def model(
             is_trained = _is_trained(tensor, filling, trained, path, isinstance(plan, Plan))
         if not is_trained:
             continue
-        for slot in moments:
+        for slot, fills in moments.items():
             moved, dtype = _moved_slot(tensor, filling, slot, state.moments[slot], sources, path)
-            moments[slot][tensor.name] = moved
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
-            if isinstance(moved, ConstantFilling) and tensor.name not in without:
-                without.append(tensor.name)
-    trainable = [name for name in ordered if name not in tied]
-    moments = {slot: {name: fills[name] for name in trainable if name in fills} for slot, fills in moments.items()}
+            if moved is not None and tensor.name not in tied:
+                fills[tensor.name] = moved
+    parameters = {name for _, name in dtypes}
+    own_order = [name for name in ordered if name in parameters and name not in tied]
     behind = _without_place(plan, state, moments, sources)
     weights = _sorted(plan.steps, ordered)
-    return writing.Model(path, weights, moments, dtypes, own, without=without, behind=behind), sources
+    return writing.Model(path, weights, own_order, moments, dtypes, own, behind=behind), sources
 
 
 def _shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[str, bool]:
@@ -207,14 +205,14 @@ def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor],
 
 def _moved_slot(
     tensor: Tensor, filling: Filling, slot: str, arrays: Mapping[str, Tensor], sources: Mapping[str, Tensor], path: str
-) -> tuple[Filling, str]:
-    """Return the moves of a weight applied to one of its moments, and the moment's dtype."""
+) -> tuple[Filling | None, str]:
+    """Return the moves of a weight applied to one of its moments, None where it has none, and the moment's dtype."""
     if isinstance(filling, Sum):
         raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
     names = sources_of(filling)
     kept = {name for name in names if name in arrays}
     if isinstance(filling, ConstantFilling | Copied) or not kept:
-        return ConstantFilling(0), tensor.dtype
+        return None, tensor.dtype
     if kept != set(names):
         lacking = ", ".join(sorted(set(names) - kept))
         raise ConvertError(f"{path}: {tensor.name} joins parameters, and the optimizer has no state of {lacking}")
@@ -271,8 +269,7 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     """Report what is taken to be no parameter, and why; parameters with the same moments, and moments without one."""
     groups: dict[str, list[str]] = {}
     for name, filling in next(iter(model.moments.values())).items():
-        if not isinstance(filling, ConstantFilling):
-            groups.setdefault(repr(filling), []).append(name)
+        groups.setdefault(repr(filling), []).append(name)
     what = "get the same moments, as they are one parameter of the source"
     lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
     copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]

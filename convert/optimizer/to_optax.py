@@ -7,7 +7,7 @@ from typing import Any
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 
-from .builder import Builder, Model, Written, missing_of, unknown
+from .builder import Builder, Model, Written, missing_of, stateless, unknown
 from .families import FAMILIES, MOMENTS, STATE, call, nest
 from .state import State
 
@@ -35,6 +35,7 @@ def write_optax(state: State, model: Model) -> Written:
         _put(tree, name, builder.number(name, state.step or 0, "int32"))
     tree["opt_state"] = _with_empty(chain, tree["opt_state"])
     notes = [f"optax stores no hyperparameters: build its optimizer as {call(kind, 'optax', state.hyper)}"]
+    notes += stateless(model, _zeros(state))
     if missing := missing_of(state):
         notes.append(unknown(state, missing))
     if "weight_decay" in missing and kind != "adamw":
@@ -43,6 +44,14 @@ def write_optax(state: State, model: Model) -> Written:
         notes.append(f"{state.library} does not count the steps of SGD: the TrainState's step is 0 (--hyper step=...)")
     place, more = _optax_averages(builder, tree, inside) if model.averages else ("", [])
     return builder.written(tree, [*notes, *more], place)
+
+
+def _zeros(state: State) -> str:
+    """Say what zeros of weights without a state come to, where optax has one count of steps for all."""
+    if state.family == "sgd" or not state.step:
+        return "so zeros, as of a new optimizer"
+    counted = f"{state.step:,} step{'s' * (state.step != 1)}"
+    return f"so zeros, counted as after {counted} like all others: their first updates are not a new optimizer's"
 
 
 def _optax_averages(builder: Builder, tree: dict[str, Any], inside: bool) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from convert.errors import UsageError
 from convert.files.base import Tensor
 
-from .builder import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
+from .builder import AT_FIRST, AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
 from .families import FAMILIES, MOMENTS, call
 from .state import State
 
@@ -37,6 +37,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
     notes = [f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}"]
     notes += [] if scheduler else [SCHEDULED.format("**saved" if alone else '**saved["optimizer"]')]
+    notes += stateless(model, AT_FIRST)
     if missing := missing_of(state):
         notes.append(unknown(state, missing))
     if alone:
@@ -67,8 +68,9 @@ def _scheduler(state: State) -> dict[str, Any]:
 def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tuple[str, Tensor]]:
     """Yield the arrays of a paddle.optimizer by their names."""
     model = builder.model
+    having = [weight for weight in model.trained if model.has_state(weight)]
     for slot in FAMILIES[state.family]:
-        for weight in model.trained:
+        for weight in having:
             key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
             yield key, builder.moment(slot, weight, folder + key)
     betas = ("beta1", "beta2") if state.family == "adam" else ()
@@ -78,7 +80,7 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
         )
     for beta in betas:
         assert state.step is not None
-        for weight in model.trained:
+        for weight in having:
             key = f"{model.own[weight]}_{beta}_pow_acc_0"
             dtype = "float64" if model.dtypes["first", weight] == "float64" else "float32"
             power = float(state.hyper[beta]) ** (state.step + 1)

@@ -10,7 +10,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from specs.numerals import exact
 
-from .builder import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
+from .builder import AT_FIRST, AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
 from .families import FAMILIES, MOMENTS, call
 from .state import NO_INITIAL, State
 
@@ -50,11 +50,14 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     keys: list[int | str] = [*model.trained] if distributed else list(range(len(model.trained)))
     states: dict[int | str, dict[str, Tensor]] = {}
     for number, weight in zip(keys, model.trained, strict=True):
+        stored = model.has_state(weight)
+        if not stored and not distributed:
+            continue
         base = f"{root}/state/{number}"
         states[number] = {}
         if state.family == "adam":
             assert state.step is not None
-            states[number]["step"] = builder.number(f"{base}/step", state.step, "float32")
+            states[number]["step"] = builder.number(f"{base}/step", state.step if stored else 0, "float32")
         for slot in FAMILIES[state.family]:
             key = MOMENTS[slot].torch
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
@@ -66,6 +69,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
+    notes += stateless(model, "so zeros at step 0, as of a new optimizer" if distributed else AT_FIRST)
     if rates and not missing_of(state):
         own: list[dict[str, Any]] = [{} if rate is None else {"initial_lr": rate} for rate in rates]
         groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]
