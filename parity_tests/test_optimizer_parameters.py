@@ -154,3 +154,30 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
     code, err = convert("net.pdparams", "net.msgpack")
     assert code == 0 and "so zeros, counted as after 4 steps like all others: their first updates are not" in err, err
     assert arrays(tmp_path / "net.msgpack")["opt_state/0/mu/one"] == 0
+
+
+def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):
+    """As of a linear probe before a fine-tuning: torch and paddle count the steps of each parameter, optax one."""
+    steps = {"linear_0.w_0": 3, "linear_1.w_0": 7}
+    write(TWO_LINES, TWO, TWO_NAMES, dict.fromkeys(steps, 0.5), steps)
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "adamw after 7 steps, and fewer for parameters that were trained later (from 3)" in err, err
+    found = arrays(tmp_path / "net.pt")
+    assert [found[f"optimizer/state/{number}/step"] for number in (0, 1)] == [3, 7]
+    code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
+    assert code == 0, err
+    back = arrays(tmp_path / "back.pdparams")
+    for name, count in steps.items():
+        for beta, value in (("beta1", 0.9), ("beta2", 0.999)):
+            assert back[f"optimizer/{name}_{beta}_pow_acc_0"] == pytest.approx(value ** (count + 1), rel=1e-6)
+    for source, words in (("net.pdparams", ()), ("net.pt", ("--reverse", "--weights", "model"))):
+        code, err = convert(source, "net.msgpack", *words)
+        assert code == 1 and "updated differently often: 3 times one" in err and "; 7 times two" in err, err
+        assert "--hyper step=7 counts all alike" in err
+        code, err = convert(source, "net.msgpack", *words, "--hyper", "step=7")
+        assert code == 0 and arrays(tmp_path / "net.msgpack")["opt_state/0/count"] == 7, err
+        code, err = convert(source, "net.msgpack", *words, "--hyper", "step=5")
+        assert code == 2 and "step=5 contradicts it" in err, err
+    write("one.weight: i o, two.weight: i p <-> w: (o+p) i", TWO, TWO_NAMES, dict.fromkeys(steps, 0.5), steps)
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 1 and "w joins parameters that were updated 3 and 7 times" in err, err

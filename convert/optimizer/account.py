@@ -45,6 +45,7 @@ class Moves:
         return {
             "kind": state.kind,
             "step": state.step,
+            **({"steps": sorted(set(state.steps.values()))} if state.steps else {}),
             "hyperparameters": {name: value for name, value in state.hyper.items() if name != "kind"},
             **({"changed": dict(state.changed)} if state.changed else {}),
             "from": state.library,
@@ -59,6 +60,9 @@ class Moves:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
         counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
+        if state.steps:
+            least = min(state.steps.values())
+            counted += f", and fewer for parameters that were trained later (from {least:,})"
         counted += f", as {step} says" if (step := self._step()) else ""
         lines = [*self.held.remarks]
         lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]

@@ -28,6 +28,7 @@ class Model:
       weights: steps, by the names that the target's framework has for them.
       trained: those of them that are parameters, in the order of the target's framework.
       moments: "first", ... -> what fills that moment of each trained weight that has a state in the source.
+      steps: of each weight that has a state, where they differ; {} where they do not.
       dtypes: of the moments of all trained weights, by slot and weight.
       own: weight -> paddle's own name of it.
       averages: the copy of the weights that goes along; None without one.
@@ -40,6 +41,7 @@ class Model:
     weights: Sequence[Step]
     trained: Sequence[str]
     moments: Mapping[str, Mapping[str, Filling]]
+    steps: Mapping[str, int]
     dtypes: Mapping[tuple[str, str], str]
     own: Mapping[str, str]
     averages: Averages | None = None

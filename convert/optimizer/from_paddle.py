@@ -16,7 +16,7 @@ from specs.numerals import measured
 
 from .families import FAMILIES, MOMENTS, TENSOR
 from .finding import PADDLE, Found
-from .shared import family_of, plain_number, scalar
+from .shared import family_of, one_step, plain_number, scalar
 from .state import State
 
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
@@ -77,10 +77,13 @@ def read_paddle(
     last = scheduler.get("last_lr")
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= entries.keys()
-    step, betas = (stated.get("step"), {}) if family == "sgd" else _paddle_step(reader, slots, stated)
+    step, betas, counts = stated.get("step"), dict[str, float](), dict[str, int]()
+    if family == "adam":
+        step, betas, counts = _paddle_steps(reader, slots, stated)
+    steps = {name: count for key, count in counts.items() for name in ours.get(key, ())}
     stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
     return State(
-        "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler,
+        "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
@@ -107,18 +110,43 @@ def _candidates(
     return ", ".join(listed)
 
 
+def _paddle_steps(
+    reader: Reader, slots: Mapping[str, Mapping[str, Tensor]], stated: Mapping[str, Any]
+) -> tuple[int, dict[str, float], dict[str, int]]:
+    """Return the number of steps, the most of all parameters, the betas, and the steps of each where they differ.
+
+    Raises: UsageError as _paddle_step; ConvertError where a parameter lacks a power.
+    """
+    tensors = [slots.get(f"{beta}_pow_acc", {}) for beta in USUAL_BETAS]
+    powers = [{key: scalar(reader, tensor) for key, tensor in its.items()} for its in tensors]
+    groups: dict[tuple[float | None, ...], list[str]] = {}
+    for key in dict.fromkeys(key for its in powers for key in its):
+        groups.setdefault(tuple(its.get(key) for its in powers), []).append(key)
+    if len(groups) < 2:
+        return *_paddle_step(reader, slots, stated), {}
+    if lacking := [key for group, keys in groups.items() if None in group for key in keys]:
+        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is damaged")
+    others = {name: value for name, value in stated.items() if name != "step"}
+    steps, betas = dict[str, int](), dict[str, float]()
+    for keys in groups.values():
+        one = {slot: {key: tensor for key, tensor in its.items() if key == keys[0]} for slot, its in slots.items()}
+        step, betas = _paddle_step(reader, one, others)
+        steps |= dict.fromkeys(keys, step)
+    if "step" not in stated:
+        return max(steps.values()), betas, steps
+    return one_step(reader, set(map(float, steps.values())), stated), betas, {}
+
+
 def _paddle_step(
     reader: Reader, slots: Mapping[str, Mapping[str, Tensor]], stated: Mapping[str, Any]
 ) -> tuple[int, dict[str, float]]:
-    """Find the number of steps: paddle stores beta^(steps + 1) for both betas.
+    """Find the number of steps of parameters that were updated alike: paddle stores beta^(steps + 1) for both betas.
 
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
     powers: dict[str, float] = {}
     for beta in USUAL_BETAS:
-        values = {scalar(reader, tensor) for tensor in slots.get(f"{beta}_pow_acc", {}).values()}
-        if len(values) > 1:
-            raise ConvertError(f"{reader.path}: its parameters were updated differently often: {beta}_pow_acc differs")
+        values = [scalar(reader, tensor) for tensor in slots.get(f"{beta}_pow_acc", {}).values()]
         powers[beta] = next(iter(values), math.nan)
     betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
     counts = {

@@ -13,7 +13,7 @@ from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
-from .shared import family_of, one_step, plain_number, scalar, states_nothing
+from .shared import family_of, plain_number, scalar, states_nothing, steps_of
 from .state import ORDER, Group, State
 
 LEFT = "is converted to no library: leave --with-optimizer out"
@@ -28,7 +28,7 @@ def read_torch(
     names, notes = _names(reader, found.root, groups, numbers, parameters, ordered)
     assumed = (ORDER,) if notes else ()
     slots: dict[str, dict[str, Tensor]] = {}
-    steps: set[float] = set()
+    counts: dict[str, float] = {}
     used = set[str]()
     states = f"{found.root}state/"
     for name, tensor in reader.tensors.items():
@@ -36,18 +36,18 @@ def read_torch(
             key, _, slot = name.removeprefix(states).rpartition("/")
             used.add(name)
             if slot == "step":
-                steps.add(scalar(reader, tensor))
+                counts[key] = scalar(reader, tensor)
             else:
                 slots.setdefault(slot, {})[key] = tensor
     for name, value in reader.skipped.values.items():
         if name.startswith(found.root):
             used.add(name)
             if name.startswith(states) and name.endswith("/step"):
-                steps.add(plain_number(reader, name, value))
+                counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
     used |= {name for name in reader.tensors if name.startswith(f"{found.root}param_groups/")}
     family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
-    keys = [key for arrays in slots.values() for key in arrays]
+    keys = [*(key for arrays in slots.values() for key in arrays), *counts]
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
         problem = f"its optimizer has a state of {folding.listed(strangers)}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
@@ -55,11 +55,13 @@ def read_torch(
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
     initial = tuple(group.get("initial_lr") for group in groups)
-    step = one_step(reader, steps, stated) if family == "adam" else stated.get("step")
+    step, steps = stated.get("step"), dict[str, int]()
+    if family == "adam":
+        step, steps = steps_of(reader, {by_key[key]: n for key, n in counts.items()}, moments["first"], stated)
     return State(
         "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
         assumed=assumed, groups=_unlike(groups, by_key),
-        initial=() if set(initial) == {None} else initial, buffers=buffers,
+        initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
     )  # fmt: skip
 
 

@@ -103,9 +103,10 @@ def model(
                 fills[tensor.name] = moved
     parameters = {name for _, name in dtypes}
     own_order = [name for name in ordered if name in parameters and name not in tied]
+    steps = _moved_steps(plan.steps, state, own_order, path)
     behind = _without_place(plan, state, moments, sources)
     weights = _sorted(plan.steps, ordered)
-    return writing.Model(path, weights, own_order, moments, dtypes, own, behind=behind), sources
+    return writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind), sources
 
 
 def _shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[str, bool]:
@@ -136,8 +137,9 @@ def with_ties(plan: Plan | TablePlan, state: State) -> State:
         slot: {other: tensor for name, tensor in arrays.items() for other in tied.get(name, ())} | dict(arrays)
         for slot, arrays in state.moments.items()
     }
+    steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
     buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
-    return replace(state, moments=moments, buffers=buffers)
+    return replace(state, moments=moments, steps=steps, buffers=buffers)
 
 
 def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
@@ -174,6 +176,23 @@ def _without_place(
         why = "the weights are tied to others with moments of their own, or are no parameters there"
         raise ConvertError(f"{plan.reader.path}: {what}: {why}: leave --with-optimizer out")
     return lost
+
+
+def _moved_steps(steps: Sequence[Step], state: State, trained: Sequence[str], path: str) -> dict[str, int]:
+    """Return the updates of each weight with a state, where they differ; {} where they do not.
+
+    Raises: ConvertError for one that joins parameters that were updated differently often.
+    """
+    fillings = {tensor.name: filling for tensor, filling in steps} if state.steps else {}
+    counts: dict[str, int] = {}
+    for weight in trained if state.steps else ():
+        numbers = {state.steps[name] for name in sources_of(fillings[weight]) if name in state.steps}
+        if len(numbers) > 1:
+            times = " and ".join(map(str, sorted(numbers)))
+            raise ConvertError(f"{path}: {weight} joins parameters that were updated {times} times: it has one count")
+        if numbers:
+            counts[weight] = numbers.pop()
+    return counts
 
 
 def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:

@@ -17,7 +17,7 @@ from convert.record import read as read_record
 from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from specs.numerals import exact
 
-from . import averages, groups, holding, moving, reading, variances, writing
+from . import averages, groups, holding, moving, reading, to_optax, variances, writing
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from .settling import contradicted, settled, spelt
@@ -116,6 +116,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _state(plan, held, trained, request)
     state = moving.with_ties(plan, state)
+    if library == "optax":
+        to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
     model, sources = moving.model(
         plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"

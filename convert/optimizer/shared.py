@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from convert import folding
 from convert.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
@@ -54,6 +55,24 @@ def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> in
         counts = ", ".join(measured(step, 9) for step in sorted(steps)) or "none"
         raise ConvertError(f"{reader.path}: its counts of steps do not agree ({counts}): --hyper step=... states one")
     return int(count)
+
+
+def steps_of(
+    reader: Reader, counts: Mapping[str, float], having: Iterable[str], stated: Mapping[str, Any]
+) -> tuple[int, dict[str, int]]:
+    """Return the number of steps, the most of all parameters, and that of each parameter where they differ.
+
+    Args:
+      counts: by parameter. having: parameters with a state.
+      stated: may contain "step", one of them for all.
+    Raises: as one_step; ConvertError also for a state without a count among those that differ.
+    """
+    if "step" in stated or len(set(counts.values())) < 2:
+        return one_step(reader, set(counts.values()), stated), {}
+    if lacking := [name for name in having if name not in counts]:
+        raise ConvertError(f"{reader.path}: its optimizer counts no steps of {folding.listed(lacking)}: it is damaged")
+    steps = {name: one_step(reader, {count}, {}) for name, count in counts.items()}
+    return max(steps.values()), steps
 
 
 def plain_number(reader: Reader, name: str, value: Any) -> float:

@@ -31,6 +31,7 @@ class State:
       library: that kept it: "optax", "torch" or "paddle".
       family: "adam" or "sgd".
       step: updates done so far; None where nobody counts them, as of SGD in torch and paddle.
+      steps: of each parameter, where they differ, as where some were frozen at first; `step` is then the most.
       hyper: hyperparameters that are known, and "kind", one of KINDS.
       moments: "first", "second" or "momentum" -> parameter -> its array in the file.
       used: names of the file's arrays and plain entries that this State accounts for.
@@ -55,6 +56,7 @@ class State:
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     initial: tuple[float | None, ...] = ()
     groups: tuple[Group, ...] = ()
+    steps: Mapping[str, int] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
     unclear: tuple[str, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)

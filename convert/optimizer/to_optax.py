@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 
 from .builder import Builder, Model, Written, missing_of, stateless, unknown
 from .families import FAMILIES, MOMENTS, STATE, call, nest
 from .state import State
+
+
+def check_steps(path: str, state: State) -> None:
+    """Check that all parameters were updated equally often. Raises: ConvertError with the names and a way on."""
+    if not state.steps:
+        return
+    groups: dict[int, list[str]] = {}
+    for name, count in state.steps.items():
+        groups.setdefault(count, []).append(name)
+    each = "; ".join(f"{count:,} times {folding.listed(names)}" for count, names in sorted(groups.items()))
+    what = f"its parameters were updated differently often: {each}: optax has one count of steps for all"
+    remedy = f"--hyper step={max(groups)} counts all alike, which changes the next updates of the others"
+    raise ConvertError(f"{path}: {what}: {remedy}; or convert to torch or paddle, which count each parameter's")
 
 
 def write_optax(state: State, model: Model) -> Written:

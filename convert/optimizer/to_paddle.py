@@ -83,7 +83,7 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
         for weight in having:
             key = f"{model.own[weight]}_{beta}_pow_acc_0"
             dtype = "float64" if model.dtypes["first", weight] == "float64" else "float32"
-            power = float(state.hyper[beta]) ** (state.step + 1)
+            power = float(state.hyper[beta]) ** (model.steps.get(weight, state.step) + 1)
             if dtype == "float32" and power < 1e-37:
                 power = 0.0
             yield key, builder.number(folder + key, power, dtype, (1,))

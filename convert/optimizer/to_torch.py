@@ -57,7 +57,8 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         states[number] = {}
         if state.family == "adam":
             assert state.step is not None
-            states[number]["step"] = builder.number(f"{base}/step", state.step if stored else 0, "float32")
+            count = model.steps.get(weight, state.step)
+            states[number]["step"] = builder.number(f"{base}/step", count if stored else 0, "float32")
         for slot in FAMILIES[state.family]:
             key = MOMENTS[slot].torch
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
