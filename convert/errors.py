@@ -113,6 +113,7 @@ class FormatError(ConvertError):
 
     def __init__(self, path: object, problem: str, remedy: str = ""):
         super().__init__(f"{path}: {problem}" + (f" ({remedy})" if remedy else ""))
+        self.problem = problem
 
 
 class PlanError(ConvertError):

@@ -181,3 +181,21 @@ def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):
     write("one.weight: i o, two.weight: i p <-> w: (o+p) i", TWO, TWO_NAMES, dict.fromkeys(steps, 0.5), steps)
     code, err = convert("net.pdparams", "net.pt")
     assert code == 1 and "w joins parameters that were updated 3 and 7 times" in err, err
+
+
+SCHEDULER = {"LR_Scheduler": {"last_epoch": 5, "last_lr": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"), [({}, "opt is empty: "), (SCHEDULER, "opt has a learning-rate scheduler alone: ")]
+)
+def test_plain_sgd_has_no_state_to_convert(entries, said, write, convert, tmp_path):
+    """In a file of its own, and in one with the weights."""
+    write(TWO_LINES, TWO, TWO_NAMES, {}, **entries)
+    code, err = convert("net.pdparams", "net.msgpack")
+    assert code == 1 and "net.pdopt: holds no tensors: plain SGD keeps no state" in err, err
+    assert "convert without --with-optimizer" in err
+    saved = {"model": pickle.loads((tmp_path / "net.pdparams").read_bytes()), "opt": entries, "scaler": {}}
+    (tmp_path / "all.pdparams").write_bytes(pickle.dumps(saved))
+    code, err = convert("all.pdparams", "net.msgpack", "--weights", "model")
+    assert code == 1 and f"its optimizer's entry {said}plain SGD keeps no state" in err, err

@@ -14,12 +14,13 @@ MAX_VALUES = 50_000  # plain values of a file that are kept: as many as tensors
 class Skipped:
     """What a checkpoint contains beside its tensors, by reason, for commands to report.
 
-    No reader drops an entry without recording it here; only None and empty containers have no content to record.
+    No reader drops an entry without recording it here; only None and empty containers have no content to report.
 
     Attributes:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
       values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
+      empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them.
       pending: what reads more values, for formats in which each is a read of its own; see `load`.
     """
 
@@ -27,6 +28,7 @@ class Skipped:
         self.names: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         self.values: dict[str, Any] = {}
+        self.empty: list[str] = []
         self.pending: list[Callable[[], dict[str, Any]]] = []
 
     def add(self, name: str | Callable[[], str], reason: str, value: Any = None) -> None:

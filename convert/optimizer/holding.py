@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from convert.errors import ConvertError, UsageError, command_or_call, option
+from convert.errors import ConvertError, FormatError, UsageError, command_or_call, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
+from convert.files.pickled.tree import NO_TENSORS
 from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
 from convert.masters import optimizer_file
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from convert.table_plan import TablePlan
 
 AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
+PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 
@@ -89,7 +91,7 @@ def held(
     Raises: ConvertError where there is no state, or several; UsageError where there are no replicas to choose from.
     """
     path = file or _beside(plan.reader)
-    reader = stack.enter_context(open_checkpoint(path)) if path else plan.reader
+    reader = stack.enter_context(_opened(path)) if path else plan.reader
     found = finding.find(reader)
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
@@ -108,6 +110,16 @@ def held(
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
     return Held(reader, path, found, state_names, averages, tuple(remarks))
+
+
+def _opened(path: str) -> Reader:
+    """Open an optimizer's own file. Raises: ConvertError also for one without a state, as of plain SGD."""
+    try:
+        return open_checkpoint(path)
+    except FormatError as error:
+        if error.problem == NO_TENSORS:
+            raise ConvertError(f"{path}: {NO_TENSORS}: {PLAIN_SGD}") from None
+        raise
 
 
 def _first_replica(holder: Reader, replicas: Sequence[Tensor], unreplicate: bool) -> Reader:
@@ -146,6 +158,11 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
         names = summarised(nameless)
         what = f"a pickle does not store the names of the fields of {names}, by which an optimizer's state is found"
         return f"{path or reader.path}: {what}: save it by flax.serialization.to_bytes(state), as .msgpack"
+    schedulers = [name.rpartition("LR_Scheduler/")[0] for name in skipped.values if "LR_Scheduler/" in name]
+    empty = [name for name in skipped.empty if name.rpartition("/")[2].startswith("opt")]
+    if entries := [*empty, *(name.rstrip("/") for name in schedulers)]:
+        what = "has a learning-rate scheduler alone" if schedulers else "is empty"
+        return f"{path or reader.path}: its optimizer's entry {entries[0]} {what}: {PLAIN_SGD}"
     lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
     if path:
         return lacks

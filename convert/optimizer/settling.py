@@ -41,6 +41,7 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
         what = "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw"
         missing = [name for name in NEEDED[state.family] if name not in hyper]
         line = " ".join(f"--hyper {name}=..." for name in ("kind", *missing))
+        what += " (Lamb's, whose arrays have the same names, is not converted)" if state.library == "paddle" else ""
         more = f"; nor does it say {', '.join(missing)}: {line} states all" if missing else ""
         raise UsageError(f"{path}: {state.library}'s state {what}{more}")
     return replace(

@@ -17,7 +17,7 @@ from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
 from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Ignored, Object, Pairs, Symbol, refusal
-from convert.files.skipped import NAMELESS, Skipped
+from convert.files.skipped import MAX_SKIPPED, NAMELESS, Skipped
 from convert.files.strided import gather, is_contiguous
 from specs.words import with_article
 
@@ -26,6 +26,7 @@ NESTED = (list, tuple)  # Pairs is a list
 NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
+NO_TENSORS = "holds no tensors"
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -85,6 +86,8 @@ def leaves(
         if getattr(value, "attributes", None):
             skipped.add(partial(spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
+        if not items and isinstance(value, Pairs) and len(skipped.empty) < MAX_SKIPPED:
+            skipped.empty.append(spelt(path))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
         if budget < 0:
@@ -196,7 +199,7 @@ class PickleReader(Reader):
             if used > MAX_SHARING * self.file.size:
                 raise Refused(f"would grow to more than {MAX_SHARING} times its size", "do not trust this file")
         if not self.tensors:
-            raise Refused("holds no tensors", "is it the right file?")
+            raise Refused(NO_TENSORS, "is it the right file?")
 
     def aliases(self) -> dict[str, str]:
         """Return {tensor: an earlier one that is the very same view of the file}, as of weights that are tied."""
