@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specs.moves import Move
 from specs.table import Table
@@ -16,6 +16,7 @@ from . import by_table, folding, payload
 from .array_differences import Differences, differences
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
+from .nesting import by_container, training, within
 from .spelling import out_of_modules
 from .steps import Promise, Step
 from .table_part import matching, part, without_training
@@ -60,6 +61,8 @@ def by_names(
     """
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        if _state_of(one).keys() != _state_of(two).keys():
+            one, two = _without_state(one), _without_state(two)
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= max(len(one.sources), len(two.sources)):
             return None
@@ -67,14 +70,32 @@ def by_names(
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
 
 
+def _state_of(side: Arrays) -> dict[str, str]:
+    """Return {name: its container} of a file's training state, by its names; {} of a file that has nothing else."""
+    state = {name: container for name in side.sources if (container := training(name))}
+    return state if len(state) < len(side.sources) else {}
+
+
+def _without_state(side: Arrays) -> Arrays:
+    """Set training state aside, whose names differ between two files, as where optimizers are nested otherwise."""
+    state = _state_of(side)
+    sources = {name: tensor for name, tensor in side.sources.items() if name not in state}
+    listed = folding.listed(by_container(state))
+    note = [f"set aside, training state, whose names differ between the files: {listed}"] if state else []
+    return replace(
+        side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
+        taken=side.taken.union(side.sources[name].name for name in state), notes=(*side.notes, *note),
+    )  # fmt: skip
+
+
 def _beside(side: Arrays) -> list[str]:
     """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
     path, skipped = side.reader.path, side.reader.skipped
     outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
-    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.summarised(outside)}"] if outside else []
-    return [
-        f"{path}: {line}" for line in (*side.notes, *took, *(f"set aside, {line}" for line in folding.skipped(skipped)))
-    ]
+    listed = folding.listed(by_container(outside))
+    took = [f"took the arrays under {side.prefix!r}; set aside: {listed}"] if outside else []
+    others = folding.skipped(skipped.without(within(skipped.values, outside)))
+    return [f"{path}: {line}" for line in (*side.notes, *took, *(f"set aside, {line}" for line in others))]
 
 
 @dataclass(frozen=True)

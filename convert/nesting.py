@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -123,6 +124,19 @@ def training(name: str) -> str:
     if depth is None:
         return ""
     return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
+
+
+def by_container(names: Iterable[str]) -> list[str]:
+    """Return names, for those of training state their containers: "opt/ (88 arrays)"."""
+    counts = Counter(training(name) or name for name in names)
+    counted = {name: f"{name} ({count} array{'s' * (count > 1)})" for name, count in counts.items()}
+    return [text if name.endswith("/") else name for name, text in counted.items()]
+
+
+def within(names: Iterable[str], others: Iterable[str]) -> set[str]:
+    """Return those names that lie in a container of training state in which others lie."""
+    containers = {training(name) for name in others} - {""}
+    return {name for name in names if training(name) in containers}
 
 
 def rank(place: str) -> tuple[bool, int, bool]:

@@ -17,10 +17,9 @@ from . import folding
 from .errors import ConvertError, OpenFields, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
-from .nesting import LONGEST, training
 from .replicas import leading, replication
 from .spelling import out_of_modules
-from .table_part import FEW, matching, without_training
+from .table_part import FEW, matching, places, without_training
 
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
@@ -73,8 +72,8 @@ def lay_out(
         missing, unexpected = error.missing, error.unexpected
         if number := replicas(table, sources):
             raise ConvertError(f"{path}: {replication(number, f'fit {table.name}')}") from None
-        if len(unexpected) == len(sources) and (places := _places(table, missing, sources)):
-            raise ConvertError(f"{path}: {_nested(table, places)}") from None
+        if len(unexpected) == len(sources) and (found := places(table, missing, sources)):
+            raise ConvertError(f"{path}: {_nested(table, found)}") from None
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
@@ -119,22 +118,6 @@ def _said(error: TableError, table: Table, path: str) -> str:
 
 
 LEVEL = re.compile(r"(?<![^/.])\d+(?![^/.])")  # a level of a name that is a number
-PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
-
-
-def _places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
-    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
-    if not missing:
-        return []
-    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
-    ends = [found for name in sources if (found := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
-    places = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
-    inside = {
-        place: {rest: t for n, t in sources.items() if n.startswith(place) and not training(rest := n[len(place) :])}
-        for place in places
-    }
-    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
-    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
 
 
 def _nested(table: Table, places: list[str]) -> str:

@@ -17,12 +17,13 @@ from . import folding
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, Tensor, meant
 from .named_copies import COUNTS, SETTINGS, copies
-from .nesting import WRAPPERS, chosen, has_word, label, training, unclear, unwrapped
+from .nesting import LONGEST, WRAPPERS, chosen, has_word, label, rank, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
 RANDOM = (
     r"(?:^|/)rngs/(?:\w+/)?(?:key|count)(?:/(?:raw_)?value)?$"  # of nnx: a stream's key, and how often it was drawn
 )
+PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
 FEW = 0.5  # least share of names that a respelling must match
 
 
@@ -57,12 +58,18 @@ def part(reader: Reader, weights: str | None) -> TablePart:
     prefix, *others = chosen(reader.tensors, weights)
     if weights and others:
         raise unclear(reader.path, weights, [prefix, *others])
-    inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
-    if not inside and weights:
+    own = _inside(reader, prefix)
+    if not own.sources and weights:
         from specs.words import unknown
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
         raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
+    return own
+
+
+def _inside(reader: Reader, prefix: str) -> TablePart:
+    """Return the arrays whose names begin with a prefix, without it."""
+    inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
     bits = reader.format == "pdparams"
     sources = {n: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for n, tensor in inside.items()}
     return TablePart(reader, prefix, sources)
@@ -72,7 +79,7 @@ def matching(reader: Reader, weights: str | None, table: Table) -> TablePart:
     """Return the part of a file that matches a Table's lines, under the Table's names.
 
     Names that the Table has are taken as they are. Where it has none of them, or others have wrappers, other names are
-    tried: those of a copy in the place of the weights, and other spellings.
+    tried: below the one place of the weights in a training checkpoint, those of a copy in their place, other spellings.
     """
     try:
         own = part(reader, weights)
@@ -81,6 +88,8 @@ def matching(reader: Reader, weights: str | None, table: Table) -> TablePart:
             return other
         raise
     matched = _matched_names(table, own.sources)
+    if weights is None and not matched and (below := _below_one_place(reader, table, own)):
+        return below
     if matched and all(unwrapped(name) == name for name in own.sources.keys() - matched):
         return own
     return (_under_table_root(own, table) if weights else None) or _by_other_spelling(reader, weights, table) or own
@@ -96,6 +105,32 @@ def _tops(table: Table) -> list[str]:
     """Return the first levels of a Table's names that have no holes, as "params/"."""
     heads = (array.label.partition("/") for line in table.lines for array in line.left.arrays)
     return list(dict.fromkeys(f"{head}/" for head, slash, _ in heads if slash and "{" not in head))
+
+
+def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
+    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
+    if not missing:
+        return []
+    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
+    ends = [end for name in sources if (end := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
+    found = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
+    inside = {
+        place: {rest: t for n, t in sources.items() if n.startswith(place) and not training(rest := n[len(place) :])}
+        for place in found
+    }
+    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
+    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
+
+
+def _below_one_place(reader: Reader, table: Table, own: TablePart) -> TablePart | None:
+    """Return the part with all arrays that a Table reads, of a file that has one such place and copies at most."""
+    missing = Matcher(table, own.sources).match().missing
+    live = [place for place in places(table, list(missing), own.sources) if not rank(place)[0]]
+    if len(live) != 1:
+        return None
+    alone = all(name.startswith(live[0]) for name in reader.tensors)  # else what is set aside says what is taken
+    notes = (f"all names that {table.name} reads lie under {live[0]!r}",) if alone else ()
+    return _inside(reader, live[0])._replace(notes=notes)
 
 
 def _under_table_root(own: TablePart, table: Table) -> TablePart | None:

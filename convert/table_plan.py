@@ -16,6 +16,7 @@ from specs.table import Table
 
 from . import folding, record
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor
+from .nesting import by_container, within
 from .steps import ConstantFilling, Promise, Step, supplied, supplied_in_part
 from .table_like import NOTHING, Copies
 
@@ -63,7 +64,7 @@ class TablePlan:
         dropped = {self.sources[name].name for name in self.layout.dropped}
         known = [name for name in self.reader.tensors if name not in dropped]
         facts = (
-            (f"took the arrays under {self.prefix!r}; set aside", self.aside),
+            (f"took the arrays under {self.prefix!r}; set aside", by_container(self.aside)),
             ("dropped, as the table says", self.layout.dropped),
             ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
@@ -81,7 +82,8 @@ class TablePlan:
         )
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
-        skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
+        named = within(self.reader.skipped.values, self.aside) | self.accounted
+        skipped = folding.skipped(self.reader.skipped.without(named), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *self.copies.notes(), *(f"set aside, {line}" for line in skipped)]
 
     def _constants(self) -> Iterator[tuple[str, list[str]]]:

@@ -188,6 +188,21 @@ def test_arrays_are_compared_block_by_block(tmp_path):
     assert peak < one.nbytes
 
 
+def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
+    """As of two TrainStates whose optimizers are chained otherwise."""
+    weights, state = {"params/a": np.ones(3), "params/b": np.ones(2)}, np.ones(3)
+    one, same, other = (str(tmp_path / f"{name}.npz") for name in ("one", "same", "other"))
+    np.savez(one, **weights, **{"opt_state/1/0/mu/a": state, "step": np.array(4)})
+    np.savez(same, **weights, **{"opt_state/1/0/mu/a": state + 1, "step": np.array(4)})
+    np.savez(other, **weights, **{f"opt_state/0/mu/{number}": state + 1 for number in range(9)})
+    found, notes = by_names(one, same, 0.0)
+    assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
+    found, notes = by_names(one, other, 0.0)
+    assert not found.entries and found.compared == 2
+    what = "set aside, training state, whose names differ between the files"
+    assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
     """A long name and a long last cell have lines of their own; the header and every short row stay whole."""

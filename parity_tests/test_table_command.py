@@ -388,29 +388,43 @@ def test_a_table_that_cannot_be_read_is_one_error(files, capsys):
     )
 
 
-def test_weights_picks_a_part_and_the_rest_is_set_aside(files, capsys):
+@pytest.mark.parametrize("stated", [(), ("--weights", "state_dict")])
+def test_the_one_part_of_the_weights_is_taken_and_the_rest_is_set_aside(stated, files, capsys):
+    """Also beside a copy of the weights, which is no other candidate."""
     folder, left, right = files
     nested = {f"state_dict/{name}": array for name, array in left.items()} | {"step": np.array(3)}
+    nested |= {f"model_ema/{name}": array + 1 for name, array in left.items()}
     source = save(folder / "nested.npz", nested)
     words = ["--table", folder / "bert.table", source, "-o", folder / "x.msgpack", "--set", "h=3"]
-    assert run(capsys, *words)[0] == 1
-    code, _, error = run(capsys, *words, "--weights", "state_dict")
-    assert code == 0 and "took the arrays under 'state_dict/'; set aside: step" in error
+    code, _, error = run(capsys, *words, *stated)
+    assert code == 0 and "took the arrays under 'state_dict/'; set aside: step, model_ema/" in error, error
     assert np.array_equal(load(folder / "x.msgpack")["params/emb/embedding"], right["params/emb/embedding"])
 
 
 def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
     """Converting by a Table, comparing across it, and comparing by names alone."""
     folder, left, right = files
-    save(folder / "train.npz", {f"model/{name}": array for name, array in left.items()})
+    nested = {f"model/{name}": array for name, array in left.items()}
+    save(folder / "train.npz", nested | {f"net/{name}": array for name, array in left.items()})
     save(folder / "right.npz", right)
     table, train, bare = (str(folder / name) for name in ("bert.table", "train.npz", "left.safetensors"))
     across = ["diff", "--table", table, train, str(folder / "right.npz")]
     for words in (["--table", table, train], across):
         assert main(words) == 1
         err = capsys.readouterr().err
-        assert err.endswith("reads lie under 'model/': --weights model\n") and "missing" not in err
+        assert err.endswith("reads lie under 'model/', and all under 'net/': --weights model\n"), err
+        assert "missing" not in err
     assert main([*across, "--weights", "model", "--weights", "/"]) == 0
+    moments = {f"optimizer/state/{number}/exp_avg": np.ones(2) for number in range(9)}
+    save(folder / "train.npz", nested | moments)
+    save(folder / "right.npz", right | {f"opt_state/0/mu/{number}": np.ones(2) for number in range(9)})
+    assert main(across) == 0
+    err = capsys.readouterr().err
+    assert "took the arrays under 'model/'; set aside: optimizer/ (9 arrays)\n" in err
+    assert "right.npz: set aside, training state: opt_state/ (9 arrays)" in err
+    save(folder / "train.npz", nested)
+    assert main(across) == 0
+    assert "reads lie under 'model/'\n" in capsys.readouterr().err
     assert main(["diff", bare, train]) == 1
     assert "--weights / --weights model compares them" in capsys.readouterr().err
     assert main(["diff", bare, train, "--weights", "/", "--weights", "model"]) == 0
