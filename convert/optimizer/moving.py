@@ -5,8 +5,7 @@ A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convert import folding
@@ -16,53 +15,22 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.files.pickled.tree import PickleReader
 from convert.plans import Plan
-from convert.recognise import dialects
 from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, sources_of
-from specs.dialects import place
-from specs.dtype_kinds import kind
 from specs.kinds import FRAMEWORKS
-from specs.layer import parameters
 from specs.moves import Fill, Move
 from specs.words import with_article
 
-from . import finding, writing
-from .families import COLLECTION, FAMILIES, TENSOR
+from . import finding, parameters, writing
+from .families import FAMILIES
 from .state import State
 
 if TYPE_CHECKING:
     from convert.table_plan import TablePlan
 
 
-NUMBERS = ("float", "complex")  # kinds of dtypes that an optimizer trains
-SHOWN = {  # by the source's library: what shows that an array is no parameter
-    "optax": "as optax keeps no moments of them",
-    "torch": "as the source's optimizer does not list them (buffers, or weights that it does not train)",
-    "paddle": "by paddle's own names of them (generated_tensor_0, eager_tmp_0)",
-}
-
-
 def keeps_order(reader: Reader) -> bool:
     """Tell whether a file stores arrays in the order of model.parameters(): one that torch.save wrote does."""
     return reader.format == "torch" and not reader.path.endswith(".json")
-
-
-def trained_arrays(plan: Plan | TablePlan) -> dict[str, Tensor]:
-    """Return the arrays of the source that are trained, by the names that steps use, in the order of its file."""
-    known = _known(plan) if isinstance(plan, Plan) else {}
-    return {
-        name: tensor
-        for name, tensor in plan.sources.items()
-        if known.get(
-            name, kind(tensor.dtype) in NUMBERS and not writing.is_buffer(name) and not COLLECTION.search(name)
-        )
-    }
-
-
-def _known(plan: Plan) -> dict[str, bool]:
-    """Tell whether each array of the architecture is trained, by its name in the source."""
-    dialect = dialects(plan.architecture)[plan.src]
-    every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
-    return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
 
 
 def model(
@@ -78,7 +46,7 @@ def model(
     """Return the target's weights with what fills their moments, and all sources.
 
     Args:
-      trained: see trained_arrays.
+      trained: see parameters.trained_arrays.
       as_dtype, like: see Request.
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
@@ -89,11 +57,11 @@ def model(
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
     ordered, own, tied = _like(plan, like, library if numbered else "")
-    shown = _shown(library, ordered, own)
+    shown = parameters.shown(library, ordered, own)
     for tensor, filling in plan.steps:
         is_trained = shown.get(tensor.name)
         if is_trained is None:
-            is_trained = _is_trained(tensor, filling, trained, path, isinstance(plan, Plan))
+            is_trained = parameters.is_trained(tensor, filling, trained, path, isinstance(plan, Plan))
         if not is_trained:
             continue
         for slot, fills in moments.items():
@@ -101,59 +69,12 @@ def model(
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
             if moved is not None and tensor.name not in tied:
                 fills[tensor.name] = moved
-    parameters = {name for _, name in dtypes}
-    own_order = [name for name in ordered if name in parameters and name not in tied]
+    trained_names = {name for _, name in dtypes}
+    own_order = [name for name in ordered if name in trained_names and name not in tied]
     steps = _moved_steps(plan.steps, state, own_order, path)
     behind = _without_place(plan, state, moments, sources)
     weights = _sorted(plan.steps, ordered)
     return writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind), sources
-
-
-def _shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[str, bool]:
-    """Tell whether arrays of the target are parameters, of those whose names there show it.
-
-    linen's optimizers have moments of all that is in its collection of parameters. paddle names other tensors in its
-    own way.
-    """
-    if library == "optax" and any(name.startswith("params/") for name in names):
-        return {name: name.startswith("params/") for name in names}
-    return {name: False for name, second in own.items() if TENSOR.fullmatch(second)}
-
-
-def with_ties(plan: Plan | TablePlan, state: State) -> State:
-    """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone.
-
-    None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one.
-    """
-    if isinstance(plan, Plan):
-        state = replace(state, buffers=frozenset(), unclear=())
-    tied: dict[str, set[str]] = {}
-    for one, other in _ties(plan):
-        names = tied.get(one, {one}) | tied.get(other, {other})
-        tied |= dict.fromkeys(names, names)
-    if not tied:
-        return state
-    moments = {
-        slot: {other: tensor for name, tensor in arrays.items() for other in tied.get(name, ())} | dict(arrays)
-        for slot, arrays in state.moments.items()
-    }
-    steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
-    buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
-    return replace(state, moments=moments, steps=steps, buffers=buffers)
-
-
-def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
-    """Yield pairs of names that are one parameter: as the Table says, or by their place in the file."""
-    for check in plan.checks:
-        if check.other and _alike(check.parts) == _alike(check.others):
-            yield check.name, check.other
-    if isinstance(plan.reader, PickleReader):
-        names = {tensor.name: name for name, tensor in plan.sources.items()}
-        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
-
-
-def _alike(moves: Sequence[Move]) -> list[Move]:
-    return [move._replace(source="") for move in moves]
 
 
 def _without_place(
@@ -170,7 +91,7 @@ def _without_place(
     stored = next(iter(state.moments))
     lost = [name for name in state.moments[stored] if sources[f"{stored}: {name}"].name not in taken]
     used = {name for _, filling in plan.steps for name in sources_of(filling)}
-    used |= {name for check in plan.checks for name in (check.name, check.other)}
+    used |= {name for check in plan.checks if check.other for name in (check.name, check.other)}
     if joined := [name for name in lost if name in used]:
         what = f"no parameter of the target takes the moments of {folding.listed(joined)}"
         why = "the weights are tied to others with moments of their own, or are no parameters there"
@@ -198,28 +119,6 @@ def _moved_steps(steps: Sequence[Step], state: State, trained: Sequence[str], pa
 def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:
     by_name = {step[0].name: step for step in steps}
     return [by_name[name] for name in names]
-
-
-def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
-    """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
-
-    What --like supplies is taken to be a buffer.
-
-    Raises: ConvertError where that is not known.
-    """
-    names = sources_of(filling)
-    if isinstance(filling, Copied):
-        return False
-    if names:
-        kinds = {name in trained for name in names}
-        if len(kinds) > 1:
-            raise ConvertError(f"{path}: {tensor.name} joins arrays of which the optimizer trains some and others not")
-        return kinds.pop()
-    if tensor.dtype not in FLOATS or writing.is_buffer(tensor.name) or COLLECTION.search(tensor.name):
-        return False
-    if by_dialect:
-        return True
-    raise ConvertError(f"{path}: {tensor.name} is a constant of the table: whether it is trained is not known")
 
 
 def _moved_slot(
@@ -296,7 +195,7 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
     if state.buffers:
-        what = f"no parameters, {SHOWN[state.library]}"
+        what = f"no parameters, {parameters.SHOWN[state.library]}"
         lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(sorted(state.buffers)))}")
     if state.unclear:
         what = "taken to be parameters without a state, though the source does not show that they are no buffers"

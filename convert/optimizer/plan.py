@@ -17,7 +17,7 @@ from convert.record import read as read_record
 from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from specs.numerals import exact
 
-from . import averages, groups, holding, moving, reading, to_optax, variances, writing
+from . import averages, groups, holding, moving, parameters, reading, to_optax, variances, writing
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from .settling import contradicted, settled, spelt
@@ -112,10 +112,10 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     """
     library, suffix = library_of(out), _suffix(out)
     _check_target(plan, library, out)
-    trained = moving.trained_arrays(plan)
+    trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _state(plan, held, trained, request)
-    state = moving.with_ties(plan, state)
+    state = parameters.with_ties(plan, state)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}

@@ -1,0 +1,121 @@
+"""Tell which arrays of a model are parameters, which its optimizer trains: torch counts them, and them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert.dtypes import FLOATS
+from convert.errors import ConvertError
+from convert.files.base import Tensor
+from convert.files.pickled.tree import PickleReader
+from convert.plans import Plan
+from convert.recognise import dialects
+from convert.steps import Copied, Filling, sources_of
+from specs.dialects import place
+from specs.dtype_kinds import kind
+from specs.layer import parameters
+from specs.moves import Move
+
+from . import writing
+from .families import COLLECTION, TENSOR
+from .state import State
+
+if TYPE_CHECKING:
+    from convert.table_plan import TablePlan
+
+NUMBERS = ("float", "complex")  # kinds of dtypes that an optimizer trains
+SHOWN = {  # by the source's library: what shows that an array is no parameter
+    "optax": "as optax keeps no moments of them",
+    "torch": "as the source's optimizer does not list them (buffers, or weights that it does not train)",
+    "paddle": "by paddle's own names of them (generated_tensor_0, eager_tmp_0)",
+}
+
+
+def trained_arrays(plan: Plan | TablePlan) -> dict[str, Tensor]:
+    """Return the arrays of the source that are trained, by the names that steps use, in the order of its file."""
+    known = _known(plan) if isinstance(plan, Plan) else {}
+    return {
+        name: tensor
+        for name, tensor in plan.sources.items()
+        if known.get(
+            name, kind(tensor.dtype) in NUMBERS and not writing.is_buffer(name) and not COLLECTION.search(name)
+        )
+    }
+
+
+def _known(plan: Plan) -> dict[str, bool]:
+    """Tell whether each array of the architecture is trained, by its name in the source."""
+    dialect = dialects(plan.architecture)[plan.src]
+    every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
+    return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
+
+
+def is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
+    """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
+
+    What --like supplies is taken to be a buffer.
+
+    Raises: ConvertError where that is not known.
+    """
+    names = sources_of(filling)
+    if isinstance(filling, Copied):
+        return False
+    if names:
+        kinds = {name in trained for name in names}
+        if len(kinds) > 1:
+            raise ConvertError(f"{path}: {tensor.name} joins arrays of which the optimizer trains some and others not")
+        return kinds.pop()
+    if tensor.dtype not in FLOATS or writing.is_buffer(tensor.name) or COLLECTION.search(tensor.name):
+        return False
+    if by_dialect:
+        return True
+    raise ConvertError(f"{path}: {tensor.name} is a constant of the table: whether it is trained is not known")
+
+
+def shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[str, bool]:
+    """Tell whether arrays of the target are parameters, of those whose names there show it.
+
+    linen's optimizers have moments of all that is in its collection of parameters. paddle names other tensors in its
+    own way.
+    """
+    if library == "optax" and any(name.startswith("params/") for name in names):
+        return {name: name.startswith("params/") for name in names}
+    return {name: False for name, second in own.items() if TENSOR.fullmatch(second)}
+
+
+def with_ties(plan: Plan | TablePlan, state: State) -> State:
+    """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone.
+
+    None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one.
+    """
+    if isinstance(plan, Plan):
+        state = replace(state, buffers=frozenset(), unclear=())
+    tied: dict[str, set[str]] = {}
+    for one, other in _ties(plan):
+        names = tied.get(one, {one}) | tied.get(other, {other})
+        tied |= dict.fromkeys(names, names)
+    if not tied:
+        return state
+    moments = {
+        slot: {other: tensor for name, tensor in arrays.items() for other in tied.get(name, ())} | dict(arrays)
+        for slot, arrays in state.moments.items()
+    }
+    steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
+    buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
+    return replace(state, moments=moments, steps=steps, buffers=buffers)
+
+
+def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
+    """Yield pairs of names that are one parameter: as the Table says, or by their place in the file."""
+    for check in plan.checks:
+        if check.other and _alike(check.parts) == _alike(check.others):
+            yield check.name, check.other
+    if isinstance(plan.reader, PickleReader):
+        names = {tensor.name: name for name, tensor in plan.sources.items()}
+        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
+
+
+def _alike(moves: Sequence[Move]) -> list[Move]:
+    return [move._replace(source="") for move in moves]
