@@ -165,9 +165,9 @@ def _in_folder(path: str, step: int | None) -> Found:
     shards = {os.path.basename(shard) for shard in _files_of(further.path)}
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
     others = [e for e in others if e[0] != "."]
-    aside = f"; set aside: {_listed(others)}" if others else ""
+    beside = f"; beside it: {_listed(others)}" if others else ""
     lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
-    return Found(further.path, (f"took {name} of {path}{aside}", *lacks, *_described(path), *further.notes))
+    return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
 
 
 def _files_of(path: str) -> list[str]:
