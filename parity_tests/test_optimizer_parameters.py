@@ -72,6 +72,11 @@ def test_the_state_of_a_parameter_belongs_to_all_names_of_it(line, write, conver
     found = arrays(tmp_path / "net.pt")
     assert found["optimizer/state/0/exp_avg"] == found["optimizer/state/0/exp_avg_sq"] == 0.5
     assert found["optimizer/state/1/exp_avg"] == 0.25
+    untied = "one.weight: i o <-> v: o i\ntwo.weight: i o <-> w: o i"
+    write(f"{untied}\nlast.weight: i o <-> last: o i", TIED, OWN, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "v, w get the same moments, as they are one parameter of the source" in err, err
+    assert arrays(tmp_path / "net.pt")["optimizer/state/1/exp_avg"] == 0.5
 
 
 def test_no_moment_is_lost_in_silence(write, convert):
@@ -116,6 +121,7 @@ def test_all_of_a_collection_of_parameters_is_trained_in_flax(write, convert, tm
         found = arrays(tmp_path / "net.msgpack")
         assert path in found and ("opt_state/0/mu/sines" in found) is path.startswith("params/")
         assert "opt_state/0/mu/constants/sines" not in found
+        assert ("not in optax's optimizer either: table" in err) is path.startswith("constants/")
     code, err = convert("net.msgpack", "net.pt", "--reverse")  # all have moments: all are parameters
     assert code == 0 and "no parameters" not in err, err
     write(lines, BUFFERED, NAMES, moments)

@@ -185,18 +185,24 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
 
 def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
     """Report what is taken to be no parameter, and why; parameters with the same moments, and moments without one."""
+    slot = next(iter(model.moments))
+    stored = {f"{slot}: {name}": tensor.name for name, tensor in state.moments[slot].items()}
     groups: dict[str, list[str]] = {}
-    for name, filling in next(iter(model.moments.values())).items():
-        groups.setdefault(repr(filling), []).append(name)
+    for name, filling in model.moments[slot].items():
+        parts = filling if isinstance(filling, list) else []
+        moved = [part._replace(source=stored[part.source]) if isinstance(part, Move) else part for part in parts]
+        groups.setdefault(repr(moved), []).append(name)
     what = "get the same moments, as they are one parameter of the source"
     lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
     copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]
-    copied = [name for name in copied if name not in model.trained]
+    names = set(model.trained)
+    copied = [name for name in copied if name not in names]
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
-    if state.buffers:
+    trained = {name for tensor, filling in plan.steps if tensor.name in names for name in sources_of(filling)}
+    if buffers := sorted(state.buffers - trained):
         what = f"no parameters, {parameters.SHOWN[state.library]}"
-        lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(sorted(state.buffers)))}")
+        lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(buffers))}")
     if state.unclear:
         what = "taken to be parameters without a state, though the source does not show that they are no buffers"
         lines.append(f"{what}: {', '.join(folding.fold(state.unclear))}")
