@@ -7,6 +7,8 @@ import pytest
 
 from convert.files import open_checkpoint
 
+from .conftest import needs
+
 ADAMW = ("kind=adamw", "lr=0.5", "eps=1e-8", "weight_decay=0.1")
 HYPER = [word for text in ADAMW for word in ("--hyper", text)]
 
@@ -205,3 +207,16 @@ def test_plain_sgd_has_no_state_to_convert(entries, said, write, convert, tmp_pa
     (tmp_path / "all.pdparams").write_bytes(pickle.dumps(saved))
     code, err = convert("all.pdparams", "net.msgpack", "--weights", "model")
     assert code == 1 and f"its optimizer's entry {said}plain SGD keeps no state" in err, err
+
+
+def test_a_distributed_checkpoint_has_the_state_of_every_parameter(write, convert, tmp_path):
+    """dcp.load asks for all of them: zeros at step 0 are what a new optimizer begins with."""
+    needs("torch")
+    write(TWO_LINES, TWO, TWO_NAMES, {"linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.dcp")
+    assert code == 0 and "so zeros at step 0, as of a new optimizer: one" in err, err
+    found = arrays(tmp_path / "net.dcp")
+    states = {name.removeprefix("optim/state/"): value for name, value in found.items() if "state/" in name}
+    slots = ("exp_avg", "exp_avg_sq")
+    expected = {"one/step": 0, "two/step": 4, **{f"one/{slot}": 0 for slot in slots}}
+    assert states == expected | {f"two/{slot}": 0.25 for slot in slots}
