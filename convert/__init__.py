@@ -8,14 +8,15 @@ order in which a conversion goes through them:
 
     command line      __main__ and parsers; program runs a command and returns its exit code (errors define 1 and 2,
                       program those of signals); conversion is the command that converts, commands has all others;
-                      routes, source_paths, pages; for people: outcome, dry_run, progress, terminal, folding,
-                      documents; version, versions
+                      routes, source_paths, pages; for people: outcome, dry_run, progress, folding,
+                      documents; terminal wraps and colours, and tells a warning from a note; version, versions
     what a file is    recognise, readings, nesting, named_copies, spelling, examples; choosing, replicas,
                       parametrized, refusal
     its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
                       record and variants; conventions, pixels; open_fields, where nobody states a value
     the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx, masters
-    a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like, table_lengths
+    a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like; table_lengths
+                      reads --set h=12
     the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification
     the record        new_record builds it, execute writes it, record reads it, record_fit compares the file with it;
                       altered, where a file no longer fits it

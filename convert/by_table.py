@@ -7,8 +7,7 @@ plan.write("bert.msgpack")
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from specs.claims import unproven
 from specs.dtype_kinds import kind
@@ -32,18 +31,6 @@ from .table_part import TablePart, matching, without_training
 from .table_plan import TablePlan
 
 Elsewhere = Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]]  # see `plan`
-
-
-def lengths(texts: Iterable[str]) -> dict[str, int]:
-    """Parse the lengths of axes: ["h=12"] -> {"h": 12}. Raises: UsageError."""
-    given: dict[str, int] = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
-            raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
-        if given.setdefault(name, int(number)) != int(number):
-            raise UsageError(f"--set {name}: given twice, as {given[name]} and as {int(number)}")
-    return given
 
 
 def plan(

@@ -48,8 +48,8 @@ def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
 
     Returns: also notes on what is not compared.
     """
-    from .by_table import lengths
     from .diff_arrays import across, by_names
+    from .table_lengths import lengths
 
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)

@@ -124,6 +124,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a Table. Raises: ConvertError for a Table that cannot be read."""
     from . import by_table
     from .table_file import load
+    from .table_lengths import lengths
 
     if arguments.prove:
         why = "it runs architectures that Triptych knows; parity.compare runs two models of yours on both files"
@@ -131,7 +132,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     if arguments.layout:
         why = "a Table's lines state the target's names"
         raise UsageError(f"--layout is not for --table: {why}; how nnx loads them: {document('own-model')}")
-    table, sizes = load(arguments.table), by_table.lengths(arguments.set)
+    table, sizes = load(arguments.table), lengths(arguments.set)
     optimizer = _request(arguments)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .nesting import COPIES, LEAST, LIVE, LONGEST, SEPARATOR, cuts, has_word, tr
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
 SETTINGS = {"decay"}  # beside a copy, of latent diffusion's LitEma: how it is averaged
+ALIKE = 32  # weights of one end that are looked at
 NESTS = {level for place in LIVE for level in place.split("/")}  # levels that hold the weights, in a copy as elsewhere
 
 
@@ -34,8 +35,8 @@ def copies(
 def likely_places(names: Iterable[str]) -> set[str]:
     """Return the places of copies where nobody says what the weights are.
 
-    Most names in such a place are those of other arrays, and these are many, or half of all the others. A few names
-    without levels are those of a layer.
+    Most names in such a place are those of other arrays, too. These names are many, or half of those outside of it. A
+    few names without levels may be those of a layer.
     """
     every = [name for name in names if not training(name)]
     places = _by_place(every, COPIES)
@@ -69,7 +70,9 @@ class _Ends:
         for weight in weights:
             name = unwrapped(weight)
             for cut in cuts(name) if len(name) <= LONGEST else ():
-                self._ends.setdefault(SEPARATOR.sub("", name[cut:]), []).append((name[:cut], weight))
+                alike = self._ends.setdefault(SEPARATOR.sub("", name[cut:]), [])
+                if len(alike) < ALIKE:  # bounds time: each is compared with each name of that end
+                    alike.append((name[:cut], weight))
 
     def pairs(self, place: str, names: Iterable[str]) -> tuple[str, dict[str, str]]:
         """Return {name in a place: weight} for the largest number of arrays, and what precedes the weights' ends.

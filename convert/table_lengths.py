@@ -1,12 +1,27 @@
-"""Compare lengths of axes that the user gives for a Table with those that shapes show elsewhere in it."""
+"""Read lengths of axes that the user gives for a Table, and compare them with those that shapes show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from specs.axes import parts
 from specs.signature import Signature
 from specs.table import Table
+
+from .errors import UsageError
+
+
+def lengths(texts: Iterable[str]) -> dict[str, int]:
+    """Parse the lengths of axes: ["h=12"] -> {"h": 12}. Raises: UsageError."""
+    given: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
+            raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
+        if given.setdefault(name, int(number)) != int(number):
+            raise UsageError(f"--set {name}: given twice, as {given[name]} and as {int(number)}")
+    return given
 
 
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:

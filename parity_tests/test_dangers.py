@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import verification
+from convert import named_copies, verification
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.recognise import candidates
@@ -254,3 +254,12 @@ def test_a_named_pipe_does_not_hang(run, tmp_path):
         code, _, err = run(*words)
         assert code == 1
         assert "is a pipe" in err
+
+
+def test_a_copys_names_are_compared_with_few_names_that_end_alike():
+    """Names that are one without their separators, x.xxx, xx.xx and xxx.x say: each pair of them would take seconds."""
+    word = "x" * 200
+    names = [f"{word[:k]}.{word[k:]}" for k in range(1, 200)]
+    ends = named_copies._Ends(names)._ends
+    assert max(map(len, ends.values())) == named_copies.ALIKE
+    assert named_copies.likely_places([*names, *(f"ema.{name}" for name in names)]) == {"ema."}

@@ -15,8 +15,9 @@ conclusion says what is proven: writing folds a match into lines (summands order
 before it), comments writes what stands above them, and partings lists where the models part. Where no full Table comes
 out, unmatched lists what has no partner, depths compares numbers of blocks, and widths the sizes of parameters.
 
-derivation is what comes out: evidence has it, derivation says it in words. command is the command line (user_code runs
-the user's files), report its page (trees: the module trees side by side), and transfer copies weights at once.
+derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
+line (user_code runs the user's files), report its page (trees: the module trees side by side), and transfer copies
+weights at once.
 """
 
 import sys

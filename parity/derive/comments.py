@@ -52,11 +52,15 @@ def commented(
     table: DerivedTable,
     proof: Proof,
     proven: bool,
-    inferred: Sequence[str],
+    marked: tuple[Sequence[str], Sequence[str]],
     reasons: Mapping[str, str],
     notes: Sequence[str],
 ) -> DerivedTable:
-    """Return the table with what supports it above its first line; `notes` come last."""
+    """Return the table with what supports it above its first line; `notes` come last.
+
+    Args:
+      marked: parameters that were inferred, and those of them that were taken where values differ.
+    """
     if not table.lines:
         return table
     if proven:
@@ -81,7 +85,10 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
+    inferred, doubtful = marked
+    seen = [name for name in inferred if name not in set(doubtful)]
+    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(seen)]
+    comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
         comments.append(f"# unobservable, outside the proof, as no output depends on it: {which}")

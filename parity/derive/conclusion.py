@@ -70,10 +70,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if of.reasons:
         rows = unmatched(left, best, of.reasons)
         of = of._replace(table=without_drops(of.table, best.hint, rows))
-    inferred = list(dict.fromkeys([*of.inferred, *([] if proven else _doubtful(found.steps))]))
+    doubtful = [] if proven else _doubtful(found.steps)
+    inferred = list(dict.fromkeys([*of.inferred, *doubtful]))
+    confirmed = proven or (bool(places) and all(place.whole for place in places))
     notes = [*of.notes, *(_unseen_notes(of) if proven else []), *(f"free: {text}" for text in free)]
-    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if of.reasons else []
-    table = commented(of.table, proof, proven, inferred, of.reasons, notes)
+    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not confirmed else []
+    table = commented(of.table, proof, proven, (inferred, doubtful), of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     return Derivation(
         table=table,
@@ -85,6 +87,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         unobservable=proof.unobservable,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
+        doubtful=doubtful,
         remark=proof.remark if proof.gradient is None else "",
         kept=proof.kept,
         drawn=left.drawn,

@@ -25,8 +25,8 @@ NEXT = (
     "yourself and pass them by --table FILE"
 )
 LINES = (
-    "both models compute the same: write a line for each missing parameter, or `drop <- NAME` for one that nothing "
-    "reads, and pass them by --table FILE"
+    "write a line for each missing parameter, or `drop <- NAME` for one that nothing reads, and pass them by "
+    "--table FILE"
 )
 NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
@@ -83,15 +83,14 @@ class Derivation(Evidence):
     def explained(self) -> str:
         """Name what a complete derivation's models differ in, "one epsilon", if recomputing confirms every cause.
 
-        Causes that are not recomputed through the whole model, such as an activation, may hide others: "at least".
+        Causes that are not recomputed, such as the window of a convolution, may hide others: "at least".
         """
         kinds = [place.kind for place in self.divergences]
         if self.proven or self.missing or not all(kinds):
             return ""
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
         texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
-        whole = all(place.whole for place in self.divergences)
-        return ("" if whole else "at least ") + " and ".join(texts) if texts else ""
+        return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
 
     @property
     def following(self) -> str:
@@ -100,14 +99,19 @@ class Derivation(Evidence):
             return "build both models of one size, and derive again"
         if self.reads_numbers and not self.proven:
             return "let both models compute with arrays alone, without .item() and branches; then derive again"
+        if self.missing and self.places:
+            return NEXT
         if self.missing:
-            return LINES if not self.places and self.error <= OUTPUT else NEXT
+            return f"both models compute the same: {LINES}" if self.error <= OUTPUT else LINES
         if self.incomparable.endswith(TURNED):
             return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
+        if self.incomparable.startswith("shape "):
+            return "let both models return outputs of one shape; then derive again"
         if self.explained:
-            return "make both models equal there and derive again; if the difference is meant, the Table holds as it is"
+            again = "make both models equal there and derive again"
+            return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
         if self.incomparable == COARSE and np.isfinite(self.error):
             return "let both models return the values from which these numbers are chosen; then derive again"
         place = next((place for place in self.divergences if place.advice), None)
@@ -178,8 +182,10 @@ class Derivation(Evidence):
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
             lines.append(Line(f"unobservable: {few}, outside any proof, as no output depends on them: {which}"))
-        if self.inferred:
-            lines.append(Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.inferred))}"))
+        if unseen := [name for name in self.inferred if name not in set(self.doubtful)]:
+            lines.append(Line(f"inferred, as no value shows all of each: {', '.join(folded_names(unseen))}"))
+        if self.doubtful:
+            lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))

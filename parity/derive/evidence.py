@@ -30,7 +30,9 @@ class Evidence:
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
-      inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
+      inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
+        those of `doubtful`.
+      doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
@@ -73,6 +75,7 @@ class Evidence:
     drawn: Sequence[str] = ()
     reads_numbers: bool = False
     remark: str = ""
+    doubtful: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
@@ -99,6 +102,11 @@ class Evidence:
         return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > ROUNDING)]
 
     @property
+    def confirmed(self) -> bool:
+        """Tell whether the models are equal with all causes removed, which shows that the Table is right."""
+        return bool(self.divergences) and all(place.whole for place in self.divergences)
+
+    @property
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
@@ -118,6 +126,7 @@ class Evidence:
             "divergences": [divergence.to_dict() for divergence in self.divergences],
             "unobservable": self.unobservable,
             "inferred": self.inferred,
+            "doubtful": list(self.doubtful),
             "freedom": self.freedom,
             "fixed": self.fixed,
             "unshown": list(self.unshown),

@@ -139,7 +139,7 @@ def test_advice_fits_the_kind_of_operation_that_nothing_matches():
     convolutions = (torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1, stride=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
     assert found.divergences[0].cause == "stride (1, 1) on the left, (2, 2) on the right, of the same image"
-    assert found.divergences[0].kind == "convolution's window" and not found.divergences[0].whole
+    assert found.divergences[0].kind == "convolution window" and not found.divergences[0].whole
     heads = parity.derive(_sequence(), _sequence(heads=3), (images(2, 5, 6),), seconds=5)
     assert not heads.missing and "number of heads, masks, scales" in heads.following, heads.divergences
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -295,6 +296,13 @@ def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, .
     each = f"outputs of up.{{i}}.weight with inputs of down.{{i}}.weight for i = {numbers}"
     assert found.proven
     assert found.freedom == ([each] if numbers else ["outputs of up.1.weight with inputs of down.1.weight"])
+
+
+def test_exchanges_that_time_does_not_suffice_for_are_said(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    left, right, x = models()
+    monkeypatch.setattr(conclusion, "freedom", functools.partial(freedom.freedom, seconds=0))
+    assert parity.derive(left, right, (x,)).freedom == [freedom.UNTRIED]
 
 
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():

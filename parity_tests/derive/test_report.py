@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from convert.errors import ConvertError
@@ -88,8 +89,8 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     ([("epsilon 1e-5 on the left, 1e-6 on the right (recomputed so, they are equal)", "epsilon", True)], "one epsilon"),
     ([("a factor of 2 on the left, 1 on the right (recomputed so, they are equal)", "factor", True)] * 2, "2 factors"),
     ([("ReLU on the left, SiLU on the right (recomputed so)", "activation", False)], "at least one activation"),
-    ([("padding (1, 1) on the left, (2, 2) on the right, of the same image", "convolution's window", False)],
-     "at least one convolution's window"),
+    ([("padding (1, 1) on the left, (2, 2) on the right, of the same image", "convolution window", False)],
+     "at least one convolution window"),
     ([("one side computes partly in lower precision", "", False)], ""),
     ([("epsilon 1 (recomputed so, they are equal)", "epsilon", True), ("", "", False)], ""), ([], ""),
 ])  # fmt: skip
@@ -101,6 +102,33 @@ def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str,
     assert ('<h1 class="apart">Complete, but not proven: the models differ in' in page) == bool(explained)
     assert ('<h1 class="bad">Complete, but not ' in page) != bool(explained)
     assert str(found).startswith("complete, but not proven, as" if explained else "complete, but not proven:")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_table_is_said_to_hold_where_recomputing_confirms_it(whole: bool):
+    places = [Divergence("a", "b", 0.1, "padding 1 on the left", kind="convolution window", whole=whole)]
+    found = replace(DERIVED, divergences=places, arrays=(4, 4))
+    assert found.confirmed == whole and ("the Table holds as it is" in found.following) == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "first"), [(0.0, "both models compute the same: write a line"), (np.nan, "write a line")]
+)
+def test_what_is_missing_without_a_place_asks_for_lines(error: float, first: str):
+    found = replace(DERIVED, divergences=[], reasons={"head/w": "no line can say how"}, error=error)
+    assert not found.places and found.following.startswith(first)
+
+
+def test_outputs_of_two_shapes_are_asked_for_in_one():
+    found = replace(DERIVED, incomparable="shape (4, 5) on the left, (4, 4) on the right")
+    assert found.following.startswith("let both models return outputs of one shape")
+
+
+def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
+    found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
+    for text in (str(found), page_of(found, {}).replace("Taken", "taken").replace("Inferred, since", "inferred, as")):
+        assert "inferred, as no value shows all of each: a.weight" in text
+        assert "taken where values differ: b.weight" in text
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

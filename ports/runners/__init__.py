@@ -4,8 +4,9 @@ base defines the Runner, records what its runs return, and inputs what a model i
 nnx are the four. What two of them share:
 
     hooked      torch and paddle: a model stores its arrays, and hooks on its modules trace it
-    functional  linen and nnx: a model is a pure function of its parameters and inputs; modes puts it into training,
-                jax_modules lists its modules, jax_trees its arrays, and jax_optimizers builds optax's
+    functional  linen and nnx: a model is a pure function of its parameters and inputs, which may draw random numbers;
+                modes puts it into training, jax_modules lists its modules, jax_trees its arrays, and jax_optimizers
+                builds optax's
     tracing     all: calls of modules become taps; trees names the arrays in nested arguments and results
 
 paddle_norms computes Paddle's normalisation exactly in float64, which its kernels do not.

@@ -40,7 +40,7 @@ class Divergence(NamedTuple):
       left, right: paths of the modules.
       size: the relative difference of what is seen there.
       cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
-      kind: what a cause is of that recomputing confirmed: "epsilon", "activation"; "" of others.
+      kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
     """
@@ -76,6 +76,8 @@ def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[D
         if sides is None:
             break
         left, right = sides
+    if len(places) == CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
+        places[-1] = places[-1]._replace(whole=False)  # there are more
     return places
 
 
@@ -92,7 +94,7 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
-            return Cause(text, "convolution's window")
+            return Cause(text, "convolution window")
     trial = Recomputation((left, right), mapped, pairs, at, stop)
     if (cause := trial.best(_simple(trial, _spans(trial, BEHIND)))).text:
         return cause

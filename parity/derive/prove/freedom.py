@@ -23,6 +23,7 @@ from ..trace.tape import Array
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
 
+UNTRIED = "other exchanges were not tried, for lack of time"
 LETTERS = "ijklmn"  # of numbers that vary
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -34,7 +35,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
             partners: Mapping[str, Sequence[str]], seconds: float = 3) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
-    An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
+    The last line says so where time did not suffice for all.
 
     Args:
       partners: the right parameters that each left one becomes.
@@ -55,7 +56,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     ranked = [(alike, TRIES if k == 0 else 1) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     found = [text for alike, tries in ranked for text in trial.free(alike, tries)]
     left.release()
-    return found
+    return [*found, *([UNTRIED] if trial.late else [])]
 
 
 class _Trial:
@@ -67,7 +68,7 @@ class _Trial:
 
     def __init__(self, run: Callable[[], list[Array]], elements: Filled, seconds: float):
         self.run, self.elements, self.before = run, elements, run()
-        self.stop = time.process_time() + seconds
+        self.stop, self.late = time.process_time() + seconds, False
 
     def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
@@ -79,6 +80,7 @@ class _Trial:
         for text in itertools.islice(kind, tries):
             for k, pairs in enumerate(kind[text]):
                 if time.process_time() > self.stop:
+                    self.late = True
                     return []
                 if not self._same(pairs) or not self._matters(pairs):
                     continue

@@ -1,14 +1,15 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights, and inputs other inputs. places and frames name places in the user's code. edits defines a change of a tape;
-numbers, activations, sums and swaps yield such changes, scales and crops make one. outputs compares what two models
-return.
+weights for users' models, and inputs other inputs. places and frames name places in the user's code. edits defines a
+change of a tape; numbers, activations, sums and swaps yield such changes, scales and crops make one. outputs compares
+what two models return, and has the limit up to which that counts as equal.
 
     torch    torch_tape, torch_recorder, torch_values, torch_dense; what torch itself does not decompose: torch_forms
              or torch_decompositions
     JAX      jax_tape, jax_groups, jax_wide, jax_dense; its primitives: jax_values (results), jax_recorder (forms)
-    paddle   paddle_tape, paddle_recorder, paddle_values; a new one: paddle_forms or paddle_decompositions
+    paddle   paddle_tape (sets recurrent layers in training mode, where their gradients are), paddle_recorder,
+             paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum, outer (gradients by large matrices)
 
 Nothing here knows of a second model but outputs, numbers, sums, swaps, still (inputs that one model alone is given) and
