@@ -76,12 +76,14 @@ def copies(table: Table, layout: Layout, like: str | None, weights: str | None) 
     """
     if like is None:
         return Copies(lacking=dropped(table), side=table.sides[1])
-    if not layout.unread:
+    filled = {entry.name for entry in layout.entries}  # also in part: a line drops a part of a padded table, say
+    unread = [name for name in layout.unread if name not in filled]
+    if not unread:
         return NOTHING
     stored = open_checkpoint(like)
     try:
         part = matching(out_of_modules(stored), weights, table.reverse())
-        sources = {name: part.sources[name] for name in layout.unread}
+        sources = {name: part.sources[name] for name in unread}
         steps = tuple((t._replace(name=name), Copied(part.reader, t.name)) for name, t in sources.items())
         return Copies(part.reader, steps)
     except BaseException:

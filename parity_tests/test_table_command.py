@@ -655,3 +655,17 @@ def test_tied_arrays_are_counted_once(tmp_path):
     save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
     with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
         assert (len(plan.steps), plan.parameters) == (4, 12)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_what_a_table_drops_a_part_of_is_not_copied_from_like(tmp_path, capsys, suffix):
+    """Rows of padding have no source: the others keep what the file has, whatever the new model holds."""
+    table = tmp_path / "pad.table"
+    table.write_text("table 1: torch <-> torch\np: v[2:] c <-> e: v c\np: x[:2] c -> drop\n")
+    source = save(tmp_path / "source.safetensors", {"e": np.full((3, 2), 5, np.float32)})
+    new = save(tmp_path / "new.safetensors", {"p": np.full((5, 2), -1, np.float32)})
+    out = tmp_path / f"out.{suffix}"
+    words = ["--table", str(table), source, "-o", str(out), "--reverse", "--like", new]
+    code, _, error = run(capsys, *words)
+    assert code == 0 and "zeros in the part that the table drops: p" in error and "copied from" not in error
+    assert load(out)["p"].tolist() == [[0, 0], [0, 0], [5, 5], [5, 5], [5, 5]]

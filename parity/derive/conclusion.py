@@ -119,7 +119,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
 
     proof = run(whole)
     edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
-    doubted = (parted or edited) and proof.exact <= OUTPUT and not found.failure
+    doubted = (parted or edited or not proof.holds) and proof.exact <= OUTPUT and not found.failure
     if numbers := doubted and reads_numbers(a, b, tapes, of.table):
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons

@@ -98,7 +98,8 @@ class Derivation(Evidence):
         if self.sizes:
             return "build both models of one size, and derive again"
         if self.reads_numbers and not self.proven:
-            return "let both models compute with arrays alone, without .item() and branches; then derive again"
+            what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
+            return f"let both models {what}; then derive again"
         if self.missing and self.places:
             return NEXT
         if self.missing:

@@ -110,3 +110,29 @@ def test_epsilons_that_differ_in_some_norms_are_one_cause_whichever_side_has_the
     found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
     assert not found.missing and found.explained == "3 epsilons"
     assert len(found.divergences) == 1 and "and so in 2 more places" in found.divergences[0].cause
+
+
+def test_no_residual_is_missed_where_both_models_have_it():
+    """One side scales its branches by parameters and adds a table of positions, so that causes are asked for again."""
+
+    def net(own: bool) -> Net:
+        parts: dict[str, Any] = {f"fc{k}": linear() for k in range(2)} | {
+            "norm": torch.nn.LayerNorm(6),
+            "out": linear(),
+        }
+        if own:
+            parts |= {f"gamma{k}": torch.nn.Parameter(torch.rand(6) + 0.5) for k in range(2)}
+            parts |= {"pos": torch.nn.Parameter(torch.randn(5, 6))}
+
+        def run(m: Any, x: Any) -> Any:
+            x = x + m.pos if own else x
+            for k in range(2):
+                branch = torch.tanh(getattr(m, f"fc{k}")(m.norm(x)))
+                x = x + (branch * getattr(m, f"gamma{k}") if own else branch)
+            return m.out(x)
+
+        return Net(run, **parts)
+
+    found = parity.derive(net(True), net(False), (images(2, 5, 6),))
+    assert not found.proven
+    assert not any("adds the input" in place.cause or "another term" in place.cause for place in found.divergences)

@@ -241,3 +241,35 @@ def test_the_model_that_computes_in_lower_precision_is_named(left: bool):
     found = parity.derive(*models, (np.random.default_rng(0).standard_normal((5, 4)),))
     assert found.proven and found.error > 1e-9
     assert f": the {'left' if left else 'right'} model computes partly in lower precision" in str(found)
+
+
+class Cut(torch.nn.Module):
+    """Two dense layers; the gradient of the first may be cut."""
+
+    def __init__(self, cut: bool):
+        super().__init__()
+        self.cut, self.up, self.down = cut, torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+
+    def forward(self, x: Any) -> Any:
+        y = torch.tanh(self.up(x))
+        return self.down(y.detach() if self.cut else y)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_gradient_that_one_side_cuts_is_a_difference(left: bool):
+    found = parity.derive(Cut(left), Cut(not left), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert not found.proven and "gradients differ by 1 of their largest" in str(found)
+
+
+@pytest.mark.parametrize("limit", [torch.sign, lambda g: g.round(), lambda g: (g.abs() < 1).double()])
+def test_a_parameter_of_which_code_takes_a_step_is_observable(limit: Any):
+    class Stepped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.g = torch.nn.Linear(4, 3), torch.nn.Parameter(torch.tensor([1.2, 2.3, 3.4]))
+
+        def forward(self, x: Any) -> Any:
+            return self.lin(x) * (limit(self.g) + 0.5)
+
+    found = parity.derive(Stepped(), Stepped(), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and not found.unobservable

@@ -41,3 +41,27 @@ def test_an_absolute_value_of_a_scale_is_seen(turned: bool):
 @pytest.mark.parametrize("taken", [torch.sqrt, torch.relu, lambda scale: scale * 1.0], ids=["root", "cut", "plain"])
 def test_scales_that_both_take_alike_are_proven(taken: Any):
     assert parity.derive(Scaled(taken), Scaled(taken), (images(5, 4),)).proven
+
+
+class Gated(torch.nn.Module):
+    """A dense layer and two single numbers, of which the code asks the sign of one.
+
+    Args:
+      names: of both, in the order in which the code reads them.
+    """
+
+    def __init__(self, names: str):
+        super().__init__()
+        self.names, self.lin = names, torch.nn.Linear(4, 3)
+        self.p, self.q = torch.nn.Parameter(torch.ones(())), torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Any) -> Any:
+        first, second = (getattr(self, name) for name in self.names)
+        y = self.lin(x)
+        return torch.where(first > 0, torch.tanh(y), y) + torch.where(second > 0, y, y.relu())
+
+
+def test_signs_of_single_numbers_tell_which_is_which():
+    assert parity.derive(Gated("pq"), Gated("pq"), (images(5, 4),)).proven
+    found = parity.derive(Gated("pq"), Gated("qp"), (images(5, 4),))
+    assert not found.proven or "p: <-> q:" in found.table.print()

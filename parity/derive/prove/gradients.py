@@ -115,8 +115,8 @@ class Gradients:
         """
         errors = [0.0]
         for name, size in self.sizes.items():
-            if size > UNSEEN * self.largest:
-                near, far = self._within(name), self.apart[name] / max(size, PART * self.largest)
+            if max(size, self.apart[name]) > UNSEEN * self.largest:  # the left side's may be cut
+                near, far = self._within(name), self.apart[name] / max(size, self.apart[name], PART * self.largest)
                 errors.append(near if near > NEAR else far)
         return max(errors)
 

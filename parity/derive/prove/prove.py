@@ -32,7 +32,10 @@ WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
 REPLAYED = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
 TABLES = 1e-2  # the same, where it reads tables of float32: a rotation by a large angle magnifies their rounding
-UNLIKE = "not those of the operations that were recorded: code that reads numbers (.item(), a branch) computes others"
+UNLIKE = (
+    "not those of the operations that were recorded in float64: code that reads numbers (.item(), a branch), or "
+    "computes in 16 bits, computes others"
+)
 RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"

@@ -6,7 +6,9 @@ one of them negative.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+import zlib
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from .prove import Translated
 SEED = 4000
 APART = 1e-3  # relative difference of outputs that rounding does not explain, whatever the signs are
 ROUNDED = 100  # times the error of the proof that rounding to a lower precision may cause with other signs
+OTHERS = 2  # draws of signs beside the one that turns the first value of all
 FEW = 16  # parameters that are tried one by one
 
 
@@ -34,8 +37,8 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     """
     names = [name for name, array in left.parameters.items() if name not in left.buffers and positive(array)]
 
-    def differ(turned: Collection[str]) -> bool:
-        weights = Altered(Drawn(left, SEED), turned, _signed)
+    def differ(turned: Collection[str], change: Callable[[str, Array], Array] = _signed) -> bool:
+        weights = Altered(Drawn(left, SEED), turned, change)
         try:
             left_outputs = left.run(weights, left.call.arrays())
             right_outputs = right.run(Translated(table, left, right, weights), right.call.arrays())
@@ -45,13 +48,23 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
             APART, ROUNDED * error
         )
 
-    if not names or not differ(names):
+    changes: Sequence[Callable[[str, Array], Array]] = (
+        _signed,
+        *(functools.partial(_own_signs, seed) for seed in range(OTHERS)),
+    )
+    if not names or not any(differ(names, change) for change in changes):
         return []
     return [name for name in names[:FEW] if differ([name])] or names
 
 
-def _signed(_: str, array: Array) -> Array:
+def _signed(name: str, array: Array) -> Array:
     """Return the values with random signs, the first of them negative."""
-    array *= np.random.default_rng(array.size).choice([-1.0, 1.0], array.shape)
+    array = _own_signs(0, name, array)
     array.flat[0] = -abs(array.flat[0])
     return array
+
+
+def _own_signs(seed: int, name: str, array: Array) -> Array:
+    """Return the values with random signs, others for each name: which of two single numbers is which shows so."""
+    signs = np.random.default_rng([seed, zlib.crc32(name.encode())]).choice([-1.0, 1.0], array.shape)
+    return array * signs

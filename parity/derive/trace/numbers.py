@@ -63,6 +63,8 @@ def without_parameters(program: Program, names: Sequence[str]) -> Iterator[Neutr
     numbers, values = program.tape.parameters, dict[int, np.ndarray]()
     words: dict[str, list[str]] = {"add": [], "mul": []}
     for name in names:
+        if name not in numbers:  # an edit has put a number in its place
+            continue
         kinds = _readers(program, numbers[name])
         if len(kinds) == 1 and (kind := kinds.pop()) in words:
             values[numbers[name]] = np.full(program.shapes[numbers[name]], float(kind == "mul"))

@@ -21,6 +21,7 @@ class Program:
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
+        self.depths: dict[int, int] = {}  # of each value, through how many products it went, where that was asked
         self.mixing: dict[int, int | None] = {}  # output of a function -> the axis that it mixes, where that was asked
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}

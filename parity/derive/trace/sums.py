@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -98,9 +98,26 @@ def rewirings(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Ed
     Args:
       firsts: on each side, the operation from which on the sides may differ.
     """
-    for make in (_after, _without):
-        for side in (0, 1):
-            yield from make(programs[side], firsts[side], side)
+    for side in (0, 1):
+        yield from _after(programs[side], firsts[side], side)
+    counts = [Counter(_is_residual(program, node) for node in _sums(program)) for program in programs]
+    for side in (0, 1):
+        more = {kind for kind in (True, False) if counts[side][kind] > counts[1 - side][kind]}
+        yield from _without(programs[side], firsts[side], side, more)
+
+
+def _sums(program: Program) -> list[Node]:
+    return [node for node in program.tape.nodes if _adds(program, node)]
+
+
+def _is_residual(program: Program, node: Node) -> bool:
+    """Tell whether one term of a sum went through more products than the other one."""
+    if not program.depths:
+        for other in program.tape.nodes:
+            before = max((program.depths.get(number, 0) for number in other.inputs), default=0)
+            program.depths[other.output] = before + (other.kind == "product")
+    one, two = (program.depths.get(number, 0) for number in node.inputs[:2])
+    return one != two
 
 
 def _after(program: Program, first: int, side: int) -> Iterator[Edit]:
@@ -120,9 +137,11 @@ def _moved(norms: Sequence[Norm], side: int) -> str:
     return f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it{which}"
 
 
-def _without(program: Program, first: int, side: int) -> Iterator[Edit]:
-    every = [node for node in program.tape.nodes if _adds(program, node)]
-    for node in [node for node in every if program.makers[node.output] >= first][:SUMS]:
+def _without(program: Program, first: int, side: int, more: Collection[bool]) -> Iterator[Edit]:
+    """Yield edits that leave out a term of sums of which this side has more than the other, residual ones or others."""
+    every = _sums(program)
+    late = [node for node in every if program.makers[node.output] >= first and _is_residual(program, node) in more]
+    for node in late[:SUMS]:
         sets = _sets(node, every, lambda other: other.site)
         for remaining in (0, 1):
             one, *wider = (_left_out(program, some, remaining, side) for some in sets)
