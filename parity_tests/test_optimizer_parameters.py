@@ -220,3 +220,11 @@ def test_a_distributed_checkpoint_has_the_state_of_every_parameter(write, conver
     slots = ("exp_avg", "exp_avg_sq")
     expected = {"one/step": 0, "two/step": 4, **{f"one/{slot}": 0 for slot in slots}}
     assert states == expected | {f"two/{slot}": 0.25 for slot in slots}
+
+
+def test_moments_of_rows_that_a_table_supplies_are_noted(write, convert):
+    needs("torch")
+    write("e: v c <-> p: v[2:] c\n<-> p: x[:2] c = 0", {"e": (3, 2)}, {"e": "linear_0.w_0"}, {"linear_0.w_0": 7})
+    code, err = convert("net.pdparams", "out.pt")
+    assert code == 0, err
+    assert "moments of zeros, at the step of the others, where the table supplies a part: p" in err
