@@ -21,13 +21,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     command = _command(argv)
-    if command and command not in COMMANDS and "2" not in command:
+    is_route = "2" in command and {"/", "."}.isdisjoint(command)  # a path may have a 2, too
+    if command and command not in COMMANDS and not is_route and "--reverse" in argv:
         from .commands import REVERSED
         from .errors import UsageError
+
+        raise UsageError(REVERSED)
+    if command and command not in COMMANDS and "2" not in command:
         from .routes import route
 
-        if "--reverse" in argv:
-            raise UsageError(REVERSED)
         route(command)  # which raises what is wrong with it
     wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value
     arguments = parser(command).parse_args(["--help"] if wants_help else argv)
