@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 
-from .parsers import COMMANDS, TABLE, parser
+from .parsers import COMMANDS, TABLE, is_route, parser
 from .program import Deferred, guarded, keep_freed_memory
 
 
@@ -21,15 +21,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     command = _command(argv)
-    is_route = "2" in command and {"/", "."}.isdisjoint(command)  # a path may have a 2, too
-    if command and command not in COMMANDS and not is_route and "--reverse" in argv:
+    if command and command not in COMMANDS and not is_route(command):
         from .commands import REVERSED
         from .errors import UsageError
-
-        raise UsageError(REVERSED)
-    if command and command not in COMMANDS and "2" not in command:
         from .routes import route
 
+        if "--reverse" in argv:
+            raise UsageError(REVERSED)
         route(command)  # which raises what is wrong with it
     wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value
     arguments = parser(command).parse_args(["--help"] if wants_help else argv)

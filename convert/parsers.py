@@ -229,6 +229,11 @@ leaves open what changes the outputs (an activation), it is 1 and the verdict
 files that do not, --assume accepts that they agree."""
 
 
+def is_route(word: str) -> bool:
+    """Tell whether a word is spelled as a route is, with a 2 between two names; a path may have a 2, too."""
+    return "2" in word and {"/", "."}.isdisjoint(word)
+
+
 COMMANDS = {
     ROUTE: Command(
         f"{ROUTE} CKPT... [-o OUT] [options]", "convert by a route, as in google2torch",

@@ -11,12 +11,13 @@ from specs.dialects import PORTS
 from specs.words import unknown
 
 from .errors import UsageError, called
+from .parsers import is_route
 from .recognise import all_dialects, known_dialect
 
 
 def route(text: str) -> tuple[str, str]:
     """Parse "google2torch" into ("google", "torch"). Raises: UsageError with the nearest route."""
-    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
+    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2" and is_route(text)]
     for src, dst in halves:
         with contextlib.suppress(UsageError):
             return known_dialect(src), known_dialect(dst)

@@ -222,6 +222,8 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["convrt", GOOGLE], 2, "unknown name 'convrt': neither a command nor a route"),
     (["--reverse", GOOGLE], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
     (["--reverse", "{}/run2/x.npz"], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
+    (["{}/run2/x.npz", "google2torch"], 2, "/run2/x.npz': neither a command nor a route"),
+    (["x2y.npz"], 2, "x2y.npz': neither a command nor a route"),
     (["diff", GOOGLE, GOOGLE, "--reverse"], 2, "give it too, by --table FILE"),
     (["google2torch", GOOGLE, "--prove", "--dry-run"], 2, "--dry-run writes nothing: leave one of them out"),
     (["--table", "x.table", "x.pt", "--prove"], 2, "parity.compare runs two models of yours on both files"),
