@@ -65,9 +65,13 @@ def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Coll
 
 def is_supplied(filling: Filling, sources: Mapping[str, Tensor], earlier: Collection[str]) -> bool:
     """Tell whether a target tensor has values that no source states; see `supplied`."""
-    parts = filling if isinstance(filling, list) else []
-    constant = isinstance(filling, ConstantFilling | Copied) or any(isinstance(part, Fill) for part in parts)
+    constant = isinstance(filling, ConstantFilling | Copied) or has_constants(filling)
     return constant or any(sources[name].name in earlier for name in sources_of(filling))
+
+
+def has_constants(filling: Filling) -> bool:
+    """Tell whether a target tensor has constants beside values of a source."""
+    return isinstance(filling, list) and any(isinstance(part, Fill) for part in filling)
 
 
 def supplied_in_part(
@@ -80,10 +84,9 @@ def supplied_in_part(
     """
     mixed = []
     for tensor, filling in steps:
-        filled = isinstance(filling, list) and any(isinstance(part, Fill) for part in filling)
         names = [sources[name].name for name in sources_of(filling)]
         read = [name for name in names if name not in earlier or name in partly]
-        if read and (filled or any(name in earlier for name in names)):
+        if read and (has_constants(filling) or any(name in earlier for name in names)):
             mixed.append(tensor.name)
     return tuple(mixed)
 

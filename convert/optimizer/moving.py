@@ -15,7 +15,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.files.pickled.tree import PickleReader
 from convert.plans import Plan
-from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, sources_of
+from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, has_constants, sources_of
 from specs.kinds import FRAMEWORKS
 from specs.moves import Fill, Move
 from specs.words import with_article
@@ -183,10 +183,6 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
     return list(shapes), {}, {}
 
 
-def _has_constants(filling: Filling) -> bool:
-    return isinstance(filling, list) and any(isinstance(part, Fill) for part in filling)
-
-
 def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
     """Report what is taken to be no parameter, and why; parameters with the same moments, and moments without one."""
     slot = next(iter(model.moments))
@@ -199,7 +195,7 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     what = "get the same moments, as they are one parameter of the source"
     lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
     fillings = {tensor.name: filling for tensor, filling in plan.steps}
-    in_part = [name for name in model.moments[slot] if _has_constants(fillings[name])]
+    in_part = [name for name in model.moments[slot] if has_constants(fillings[name])]
     zeros = "moments of zeros, at the step of the others, where the table supplies a part"
     lines += [f"{zeros}: {', '.join(folding.fold(in_part))}"] if in_part else []
     copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]
