@@ -52,14 +52,15 @@ def commented(
     table: DerivedTable,
     proof: Proof,
     proven: bool,
-    marked: tuple[Sequence[str], Sequence[str]],
+    inferred: Sequence[str],
+    doubtful: Sequence[str],
     reasons: Mapping[str, str],
     notes: Sequence[str],
 ) -> DerivedTable:
     """Return the table with what supports it above its first line; `notes` come last.
 
     Args:
-      marked: parameters that were inferred, and those of them that were taken where values differ.
+      inferred: parameters of which no value shows all. doubtful: those that were taken where values differ.
     """
     if not table.lines:
         return table
@@ -85,9 +86,7 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    inferred, doubtful = marked
-    seen = [name for name in inferred if name not in set(doubtful)]
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(seen)]
+    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
     comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))

@@ -18,6 +18,7 @@ from .fold.lone import lone
 from .match.choices import LIMIT, Step
 from .match.symbols import LARGE
 from .partings import divergences, partings
+from .prove.causes import confirmed
 from .prove.freedom import freedom
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
@@ -71,11 +72,10 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         rows = unmatched(left, best, of.reasons)
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     doubtful = [] if proven else _doubtful(found.steps)
-    inferred = list(dict.fromkeys([*of.inferred, *doubtful]))
-    confirmed = proven or (bool(places) and all(place.whole for place in places))
+    only_inferred = [name for name in of.inferred if name not in doubtful]
     notes = [*of.notes, *(_unseen_notes(of) if proven else []), *(f"free: {text}" for text in free)]
-    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not confirmed else []
-    table = commented(of.table, proof, proven, (inferred, doubtful), of.reasons, notes)
+    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not (proven or confirmed(places)) else []
+    table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     return Derivation(
         table=table,
@@ -94,7 +94,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         reasons=of.reasons,
         unmatched=rows,
         failure=found.failure,
-        inferred=inferred,
+        inferred=list(dict.fromkeys([*of.inferred, *doubtful])),
         freedom=free,
         uses=found.steps,
         fixed=lone(table, lefts.names, of.rights.names),
@@ -120,7 +120,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proof = run(whole)
     edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
     doubted = (parted or edited or not proof.holds) and proof.exact <= OUTPUT and not found.failure
-    if numbers := doubted and reads_numbers(a, b, tapes, of.table):
+    numbers = doubted and reads_numbers(a, b, tapes, of.table)
+    if numbers and not whole:
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
     unshown = unproven(a, b, of.table) if proven else []
@@ -142,11 +143,8 @@ def _unseen_notes(of: Written) -> list[str]:
 
 def _doubtful(steps: Sequence[Step]) -> list[str]:
     """List right parameters whose partners were taken on values that differ, or that share one left parameter."""
-    return [
-        name
-        for step in [*(s for s in steps if s.gap >= LIMIT), *_placed_twice(steps)]
-        for name in step.right.split(" ")
-    ]
+    doubted = [*(step for step in steps if step.gap >= LIMIT), *_placed_twice(steps)]
+    return list(dict.fromkeys(name for step in doubted for name in step.right.split(" ")))
 
 
 def _chosen(steps: Sequence[Step]) -> list[str]:

@@ -57,7 +57,7 @@ class Derivation(Evidence):
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, for JSON, with the earliest place where the models part as `first`."""
-        return {"verdict": self.verdict, "first": self.first, **super().to_dict()}
+        return {**super().to_dict(), "first": self.first}
 
     @property
     def outputs(self) -> str:
@@ -183,8 +183,10 @@ class Derivation(Evidence):
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
             lines.append(Line(f"unobservable: {few}, outside any proof, as no output depends on them: {which}"))
-        if unseen := [name for name in self.inferred if name not in set(self.doubtful)]:
-            lines.append(Line(f"inferred, as no value shows all of each: {', '.join(folded_names(unseen))}"))
+        if self.only_inferred:
+            lines.append(
+                Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.only_inferred))}")
+            )
         if self.doubtful:
             lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
         if self.fixed:

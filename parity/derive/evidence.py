@@ -10,7 +10,7 @@ import numpy as np
 
 from .fold.rows import DerivedTable
 from .match.choices import Step
-from .prove.causes import Divergence
+from .prove.causes import Divergence, confirmed
 from .trace.places import place
 from .unmatched import Unmatched
 
@@ -104,7 +104,12 @@ class Evidence:
     @property
     def confirmed(self) -> bool:
         """Tell whether the models are equal with all causes removed, which shows that the Table is right."""
-        return bool(self.divergences) and all(place.whole for place in self.divergences)
+        return confirmed(self.divergences)
+
+    @property
+    def only_inferred(self) -> list[str]:
+        """Return the inferred parameters of which no value shows all, without the doubtful ones."""
+        return [name for name in self.inferred if name not in self.doubtful]
 
     @property
     def left_over(self) -> list[str]:

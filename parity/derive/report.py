@@ -166,8 +166,8 @@ def _remarks(found: Derivation) -> Markup:
     rows = []
     if found.unobservable:
         rows.append(f"Outside any proof, as no output depends on it: {', '.join(folded_names(found.unobservable))}")
-    if unseen := [name for name in found.inferred if name not in set(found.doubtful)]:
-        rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(unseen))}")
+    if found.only_inferred:
+        rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]

@@ -76,8 +76,7 @@ def resized(
 
 def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
     """Return uses that meet the same values, the left one with elements that no right one has."""
-    owned = np.zeros(len(left.elements), bool)
-    owned[np.maximum(mapped.numbers, 0)] = True
+    owned = mapped.owned(left.elements)
     met = [
         (pair.left, pair.right)
         for pair in pairs(left, right, mapped)

@@ -15,8 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..match.advice import feeds
 from ..trace.activations import others
 from ..trace.edits import Edit
@@ -57,6 +55,11 @@ class Divergence(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
         return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice")}
+
+
+def confirmed(places: Sequence[Divergence]) -> bool:
+    """Tell whether the models are equal with the causes of all places removed, which shows that a Table is right."""
+    return bool(places) and all(place.whole for place in places)
 
 
 def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[Divergence]:
@@ -103,7 +106,7 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     """Return of each side the operations between the last `uses` that agree and the first that does not."""
-    some = [pair for pair in trial.pairs[max(0, trial.at - uses) : trial.at] if pair.left and pair.right]
+    some = trial.pairs[max(0, trial.at - uses) : trial.at]
     before = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
     return [
@@ -121,8 +124,7 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
 
 def _alone(left: Run, mapped: Mapped) -> list[str]:
     """List the left parameters of which no right one has an element."""
-    owned = np.zeros(len(left.elements), bool)
-    owned[np.maximum(np.asarray(mapped.numbers), 0)] = True
+    owned = mapped.owned(left.elements)
     return [name for name in left.elements.names if not left.elements.part(owned, name).any()]
 
 

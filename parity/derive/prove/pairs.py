@@ -49,6 +49,12 @@ class Mapped(NamedTuple):
     numbers: Array
     whole: bool = True
 
+    def owned(self, lefts: Elements) -> Array:
+        """Tell of each left element whether a right one has it."""
+        marks = np.zeros(len(lefts), bool)
+        marks[np.maximum(self.numbers, 0)] = True
+        return marks
+
 
 class Pair(NamedTuple):
     """Uses of the same elements; None for the outputs.

@@ -93,7 +93,7 @@ def _activation(program: Program, result: Node) -> Activation | None:
     shape = program.shapes[result.output]
     if result.kind not in ("mul", "other") or result.output not in program.active or np.prod(shape) < len(VALUES):
         return None
-    for entry, nodes in _regions(program, result):
+    for entry, nodes in program.regions(result.output, DEPTH):
         if program.shapes[entry] != shape:
             continue
         y = _computed(program, entry, nodes, np.resize(VALUES, shape))
@@ -106,20 +106,6 @@ def _activation(program: Program, result: Node) -> Activation | None:
             if name != NONE and np.allclose(values, first, 0, ROUNDED):
                 return Activation(name, entry, result, len(nodes))
     return None
-
-
-def _regions(program: Program, result: Node) -> Iterator[tuple[int, list[Node]]]:
-    """Yield (value, the operations from it to a result) for each single value that all of the result depends on."""
-    frontier, nodes = {result.output}, list[Node]()
-    while len(nodes) < DEPTH:
-        at = max(program.makers.get(number, -1) for number in frontier)
-        if at < 0 or (node := program.tape.nodes[at]).kind == "product":
-            return
-        nodes.append(node)
-        frontier.remove(node.output)
-        frontier |= program.active.intersection(node.inputs)
-        if len(frontier) == 1:
-            yield next(iter(frontier)), nodes[::-1]
 
 
 def _computed(program: Program, entry: int, nodes: list[Node], x: Array) -> Array | None:

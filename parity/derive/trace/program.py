@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .tape import Array, Tape
+from .tape import Array, Node, Tape
 
 
 class Program:
@@ -53,6 +53,23 @@ class Program:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
+
+    def regions(self, result: int, depth: int) -> Iterator[tuple[int, list[Node]]]:
+        """Yield (value, the operations from it to a result) for each one value that all of the result depends on.
+
+        Args:
+          depth: operations at most. A product of matrices ends the way back, too.
+        """
+        frontier, nodes = {result}, list[Node]()
+        while len(nodes) < depth:
+            at = max(self.makers.get(number, -1) for number in frontier)
+            if at < 0 or (node := self.tape.nodes[at]).kind == "product":
+                return
+            nodes.append(node)
+            frontier.remove(node.output)
+            frontier |= self.active.intersection(node.inputs)
+            if len(frontier) == 1:
+                yield next(iter(frontier)), nodes[::-1]
 
     def _multiplied(self, number: int) -> bool:
         """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""

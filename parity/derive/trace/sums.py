@@ -246,22 +246,21 @@ def _norms(program: Program) -> Iterator[Norm]:
 
 def _norm(program: Program, result: int, weights: set[int]) -> Norm | None:
     """Return the norm that gives this value; None if it is none, or in no branch of a sum."""
-    frontier, nodes, forked = {result}, list[Node](), False
-    while not (forked and len(frontier) == 1):
-        at = max(program.makers.get(number, -1) for number in frontier)
-        if at < 0 or len(nodes) == DEPTH or (node := program.tape.nodes[at]).kind == "product":
-            return None
-        nodes.append(node)
-        frontier.remove(node.output)
-        frontier |= program.active.intersection(node.inputs)
-        forked |= len(frontier) > 1
-    (entry,), inner = frontier, {node.output for node in nodes}
-    read = {at for node in nodes[1:] for at, _ in program.consumers[node.output]}
+    forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
+    entry, nodes = next(forked, (result, []))
+    if not nodes:
+        return None
+    inner = {node.output for node in nodes}
+    read = {at for node in nodes[:-1] for at, _ in program.consumers[node.output]}
     plain = all(weights.isdisjoint(node.inputs) for node in nodes) or program.shapes[entry] != program.shapes[result]
     if plain or any(program.tape.nodes[at].output not in inner for at in read):
         return None
     total = _total(program, result)
-    return None if total is None else Norm(entry, result, tuple(nodes[::-1]), total)
+    return None if total is None else Norm(entry, result, tuple(nodes), total)
+
+
+def _forks(program: Program, node: Node) -> bool:
+    return len(program.active.intersection(node.inputs)) > 1
 
 
 def _total(program: Program, result: int) -> Node | None:
