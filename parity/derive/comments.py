@@ -91,5 +91,8 @@ def commented(
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
         comments.append(f"# unobservable, outside the proof, as no output depends on it: {which}")
+    if proof.untold:
+        which = ", ".join(folded_names(proof.untold))
+        comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
     comments += [f"# {note}" for note in notes]
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

@@ -85,6 +85,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         divergences=places,
         incomparable=proof.incomparable,
         unobservable=proof.unobservable,
+        untold=proof.untold,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
         doubtful=doubtful,

@@ -16,6 +16,7 @@ from specs.table import Table
 from ..summary import count
 from .evidence import ROUNDING, Evidence
 from .fold.rows import missing_lines
+from .prove.causes import SECONDS
 from .prove.prove import GRADIENT
 from .trace.outputs import COARSE, OUTPUT, TURNED
 from .trace.places import OWN
@@ -32,6 +33,7 @@ NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
 )
+LATE = f" (no cause was found in {SECONDS} s, before all was tried)"
 
 
 class Line(NamedTuple):
@@ -142,6 +144,7 @@ class Derivation(Evidence):
             size = short(at.size) if math.isfinite(at.size) else "cannot be compared"
             everywhere = at.left == at.right == OWN
             where = f"outputs part by {size}" if everywhere else f"parts at {at.left} <-> {at.right}: {size}"
+            where += LATE * at.late
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
         return [*lines, Line(f"stopped: {self.failure}", "bad")] if self.failure else lines
 
@@ -183,6 +186,9 @@ class Derivation(Evidence):
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
             lines.append(Line(f"unobservable: {few}, outside any proof, as no output depends on them: {which}"))
+        if self.untold:
+            which = ", ".join(folded_names(self.untold))
+            lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))
         if self.only_inferred:
             lines.append(
                 Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.only_inferred))}")

@@ -29,10 +29,10 @@ from .trace.inputs import check_inputs, fresh
 from .trace.numbers import Change, changes
 from .trace.precomputed import aligned
 from .trace.program import Program
+from .trace.rewiring import rewirings
 from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still
-from .trace.sums import rewirings
 from .trace.tape import Tape
 
 FIRST = 4  # seconds for a match in which no further values agree, before the models are taken to differ

@@ -26,7 +26,8 @@ class Evidence:
       error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
         the outputs depend on parameters that are missing.
       divergences: where the models part, in the order of execution on the right.
-      unobservable: left parameters on which no output depends: no proof covers their places.
+      unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
+        gradients of which the time did not suffice to tell whether an output depends on them.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
@@ -76,6 +77,7 @@ class Evidence:
     reads_numbers: bool = False
     remark: str = ""
     doubtful: Sequence[str] = ()
+    untold: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
@@ -130,6 +132,7 @@ class Evidence:
             "error": self.error if np.isfinite(self.error) else None,
             "divergences": [divergence.to_dict() for divergence in self.divergences],
             "unobservable": self.unobservable,
+            "untold": list(self.untold),
             "inferred": self.inferred,
             "doubtful": list(self.doubtful),
             "freedom": self.freedom,

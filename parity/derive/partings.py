@@ -14,7 +14,8 @@ from .match.choices import EXACT
 from .match.match import Match
 from .prove.causes import CAUSES, Divergence, explain
 from .prove.pairs import Mapped, Run, run
-from .prove.prove import INPUTS, WEIGHTS, Proof, Translated
+from .prove.prove import INPUTS, WEIGHTS, Proof
+from .prove.translated import TranslatedWeights
 from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import OUTPUT
@@ -80,7 +81,7 @@ def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False)
     inputs = fresh(a.call.arrays() if proof else left.inputs, b.call.arrays(), INPUTS if proof else None)
     return (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
-        run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
+        run(best.exact, dict(TranslatedWeights(table, a, b, weights)), list(inputs[1].values()), 1),
     )
 
 

@@ -166,6 +166,9 @@ def _remarks(found: Derivation) -> Markup:
     rows = []
     if found.unobservable:
         rows.append(f"Outside any proof, as no output depends on it: {', '.join(folded_names(found.unobservable))}")
+    if found.untold:
+        names = ", ".join(folded_names(found.untold))
+        rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
     if found.only_inferred:
         rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:

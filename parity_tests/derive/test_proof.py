@@ -20,7 +20,8 @@ from parity.derive.match.symbols import Elements, Filled, Packed
 from parity.derive.prove import freedom, gradients
 from parity.derive.prove.freedom import numbered, spacing
 from parity.derive.prove.gradients import Gradients
-from parity.derive.prove.prove import Proof, Translated, prove
+from parity.derive.prove.prove import Proof, prove
+from parity.derive.prove.translated import TranslatedWeights
 from parity.derive.trace.call import call_of
 from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outer import Outer
@@ -132,6 +133,13 @@ def test_the_right_table_is_proven_and_the_keys_bias_unobservable():
     found = proof(lambda numbers: None)
     assert found.holds and found.error < 1e-12 and found.gradient is not None and found.gradient < 1e-9
     assert found.unobservable == ["k.bias"]
+
+
+def test_parameters_whose_effect_was_not_told_in_time_are_named(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    monkeypatch.setattr("parity.derive.prove.observable.SECONDS", 0)
+    found = proof(lambda numbers: None)
+    assert found.untold == ["k.bias"] and not found.unobservable
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -255,7 +263,7 @@ def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: py
     table = Table.parse(
         "table 1\nbias_ih_l0: o + bias_hh_l0: o -> bias: o\nweight_ih_l0: o i + weight_hh_l0: o i -> weight: o i"
     )
-    total = Translated(table, left, right, weights)["bias"]
+    total = TranslatedWeights(table, left, right, weights)["bias"]
     np.testing.assert_array_equal(total, np.sum(biases, 0, float))
 
 

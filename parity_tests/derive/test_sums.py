@@ -1,4 +1,4 @@
-"""Models that compose their sums otherwise: a residual that one side lacks, a norm on the other side of a sum."""
+"""Models that compose their sums and norms otherwise: what one side lacks, or has at another place."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Block(torch.nn.Module):
         self.kind = kind
         self.norm1, self.norm2 = torch.nn.LayerNorm(6), torch.nn.LayerNorm(6)
         self.mix, self.up, self.down = linear(), linear(6, 9), linear(9, 6)
+        if kind == "scaled":
+            self.scale = torch.nn.Parameter(torch.rand(6))
+        if kind == "normalized":
+            self.last = torch.nn.LayerNorm(6)
 
     def mlp(self, x: Any) -> Any:
         return self.down(self.up(x).tanh())
@@ -38,8 +42,16 @@ class Block(torch.nn.Module):
         if self.kind == "in the branch":
             x = x + self.norm1(first)
             return x + self.norm2(self.mlp(x))
+        if self.kind == "what it returns":
+            x = x + first
+            return x + self.norm2(self.mlp(x))
         x = x + first
-        return self.mlp(self.norm2(x)) if self.kind == "without the second" else x + self.mlp(self.norm2(x))
+        second = self.mlp(self.norm2(x))
+        if self.kind == "scaled":
+            second = second * self.scale
+        if self.kind == "normalized":
+            second = self.last(second)
+        return second if self.kind == "without the second" else x + second
 
 
 class Net(torch.nn.Module):
@@ -71,6 +83,11 @@ CASES = {
         ["", ""], ["the second after"] * 2,
         "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (", "2 moved norms",
     ),
+    "norms of what the branches read and return": (
+        ["", ""], ["what it returns"] * 2,
+        "the left normalizes what a branch reads, the right what it returns, with blocks.{0..1}.norm2 (",
+        "2 moved norms",
+    ),
     "norms of the branches' results": (
         ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "4 moved norms",
     ),
@@ -87,3 +104,38 @@ def test_what_sums_differ_in_is_named_and_the_table_is_complete(name: str):
     assert found.explained == explained and found.first.startswith("parts at blocks.0"), str(found)
     moved = found.table.apply(numbers(left, X))
     assert all(np.array_equal(moved[name], array) for name, array in numbers(left, X).items())
+
+
+LACKING = {
+    "scaled": ("the {} multiplies by blocks.{{0..1}}.scale, and the {} has no such parameters", "2 missing parameters"),
+    "normalized": ("the {} normalizes, the {} does not, with blocks.{{0..1}}.last", "2 missing norms"),
+}
+
+
+@pytest.mark.parametrize("kind", LACKING)
+def test_what_the_right_side_lacks_is_named_and_the_table_is_complete(kind: str):
+    left, right = Net(kind, kind), Net("", "")
+    found = parity.derive(left, right, (X,), seconds=10)
+    cause, explained = LACKING[kind]
+    assert found.verdict == "complete" and found.explained == explained, str(found)
+    assert [place.cause.startswith(cause.format("left", "right")) for place in found.divergences] == [True], str(found)
+    given = numbers(left, X)
+    moved = found.table.apply(given)
+    assert all(np.array_equal(moved[name], given[name]) for name in right.state_dict())
+
+
+@pytest.mark.parametrize("kind", LACKING)
+def test_what_the_left_side_lacks_is_named_and_all_else_is_matched(kind: str):
+    left, right = Net("", ""), Net(kind, kind)
+    found = parity.derive(left, right, (X,), seconds=10)
+    cause = LACKING[kind][0].format("right", "left")
+    assert set(found.missing) == right.state_dict().keys() - left.state_dict().keys(), str(found)
+    assert set(found.reasons.values()) == {"the left model has nothing in its place, without which the others match"}
+    assert [place.cause.startswith(cause) for place in found.divergences] == [True], str(found)
+
+
+def test_a_cause_for_which_time_ended_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("parity.derive.prove.causes.SECONDS", 0)
+    found = parity.derive(Net("scaled"), Net(""), (X,), seconds=10)
+    assert found.divergences[0].late and not found.divergences[0].cause, str(found)
+    assert "(no cause was found in 5 s, before all was tried)" in str(found)

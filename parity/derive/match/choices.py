@@ -16,7 +16,7 @@ from . import uses
 from .advice import compare, operation
 from .similarity import Similarity
 from .stepped import Stepped, stepped
-from .symbols import Elements, Translated, Use
+from .symbols import Elements, Partnered, Use
 from .walk import Walk
 
 LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
@@ -103,7 +103,7 @@ class Choices:
     """
 
     def __init__(
-        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Translated, say: Callable[[str], None]
+        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Partnered, say: Callable[[str], None]
     ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self._say, self.limit = say, EXACT

@@ -21,7 +21,7 @@ from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
 from .choices import EXACT, LIMIT, Step
-from .symbols import Elements, Translated
+from .symbols import Elements, Partnered
 from .uses import Seen
 from .walk import Walk
 
@@ -98,7 +98,7 @@ def match(
       idle: CPU time after which it ends as well, counted from where the values of both sides were last found to agree
         further: a walk along a large model alone takes seconds.
     """
-    attempt = Attempt(left.seen, right, left.elements, Translated(right_arrays, left.elements), say)
+    attempt = Attempt(left.seen, right, left.elements, Partnered(right_arrays, left.elements), say)
     if given is not None:
         attempt.take(given)
     return attempt.ended(_searched(attempt, left.program.outputs, seconds, rough, idle))

@@ -119,7 +119,7 @@ class Packed:
         return every.astype(dtype or np.int32, copy=False)
 
 
-class Translated(Elements):
+class Partnered(Elements):
     """Elements of the right side, which have the values of the left ones that they are mapped to; else NaN.
 
     Args:

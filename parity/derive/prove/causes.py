@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from ..match.advice import feeds
 from ..trace.activations import others
+from ..trace.affine import without_parameters
 from ..trace.edits import Edit
-from ..trace.numbers import changes, without_parameters
-from ..trace.sums import rewirings
+from ..trace.numbers import changes
+from ..trace.rewiring import rewirings
 from ..trace.swaps import swaps
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
@@ -29,6 +30,7 @@ from .windows import differing
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 CAUSES = 8  # differences that are explained one after the other
+SECONDS = 5  # CPU time of the thread for all of them
 
 
 class Divergence(NamedTuple):
@@ -41,6 +43,7 @@ class Divergence(NamedTuple):
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
+      late: the time for finding a cause ended before all was tried.
     """
 
     left: str
@@ -51,10 +54,11 @@ class Divergence(NamedTuple):
     kind: str = ""
     whole: bool = False
     times: int = 1
+    late: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
-        return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice")}
+        return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice", "late")}
 
 
 def confirmed(places: Sequence[Divergence]) -> bool:
@@ -62,10 +66,10 @@ def confirmed(places: Sequence[Divergence]) -> bool:
     return bool(places) and all(place.whole for place in places)
 
 
-def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[Divergence]:
+def explain(left: Run, right: Run, mapped: Mapped) -> list[Divergence]:
     """List where the models part, each with its cause, until a difference has none."""
     places: list[Divergence] = []
-    stop = time.thread_time() + seconds
+    stop = time.thread_time() + SECONDS
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
@@ -75,7 +79,8 @@ def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[D
         text, kind, sides, times = _cause(left, right, mapped, pairs, at, stop)
         advice = "" if text else _advice(pair, right)
         sites = left.site(pair.left), right.site(pair.right)
-        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None, times))
+        late = not text and time.thread_time() >= stop
+        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None, times, late))
         if sides is None:
             break
         left, right = sides
@@ -116,16 +121,16 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 
 
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
-    """Yield what is told by one look: parameters that the right side lacks, and other activation functions."""
-    left = trial.both[0]
-    yield from without_parameters(left.program, _alone(left, trial.mapped))
+    """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
+    for side, names in enumerate(_alone(*trial.both, trial.mapped)):
+        yield from without_parameters(trial.both[side].program, names, side)
     yield from others([side.program for side in trial.both], spans)
 
 
-def _alone(left: Run, mapped: Mapped) -> list[str]:
-    """List the left parameters of which no right one has an element."""
-    owned = mapped.owned(left.elements)
-    return [name for name in left.elements.names if not left.elements.part(owned, name).any()]
+def _alone(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
+    """List the parameters of each side of which no element has a partner."""
+    known = (left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)
+    return [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
 
 
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ..trace.draws import Altered, Drawn
 from ..trace.outputs import equal
@@ -14,11 +15,21 @@ SEEDS = 5000, 5001  # of usual values, and of others
 SECONDS = 5  # CPU time, of all threads, for telling apart what has an effect and what has none
 
 
-def without_effect(of: Side, names: Sequence[str]) -> list[str]:
-    """Return those of these parameters that no output depends on: zero gradients may be those of no_grad or detach.
+class Effects(NamedTuple):
+    """What is known of parameters whose gradient is zero.
 
-    All are changed at once, then halves of those that have an effect together. What time does not suffice for counts
-    as having one.
+    Args:
+      without: those that no output depends on. untold: those of which time did not suffice to tell.
+    """
+
+    without: list[str]
+    untold: list[str]
+
+
+def effects(of: Side, names: Sequence[str]) -> Effects:
+    """Tell which of these parameters no output depends on: zero gradients may be those of no_grad or detach.
+
+    All are changed at once, then halves of those that have an effect together.
     """
     inputs, (drawn, others) = of.call.arrays(), (Drawn(of, seed) for seed in SEEDS)
     usual = of.run(drawn, inputs) if names else []
@@ -34,4 +45,5 @@ def without_effect(of: Side, names: Sequence[str]) -> list[str]:
         elif len(some) > 1:
             half = len(some) // 2
             waiting += [some[:half], some[half:]]
-    return [name for name in names if name in silent]
+    untold = {name for some in waiting for name in some}
+    return Effects([name for name in names if name in silent], [name for name in names if name in untold])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from convert.errors import UsageError
-from specs.arrays import translate as arrays_of
 from specs.table import Table
 
 from ..match.symbols import LARGE, Elements
@@ -23,7 +20,8 @@ from ..trace.program import Program
 from ..trace.sides import Side
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
-from .observable import without_effect
+from .observable import effects
+from .translated import TranslatedWeights
 
 GRADIENT = 1e-7  # relative difference of gradients that rounding explains: they lose more digits than outputs
 ROUNDED = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
@@ -47,7 +45,7 @@ class Proof(NamedTuple):
     Args:
       error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
       gradient: relative error of the gradients; None where one side has none. limit: what rounding of them explains.
-      unobservable: left parameters on which no output depends.
+      unobservable: left parameters on which no output depends. untold: see Effects.
       remark: why there are no gradients.
       rounded: tables that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
@@ -65,6 +63,7 @@ class Proof(NamedTuple):
     limit: float = GRADIENT
     kept: Sequence[str] = ()
     lower: Sequence[str] = ()
+    untold: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
@@ -114,10 +113,10 @@ def prove(
         if gradient is not None:
             gradient = max(gradient, grads.error)
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
-    unobservable = without_effect(left, unobservable)
+    unobservable, untold = effects(left, unobservable)
     left.release()
     right.release()
-    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower)
+    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower, untold)
 
 
 class Draw(NamedTuple):
@@ -184,7 +183,7 @@ def _drawn(
     weights: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
     if sum(array.size for array in left.parameters.values()) < LARGE:
         weights = dict(weights)
-    translated = Translated(table, left, right, weights)
+    translated = TranslatedWeights(table, left, right, weights)
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
@@ -233,7 +232,9 @@ def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Tabl
     recorded with, so that values of uses say nothing about the models.
     """
     drawn = Drawn(left, WEIGHTS)
-    for of, weights, tape in zip((left, right), (drawn, Translated(table, left, right, drawn)), tapes, strict=True):
+    for of, weights, tape in zip(
+        (left, right), (drawn, TranslatedWeights(table, left, right, drawn)), tapes, strict=True
+    ):
         inputs = of.call.arrays()
         outputs = of.run(weights, inputs)
         of.release()
@@ -269,34 +270,3 @@ def _outputs(
         ) from problem
     finally:
         of.release()
-
-
-class Translated(Mapping[str, Array]):
-    """The right side's parameters, each translated when it is read; those that no line describes keep their values."""
-
-    def __init__(self, table: Table, left: Side, right: Side, weights: Mapping[str, Array]):
-        first = {**{name: name for name in weights}, **left.ties}
-        self._weights, self._others, self._own = weights, left.others, right.parameters
-        self._first = {name: owner for name, owner in first.items() if owner in weights}  # of ties: the one that counts
-        shapes = {name: np.shape(left.parameters[owner]) for name, owner in self._first.items()}
-        shapes |= {name: np.shape(array) for name, array in left.others.items()}
-        self._layout = table.layout(shapes)
-        self._entries = {entry.name: entry for entry in self._layout.entries}
-
-    def __len__(self) -> int:
-        return len(self._own)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._own)
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self._entries:
-            return self._own[name]
-        entry = self._entries[name]
-        arrays = {source: self._read(source) for source in (*entry.sources, entry.like) if source}
-        if not isinstance(entry.filling, list):  # a sum, which float32 would round
-            arrays = {source: array.astype(np.float64) for source, array in arrays.items()}
-        return arrays_of(self._layout._replace(entries=(entry,), checks=()), arrays)[name]
-
-    def _read(self, name: str) -> Array:
-        return self._others[name] if name in self._others else self._weights[self._first[name]]

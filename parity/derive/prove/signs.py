@@ -18,7 +18,7 @@ from ..trace.draws import Altered, Drawn, positive
 from ..trace.outputs import difference, incomparable
 from ..trace.sides import Side
 from ..trace.tape import Array
-from .prove import Translated
+from .translated import TranslatedWeights
 
 SEED = 4000
 APART = 1e-3  # relative difference of outputs that rounding does not explain, whatever the signs are
@@ -41,7 +41,7 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
         weights = Altered(Drawn(left, SEED), turned, change)
         try:
             left_outputs = left.run(weights, left.call.arrays())
-            right_outputs = right.run(Translated(table, left, right, weights), right.call.arrays())
+            right_outputs = right.run(TranslatedWeights(table, left, right, weights), right.call.arrays())
         except Exception:  # a model that refuses negative numbers
             return False
         return not incomparable(left_outputs, right_outputs) and difference(left_outputs, right_outputs) > max(

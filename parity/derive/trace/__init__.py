@@ -2,8 +2,9 @@
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
 weights for users' models, and inputs other inputs. places and frames name places in the user's code. edits defines a
-change of a tape; numbers, activations, sums and swaps yield such changes, scales and crops make one. outputs compares
-what two models return, and has the limit up to which that counts as equal.
+change of a tape; numbers, activations and swaps yield such changes, and rewiring those of norms, sums and affine (the
+parameters that are added or multiplied); scales and crops make one. outputs compares what two models return, and has
+the limit up to which that counts as equal.
 
     torch    torch_tape, torch_recorder, torch_values, torch_dense; what torch itself does not decompose: torch_forms
              or torch_decompositions
@@ -12,6 +13,6 @@ what two models return, and has the limit up to which that counts as equal.
              paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum, outer (gradients by large matrices)
 
-Nothing here knows of a second model but outputs, numbers, sums, swaps, still (inputs that one model alone is given) and
-precomputed (tables that both compute).
+Nothing here knows of a second model but outputs, numbers, rewiring, sums, swaps, still (inputs that one model alone is
+given) and precomputed (tables that both compute).
 """

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from .tape import Tape
+from .tape import Node, Tape
 
 SIDES = ("left", "right")
+NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
+
+T = TypeVar("T")
 
 
 def and_so(more: int) -> str:
@@ -40,3 +47,42 @@ class Edit(ABC):
     def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
         """Return both tapes, one of them with the change."""
         return (self.tape(left), right) if self.side == 0 else (left, self.tape(right))
+
+
+@dataclass(frozen=True)
+class LeftOut(Edit):
+    """Leave out operations: what reads their results gets a value that they compute from.
+
+    Args:
+      passed: the results -> that value, of the same shape.
+    """
+
+    passed: Mapping[int, int]
+
+    def tape(self, tape: Tape) -> Tape:
+        nodes = [
+            Node("layout", (self.passed[node.output],), node.output, _same, node.site, None)
+            if node.output in self.passed
+            else node
+            for node in tape.nodes
+        ]
+        return replace(tape, nodes=nodes, parts={})
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def alike(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
+    """Return one alone, and all that stand at the same place of modules that differ in their numbers alone."""
+    sets = [[one]]
+    for pattern in NUMBERS if site(one).strip() else ():
+        ranks, counts = dict[int, tuple[str, int]](), Counter[str]()
+        for other in every:
+            where = site(other)
+            ranks[id(other)] = pattern.sub("#", where), counts[where]
+            counts[where] += 1
+        alike = [other for other in every if ranks[id(other)] == ranks[id(one)]]
+        if len(alike) > len(sets[-1]):
+            sets.append(alike)
+    return sets

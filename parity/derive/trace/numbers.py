@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convert.folding import fold as folded_names
 from specs.numerals import apart, measured
-from specs.words import in_a_row
 
 from .edits import SIDES, Edit, and_so
-from .program import Program
 from .tape import Tape
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -37,52 +34,6 @@ class Change(Edit):
     def tape(self, tape: Tape) -> Tape:
         new = {number: np.full(np.shape(tape.constants[number]), self.value) for number in self.constants}
         return replace(tape, constants={**tape.constants, **new})
-
-
-@dataclass(frozen=True)
-class Neutral(Edit):
-    """Put values without effect in place of parameters: zero where they are added, one where they are factors.
-
-    Args:
-      values: by their numbers on the tape.
-    """
-
-    values: Mapping[int, np.ndarray]
-
-    def tape(self, tape: Tape) -> Tape:
-        own = {name: number for name, number in tape.parameters.items() if number not in self.values}
-        return replace(tape, parameters=own, constants={**tape.constants, **self.values})
-
-
-def without_parameters(program: Program, names: Sequence[str]) -> Iterator[Neutral]:
-    """Yield an edit of the left side that leaves out biases and scales that the right side has none for.
-
-    Args:
-      names: left parameters that become none.
-    """
-    numbers, values = program.tape.parameters, dict[int, np.ndarray]()
-    words: dict[str, list[str]] = {"add": [], "mul": []}
-    for name in names:
-        if name not in numbers:  # an edit has put a number in its place
-            continue
-        kinds = _readers(program, numbers[name])
-        if len(kinds) == 1 and (kind := kinds.pop()) in words:
-            values[numbers[name]] = np.full(program.shapes[numbers[name]], float(kind == "mul"))
-            words[kind].append(name)
-    texts = [f"{verb} {in_a_row(folded_names(words[kind]))}"
-             for kind, verb in (("add", "adds"), ("mul", "multiplies by")) if words[kind]]  # fmt: skip
-    if values:
-        text = f"the left {' and '.join(texts)}, and the right has no such parameter{'s' if len(values) > 1 else ''}"
-        yield Neutral(0, "missing parameter", text, values, times=len(values))
-
-
-def _readers(program: Program, number: int) -> set[str]:
-    """Return the kinds of operations that read a parameter, also laid out otherwise."""
-    kinds = set[str]()
-    for at, _ in program.consumers.get(number, ()):
-        node = program.tape.nodes[at]
-        kinds |= _readers(program, node.output) if node.kind == "layout" else {node.kind}
-    return kinds
 
 
 def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> Iterator[Change]:

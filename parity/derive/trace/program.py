@@ -71,6 +71,15 @@ class Program:
             if len(frontier) == 1:
                 yield next(iter(frontier)), nodes[::-1]
 
+    def weights(self) -> dict[int, tuple[str, ...]]:
+        """Return for each value that is computed from parameters alone their names."""
+        found: dict[int, tuple[str, ...]] = {number: (name,) for name, number in self.tape.parameters.items()}
+        for node in self.tape.nodes:
+            names = dict.fromkeys(name for number in node.inputs for name in found.get(number, ()))
+            if names and node.output not in self.active:
+                found[node.output] = tuple(names)
+        return found
+
     def _multiplied(self, number: int) -> bool:
         """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""
         readers = [self.tape.nodes[at] for at, _ in self.consumers.get(number, ())]

@@ -1,0 +1,104 @@
+"""Leave out parameters that one side alone has: biases, scales of a layer, and what else is added or multiplied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from convert.folding import fold as folded_names
+from specs.words import in_a_row
+
+from .edits import SIDES, Edit, LeftOut, alike
+from .program import Program
+from .tape import Node
+
+MOST = 4  # chains of a side that are tried
+VERBS = {"add": "adds", "mul": "multiplies by"}
+
+
+class Applied(NamedTuple):
+    """An operation that adds parameters to a value, or multiplies it by them.
+
+    Args:
+      value: what it reads beside them. names: of the parameters.
+    """
+
+    node: Node
+    value: int
+    names: tuple[str, ...]
+
+
+def applied(program: Program) -> Iterator[Applied]:
+    """Yield each operation that adds parameters to a value of its result's shape, or multiplies it by them."""
+    weights = program.weights()
+    for node in program.tape.nodes:
+        values = [number for number in node.inputs if number in program.active]
+        names = tuple(name for number in node.inputs for name in weights.get(number, ()))
+        alone = node.kind in VERBS and len(values) == 1 and names
+        if alone and program.shapes[values[0]] == program.shapes[node.output]:
+            yield Applied(node, values[0], names)
+
+
+def chains(program: Program) -> list[list[Applied]]:
+    """Return the operations of `applied` in groups that follow one another within a module, in order of execution."""
+    ends: dict[int, list[Applied]] = {}
+    for one in applied(program):
+        chain = ends.get(one.value, [])
+        follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.consumers[one.value]) == 1
+        if follows:
+            del ends[one.value]
+        ends[one.node.output] = [*chain, one] if follows else [one]
+    return list(ends.values())
+
+
+def without_parameters(program: Program, names: Collection[str], side: int) -> Iterator[LeftOut]:
+    """Yield an edit that leaves out the parameters of one side that have no partner on the other one.
+
+    Args:
+      names: of these, each of which is left out if it is added or a factor wherever it is read.
+    """
+    some = [one for one in applied(program) if set(one.names) <= set(names)]
+    done = {one.node.output for one in some}
+    read = {name for name in names if name in program.tape.parameters}
+    elsewhere = {name for name in read if not _readers(program, program.tape.parameters[name]) <= done}
+    some = [one for one in some if elsewhere.isdisjoint(one.names)]
+    if some:
+        yield _left_out([some], side)
+
+
+def without_chains(program: Program, first: int, side: int) -> Iterator[Edit]:
+    """Yield edits that leave out parameters that are added or multiplied from an operation on."""
+    every = chains(program)
+    late = [chain for chain in every if program.makers[chain[-1].node.output] >= first]
+    for chain in late[:MOST]:
+        one, *wider = (_left_out(some, side) for some in alike(chain, every, lambda other: other[-1].node.site))
+        yield replace(one, wider=tuple(wider))
+
+
+def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
+    """Return the edit that leaves out operations with parameters."""
+    every = [one for chain in some for one in chain]
+    words: dict[str, dict[str, None]] = {kind: {} for kind in VERBS}
+    for one in every:
+        words[one.node.kind].update(dict.fromkeys(one.names))
+    texts = [f"{verb} {in_a_row(folded_names(words[kind]))}" for kind, verb in VERBS.items() if words[kind]]
+    names = {name for one in every for name in one.names}
+    text = (
+        f"the {SIDES[side]} {' and '.join(texts)}, and the {SIDES[1 - side]} has no such parameter"
+        f"{'s' if len(names) > 1 else ''}"
+    )
+    return LeftOut(side, "missing parameter", text, _passed(every), times=len(names))
+
+
+def _passed(some: Iterable[Applied]) -> Mapping[int, int]:
+    return {one.node.output: one.value for one in some}
+
+
+def _readers(program: Program, number: int) -> set[int]:
+    """Return the results of the operations that read a parameter, also laid out otherwise."""
+    found = set[int]()
+    for at, _ in program.consumers.get(number, ()):
+        node = program.tape.nodes[at]
+        found |= _readers(program, node.output) if node.kind == "layout" else {node.output}
+    return found

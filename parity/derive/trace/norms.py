@@ -1,0 +1,152 @@
+"""Change where a tape's norms stand: apply one to the sum behind its branch, or leave it out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from convert.folding import fold as folded_names
+from specs.words import in_a_row
+
+from .affine import Applied, chains
+from .edits import SIDES, Edit, LeftOut, alike
+from .program import Program
+from .sums import adds
+from .tape import Node, Tape
+
+MOST = 4  # norms of a side that are tried
+DEPTH = 32  # operations from a norm's input to its result at most
+
+
+class Norm(NamedTuple):
+    """Operations from one value to another of its shape, which several of them read: a norm with its parameters.
+
+    Args:
+      total: the first sum behind it to which another term is added, if there is one.
+      branch: the term of that sum which depends on it.
+    """
+
+    entry: int
+    result: int
+    nodes: tuple[Node, ...]
+    total: Node | None
+    branch: int
+
+
+@dataclass(frozen=True)
+class After(Edit):
+    """Apply norms to values behind them: sums, or what is added there.
+
+    Args:
+      norms: by the numbers of these values.
+    """
+
+    norms: Mapping[int, Norm]
+
+    def tape(self, tape: Tape) -> Tape:
+        size, nodes, normalized = tape.size, list[Node](), dict[int, int]()
+        skipped = {norm.result: norm.entry for norm in self.norms.values()}
+        inner = {node.output for norm in self.norms.values() for node in norm.nodes}
+
+        def renamed(numbers: Iterable[int]) -> tuple[int, ...]:
+            return tuple(normalized.get(n, n) for n in (skipped.get(n, n) for n in numbers))
+
+        for node in tape.nodes:
+            if node.output in inner:
+                continue
+            nodes.append(node._replace(inputs=renamed(node.inputs)))
+            if (norm := self.norms.get(node.output)) is None:
+                continue
+            named = {norm.entry: node.output}
+            for part in norm.nodes:
+                named[part.output] = size
+                nodes.append(part._replace(inputs=tuple(named.get(n, n) for n in part.inputs), output=size))
+                size += 1
+            normalized[node.output] = named[norm.result]
+        return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size, parts={})
+
+
+def norm_edits(program: Program, first: int, side: int) -> Iterator[Edit]:
+    """Yield edits that apply a norm to the sum behind it, to the branch that is added there, or leave it out.
+
+    Each is tried with the others, which may be the better ones.
+
+    Args:
+      first: the operation of this side from which on the sides may differ.
+    """
+    every = list(_norms(program))
+    behind = [norm for norm in every if norm.total]
+    for norm in [norm for norm in every if program.makers[norm.result] >= first][:MOST]:
+        edits: list[list[Edit]] = [[_left_out(some, side) for some in alike(norm, every, _site)]]
+        if norm.total:
+            sets = alike(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
+            edits.insert(0, [_after_sum(some, side) for some in sets])
+            if norm.branch != norm.result:
+                edits.insert(0, [_after_branch(some, side) for some in sets])
+        for k, (one, *wider) in enumerate(edits):
+            yield replace(one, wider=(*wider, *itertools.chain(*edits[k + 1 :])))
+
+
+def _site(norm: Norm) -> str:
+    return norm.nodes[-1].site
+
+
+def _after_sum(norms: Sequence[Norm], side: int) -> After:
+    text = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it{_which(norms)}"
+    return After(side, "moved norm", text, {n.total.output: n for n in norms if n.total}, times=len(norms))
+
+
+def _after_branch(norms: Sequence[Norm], side: int) -> After:
+    text = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns{_which(norms)}"
+    return After(side, "moved norm", text, {n.branch: n for n in norms}, times=len(norms))
+
+
+def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
+    text = f"the {SIDES[side]} normalizes, the {SIDES[1 - side]} does not{_which(norms)}"
+    return LeftOut(side, "missing norm", text, {norm.result: norm.entry for norm in norms}, times=len(norms))
+
+
+def _which(norms: Sequence[Norm]) -> str:
+    """Name the modules of norms, or their parameters."""
+    names = in_a_row(folded_names(norm.nodes[-1].site for norm in norms if norm.nodes[-1].site))
+    return f", with {names}" if names else ""
+
+
+def _norms(program: Program) -> Iterator[Norm]:
+    """Yield each norm with parameters: these follow on operations that join a value with others computed from it."""
+    for chain in chains(program):
+        norm = _norm(program, chain)
+        if norm is not None:
+            yield norm
+
+
+def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
+    """Return the norm that ends with these parameters; None if it is none."""
+    result = chain[-1].node.output
+    forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
+    entry, nodes = next(forked, (result, []))
+    inner = {node.output for node in nodes}
+    read = {at for node in nodes[:-1] for at, _ in program.consumers[node.output]}
+    whole = all(program.tape.nodes[at].output in inner for at in read)
+    if not nodes or not whole or program.shapes[entry] != program.shapes[result]:
+        return None
+    return Norm(entry, result, tuple(nodes), *_total(program, result))
+
+
+def _forks(program: Program, node: Node) -> bool:
+    return len(program.active.intersection(node.inputs)) > 1
+
+
+def _total(program: Program, result: int) -> tuple[Node | None, int]:
+    """Return (the first sum of which one term alone depends on a value, of that value's shape; that term)."""
+    reached = {result}
+    for node in program.tape.nodes[program.makers[result] + 1 :]:
+        terms = reached.intersection(node.inputs)
+        if not terms:
+            continue
+        if len(terms) == 1 and adds(program, node) and program.shapes[node.output] == program.shapes[result]:
+            return node, terms.pop()
+        reached.add(node.output)
+    return None, result

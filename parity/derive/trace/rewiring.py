@@ -1,0 +1,25 @@
+"""Yield changes of how a side is composed that may make it equal to the other one: norms, sums and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .affine import without_chains
+from .edits import Edit
+from .norms import norm_edits
+from .program import Program
+from .sums import without_terms
+
+
+def rewirings(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Edit]:
+    """Yield edits of the norms, sums and parameters that follow certain operations.
+
+    Args:
+      firsts: on each side, the operation from which on the sides may differ.
+    """
+    for side in (0, 1):
+        yield from norm_edits(programs[side], firsts[side], side)
+    for side in (0, 1):
+        yield from without_terms(programs, firsts[side], side)
+    for side in (0, 1):
+        yield from without_chains(programs[side], firsts[side], side)
