@@ -29,6 +29,7 @@ from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
 CHOSEN = "chosen among several partners, which no outputs confirm"
+FREE = 4  # seconds of CPU, of all threads, for what may be permuted
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 
 
@@ -59,8 +60,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if verdict.reads_numbers:  # what the tapes compute are not these models
         places = []
     if proven:
+        stop = time.process_time() + FREE
         left.fill()
-        free = freedom(left.side, left.program, lefts, left.inputs, of.partners(lefts))
+        free = freedom(left.side, left.program, lefts, left.inputs, of.partners(lefts), stop)
     elif not verdict.reads_numbers:
         sized = not unlike and len(of.rights) <= LARGE and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -309,7 +308,7 @@ def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, .
 def test_exchanges_that_time_does_not_suffice_for_are_said(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
     left, right, x = models()
-    monkeypatch.setattr(conclusion, "freedom", functools.partial(freedom.freedom, seconds=0))
+    monkeypatch.setattr(conclusion, "FREE", 0)
     assert parity.derive(left, right, (x,)).freedom == [freedom.UNTRIED]
 
 

@@ -23,7 +23,7 @@ from ..trace.tape import Array
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
 
-UNTRIED = "other exchanges were not tried, for lack of time"
+UNTRIED = "exchanges were not tried, for lack of time"
 LETTERS = "ijklmn"  # of numbers that vary
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -32,13 +32,14 @@ Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
 def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
-            partners: Mapping[str, Sequence[str]], seconds: float = 3) -> list[str]:  # fmt: skip
+            partners: Mapping[str, Sequence[str]], stop: float) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
     The last line says so where time did not suffice for all.
 
     Args:
       partners: the right parameters that each left one becomes.
+      stop: the process's CPU time from which nothing more is tried.
     """
 
     def run() -> list[Array]:
@@ -52,23 +53,26 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     every = _candidates(uses, elements, [node.site for node in program.tape.nodes], partners)
     for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
         kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
-    trial = _Trial(run, elements, seconds)
+    if time.process_time() > stop:  # what was done so far took as long as one run, and each trial takes two
+        return [UNTRIED]
+    trial = _Trial(run, elements, stop)
     ranked = [(alike, TRIES if k == 0 else 1) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     found = [text for alike, tries in ranked for text in trial.free(alike, tries)]
     left.release()
-    return [*found, *([UNTRIED] if trial.late else [])]
+    untried = f"other {UNTRIED}" if found else UNTRIED
+    return [*found, *([untried] if trial.late else [])]
 
 
 class _Trial:
     """Runs a model with elements exchanged.
 
     Args:
-      seconds: the CPU time, of all threads, for all that is tried.
+      stop: the process's CPU time from which nothing more is tried.
     """
 
-    def __init__(self, run: Callable[[], list[Array]], elements: Filled, seconds: float):
+    def __init__(self, run: Callable[[], list[Array]], elements: Filled, stop: float):
         self.run, self.elements, self.before = run, elements, run()
-        self.stop, self.late = time.process_time() + seconds, False
+        self.stop, self.late = stop, False
 
     def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
