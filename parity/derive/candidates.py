@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,8 @@ class Candidate(NamedTuple):
       tape: of the right side, with its inputs.
       exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
       hint: lines that are known.
-      programs: those of both sides that were matched; with other numbers where these match deeper.
+      programs: those of both sides that were matched; edited where these match deeper.
+      left_out: right parameters that an edit leaves out -> how both sides differ in them.
     """
 
     found: Match
@@ -72,6 +74,7 @@ class Candidate(NamedTuple):
     inputs: list[Any]
     hint: Hint | None
     programs: tuple[Program, Program]
+    left_out: Mapping[str, str] = MappingProxyType({})
 
     @property
     def depth(self) -> tuple[bool, int]:

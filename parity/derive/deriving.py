@@ -219,7 +219,9 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
         return None
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
-    return Tried(best._replace(found=found, programs=(own.program, target)), tapes, own)
+    gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
+    left_out = {**best.left_out, **dict.fromkeys(gone, edit.text)}
+    return Tried(best._replace(found=found, programs=(own.program, target), left_out=left_out), tapes, own)
 
 
 def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edited: int) -> bool:

@@ -27,8 +27,6 @@ from .trace.sides import Side
 from .trace.tape import Array
 from .unmatched import Unmatched
 
-LEFT_OUT = "the left model has nothing in its place, without which the others match"
-
 
 class Written(NamedTuple):
     """A match as a Table.
@@ -93,8 +91,7 @@ def _folded(
     if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
-    left_out = {*best.programs[1].tape.unread()} - {*best.exact.unread()}
-    reasons = {name: LEFT_OUT if text == UNMATCHED and name in left_out else text for name, text in reasons.items()}
+    reasons = {name: best.left_out.get(name, why) if why == UNMATCHED else why for name, why in reasons.items()}
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}

@@ -87,7 +87,7 @@ def test_a_parameter_that_the_right_model_lacks_is_named():
     found = parity.derive(left, right, (images(4, 6),))
     assert not found.proven and found.explained == "2 missing parameters"
     assert found.divergences[0].cause.startswith(
-        "the left adds out.bias and multiplies by scale, and the right has no such parameters (recomputed so"
+        "the left adds out.bias and multiplies by scale, the right does not (recomputed so"
     )
     assert "dropped: scale, out.bias on the left" in str(found)
 

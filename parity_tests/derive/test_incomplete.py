@@ -139,11 +139,12 @@ def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
     steps = [Step("product", name, name, "", "", 0.0, 0, 1) for name in "ab"]
     zero = np.zeros(1)
     best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
-                           inputs=[], hint=None, _replace=lambda **new: SimpleNamespace(**new))  # fmt: skip
+                           inputs=[], hint=None, left_out={})  # fmt: skip
+    best._replace = lambda **new: SimpleNamespace(**new)
     known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
     tape = SimpleNamespace(unread=list)
     given = deriving.Tried(best, (tape, tape), SimpleNamespace(program=None))
-    edit = SimpleNamespace(side=0, tapes=lambda *tapes: tapes)
+    edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
     monkeypatch.setattr(deriving, "Program", lambda *_: None)
     for count, taken in ((1, False), (2, True)):
         monkeypatch.setattr(deriving, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))

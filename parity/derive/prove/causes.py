@@ -123,7 +123,10 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
     """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
     for side, names in enumerate(_alone(*trial.both, trial.mapped)):
-        yield from without_parameters(trial.both[side].program, names, side)
+        # where not all have been matched, those behind this place may have partners yet
+        yield from without_parameters(
+            trial.both[side].program, names, side, None if trial.mapped.whole else spans[side]
+        )
     yield from others([side.program for side in trial.both], spans)
 
 
@@ -139,7 +142,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     read = [side.program.tape.constants.keys() for side in trial.early]
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.constants))
-    sums = rewirings((left.program, right.program), [first for first, _ in spans])
+    alone = _alone(left, right, trial.mapped)
+    sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
     for few in itertools.zip_longest(numbers, sums, swaps(left.program, right.program, spans)):
         yield from filter(None, few)
 

@@ -52,13 +52,18 @@ def chains(program: Program) -> list[list[Applied]]:
     return list(ends.values())
 
 
-def without_parameters(program: Program, names: Collection[str], side: int) -> Iterator[LeftOut]:
+def without_parameters(
+    program: Program, names: Collection[str], side: int, span: tuple[int, int] | None
+) -> Iterator[LeftOut]:
     """Yield an edit that leaves out the parameters of one side that have no partner on the other one.
 
     Args:
       names: of these, each of which is left out if it is added or a factor wherever it is read.
+      span: the first operation and the end, between which all of them are read; None for anywhere.
     """
-    some = [one for one in applied(program) if set(one.names) <= set(names)]
+    every = list(applied(program))
+    inside = [one for one in every if span is None or span[0] <= program.makers[one.node.output] < span[1]]
+    some = [one for one in inside if set(one.names) <= set(names)]
     done = {one.node.output for one in some}
     read = {name for name in names if name in program.tape.parameters}
     elsewhere = {name for name in read if not _readers(program, program.tape.parameters[name]) <= done}
@@ -67,9 +72,9 @@ def without_parameters(program: Program, names: Collection[str], side: int) -> I
         yield _left_out([some], side)
 
 
-def without_chains(program: Program, first: int, side: int) -> Iterator[Edit]:
-    """Yield edits that leave out parameters that are added or multiplied from an operation on."""
-    every = chains(program)
+def without_chains(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
+    """Yield edits that leave out parameters, of these, that are added or multiplied from an operation on."""
+    every = [chain for chain in chains(program) if all(name in names for one in chain for name in one.names)]
     late = [chain for chain in every if program.makers[chain[-1].node.output] >= first]
     for chain in late[:MOST]:
         one, *wider = (_left_out(some, side) for some in alike(chain, every, lambda other: other[-1].node.site))
@@ -84,10 +89,7 @@ def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
         words[one.node.kind].update(dict.fromkeys(one.names))
     texts = [f"{verb} {in_a_row(folded_names(words[kind]))}" for kind, verb in VERBS.items() if words[kind]]
     names = {name for one in every for name in one.names}
-    text = (
-        f"the {SIDES[side]} {' and '.join(texts)}, and the {SIDES[1 - side]} has no such parameter"
-        f"{'s' if len(names) > 1 else ''}"
-    )
+    text = f"the {SIDES[side]} {' and '.join(texts)}, the {SIDES[1 - side]} does not"
     return LeftOut(side, "missing parameter", text, _passed(every), times=len(names))
 
 

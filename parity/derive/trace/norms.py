@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ class Norm(NamedTuple):
     """Operations from one value to another of its shape, which several of them read: a norm with its parameters.
 
     Args:
+      parameters: the last ones, which follow on what normalizes.
       total: the first sum behind it to which another term is added, if there is one.
       branch: the term of that sum which depends on it.
     """
@@ -31,6 +32,7 @@ class Norm(NamedTuple):
     entry: int
     result: int
     nodes: tuple[Node, ...]
+    parameters: tuple[str, ...]
     total: Node | None
     branch: int
 
@@ -68,18 +70,20 @@ class After(Edit):
         return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size, parts={})
 
 
-def norm_edits(program: Program, first: int, side: int) -> Iterator[Edit]:
+def norm_edits(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
     """Yield edits that apply a norm to the sum behind it, to the branch that is added there, or leave it out.
 
     Each is tried with the others, which may be the better ones.
 
     Args:
       first: the operation of this side from which on the sides may differ.
+      names: parameters of norms that may be left out.
     """
     every = list(_norms(program))
     behind = [norm for norm in every if norm.total]
     for norm in [norm for norm in every if program.makers[norm.result] >= first][:MOST]:
-        edits: list[list[Edit]] = [[_left_out(some, side) for some in alike(norm, every, _site)]]
+        out = all(name in names for name in norm.parameters)
+        edits: list[list[Edit]] = [[_left_out(some, side) for some in alike(norm, every, _site)]] if out else []
         if norm.total:
             sets = alike(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
             edits.insert(0, [_after_sum(some, side) for some in sets])
@@ -110,8 +114,8 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 
 def _which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
-    names = in_a_row(folded_names(norm.nodes[-1].site for norm in norms if norm.nodes[-1].site))
-    return f", with {names}" if names else ""
+    sites = [_site(norm) for norm in norms]
+    return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
 
 
 def _norms(program: Program) -> Iterator[Norm]:
@@ -132,7 +136,8 @@ def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
     whole = all(program.tape.nodes[at].output in inner for at in read)
     if not nodes or not whole or program.shapes[entry] != program.shapes[result]:
         return None
-    return Norm(entry, result, tuple(nodes), *_total(program, result))
+    names = tuple(name for one in chain for name in one.names)
+    return Norm(entry, result, tuple(nodes), names, *_total(program, result))
 
 
 def _forks(program: Program, node: Node) -> bool:

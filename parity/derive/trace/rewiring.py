@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .affine import without_chains
 from .edits import Edit
@@ -11,15 +11,19 @@ from .program import Program
 from .sums import without_terms
 
 
-def rewirings(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Edit]:
+def rewirings(
+    programs: Sequence[Program], firsts: Sequence[int], alone: Sequence[Collection[str]] | None = None
+) -> Iterator[Edit]:
     """Yield edits of the norms, sums and parameters that follow certain operations.
 
     Args:
       firsts: on each side, the operation from which on the sides may differ.
+      alone: of each side, the parameters without a partner, if that is known: no others are left out.
     """
+    may = [program.tape.parameters.keys() if alone is None else alone[k] for k, program in enumerate(programs)]
     for side in (0, 1):
-        yield from norm_edits(programs[side], firsts[side], side)
+        yield from norm_edits(programs[side], firsts[side], side, may[side])
     for side in (0, 1):
         yield from without_terms(programs, firsts[side], side)
     for side in (0, 1):
-        yield from without_chains(programs[side], firsts[side], side)
+        yield from without_chains(programs[side], firsts[side], side, may[side])
