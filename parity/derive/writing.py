@@ -32,7 +32,8 @@ class Written(NamedTuple):
     """A match as a Table.
 
     Args:
-      map: the left element of each right one. rights: the right elements.
+      map, plus: the left element of each right one, and a second one that is added; see Match.
+      rights: the right elements.
       reasons: right parameters that no line describes, each with the reason.
       inferred: right parameters of which all or some elements follow a pattern or a name.
       notes: comments on what no line translates.
@@ -40,16 +41,19 @@ class Written(NamedTuple):
 
     table: DerivedTable
     map: Any
+    plus: Array
     rights: Elements
     reasons: dict[str, str]
     inferred: list[str]
     notes: list[str]
 
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
-        """Return the right parameters that each left one becomes."""
+        """Return the right parameters that each left one becomes, or is a term of."""
+        maps = [self.map, self.plus] if self.plus.any() else [self.map]
         found: dict[str, list[str]] = {}
         for name in self.rights.names:
-            for owner in lefts.owners(self.rights.part(self.map, name)):
+            owners = dict.fromkeys(owner for one in maps for owner in lefts.owners(self.rights.part(one, name)))
+            for owner in owners:
                 found.setdefault(owner, []).append(name)
         return found
 
@@ -67,7 +71,7 @@ def written(left: Left, best: Candidate) -> Written:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
-    return Written(table, mapped, rights, reasons, [*inferred, *blank], notes)
+    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes)
 
 
 def _folded(

@@ -71,6 +71,9 @@ def test_a_sum_of_two_biases_and_steps_that_one_side_takes_one_at_a_time():
     for k, gate in enumerate("ifgo"):
         assert np.array_equal(moved[f"h{gate}.bias"], np.split(both, 4)[k])
         assert np.array_equal(moved[f"x{gate}.weight"], np.split(given["lstm.weight_ih_l0"], 4)[k])
+    assert "lstm.bias_ih_l0: (s c) + lstm.bias_hh_l0: (s c) -> {s=hi|hf|hg|ho}.bias: c" in found.table.print()
+    names = ", ".join(f"h{gate}.bias" for gate in "oigf")
+    assert f"lstm.bias_ih_l0 (right: {names}) and" in str(found), str(found)
 
 
 def test_gates_of_their_own_that_the_other_side_fuses_and_gives_two_biases():

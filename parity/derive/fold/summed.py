@@ -12,6 +12,7 @@ from specs.paths import escaped
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
+from .grids import grid
 from .rows import Row
 from .windows import block, even, window
 
@@ -56,6 +57,8 @@ def sums(
     alone = [*_uncovered([part for right_parts, _ in sides for part in right_parts], rights)]
     if sides != pieces or not all(_zero(part, found, rights) for part in alone):
         return None
+    if not alone and (row := _one_for_all(sides, lefts, rights)):
+        return [row]
     left_blocks = _blocks([part for _, left_parts in sides for part in left_parts], lefts)
     right_blocks = _blocks([part for right_parts, _ in sides for part in right_parts], rights)
     rows = [
@@ -66,6 +69,34 @@ def sums(
         rows.append(Row(_written(left_parts, lefts, left_blocks), _written(right_parts, rights, right_blocks), joins))
     rest = _one_by_one(_uncovered([part for _, left_parts in sides for part in left_parts], lefts), left_blocks)
     return [*rows, *(Row(left=_written([part], lefts, left_blocks), arrow="->", constant=back) for part in rest)]
+
+
+def _one_for_all(
+    sides: Sequence[tuple[Sequence[Part], Sequence[Part]]], lefts: Elements, rights: Elements
+) -> Row | None:
+    """Return one line where each right vector is the sum of one block of the same left ones; None where not all are.
+
+    That is `bias_ih: (s c) + bias_hh: (s c) -> {s=hi|hf|hg|ho}/bias: c`.
+    """
+    found: dict[tuple[int, int], str] = {}  # positions of a block -> right vector
+    sums = set[tuple[str, ...]]()
+    for right_parts, left_parts in sides:
+        name, *own = right_parts[0]
+        ranges = {part[1:] for part in left_parts}
+        if len(right_parts) != 1 or own != [0, rights.shapes[name][0]] or len(ranges) != 1:
+            return None
+        found[ranges.pop()] = name
+        sums.add(tuple(sorted((part.name for part in left_parts), key=lefts.names.index)))
+    terms, names = sums.pop(), [found[block] for block in sorted(found)]
+    size, cells = lefts.shapes[terms[0]][0] // len(names), grid(names)
+    every = [(at, at + size) for at in range(0, size * len(names), size)]
+    whole = all(lefts.shapes[name] == (size * len(names),) for name in terms) and sorted(found) == every
+    if sums or not whole or len(terms) < 2 or len(names) < 2 or cells is None or len(cells[2]) != 1:
+        return None
+    path, places, (hole,) = cells
+    if [places[name] for name in names] != list(range(len(names))):
+        return None
+    return Row(tuple((escaped(name), f"({hole} c)") for name in terms), ((path, "c"),), (" + ", ", "))
 
 
 def _added(name: str, first: Array, second: Array, lefts: Elements) -> Iterator[Piece]:
