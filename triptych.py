@@ -30,7 +30,7 @@ def main() -> int:
     if part in PARTS:
         module = importlib.import_module(f"{part}.__main__")
         return getattr(module, "program", module.main)(argv[1:])
-    from convert.program import guarded
+    from convert.running import guarded
 
     return guarded("", lambda: _overview(argv), argv)
 
@@ -40,7 +40,7 @@ def _overview(argv: list[str]) -> int:
     from argparse import SUPPRESS
 
     from convert.errors import UsageError
-    from convert.program import Arguments, Version
+    from convert.running import Arguments, Version
 
     rows = "\n".join(f"  {name:10}{about}" for name, about in PARTS.items())
     flags = Arguments(

@@ -6,8 +6,8 @@
 Two rooms: files/ reads and writes each format, optimizer/ converts the state of an optimizer. The other modules, in the
 order in which a conversion goes through them:
 
-    command line      __main__ and parsers; program runs a command and returns its exit code (errors define 1 and 2,
-                      program those of signals); conversion is the command that converts, commands has all others;
+    command line      __main__ and parsers; running calls a command and returns its exit code (errors define 1 and 2,
+                      running those of signals); conversion is the command that converts, commands has all others;
                       routes, source_paths, pages; for people: outcome, dry_run, progress, folding,
                       documents; terminal wraps and colours, and tells a warning from a note; version, versions
     what a file is    recognise, readings, nesting, named_copies, spelling, examples; choosing, replicas,

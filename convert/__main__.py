@@ -11,7 +11,7 @@ import signal
 import sys
 
 from .parsers import COMMANDS, TABLE, is_route, parser
-from .program import Deferred, guarded, keep_freed_memory
+from .running import Deferred, guarded, keep_freed_memory
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from . import altered, record
 from .errors import ConvertError, UsageError, printable
 from .files.inside import look, looks
 from .planning import plan
-from .program import dumps
 from .recognise import dialects
+from .running import dumps
 from .settings import stated
 from .terminal import say, say_note
 from .terminal import table as aligned

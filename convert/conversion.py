@@ -25,10 +25,10 @@ from .files.hashing import Source
 from .outcome import Notes, lossy_values, odd_values, print_plan, print_table_plan
 from .pixels import sized
 from .plans import Plan
-from .program import dumps
 from .recognise import dialects
 from .refusal import NotReplicated
 from .routes import route
+from .running import dumps
 from .settings import Settings, stated
 from .source_paths import sources
 from .targets import byte_count, target_name, target_of

@@ -23,11 +23,11 @@ from .inspection_text import BY_TABLE, lines
 from .pixels import sized
 from .planning import left_open, plan_read
 from .plans import Plan
-from .program import dumps
 from .readings import Ambiguous, Names, Reading
 from .recognise import NEAR, USUAL, candidates, dialects, far, nearest, unknown_page
 from .record import DIALECT, Record
 from .record import read as read_record
+from .running import dumps
 from .settings import Settings
 from .spelling import out_of_modules, respelled
 from .terminal import say, say_note

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .documents import document
 from .errors import called
-from .program import Arguments, Version, add_quiet
+from .running import Arguments, Version, add_quiet
 
 
 class Command(NamedTuple):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from convert.errors import called
-from convert.program import Arguments, Version, add_quiet, guarded
+from convert.running import Arguments, Version, add_quiet, guarded
 from specs.kinds import FRAMEWORKS
 
 EXAMPLES = """examples:

@@ -13,8 +13,8 @@ import specs
 from convert.errors import called
 from convert.files.hashing import sha256
 from convert.pages import use
-from convert.program import dumps
 from convert.progress import Status
+from convert.running import dumps
 from convert.settings import stated
 from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version

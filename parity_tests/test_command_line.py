@@ -17,7 +17,7 @@ import convert
 import ports
 import specs
 from convert.errors import ConvertError, UsageError
-from convert.program import dumps
+from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets
 from specs.config import parse

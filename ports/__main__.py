@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from convert.errors import UsageError, called
-from convert.program import Arguments, Version, dumps, guarded
+from convert.running import Arguments, Version, dumps, guarded
 from specs.numerals import exact
 
 HEAD = (

@@ -10,13 +10,15 @@ Four rooms, of which each imports only those before it:
     fold/   writes this map of elements as the lines of a Table
     prove/  runs both models on other weights and inputs, and says where they part
 
+limits states what counts as equal, as a partner and as large, and how long each search may take.
+
 deriving leads through them: candidates runs the models for the matching, alone sets aside buffers of one side, and
 conclusion says what is proven: writing folds a match into lines (summands orders terms of which only the sum counts
 before it), comments writes what stands above them, and partings lists where the models part. Where no full Table comes
 out, unmatched lists what has no partner, depths compares numbers of blocks, and widths the sizes of parameters.
 
 derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
-line (user_code runs the user's files), report its page (trees: the module trees side by side), and transfer copies
+line (user_code runs the user's files), report its page (module_trees: both side by side), and transfer copies
 weights at once.
 """
 
@@ -26,7 +28,7 @@ from typing import Any
 
 from .derivation import Derivation
 from .deriving import derive
-from .prove.causes import Divergence
+from .prove.explanation import Divergence
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from .candidates import Candidate, Left
+from .limits import AGREEING_OUTPUTS
 from .match.symbols import Elements
 from .trace.outputs import difference
 from .trace.tape import Array
-
-AGREE = 1e-6  # relative difference of outputs up to which a match needs no other one
 
 
 class Alone(NamedTuple):
@@ -28,7 +27,7 @@ def alone(known: Left, best: Candidate) -> Alone:
     frequencies. Buffers of one value, as new statistics, stay: any could be the partner of another. Where outputs
     agree nothing is listed.
     """
-    if _apart(best) <= AGREE:
+    if _apart(best) <= AGREEING_OUTPUTS:
         return Alone([], [])
     rights = Elements(best.side.parameters, known=False)
     placed = {*known.elements.owners(best.found.map), *known.elements.owners(best.found.plus)}

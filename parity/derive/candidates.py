@@ -12,9 +12,10 @@ from convert.errors import UsageError
 from specs.arrays import as_arrays, flat
 from specs.lines import TableError
 
+from .limits import LARGE_MODEL
 from .match.hints import Hint, weights_of
 from .match.match import Match
-from .match.symbols import LARGE, Filled
+from .match.symbols import Filled
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
@@ -85,7 +86,7 @@ def read(a: Side, checkpoint: Weights) -> Left:
     """Run the left side's tape on weights."""
     elements = Filled(a.parameters)
     given, drawn = a.call.arrays(), list[str]()
-    if checkpoint is None and len(elements) >= LARGE:  # without the elements' own values beside it: bounds memory
+    if checkpoint is None and len(elements) >= LARGE_MODEL:  # without the elements' own values beside it: bounds memory
         tape = recorded(a, Drawn(a, SEED), given, "left")
         fill(a, elements, checkpoint)
     else:

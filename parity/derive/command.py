@@ -17,8 +17,8 @@ import ports  # noqa: F401  whose filter of warnings has to precede the user's i
 from convert import terminal
 from convert.errors import ConvertError, UsageError, called, printable
 from convert.files.atomic import check
-from convert.program import dumps
 from convert.progress import Status
+from convert.running import dumps
 from convert.table_file import load
 from specs.table import Table
 

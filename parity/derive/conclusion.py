@@ -15,22 +15,19 @@ from .comments import commented
 from .depths import differing
 from .derivation import Derivation
 from .fold.lone import lone
-from .match.choices import LIMIT, Step
-from .match.symbols import LARGE
+from .limits import EQUAL_OUTPUTS, FREE_SECONDS, LARGE_MODEL, PARTED_MATCH, PARTNER
+from .match.choices import Step
 from .partings import divergences, partings
-from .prove.causes import confirmed
+from .prove.explanation import confirmed
 from .prove.freedom import freedom
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .trace.outputs import OUTPUT
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
 CHOSEN = "chosen among several partners, which no outputs confirm"
-FREE = 4  # seconds of CPU, of all threads, for what may be permuted
-PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 
 
 class Verdict(NamedTuple):
@@ -60,11 +57,11 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if verdict.reads_numbers:  # what the tapes compute are not these models
         places = []
     if proven:
-        stop = time.process_time() + FREE
+        stop = time.process_time() + FREE_SECONDS
         left.fill()
         free = freedom(left.side, left.program, lefts, left.inputs, of.partners(lefts), stop)
     elif not verdict.reads_numbers:
-        sized = not unlike and len(of.rights) <= LARGE and bool(of.reasons or proof.incomparable)
+        sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):
             return concluded(left, best._replace(found=without(found, others, of.rights)), began, others)
@@ -113,7 +110,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     """Run both models with weights that the Table translates, and tell whether that proves it."""
     a, b, found = left.side, best.side, best.found
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
-    parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
+    parted = any(step.gap > PARTED_MATCH and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
     tapes = left.program.tape, best.tape
 
@@ -122,7 +119,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
 
     proof = run(whole)
     edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
-    doubted = (parted or edited or not proof.holds) and proof.exact <= OUTPUT and not found.failure
+    doubted = (parted or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not found.failure
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
     if numbers and not whole:
         whole, proof = True, run(True)
@@ -146,7 +143,7 @@ def _unseen_notes(of: Written) -> list[str]:
 
 def _doubtful(steps: Sequence[Step]) -> list[str]:
     """List right parameters whose partners were taken on values that differ, or that share one left parameter."""
-    doubted = [*(step for step in steps if step.gap >= LIMIT), *_placed_twice(steps)]
+    doubted = [*(step for step in steps if step.gap >= PARTNER), *_placed_twice(steps)]
     return list(dict.fromkeys(name for step in doubted for name in step.right.split(" ")))
 
 

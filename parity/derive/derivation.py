@@ -14,12 +14,11 @@ from specs.numerals import limit, short
 from specs.table import Table
 
 from ..summary import count
-from .evidence import ROUNDING, Evidence
+from .evidence import Evidence
 from .fold.rows import missing_lines
-from .prove.causes import SECONDS
-from .prove.prove import GRADIENT
-from .trace.outputs import COARSE, OUTPUT, TURNED
-from .trace.places import OWN
+from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from .trace.outputs import COARSE, TURNED
+from .trace.sites import OWN
 
 NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "
@@ -33,7 +32,7 @@ NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
 )
-LATE = f" (no cause was found in {SECONDS} s, before all was tried)"
+LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
 class Line(NamedTuple):
@@ -68,7 +67,12 @@ class Derivation(Evidence):
             return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
         if self.incomparable:
             return f"outputs are {self.incomparable}"
-        if not self.proven and self.gradient is not None and self.gradient > GRADIENT and self.error <= OUTPUT:
+        if (
+            not self.proven
+            and self.gradient is not None
+            and self.gradient > EQUAL_GRADIENTS
+            and self.error <= EQUAL_OUTPUTS
+        ):
             return (
                 f"outputs agree to {short(self.error)}, but gradients differ by {short(self.gradient)} of their largest"
             )
@@ -105,7 +109,7 @@ class Derivation(Evidence):
         if self.missing and self.places:
             return NEXT
         if self.missing:
-            return f"both models compute the same: {LINES}" if self.error <= OUTPUT else LINES
+            return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.incomparable.endswith(TURNED):
             return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.unshown:
@@ -160,8 +164,8 @@ class Derivation(Evidence):
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
-        uses += f" to {limit(ROUNDING)}" if uses and self.uses else ""
-        rounded = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
+        uses += f" to {limit(PARTED_USES)}" if uses and self.uses else ""
+        rounded = self.proven and self.error > EQUAL_OUTPUTS  # the Table's first comment has the difference in float64
         note = " as the models compute, partly in lower precision; in float64 they agree, see the Table" * rounded
         lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []

@@ -18,7 +18,7 @@ from .alone import alone, success
 from .candidates import Candidate, Left, Weights, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
-from .match.choices import LIMIT
+from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
@@ -34,10 +34,6 @@ from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
-
-FIRST = 4  # seconds for a match in which no further values agree, before the models are taken to differ
-CORRECTING = 15  # seconds for finding edits with which a match goes further
-AGREEING = 1e-6  # difference of values that a rearranged sum explains
 
 
 @np.errstate(all="ignore")  # values of models that differ overflow, and masks are infinite
@@ -128,7 +124,7 @@ def _best(
         programs = known.program, program_of(exact, b.parameters, values)
         uses = uses or walked(known.program, lefts)
         limit = stop - time.thread_time()
-        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=FIRST)
+        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
         attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
         if best is None or attempt.depth > best.depth:
             best = attempt
@@ -155,7 +151,7 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
     best = _corrected(best, known, uses, stop)
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = stop - time.thread_time()
-        if not best.found.failure or (left_over <= 0 and (best.found.gap > LIMIT or programs is not best.programs)):
+        if not best.found.failure or (left_over <= 0 and (best.found.gap > PARTNER or programs is not best.programs)):
             break
         given = best.hint and best.hint.map
         left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
@@ -171,7 +167,7 @@ def _scaled(known: Left, best: Candidate, stop: float) -> Candidate:
         return best
     own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
     target = Program(b, best.side.parameters, best.inputs)
-    limit, given = min(FIRST, stop - time.thread_time()), best.hint and best.hint.map
+    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
     found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
     return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
 
@@ -181,7 +177,7 @@ def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candi
 
     The proof and the list of differences are of the models as they are.
     """
-    stop = min(stop, time.thread_time() + CORRECTING)
+    stop = min(stop, time.thread_time() + EDIT_SECONDS)
     given = Tried(best, (known.program.tape, best.exact), uses)
     while given.best.found.failure:
         for edit in _edits(given, stop):
@@ -249,5 +245,5 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
 def _further(found: Match, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further; where sums were edited, only on values that agree."""
     new = found.steps[len(before.steps) :][:2]
-    agreeing = all(step.gap <= AGREEING for step in new if step.kind != "add")
+    agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")
     return len(new) == 2 and (isinstance(edit, Change) or agreeing)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from .fold.rows import DerivedTable
+from .limits import PARTED_USES
 from .match.choices import Step
-from .prove.causes import Divergence, confirmed
-from .trace.places import place
+from .prove.explanation import Divergence, confirmed
+from .trace.sites import place
 from .unmatched import Unmatched
-
-ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +91,7 @@ class Evidence:
     @property
     def agreeing(self) -> int:
         """Count the uses of parameters at which both models meet the same values, up to rounding."""
-        return sum(use.gap <= ROUNDING for use in self.compared)
+        return sum(use.gap <= PARTED_USES for use in self.compared)
 
     @property
     def compared(self) -> list[Step]:
@@ -101,7 +100,7 @@ class Evidence:
         What a term of a sum was added to depends on the order of the terms, which frameworks choose: in a proven
         derivation such a difference is none of the models.
         """
-        return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > ROUNDING)]
+        return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > PARTED_USES)]
 
     @property
     def confirmed(self) -> bool:

@@ -9,17 +9,16 @@ import numpy as np
 
 from .candidates import SEED, Candidate, Left
 from .fold.rows import DerivedTable
+from .limits import EQUAL_OUTPUTS, EXACT
 from .match.advice import feeds
-from .match.choices import EXACT
 from .match.match import Match
-from .prove.causes import CAUSES, Divergence, explain
+from .prove.explanation import CAUSES, Divergence, explain
 from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof
 from .prove.translated import TranslatedWeights
 from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
-from .trace.outputs import OUTPUT
-from .trace.places import OWN, place
+from .trace.sites import OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
 from .writing import Written
@@ -36,14 +35,14 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             worst = step.gap
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
-    if proof.exact <= OUTPUT < proof.error:
+    if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += [
             Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
             for table in proof.rounded[:MAX_TABLES]
         ]
         who = f"the {proof.lower[0]} model computes" if len(proof.lower) == 1 else "both models compute"
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
-    elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
+    elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted
 

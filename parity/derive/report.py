@@ -15,11 +15,10 @@ from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
-from .derivation import ROUNDING, Derivation
-from .prove.prove import GRADIENT
-from .trace.outputs import OUTPUT
-from .trace.places import OWN
-from .trees import trees
+from .derivation import Derivation
+from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from .module_trees import trees
+from .trace.sites import OWN
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output."""
@@ -78,15 +77,20 @@ def _verdict(found: Derivation) -> str:
 def _measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition."""
     error = short(found.error) if math.isfinite(found.error) else found.outputs.removeprefix("outputs ")
-    rows = [("error of the outputs", error, f"at most {limit(OUTPUT)} counts as equal", OUTPUTS)]
+    rows = [("error of the outputs", error, f"at most {limit(EQUAL_OUTPUTS)} counts as equal", OUTPUTS)]
     if found.gradient is not None:
         rows.append(
-            ("error of the gradients", short(found.gradient), f"at most {limit(GRADIENT)} counts as equal", GRADIENTS)
+            (
+                "error of the gradients",
+                short(found.gradient),
+                f"at most {limit(EQUAL_GRADIENTS)} counts as equal",
+                GRADIENTS,
+            )
         )
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
     rows += [
-        ("uses that agree", found.matched, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
+        ("uses that agree", found.matched, f"a difference of at most {limit(PARTED_USES)} counts as agreeing", USES),
     ]
     facts = [
         join(tag("dt", label), tag("dd", tag("b", prose(value)), tag("span", prose(f"; {bound}"), class_="soft"),

@@ -12,11 +12,12 @@ import numpy as np
 
 from specs.words import in_a_row
 
+from .limits import PARTED_USES
 from .match import columns
 from .match.choices import every
 from .match.match import Match
 from .match.symbols import Elements, Use
-from .prove.pairs import PARTED, Mapped, Run, of_product, pairs
+from .prove.pairs import Mapped, Run, of_product, pairs
 from .trace.tape import Array
 
 RESIZED = 1.25  # by how many times a model of another width has more elements; fused parameters have as many
@@ -80,7 +81,7 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
     met = [
         (pair.left, pair.right)
         for pair in pairs(left, right, mapped)
-        if pair.left and pair.right and pair.gap <= PARTED and not every(owned, pair.left.ids)
+        if pair.left and pair.right and pair.gap <= PARTED_USES and not every(owned, pair.left.ids)
     ]
     if use := _first(right, mapped):
         lefts, rights = (
@@ -113,7 +114,7 @@ def _first(right: Run, mapped: Mapped) -> Use | None:
 
 def _alike(a: Array, b: Array) -> bool:
     """Tell whether columns of two products have the same values."""
-    return len(a) == len(b) and columns.distance(a, b) <= PARTED
+    return len(a) == len(b) and columns.distance(a, b) <= PARTED_USES
 
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:

@@ -17,9 +17,10 @@ from .fold.buffers import Partner, lines_of, partners_of, shapes_of
 from .fold.facts import Facts
 from .fold.fold import UNMATCHED, fold
 from .fold.rows import DerivedTable, dropped
+from .limits import LARGE_MODEL
 from .match.complete import complete
 from .match.hints import Hint, check_lines
-from .match.symbols import LARGE, Elements, Packed
+from .match.symbols import Elements, Packed
 from .summands import straightened
 from .trace.call import label
 from .trace.draws import of_one_value
@@ -67,7 +68,7 @@ def written(left: Left, best: Candidate) -> Written:
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
-    if len(rights) > LARGE:
+    if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]

@@ -18,7 +18,7 @@ from parity.derive.fold.fold import fold
 from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import Row
 from parity.derive.match.symbols import Elements
-from parity.derive.trace.places import OWN, place
+from parity.derive.trace.sites import OWN, place
 from specs.table import Table
 
 from ..conftest import needs

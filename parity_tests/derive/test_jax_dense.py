@@ -46,7 +46,7 @@ def test_the_gradient_of_a_kernel_is_the_same_formed_from_that_of_its_product(fu
     outputs, gradients = [], []
     shape = SHAPES.get(function, (4, 5))
     for large in (1 << 20, 1):
-        monkeypatch.setattr("parity.derive.trace.jax_dense.LARGE", large)
+        monkeypatch.setattr("parity.derive.trace.jax_dense.LARGE_GRADIENT", large)
         of = side((function, {"w": np.ones(shape, "f4"), "b": np.zeros(5, "f4")}), Call(X))
         weights, found = draw(of, 0), {}
         of.record(weights, of.call.arrays())

@@ -136,7 +136,7 @@ def test_the_right_table_is_proven_and_the_keys_bias_unobservable():
 
 def test_parameters_whose_effect_was_not_told_in_time_are_named(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
-    monkeypatch.setattr("parity.derive.prove.observable.SECONDS", 0)
+    monkeypatch.setattr("parity.derive.prove.observable.EFFECT_SECONDS", 0)
     found = proof(lambda numbers: None)
     assert found.untold == ["k.bias"] and not found.unobservable
 
@@ -179,8 +179,8 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     left, right, x = models()
     small = parity.derive(left, right, (x,))
     for room in (symbols, conclusion, writing, candidates, freedom):
-        monkeypatch.setattr(room, "LARGE", 1)
-    monkeypatch.setattr(gradients, "LARGE", 1)
+        monkeypatch.setattr(room, "LARGE_MODEL", 1)
+    monkeypatch.setattr(gradients, "LARGE_MODEL", 1)
     large = parity.derive(left, right, (x,))
     assert large.proven and large.gradient is not None
     assert str(large.table).partition("\n# ")[0] == str(small.table).partition("\n# ")[0]
@@ -189,7 +189,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("many", [1, 1000])
 def test_gradients_are_compared_element_by_element(many: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gradients, "LARGE", many)
+    monkeypatch.setattr(gradients, "LARGE_MODEL", many)
     left = {"moved": np.arange(1.0, 7).reshape(2, 3), "split": np.arange(4.0), "twice": np.array([3.0, 5.0])}
     right = {"a": left["moved"].T, "b": left["split"][2:], "c": left["split"][:2], "d": left["twice"] / 2}
     right["e"] = right["d"]
@@ -253,7 +253,7 @@ def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: py
     needs("torch")
     import torch
 
-    monkeypatch.setattr("parity.derive.trace.draws.LARGE", 12)
+    monkeypatch.setattr("parity.derive.trace.draws.LARGE_DRAW", 12)
     left = side(torch.nn.LSTM(3, 3), call_of(np.zeros((1, 3))))
     right = side(torch.nn.Linear(3, 12), call_of(np.zeros((1, 3))))
     weights = Drawn(left, 0)
@@ -308,7 +308,7 @@ def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, .
 def test_exchanges_that_time_does_not_suffice_for_are_said(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
     left, right, x = models()
-    monkeypatch.setattr(conclusion, "FREE", 0)
+    monkeypatch.setattr(conclusion, "FREE_SECONDS", 0)
     assert parity.derive(left, right, (x,)).freedom == [freedom.UNTRIED]
 
 

@@ -23,7 +23,7 @@ from parity.derive.command import run as derive_command
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of
-from parity.derive.trace.places import module_of
+from parity.derive.trace.sites import module_of
 from parity.derive.unmatched import Unmatched
 from specs.table import Table
 

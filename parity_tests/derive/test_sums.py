@@ -156,7 +156,7 @@ def test_what_the_left_side_lacks_is_named_and_all_else_is_matched(kind: str):
 
 
 def test_a_cause_for_which_time_ended_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("parity.derive.prove.causes.SECONDS", 0)
+    monkeypatch.setattr("parity.derive.prove.explanation.CAUSE_SECONDS", 0)
     found = parity.derive(Net("scaled"), Net(""), (X,), seconds=10)
     assert found.divergences[0].late and not found.divergences[0].cause, str(found)
     assert "(no cause was found in 5 s, before all was tried)" in str(found)

@@ -68,7 +68,7 @@ def test_the_gradient_of_a_weight_that_one_layer_reads_is_a_product(case, monkey
     of = side(model, Call(X[:1, :1]))  # one row: a product takes less memory than the matrix
     weights, found = draw(of, 0), []
     for large in (1 << 20, 1):
-        monkeypatch.setattr("parity.derive.trace.torch_tape.DENSE", large)
+        monkeypatch.setattr("parity.derive.trace.torch_tape.LARGE_GRADIENT", large)
         found.append({})
         of.gradients(weights, of.call.arrays(), found[-1].__setitem__)
     one, other = found
@@ -80,7 +80,7 @@ def test_the_gradient_of_a_weight_that_one_layer_reads_is_a_product(case, monkey
 
 
 def test_the_gradient_of_a_weight_is_no_product_where_that_takes_more_memory(monkeypatch):
-    monkeypatch.setattr("parity.derive.trace.torch_tape.DENSE", 1)
+    monkeypatch.setattr("parity.derive.trace.torch_tape.LARGE_GRADIENT", 1)
     of, found = side(Plain(), Call(X)), {}
     of.gradients(draw(of, 0), of.call.arrays(), found.__setitem__)
     assert not any(isinstance(gradient, Outer) for gradient in found.values())

@@ -17,9 +17,9 @@ from ..match.hints import Hint
 from ..trace.tape import Array
 from .blocks import blanked, folded
 from .facts import Facts, Group, components
-from .lines import lines
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
+from .shared import lines
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"

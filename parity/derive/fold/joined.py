@@ -13,8 +13,8 @@ from specs.paths import escaped
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
-from .axes import Axes, relate
 from .names import SPARE, Names, composed, initials
+from .related import Axes, relate
 from .rows import Row
 
 PIECES = "rsuv"  # how many pieces each part has in a group, as (g r+1+1 d): r queries to one key and one value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .axes import Atom, Axes
+from .related import Atom, Axes
 
 LETTERS = {
     "torch": ("", "c", "oi", "oiw", "oihw", "oithw"),

@@ -9,8 +9,8 @@ import numpy as np
 from specs.paths import escaped
 
 from ..trace.tape import Array
-from .axes import Axes, relate
 from .names import SPARE, Names, composed
+from .related import Axes, relate
 from .rows import Row
 
 MAX_PARTS = 8  # parts that are written as a sum; more are an order in a file

@@ -11,8 +11,8 @@ from specs.paths import escaped
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
-from .axes import Axes, relate
 from .names import SPARE, Names, composed
+from .related import Axes, relate
 from .rows import Row
 
 MAX_RANGES = 8  # ranges that are written as a sum

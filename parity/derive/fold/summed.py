@@ -13,8 +13,8 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .grids import grid
+from .ranges import block, even, window
 from .rows import Row
-from .windows import block, even, window
 
 MAX_BLOCKS = 8  # of one size, as of gates, that a vector is divided into
 

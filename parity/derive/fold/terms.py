@@ -10,9 +10,9 @@ import numpy as np
 from specs.paths import escaped
 
 from .facts import Facts, Group, components
-from .lines import lines
 from .names import Names
 from .rows import Row
+from .shared import lines
 from .summed import sums
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from convert.errors import command_or_call
 
-from ..trace.places import place
+from ..limits import EXACT, PARTNER
+from ..trace.sites import place
 from ..trace.tape import Array
 from . import uses
 from .advice import OPERATIONS, compare
-from .choices import EXACT, LIMIT, DeadEnd, Option, every
+from .choices import DeadEnd, Option, every
 from .products import Products, proportional
 from .symbols import Use
 
@@ -83,7 +84,7 @@ class Attempt(Products):
         gap = min(uses.distances(found, pool).values(), default=np.inf)
         window = self.program.tape.nodes[use.node].window
         if gap > self.limit and (window or not uses.partial(use, pool)):
-            if gap > LIMIT and self._composed(use, found, pool):
+            if gap > PARTNER and self._composed(use, found, pool):
                 return
             names = " ".join(self.rights.owners(use.ids))
             where = place(self.program.tape.nodes[use.node].site, names)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..limits import EXACT
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 from . import columns
-from .choices import EXACT
 from .following import Following
 from .symbols import Use
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..trace.places import place
+from ..limits import EXACT, MARGIN
 from ..trace.program import Program
+from ..trace.sites import place
 from ..trace.tape import Array
 from . import uses
 from .advice import compare, operation
@@ -19,9 +20,6 @@ from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
 from .walk import Walk
 
-LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
-MARGIN = 30  # how much farther than the nearest another partner may be
-EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 

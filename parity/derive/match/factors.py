@@ -7,11 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from ..limits import EXACT, MARGIN, PARTNER
 from ..trace.tape import Array
 from . import columns, uses
 from .advice import compare
 from .biases import Biases
-from .choices import EXACT, LIMIT, MARGIN, DeadEnd, Option, Term
+from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
 from .symbols import Use
 
@@ -51,7 +52,7 @@ class Factors(Biases):
         if all(option[1] > EXACT for option in options):
             wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
             nearest = min((option[1] for option in options), default=np.inf)
-            options += self._vectors(use, wider, found, True, min(LIMIT, max(MARGIN * nearest, self.limit)))
+            options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
         if use.kind == "add":  # terms of one sum that meet the same are alike
             options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
         if not options and use.kind == "mul":
@@ -117,7 +118,9 @@ class Factors(Biases):
         out.flat[np.argsort(np.ravel(use.ids), kind="stable")] = np.ravel(found[0].T)
         return out
 
-    def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = LIMIT) -> list[Option]:
+    def _vectors(
+        self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = PARTNER
+    ) -> list[Option]:
         """Return those of the pool whose elements meet the same values, or some of whose elements do.
 
         Args:
@@ -129,7 +132,7 @@ class Factors(Biases):
             gaps = {seen: columns.distance_within(found, seen.statistics, nearest) for seen in pool}
         else:
             gaps = uses.distances(found, pool)
-        gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else LIMIT)}
+        gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else PARTNER)}
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():
             likely = seen in strays, not self._free(seen, seen.numbers)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array
 from . import columns, uses
@@ -219,7 +220,7 @@ def alike(use: Use, seen: uses.Seen, numbers: Array) -> Array | None:
     Args:
       numbers: of the right elements.
     """
-    if use.ids.shape != seen.use.ids.shape or use.ids.size > uses.LARGE:
+    if use.ids.shape != seen.use.ids.shape or use.ids.size > LARGE_USE:
         return None
     pattern = uses.pattern(use.ids)
     if not np.array_equal(pattern, seen.pattern):

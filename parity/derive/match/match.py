@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..limits import EXACT, PARTNER
 from ..trace.outputs import difference, incomparable
 from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
-from .choices import EXACT, LIMIT, Step
+from .choices import Step
 from .symbols import Elements, Partnered
 from .uses import Seen
 from .walk import Walk
@@ -129,12 +130,12 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
             if late or tries > MISLED or not attempt.step_back():
                 return whole
             continue
-        nearer = best is not None and found.at == best.at and LIMIT < found.gap < best.gap
+        nearer = best is not None and found.at == best.at and PARTNER < found.gap < best.gap
         if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found) if found.failure else found, 0
-        if not best.failure or (late and not (rough and best.gap <= LIMIT)):
+        if not best.failure or (late and not (rough and best.gap <= PARTNER)):
             return _ended(best, base, reason)
-        if found.gap > LIMIT and attempt.unscale():
+        if found.gap > PARTNER and attempt.unscale():
             best, tries = None, 0
             continue
         tries += 1
@@ -149,7 +150,7 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
         if not _eased(attempt, best, rough):
             return _ended(best, base, reason)
         tries = 0
-        if best.gap > LIMIT or best.known >= 0:
+        if best.gap > PARTNER or best.known >= 0:
             best = None
 
 
@@ -157,7 +158,7 @@ def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:
     """Accept what keeps the best attempt from going on, and return to it; tell whether there is anything to accept."""
     if best.known >= 0:
         attempt.excused.add(best.known)
-    elif best.gap <= LIMIT:
+    elif best.gap <= PARTNER:
         if 2 * best.gap <= attempt.limit:
             return False
         attempt.limit = 2 * best.gap

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..limits import EXACT, PARTNER
 from ..trace.tape import Array
 from . import columns, roles, uses
 from .advice import compare
-from .choices import EXACT, LIMIT, MANY, DeadEnd, Option, every
+from .choices import MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
 from .following import FOLLOWED, order, taps_of
 from .regroup import Regrouping
@@ -110,13 +111,13 @@ class Products(Regrouping):
         window, taps = self.program.tape.nodes[use.node].window, taps_of(use, self.program)
         if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):
             return Near(use, found, taps, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
-        if min(gaps.values(), default=np.inf) > LIMIT:
+        if min(gaps.values(), default=np.inf) > PARTNER:
             partial = {} if window else uses.partial(use, pool)
             if not partial:
                 if self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found):
                     return None
                 gaps |= self._contained(use, found, True)
-        if min(gaps.values(), default=np.inf) > LIMIT:
+        if min(gaps.values(), default=np.inf) > PARTNER:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
             scaled = {seen: proportional(found, seen.statistics) for seen in pool}
             exact = self.scaling and min(scaled.values(), default=np.inf) <= EXACT
@@ -125,16 +126,16 @@ class Products(Regrouping):
                 self._scaled = self._now()
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         elif not window:  # one that reads all steps of time at once, too, has the values of one step
-            taken = not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items())
-            others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
+            taken = not any(gap <= PARTNER and self._free(seen, seen.use.ids) for seen, gap in gaps.items())
+            others = [seen for seen in pool if gaps[seen] > PARTNER and self._free(seen, seen.use.ids)]
             partial = uses.partial(use, [seen for seen in others if taken or uses.longer(seen.use, use)])
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
-        near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
+        near = {seen: gap for seen, gap in gaps.items() if gap < PARTNER}
         unclear = self.walk.at in self.rough or all(
             gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items()
         )
         if unclear and (doubtful := self._doubtful(use, pool)):
-            partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, rows in doubtful.items()}
+            partial = {seen: (rows, gaps.get(seen, PARTNER)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         return Near(use, found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
 

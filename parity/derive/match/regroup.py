@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..limits import EXACT, MARGIN, PARTNER
 from ..trace.tape import Array
 from . import columns, uses
-from .choices import EXACT, LIMIT, MARGIN, Step
+from .choices import Step
 from .factors import SMALL, Factors
 from .symbols import Use
 
@@ -35,7 +36,9 @@ class Regrouping(Factors):
             return False
         every, first = uses.items(use), uses.statistics(uses.items(use)[0], self.program)[1]
         pool = [seen for seen in self._of_kind("product") if len(seen.use.ids) == 1] if several else self._matrices
-        if all(columns.distance(first, seen.statistics) > LIMIT for seen in pool if len(seen.statistics) == len(first)):
+        if all(
+            columns.distance(first, seen.statistics) > PARTNER for seen in pool if len(seen.statistics) == len(first)
+        ):
             return False
         if not several:
             self.seen, self._matrices = [*self.seen, *self._matrices], []

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..limits import LARGE_MODEL
 from ..trace.tape import Array
 from .stepped import Stepped, stepped, steps
 
-LARGE = 1 << 25  # elements of a model from which on memory counts more than time
 CHUNK = 1 << 20  # elements that are moved or compared at once
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
 
@@ -92,7 +92,7 @@ class Filled(Elements):
 
     @cached_property
     def values(self) -> Array:
-        return np.zeros(len(self), np.float64 if len(self) < LARGE else np.float32)
+        return np.zeros(len(self), np.float64 if len(self) < LARGE_MODEL else np.float32)
 
     @cached_property
     def arrays(self) -> Mapping[str, Array]:

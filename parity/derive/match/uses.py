@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array, Window
 from . import columns, roles
 from .stepped import stepped
 from .symbols import Elements, Symbol, Use
 
-LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
 MOST = 64  # positions of an axis up to which each is compared for itself
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 
@@ -25,7 +25,9 @@ class Seen:
     def __init__(self, use: Use, program: Program, elements: Elements):
         self.use, self.program = compact(use), program
         self.name = " ".join(elements.owners(self.use.ids))
-        if use.kind in ("add", "mul") and use.x.size > LARGE:  # bounds memory: its statistics are all that is needed
+        if (
+            use.kind in ("add", "mul") and use.x.size > LARGE_USE
+        ):  # bounds memory: its statistics are all that is needed
             symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
             self.use = use._replace(x=np.zeros(0), symbol=symbol)
 
@@ -88,7 +90,7 @@ def distances(found: Array, pool: Iterable[Seen]) -> dict[Seen, float]:
 
 def compact(use: Use) -> Use:
     """Return a use that is to be stored: a large one without the numbers of all its elements, which bounds memory."""
-    if use.kind not in ("product", "place") or use.ids.size <= LARGE:
+    if use.kind not in ("product", "place") or use.ids.size <= LARGE_USE:
         return use
     return use._replace(symbol=Symbol(stepped(use.ids), _dropped, use.symbol.plain))
 
@@ -120,7 +122,7 @@ def items(use: Use) -> list[Use]:
 def slices(use: Use) -> list[list[Use]]:
     """Return, for each axis along which no element is read twice, the use as one for each position of that axis."""
     ids, found = np.asarray(use.ids), list[list[Use]]()
-    for axis in range(ids.ndim if 1 < ids.size <= LARGE else 0):
+    for axis in range(ids.ndim if 1 < ids.size <= LARGE_USE else 0):
         parts = list(np.moveaxis(ids, axis, 0))
         if 1 < len(parts) <= MOST and sum(len(np.unique(part)) for part in parts) == len(np.unique(ids)):
             found.append([use._replace(symbol=replace(use.symbol, ids=p, leaves=(), parts=())) for p in parts])
@@ -149,7 +151,7 @@ def raw(use: Use) -> Array:
     """Return the columns (b k, rows) of a product, or the values (element, row) that each element meets; or empty."""
     if use.kind == "product":
         return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
-    if not use.x.size or use.x.size > LARGE:
+    if not use.x.size or use.x.size > LARGE_USE:
         return np.zeros((0, 1))
     ids = np.ravel(use.ids)
     count = len(np.unique(ids))
@@ -201,7 +203,7 @@ def first_of(ids: Array, pattern: Array) -> Array:
 def longer(one: Use, other: Use) -> bool:
     """Tell whether a use reads several times as many rows as another one, and not too many to look them up."""
     rows, few = one.x.shape[1], other.x.shape[1]
-    return one.x.size <= LARGE and rows > few and rows % few == 0
+    return one.x.size <= LARGE_USE and rows > few and rows % few == 0
 
 
 def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from convert.folding import fold
 
-from ..match.symbols import LARGE, Elements, Filled, Use
+from ..limits import LARGE_MODEL
+from ..match.symbols import Elements, Filled, Use
 from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.outputs import equal
@@ -43,7 +44,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     """
 
     def run() -> list[Array]:
-        if len(elements) < LARGE:
+        if len(elements) < LARGE_MODEL:
             return left.run(elements.arrays, inputs)
         return Program(program.tape, elements.arrays, list(inputs.values())).outputs  # in less memory
 

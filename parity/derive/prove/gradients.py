@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..limits import LARGE_MODEL
 from ..match.complete import split
 from ..match.stepped import Stepped, stepped
-from ..match.symbols import CHUNK, LARGE, Elements, strided
+from ..match.symbols import CHUNK, Elements, strided
 from ..trace.outer import Outer
 from ..trace.tape import Array
 
@@ -23,7 +24,7 @@ class Spool:
     """Arrays of float64 by name, in a file if they are large; products of matrices stay such."""
 
     def __init__(self, elements: int):
-        self._file = tempfile.TemporaryFile() if elements >= LARGE else None  # noqa: SIM115
+        self._file = tempfile.TemporaryFile() if elements >= LARGE_MODEL else None  # noqa: SIM115
         self._arrays: dict[str, Array | Outer] = {}
         self._places: dict[str, tuple[int, int]] = {}  # where an array begins in the file, and its elements
         self._end = 0

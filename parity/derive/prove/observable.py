@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..limits import EFFECT_SECONDS
 from ..trace.draws import Altered, Drawn
 from ..trace.outputs import equal
 from ..trace.sides import Side
 from ..trace.tape import Array
 
 SEEDS = 5000, 5001  # of usual values, and of others
-SECONDS = 5  # CPU time, of all threads, for telling apart what has an effect and what has none
 
 
 class Effects(NamedTuple):
@@ -33,7 +33,7 @@ def effects(of: Side, names: Sequence[str]) -> Effects:
     """
     inputs, (drawn, others) = of.call.arrays(), (Drawn(of, seed) for seed in SEEDS)
     usual = of.run(drawn, inputs) if names else []
-    stop, silent, waiting = time.process_time() + SECONDS, set[str](), [names] if names else []
+    stop, silent, waiting = time.process_time() + EFFECT_SECONDS, set[str](), [names] if names else []
     changes: Sequence[Callable[[str, Array], Array]] = (
         lambda name, _: others[name],
         lambda name, _: -9 * others[name],  # as where code asks for a sign, or a limit

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..limits import PARTED_USES
 from ..match import columns
 from ..match.choices import every
 from ..match.stepped import Stepped
@@ -15,11 +16,9 @@ from ..match.symbols import Elements, Use
 from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.outputs import difference
-from ..trace.places import place
 from ..trace.program import Program
+from ..trace.sites import place
 from ..trace.tape import Array, Tape
-
-PARTED = 1e-8  # relative difference of values that rounding does not explain
 
 
 class Run(NamedTuple):
@@ -70,7 +69,7 @@ class Pair(NamedTuple):
     @property
     def parts(self) -> bool:
         """Tell whether the sides are seen to meet other values."""
-        return PARTED < self.gap < math.inf
+        return PARTED_USES < self.gap < math.inf
 
 
 def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:

@@ -8,13 +8,22 @@ from typing import NamedTuple
 from convert.errors import UsageError
 from specs.table import Table
 
-from ..match.symbols import LARGE, Elements
+from ..limits import (
+    EQUAL_GRADIENTS,
+    EQUAL_OUTPUTS,
+    LARGE_MODEL,
+    NO_GRADIENTS,
+    REPLAYED_OUTPUTS,
+    REPLAYED_TABLES,
+    ROUNDED_GRADIENTS,
+)
+from ..match.symbols import Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.draws import Drawn
 from ..trace.frames import message
 from ..trace.inputs import fresh, undrawn
-from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable, largest
+from ..trace.outputs import Outputs, coarse, difference, incomparable, largest
 from ..trace.precomputed import RoundedTable, aligned
 from ..trace.program import Program
 from ..trace.sides import Side
@@ -23,19 +32,14 @@ from .gradients import Gradients
 from .observable import effects
 from .translated import TranslatedWeights
 
-GRADIENT = 1e-7  # relative difference of gradients that rounding explains: they lose more digits than outputs
-ROUNDED = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
 DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
-REPLAYED = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
-TABLES = 1e-2  # the same, where it reads tables of float32: a rotation by a large angle magnifies their rounding
 UNLIKE = (
     "not those of the operations that were recorded in float64: code that reads numbers (.item(), a branch), or "
     "computes in 16 bits, computes others"
 )
 RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
-VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
 
@@ -60,14 +64,14 @@ class Proof(NamedTuple):
     remark: str = ""
     rounded: Sequence[RoundedTable] = ()
     incomparable: str = ""
-    limit: float = GRADIENT
+    limit: float = EQUAL_GRADIENTS
     kept: Sequence[str] = ()
     lower: Sequence[str] = ()
     untold: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
-        known = self.exact <= OUTPUT and not self.incomparable
+        known = self.exact <= EQUAL_OUTPUTS and not self.incomparable
         return known and (self.gradient is None or self.gradient <= self.limit)
 
 
@@ -84,7 +88,7 @@ def prove(
     maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
-    limit = GRADIENT
+    limit = EQUAL_GRADIENTS
     remark = reason = ""
     rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
@@ -101,7 +105,7 @@ def prove(
         limit, lower = max(limit, run.limit), lower or run.lower
         kept.update(dict.fromkeys(run.kept))
         remark, reason = remark or run.remark, reason or run.incomparable
-        if exact > OUTPUT:  # nothing is proven: another draw would tell nothing
+        if exact > EQUAL_OUTPUTS:  # nothing is proven: another draw would tell nothing
             gradient = None
             break
         if grads is None or run.remark:
@@ -127,7 +131,7 @@ class Draw(NamedTuple):
     rounded: Sequence[RoundedTable] = ()
     remark: str = ""
     incomparable: str = ""
-    limit: float = GRADIENT
+    limit: float = EQUAL_GRADIENTS
     void: bool = False
     lower: Sequence[str] = ()
     kept: Sequence[str] = ()
@@ -181,7 +185,7 @@ def _drawn(
       inputs: of both. k, factor: of the draw.
     """
     weights: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
-    if sum(array.size for array in left.parameters.values()) < LARGE:
+    if sum(array.size for array in left.parameters.values()) < LARGE_MODEL:
         weights = dict(weights)
     translated = TranslatedWeights(table, left, right, weights)
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
@@ -190,21 +194,23 @@ def _drawn(
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
     rounded: Sequence[RoundedTable] = ()
     unlike, float64 = "", [a.exact, b.exact]
-    limit = GRADIENT if exact <= OUTPUT else ROUNDED
-    if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
+    limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
+    if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
         right_tape, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
-        if exact > OUTPUT:
+        if exact > EQUAL_OUTPUTS:
             sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
             replayed = [ran.replayed(tape) for ran, tape in zip(sides, (tapes[0], right_tape), strict=True)]
-            near = TABLES if rounded else REPLAYED
+            near = REPLAYED_TABLES if rounded else REPLAYED_OUTPUTS
             if all(difference(ran.outputs.written, own) <= near for ran, own in zip(sides, replayed, strict=True)):
                 exact, float64 = difference(*replayed), replayed
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
-    reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
-    void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
+    reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
+    void = (
+        grads is not None and not remark and exact <= EQUAL_OUTPUTS and grads.largest <= NO_GRADIENTS * largest(a.exact)
+    )
     lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
-             if exact <= OUTPUT < error and difference(own.written, wide) > OUTPUT]  # fmt: skip
+             if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
     return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void, lower)
 
 
@@ -222,7 +228,7 @@ class Ran(NamedTuple):
 
     def repeats(self) -> bool:
         """Tell whether the model gives the same outputs again."""
-        return difference(self.side.run(self.weights, self.inputs), self.outputs.written) <= OUTPUT
+        return difference(self.side.run(self.weights, self.inputs), self.outputs.written) <= EQUAL_OUTPUTS
 
 
 def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> bool:
@@ -238,7 +244,7 @@ def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Tabl
         inputs = of.call.arrays()
         outputs = of.run(weights, inputs)
         of.release()
-        if difference(outputs, Ran(of, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED:
+        if difference(outputs, Ran(of, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED_OUTPUTS:
             return True
     return False
 

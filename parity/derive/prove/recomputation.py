@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from specs.numerals import short
 
+from ..limits import RECOMPUTED
 from ..trace.edits import Edit
 from ..trace.tape import Tape
 from .pairs import Mapped, Pair, Run, first, pairs, run
 
-CLOSE = 1e-10  # difference of values recomputed with the right cause, or a thousand times less than before
 MORE = 12  # edits that are tried after one that is right here: another one may be right in later places too
 
 
@@ -41,7 +41,7 @@ class Recomputation:
 
     def __init__(self, both: tuple[Run, Run], mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
         self.both, self.mapped, self.pairs, self.at, self.stop = both, mapped, every, at, stop
-        self.limit = max(CLOSE, every[at].gap * 1e-3)
+        self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
         self.ends = _ends(both, every[: at + 2])
         # both sides, run up to where they part
         self.early = (_until(both[0], self.ends[0]), _until(both[1], self.ends[1])) if self.ends else both

@@ -22,7 +22,7 @@ from .translated import TranslatedWeights
 
 SEED = 4000
 APART = 1e-3  # relative difference of outputs that rounding does not explain, whatever the signs are
-ROUNDED = 100  # times the error of the proof that rounding to a lower precision may cause with other signs
+OTHER_SIGNS = 100  # times the error of the proof that rounding to a lower precision may cause with other signs
 OTHERS = 2  # draws of signs beside the one that turns the first value of all
 FEW = 16  # parameters that are tried one by one
 
@@ -45,7 +45,7 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
         except Exception:  # a model that refuses negative numbers
             return False
         return not incomparable(left_outputs, right_outputs) and difference(left_outputs, right_outputs) > max(
-            APART, ROUNDED * error
+            APART, OTHER_SIGNS * error
         )
 
     changes: Sequence[Callable[[str, Array], Array]] = (

@@ -1,10 +1,9 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights for users' models, and inputs other inputs. places and frames name places in the user's code. edits defines a
+weights for users' models, and inputs other inputs. sites and frames name places in the user's code. edits defines a
 change of a tape; numbers, activations and swaps yield such changes, and rewiring those of norms, sums and affine (the
-parameters that are added or multiplied); scales and crops make one. outputs compares what two models return, and has
-the limit up to which that counts as equal.
+parameters that are added or multiplied); scales and crops make one. outputs compares what two models return.
 
     torch    torch_tape, torch_recorder, torch_values, torch_dense; what torch itself does not decompose: torch_forms
              or torch_decompositions

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...hypotheses import ACTIVATIONS, NONE
+from ..limits import ROUNDED_FUNCTIONS
 from .edits import Edit, and_so
 from .program import Program
 from .tape import Array, Node, Tape
@@ -16,7 +17,6 @@ from .tape import Array, Node, Tape
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
 KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
-ROUNDED = 1e-6  # difference of two functions that numbers of float32 explain
 MOST = 24  # operations whose results are looked at, the last first
 DEPTH = 16  # operations of one activation function at most
 
@@ -100,10 +100,10 @@ def _activation(program: Program, result: Node) -> Activation | None:
         if y is None or y.shape != shape:
             continue
         first = np.ravel(y)[: len(VALUES)]
-        if not np.allclose(np.ravel(y), np.resize(first, y.size), 0, ROUNDED):  # one that mixes values
+        if not np.allclose(np.ravel(y), np.resize(first, y.size), 0, ROUNDED_FUNCTIONS):  # one that mixes values
             continue
         for name, values in KNOWN.items():
-            if name != NONE and np.allclose(values, first, 0, ROUNDED):
+            if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
                 return Activation(name, entry, result, len(nodes))
     return None
 

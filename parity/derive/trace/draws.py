@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
+from ..limits import LARGE_DRAW
 from .sides import Side
 from .tape import Array
-
-LARGE = 1 << 20  # elements from which on a new draw is uniform, of float32: a fifth of the time, half of the memory
 
 
 def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -41,7 +40,7 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array, n
     if positive(like):
         out[...] = rng.uniform(0.5, 1.5, like.shape)
         return
-    if normal or like.size < LARGE:
+    if normal or like.size < LARGE_DRAW:
         rng.standard_normal(out=out, dtype=out.dtype)
     else:  # of the same variance
         rng.random(out=out, dtype=out.dtype)
@@ -77,7 +76,7 @@ class Drawn(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         like = self._of.parameters[name]
-        out = np.empty(like.shape, np.float64 if like.size < LARGE else np.float32)
+        out = np.empty(like.shape, np.float64 if like.size < LARGE_DRAW else np.float32)
         rng = np.random.default_rng((self._seed, self._places[name]))
         _draw(rng, like, self._of.output_axis, out, normal=False)
         if out.ndim >= 2 and self._factor != 1:

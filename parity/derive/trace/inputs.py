@@ -13,7 +13,7 @@ from .call import label
 from .still import even
 from .tape import Array
 
-ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
+BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -96,7 +96,7 @@ def _same_values(a: Array, b: Array) -> bool:
     if a.size != b.size:
         return False
     first, second = (np.sort(array, axis=None).astype(float) for array in (a, b))
-    return bool((np.abs(first - second) <= ROUNDED * np.abs(first).max(initial=0)).all())
+    return bool((np.abs(first - second) <= BFLOAT16 * np.abs(first).max(initial=0)).all())
 
 
 def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:

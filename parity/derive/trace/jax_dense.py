@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
+from ..limits import LARGE_GRADIENT
 from .jax_wide import voids
-from .outer import LARGE, Outer, outer
+from .outer import Outer, outer
 from .tape import Array
 
 
@@ -36,7 +37,9 @@ def dense_kernels(jaxpr: Any, names: Mapping[Any, str]) -> dict[str, Any]:
     for atom in jaxpr.outvars:
         if not isinstance(atom, core.Literal) and atom in origins:
             uses.setdefault(origins[atom], []).append(None)
-    large = {name for variable, name in names.items() if variable.aval.ndim == 2 and variable.aval.size >= LARGE}
+    large = {
+        name for variable, name in names.items() if variable.aval.ndim == 2 and variable.aval.size >= LARGE_GRADIENT
+    }
     single = {name: eqns[0] for name, eqns in uses.items() if len(eqns) == 1 and name in large}
     return {name: eqn for name, eqn in single.items() if eqn is not None and _is_dense(eqn)}
 

@@ -11,8 +11,6 @@ import numpy as np
 from .call import Call, flatten
 from .tape import Array
 
-LARGE = 1 << 18  # elements from which on a model reads an array without copying it
-
 
 class ModuleSide(ABC):
     """A module whose state_dict has its arrays; see Side.

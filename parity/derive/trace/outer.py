@@ -10,8 +10,6 @@ import numpy as np
 
 from .tape import Array
 
-LARGE = 1 << 22  # elements of a matrix from which on memory counts
-
 
 @dataclass(frozen=True)
 class Outer:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..limits import EQUAL_OUTPUTS
 from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
-OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 COARSE = "whole numbers, which nearly equal models share"
 TURNED = "the same values, with their axes in another order"
 
@@ -56,7 +56,7 @@ def largest(a: Sequence[Array]) -> float:
 
 def equal(a: Sequence[Array], b: Sequence[Array]) -> bool:
     """Tell whether outputs are equal up to rounding."""
-    return difference(a, b) <= OUTPUT
+    return difference(a, b) <= EQUAL_OUTPUTS
 
 
 def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
@@ -78,7 +78,7 @@ def _turned(x: Array, y: Array) -> bool:
     x, y = _wide(x), _wide(y)
     for order in itertools.permutations(range(x.ndim)) if sorted(x.shape) == sorted(y.shape) and x.ndim <= 5 else ():
         turned = x.transpose(order)
-        if turned.shape == y.shape and np.abs(turned - y).max(initial=0) <= OUTPUT * np.abs(y).max(initial=0):
+        if turned.shape == y.shape and np.abs(turned - y).max(initial=0) <= EQUAL_OUTPUTS * np.abs(y).max(initial=0):
             return True
     return False
 

@@ -11,10 +11,11 @@ import numpy as np
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
+from ..limits import LARGE_COPY
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
-from .module_side import LARGE, ModuleSide
+from .module_side import ModuleSide
 from .outputs import Outputs
 from .paddle_recorder import Recorder
 from .tape import Tape
@@ -44,7 +45,7 @@ class PaddleSide(ModuleSide):
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()
         for name, array in parameters.items():
-            if array.size >= LARGE:
+            if array.size >= LARGE_COPY:
                 wide = np.ascontiguousarray(array, np.float64)
                 self._share(name, state[name], wide.reshape(state[name].shape))
             else:
@@ -115,7 +116,7 @@ def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
 
 def _empty(layer: paddle.nn.Layer, names: Collection[str]) -> None:
     for name, tensor in layer.state_dict().items():
-        if name in names and "float" in str(tensor.dtype) and tensor.size >= LARGE:
+        if name in names and "float" in str(tensor.dtype) and tensor.size >= LARGE_COPY:
             empty = paddle.empty(tensor.shape, "float64")  # has to outlive the call
             tensor.get_tensor()._share_data_with(empty.get_tensor())
 

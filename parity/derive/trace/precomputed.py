@@ -14,11 +14,9 @@ import numpy as np
 
 from specs.numerals import apart
 
+from ..limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
 from .tape import Array, Node, Tape
 
-ROUNDED = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
-EQUAL = 1e-14  # that which float64 explains
-LARGE = 1 << 22  # elements of the tables of one side together, above which none is compared
 HIDDEN = -1e3  # from this number downwards a mask hides a place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
@@ -103,7 +101,7 @@ def tables(tape: Tape, inputs: Sequence[Array]) -> list[Precomputed]:
                     read.setdefault(number, node.site)
     read |= {number: "" for number in tape.outputs if number not in read}
     found = [Precomputed(number, values[number], site) for number, site in read.items() if _floats(values.get(number))]
-    return found if sum(table.value.size for table in found) <= LARGE else []
+    return found if sum(table.value.size for table in found) <= LARGE_TABLES else []
 
 
 def _floats(value: Array) -> bool:
@@ -134,9 +132,9 @@ def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Ar
             continue
         near = nearest(distinct, table.value[finite])
         gap = float((np.abs(near - table.value[finite]) / scale).max())
-        if gap <= EQUAL:
+        if gap <= EQUAL_TABLES:
             return None
-        if gap <= ROUNDED and (best is None or gap < best[1]):
+        if gap <= ROUNDED_TABLES and (best is None or gap < best[1]):
             value = np.array(table.value)
             value[finite] = near
             best = (value, gap, site)
@@ -156,13 +154,13 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
     constants = [distinct for distinct in constants if len(distinct) >= FIXED and not _whole(distinct)]
     found = []
     for name, array in parameters.items():
-        if not constants or array.size > LARGE:
+        if not constants or array.size > LARGE_TABLES:
             continue
         likely = [constant for constant in constants if _within(constant, array)]
         distinct = np.unique(array) if likely else array
         for constant in likely:
             span = distinct[-1] - distinct[0]
-            slack = ROUNDED * np.abs(constant).max()
+            slack = ROUNDED_TABLES * np.abs(constant).max()
             sparse = len(distinct) * slack < 0.1 * span  # else any number is near to one of them
             if sparse and (np.abs(nearest(distinct, constant) - constant) <= slack).all():
                 found.append(name)
@@ -172,7 +170,7 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
 
 def _within(constant: Array, array: Array) -> bool:
     """Tell whether a constant, which is sorted, lies within the range of an array: sorting this takes longer."""
-    slack = ROUNDED * max(abs(constant[0]), abs(constant[-1]))
+    slack = ROUNDED_TABLES * max(abs(constant[0]), abs(constant[-1]))
     return bool(array.min(initial=np.inf) <= constant[0] + slack and constant[-1] - slack <= array.max(initial=-np.inf))
 
 
@@ -185,7 +183,7 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
     for name, array in parameters.items():
         if (
             array.ndim < 2
-            or array.size > LARGE
+            or array.size > LARGE_TABLES
             or (array.flat[0] not in (0, 1) and array.flat[0] > HIDDEN)
             or len(distinct := np.unique(array)) != 2
         ):

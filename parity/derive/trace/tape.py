@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..limits import LARGE_MATRIX
+
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
-
-
-LARGE = 1 << 21  # elements of a matrix that are cast at once
 
 
 class Window(NamedTuple):
@@ -218,7 +217,7 @@ def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
 
 def _multiply(x: Array, w: Array) -> Array:
     """Multiply x[b, rows, k] @ w[b, k, o]; of a large matrix of float32, some rows at a time become float64."""
-    step = max(1, LARGE * w.shape[1] // max(x.size, w.size, 1))
+    step = max(1, LARGE_MATRIX * w.shape[1] // max(x.size, w.size, 1))
     if x.dtype == w.dtype or step >= w.shape[1]:
         return np.matmul(x, w)
     starts = range(0, w.shape[1], step)

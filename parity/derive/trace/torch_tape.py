@@ -13,11 +13,11 @@ import torch
 
 from convert.errors import UsageError
 
+from ..limits import LARGE_COPY, LARGE_GRADIENT
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
-from .module_side import LARGE, ModuleSide
-from .outer import LARGE as DENSE
+from .module_side import ModuleSide
 from .outputs import Outputs
 from .tape import Tape
 from .torch_dense import LinearGradients
@@ -51,7 +51,7 @@ class TorchSide(ModuleSide):
         state = self.model.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, array in parameters.items():
-                if array.size >= LARGE and array.dtype == np.float64 and array.flags.carray:
+                if array.size >= LARGE_COPY and array.dtype == np.float64 and array.flags.carray:
                     state[name].data = torch.from_numpy(array.reshape(state[name].shape))
                 else:
                     plain = array.flags.carray  # torch reads no negative steps, and warns of what it must not write to
@@ -60,7 +60,7 @@ class TorchSide(ModuleSide):
     def release(self) -> None:
         """Drop the large arrays that the last run left in the model."""
         for name, tensor in self.model.state_dict(keep_vars=True).items():
-            if name in self.parameters and tensor.numel() >= LARGE:
+            if name in self.parameters and tensor.numel() >= LARGE_COPY:
                 tensor.data = torch.empty_like(tensor)
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -85,7 +85,9 @@ class TorchSide(ModuleSide):
                 given(name, tensor.grad.numpy())
                 tensor.grad = None
 
-        large = {name: tensor for name, tensor in wanted.items() if tensor.ndim == 2 and tensor.numel() >= DENSE}
+        large = {
+            name: tensor for name, tensor in wanted.items() if tensor.ndim == 2 and tensor.numel() >= LARGE_GRADIENT
+        }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
         with _double(), forgotten(self.model.modules()), dense:
             outputs = self._run(_tensors_of(inputs))
@@ -131,7 +133,7 @@ def _hollow(model: torch.nn.Module) -> torch.nn.Module:
     """Copy a module, with memory for its large parameters that is not used before they get values."""
     memo: dict[int, Any] = {}
     for tensor in model.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point() and tensor.numel() >= LARGE:
+        if tensor.is_floating_point() and tensor.numel() >= LARGE_COPY:
             empty = torch.empty(tensor.shape, dtype=torch.float64)
             leaf = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(empty, tensor.requires_grad) if leaf else empty

@@ -10,9 +10,9 @@ from specs.numerals import short
 
 from ..markup import Markup, name, tag
 from .derivation import Derivation
-from .evidence import ROUNDING
+from .limits import PARTED_USES
 from .match.choices import Step
-from .trace.places import OWN, module_of, place
+from .trace.sites import OWN, module_of, place
 from .unmatched import Unmatched
 
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
@@ -69,7 +69,7 @@ def _measured(found: Derivation) -> list[Step]:
 
     def measured(use: Step) -> Step:
         where = place(use.left_site, use.left), place(use.right_site, use.right)
-        return use._replace(gap=cards[where]) if use.gap > ROUNDING and where in cards else use
+        return use._replace(gap=cards[where]) if use.gap > PARTED_USES and where in cards else use
 
     return [measured(use) for use in found.compared]
 
@@ -131,7 +131,7 @@ def _lone(use: Unmatched, depth: int) -> Markup:
 
 
 def _grade(gap: float, kind: str = "") -> str | None:
-    return f"{kind} differs".strip() if gap > ROUNDING else kind or None
+    return f"{kind} differs".strip() if gap > PARTED_USES else kind or None
 
 
 def _leaves(names: str) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..limits import CAUSE_SECONDS
 from ..match.advice import feeds
 from ..trace.activations import others
 from ..trace.affine import without_parameters
@@ -22,15 +23,14 @@ from ..trace.edits import Edit
 from ..trace.numbers import changes
 from ..trace.rewiring import rewirings
 from ..trace.swaps import swaps
+from .convolutions import differing
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
 from .recomputation import Cause, Recomputation
-from .windows import differing
 
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 CAUSES = 8  # differences that are explained one after the other
-SECONDS = 5  # CPU time of the thread for all of them
 
 
 class Divergence(NamedTuple):
@@ -69,7 +69,7 @@ def confirmed(places: Sequence[Divergence]) -> bool:
 def explain(left: Run, right: Run, mapped: Mapped) -> list[Divergence]:
     """List where the models part, each with its cause, until a difference has none."""
     places: list[Divergence] = []
-    stop = time.thread_time() + SECONDS
+    stop = time.thread_time() + CAUSE_SECONDS
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)

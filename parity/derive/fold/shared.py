@@ -12,16 +12,16 @@ from specs.paths import escaped
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
-from .axes import Axes, relate
 from .blockwise import blockwise
 from .facts import Facts
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
+from .ranges import block, even, left_over, window
+from .related import Axes, relate
 from .rows import Row
 from .segments import segmented
-from .windows import block, even, left_over, window
 
 
 def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:

@@ -1,0 +1,43 @@
+"""State what counts as equal, as a partner and as large when a Table is derived, and how long searches may take.
+
+Limits of one algorithm alone stand where it does.
+"""
+
+# What counts as equal: these decide what is proven
+EQUAL_OUTPUTS = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
+EQUAL_GRADIENTS = 1e-7  # relative difference of gradients that rounding explains: they lose more digits than outputs
+ROUNDED_GRADIENTS = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
+NO_GRADIENTS = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
+REPLAYED_OUTPUTS = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
+REPLAYED_TABLES = 1e-2  # the same, where it reads tables of float32: rotating by a large angle magnifies rounding
+PARTED_MATCH = 1e-6  # difference of values in the matching beyond which models are not proven equal
+
+# Where models part
+PARTED_USES = 1e-8  # relative difference of what two uses meet that rounding does not explain
+RECOMPUTED = 1e-10  # difference of values recomputed with the right cause, or a thousand times less than before
+ROUNDED_TABLES = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
+EQUAL_TABLES = 1e-14  # the same, of float64
+ROUNDED_FUNCTIONS = 1e-6  # difference of two functions that numbers of float32 explain
+
+# What counts as a partner
+PARTNER = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
+MARGIN = 30  # how much farther than the nearest another partner may be
+EXACT = 1e-9  # distances below are rounding
+AGREEING_SUMS = 1e-6  # difference of values that a rearranged sum explains
+AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match needs no other one
+
+# CPU time in seconds, of one thread unless it says otherwise
+MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
+EDIT_SECONDS = 15  # for finding edits with which a match goes further
+FREE_SECONDS = 4  # of all threads, for what may be permuted
+CAUSE_SECONDS = 5  # for the causes of all places where models part
+EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
+
+# Numbers of elements from which on memory or time counts more than what is simple
+LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time
+LARGE_GRADIENT = 1 << 22  # elements of a matrix whose gradient is formed in pieces
+LARGE_TABLES = 1 << 22  # elements of the tables of one side together, above which none is compared
+LARGE_MATRIX = 1 << 21  # elements of a matrix that are cast at once
+LARGE_DRAW = 1 << 20  # elements from which on a new draw is uniform, of float32: a fifth of the time, half the memory
+LARGE_COPY = 1 << 18  # elements from which on a model reads an array without copying it
+LARGE_USE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
