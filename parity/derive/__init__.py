@@ -18,8 +18,8 @@ before it), comments writes what stands above them, and partings lists where the
 out, unmatched lists what has no partner, depths compares numbers of blocks, and widths the sizes of parameters.
 
 derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
-line (user_code runs the user's files), report its page (module_trees: both side by side), and transfer copies
-weights at once.
+line (user_code runs the user's files, and user_modules keeps their imports apart), report its page (module_trees: both
+side by side), and transfer copies weights at once.
 """
 
 import sys

@@ -30,6 +30,7 @@ from .deriving import derive
 from .prove.prove import DRAWS
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
+from .user_modules import Imports
 
 
 def run(
@@ -51,8 +52,8 @@ def run(
     for path in filter(None, (out, report)):
         check_page(path)
         check(files, path, force)
-    with Status() as status, redirect_stdout(sys.stderr):  # of the user's code, which may print
-        found, sides = _derived(left, right, start, left_weights, status.show)
+    with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
+        found, sides = _derived(left, right, start, left_weights, status.show, imports)
     saved = out if found.table.lines else None
     if saved:
         found.table.save(saved)
@@ -63,7 +64,7 @@ def run(
         command = shlex.join(
             ["derive", left, right, *(word for option, path in options.items() if path for word in (option, path))]
         )
-        about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights)
+        about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
         for k, side in enumerate(("left", "right")):
             about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
@@ -81,16 +82,16 @@ def run(
 
 
 def _derived(
-    left: str, right: str, start: str | None, left_weights: str | None, say: Callable[[str], None]
+    left: str, right: str, start: str | None, left_weights: str | None, say: Callable[[str], None], imports: Imports
 ) -> tuple[Derivation, tuple[str, str, str]]:
     """Run both files and derive. Returns: also (class of the left model, of the right one, shapes of the inputs)."""
     began = time.process_time()
     say(f"running {left}")
-    a, inputs = build(left, "left")
+    a, inputs = build(left, "left", imports)
     if inputs is None:
         raise UsageError(f"the left side, {left}: returns a model without inputs: {RETURN}")
     say(f"running {right}")
-    b, right_inputs = build(right, "right")
+    b, right_inputs = build(right, "right", imports)
     built = time.process_time() - began
     found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
     shapes = ", ".join(str(list(np.shape(array))) for array in call_of(inputs).arrays().values())
@@ -103,7 +104,7 @@ def _named(model: Any) -> str:
     return getattr(first, "__name__", type(first).__name__)
 
 
-def _about(left: str, right: str, start: str | None, left_weights: str | None) -> dict[str, str]:
+def _about(left: str, right: str, start: str | None, left_weights: str | None, imports: Imports) -> dict[str, str]:
     """Return what was run on what, by label: both sides, files with their hashes, versions."""
     from convert.files.hashing import sha256
 
@@ -113,18 +114,16 @@ def _about(left: str, right: str, start: str | None, left_weights: str | None) -
     given = {"lines that were given": start, "weights on the left": left_weights}
     about |= {label: path for label, path in given.items() if path}
     about |= surroundings() | frameworks()
-    files = dict.fromkeys([*_sources(left, right), *filter(os.path.isfile, filter(None, given.values()))])
+    files = dict.fromkeys([*_sources(left, right, imports), *filter(os.path.isfile, filter(None, given.values()))])
     return about | {path: f"sha256 {sha256(path)}" for path in files}
 
 
-def _sources(*sides: str) -> list[str]:
-    """Return the files of both sides, and the modules that these imported from their own folders."""
-    paths = [text.rpartition(":")[0] for text in sides]
-    folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
-    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-    beside = [file for file in files if os.path.dirname(file) in folders and os.path.isfile(file)]
-    absolute = {os.path.abspath(path) for path in paths}
-    return [*dict.fromkeys(paths), *sorted(os.path.relpath(file) for file in {*beside} - absolute)]
+def _sources(left: str, right: str, imports: Imports) -> list[str]:
+    """Return the files of both sides, and those that these imported from their own folders."""
+    paths = dict.fromkeys(text.rpartition(":")[0] for text in (left, right))
+    own = {os.path.realpath(path) for path in paths}
+    beside = {os.path.relpath(file) for file in imports.files if os.path.realpath(file) not in own}
+    return [*paths, *sorted(filter(os.path.isfile, beside))]
 
 
 def _say(lines: Iterable[Line]) -> None:

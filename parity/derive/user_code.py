@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
-import sys
 from inspect import Parameter
 from typing import Any
 
@@ -15,8 +14,8 @@ from specs.words import in_a_row, unknown
 from .trace.call import Call
 from .trace.frames import line_of, line_of_definition, message
 from .trace.sides import MODELS, is_model, without_variables
+from .user_modules import PACKAGES, Imports
 
-PACKAGES = ("specs", "convert", "ports", "parity")  # of Triptych, which are imported before the user's file runs
 RETURN = "return (model, inputs)"
 
 
@@ -30,11 +29,11 @@ def parsed(text: str) -> tuple[str, str]:
     return path, name
 
 
-def build(text: str, which: str) -> tuple[Any, Any]:
+def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
     """Return (model, inputs) of file.py:function; None for inputs that it does not give.
 
     Args:
-      which: left or right, for messages.
+      which: left or right, for messages. imports: of both sides.
     Raises: UsageError for what is no model; ConvertError for whatever the user's code raises.
     """
     path, name = parsed(text)
@@ -42,23 +41,21 @@ def build(text: str, which: str) -> tuple[Any, Any]:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, name, None)):
-            functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            near = unknown(name, functions).partition(", ")[2] or f"it has {', '.join(functions) or 'none'}"
-            raise UsageError(f"{path}: has no function {name!r}, {near}")
-        function = getattr(module, name)
-        _check_arguments(function, path, name)
-        result = function()
+        with imports.of(path):
+            spec.loader.exec_module(module)
+            if not callable(getattr(module, name, None)):
+                functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+                near = unknown(name, functions).partition(", ")[2] or f"it has {', '.join(functions) or 'none'}"
+                raise UsageError(f"{path}: has no function {name!r}, {near}")
+            function = getattr(module, name)
+            _check_arguments(function, path, name)
+            result = function()
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
         hint = _hidden(error, os.path.dirname(os.path.abspath(path))) if isinstance(error, ImportError) else ""
         raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{hint}") from error
-    finally:
-        sys.path.pop(0)
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
 
 

@@ -25,6 +25,7 @@ from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of
 from parity.derive.trace.sites import module_of
 from parity.derive.unmatched import Unmatched
+from parity.derive.user_modules import Imports
 from specs.table import Table
 
 from ..conftest import needs
@@ -170,10 +171,10 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     side, helper = tmp_path / "side.py", tmp_path / "helper_of_side.py"
     side.write_text("import helper_of_side\n")
     helper.write_text("")
-    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
-    __import__("helper_of_side")
-    about = _about(f"{side}:a", f"{side}:b", None, None)
+    with Imports() as imports, imports.of(str(side)):
+        __import__("helper_of_side")
+    about = _about(f"{side}:a", f"{side}:b", None, None, imports)
     assert about["left"] == f"{side}:a"
     assert about["torch"] == version("torch")
     assert about[str(side)] == f"sha256 {sha256(str(side))}"

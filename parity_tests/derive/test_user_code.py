@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import parity
@@ -14,6 +16,7 @@ from convert.errors import ConvertError, UsageError
 from parity.derive.command import _started, run
 from parity.derive.depths import differing
 from parity.derive.user_code import build, divided
+from parity.derive.user_modules import Imports
 
 from ..conftest import needs
 from .pairs import images
@@ -36,8 +39,8 @@ def test_a_file_of_the_user_that_a_package_of_ours_hides_is_named(tmp_path: Path
     (tmp_path / "ports.py").write_text("def helper(): pass\n")
     (tmp_path / "left.py").write_text("from ports import helper\n\n\ndef build(): pass\n")
     said = f"Triptych has a package of that name, which is imported first: give {tmp_path}/ports.py another name"
-    with pytest.raises(ConvertError, match=re.escape(said)):
-        build(f"{tmp_path}/left.py:build", "left")
+    with Imports() as imports, pytest.raises(ConvertError, match=re.escape(said)):
+        build(f"{tmp_path}/left.py:build", "left", imports)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -69,8 +72,8 @@ def test_wrong_paths_and_functions_come_first(tmp_path: Path):
     out.write_text("mine")
     with pytest.raises(ConvertError, match=r"b\.py: there is no such file"):
         run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
-    with pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
-        build(f"{tmp_path}/a.py:bild", "left")
+    with Imports() as imports, pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
+        build(f"{tmp_path}/a.py:bild", "left", imports)
 
 
 MISTAKES = {
@@ -189,3 +192,53 @@ def test_a_model_without_values_is_refused():
         model = torch.nn.Linear(4, 4)
     with pytest.raises(UsageError, match=r"the torch model is on device meta, .*: build it without that device"):
         parity.derive(torch.nn.Linear(4, 4), model, (X,))
+
+
+SIDE = "{}def build(): return (lambda p, x: {}(x) @ p['w'], {{'w': __import__('numpy').eye(4)}}), (1,)\n"
+
+
+def sides(folder: Path, first: str, call: str) -> list[str]:
+    """Write two folders with a side each, and a module `helper` of its own; return both sides."""
+    for k, name in enumerate("ab"):
+        (folder / name).mkdir()
+        (folder / name / "helper.py").write_text(f"def f(x): return x * {k + 2}\n")
+        (folder / name / f"{name}.py").write_text(SIDE.format(first, call))
+    return [f"{folder}/{name}/{name}.py:build" for name in "ab"]
+
+
+def test_both_sides_import_their_own_modules_of_one_name(tmp_path: Path):
+    before, known = list(sys.path), set(sys.modules)
+    with Imports() as imports:
+        models = [build(text, "left", imports)[0] for text in sides(tmp_path, "from helper import f\n", "f")]
+    x = np.ones((1, 4))
+    assert [function(parameters, x)[0, 0] for function, parameters in models] == [2, 3]
+    assert imports.files == [f"{tmp_path}/{name}/helper.py" for name in "ab"]
+    assert sys.path == before and "helper" not in set(sys.modules) - known
+
+
+def test_a_module_that_code_imports_while_it_runs_is_found_unless_both_sides_have_one(tmp_path: Path):
+    texts = sides(tmp_path, "def f(x):\n    import helper\n    return helper.f(x)\n", "f")
+    x = np.ones((1, 4))
+    with Imports() as imports:
+        (function, parameters), (other, _) = (build(text, "left", imports)[0] for text in texts)
+        for one in (function, other):
+            with pytest.raises(ImportError, match="a/helper.py and .*b/helper.py are both 'helper', which is imported"):
+                one(parameters, x)
+    (tmp_path / "b" / "helper.py").unlink()
+    with Imports() as imports:
+        function, parameters = [build(text, "left", imports)[0] for text in texts][0]
+        assert function(parameters, x)[0, 0] == 2
+    sys.modules.pop("helper")
+
+
+def test_a_module_that_the_other_sides_stands_in_for_is_refused(tmp_path: Path):
+    """A folder that code adds to sys.path itself is not known before it runs."""
+    left, _ = sides(tmp_path, "from helper import f\n", "f")
+    begin = f"import sys; sys.path.insert(0, {str(tmp_path / 'b')!r})\nfrom helper import f\n"
+    (tmp_path / "c.py").write_text(SIDE.format(begin, "f"))
+    said = "b/helper.py was not imported, as the other side's .*a/helper.py is 'helper' already"
+    with Imports() as imports:
+        build(left, "left", imports)
+        with pytest.raises(UsageError, match=said):
+            build(f"{tmp_path}/c.py:build", "right", imports)
+    sys.modules.pop("helper")
