@@ -87,6 +87,34 @@ def test_gates_of_their_own_that_the_other_side_fuses_and_gives_two_biases():
     assert np.array_equal(found.table.apply(given)["lstm.weight_hh_l0"], np.concatenate(kernels))
 
 
+def turned(m: Any, x: Any) -> Any:
+    """A recurrent network with one bias, whose last two gates are in another order."""
+    h = c = torch.zeros(len(x), 4)
+    outs = []
+    for t in range(x.shape[1]):
+        i, f, o, g = (m.x(x[:, t]) + m.h(h)).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        outs.append(h)
+    return torch.stack(outs, 1)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_sum_of_two_biases_of_gates_in_another_order(back: bool):
+    one = Net(lambda m, x: m.lstm(x)[0], lstm=torch.nn.LSTM(5, 4, batch_first=True))
+    other = Net(turned, x=linear(5, 16), h=linear(4, 16, False))
+    left, right = (other, one) if back else (one, other)
+    found = parity.derive(left, right, (images(3, 4, 5),))
+    assert found.proven, str(found)
+    given = numbers(left, images(3, 4, 5))
+    moved = found.table.apply(given)
+    order = [*range(8), *range(12, 16), *range(8, 12)]
+    if back:
+        assert np.array_equal(moved["lstm.bias_ih_l0"], given["x.bias"][order]) and not moved["lstm.bias_hh_l0"].any()
+    else:
+        assert np.array_equal(moved["x.bias"], (given["lstm.bias_ih_l0"] + given["lstm.bias_hh_l0"])[order])
+
+
 def test_a_second_bias_that_the_left_side_does_not_have_is_zero():
     left = Net(lambda m, x: torch.tanh(m.read(x) + m.turn(torch.tanh(x))), read=linear(), turn=linear(bias=False))
     right = Net(lambda m, x: torch.tanh(m.turn(x) + m.read(torch.tanh(x))), read=linear(), turn=linear())

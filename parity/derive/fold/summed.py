@@ -100,12 +100,23 @@ def _one_for_all(
 
 
 def _added(name: str, first: Array, second: Array, lefts: Elements) -> Iterator[Piece]:
-    """Yield the parts of a right vector that are sums, and those that are no sums: in few blocks of one size if so."""
-    edges = [0, *(np.flatnonzero(np.diff(second > 0)) + 1).tolist(), len(first)]
-    size = int(np.gcd.reduce(edges))
-    edges = [*range(0, len(first) + 1, size)] if len(first) <= MAX_BLOCKS * size else edges
-    for start, stop in itertools.pairwise(edges):
+    """Yield the parts of a right vector that are sums, and those that are no sums."""
+    for start, stop in itertools.pairwise(_edges(first, second)):
         yield [Part(name, start, stop)], _parts((first[start:stop], second[start:stop]), lefts)
+
+
+def _edges(first: Array, second: Array) -> list[int]:
+    """Return where ranges begin of which both terms are a range, or the second one is none, and the end.
+
+    They are blocks of one size if these are few.
+    """
+    both = (second[1:] > 0) & (second[:-1] > 0)
+    several = (np.diff(first) != 1) | (both & (np.diff(second) != 1)) | (np.diff(second > 0) != 0)
+    edges = [0, *(np.flatnonzero(several) + 1).tolist(), len(first)]
+    size = int(np.gcd.reduce(edges))
+    if len(first) <= MAX_BLOCKS * size:
+        return [*range(0, len(first) + 1, size)]
+    return edges if len(edges) <= MAX_BLOCKS + 1 else [0, len(first)]
 
 
 def _blocks(parts: Sequence[Part], of: Elements) -> dict[str, int]:
@@ -136,8 +147,7 @@ def _zeros(found: Array, lefts: Elements, rights: Elements, names: Sequence[str]
         if numbers.ndim != 1 or len(own) != len(numbers):
             yield [], [None]
             continue
-        edges = [0, *(np.flatnonzero(np.diff(others > 0)) + 1).tolist(), len(numbers)]
-        for first, last in itertools.pairwise(edges):  # with and without zeros
+        for first, last in itertools.pairwise(_edges(places, others)):  # with and without zeros
             yield _parts((places[first:last], others[first:last]), rights), [Part(name, first, last)]
 
 

@@ -11,7 +11,7 @@ from specs.paths import escaped
 
 from .facts import Facts, Group, components
 from .names import Names
-from .rows import Row
+from .rows import Arrays, Row
 from .shared import lines
 from .summed import sums
 
@@ -26,17 +26,23 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
     added = []
     for left_names, right_names, rows in groups:
         row = rows[0]
-        if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right:
+        # a total is one whole array: parts_of_sums writes what is a sum part by part, as gates in another order
+        if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right and _is_whole(row.right):
             more, second = seconds[right_names[0]]
             row, left_names = (
                 replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
                 [*left_names, *more],
             )
-        for zero in (zero for zero, first in zeros.items() if first == right_names[0]):
+        for zero in (zero for zero, first in zeros.items() if first == right_names[0] and _is_whole(row.left)):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
             right_names = [*right_names, zero]
         added.append((left_names, right_names, [row, *rows[1:]]))
     return added
+
+
+def _is_whole(arrays: Arrays) -> bool:
+    """Tell whether no axis is written as a sum of parts, as (a+b)."""
+    return not any("+" in axes for _, axes in arrays if axes)
 
 
 def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str]) -> list[Row] | None:
@@ -87,4 +93,4 @@ def _partly(facts: Facts, name: str, groups: Sequence[Group]) -> bool:
     """Tell whether a right parameter is a sum of which no line says so, or a part of it gets zeros."""
     found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
     said = any(name in right_names and " + " in rows[0].joins for _, right_names, rows in groups)
-    return bool((plus.any() and not said) or ((found < 0).any() and name not in {**facts.zeros(), **facts.blank}))
+    return not said and bool(plus.any() or ((found < 0).any() and name not in facts.blank))
