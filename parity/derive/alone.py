@@ -21,7 +21,7 @@ class Alone(NamedTuple):
 
 
 def alone(known: Left, best: Candidate) -> Alone:
-    """List the buffers of each side without a partner, where the other side has fewer arrays of that size left over.
+    """List the buffers of each side without a partner, where the other side has fewer arrays of that shape left over.
 
     Random values, which all arrays get, make a model compute something else where they replace a mask or a table of
     frequencies. Buffers of one value, as new statistics, stay: any could be the partner of another. Where outputs
@@ -37,14 +37,19 @@ def alone(known: Left, best: Candidate) -> Alone:
 
 
 def _spare(arrays: Mapping[str, Array], buffers: Collection[str], others: Mapping[str, Array]) -> list[str]:
-    """List the buffers among arrays left over that are more than the other side has of their size."""
-    named: dict[int, list[str]] = {}
+    """List the buffers among arrays left over that are more than the other side has of their shape."""
+    named: dict[tuple[int, ...], list[str]] = {}
     for name, array in arrays.items():
         if name in buffers and array.size and array.min() < array.max():
-            named.setdefault(array.size, []).append(name)
-    sizes = Counter(array.size for array in arrays.values())
-    sizes.subtract(array.size for array in others.values())
-    return [name for size, names in named.items() if len(names) <= sizes[size] for name in names]
+            named.setdefault(_lengths(array), []).append(name)
+    counts = Counter(map(_lengths, arrays.values()))
+    counts.subtract(map(_lengths, others.values()))
+    return [name for lengths, names in named.items() if len(names) <= counts[lengths] for name in names]
+
+
+def _lengths(array: Array) -> tuple[int, ...]:
+    """Return an array's shape without what layouts change: the order of axes, and those of length 1."""
+    return tuple(sorted(length for length in array.shape if length != 1))
 
 
 def success(candidate: Candidate) -> tuple[bool, float, int]:

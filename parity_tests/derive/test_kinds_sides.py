@@ -44,29 +44,37 @@ def test_a_parameter_that_the_other_side_computes_keeps_its_values():
 
 
 class Turned(torch.nn.Module):
-    """Angles from a buffer of frequencies, or from frequencies that the model computes."""
+    """Angles from a buffer of frequencies or of angles, or from frequencies that the model computes.
 
-    def __init__(self, stored: bool):
+    There are as many angles as elements of `one`, which the side with a buffer has as half of a layer.
+    """
+
+    def __init__(self, stored: str):
         super().__init__()
-        self.up, self.down = torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+        self.up, self.computed = torch.nn.Linear(8, 8), 1 / 100 ** (torch.arange(4, dtype=torch.float64) / 4)
         if stored:
-            self.register_buffer("frequencies", 1 / 100 ** (torch.arange(4, dtype=torch.float64) / 4))
+            self.both = torch.nn.Linear(8, 4)
+            angles = torch.outer(torch.arange(4).double(), self.computed)
+            self.register_buffer(stored, angles if stored == "angles" else self.computed)
+        else:
+            self.one, self.two = torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)
 
     def forward(self, x: Any) -> Any:
-        computed = 1 / 100 ** (torch.arange(4, dtype=torch.float64) / 4)
-        angles = torch.outer(torch.arange(x.shape[1]).to(x.dtype), getattr(self, "frequencies", computed))
+        angles = torch.outer(torch.arange(x.shape[1]).to(x.dtype), getattr(self, "frequencies", self.computed))
+        angles = getattr(self, "angles", angles)
         a, b = self.up(x).chunk(2, -1)
-        return self.down(torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1))
+        x = torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1)
+        return self.both(x) if hasattr(self, "both") else torch.cat([self.one(x), self.two(x)], -1)
 
 
-@pytest.mark.parametrize("stored", [(True, False), (False, True)], ids=["left", "right"])
-def test_a_buffer_of_one_side_keeps_its_values(stored: tuple[bool, bool]):
-    found = parity.derive(*map(Turned, stored), (images(2, 5, 8),))
+@pytest.mark.parametrize("stored", ["frequencies", "angles"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_buffer_of_one_side_keeps_its_values(side: str, stored: str):
+    models = (Turned(stored), Turned("")) if side == "left" else (Turned(""), Turned(stored))
+    found = parity.derive(*models, (images(2, 4, 8),))
     assert found.proven and not found.missing, (found.error, found.divergences)
-    assert (
-        "kept at the model's own values, since the other side has no array for it: frequencies" in found.table.print()
-    )
-    assert found.table.print().endswith("frequencies -> drop\n" if stored[0] else "drop <- frequencies\n")
+    assert f"kept at the model's own values, since the other side has no array for it: {stored}" in found.table.print()
+    assert found.table.print().endswith(f"{stored} -> drop\n" if side == "left" else f"drop <- {stored}\n")
 
 
 def test_a_table_of_float32_is_named_and_the_rest_is_proven():
