@@ -15,11 +15,11 @@ from .comments import commented
 from .depths import differing
 from .derivation import Derivation
 from .fold.lone import lone
-from .limits import EQUAL_OUTPUTS, FREE_SECONDS, LARGE_MODEL, PARTED_MATCH, PARTNER
+from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTNER
 from .match.choices import Step
 from .partings import divergences, partings
 from .prove.explanation import confirmed
-from .prove.freedom import freedom
+from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
@@ -27,6 +27,7 @@ from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
+MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 CHOSEN = "chosen among several partners, which no outputs confirm"
 
 
@@ -57,9 +58,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if verdict.reads_numbers:  # what the tapes compute are not these models
         places = []
     if proven:
-        stop = time.process_time() + FREE_SECONDS
-        left.fill()
-        free = freedom(left.side, left.program, lefts, left.inputs, of.partners(lefts), stop)
+        free = _free(left, of)
     elif not verdict.reads_numbers:
         sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
@@ -104,6 +103,14 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         elements=(len(lefts) - 1, len(of.rights) - 1),
         seconds=time.process_time() - began,
     )
+
+
+def _free(left: Left, of: Written) -> list[str]:
+    """List what may be permuted without effect, as far as the model may be run for that."""
+    if (runs := affordable(left.program)) < MIN_RUNS:
+        return [UNTRIED]
+    left.fill()
+    return freedom(left.side, left.program, left.elements, left.inputs, of.partners(left.elements), runs)
 
 
 def judged(left: Left, best: Candidate, of: Written) -> Verdict:

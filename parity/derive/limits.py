@@ -29,9 +29,12 @@ AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match ne
 # CPU time in seconds, of one thread unless it says otherwise
 MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
 EDIT_SECONDS = 15  # for finding edits with which a match goes further
-FREE_SECONDS = 4  # of all threads, for what may be permuted
 CAUSE_SECONDS = 5  # for the causes of all places where models part
 EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
+
+# What may be permuted: how much is run for that, alike on every machine
+FREE_RUNS = 200  # of a model at most
+FREE_OPERATIONS = 1 << 34  # multiplications and other results of single operations in all runs together
 
 # Numbers of elements from which on memory or time counts more than what is simple
 LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time

@@ -305,10 +305,14 @@ def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, .
     assert found.freedom == ([each] if numbers else ["outputs of up.1.weight with inputs of down.1.weight"])
 
 
-def test_exchanges_that_time_does_not_suffice_for_are_said(monkeypatch: pytest.MonkeyPatch):
+def test_exchanges_for_which_the_model_would_have_to_be_run_too_often_are_said(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
     left, right, x = models()
-    monkeypatch.setattr(conclusion, "FREE_SECONDS", 0)
+    every = parity.derive(left, right, (x,)).freedom
+    monkeypatch.setattr(freedom, "FREE_RUNS", 12)
+    some = parity.derive(left, right, (x,)).freedom
+    assert some[-1] == f"other {freedom.UNTRIED}" and every[: len(some) - 1] == some[:-1]
+    monkeypatch.setattr(freedom, "FREE_OPERATIONS", 1)
     assert parity.derive(left, right, (x,)).freedom == [freedom.UNTRIED]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from convert.folding import fold
 
-from ..limits import LARGE_MODEL
+from ..limits import FREE_OPERATIONS, FREE_RUNS, LARGE_MODEL
 from ..match.symbols import Elements, Filled, Use
 from ..match.uses import compact
 from ..match.walk import Walk
@@ -33,14 +33,14 @@ Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
 def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
-            partners: Mapping[str, Sequence[str]], stop: float) -> list[str]:  # fmt: skip
+            partners: Mapping[str, Sequence[str]], runs: int) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
-    The last line says so where time did not suffice for all.
+    The last line says so where some were not tried.
 
     Args:
       partners: the right parameters that each left one becomes.
-      stop: the process's CPU time from which nothing more is tried.
+      runs: how often the model is run at most.
     """
 
     def run() -> list[Array]:
@@ -54,9 +54,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     every = _candidates(uses, elements, [node.site for node in program.tape.nodes], partners)
     for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
         kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
-    if time.process_time() > stop:  # what was done so far took as long as one run, and each trial takes two
-        return [UNTRIED]
-    trial = _Trial(run, elements, stop)
+    trial = _Trial(run, elements, runs)
     ranked = [(alike, TRIES if k == 0 else 1) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     found = [text for alike, tries in ranked for text in trial.free(alike, tries)]
     left.release()
@@ -64,16 +62,28 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     return [*found, *([untried] if trial.late else [])]
 
 
+def affordable(program: Program) -> int:
+    """Return how often a model may be run, by its arithmetic: the same at each time."""
+    work = 0
+    for node in program.tape.nodes:
+        size = math.prod(program.shapes[node.output])
+        if node.kind == "product":
+            w = program.shapes[node.inputs[1]]
+            size *= math.prod(w[1:]) if node.window else w[-2]
+        work += size
+    return min(FREE_RUNS, FREE_OPERATIONS // max(work, 1))
+
+
 class _Trial:
     """Runs a model with elements exchanged.
 
     Args:
-      stop: the process's CPU time from which nothing more is tried.
+      runs: how often at most.
     """
 
-    def __init__(self, run: Callable[[], list[Array]], elements: Filled, stop: float):
-        self.run, self.elements, self.before = run, elements, run()
-        self.stop, self.late = stop, False
+    def __init__(self, run: Callable[[], list[Array]], elements: Filled, runs: int):
+        self._run, self.elements, self.before = run, elements, run()
+        self.left, self.late = runs - 1, False
 
     def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
@@ -84,27 +94,28 @@ class _Trial:
         """
         for text in itertools.islice(kind, tries):
             for k, pairs in enumerate(kind[text]):
-                if time.process_time() > self.stop:
+                if self.left < 3:  # for two elements, and for all others
                     self.late = True
                     return []
                 if not self._same(pairs) or not self._matters(pairs):
                     continue
                 others = {other: ways[k] for other, ways in kind.items() if other != text and k < len(ways)}
                 if not _disjoint([pairs, *others.values()]) or not self._same([p for o in others.values() for p in o]):
-                    others = {
-                        o: its for o, its in others.items() if time.process_time() < self.stop and self._same(its)
-                    }
+                    others = {o: its for o, its in others.items() if self._same(its)}
                 return [numbered([text, *others])]
         return []
 
     def _same(self, pairs: Pairs) -> bool:
+        """Tell whether an exchange has no effect; one that is not tried any more counts as having one."""
+        self.left, self.late = self.left - 1, self.late or self.left < 1
         with exchanged(self.elements, pairs):
-            return equal(self.before, self.run())
+            return self.left >= 0 and equal(self.before, self._run())
 
     def _matters(self, pairs: Pairs) -> bool:
         """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
+        self.left -= 1
         with exchanged(self.elements, pairs[:1], 2.0):
-            return not equal(self.before, self.run())
+            return not equal(self.before, self._run())
 
 
 def _disjoint(exchanges: Sequence[Pairs]) -> bool:
