@@ -34,7 +34,7 @@ EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and w
 
 # What may be permuted: how much is run for that, alike on every machine
 FREE_RUNS = 200  # of a model at most
-FREE_OPERATIONS = 1 << 34  # multiplications and other results of single operations in all runs together
+FREE_OPERATIONS = 1 << 35  # multiplications and other results of single operations in all runs together
 
 # Numbers of elements from which on memory or time counts more than what is simple
 LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time

@@ -55,8 +55,9 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
         kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
     trial = _Trial(run, elements, runs)
-    ranked = [(alike, TRIES if k == 0 else 1) for kind in kinds.values() for k, alike in enumerate(kind.values())]
-    found = [text for alike, tries in ranked for text in trial.free(alike, tries)]
+    ranked = [(k, alike) for kind in kinds.values() for k, alike in enumerate(kind.values())]
+    ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
+    found = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
     left.release()
     untried = f"other {UNTRIED}" if found else UNTRIED
     return [*found, *([untried] if trial.late else [])]
