@@ -19,7 +19,7 @@ from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTNER
 from .match.choices import Step
 from .partings import divergences, partings
 from .prove.explanation import confirmed
-from .prove.freedom import UNTRIED, affordable, freedom
+from .prove.freedom import UNTRIED, affordable, freedom, stated
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
@@ -71,7 +71,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     doubtful = [] if proven else _doubtful(found.steps)
     only_inferred = [name for name in of.inferred if name not in doubtful]
-    notes = [*of.notes, *(_unseen_notes(of) if proven else []), *(f"free: {text}" for text in free)]
+    notes = [*of.notes, *(_unseen_notes(of) if proven else []), *map(stated, free)]
     notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not (proven or confirmed(places)) else []
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")

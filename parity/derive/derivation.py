@@ -17,6 +17,7 @@ from ..summary import count
 from .evidence import Evidence
 from .fold.rows import missing_lines
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from .prove.freedom import stated
 from .trace.outputs import COARSE, TURNED
 from .trace.sites import OWN
 
@@ -202,7 +203,7 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
-        lines += [Line(f"free: {text}") for text in self.freedom]
+        lines += [Line(stated(text)) for text in self.freedom]
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))
             lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))

@@ -18,6 +18,7 @@ from ..summary import count
 from .derivation import Derivation
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .module_trees import trees
+from .prove.freedom import stated
 from .trace.sites import OWN
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
@@ -177,7 +178,8 @@ def _remarks(found: Derivation) -> Markup:
         rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
-    rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
+    free = "May be permuted without effect, the Table keeps the written order: "
+    rows += [text[:1].upper() + text[1:] for text in (stated(text, free) for text in found.freedom)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from parity.derive.prove.freedom import numbered, spacing
 from parity.derive.prove.gradients import Gradients
 from parity.derive.prove.prove import Proof, prove
 from parity.derive.prove.translated import TranslatedWeights
+from parity.derive.report import page
 from parity.derive.trace.call import call_of
 from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outer import Outer
@@ -311,9 +313,13 @@ def test_exchanges_for_which_the_model_would_have_to_be_run_too_often_are_said(m
     every = parity.derive(left, right, (x,)).freedom
     monkeypatch.setattr(freedom, "FREE_RUNS", 12)
     some = parity.derive(left, right, (x,)).freedom
-    assert some[-1] == f"other {freedom.UNTRIED}" and every[: len(some) - 1] == some[:-1]
+    assert some[-1] == freedom.UNTRIED_OTHERS and every[: len(some) - 1] == some[:-1]
     monkeypatch.setattr(freedom, "FREE_OPERATIONS", 1)
-    assert parity.derive(left, right, (x,)).freedom == [freedom.UNTRIED]
+    found = parity.derive(left, right, (x,))
+    assert found.freedom == [freedom.UNTRIED]
+    assert f"\n{freedom.UNTRIED}\n" in str(found) and f"\n# {freedom.UNTRIED}\n" in f"{found.table.print()}\n"
+    assert f"<li>{freedom.UNTRIED.capitalize()}</li>" in page(found, {})
+    assert "May be permuted" in page(replace(found, freedom=["a with b"]), {})
 
 
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():

@@ -24,7 +24,8 @@ from ..trace.tape import Array
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
 
-UNTRIED = "exchanges were not tried, for lack of time"
+UNTRIED = "not tried, as it takes many runs of the model: which units may be permuted"
+UNTRIED_OTHERS = "not tried, as it takes many runs of the model: which other units may be permuted"
 LETTERS = "ijklmn"  # of numbers that vary
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -59,8 +60,12 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
     found = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
     left.release()
-    untried = f"other {UNTRIED}" if found else UNTRIED
-    return [*found, *([untried] if trial.late else [])]
+    return [*found, *([UNTRIED_OTHERS if found else UNTRIED] if trial.late else [])]
+
+
+def stated(text: str, free: str = "free: ") -> str:
+    """Put a word ahead of what may be permuted; what was not tried is a sentence of its own."""
+    return text if text in (UNTRIED, UNTRIED_OTHERS) else f"{free}{text}"
 
 
 def affordable(program: Program) -> int:
