@@ -65,7 +65,8 @@ class Derivation(Evidence):
     def outputs(self) -> str:
         """Say how far the outputs are apart."""
         if not np.isfinite(self.error):
-            return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
+            why = f"{'as ' * self.incomparable.endswith(' missing')}{self.incomparable}"
+            return f"outputs not comparable{f', {why}' if why else ''}"
         if self.incomparable:
             return f"outputs are {self.incomparable}"
         if (

@@ -28,9 +28,9 @@ their layout, on the weights of the search. The difference is relative to the la
 LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
 UNPROVEN = "It is not shown that the Table is right."
+SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
-    "Both models ran in evaluation mode, on the sizes and inputs of this run. The Table also converts deeper and wider "
-    "models, but they were not tested.",
+    "Both models ran in evaluation mode, on the sizes and inputs of this run.",
     "Branches that other inputs would take are not covered, nor is what training mode alone computes.",
     "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
     "show.",
@@ -57,7 +57,7 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(_cards(found), _measures(found)),
-        results=join(_table(found, out), section(CAVEATS if found.proven else (UNPROVEN, *CAVEATS))),
+        results=join(_table(found, out), section(_caveats(found))),
         modules=trees(found),
         remarks=_remarks(found),
     )
@@ -75,10 +75,19 @@ def _verdict(found: Derivation) -> str:
     return f"Complete, but not proven: {'' if found.incomparable else 'the models differ; '}{found.outputs}"
 
 
+def _caveats(found: Derivation) -> list[str]:
+    ran, *others = CAVEATS
+    convertible = found.table.lines and not found.missing
+    return [*([] if found.proven else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+
+
 def _measures(found: Derivation) -> Markup:
-    """State both measures of difference, each with its limit and its definition."""
-    error = short(found.error) if math.isfinite(found.error) else found.outputs.removeprefix("outputs ")
-    rows = [("error of the outputs", error, f"at most {limit(EQUAL_OUTPUTS)} counts as equal", OUTPUTS)]
+    """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
+    rows = [("error of the outputs", found.outputs.removeprefix("outputs "), "", "")]
+    if math.isfinite(found.error):
+        rows = [
+            ("error of the outputs", short(found.error), f"at most {limit(EQUAL_OUTPUTS)} counts as equal", OUTPUTS)
+        ]
     if found.gradient is not None:
         rows.append(
             (
@@ -93,12 +102,14 @@ def _measures(found: Derivation) -> Markup:
     rows += [
         ("uses that agree", found.matched, f"a difference of at most {limit(PARTED_USES)} counts as agreeing", USES),
     ]
-    facts = [
-        join(tag("dt", label), tag("dd", tag("b", prose(value)), tag("span", prose(f"; {bound}"), class_="soft"),
-             tag("p", prose(about), class_="soft")))
-        for label, value, bound, about in rows
-    ]  # fmt: skip
-    return tag("section", tag("h2", "How far they agree"), tag("dl", *facts), class_="measures")
+    return tag(
+        "section", tag("h2", "How far they agree"), tag("dl", *(_measure(*row) for row in rows)), class_="measures"
+    )
+
+
+def _measure(label: str, value: str, bound: str, about: str) -> Markup:
+    notes = [tag("span", prose(f"; {bound}"), class_="soft"), tag("p", prose(about), class_="soft")] if bound else []
+    return join(tag("dt", label), tag("dd", tag("b", prose(value)), *notes))
 
 
 def _cards(found: Derivation) -> Markup:

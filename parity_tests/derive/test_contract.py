@@ -178,7 +178,7 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     text = capsys.readouterr().out
     verdict, written, sizes, stopped, *others = text.splitlines()
     assert verdict == (
-        "incomplete: outputs not comparable, 4 parameters are missing; 0 of 4 uses of parameters matched"
+        "incomplete: outputs not comparable, as 4 parameters are missing; 0 of 4 uses of parameters matched"
     ), text
     assert written == f"{tmp_path}/out.table: no lines, nothing written"
     assert (

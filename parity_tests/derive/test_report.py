@@ -158,7 +158,9 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     assert cards[:2] == ["blocks.1.fc ↔ Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
-    assert "not comparable, 1 parameter is missing" in page and "make both models compute the same" in page
+    assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
+    for claim in ("counts as equal", "Both models run in float64", "deeper and wider"):
+        assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
     assert "2 of 3 uses of parameters matched, 1 of these agree" in page
