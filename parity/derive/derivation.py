@@ -15,8 +15,8 @@ from specs.table import Table
 
 from ..summary import count
 from .evidence import Evidence
-from .fold.rows import missing_lines
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from .match.advice import BEFORE
 from .prove.freedom import stated
 from .trace.outputs import COARSE, TURNED
 from .trace.sites import OWN
@@ -81,11 +81,19 @@ class Derivation(Evidence):
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
+    def alone(self) -> list[tuple[list[str], str]]:
+        """Group the right parameters without a partner by the reason, in words for one or for several."""
+        groups: dict[str, list[str]] = {}
+        for name, why in self.reasons.items():
+            groups.setdefault(why, []).append(name)
+        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups.items()]
+
+    @property
     def lacking(self) -> list[str]:
-        """List the right parameters without a partner, each with the reason; one line where none has a partner."""
+        """List the right parameters without a partner by the reason; one line where none has a partner."""
         if self.nothing_matched:
             return [f"all {count(self.arrays[1], 'parameter')} of the right model: no parameter has a partner"]
-        return missing_lines(self.reasons)
+        return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
 
     @property
     def explained(self) -> str:
@@ -152,7 +160,18 @@ class Derivation(Evidence):
             where = f"outputs part by {size}" if everywhere else f"parts at {at.left} <-> {at.right}: {size}"
             where += LATE * at.late
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
-        return [*lines, Line(f"stopped: {self.failure}", "bad")] if self.failure else lines
+        if self.failure:
+            name, why, advice = self.stopped
+            lines.append(Line(f"stopped at {name}: {why}", "bad"))
+            lines += [Line(f"compare before it: {advice}")] if advice else []
+        return lines
+
+    @property
+    def stopped(self) -> tuple[str, str, str]:
+        """Return (parameter, why, what to compare before it) of the first use without a partner."""
+        name, _, text = self.failure.partition(": ")
+        why, _, advice = text.partition(f": {BEFORE}: ")
+        return name, why, advice
 
     @property
     def first(self) -> str:
@@ -161,7 +180,15 @@ class Derivation(Evidence):
 
     @property
     def judgement(self) -> list[Line]:
-        """Say whether the Table is proven, and what is not: the verdict, the earliest place where the models part."""
+        """Say whether the Table is proven, what is not, the verdict first, and what to do next."""
+        return [*self._unproven, *self._next]
+
+    @property
+    def _next(self) -> list[Line]:
+        return [Line(f"next: {self.following}", "head")] if self.following else []
+
+    @property
+    def _unproven(self) -> list[Line]:
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
@@ -182,12 +209,12 @@ class Derivation(Evidence):
             )
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
-        return [*lines, Line(f"next: {self.following}", "head")] if self.following else lines
+        return lines
 
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        lines = [*self.judgement, *dropped_lines(self.table)]
+        lines = [*self._unproven, *dropped_lines(self.table)]
         if self.unobservable:
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
@@ -213,7 +240,7 @@ class Derivation(Evidence):
             lines.append(Line(NUMBERS))
         if self.proven and self.remark:
             lines.append(Line(f"gradients were not compared: {self.remark}"))
-        return [*lines, Line(self.took)]
+        return [*lines, Line(self.took), *self._next]
 
     @property
     def took(self) -> str:

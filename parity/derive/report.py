@@ -125,9 +125,9 @@ def _cards(found: Derivation) -> Markup:
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.failure:
-        where, _, why = found.failure.partition(": ")
-        head = tag("h3", "Stopped at ", name(where))
-        cards.append(tag("article", head, _sentence(why or found.failure), class_="card"))
+        where, why, advice = found.stopped
+        look = facts([("compare before it", advice)]) if advice else Markup()
+        cards.append(tag("article", tag("h3", "Stopped at ", name(where)), _sentence(why), look, class_="card"))
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [_missing(found)] if found.missing else []
     parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
@@ -148,10 +148,8 @@ def _missing(found: Derivation) -> Markup:
         )
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines = []
-    for why in dict.fromkeys(found.reasons.values()):
-        head = tag("h3", f"Right parameters without a partner: {why}")
-        names = [names for names, reason in found.reasons.items() if reason == why]
-        lines.append(join(head, facts(_by_module(names))))
+    for names, why in found.alone:
+        lines.append(join(tag("h3", f"Right parameters without a partner: {why}"), facts(_by_module(names))))
     if found.left_over:
         lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
     return tag("article", *lines, class_="card")

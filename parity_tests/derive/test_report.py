@@ -21,6 +21,7 @@ from parity.derive import Derivation, Divergence
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.fold.rows import DerivedTable
+from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of
 from parity.derive.trace.sites import module_of
@@ -120,6 +121,24 @@ def test_what_is_missing_without_a_place_asks_for_lines(error: float, first: str
     assert not found.places and found.following.startswith(first)
 
 
+def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
+    why = dict.fromkeys(["a.0.w", "a.1.w", "b"], "no use of it was matched") | {"c": "no use of it was matched: zeros"}
+    found = replace(DERIVED, reasons=why, doubtful=["b"], failure=f"a.0.w: no values: {compare('mul')}", arrays=(9, 9))
+    for lines in (found.summary, found.judgement):
+        assert lines[-1].text.startswith("next: make both models") and "next:" not in str(lines[:-1])
+    assert [line.text for line in found.judgement if line.text.startswith("missing")] == [
+        "missing: a.{0..1}.w, b: no use of them was matched", "missing: c: no use of it was matched: zeros",
+    ]  # fmt: skip
+    assert [line.text for line in found.places[1:]] == [
+        "stopped at a.0.w: no values",
+        "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a "
+        "sum; and the inputs",
+    ]  # fmt: skip
+    page = page_of(found, {})
+    assert "Right parameters without a partner: no use of them was matched" in page
+    assert re.search("No values.</p><dl><dt[^>]*>compare before it</dt><dd[^>]*>the norm", page)
+
+
 def test_outputs_of_two_shapes_are_asked_for_in_one():
     found = replace(DERIVED, incomparable="shape (4, 5) on the left, (4, 4) on the right")
     assert found.following.startswith("let both models return outputs of one shape")
@@ -135,16 +154,16 @@ def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
     lines = _summary(found, "proven")
-    assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped: "))] == [
+    assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped at "))] == [
         "bad", "", "bad",
     ]  # fmt: skip
     assert [line.kind for line in lines if line.text.startswith("next: make both models")] == ["head"]
     assert [line.kind for line in replace(DERIVED, proven=True, divergences=[]).judgement] == ["good"]
     assert [line.text.partition(": ")[0] for line in lines[:4]] == [
-        "incomplete", "proven", "parts at blocks.1.fc <-> Net/layer_1", "stopped",
+        "incomplete", "proven", "parts at blocks.1.fc <-> Net/layer_1", "stopped at head/w",
     ]  # fmt: skip
     assert found.first == found.to_dict()["first"] == "parts at blocks.1.fc <-> Net/layer_1: 3.0e-5: epsilon <1> & 2"
-    assert replace(found, divergences=[]).first == "stopped: head/w: no partner"
+    assert replace(found, divergences=[]).first == "stopped at head/w: no partner"
 
 
 def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_what_has_no_partner_on_both_sides():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
 CONVOLUTION = "padding, stride, dilation, groups, the axes and the scale of its input"
+BEFORE = "compare what both models compute before it"
 FEEDS = {  # what differs most often between two models, by the kind of a use
     "product": "number of heads, masks, scales, activations, the order in which axes are flattened",
     "add": "scales, activations, and the order of the operations before it",
@@ -25,4 +26,4 @@ def feeds(kind: str, window: object = None) -> str:
 
 def compare(kind: str, window: object = None) -> str:
     """Advise what to compare before an operation."""
-    return f"compare what both models compute before it: {feeds(kind, window)}; and the inputs"
+    return f"{BEFORE}: {feeds(kind, window)}; and the inputs"
