@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs.moves import Move
@@ -26,11 +27,13 @@ class Differences(NamedTuple):
       entries: what differs, see `entry`.
       nans: how many places have NaN on both sides, which counts as equal: by the array's name in A's file.
       compared: how many arrays were compared.
+      within: the errors of arrays that differ by no more than was asked for, by the array's name in A's file.
     """
 
     entries: list[dict[str, Any]]
     nans: dict[str, int]
     compared: int = 0
+    within: Mapping[str, float] = MappingProxyType({})
 
     def notes(self) -> list[str]:
         """Report the places that have NaN on both sides."""
@@ -48,14 +51,18 @@ def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bo
     entries = [entry(n, "missing", a=own_names(left, step)) for n, step in ours.items() if n not in theirs]
     entries += [entry(n, "unexpected", b=own_names(right, step)) for n, step in theirs.items() if n not in ours]
     nans: dict[str, int] = {}
+    within: dict[str, float] = {}
     for name, step in ours.items():
         if name in theirs:
             found, both = _arrays(left, step, right, theirs[name], rtol)
             names = own_names(left, step)
-            entries += [{**one, "a": names, "b": own_names(right, theirs[name])} for one in found]
+            if found and rtol and found["error"] is not None and found["error"] <= rtol:
+                within[" + ".join(fold(names))] = found["error"]
+            elif found:
+                entries.append({**found, "a": names, "b": own_names(right, theirs[name])})
             if both:
                 nans[" + ".join(fold(names))] = both
-    return Differences(entries, nans, len(ours.keys() & theirs.keys()))
+    return Differences(entries, nans, len(ours.keys() & theirs.keys()), within)
 
 
 def own_names(side: Steps, step: Step) -> list[str]:
@@ -83,16 +90,19 @@ def entry(
     return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
 
 
-def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> tuple[list[dict[str, Any]], int]:
+def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> tuple[dict[str, Any] | None, int]:
     """Compare two arrays: in shape, else by the largest difference over the first one's largest element.
 
-    Returns: what differs, and how many places have NaN in both.
+    Returns: what differs, None if nothing does, and how many places have NaN in both.
+
+    Args:
+      rtol: elements that differ by no more than this are not counted, if any differs by more.
     """
     import numpy as np
 
     name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
     if shape != other:
-        return [entry(name, "shape", None, f"{list(shape)} and {list(other)}")], 0
+        return entry(name, "shape", None, f"{list(shape)} and {list(other)}"), 0
     nans = 0
     for a, b in _blocks(left, ours, right, theirs):
         equal, both = _equal(a, b)
@@ -100,7 +110,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         if not equal:
             break
     else:
-        return [], nans
+        return None, nans
     largest, scale, start, differing, nans = Largest(-1.0, 0, 0.0, 0.0), 0.0, 0, 0, 0
     for a, b, gap in _gaps(left, ours, right, theirs):
         at = int(np.argmax(gap))
@@ -110,9 +120,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         start, differing = start + a.size, differing + int(np.count_nonzero(gap))
         nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
     error = largest.gap / (scale or 1.0)
-    if rtol:
-        if error <= rtol:
-            return [], nans
+    if rtol and error > rtol:
         differing = sum(
             int(np.count_nonzero(gap > rtol * (scale or 1.0))) for *_, gap in _gaps(left, ours, right, theirs)
         )
@@ -121,7 +129,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
     detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
-    return [entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale)], nans
+    return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale), nans
 
 
 def own_position(side: Steps, step: Step, at: int) -> list[int] | None:

@@ -90,8 +90,8 @@ def diff(arguments: Namespace) -> int:
     else:
         arrays, remarks = compared
         comparison = Comparison(
-            arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol, notes=tuple(remarks),
-            layout="that of B",
+            arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", rtol=arguments.rtol,
+            notes=tuple(remarks), layout="that of B",
         )  # fmt: skip
     notes += comparison.notes
     for note in notes:

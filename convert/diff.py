@@ -46,6 +46,7 @@ class Comparison:
       rtol: values that differ by no more than this share were passed over.
       but: what was not compared, in words of the verdict.
       arrays: how many arrays were compared.
+      within: the errors of arrays that differ by no more than `rtol`, by the array's name in A.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
       layout: in which both files are compared, in words.
     """
@@ -56,6 +57,7 @@ class Comparison:
     rtol: float = 0.0
     but: tuple[str, ...] = ()
     arrays: int = 0
+    within: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: str = COMMON
 
@@ -117,7 +119,9 @@ def compare(
         beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         found = [*_configs(left, right), *arrays.entries]
-        return Comparison(found, assumed, rtol=rtol, but=but, arrays=arrays.compared, notes=tuple(notes))
+        return Comparison(
+            found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes)
+        )
 
 
 def _own_notes(plan: Plan) -> list[str]:

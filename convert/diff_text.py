@@ -1,4 +1,4 @@
-"""Print what `diff` found: the verdict, a row for each group of arrays that differ alike, the summary."""
+"""Print what `diff` found: the verdict first, a row for each group of arrays that differ alike, the count last."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ NAMES = "names: those in A, or in B where A lacks the tensor; --json states both
 MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind
-    "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
-    "unexpected": ("missing in A", ""), "shape": ("other shape", "A and B"),
-    "value": ("other values", "elements", "error", "A and B"),
+    "architecture": ("architecture", "A", "B"), "config": ("setting", "A", "B"), "missing": ("missing in B", ""),
+    "unexpected": ("missing in A", ""), "shape": ("other shape", "A", "B"),
+    "value": ("other values", "elements", "error", ""),
 }  # fmt: skip
+NUMBERS = (1, 2)  # columns that are aligned on the right in the table of values
 
 
 def show(comparison: Comparison, a: str, b: str) -> None:
-    """Print a comparison of the files a and b. The last line is the verdict."""
+    """Print a comparison of the files a and b. The first line is the verdict, the last one counts."""
+    kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
+    say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
+    say(printable(f"A = {a}, B = {b}"))
     if comparison.differences:
-        say(printable(f"A = {a}, B = {b}"))
         for line in rows(comparison.differences):
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
@@ -57,17 +60,31 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             others = f"{'other ' * bool(own)}positions"
             what = " and ".join(["shapes"] * ("shape" in kinds) + [others] * ("value" in kinds))
             say(f"layout of {what}: {comparison.layout}", kind="soft")
-    elif comparison.same:
-        whole = "" if comparison.rtol else ", every element equal"
-        say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
         say(printable(f"open: {name}, which neither file states: {remedy}"), kind="doubt")
     for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
         say(printable(line), kind="doubt")
-    kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
-    say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
+    say(printable(tally(comparison)))
+
+
+def tally(comparison: Comparison) -> str:
+    """Count the arrays that were compared, and those that differ, also by no more than was asked for."""
+    counts = Counter(entry["kind"] for entry in comparison.differences)
+    apart, within = counts["shape"] + counts["value"], len(comparison.within)
+    parts = [f"{apart:,} {_differ(apart)}"] if apart else []
+    parts += [f"{counts[kind]:,} {KINDS[kind]}" for kind in ("missing", "unexpected") if counts[kind]]
+    if within:
+        worst, error = max(comparison.within.items(), key=lambda one: one[1])
+        more = "more" if apart else _differ(within)
+        parts.append(f"{within:,} {more} by at most {short(error)}, within {exact(comparison.rtol)} ({worst})")
+    parts = parts or ["every element equal"] * bool(comparison.arrays)
+    return ", ".join([f"{comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared", *parts])
+
+
+def _differ(number: int) -> str:
+    return "differs" if number == 1 else "differ"
 
 
 def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
@@ -119,7 +136,7 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
                 zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], top), reverse=True
             )
             cells = [_cells(group, entry) for entry, group in ranked]
-            lines += [""] * bool(lines) + table(heads, cells, range(1, len(heads) - 1))
+            lines += [""] * bool(lines) + table(heads, cells, NUMBERS if kind == "value" else ())
     return lines
 
 
@@ -144,8 +161,11 @@ def _name(entry: dict[str, Any]) -> str:
 def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
     names = summarised(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
     if worst["kind"] != "value":
-        return names, worst["detail"]
+        a, _, b = worst["detail"].partition(" and ")
+        return (names, a, b)[: len(HEADS[worst["kind"]])]
+    where, _, values = worst["detail"].partition(": ")
+    a, _, b = values.partition(" and ")
     error = "not finite" if worst["error"] is None else short(worst["error"])
     counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
     of = f"{_name(worst)} " if len(group) > 1 else ""
-    return names, counted, error, f"{of}{worst['detail']}"
+    return names, counted, error, f"{of}{where}: A={a}, B={b}"

@@ -38,7 +38,7 @@ def test_diff_compares_batch_counters(run, tmp_path):
     for a, b in ((one, other), (tmp_path / "c.msgpack", other)):
         code, printed, _ = run("diff", a, b, *SETTINGS, "--json")
         assert (code, [entry["tensor"] for entry in json.loads(printed)["differences"]]) == (1, ["norm.count"])
-    assert run("diff", one, tmp_path / "c.msgpack", *SETTINGS)[1].endswith("\nthe same model\n")
+    assert run("diff", one, tmp_path / "c.msgpack", *SETTINGS)[1].startswith("the same model\n")
 
 
 def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
@@ -55,7 +55,7 @@ def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
     assert (code, record(flax)["carried"]) == (0, {})
     assert "supplied by an earlier conversion" in err
     code, printed, err = run("diff", source, written, *SETTINGS)
-    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
+    assert (code, printed.splitlines()[0]) == (0, VERDICT)
     trained = load_file(written)
     save_file(
         {name: np.asarray(array + 1) for name, array in trained.items()}, tmp_path / "d.safetensors", metadata(written)
@@ -70,7 +70,7 @@ def test_diff_reports_counters_that_one_file_alone_stores(run, tmp_path):
     assert run("torch2paddle", one, "-o", other, *SETTINGS)[0] == 0
     (tmp_path / "b.pdparams.json").unlink()
     code, printed, err = run("diff", one, other, *SETTINGS)
-    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
+    assert (code, printed.splitlines()[0]) == (0, VERDICT)
     assert f"note: {other}: batch counters that it does not store, and that are not compared (5): " in err
     about = json.loads(run("diff", one, other, *SETTINGS, "--json")[1])
     assert about["verdict"] == VERDICT and any("not compared" in note for note in about["notes"])

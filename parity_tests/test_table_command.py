@@ -509,7 +509,7 @@ def test_diff_compares_across_a_table(files, capsys):
     folder, left, right = files
     table, a, b = folder / "bert.table", folder / "left.safetensors", save(folder / "right.npz", right)
     code, out, error = run(capsys, "diff", "--table", table, a, b)
-    assert (code, out.splitlines()[-1]) == (0, "the same arrays"), error
+    assert (code, out.splitlines()[0]) == (0, "the same arrays"), error
     assert "dropped, as the table says" in error
     kept = save(folder / "kept.npz", {name: array for name, array in left.items() if "mask" not in name})
     assert run(capsys, "diff", b, kept, "--table", table, "--reverse")[0] == 0
@@ -527,16 +527,21 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
     a = save(folder / "a.npz", left)
     b = save(folder / "b.pt", left)
     code, out, _ = run(capsys, "diff", a, b)
-    assert (code, out) == (0, f"A = {a}, B = {b}: {len(left)} arrays compared, every element equal\nthe same arrays\n")
+    assert (code, out) == (0, f"the same arrays\nA = {a}, B = {b}\n{len(left)} arrays compared, every element equal\n")
     changed = {**left, "step": np.array(4), "layer.0.norm.weight": left["layer.0.norm.weight"] + 1}
     changed.pop("layer.1.norm.weight")
     code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
     assert code == 1
-    _, *rows, _, _, _, last = out.splitlines()
+    verdict, _, *rows, _, _, _, last = out.splitlines()
     assert [row.split()[:2] for row in rows if row and not row.startswith("    ")] == [
         ["missing", "in"], ["layer.1.norm.weight"], ["other", "values"], ["layer.0.norm.weight", "12"], ["step", "1"]
     ]  # fmt: skip
-    assert last == "different: 1 array missing in B, 2 in values"
+    assert verdict == "different: 1 array missing in B, 2 in values"
+    assert last == f"{len(left) - 1} arrays compared, 2 differ, 1 missing in B"
+    last = run(capsys, "diff", a, save(folder / "c.npz", changed), "--rtol", "0.5")[1].splitlines()[-1]
+    assert last.startswith(
+        f"{len(left) - 1} arrays compared, 1 differs, 1 missing in B, 1 more by at most 0.33, within 0.5 ("
+    )
 
 
 def test_diff_of_other_names_asks_for_a_table(files, capsys):
