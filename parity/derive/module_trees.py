@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from convert.folding import fold
 from specs.numerals import short
 
 from ..markup import Markup, name, tag
@@ -16,10 +18,21 @@ from .trace.sites import OWN, module_of, place
 from .unmatched import Unmatched
 
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
+ALIKE = 3  # modules in a row from which they share a row
+STOPPED = "stopped"  # the address of the row at which matching stopped
 
-PARTED = """ A module is red where something below it differs. After a small difference both sides go on with the left
-model's values, so that later rows are red by causes of their own; after a large one they may follow from it. The
-difference is a mean over the columns of values; where a card above has one, it is the card's, their largest."""
+READ = (
+    "Left: a module of the left model. Right: the module that corresponds to it. Below them: each parameter.",
+    "The difference is that of the values that a parameter is used with; a module shows the largest below it.",
+)
+FOLDED = "{0..3} stands for modules in a row that are alike and do not differ."
+PARTED = (
+    "A module is red where something below it differs.",
+    "After a small difference both sides go on with the left model's values, so that later rows are red by causes of "
+    "their own; after a large one they may follow from it.",
+    "The difference is a mean over the columns of values; where a card above has one, it is the card's, their largest.",
+)
+ALONE = "What has no partner stands beside a dash, that of the right model at the end."
 
 
 @dataclass
@@ -47,20 +60,37 @@ def trees(found: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    rows = [row for module in tree(_measured(found), found.unmatched).below.values() for row in _rows(module)]
-    rows += [_lone(use, 0) for use in found.unmatched if use.side == "right"]
+    top, addresses = tree(_measured(found), found.unmatched), anchors(found)
+    rows = [row for modules in _alike([m] for m in top.below.values()) for row in _rows(modules, addresses)]
+    folded = any("{" in row for row in rows)
+    rows += _right_alone(found)
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
-    about = (
-        "Left: a module of the left model. Right: the module that corresponds to it. Below them: each parameter, and "
-        "the difference of the values that it is used with; a module shows the largest below it."
-    )
+    about = [*READ, *[FOLDED] * folded]
     if found.agreeing < len(found.compared):
         about += PARTED
     if found.unmatched:
-        about += " What has no partner stands beside a dash, that of the right model at the end."
-    head = tag("summary", tag("b", "Modules"), " ", tag("span", found.matched, class_="soft"))
-    body = tag("div", tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
-    return tag("details", head, body, open=None if found.proven else "")
+        about.append(ALONE)
+    legend = tag("ul", *(tag("li", text) for text in about), class_="soft")
+    body = tag("div", legend, tag("div", table, class_="scroll"))
+    details = tag("details", tag("summary", found.matched), body, open=None if found.proven else "")
+    return tag("section", tag("h2", "Modules"), details)
+
+
+def anchors(found: Derivation) -> dict[tuple[str, str], str]:
+    """Return the address of the row of each place where the models part, by (left, right)."""
+    used = {_where(use) for use in found.compared}
+    places = dict.fromkeys((card.left, card.right) for card in found.divergences)
+    return {where: f"place-{k}" for k, where in enumerate(where for where in places if where in used)}
+
+
+def stopping(found: Derivation) -> list[Unmatched]:
+    """Return the uses on the right of the parameters at which matching stopped."""
+    names = {*found.stopped[0].split(" ")}
+    return [use for use in found.unmatched if use.side == "right" and names & {*use.names.split(" ")}]
+
+
+def _where(use: Step) -> tuple[str, str]:
+    return place(use.left_site, use.left), place(use.right_site, use.right)
 
 
 def _measured(found: Derivation) -> list[Step]:
@@ -68,7 +98,7 @@ def _measured(found: Derivation) -> list[Step]:
     cards = {(card.left, card.right): card.size for card in found.divergences}
 
     def measured(use: Step) -> Step:
-        where = place(use.left_site, use.left), place(use.right_site, use.right)
+        where = _where(use)
         return use._replace(gap=cards[where]) if use.gap > PARTED_USES and where in cards else use
 
     return [measured(use) for use in found.compared]
@@ -92,42 +122,84 @@ def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
     return top
 
 
-def _rows(module: Module) -> Iterator[Markup]:
-    depth = len(module.path) - 1
-    partners = [module_of(use.right_site, use.right) for use in module.within()]
-    gap = max((use.gap for use in module.within()), default=None)
+def _alike(siblings: Iterable[list[Module]]) -> Iterator[list[Module]]:
+    """Join neighbours that are alike but for numbers, if nothing in them differs."""
+    for _, group in itertools.groupby(siblings, key=lambda modules: _shape(modules[0])):
+        several = list(group)
+        yield from [list(itertools.chain(*several))] if len(several) >= ALIKE else several
+
+
+def _shape(module: Module) -> object:
+    """Return what alike modules have in common; of one in which something differs, what no other has."""
+    if any(use.gap > PARTED_USES for use in module.within()):
+        return id(module)
+    uses = [(use.kind, _numberless(use.left), _numberless(use.right)) for use in module.uses]
+    alone = [(use.kind, _numberless(use.names)) for use in module.alone]
+    return _numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
+
+
+def _numberless(names: str) -> str:
+    return re.sub(r"\d+", "#", names)
+
+
+def _rows(modules: list[Module], addresses: dict[tuple[str, str], str]) -> Iterator[Markup]:
+    """Yield the rows of a module, or of several that are alike, and of those below it."""
+    depth = len(modules[0].path) - 1
+    within = [[module_of(use.right_site, use.right) for use in module.within()] for module in modules]
+    right = ", ".join(fold("/".join(_common(paths)) or OWN for paths in within if paths))
+    gap = max((use.gap for module in modules for use in module.within()), default=None)
     cells = [
-        tag("td", tag("b", module.path[-1]), style=f"--depth: {depth}"),
-        tag("td", tag("b", name("/".join(_common(partners)) or OWN) if partners else "-")),
+        _head(tag("b", ", ".join(fold(module.path[-1] for module in modules))), depth),
+        tag("td", tag("b", name(right)) if right else "-"),
         tag("td"),
         tag("td", short(gap), class_="number"),
     ]
     yield tag("tr", *cells, class_="module lone" if gap is None else _grade(gap, "module"))
-    for use in module.uses:
+    for uses in zip(*(module.uses for module in modules), strict=True):
+        lefts = [use.left for use in uses]
+        gap = max(use.gap for use in uses)
         cells = [
-            tag("td", tag("code", _leaves(use.left)), title=use.left, style=f"--depth: {depth + 1}"),
-            tag("td", tag("code", name(use.right.replace(" ", ", ")))),
-            tag("td", KINDS[use.kind], class_="soft"),
-            tag("td", short(use.gap), class_="number"),
+            _head(tag("code", _folded(map(_leaves, lefts))), depth + 1, _folded(lefts)),
+            tag("td", tag("code", name(_folded(use.right for use in uses)))),
+            tag("td", KINDS[uses[0].kind], class_="soft"),
+            tag("td", short(gap), class_="number"),
         ]
-        yield tag("tr", *cells, class_=_grade(use.gap))
-    for lone in module.alone:
+        address = next((addresses.pop(where) for where in map(_where, uses) if where in addresses), None)
+        yield tag("tr", *cells, class_=_grade(gap), id=address)
+    for lone in zip(*(module.alone for module in modules), strict=True):
         yield _lone(lone, depth + 1)
-    for below in module.below.values():
-        yield from _rows(below)
+    for below in _alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
+        yield from _rows(below, addresses)
 
 
-def _lone(use: Unmatched, depth: int) -> Markup:
-    """Build the row of a use without a partner: "-" stands on the other side."""
-    left = tag("code", _leaves(use.names)) if use.side == "left" else "-"
-    right = tag("code", name(use.names.replace(" ", ", "))) if use.side == "right" else "-"
+def _head(text: str, depth: int, title: str | None = None) -> Markup:
+    """Build the first cell of a row, which names it."""
+    return tag("td", text, role="rowheader", title=title, style=f"--depth: {depth}")
+
+
+def _right_alone(found: Derivation) -> Iterator[Markup]:
+    """Yield the rows of what on the right has no partner; uses that are alike but for numbers share one."""
+    alike: dict[tuple[str, str], list[Unmatched]] = {}
+    for use in found.unmatched:
+        if use.side == "right":
+            alike.setdefault((use.kind, _numberless(use.names)), []).append(use)
+    first = stopping(found)[:1]
+    for uses in alike.values():
+        yield _lone(uses, 0, STOPPED if any(use in uses for use in first) else None)
+
+
+def _lone(uses: Sequence[Unmatched], depth: int, address: str | None = None) -> Markup:
+    """Build the row of uses without a partner: "-" stands on the other side."""
+    names, use = [use.names for use in uses], uses[0]
+    left = tag("code", _folded(map(_leaves, names))) if use.side == "left" else "-"
+    right = tag("code", name(_folded(names))) if use.side == "right" else "-"
     cells = [
-        tag("td", left, title=use.names, style=f"--depth: {depth}"),
+        _head(left, depth, _folded(names)),
         tag("td", right),
         tag("td", KINDS.get(use.kind, "not read"), class_="soft"),
         tag("td", "-", class_="number"),
     ]
-    return tag("tr", *cells, class_="lone")
+    return tag("tr", *cells, class_="lone", id=address)
 
 
 def _grade(gap: float, kind: str = "") -> str | None:
@@ -135,7 +207,13 @@ def _grade(gap: float, kind: str = "") -> str | None:
 
 
 def _leaves(names: str) -> str:
-    return ", ".join(re.split(r"[./]", name)[-1] for name in names.split(" "))
+    return " ".join(re.split(r"[./]", name)[-1] for name in names.split(" "))
+
+
+def _folded(uses: Iterable[str]) -> str:
+    """Fold the numbers in names of uses that are alike: "0.q 0.k", "1.q 1.k" -> "{0..1}.q, {0..1}.k"."""
+    columns = zip(*(names.split(" ") for names in uses), strict=True)
+    return ", ".join(text for column in columns for text in fold(column))
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

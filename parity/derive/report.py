@@ -17,7 +17,7 @@ from ..page import fill
 from ..summary import count
 from .derivation import Derivation
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
-from .module_trees import trees
+from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.freedom import stated
 from .trace.sites import OWN
 
@@ -119,21 +119,35 @@ def _cards(found: Derivation) -> Markup:
         for head, text in (("Depths differ", found.depths), ("Sizes differ", found.sizes))
         if text
     ]
+    addresses = anchors(found)
     for place in found.divergences:
-        head = tag("h3", f"{place.left} ↔ {place.right}")
+        head = tag("h3", f"{place.left} ↔ {place.right}", _link(addresses.get((place.left, place.right))))
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.failure:
         where, why, advice = found.stopped
         look = facts([("compare before it", advice)]) if advice else Markup()
-        cards.append(tag("article", tag("h3", "Stopped at ", name(where)), _sentence(why), look, class_="card"))
+        cards.append(
+            tag(
+                "article",
+                tag("h3", "Stopped at ", name(where), _link(STOPPED if stopping(found) else None)),
+                _sentence(why),
+                look,
+                class_="card",
+            )
+        )
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [_missing(found)] if found.missing else []
     parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _link(address: str | None) -> Markup:
+    """Link to a row of the table of modules."""
+    return join(" ", tag("a", "row", href=f"#{address}")) if address else Markup()
 
 
 def _sentence(text: str) -> Markup:

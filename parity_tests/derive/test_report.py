@@ -173,7 +173,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         incomparable="1 parameter is missing", unmatched=unmatched,
     )  # fmt: skip
     page = page_of(found, {})
-    cards = re.findall(r"<h3>(.*?)</h3>", page)
+    cards = re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))
     assert cards[:2] == ["blocks.1.fc ↔ Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
@@ -206,6 +206,41 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
         "uses that agree",
     ):
         assert text in page
+
+
+def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
+    def use(k: int, gap: float) -> Step:
+        return Step("product", f"blocks.{k}.fc.weight", f"layer_{k}/w", f"blocks.{k}.fc", f"Net/layer_{k}", gap, 0, 1)
+
+    gaps = [1e-16, 3e-16, 2e-16, 1e-5, 0.0, 0.0]
+    unmatched = [Unmatched("right", "add", f"head_{k}/bias", "") for k in range(9)]
+    found = replace(
+        DERIVED, uses=[use(k, gap) for k, gap in enumerate(gaps)], unmatched=unmatched,
+        divergences=[Divergence("blocks.3.fc", "Net/layer_3", 1e-5)], failure="head_2/bias: no values",
+    )  # fmt: skip
+    page = page_of(found, {})
+    assert rows(page) == [
+        ["blocks", "Net", "", "1.0e-5"],
+        ["{0..2}", "Net/layer_{0..2}", "", "3.0e-16"],
+        ["fc", "Net/layer_{0..2}", "", "3.0e-16"],
+        ["weight", "layer_{0..2}/w", "matrix or kernel", "3.0e-16"],
+        *(
+            row
+            for k, gap in ((3, "1.0e-5"), (4, "0"), (5, "0"))
+            for row in (
+                [str(k), f"Net/layer_{k}", "", gap],
+                ["fc", f"Net/layer_{k}", "", gap],
+                ["weight", f"layer_{k}/w", "matrix or kernel", gap],
+            )
+        ),
+        ["-", "head_{0..8}/bias", "term", "-"],
+    ]
+    assert "{0..3} stands for modules" in page and "{0..3} stands for modules" not in page_of(DERIVED, {})
+    for head, address, row in (
+        ("blocks.3.fc ↔ Net/layer_3", "place-0", '<tr class="differs" id="place-0">'),
+        ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
+    ):
+        assert f'<h3>{head} <a href="#{address}">row</a></h3>' in page and page.count(row) == 1
 
 
 @pytest.mark.parametrize("site, names, module", [
