@@ -86,6 +86,7 @@ def _settles(part: tuple[tuple[frozenset[str], frozenset[str]], ...], given: Ite
 def error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
     """Build the error for open axes, which says where they are and what states them; `like` as in `_error`."""
     built = _error(table, dims, like)
+    built.enough = tuple(enough(dims))
     built.dims = tuple((one.env.line.number, one.dim) for one in dims)
     return built
 

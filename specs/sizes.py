@@ -18,9 +18,14 @@ LIKE = "the file to be like"  # the checkpoint of the right side that the target
 
 
 class SizeError(TableError):
-    """Lengths that stay open, or are given for an axis that is not there. `dims` are (line number, open dimension)."""
+    """Lengths that stay open, or are given for an axis that is not there.
+
+    Args:
+      dims: (line number, open dimension). enough: few of the open axes, from whose lengths all others follow.
+    """
 
     dims: tuple[tuple[int, Dim], ...] = ()
+    enough: tuple[str, ...] = ()
 
 
 class View(NamedTuple):

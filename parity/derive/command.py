@@ -25,7 +25,7 @@ from specs.table import Table
 from ..report import check_page, write_page
 from ..summary import count
 from .candidates import SEED
-from .derivation import Derivation, Line
+from .derivation import Derivation, Line, converting
 from .deriving import derive
 from .prove.prove import DRAWS
 from .trace.call import call_of
@@ -69,7 +69,7 @@ def run(
             about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
         about |= {"Table": saved} if saved else {}
-        write_page(report, page(found, about, saved))
+        write_page(report, page(found, about, saved, (left, right)))
     if as_json:
         print(dumps(found.to_dict()))
     elif not quiet:
@@ -154,6 +154,4 @@ def _converting(found: Derivation, out: str | None) -> list[Line]:
     """Say how a proven Table that was saved converts checkpoints."""
     if out is None or not found.proven:
         return []
-    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
-    what = "converts a checkpoint of the left model, with --reverse one of the right"
-    return [Line(f"{command} {what}; give lengths that it asks for by --set", "soft")]
+    return [Line(" ".join(converting(found.table, out)), "soft")]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.errors import option
+from convert.errors import called, option
 from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
@@ -15,6 +16,7 @@ from specs.table import Table
 
 from ..summary import count
 from .evidence import Evidence
+from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.freedom import stated
@@ -247,6 +249,14 @@ class Derivation(Evidence):
         """Say how much CPU time it took."""
         before = f", after {self.built:.1f} s for building both models" if self.built else ""
         return f"{self.seconds:.1f} s of CPU{before}"
+
+
+def converting(table: DerivedTable, out: str) -> tuple[str, str]:
+    """Return (the command that converts a checkpoint by a saved Table, what it does)."""
+    there, back = (" ".join(f"--set {name}=..." for name in side.lengths()) for side in (table, table.reverse()))
+    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT {there}".rstrip()
+    others = f" and {back}" if back and back != there else " in place of --set" if there and not back else ""
+    return command, f"converts a checkpoint of the left model, with --reverse{others} one of the right"
 
 
 def dropped_lines(table: Table) -> list[Line]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 
-from convert.errors import called
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
@@ -15,7 +15,7 @@ from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
-from .derivation import Derivation
+from .derivation import Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.freedom import stated
@@ -27,6 +27,7 @@ USES = """Wherever a parameter is used, in a product or a sum, the values that m
 their layout, on the weights of the search. The difference is relative to the largest of them."""
 LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
+VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
@@ -38,21 +39,24 @@ CAVEATS = (
 GRADIENTS = """A proof compares the gradient of every parameter, through the Table, where both models have gradients."""
 
 
-def page(found: Derivation, about: Mapping[str, str], out: str | None = None) -> str:
+def page(
+    found: Derivation, about: Mapping[str, str], out: str | None = None, sides: tuple[str, str] | None = None
+) -> str:
     """Build the page: no network, no script.
 
     Args:
-      about: what was run, by label. out: the file of the Table.
+      about: what was run, by label. out: the file of the Table. sides: what was compared, as files with a function.
     """
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
     totals = f"The Table has {lines}{filled if number else ''}. {found.matched}, {found.took}."
+    names = _names(found, sides)
     return fill(
         kicker="Triptych derivation",
-        title=join(f"Derive: {_verdict(found)}"),
+        title=join(f"{VERDICTS[found.verdict]}: {' ↔ '.join(names)}"),
         state="good" if found.proven else "apart" if found.explained else "bad",
-        verdict=prose(_verdict(found)),
+        verdict=prose(_verdict(found, *names)),
         totals=prose(totals),
         brief=brief(about),
         provenance=provenance(about),
@@ -63,16 +67,26 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
     )
 
 
-def _verdict(found: Derivation) -> str:
-    if found.proven and found.gradient is None:
-        return "Proven by outputs alone, without gradients: the Table translates one model into the other"
+def _names(found: Derivation, sides: tuple[str, str] | None) -> tuple[str, str]:
+    """Name both models, by their files without folders where these differ so, with their frameworks."""
+    if sides is None:
+        return "the left model", "the right model"
+    short = [os.path.basename(side) for side in sides]
+    left, right = short if short[0] != short[1] else sides
+    return f"{left} ({found.table.sides[0]})", f"{right} ({found.table.sides[1]})"
+
+
+def _verdict(found: Derivation, left: str, right: str) -> str:
     if found.proven:
-        return "Proven: the Table translates one model into the other"
+        how = " by outputs alone, without gradients" if found.gradient is None else ""
+        return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
     if found.missing:
-        return f"Incomplete: {count(len(found.missing), 'parameter')} of the right model without a partner"
+        number = len(found.missing)
+        lacking = f"{count(number, 'parameter')} of {right} {'has' if number == 1 else 'have'} no partner in {left}"
+        return f"{VERDICTS['incomplete']}: {lacking}"
     if found.explained:
-        return f"Complete, but not proven: the models differ in {found.explained}"
-    return f"Complete, but not proven: {'' if found.incomparable else 'the models differ; '}{found.outputs}"
+        return f"{VERDICTS['complete']}: {left} and {right} differ in {found.explained}"
+    return f"{VERDICTS['complete']}: {found.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"
 
 
 def _caveats(found: Derivation) -> list[str]:
@@ -180,12 +194,10 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def _table(found: Derivation, out: str | None) -> Markup:
     lines = [tag("span", prose(line)) for line in found.table.print().splitlines(keepends=True)]
-    step = (
-        f"{called('convert')} --table {out or 'FILE.table'} CHECKPOINT -o OUT"
-        if found.table.lines and not found.missing
-        else ""
-    )
-    next_step = [tag("p", "Convert a checkpoint by it: ", tag("code", prose(step)), class_="soft")] if step else []
+    next_step = []
+    if found.table.lines and not found.missing:
+        command, what = converting(found.table, out or "FILE.table")
+        next_step = [tag("p", tag("code", prose(command)), prose(f" {what}."), class_="soft")]
     legend = tag("p", prose(LEGEND), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
 

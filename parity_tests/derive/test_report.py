@@ -20,6 +20,7 @@ from convert.versions import version
 from parity.derive import Derivation, Divergence
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
+from parity.derive.derivation import converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
@@ -84,7 +85,9 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
     page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
-    assert "Incomplete: 1 parameter of the right model" in page and "No partner." in page
+    assert (
+        "Incomplete: 1 parameter of the right model has no partner in the left model" in page and "No partner." in page
+    )
 
 
 @pytest.mark.parametrize(("causes", "explained"), [
@@ -101,7 +104,9 @@ def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str,
     found = replace(DERIVED, divergences=places, arrays=(4, 4))
     page = page_of(found, {})
     assert found.explained == explained
-    assert ('<h1 class="apart">Complete, but not proven: the models differ in' in page) == bool(explained)
+    assert ('<h1 class="apart">Complete, but not proven: the left model and the right model differ in' in page) == bool(
+        explained
+    )
     assert ('<h1 class="bad">Complete, but not ' in page) != bool(explained)
     assert str(found).startswith("complete, but not proven, as" if explained else "complete, but not proven:")
 
@@ -261,7 +266,49 @@ def test_the_page_states_coverage_gradients_and_the_next_step():
     page = page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table")
     assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
     assert re.search(r"error of the gradients</dt><dd><b>(<span[^>]*>)?2.0e-15", page)
-    assert "python -m convert --table my.table CHECKPOINT -o OUT" in re.sub("<[^>]*>", "", page)
+    assert "python -m convert --table my.table CKPT -o OUT converts" in re.sub("<[^>]*>", "", page)
+
+
+HEADS = Table.parse("table 1\nqkv.weight: (h d) i <-> qkv/kernel: i h d\n")
+
+
+def test_the_command_that_converts_states_the_lengths_that_either_direction_asks_for():
+    shapes = {"qkv.weight": (6, 4)}, {"qkv/kernel": (4, 2, 3)}
+    there = DerivedTable(HEADS.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "d": 3})
+    command = "python -m convert --table 'my t.table' CKPT -o OUT"
+    one, other = "converts a checkpoint of the left model, with --reverse", "one of the right"
+    assert converting(there, "my t.table") == (f"{command} --set h=...", f"{one} in place of --set {other}")
+    assert converting(there.reverse(), "my t.table") == (command, f"{one} and --set h=... {other}")
+    flat = DerivedTable(TABLE.lines, known={"blocks.0.fc.weight": (2, 3)}, like={"layer_0/w": (2, 3)})
+    assert converting(flat, "my t.table") == (command, f"{one} {other}")
+    found = replace(DERIVED, proven=True, table=there)
+    assert f"{command} --set h=... {one} in place of --set {other}" in str(_summary(found, "my t.table"))
+    assert f"{one} in place of --set {other}." in re.sub("<[^>]*>", "", page_of(found, {}, "my t.table"))
+
+
+def test_the_title_and_the_headline_name_both_sides():
+    def heads(found: Derivation, *sides: str) -> list[str]:
+        page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(found, {}, None, sides)))
+        return [re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", page)[0] for tag in ("title", "h1")]
+
+    left, right = (
+        f"{side}.py:build ({name})" for side, name in zip(("left", "right"), DERIVED.table.sides, strict=True)
+    )
+    sides, places = (
+        ("a/left.py:build", "b/right.py:build"),
+        [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)],
+    )
+    for found, title, headline in (
+        (replace(DERIVED, proven=True, gradient=1e-16), "Proven", f"Proven: the Table translates {left} into {right}"),
+        (DERIVED, "Complete, but not proven",
+         f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element"),
+        (replace(DERIVED, divergences=places), "Complete, but not proven",
+         f"Complete, but not proven: {left} and {right} differ in one epsilon"),
+        (replace(DERIVED, reasons={"x": "y", "z": "y"}), "Incomplete",
+         f"Incomplete: 2 parameters of {right} have no partner in {left}"),
+    ):  # fmt: skip
+        assert heads(found, *sides) == [f"{title}: {left} ↔ {right}", headline]
+    assert "a/net.py:build" in heads(DERIVED, "a/net.py:build", "b/net.py:build")[1]
 
 
 SIDE = """

@@ -11,7 +11,8 @@ from convert.folding import fold as folded_names
 from specs.arrays import flat
 from specs.lines import Line
 from specs.paths import escaped
-from specs.table import Table
+from specs.sizes import SizeError
+from specs.table import Table, TableError
 
 Arrays = tuple[tuple[str, str | None], ...]
 
@@ -97,6 +98,16 @@ class DerivedTable(Table):
 
     def reverse(self) -> DerivedTable:
         return replace(super().reverse(), known=self.like, like=self.known, whole=None, unread=self.unread[::-1])
+
+    def lengths(self) -> tuple[str, ...]:
+        """Name the axes whose lengths the names and shapes of a checkpoint of the left side leave open."""
+        try:
+            super().layout(self.known)
+        except SizeError as error:
+            return error.enough
+        except TableError:  # a conversion says what does not fit
+            pass
+        return ()
 
     def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
         if self.whole is not None:
