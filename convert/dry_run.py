@@ -38,11 +38,15 @@ def _how(filling: Filling) -> str:
     move = moves[0]
     if move.copies:
         return "copy"
-    stacked = f"{len(moves)} joined, " if len(moves) > 1 else ""
-    padded = "constants, " if len(moves) < len(filling) else ""
     part = any(isinstance(s, int) or (isinstance(s, slice) and s != slice(None)) for s in move.select)
-    reordered = "reordered, " if any(isinstance(s, tuple) for s in move.select) else ""
-    return f"{stacked}{padded}{'sliced, ' if part else ''}{reordered}axes {' '.join(map(str, move.order))}"
+    words = {
+        f"{len(moves)} joined": len(moves) > 1,
+        "constants": len(moves) < len(filling),
+        "sliced": part,
+        "reordered": any(isinstance(s, tuple) for s in move.select),
+        f"axes {list(move.order)}": list(move.order) != sorted(move.order),
+    }
+    return ", ".join(word for word, is_so in words.items() if is_so) or "reshaped"
 
 
 def folded(plan: Steps) -> list[str]:

@@ -22,7 +22,7 @@ REASONS = 5  # printed of why the nearest architecture does not fit
 def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     """Return the description as text: names with numbers folded."""
     if about["record"]:
-        yield f"{'record:':14}{'; it '.join(about['record'])}"
+        yield f"{'record:':14}{'; '.join(about['record'])}"
     by_table = any(line.startswith(BY_TABLE) for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about and not (by_table and about[key] is None):

@@ -19,7 +19,6 @@ from .variants import misfit
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
 SUGGESTED = 3  # records that an error names
-SAME_ARRAYS = "and models with the same arrays differ in them"
 
 
 def open_error(
@@ -44,7 +43,7 @@ def open_error(
     first, more = f"{names[0]}=...", " and so on" if len(names) > 1 else ""
     dictionary = f"dict({first}{', ...' if more else ''})"
     without = {f.name for f in fields(spec.config) if f.default is MISSING and f.name in names}
-    guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}, {SAME_ARRAYS}"
+    guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}"
     problems = [
         f"with config={dictionary}{guess}"
         if is_saving()
@@ -67,11 +66,11 @@ def open_error(
 
 
 def _without_default(names: Sequence[str], without: Collection[str]) -> str:
-    """Say which fields have no default: all of them, or these."""
-    if set(names) == set(without):
-        return "it has no default" if len(names) == 1 else "they have no default"
+    """Say which fields have no default, all of them or these, and why none can be assumed."""
     lacking = [name for name in names if name in without]
-    return f"{in_a_row(lacking)} {'has' if len(lacking) == 1 else 'have'} no default"
+    has, them = ("has", "it") if len(lacking) == 1 else ("have", "them")
+    which = in_a_row(lacking) if lacking != list(names) else "it" if len(lacking) == 1 else "they"
+    return f"{which} {has} no default, and models with the same arrays differ in {them}"
 
 
 def _record(name: str) -> records.Record:

@@ -68,7 +68,7 @@ def doubt(content: Mapping[str, Any]) -> str:
     """Return what the record of a conversion by a Table says against that Table; "" for nothing."""
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
-    return f"was written by a Table that was derived and not proven: {str(difference)[:200]}" if difference else ""
+    return f"its Table was derived and not proven: {str(difference)[:200]}" if difference else ""
 
 
 def doubts_on_record(its: record.Record) -> list[str]:

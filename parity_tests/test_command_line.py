@@ -17,6 +17,7 @@ import convert
 import ports
 import specs
 from convert.errors import ConvertError, UsageError
+from convert.open_fields import _without_default
 from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets
@@ -80,7 +81,7 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert code == 2
     for asked in ("lite_stride is open: set it (int)", "dyrelu_coefs is open: set it (float,float)"):
         assert asked in err
-    lacking = "they have no default, and models with the same arrays differ"
+    lacking = "they have no default, and models with the same arrays differ in them"
     assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
@@ -133,11 +134,20 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
 
 
+@pytest.mark.parametrize(("names", "without", "sentence"), [
+    ("a", "a", "it has no default, and models with the same arrays differ in it"),
+    ("ab", "ab", "they have no default, and models with the same arrays differ in them"),
+    ("ab", "b", "b has no default, and models with the same arrays differ in it"),
+])  # fmt: skip
+def test_fields_without_a_default_are_named_in_the_number_that_they_have(names, without, sentence):
+    assert _without_default([*names], {*without}) == sentence
+
+
 def test_dry_run_writes_nothing(run, tmp_path):
     code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0
-    row = "  blocks.{0..2}.mlp_tokens.fc1.weight    [12, 24]       axes 1 0"
-    assert f"{row}      <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
+    row = "  blocks.{0..2}.mlp_tokens.fc1.weight    [12, 24]       axes [1, 0]"
+    assert f"{row}        <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
     assert listing(tmp_path) == []
 
 

@@ -160,6 +160,14 @@ def test_the_list_of_architectures_is_a_table_of_even_columns(capsys):
     assert {line.split()[1] for line in lines} >= {"variant", "cifar10-mixer"}
 
 
+def test_the_fields_of_an_architecture_fit_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 60)
+    assert ports(["mlp_mixer"]) == 0
+    printed = capsys.readouterr().out
+    assert "ports.build. Defaults are" in " ".join(printed.split())
+    assert [line for line in printed.splitlines() if len(line) > 60] == []
+
+
 def test_a_misspelled_new_is_recognised(capsys):
     assert ports(["nw", "my_network"]) == 2
     assert "unrecognized arguments: my_network (did you mean 'new'?)" in capsys.readouterr().err

@@ -316,6 +316,9 @@ def test_a_dry_run_writes_nothing(files, capsys):
     words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3"]
     code, out, _ = run(capsys, *words, "--dry-run")
     assert code == 0 and "8 tensors; nothing was written" in out
+    for name, how in (("query/kernel", "3 joined, sliced, axes [2, 0, 1]"), ("query/bias", "3 joined, sliced"),
+                      ("norm/scale", "3 joined")):  # fmt: skip
+        assert re.search(rf"{name} +\[[\d, ]+\] +{re.escape(how)} +<- ", out), (name, out)
     assert sorted(folder.iterdir()) == before
 
 

@@ -9,8 +9,8 @@ from convert.running import Arguments, Version, dumps, guarded
 from specs.numerals import exact
 
 HEAD = (
-    "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's",
-    "outputs depend on a field that nobody states, --assume takes its default.",
+    "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
+    "outputs depend on a field that nobody states, --assume takes its default."
 )
 
 
@@ -39,7 +39,7 @@ def table(argv: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(others)}{f' ({near})' if near else ''}")
     import specs
     from convert.pages import use
-    from convert.terminal import table
+    from convert.terminal import say, table
     from specs.layer import count
 
     use(arguments.spec)
@@ -53,10 +53,16 @@ def table(argv: list[str]) -> int:
         for variant, config in specs.get(name).variants.items()
     ]
     cells = [(str(row["architecture"]), str(row["variant"]), f"{row['parameters']:,}") for row in rows]
-    lines = [line[2:] for line in table(("architecture", "variant", "parameters"), cells, (2,))]
+    if arguments.json:
+        print(dumps(rows))
+        return 0
+    for line in table(("architecture", "variant", "parameters"), cells, (2,)):
+        print(line[2:])
     if arguments.architecture:
-        lines += ["", *HEAD, *_fields(specs.get(chosen[0]).config)]
-    print(dumps(rows) if arguments.json else "\n".join(lines))
+        print()
+        say(HEAD, indent=0)
+        for line in _fields(specs.get(chosen[0]).config):
+            say(line, indent=4)
     return 0
 
 
