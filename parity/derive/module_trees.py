@@ -64,7 +64,13 @@ def trees(found: Derivation) -> Markup:
     rows = [row for modules in _alike([m] for m in top.below.values()) for row in _rows(modules, addresses)]
     folded = any("{" in row for row in rows)
     rows += _right_alone(found)
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
+    table = tag(
+        "table",
+        tag("thead", tag("tr", *heads)),
+        tag("tbody", *rows),
+        class_="modules trees",
+        aria_label="modules of both models",
+    )
     about = [*READ, *[FOLDED] * folded]
     if found.agreeing < len(found.compared):
         about += PARTED

@@ -79,6 +79,12 @@ def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
     assert marked == ["module differs", "module", "module", "module differs", "module differs", "differs"]
 
 
+def test_modules_have_a_heading_and_each_row_a_cell_that_names_it():
+    page = page_of(DERIVED, {})
+    body = page.partition("<h2>Modules</h2>")[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    assert body.count('<td role="rowheader"') == body.count("<tr") == len(rows(page))
+
+
 def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     page = unescape(re.sub("</?span[^>]*>", "", page_of(DERIVED, {})))
     for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
@@ -329,7 +335,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     text = unescape(re.sub("<.*?>", "", page))
     for stated in (
         "Sequential, 4 arrays, 26 elements",
-        "inputs[2, 3]",
+        "inputs(2, 3)",
         f"--report {tmp_path}/out.html",
         "of the proof 2",
     ):
