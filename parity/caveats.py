@@ -39,6 +39,8 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
     named = [r for r in compared if r.architecture != OWN]
     small = ["The models named tiny are small: the published sizes were not run."]
     random = ["Where no file is named, the weights are random: no checkpoint was run."]
+    if "seed" not in about:
+        random = ["Where no file is named, the weights are those of the models in memory."]
     assumed = summary.assumptions(compared).partition(": ")[2]
     return [
         f"Only this was compared: {summary.checks(compared)}, on {devices}.",

@@ -82,23 +82,12 @@ def compare(
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(_recorded(port, inputs, check, label, reference, steps))
+            recordings.append(record(port, inputs, check, label, reference, steps))
         results = _results(subject, recordings, dtype is None)
         if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
             results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps), modules)
-
-
-def _recorded(
-    port: Port | Own, inputs: Inputs, check: str, label: str, reference: Recording | None, steps: int
-) -> Recording:
-    """Record a model, with the file that its weights come from."""
-    recording = record(port, inputs, check, label, reference, steps)
-    file = port.source.path if isinstance(port, Port) and port.source else ""
-    for one in filter(None, (recording, recording.truth)):
-        one.file = file
-    return recording
 
 
 def _ports(

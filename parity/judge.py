@@ -288,7 +288,15 @@ def _divergence(
     cause = guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
     before, weights = _before(name, order, judged), unequal_weights(name, a, b)
-    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason)
+    returned = _returned(s.check, name, a, b, verdict.limit)
+    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned)
+
+
+def _returned(check: str, name: str, a: Recording, b: Recording, limit: float) -> bool:
+    """Tell whether an array of training that differs is an output or a loss that no gradient has changed yet."""
+    if check == "train" and name.endswith(": losses"):
+        return worst(a.arrays[name][:1], b.arrays[name][:1]).error > limit
+    return check == "gradients" and _required(check, name) and not name.startswith("images")
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from specs.numerals import limit, short
 
 from .markup import Markup, name, tag, words
-from .plot import order
 from .result import Result
+from .summary import merge
 
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
@@ -25,7 +25,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
                 of[tap] = error, bound
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows, wrong = [], {tap for of in errors.values() for tap, (error, bound) in of.items() if error > bound}
-    for tap in order(trees.values()):
+    for tap in merge(trees.values()):
         cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
         cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
         differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)

@@ -33,11 +33,12 @@ def reassurance(result: Result) -> str:
     return f"It agrees, but rounding alone usually stays a hundred times below the limit: {sure}."
 
 
-def following(result: Result, first: Divergence, exact: bool) -> str:
+def following(result: Result, first: Divergence, exact: bool, inferred: bool) -> str:
     """Return the next step after a divergence.
 
     Args:
       exact: whether the same comparison agrees in float64.
+      inferred: whether what the models return in evaluation mode agrees.
     """
     if first.weights:
         files = shlex.join(dict.fromkeys(result.files)) if len({*result.files}) > 1 else "A B"
@@ -55,6 +56,13 @@ def following(result: Result, first: Divergence, exact: bool) -> str:
         return f"look at {first} and its inputs, on the side that it is alone or not finite on"
     if first.place:
         return "look at the code there"
+    if first.returned and inferred:
+        return (
+            "what the models return differs in training mode alone: look for layers that stay in evaluation mode, or "
+            "whose statistics of a batch differ"
+        )
+    if first.returned:
+        return "what the models return differs already: compare layer by layer first (check layers)"
     if result.check in LOOK:
         return LOOK[result.check]
     if result.check == "forward":

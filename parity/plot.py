@@ -10,6 +10,7 @@ from specs.numerals import limit, short
 
 from .markup import Markup, join, tag
 from .result import Result
+from .summary import merge
 from .tolerance import ROUNDOFF
 
 WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
@@ -34,18 +35,6 @@ SHAPES = (  # markers around (0, 0)
 )
 
 
-def order(lists: Iterable[Iterable[str]]) -> list[str]:
-    """Merge lists of names into one: each name that is new comes after the one before it in its own list."""
-    merged: list[str] = []
-    for names in lists:
-        at = 0
-        for name in names:
-            if name not in merged:
-                merged.insert(at, name)
-            at = merged.index(name) + 1
-    return merged
-
-
 def unjoined(result: Result) -> bool:
     """Tell whether no line joins the errors: trained parameters do not follow on each other as layers do."""
     return result.check == "train"
@@ -65,7 +54,7 @@ def chart(results: Sequence[Result], title: str) -> Markup:
     Args:
       results: of one model, check, dtype and device.
     """
-    names = order((name for name, _, _ in r.curve) for r in results)
+    names = merge((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
     slanted = _crowded(len(names), labels)
     reach = max(CHARACTER * len(label.text) for label in labels)

@@ -96,6 +96,9 @@ def record(
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
     recording.notes += model.switched(training)
+    if isinstance(model, Port) and model.source:
+        for one in filter(None, (recording, recording.truth)):
+            one.file = model.source.path
     return recording
 
 

@@ -59,8 +59,11 @@ class Report:
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """Return the first result's that has one: the name of the tap (a str), with error, previous tap and guess."""
-        return next((r.first_divergence for r in self.results if r.first_divergence is not None), None)
+        """Return the first that the text names: the name of the tap (a str), with error, previous tap and guess."""
+        from .summary import findings
+
+        firsts = (finding.result.first_divergence for finding in findings(self.results))
+        return next((first for first in firsts if first is not None), None)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows that `--json` prints."""

@@ -19,7 +19,8 @@ class Divergence(str):
     error) of the tap before, None if it is the first.  guess: the cause that gives the recorded values when it is
     recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause lies, where it is
     not known; "" where that is no news.  weights: which arrays of this layer differ between two ports of one
-    architecture; "" where none does.
+    architecture; "" where none does.  returned: whether a check of training differs before any gradient is used: in an
+    output, in the loss, or in the loss of the first step.
     """
 
     error: float
@@ -30,6 +31,7 @@ class Divergence(str):
     place: str
     weights: str
     basis: str
+    returned: bool
 
     @classmethod
     def at(
@@ -42,11 +44,12 @@ class Divergence(str):
         place: str = "",
         weights: str = "",
         basis: str = "",
+        returned: bool = False,
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
         divergence.previous, divergence.guess, divergence.place = previous, guess, place
-        divergence.weights, divergence.basis = weights, basis
+        divergence.weights, divergence.basis, divergence.returned = weights, basis, returned
         return divergence
 
     def sentence(self) -> str:

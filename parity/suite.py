@@ -102,7 +102,8 @@ def _on_cpu(
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     """Return what was run on what, by label."""
-    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images and random weights"}
+    weights = " and random weights" * any(target.path is None for target in chosen)
+    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images{weights}"}
     about["batch"] = summary.count(arguments.batch, "image")
     if "train" in arguments.check:
         about["training"] = summary.count(arguments.steps, "step")

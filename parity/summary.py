@@ -32,6 +32,7 @@ class Finding:
       others: the model's further results that differ in these pairs.
       equal: the pairs that agree in the same check.
       exact: whether these pairs agree in float64 in this check, so that they differ below it alone.
+      inferred: whether these pairs were compared in evaluation mode, and agree there.
     """
 
     result: Result
@@ -39,10 +40,23 @@ class Finding:
     others: tuple[Result, ...]
     equal: tuple[str, ...]
     exact: bool
+    inferred: bool
 
     @property
     def pairs(self) -> tuple[str, ...]:
         return tuple(r.pair for r in self.firsts)
+
+
+def merge(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Merge lists of names into one: each name that is new comes after the one before it in its own list."""
+    merged: list[str] = []
+    for names in lists:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
 
 
 def count(number: int, noun: str) -> str:
@@ -202,7 +216,10 @@ def _ordered(dtypes: Iterable[str]) -> list[str]:
 
 
 def findings(results: Sequence[Result]) -> list[Finding]:
-    """Find what differs first in each model: one finding for each array that is the first to differ in some pair."""
+    """Find what differs first in each model: one finding for each array that is the first to differ in some pair.
+
+    Those of one model stand in the order in which its arrays are computed: the first is the nearest to the cause.
+    """
     groups: dict[tuple[str, ...], list[Result]] = {}
     for r in results:
         if r.grade == "differs":
@@ -212,18 +229,31 @@ def findings(results: Sequence[Result]) -> list[Finding]:
         group.sort(key=lambda r: (TELLING.index(r.check), r.dtype != "float64"))
         first = group[0]
         merged.setdefault((*key[:3], first.check, first.dtype, str(first.first_divergence)), []).append(group)
-    return [_finding(alike, results) for alike in merged.values()]
+    models = list(dict.fromkeys(key[:3] for key in merged))
+    ordered = sorted(merged.items(), key=lambda item: (models.index(item[0][:3]), *_telling(item[1][0][0], results)))
+    return [_finding(alike, results) for _, alike in ordered]
+
+
+def _telling(result: Result, results: Iterable[Result]) -> tuple[int, bool, int]:
+    """Return what orders the first divergences of one model: the check, the dtype, and the place in execution order."""
+    curves = ([name for name, _, _ in r.curve] for r in results if _key(r) == _key(result))
+    names, first = merge(curves), result.first_divergence
+    before = first.previous[0] if first is not None and first.previous else None
+    place = 2 * names.index(first) if first in names else 2 * names.index(before) + 1 if before in names else -1
+    return TELLING.index(result.check), result.dtype != "float64", place
 
 
 def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Finding:
     first = alike[0][0]
     key = _key(first)
-    equal = [r.pair for r in results if r.passed and _key(r) == key]
+    equal = dict.fromkeys(r.pair for r in results if r.passed and _key(r) == key)
     others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
     firsts = {group[0].pair: group[0] for group in alike}
     twin = _key(replace(first, dtype="float64"))
     exact = {r.pair for r in results if r.passed and _key(r) == twin} >= set(firsts)
-    return Finding(first, tuple(firsts.values()), tuple(others.values()), tuple(dict.fromkeys(equal)), exact)
+    whole = [_key(replace(first, check=check)) for check in ("forward", "layers")]
+    inferred = {r.pair for r in results if r.passed and _key(r) in whole} >= set(firsts)
+    return Finding(first, tuple(firsts.values()), tuple(others.values()), tuple(equal), exact, inferred)
 
 
 def _key(r: Result) -> tuple[str, ...]:
@@ -251,7 +281,7 @@ def facts(finding: Finding) -> Facts:
         "cause lies": first.place,
         "agrees": ", ".join(finding.equal),
         "also differs": checks(finding.others),
-        "next": following(result, first, finding.exact),
+        "next": following(result, first, finding.exact, finding.inferred),
     }
     return [*rows, *((label, text) for label, text in further.items() if text)]
 

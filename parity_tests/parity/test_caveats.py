@@ -31,7 +31,7 @@ def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_
 
 
 def test_small_models_are_told_from_published_ones_and_random_weights_from_checkpoints() -> None:
-    (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")])
+    (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")], seed="0, of images and random weights")
     assert small == "The models named tiny are small: the published sizes were not run."
     assert random == "Where no file is named, the weights are random: no checkpoint was run."
     assert stated([replace(row(("a",)), files=("a.npz",))])[1].startswith("The inputs ")

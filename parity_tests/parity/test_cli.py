@@ -20,9 +20,11 @@ import pytest
 
 import ports
 from parity.__main__ import main
+from parity.archive import load, save
 from parity.cards import WIDE
 from parity.job import Job, run_here, run_isolated
 from parity.judge import Subject, judge
+from parity.recording import Recording
 from parity.report import Report
 from parity.targets import Target, targets
 
@@ -128,7 +130,8 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert "None" not in facts["settings"] and re.fullmatch(
         rf"mlp_mixer:{re.escape(name)}: 2x3(x\d+){{2}}", facts["images"]
     )
-    assert (facts["seed"], facts["batch"]) == ("0, of images and random weights", "2 images")
+    assert (facts["seed"], facts["batch"]) == ("0, of images", "2 images")
+    assert "random" not in html
     assert done.stdout.startswith(
         "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: worst errors\n"
     )
@@ -176,6 +179,11 @@ def test_a_process_of_its_own_gives_the_same_numbers() -> None:
         assert list(here[check].arrays) == list(there[check].arrays)
         for name, array in here[check].arrays.items():
             np.testing.assert_array_equal(array, there[check].arrays[name])
+
+
+def test_a_recording_from_another_process_names_its_checkpoint(tmp_path: Path) -> None:
+    save(Recording("torch", "torch", "float64", "cpu", file="mixer.npz"), f"{tmp_path}/r.npz")
+    assert load(f"{tmp_path}/r.npz").file == "mixer.npz"
 
 
 def test_a_crash_leaves_a_cause_and_takes_nothing_along(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

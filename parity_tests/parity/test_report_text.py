@@ -249,3 +249,47 @@ def test_the_verdict_names_the_models_whose_settings_are_assumed() -> None:
     differing = [replace(r, assumed=("gelu=erf",)) for r in results(1e-3)]
     assert summary.verdict(differing).endswith(" Assumed: gelu=erf.")
     assert "Assumed" not in summary.verdict(results())
+
+
+def test_of_several_first_divergences_the_one_that_runs_first_is_named() -> None:
+    """torch differs from the second array on, paddle from the first: whichever pair comes first."""
+    sides = [recording("flax"), recording("torch", 1e-3), recording("paddle", 1e-3)]
+    sides[2].arrays["blocks.0.norm1"] = sides[2].arrays["blocks.0.norm1"] * 1.001
+    made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
+    assert str(made[0].first_divergence) == "blocks.1.norm1"
+    assert summary.verdict(made).startswith("The models differ in 3 of 3 comparisons, first at blocks.0.norm1 (")
+    assert [str(f.result.first_divergence) for f in summary.findings(made)] == ["blocks.0.norm1", "blocks.1.norm1"]
+    assert Report(made).first_divergence == "blocks.0.norm1"
+
+
+def test_an_array_of_another_shape_stands_among_the_first_divergences_where_it_runs() -> None:
+    sides = [recording(label) for label in "abc"]
+    for k, side in enumerate(sides):
+        first, last = (side.arrays[n] * (1 + slip) for n, slip in (("blocks.0.norm1", 1e-3 * (k == 2)), ("output", k)))
+        side.arrays = {"blocks.0.norm1": first, "stem": np.ones((2, 3 + k)), "output": last}
+    made = judge(Subject("own", "own", "layers", "float64", "cpu"), sides)
+    assert str(made[0].first_divergence) == "stem"  # of a and b
+    assert [str(f.result.first_divergence) for f in summary.findings(made)] == ["blocks.0.norm1", "stem"]
+
+
+def advice(check: str, *agreeing: str, **arrays: float) -> str:
+    """The next step where the second of two models has each of the named arrays off by a factor."""
+    names = {"gradients": ("loss", "output", "fc.kernel"), "train": ("sgd: losses", "sgd: fc.kernel")}[check]
+    sides = [Recording(label, label, "float64", "cpu", {n: np.arange(1.0, 6.0) for n in names}) for label in "ab"]
+    for name, slip in arrays.items():
+        sides[1].arrays[name.replace("_", ": ")] = np.arange(1.0, 6.0) + np.resize(slip, 5)
+    made = judge(Subject("own", "own", check, "float64", "cpu"), sides)
+    same = [Recording(label, label, "float64", "cpu", {"output": np.ones(2)}) for label in "ab"]
+    for other in agreeing:
+        made += judge(Subject("own", "own", other, "float64", "cpu"), same)
+    return dict(summary.facts(summary.findings(made)[0]))["next"]
+
+
+def test_what_to_do_depends_on_whether_the_models_return_the_same() -> None:
+    """A gradient can be wrong by itself only if loss and output agree; an optimizer only if the first loss does."""
+    layers = "what the models return differs already: compare layer by layer first (check layers)"
+    late = {"sgd_losses": [0, 0.1, 0.1, 0.1, 0.1]}
+    assert advice("gradients", loss=0.1) == advice("gradients", output=0.1) == advice("train", sgd_losses=0.1) == layers
+    assert "differs in training mode alone" in advice("gradients", "layers", loss=0.1)
+    assert "detached tensor" in advice("gradients", "layers", **{"fc.kernel": 0.1})
+    assert "weight decay" in advice("train", **late)
