@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from traceback import walk_tb
 
 import specs
-from convert.errors import ConvertError, install
+from convert.errors import ConvertError, command, install
 from ports.runners.inputs import Inputs
 
 from .archive import load, save
@@ -23,6 +23,7 @@ from .targets import Target
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
+KERNEL = r"kernel `(\w+)` is not registered|\"(\w+)\" not implemented for"  # how paddle and torch name it
 LINES = 12  # of a message that is quoted whole
 TIMEOUT = 3600  # seconds that a framework's process may take for one model
 
@@ -69,19 +70,19 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
         if misfits := port.runner.misfits(Inputs(images)):
             return without(f"its port does not fit the page: {', '.join(misfits)}", False)
     except Unavailable as error:
-        return without(str(error), True)
+        return without(error.why, True)
     except PortError as error:
         return without(error.line(), False)
     except ConvertError:
         raise
     except Exception as error:  # a port is code: anything may be wrong with it
-        return without(*_cause(error, job.dtype))
+        return without(*_cause(error, job))
     recordings: Recordings = {}
     for check in job.checks:
         try:
             recordings[check] = record(port, images, check, blank.label, feeds.get(check), job.steps)
         except Exception as error:
-            recordings[check] = _without(blank, *_cause(error, job.dtype))
+            recordings[check] = _without(blank, *_cause(error, job))
     return recordings
 
 
@@ -89,16 +90,18 @@ def _without(blank: Recording, cause: str, unable: bool) -> Recording:
     return Recording(blank.label, blank.framework, blank.dtype, blank.device, cause=cause, unable=unable)
 
 
-def _cause(error: Exception, dtype: str) -> tuple[str, bool]:
+def _cause(error: Exception, job: Job) -> tuple[str, bool]:
     """Return (what was raised, in a line; whether the framework lacks a kernel in a half-precision dtype)."""
     if isinstance(error, ConvertError):
         return error.line(), False
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1:] if len(lines) > LINES else lines  # of a long report, such as paddle's, the last line
     telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
-    lacks = dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
+    lacks = job.dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
+    if lacks and (kernel := re.search(KERNEL, str(error))):
+        return f"{job.framework} has no {kernel[1] or kernel[2]} in {job.dtype} on {job.device}", True
     cause = f"{type(error).__name__}: {' '.join(telling)[:300]}{_place(error)}"
-    return (f"it cannot compute this model in {dtype} on this device: {cause}" if lacks else cause), lacks
+    return (f"it cannot compute this model in {job.dtype} on {job.device}: {cause}" if lacks else cause), lacks
 
 
 def _place(error: Exception) -> str:
@@ -151,9 +154,10 @@ def main() -> None:
         specs.add(source)
     job = Job(**{**order, "target": Target(**order["target"]), "checks": tuple(order["checks"])})
     feeds = {c: load(p) for c in job.checks if os.path.exists(p := os.path.join(folder, f"feed-{c}.npz"))}
-    for check in job.checks:
-        one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
-        save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
+    with command():  # that started this process
+        for check in job.checks:
+            one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
+            save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)
-        cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
+        cause = "; ".join(r.cause if r.cause.startswith(r.framework) else f"{r.label}: {r.cause}" for r in missing)
         why = tuple((r.label, r.cause) for r in missing)
         error, passed = (math.inf, False) if failed else (None, None)
         return replace(unjudged, error=error, passed=passed, cause=cause, missing=why)

@@ -11,6 +11,8 @@ import time
 from convert.version import __version__
 from convert.versions import PACKAGES, version
 
+DEVICES = "/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd"  # of NVIDIA, under WSL, of AMD
+
 
 def surroundings(device: str = "cpu") -> dict[str, str]:
     """Return what every report of this run states, by label."""
@@ -31,12 +33,12 @@ def frameworks() -> dict[str, str]:
 
 
 def graphics() -> str:
-    """Return the names of this machine's NVIDIA GPUs, as its driver states them."""
+    """Return the names of this machine's GPUs, as an NVIDIA driver states them; "none found" where there is no device."""
     names = []
     for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")):
         with open(path, encoding="utf-8") as file:
             names += [line.partition(":")[2].strip() for line in file if line.startswith("Model")]
-    return ", ".join(names) or "of unknown name"
+    return ", ".join(names) or ("of unknown name" if any(map(glob.glob, DEVICES)) else "none found")
 
 
 def processor() -> str:

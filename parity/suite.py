@@ -93,10 +93,9 @@ def _record(
 def _on_cpu(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
-    """Return the same framework on the CPU; not run where the GPU had nothing to show."""
+    """Return the same framework on the CPU; nothing where the GPU has nothing to show, which alone is the reason."""
     if all(one.cause for one in gpu.values()):
-        label = f"{framework}@cpu"
-        return {c: Recording(label, framework, dtype, "cpu", cause=f.cause, unable=f.unable) for c, f in gpu.items()}
+        return {check: Recording(f"{framework}@cpu", framework, dtype, "cpu") for check in gpu}
     return _record(runner, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
 
 

@@ -18,6 +18,7 @@ from .result import Divergence, Result
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
 UNDECIDED = ("failed", "not run", "not judged")
 WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
+DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -332,16 +333,22 @@ def _values(first: Divergence, result: Result) -> Facts:
 
 def causes(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return (grade, sentence) for each cause why results are undecided, with the comparisons that it concerns."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+    groups: dict[tuple[str, str], list[tuple[str, Result]]] = {}
     for r in results:
         if r.grade in UNDECIDED:
-            for why in dict.fromkeys(_why(side, why) for side, why in r.missing) or [r.cause]:
-                groups.setdefault((r.grade, why), []).append(r)
+            for side, why in r.missing or [("", r.cause)]:
+                groups.setdefault((r.grade, why.replace(r.dtype, DTYPE)), []).append((side, r))
     ordered = sorted(groups.items(), key=lambda item: UNDECIDED.index(item[0][0]))
-    return [
-        (grade, f"{grade}: {why} ({count(len(group), 'comparison')}: {_which(group, results)})")
-        for (grade, why), group in ordered
-    ]
+    return [(grade, f"{grade}: {_reason(why, group, results)}") for (grade, why), group in ordered]
+
+
+def _reason(why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
+    """Write a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
+    concerned = [r for r in results if any(r is other for _, other in group)]
+    sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
+    why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in concerned)))
+    which = f"{count(len(concerned), 'comparison')}: {_which(concerned, results)}"
+    return f"{sides}{': ' * bool(sides)}{why} ({which})"
 
 
 def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
@@ -355,12 +362,9 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """List up to three names, and count the others."""
+    """List up to four names, or three and how many others; a name that has a comma is quoted."""
+    names = [f"'{name}'" if "," in name else name for name in names]
     return in_a_row(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-
-
-def _why(side: str, why: str) -> str:
-    return why if why.startswith(side.partition("@")[0]) else f"{side}: {why}"
 
 
 def notes(results: Sequence[Result]) -> list[tuple[str, str]]:

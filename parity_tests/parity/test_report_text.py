@@ -99,6 +99,24 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert text.endswith("4 compared, 4 agree, 8 not run; worst error: float64 0 (limit 1e-10)")
 
 
+def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
+    made: list[Result] = []
+    for dtype in ("float16", "bfloat16"):
+        sides = [recording("flax"), *(Recording(f, f, dtype, "cpu", unable=True) for f in ("torch", "paddle"))]
+        sides[1].cause = sides[2].cause = f"no pad in {dtype}"
+        made += judge(Subject("x", "v", "forward", dtype, "cpu"), sides)
+    assert summary.causes(made) == [
+        ("not run", "not run: torch and paddle: no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle "
+         "and torch-paddle)")
+    ]  # fmt: skip
+
+
+def test_a_model_whose_name_has_a_comma_is_quoted_among_others() -> None:
+    made = [replace(r, assumed=("gelu=erf",)) for r in results(variants=("a", "b, c"))]
+    text = summary.assumptions([*made, *results(variants=("d",))])
+    assert text == "Assumed: gelu=erf in mlp_mixer:a and 'mlp_mixer:b, c'"
+
+
 def test_a_crash_is_no_agreement() -> None:
     crashed = Recording("torch", "torch", "float64", "cpu", cause="its process died (SIGSEGV)")
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), crashed, recording("paddle")])

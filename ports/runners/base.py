@@ -17,13 +17,13 @@ from .inputs import Inputs
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 
 
-def on_cpu() -> str:
-    """Spell the choice of the CPU, as the user of a command or of a function writes it."""
-    return command_or_call("--device cpu", "device='cpu'")
-
-
 class Unavailable(ConvertError):
-    """A device that this machine, or this build of a framework, does not have."""
+    """A device that this machine, or this build of a library, does not have; `why` says so without the library."""
+
+    def __init__(self, library: str, what: str = "no GPU found here"):
+        remedy = command_or_call("--device cpu", "device='cpu'")
+        self.why = f"{what}: use {remedy}"
+        super().__init__(f"{library}: {self.why}")
 
 
 class Runner(ABC):

@@ -72,7 +72,7 @@ class Runner(base.Runner):
         try:
             self.place = jax.devices(self.device)[0]
         except RuntimeError as error:
-            raise base.Unavailable(f"jax finds no {self.device} here: use {base.on_cpu()}") from error
+            raise base.Unavailable("jax", f"no {self.device.upper()} found here") from error
         if self.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
         self.compiled: dict[Any, tuple[Any, list[Any]]] = {}

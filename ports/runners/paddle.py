@@ -75,7 +75,7 @@ class Runner(hooked.Runner):
 
     def settle(self) -> None:
         if self.device == "gpu" and not paddle.is_compiled_with_cuda():
-            raise base.Unavailable(f"this paddle is built without GPU support: use {base.on_cpu()}")
+            raise base.Unavailable("paddle", "built without GPU support")
         self.place = paddle.CUDAPlace(0) if self.device == "gpu" else paddle.CPUPlace()
         paddle.set_device(self.device)
 

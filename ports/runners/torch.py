@@ -70,7 +70,7 @@ class Runner(hooked.Runner):
     def settle(self) -> None:
         if self.device == "gpu":
             if not torch.cuda.is_available():
-                raise base.Unavailable(f"torch finds no GPU here: use {base.on_cpu()}")
+                raise base.Unavailable("torch")
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def cast(self, dtype: str) -> Runner:
