@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
+from specs.words import in_a_row
 
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
-from .provenance import surroundings
+from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
 from .summary import count
@@ -87,7 +88,7 @@ def compare(
         if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
             results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
-    return Report(results, _about(ports, inputs, check, steps), modules)
+    return Report(results, _about(ports, inputs, check, steps, results), modules)
 
 
 def _ports(
@@ -191,31 +192,44 @@ def variant(port: Port | Own) -> str:
     return next((name for name, config in port.spec.named.items() if config == port.config), OWN)
 
 
-def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:
+def _about(
+    ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int, results: Sequence[Result]
+) -> dict[str, str]:
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
-    about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
+    arrays = inputs.named(is_numpy)
+    about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in arrays.items())
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     if len(own) == len(ports):
         about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
-        about["models"] = " and ".join(f"{port.modules[''].kind} ({label})" for label, port in own.items())
+        about["models"] = in_a_row(f"{port.modules[''].kind} ({label})" for label, port in own.items())
     devices = {port.device for port in ports.values()}
     known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
     about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
     alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
     return {
         **about,
+        **script(),
         **surroundings("gpu" if "gpu" in devices else "cpu"),
-        **{label: alone.get(label, "") + _side(port, check) for label, port in ports.items()},
+        **{label: alone.get(label, "") + _side(port, check, results) for label, port in ports.items()},
+        "hash of inputs": fingerprint(arrays),
         **_files(ports),
     }
 
 
 def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
-    """State which file each port's weights were loaded from, with its hash, by the label "LABEL weights"."""
+    """State each model's weights by the label "LABEL weights": the file of a port's with its hash, else their own."""
     known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
     digests = {source: source.digest() for source in known.values() if source}  # each file is read once
-    return {f"{label} weights": f"{s.path}, {digests[s]}" if s else "from no file" for label, s in known.items()}
+    about: dict[str, str] = {}
+    for label, port in ports.items():
+        source = known.get(label)
+        if source:
+            about[f"{label} weights"] = f"{source.path}, {digests[source]}"
+        else:
+            state = port.state()
+            about[f"{label} weights"] = f"from no file, {count(len(state), 'array')}, {fingerprint(state)}"
+    return about
 
 
 def _known(port: Port) -> str:
@@ -225,9 +239,10 @@ def _known(port: Port) -> str:
     return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
 
 
-def _side(port: Port | Own, check: str) -> str:
-    """State the framework, version, dtype, device and mode of a model."""
+def _side(port: Port | Own, check: str, results: Sequence[Result]) -> str:
+    """State the framework, version, dtypes, device and mode of a model."""
     mode = "evaluation" if check in ACTIVATIONS else "training"
     others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
     mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
-    return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}, {mode} mode"
+    dtypes = in_a_row(dict.fromkeys([*(r.dtype for r in results), port.dtype]))
+    return f"{port.framework} {version(port.framework)}, {dtypes}{mixed}, {port.device}, {mode} mode"
