@@ -9,6 +9,8 @@ ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without conten
 SHORT = 12  # characters of a name that is not broken
 WHOLE = 28  # characters of the longest word that is not broken
 
+MARKS = {"differs": "✗", "close": "!"}  # beside the number of a grade, which is not shown by its colour alone
+
 
 class Markup(str):
     """Text that is HTML already, and is not escaped again."""
@@ -55,6 +57,11 @@ def name(text: str) -> Markup:
         return join(text)
     parts = re.findall(r"(?:\{[^{}]*\}|[^./_])*[./_]+|(?:\{[^{}]*\}|[^./_])+", text)
     return Markup("<wbr>".join(whole(p) if "{" in p and len(p) <= WHOLE else escape(p) for p in parts))
+
+
+def graded(grade: str, text: str) -> str:
+    """Put the mark of a grade before a number."""
+    return f"{MARKS[grade]} {text}" if grade in MARKS else text
 
 
 def words(text: str) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from specs.numerals import limit, short
 
-from .markup import Markup, name, tag, words
+from .markup import Markup, graded, name, tag, words
 from .result import Result
 from .summary import merge
 
@@ -26,9 +26,9 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows, wrong = [], {tap for of in errors.values() for tap, (error, bound) in of.items() if error > bound}
     for tap in merge(trees.values()):
-        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
-        cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
         differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)
+        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
+        cells += [cell for of in errors.values() for cell in _error(of.get(tap), differs)]
         rows.append(tag("tr", *cells, class_="differs" if differs else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
     for dtype in errors:
@@ -36,16 +36,17 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     about = "Modules of one path, or of one name that was given (names=), stand in a row."
     about += " Those with an error were compared; -: not compared."
-    about += " Red: the module differs, and none within it does." if wrong else ""
+    about += " ✗: the module differs, and none within it does." if wrong else ""
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
 
-def _error(found: tuple[float, float] | None) -> list[Markup]:
-    """Build the cells of a module's error and its limit."""
+def _error(found: tuple[float, float] | None, differs: bool) -> list[Markup]:
+    """Build the cells of a module's error, with a mark if it is beyond its limit in a row that differs, and its limit."""
     if found is None:
         return [tag("td", "-", class_="number absent")] * 2
     error, bound = found
-    return [tag("td", short(error), class_="number"), tag("td", limit(bound), class_="number")]
+    text = graded("differs" if differs and error > bound else "agrees", short(error))
+    return [tag("td", text, class_="number"), tag("td", limit(bound), class_="number")]
 
 
 def _module(path: str, kind: str | None) -> Markup:

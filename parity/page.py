@@ -12,7 +12,7 @@ from . import naming, summary
 from .cards import brief, divergences, headline, near, provenance
 from .caveats import caveats
 from .limit_notes import LimitNotes
-from .markup import Markup, join, name, prose, tag
+from .markup import MARKS, Markup, graded, join, name, prose, tag
 from .module_table import Tree, module_table
 from .pair_table import Column, pair_table
 from .plot import chart, swatch
@@ -166,7 +166,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     if not results:
         return tag("td", "not asked", **attributes)
     worst = max(results, key=lambda r: r.ratio)
-    text = grade if grade in summary.UNDECIDED else short(worst.error)
+    text = grade if grade in summary.UNDECIDED else graded(grade, short(worst.error))
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
@@ -190,7 +190,7 @@ def _legend(models: Sequence[Model]) -> Markup:
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
     for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
-        keys += [tag("span", tag("b", class_=grade), words)] * bool(counts[grade])
+        keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
     return (
         tag("p", *keys, class_="legend soft")
@@ -257,7 +257,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
     worst = tag("td", tag("code", name(summary.worst_array(r))))
-    error = tag("td", short(r.error), class_=f"number {kind}".strip())
+    error = tag("td", graded(r.grade, short(r.error)), class_=f"number {kind}".strip())
     bound = tag("td", limit(r.tolerance), limits.mark(r), class_="number")
     return tag("tr", head, error, bound, worst)
 

@@ -9,7 +9,7 @@ from specs.numerals import limit, short
 
 from . import summary
 from .limit_notes import LimitNotes
-from .markup import Markup, prose, tag
+from .markup import Markup, graded, prose, tag
 from .result import Result
 
 Column = tuple[str, str, str]  # check, dtype, device
@@ -50,7 +50,7 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
     undecided = r.grade in summary.UNDECIDED
-    text = r.grade if undecided else short(r.error)
+    text = r.grade if undecided else graded(r.grade, short(r.error))
     odd = not undecided and limit(r.tolerance) != usual
     text += f" of {limit(r.tolerance)}" * odd
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")

@@ -102,8 +102,17 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     text = re.sub("<[^>]*>", "", card)
     assert "a-b4.0e-10 (limit 1e-9), at a" in text and "a-c4.0e-10 (limit" in text
     assert "training amplifies rounding" in text
-    assert '<td data-label="a-c" class="close"><a href="#m0-train">4.0e-10</a></td>' in page
-    assert '<b class="close"></b>agrees, close to its limit: above 10% of it in float64' in page
+    assert '<td data-label="a-c" class="close"><a href="#m0-train">! 4.0e-10</a></td>' in page
+    assert '<b class="close">!</b>agrees, close to its limit: above 10% of it in float64' in page
+
+
+def test_no_difference_is_shown_by_its_colour_alone() -> None:
+    several, one = report(), Report([r for r in report() if r.variant == "B/16"])
+    for made, least in ((several, 2 + 4), (one, 4 + 4)):  # table cells, and rows under the plots
+        page = made.to_html()
+        cells = re.findall(r'<td[^>]*class="[^"]*differs"[^>]*>(.*?)</td>', page)
+        assert len(cells) >= least and all(re.sub("<[^>]*>", "", cell).startswith("✗ ") for cell in cells)
+        assert '<b class="differs">✗</b>beyond its limit' in page
 
 
 def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
@@ -132,6 +141,7 @@ def test_a_module_is_not_red_for_what_is_within_it() -> None:
     assert [re.findall("<code>(.*?)</code>", line) for line in re.findall(r'<tr class="differs">.*?</tr>', page)] == [
         ["a.fc"]
     ]
+    assert page.partition('class="modules"')[2].count("✗ 1.0e-3</td>") == 1 and "✗: the module differs" in page
 
 
 def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
