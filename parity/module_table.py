@@ -41,7 +41,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
 
 
 def _error(found: tuple[float, float] | None, differs: bool) -> list[Markup]:
-    """Build the cells of a module's error, with a mark if it is beyond its limit in a row that differs, and its limit."""
+    """Build the cells of a module's error, with a mark if it makes the row one that differs, and of its limit."""
     if found is None:
         return [tag("td", "-", class_="number absent")] * 2
     error, bound = found

@@ -222,9 +222,12 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     about += "Arrays stand in execution order."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
-    keys = [tag("span", class_="limit-key"), "the limit, the lowest of several."]
-    if any(r.noise for model in models for r in model):
+    drawn = [r for model in models for r in model if len(r.curve) > 1]
+    keys: list[str] = [tag("span", class_="limit-key"), "the limit, the lowest of several."] if drawn else []
+    if any(r.noise for r in drawn):
         keys += [tag("span", class_="noise-key"), "each framework's own rounding: its error against its float64 run."]
+    if any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn):
+        keys += [tag("span", class_="first-key"), "what differs first: a line at the array, a ring around each error."]
     return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *keys, class_="soft"), *parts)
 
 
@@ -240,7 +243,7 @@ def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
 def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
     drawn = [r for r in results if len(r.curve) > 1]
-    plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
+    plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
     ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}

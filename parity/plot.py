@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from specs.numerals import limit, short
+from specs.words import in_a_row
 
 from .markup import Markup, join, tag
 from .result import Result
@@ -22,7 +23,7 @@ LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
 MARKERS = 40  # of a line
 DECADES = 18  # that are drawn: smaller errors stand on a line below them
-REACH = 3  # decades beside the errors within which the limit is drawn; beyond, a sentence states it
+REACH = 3  # decades beside errors that all agree within which the limit is drawn; beyond, a sentence states it
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
 SHAPES = (  # markers around (0, 0)
@@ -48,7 +49,7 @@ def swatch(n: int, result: Result) -> Markup:
     return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
 
 
-def chart(results: Sequence[Result], title: str) -> Markup:
+def chart(results: Sequence[Result]) -> Markup:
     """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
 
     Args:
@@ -63,9 +64,22 @@ def chart(results: Sequence[Result], title: str) -> Markup:
     parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, unjoined(results[0]))]
     parts += [_line(scale, result, n) for n, result in enumerate(results)]
     parts.append(_first(scale, results))
-    parts.append(_beyond(scale) if not _seen(scale) else Markup())
+    parts.append(_limit_name(scale) if _seen(scale) else _beyond(scale))
     size = f"0 0 {WIDTH} {scale.floor + bottom:.0f}"
-    return tag("svg", *parts, class_="chart", viewBox=size, role="img", aria_label=title)
+    kind = "chart slanted" if slanted else "chart"
+    return tag("svg", *parts, class_=kind, viewBox=size, role="img", aria_label=_described(results))
+
+
+def _described(results: Sequence[Result]) -> str:
+    """Say what a chart shows: "layers, float64: a-b first beyond its limit at norm"."""
+    off: dict[str, list[str]] = {}
+    for r in results:
+        if r.passed is False and r.first_divergence is not None:
+            off.setdefault(str(r.first_divergence), []).append(r.pair)
+    places = [f"{in_a_row(pairs)} first beyond {'their limits' if pairs[1:] else 'its limit'} at {name}"
+              for name, pairs in off.items()]  # fmt: skip
+    agree = "all errors within their limits" if all(r.passed for r in results) else "errors of each array"
+    return f"{results[0].check}, {results[0].dtype}: {'; '.join(places) or agree}"
 
 
 class Scale:
@@ -79,15 +93,18 @@ class Scale:
         drawn = [v for v in (*errors, *noise) if math.isfinite(v) and v > 0]
         self.limits = _lowest(results)
         top = max(drawn, default=min(self.limits.values(), default=1e-16))
-        near = [v for v in self.limits.values() if 0 < v <= top * 10.0**REACH]
+        reach = DECADES if any(r.passed is False for r in results) else REACH  # what differs is seen beside its limit
+        near = [v for v in self.limits.values() if 0 < v <= top * 10.0**reach]
         self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
         least = min(drawn, default=top)
-        reached = [v for v in self.limits.values() if least / 10.0**REACH <= v < least]
+        reached = [v for v in self.limits.values() if least / 10.0**reach <= v < least]
         rounding = math.floor(math.log10(ROUNDOFF[results[0].dtype]))  # smaller errors tell nothing from each other
         self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES, rounding)
         self.high = max(self.high, rounding + 1)
         self.low = min(self.low, self.high - 1)
-        self.zero = any(v < 10.0**self.low for v in errors)  # a line below the lowest decade
+        low = [v for v in errors if v < 10.0**self.low]
+        self.zero = bool(low)  # a line below the lowest decade
+        self.least = "less" if any(low) else "0"
         self.endless = any(not math.isfinite(v) for v in errors)  # a line above the highest
         self.floor = TOP + PLOT
         self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * self.endless
@@ -120,9 +137,9 @@ def _lowest(results: Iterable[Result]) -> dict[str, float]:
 def _grid(scale: Scale) -> Markup:
     step = max(math.ceil((scale.high - scale.low) / 5), 1)
     rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
-    rows += [(scale.floor, "less")] if scale.zero else []
+    rows += [(scale.floor, scale.least)] if scale.zero else []
     rows += [(scale.y(math.inf), "∞")] if scale.endless else []
-    parts = []
+    parts = [tag("text", "error", x=_n(scale.left - 6), y=_n(TOP - 11), text_anchor="end")]
     for y, text in rows:
         parts.append(tag("line", x1=_n(scale.left), x2=WIDTH - RIGHT, y1=_n(y), y2=_n(y), class_="grid"))
         parts.append(tag("text", text, x=_n(scale.left - 6), y=_n(y + 4), text_anchor="end"))
@@ -220,19 +237,24 @@ def _band(scale: Scale, results: Sequence[Result]) -> Markup:
 
 def _limit(scale: Scale, steps: bool) -> Markup:
     """Draw the lowest limit as a line where it lies near the errors, or as a step for each array."""
-    seen = _seen(scale)
-    if not seen:
+    if not _seen(scale):
         return Markup()
     points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
     points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, points[-1][1])]
-    last = seen[-1] == list(scale.places)[-1]
-    x, y = (WIDTH - RIGHT if last else scale.x(seen[-1])), scale.y(scale.limits[seen[-1]])
-    label = tag("text", "limit", x=_n(x), y=_n(y - 5), text_anchor="end" if last else "middle", class_="limit-text")
     half = (scale.at(1) - scale.at(0)) / 2
     if steps:
         path = "".join(f"M{_n(x - half)} {_n(y)}H{_n(x + half)}" for x, y in points[1:-1])
-        return join(tag("path", d=path, class_="limit"), label)
-    return join(tag("polyline", points=_points(points), class_="limit"), label)
+        return tag("path", d=path, class_="limit")
+    return tag("polyline", points=_points(points), class_="limit")
+
+
+def _limit_name(scale: Scale) -> Markup:
+    """Write "limit" above the last limit that is drawn, over all lines."""
+    name = _seen(scale)[-1]
+    last = name == list(scale.places)[-1]
+    x, y = (WIDTH - RIGHT if last else scale.x(name)), scale.y(scale.limits[name])
+    kind = "limit-text beyond"
+    return tag("text", "limit", x=_n(x), y=_n(y - 5), text_anchor="end" if last else "middle", class_=kind)
 
 
 def _seen(scale: Scale) -> list[str]:

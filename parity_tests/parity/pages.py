@@ -85,4 +85,4 @@ def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", caus
 
 
 def charts(page: str) -> list[str]:
-    return re.findall(r'<svg class="chart".*?</svg>', page)
+    return re.findall(r'<svg class="chart[^"]*".*?</svg>', page)

@@ -53,11 +53,13 @@ def test_no_plot_has_empty_decades() -> None:
     (chart,) = charts(Report([near]).to_html())
     assert decades(chart) == [-13, -12, -11, -10]
     assert 'class="limit"' in chart
-    far = replace(low, curve=(("a", 1e-3, 1e-10), ("b", 1e-2, 1e-10)), passed=False)
-    (chart,) = charts(Report([far]).to_html())
+    wide = replace(low, curve=(("a", 1e-3, 1e-10), ("b", 1e-2, 1e-10)))
+    (chart,) = charts(Report([wide]).to_html())
     assert "limit 1e-10: 7 decades below this plot" in chart and 'class="limit"' not in chart
     heights = [float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" [^>]*>(?=1e-|limit)', chart)]
     assert abs(heights[-1] - heights[0]) < 12  # it stands at the lowest decade, which comes first
+    (chart,) = charts(Report([replace(wide, passed=False)]).to_html())  # what differs is seen beside its limit
+    assert decades(chart)[0] == -10 and 'class="limit"' in chart and "below this plot" not in chart
     beyond = replace(low, curve=(("a", 1e-9, 1e-10), ("b", 1e-9, 1e-10)), passed=False)
     (chart,) = charts(Report([beyond]).to_html())
     assert decades(chart)[0] == -10 and 'class="limit"' in chart
@@ -120,6 +122,30 @@ def test_errors_below_rounding_stand_on_one_line() -> None:
     assert heights[1] == heights[2] != heights[0]
     tiny = replace(row(("a",)), curve=(("a", 1e-19, 1e-10), ("b", 2e-19, 1e-10)))
     assert decades(charts(Report([tiny]).to_html())[0]) == [-16, -15]
+
+
+def test_a_line_of_zeros_is_called_zero() -> None:
+    for least, word in ((0.0, "0"), (1e-18, "less")):
+        made = replace(row(("a",)), curve=(("a", 1e-3, 1e-10), ("b", least, 1e-10)))
+        assert re.findall(">(less|0)</text>", charts(Report([made]).to_html())[0]) == [word]
+
+
+def test_a_plot_says_in_words_what_it_shows() -> None:
+    agreeing, differing = charts(report().to_html())[0], charts(report().to_html())[2]
+    (first,), (second,) = (re.findall('aria-label="([^"]*)"', chart) for chart in (agreeing, differing))
+    assert first == "layers, float64: all errors within their limits"
+    assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
+    assert ">error</text>" in agreeing
+
+
+def test_keys_are_of_what_the_plots_have() -> None:
+    def keys(results: list[Result]) -> list[str]:
+        return re.findall(r'class="(\w+)-key"', Report(results).to_html().partition("Errors, array by array")[2])
+
+    every = list(report())
+    assert keys(every) == ["limit", "noise", "first"]
+    assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit"]
+    assert keys([row(("a",))]) == []  # one array is no plot
 
 
 def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:
