@@ -12,7 +12,7 @@ from .next_steps import reassurance
 from .result import Result
 
 BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
-LISTS = ("settings",)  # labels of what is stated model by model: each has a line
+LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
 WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
 
@@ -34,7 +34,7 @@ def brief(about: Mapping[str, str]) -> Markup:
 def provenance(about: Mapping[str, str]) -> Markup:
     """List everything that was run, folded on narrow screens: first what stands side by side, then what is longer."""
     rows = sorted(about.items(), key=lambda row: len(row[1]) > WIDE)
-    return tag("details", tag("summary", "What was run"), tag("div", facts(rows)), class_="provenance")
+    return tag("details", tag("summary", tag("h2", "What was run")), tag("div", facts(rows)), class_="provenance")
 
 
 def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:

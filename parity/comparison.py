@@ -147,7 +147,7 @@ def _inputs(images: Any) -> Inputs:
         if array.dtype.kind not in "fiub":
             raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}")
         if not array.size:
-            raise UsageError(f"{name} of shape {array.shape} are empty: nothing would be compared")
+            raise UsageError(f"{name} of shape {list(array.shape)} are empty: nothing would be compared")
     return inputs
 
 

@@ -45,13 +45,24 @@ class Worst:
     def __str__(self) -> str:
         if self.cause:
             return self.cause
-        values = " and ".join(apart(self.left, self.right))
+        values = " and ".join(aligned(self.left, self.right))
         return f"{short(self.error)} at {list(self.index or ())}: {values} ({self.quotient})"
 
     @property
     def quotient(self) -> str:
         """Say what the error is: "a difference of 9.36e-6, relative to 1.78, the largest element"."""
         return ", ".join(filter(None, (f"a difference of {measured(abs(self.left - self.right))}", self.remark)))
+
+
+def aligned(left: float, right: float) -> tuple[str, str]:
+    """Write two values in as many digits as tell them apart, and both with as many decimals: "-0.600", "-0.534"."""
+    texts = apart(left, right)
+    decimals = [len(text.partition(".")[2]) for text in texts]
+    if "e" in "".join(texts) or not all(map(math.isfinite, (left, right))):
+        return texts
+    padded = [f"{text}{'.' * (not own)}{'0' * (max(decimals) - own)}" if own < max(decimals) else text
+              for text, own in zip(texts, decimals, strict=True)]  # fmt: skip
+    return padded[0], padded[1]
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:

@@ -28,12 +28,13 @@ class LimitNotes:
         letters = sorted({ascii_lowercase[list(self.results).index(r.basis) % 26] for r in results if r.basis})
         return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
 
-    def notes(self) -> Markup:
-        """Build the list: of each reason the limits that it leads to, where they hold, and the reason."""
+    def notes(self, about: str = "") -> Markup:
+        """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
         rows = [tag("li", tag("b", _range(group)), *_where(reason, group)) for reason, group in self.results.items()]
-        if not rows:
+        if not rows and not about:
             return Markup()
-        return tag("div", tag("h3", "Limits"), tag("ol", *rows, type="a"), class_="limits", id=ID)
+        parts = [tag("p", prose(about), class_="soft")] * bool(about) + [tag("ol", *rows, type="a")] * bool(rows)
+        return tag("section", tag("h2", "Errors and limits"), *parts, class_="limits", id=ID)
 
 
 def _range(results: Sequence[Result]) -> str:

@@ -27,13 +27,15 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     rows, wrong = [], {tap for of in errors.values() for tap, (error, bound) in of.items() if error > bound}
     for tap in merge(trees.values()):
         differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)
-        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
+        first = next(iter(trees))
+        cells = [_module(tap, tree.get(tap), "th" if label == first else "td") for label, tree in trees.items()]
         cells += [cell for of in errors.values() for cell in _error(of.get(tap), differs)]
         rows.append(tag("tr", *cells, class_="differs" if differs else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
     for dtype in errors:
         heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
+    title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
+    table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     about = "Modules of one path, or of one name that was given (names=), stand in a row."
     about += " Those with an error were compared; -: not compared."
     about += " ✗: the module differs, and none within it does." if wrong else ""
@@ -49,7 +51,8 @@ def _error(found: tuple[float, float] | None, differs: bool) -> list[Markup]:
     return [tag("td", text, class_="number"), tag("td", limit(bound), class_="number")]
 
 
-def _module(path: str, kind: str | None) -> Markup:
+def _module(path: str, kind: str | None, element: str) -> Markup:
+    scope = "row" if element == "th" else None
     if kind is None:
-        return tag("td", "-", class_="absent")
-    return tag("td", tag("code", name(path)), " ", tag("span", words(kind), class_="class"))
+        return tag(element, "-", class_="absent", scope=scope)
+    return tag(element, tag("code", name(path)), " ", tag("span", words(kind), class_="class"), scope=scope)

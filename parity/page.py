@@ -7,6 +7,7 @@ from importlib import resources
 from string import Template
 
 from specs.numerals import limit, short
+from specs.words import in_a_row
 
 from . import naming, summary
 from .cards import brief, divergences, headline, near, provenance
@@ -39,19 +40,17 @@ def page(
       passed: whether something was compared and nothing of it differs.
       modules: the modules of models of no known architecture, by label.
     """
-    verdict = summary.verdict(results, alone=True)
+    subject = summary.compared(results, about.get("models", "own models"))
+    verdict = f"{subject}{': ' * bool(subject)}{summary.verdict(results, alone=True)}"
     models = _models(results)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
-        title=join(f"Parity: {verdict}"),
+        title=join(verdict),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
-        totals=prose(
-            f"{summary.where(results)}{summary.totals(results, places=True)}.{f' {MEASURE}' * _compared(results)}"
-            + f" {summary.WORST_ERROR.capitalize()}." * summary.several_limits(results)
-        ),
+        totals=prose(f"{summary.totals(results, places=True)}."),
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),
@@ -60,11 +59,6 @@ def page(
         details=_details(models, limits),
         remarks=_remarks(results),
     )
-
-
-def _compared(results: Iterable[Result]) -> bool:
-    """Tell whether any two models were compared."""
-    return any(r.passed is not None for r in results)
 
 
 def fill(**parts: str) -> str:
@@ -110,7 +104,10 @@ def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
     parts = [_matrix(title, group, limits) for title, group in groups.items()]
-    return join(*parts, _legend(models), limits.notes())
+    everything = [r for model in models for r in model]
+    about = [MEASURE] * any(r.passed is not None for r in everything)
+    about += [f"{summary.WORST_ERROR.capitalize()}."] * summary.several_limits(everything)
+    return join(*parts, _legend(models), limits.notes(" ".join(about)))
 
 
 def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> Markup:
@@ -124,7 +121,7 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> M
     else:
         own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
         what = (
-            f"Each number is the worst error of {', '.join(pairs)}, and leads to where it is shown array by array.{own}"
+            f"Each number is the worst error of {in_a_row(pairs)}, and leads to where it is shown array by array.{own}"
         )
         what = what if pairs else "Nothing was compared: each cell leads to its pairs, and to why they did not run."
         table = _checks_table(models)
@@ -147,7 +144,10 @@ def _checks_table(models: Sequence[Model]) -> Markup:
             *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
         for model in models
     ]  # fmt: skip
-    return tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
+    title = tag("caption", "Worst errors by model, check and dtype", class_="unseen")
+    return tag(
+        "table", title, tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix"
+    )
 
 
 def _name(model: Model) -> str:
@@ -207,13 +207,9 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         state = "bad" if wrong else "look" if counts["close"] else "soft"
-        title = _name(model) if model.architecture == "own" else f"{model.architecture} {_name(model)}"
-        head = tag(
-            "summary",
-            tag("b", name(title)),
-            " ",
-            tag("span", prose(summary.totals(list(model))), class_=f"soft {state}"),
-        )
+        title = summary.model(next(iter(model)))
+        counted = tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
+        head = tag("summary", tag("b", name(title)), *([" ", counted] if len(models) > 1 else []))
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         body = tag("div", *(_check(model, check, limits) for check in checks))
         is_open = model is first or len(models) == 1
@@ -248,7 +244,8 @@ def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
+    about = tag("caption", f"Worst errors in {title} by pair", class_="unseen")
+    table = tag("table", about, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     return tag("figure", tag("figcaption", title), *plot, table)
 
 

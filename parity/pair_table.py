@@ -36,7 +36,8 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
         marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
         cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
         rows.append(tag("tr", tag("th", check, where, scope="row"), tag("td", usual, marks, data_label="limit"), *cell))
-    return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+    title = tag("caption", "Worst errors by check and pair", class_="unseen")
+    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 
 def _usual(results: Collection[Result]) -> str:

@@ -196,7 +196,7 @@ def _words(result: Result | None, usual: str) -> str:
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = numerals.limit(result.tolerance)
-    return numerals.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
+    return numerals.short(result.error) + (f" of {own}" if own != usual else "") + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
@@ -209,7 +209,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(numerals.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
-    marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
+    marks += ["a of b: the error is a, and its limit is b, not that of the row"] if odd else []
     lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
     return "\n".join(screen.wrap(line, "soft") for line in lines)
 

@@ -114,21 +114,19 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
 def _models(chosen: list[Target], batch: int) -> dict[str, str]:
     """State the architecture, variant, settings and input of each model, and the hash of each checkpoint."""
     about: dict[str, str] = {}
-    variants: dict[str, list[str]] = {}
     usual = _usual(chosen)
     for target in chosen:
-        variants.setdefault(target.architecture, []).append(target.variant)
         name = f"{target.architecture}:{target.variant}"
         fields = {
             "settings": _unlike(_settings(target), usual[target.architecture]),
-            "images": ["x".join(map(str, (batch, *specs.get(target.architecture).input_shape(target.config()))))],
+            "images": [str([batch, *specs.get(target.architecture).input_shape(target.config())])],
         }
         for label, texts in fields.items():
             if texts:
                 about[label] = "; ".join(filter(None, [about.get(label), f"{name}: {', '.join(texts)}"]))
         if target.path:
             about[target.path] = f"sha256 {sha256(target.path)}"
-    listed = [f"{architecture}: {', '.join(names)}" for architecture, names in variants.items()]
+    listed = dict.fromkeys(f"{target.architecture}:{target.variant}" for target in chosen)
     shared = [
         f"{name}, where a model states no other: {', '.join(some.values())}" for name, some in usual.items() if some
     ]

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from specs.numerals import apart, limit, short
+from specs.numerals import limit, short
 from specs.words import in_a_row
 
+from .elements import aligned
 from .naming import with_own
 from .next_steps import following
+from .own import OWN
 from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
@@ -77,10 +79,15 @@ def grades(results: Iterable[Result]) -> Counter[str]:
     return Counter(r.grade for r in results)
 
 
-def where(results: Sequence[Result]) -> str:
-    """Name model, check and dtype of the first difference, ahead of the totals; "" where none is."""
-    first = next(iter(findings(results)), None)
-    return f"First in {subject(first.result)}. " if first else ""
+def compared(results: Iterable[Result], own: str) -> str:
+    """Name what was compared: a model, up to three of them, or their architectures; the file alone of a checkpoint.
+
+    Args:
+      own: what the user's models are called.
+    """
+    files = {model(r): r.variant if r.files and r.architecture != OWN else model(r) for r in results}
+    models = [own if name == "own model" else text for name, text in files.items()]
+    return in_a_row(models if len(models) < 4 else dict.fromkeys(name.partition(":")[0] for name in files))
 
 
 def assumptions(results: Iterable[Result]) -> str:
@@ -100,7 +107,7 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
     """Say in one sentence whether the models agree, and in another one what is assumed of them.
 
     Args:
-      alone: leave out where the first difference is; see `where`.
+      alone: leave out in which comparison the first difference is, which a card says.
     """
     assumed = assumptions(results)
     return _judgement(results, alone) + (f" {assumed}." if assumed else "")
@@ -325,9 +332,9 @@ def _values(first: Divergence, result: Result) -> Facts:
     worst = first.worst
     if worst.cause:
         return [("cause", worst.cause)]
-    left, right = apart(worst.left, worst.right)
+    left, right = aligned(worst.left, worst.right)
     names = worst.sides or result.sides or ("left", "right")
-    where = f"at [{','.join(map(str, worst.index))}]" if worst.index else ""
+    where = f"at {list(worst.index)}" if worst.index else ""
     return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
 
 

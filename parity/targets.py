@@ -117,7 +117,7 @@ def targets(
         known = list(spec.named)
         twins = [name for name in known if name.startswith(TINY)]
         if variant and variant != TINY.strip() and variant not in known:
-            raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(known)})")
+            raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(map(repr, known))})")
         chosen = [variant] if variant in known else twins
         try:
             fields = in_our_terms(spec, stated.values)

@@ -125,10 +125,10 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert [label for label in facts if label in first] == sorted(first, key=lambda label: len(facts[label]) > WIDE)
     assert facts["command"].startswith("python -m parity ")
     assert facts["command"].endswith(f"--check layers --report {page}")
-    name = re.fullmatch(r"mlp_mixer: (model[.]safetensors.*)", facts["models"])[1]
+    name = re.fullmatch(r"mlp_mixer:(model[.]safetensors.*)", facts["models"])[1]
     assert facts["settings"].startswith(f"mlp_mixer:{name}: ") and "patch=" in facts["settings"]
     assert "None" not in facts["settings"] and re.fullmatch(
-        rf"mlp_mixer:{re.escape(name)}: 2x3(x\d+){{2}}", facts["images"]
+        rf"mlp_mixer:{re.escape(name)}: \[2, 3(, \d+){{2}}\]", facts["images"]
     )
     assert (facts["seed"], facts["batch"]) == ("0, of images", "2 images")
     assert "random" not in html
@@ -306,7 +306,7 @@ def test_settings_that_most_models_share_are_stated_once() -> None:
     assert stated["mlp_mixer:tiny L/32"] == "depth=2, width=19, token_hidden=8"
     assert stated["mlp_mixer:tiny headless"].endswith("norm_eps=1e-5, image=None")
     assert "mlp_mixer:tiny S/32" not in stated and "width=768" in stated["convmixer:768/32"]
-    assert Report([], about).to_html().count("<div>mlp_mixer") == 9  # a line each
+    assert Report([], about).to_html().count("<div>mlp_mixer:") == 9 + 9 + 8  # a line each
 
 
 def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
@@ -315,4 +315,6 @@ def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
 
     about = _models([Target("mlp_mixer", "S/16", assumed=("gelu",))], 2)
     assert about["settings"].count("(assumed)") == 1
-    assert re.search(r"gelu=\w+ \(assumed\)", about["settings"]) and about["images"] == "mlp_mixer:S/16: 2x3x224x224"
+    assert (
+        re.search(r"gelu=\w+ \(assumed\)", about["settings"]) and about["images"] == "mlp_mixer:S/16: [2, 3, 224, 224]"
+    )

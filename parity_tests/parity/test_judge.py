@@ -67,7 +67,7 @@ def test_the_first_divergent_tap_is_named_with_the_one_before() -> None:
     assert first.previous is not None
     assert first.previous[0] == "x"
     assert first.error == pytest.approx(5e-7)
-    assert "[0]: 2 and 2.000001" in first.sentence()
+    assert "[0]: 2.000000 and 2.000001" in first.sentence()
     assert result.error == pytest.approx(0.25)  # the worst of all, and not the first
 
 

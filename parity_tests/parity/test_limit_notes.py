@@ -82,7 +82,7 @@ def test_each_limit_of_the_page_leads_to_its_reason() -> None:
     made = [row(("a",)), replace(row(("a",)), check="train", tolerance=1e-9), row(("a",), "float32")]
     bases = FIXED["layers"], FIXED["train"], amplified("float32")
     page = Report([replace(r, basis=basis) for r, basis in zip(made, bases, strict=True)]).to_html()
-    (notes,) = re.findall('<div class="limits" id="limits">.*?</div>', page)
+    (notes,) = re.findall('<section class="limits" id="limits">.*?</section>', page)
     rows = [re.sub("<[^>]*>", "", item) for item in re.findall("<li>.*?</li>", notes)]
     assert rows == [
         f"1e-10 layers in float64: {FIXED['layers']}.", f"1e-9 train in float64: {FIXED['train']}.",

@@ -29,7 +29,8 @@ def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_ru
     made.about |= {"date": "2026-11-27", "command": "parity x"}
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
-    assert "(" not in head[1] and "First in mlp_mixer:B/16, check layers in float64." in re.sub("<.*?>", "", head[2])
+    assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
+    assert re.sub("<.*?>", "", head[2]).startswith("12 compared, 8 agree, 4 differ")
     brief = re.sub('<span class="whole">(.*?)</span>', r"\1", head[3])
     assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
@@ -38,6 +39,38 @@ def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_ru
     ]  # fmt: skip
     body = page[page.index("<body>") :]
     assert [body.index(mark) for mark in marks] == sorted(body.index(mark) for mark in marks)
+
+
+@pytest.mark.parametrize(
+    ("results", "subject"),
+    [
+        ([replace(row(("a",)), variant="mixer.npz S/16", files=("x/mixer.npz",))], "mixer.npz S/16"),
+        ([row(("a",))], "x:v"),
+        ([row(("a",), variant=v) for v in "vwyz"], "x"),
+        ([replace(row(("a",)), architecture="own", variant="own")], "Mine (a) and Yours (b)"),
+        ([], ""),
+    ],
+)
+def test_headline_and_tab_name_what_was_compared(results: list[Result], subject: str) -> None:
+    page = Report(results, {"models": "Mine (a) and Yours (b)"}).to_html()
+    title, head = (re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", page)[0] for tag in ("title", "h1"))
+    verdict = summary.verdict(results)
+    assert title == re.sub("<.*?>", "", head) == (f"{subject}: {verdict}" if subject else verdict)
+
+
+def test_parts_of_the_page_have_headings_and_tables_titles() -> None:
+    made = Report(list(report()), modules={"m": [("a", "Conv")], "n": [("a", "Conv"), ("b", "GELU")]})
+    page = made.to_html()
+    heads = [re.sub("<.*?>", "", head) for head in re.findall("<h2>(.*?)</h2>", page)]
+    assert heads == [
+        "First divergence", "mlp_mixer", "Errors and limits", "What this does not show", "Remarks", "What was run",
+        "Modules", "Errors, array by array",
+    ]  # fmt: skip
+    assert page.count("<main>") == 1 and page.count("<table") == page.count("<caption") > 3
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    assert re.findall('<th scope="row"><code>a|<th class="absent" scope="row">-', table) == [
+        '<th scope="row"><code>a', '<th class="absent" scope="row">-'
+    ]  # fmt: skip
 
 
 def test_every_cell_leads_to_its_plot() -> None:

@@ -73,7 +73,7 @@ def test_what_differs_is_marked_and_told_once_a_model() -> None:
     assert "X: beyond its limit" in text
     assert text.count("  layer         blocks.1.norm1\n") == 2
     for line in (
-        "  values        5 in flax, 5.005 in torch at [4]",
+        "  values        5.000 in flax, 5.005 in torch at [4]",
         "  error         1.0e-3: a difference of 0.005, relative to 5, the largest",
         "  limit         1e-10, fixed: rounding of equal models stays at least a hundred",
         "  layer before  blocks.0.norm1, error 0",
@@ -87,7 +87,7 @@ def test_values_are_told_apart_by_as_many_digits_as_it_takes() -> None:
     a, b = recording("flax"), recording("torch")
     b.arrays = {name: array * (1 + 1e-9) for name, array in a.arrays.items()}
     (result,) = judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b])
-    assert "5 in flax, 5.000000005 in torch at [4]" in report_text.render([result])
+    assert "5.000000000 in flax, 5.000000005 in torch at [4]" in report_text.render([result])
 
 
 def test_a_missing_framework_takes_one_line() -> None:
@@ -154,8 +154,8 @@ def test_limits_of_their_own_stand_with_the_error() -> None:
     made = results(variants=("tiny S/16",))[:3]
     made[1] = replace(made[1], error=3.1e-8, tolerance=2e-6)
     lines = report_text.render(made).splitlines()
-    assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "3.1e-8/2e-6", "0"]
-    assert "a/b: the error is a, and its limit is b, not that of the row" in lines
+    assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "3.1e-8", "of", "2e-6", "0"]
+    assert "a of b: the error is a, and its limit is b, not that of the row" in lines
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
