@@ -41,7 +41,10 @@ def page(
       modules: the modules of models of no known architecture, by label.
     """
     subject = summary.compared(results, about.get("models", "own models"))
-    verdict = f"{subject}{': ' * bool(subject)}{summary.verdict(results, alone=True)}"
+    verdict = summary.verdict(results, alone=True)
+    if subject:
+        inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
+        verdict = f"{subject}: {inner}"
     models = _models(results)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}

@@ -58,6 +58,11 @@ def test_headline_and_tab_name_what_was_compared(results: list[Result], subject:
     assert title == re.sub("<.*?>", "", head) == (f"{subject}: {verdict}" if subject else verdict)
 
 
+def test_a_sentence_goes_on_behind_the_name_of_what_was_compared() -> None:
+    crashed = replace(row(("a",)), passed=False, error=float("inf"), missing=(("b", "its process died"),))
+    assert "<title>x:v: not proven: 1 comparison failed to run.</title>" in Report([crashed]).to_html()
+
+
 def test_parts_of_the_page_have_headings_and_tables_titles() -> None:
     made = Report(list(report()), modules={"m": [("a", "Conv")], "n": [("a", "Conv"), ("b", "GELU")]})
     page = made.to_html()
