@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from specs.numerals import limit, short
 
-from .markup import Markup, graded, name, tag, words
+from .markup import Markup, graded, name, prose, tag, words
 from .result import Result
 from .summary import merge
 
@@ -48,7 +48,7 @@ def _error(found: tuple[float, float] | None, differs: bool) -> list[Markup]:
         return [tag("td", "-", class_="number absent")] * 2
     error, bound = found
     text = graded("differs" if differs and error > bound else "agrees", short(error))
-    return [tag("td", text, class_="number"), tag("td", limit(bound), class_="number")]
+    return [tag("td", prose(number), class_="number") for number in (text, limit(bound))]
 
 
 def _module(path: str, kind: str | None, element: str) -> Markup:

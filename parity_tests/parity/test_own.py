@@ -154,7 +154,7 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
         ({"check": "layer"}, "no check 'layer', did you mean 'layers'"),
         ({"check": "train", "steps": 0}, "steps must be a whole number from 1 on, not 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
-        ({"images": IMAGES[:0]}, r"images of shape \(0, 3, 7, 6\) are empty"),
+        ({"images": IMAGES[:0]}, r"images of shape \[0, 3, 7, 6\] are empty"),
         ({"images": [[1.0], [1.0, 2.0]]}, "inputs must be arrays of numbers"),
         ({"images": "photo.png"}, "images must be an array of numbers"),
         ({"models": {"a": 1, "b": 2}}, "a: int is no model"),
