@@ -37,6 +37,11 @@ def prose(text: str) -> Markup:
     return join(*(_word(part) if k % 2 else part for k, part in enumerate(re.split(r"(\S+)", text))))
 
 
+def coded(text: str) -> Markup:
+    """Escape a text; what stands between backticks is a name from code."""
+    return join(*(tag("code", name(part)) if k % 2 else prose(part) for k, part in enumerate(text.split("`"))))
+
+
 def _word(text: str) -> Markup:
     if len(text) > WHOLE:
         return name(text)

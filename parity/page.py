@@ -13,7 +13,7 @@ from . import naming, summary
 from .cards import brief, divergences, headline, near, provenance
 from .caveats import caveats
 from .limit_notes import LimitNotes
-from .markup import MARKS, Markup, graded, join, name, prose, tag
+from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
 from .module_table import Tree, module_table
 from .pair_table import Column, pair_table
 from .plot import chart, swatch
@@ -53,7 +53,7 @@ def page(
         title=join(verdict),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
-        totals=prose(f"{summary.totals(results, places=True)}."),
+        totals=coded(f"{summary.totals(results, places=True)}."),
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),

@@ -183,7 +183,7 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
     dtype has its own, float64 first.
 
     Args:
-      places: name the model, pair, check and array that has it.
+      places: name the model, pair, check and array that has it, the array between backticks.
     """
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
@@ -215,7 +215,7 @@ def several_limits(results: Iterable[Result]) -> bool:
 def _place(r: Result, several: bool) -> str:
     """Name where a result's worst error is; its model too, where there are several."""
     array = worst_array(r)
-    return f"{f'{model(r)}, ' * several}{r.pair}, {r.check}{f' at {array}' if array else ''}"
+    return f"{f'{model(r)}, ' * several}{r.pair}, {r.check}{f' at `{array}`' if array else ''}"
 
 
 def _ordered(dtypes: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ import convert
 import ports
 import specs
 from convert.errors import ConvertError, UsageError
-from convert.open_fields import _without_default
+from convert.open_fields import _without_default, open_error
 from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets
@@ -70,6 +70,11 @@ def test_inspect(run):
 def test_settings_are_read_as_they_are_told(text, value):
     """As notes and inspect print them, as JSON, and as messages ask for them."""
     assert parse(text) == value
+
+
+def test_one_setting_that_is_asked_for_is_singular():
+    error = open_error("m.npz", "mlp_mixer", specs.get("mlp_mixer"), ["patch"], {}, {}, [])
+    assert "does not help: it has no default, and models with the same arrays differ in it" in str(error)
 
 
 def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):

@@ -143,6 +143,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     [
         (("mlp_mixr",), 2, "did you mean 'mlp_mixer'"),
         (("mlp_mixer:S/17",), 2, "did you mean 'S/16'"),
+        (("mlp_mixer:S/17",), 2, "'tiny tanh, ragged', 'tiny headless')"),
         (("no/such/file.npz",), 2, "neither an architecture"),
         (("mlp_mixer", "--frameworks", "torch"), 2, "needs two"),
         (("mlp_mixer", "--check", "speed"), 2, "invalid choice"),

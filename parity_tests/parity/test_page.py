@@ -30,7 +30,8 @@ def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_ru
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
     assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
-    assert re.sub("<.*?>", "", head[2]).startswith("12 compared, 8 agree, 4 differ")
+    assert re.sub("<.*?>", "", head[2]).startswith("12 compared, 8 agree, 4 differ") and "`" not in head[2]
+    assert "layers at <code>blocks.<wbr>" in head[2]
     brief = re.sub('<span class="whole">(.*?)</span>', r"\1", head[3])
     assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
@@ -306,10 +307,10 @@ def test_the_summary_states_the_worst_error_of_each_dtype_and_says_what_it_is() 
     results = [large, near, row(("a",))]
     assert summary.totals(results).endswith("; worst error: float64 1.0e-12 (limit 1e-10), float32 6.8e-7 (limit 2e-6)")
     assert summary.totals(results, places=True).endswith(
-        "float64 1.0e-12 (limit 1e-10; a-b, layers at a), float32 6.8e-7 (limit 2e-6; a-b, layers at a)"
+        "float64 1.0e-12 (limit 1e-10; a-b, layers at `a`), float32 6.8e-7 (limit 2e-6; a-b, layers at `a`)"
     )
     assert summary.totals([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
-        "float64 1.0e-12 (limit 1e-10; x:v, a-b, layers at a)"
+        "float64 1.0e-12 (limit 1e-10; x:v, a-b, layers at `a`)"
     )
     defined = "the error that is nearest to its limit, or furthest beyond it"
     assert defined in re.sub("<[^>]*>", "", Report(results).to_html()) and defined in str(Report(results))
