@@ -18,7 +18,7 @@ Importing this imports no framework. derive/ finds Tables; the other modules:
                        tolerance, masks (of dropout); result
     why they differ    causes recomputes; hypotheses lists the activations, epsilons and orders that it tries;
                        next_steps says what to do about them
-    what users see     report: report_text, summary, naming, pair_table, module_table; page: cards,
+    what users see     report: report_text, summary, findings, naming, pair_table, module_table; page: cards,
                        limit_notes, caveats, plot, markup, provenance
     on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from specs.numerals import limit, short
 
-from . import summary
+from . import findings, summary
 from .markup import Markup, join, name, prose, tag
 from .next_steps import reassurance
 from .result import Result
@@ -56,15 +56,15 @@ def _fact(label: str, value: str, is_key: bool) -> Markup:
 
 def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     """Build a card for each first divergence; `home` has the address of the plot of each result by its id."""
-    findings = summary.findings(results)
-    if not findings:
+    found = findings.find(results)
+    if not found:
         return Markup()
     cards = []
-    for finding in findings:
+    for finding in found:
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", name(summary.model(r)), about, tag("a", "plot", href=f"#{home[id(r)]}"))
-        rows = summary.facts(finding)
+        rows = findings.facts(finding)
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
         )
@@ -79,7 +79,7 @@ def near(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
-        rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {summary.worst_array(r)}") for r in group]
+        rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:
         return Markup()

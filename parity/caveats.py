@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from specs.words import in_a_row
 
-from . import summary
+from . import findings, summary
 from .markup import Markup, prose, tag
 from .own import OWN
 from .result import Result
@@ -43,7 +43,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         random = ["Where no file is named, the weights are those of the models in memory."]
     assumed = summary.assumptions(compared).partition(": ")[2]
     return [
-        f"Only this was compared: {summary.checks(compared)}, on {devices}.",
+        f"Only this was compared: {findings.checks(compared)}, on {devices}.",
         *(small if any(r.variant.startswith("tiny") for r in named) else []),
         *(random if any(not r.files for r in named) else []),
         f"The inputs {inputs}: code that they do not reach is not tested.",

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 
 from specs.numerals import limit
 
-from . import summary
+from . import findings
 from .markup import Markup, join, prose, tag
 from .result import Result
 
@@ -44,4 +44,4 @@ def _range(results: Sequence[Result]) -> str:
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:
-    return tag("span", prose(f" {summary.checks(results)}: "), class_="soft"), join(prose(reason), ".")
+    return tag("span", prose(f" {findings.checks(results)}: "), class_="soft"), join(prose(reason), ".")

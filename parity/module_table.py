@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from specs.numerals import limit, short
 
+from .findings import merge
 from .markup import Markup, graded, name, prose, tag, words
 from .result import Result
-from .summary import merge
 
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 

@@ -9,7 +9,7 @@ from string import Template
 from specs.numerals import limit, short
 from specs.words import in_a_row
 
-from . import naming, summary
+from . import findings, naming, summary
 from .cards import brief, divergences, headline, near, provenance
 from .caveats import caveats
 from .limit_notes import LimitNotes
@@ -259,7 +259,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
-    worst = tag("td", tag("code", name(summary.worst_array(r))))
+    worst = tag("td", tag("code", name(findings.worst_array(r))))
     error = tag("td", graded(r.grade, short(r.error)), class_=f"number {kind}".strip())
     bound = tag("td", limit(r.tolerance), limits.mark(r), class_="number")
     return tag("tr", head, error, bound, worst)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from specs.numerals import limit, short
 from specs.words import in_a_row
 
+from .findings import merge
 from .markup import Markup, join, tag
 from .result import Result
-from .summary import merge
 from .tolerance import ROUNDOFF
 
 WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG

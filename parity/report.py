@@ -60,9 +60,9 @@ class Report:
     @property
     def first_divergence(self) -> Divergence | None:
         """Return the first that the text names: the name of the tap (a str), with error, previous tap and guess."""
-        from .summary import findings
+        from .findings import find
 
-        firsts = (finding.result.first_divergence for finding in findings(self.results))
+        firsts = (finding.result.first_divergence for finding in find(self.results))
         return next((first for first in firsts if first is not None), None)
 
     def rows(self) -> list[dict[str, Any]]:

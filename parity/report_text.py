@@ -11,7 +11,7 @@ from convert.errors import printable
 from convert.terminal import WIDTH, painted, shortened, wrapped
 from specs import numerals
 
-from . import summary
+from . import findings, summary
 from .result import Result
 
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
@@ -215,10 +215,10 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
 
 
 def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:
-    divergences = summary.findings(results)
+    divergences = findings.find(results)
     for finding in divergences[:FINDINGS]:
         lines = [screen.wrap(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", "differs")]
-        lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
+        lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in findings.facts(finding)]
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:
         where = report or "a page (--report FILE)"

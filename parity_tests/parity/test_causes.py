@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from parity import hypotheses, summary
+from parity import findings, hypotheses
 from parity.causes import guess
 from parity.judge import Subject, judge
 from parity.recording import Recording
@@ -147,6 +147,6 @@ def test_a_place_is_no_cause() -> None:
     )
     assert guess("norm", "layers", a, b) == ""
     (result,) = judge(Subject("own", "own", "layers", "float64", "cpu"), [a, b])
-    facts = dict(summary.facts(summary.findings([result])[0]))
+    facts = dict(findings.facts(findings.find([result])[0]))
     assert facts["cause lies"] == "after fc and ahead of norm, whose input differs already"
     assert "looks like" not in facts

@@ -12,7 +12,7 @@ import pytest
 import parity
 import ports
 from convert.files.hashing import sha256
-from parity import summary
+from parity import findings
 from parity.elements import Worst
 from parity.report import Report
 from parity.result import Divergence, Result
@@ -75,8 +75,8 @@ def test_ports_of_no_known_variant_are_named_by_their_files(tmp_path: Path) -> N
 
 
 def test_the_weights_that_differ_are_named_with_the_next_step(files: tuple[str, str], report: Report) -> None:
-    finding = next(f for f in summary.findings(report.results) if f.pairs == ("one-two",))
-    facts = dict(summary.facts(finding))
+    finding = next(f for f in findings.find(report.results) if f.pairs == ("one-two",))
+    facts = dict(findings.facts(finding))
     assert facts["layer"] == "blocks.0.token_mix.fc1"
     assert re.fullmatch(
         r"blocks\.0\.token_mix\.fc1\.kernel \(weight in torch\): 1 of \d+ elements differs", facts["weights"]
@@ -94,5 +94,5 @@ def test_every_divergence_has_a_next_step(check: str, dtype: str, words: str) ->
     first = Divergence.at("a", Worst(1e-3, (0,), 1.0, 1.001), 1e-10)
     off = Result("x", "v", check, dtype, "cpu", "a-b", 1e-3, 1e-10, False, first)
     exact = replace(off, dtype="float64", error=0.0, passed=True, first_divergence=None)
-    (finding,) = summary.findings([off] if dtype == "float64" else [exact, off])
-    assert words in dict(summary.facts(finding))["next"]
+    (finding,) = findings.find([off] if dtype == "float64" else [exact, off])
+    assert words in dict(findings.facts(finding))["next"]

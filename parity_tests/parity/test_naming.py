@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import specs
-from parity import summary
+from parity import findings
 from parity.causes import unequal_weights
 from parity.elements import Worst
 from parity.naming import elsewhere, whose, with_own
@@ -48,7 +48,7 @@ def test_an_array_that_differs_first_has_the_name_of_its_framework_beside_it() -
     assert with_own(ARRAYS[0], replace(train, architecture="own")) == ARRAYS[0]  # may be any parameter of that name
     assert with_own(ARRAYS[0], replace(train, check="layers")) == ARRAYS[0]
     off = replace(train, passed=False, first_divergence=Divergence.at(ARRAYS[1], Worst(1e-3, (0,), 1.0, 1.001), 1e-9))
-    assert dict(summary.facts(summary.findings([off])[0]))["array"] == "sgd: head.kernel (weight in torch)"
+    assert dict(findings.facts(findings.find([off])[0]))["array"] == "sgd: head.kernel (weight in torch)"
 
 
 def test_weights_that_differ_have_the_name_of_their_framework_beside_them() -> None:

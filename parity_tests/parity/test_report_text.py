@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convert import terminal
-from parity import report_text, summary
+from parity import findings, report_text, summary
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
@@ -218,7 +218,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     sides = [recording("flax"), recording("torch", 1e-3)]
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
-    facts = dict(summary.facts(summary.findings([made])[0]))
+    facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
     assert facts["worst error"] == "1 at output: the number that the tables show"
 
@@ -228,12 +228,12 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     sides = [recording("flax"), recording("torch", 1e-3), recording("paddle")]
     sides[2].arrays["blocks.1.norm1"] = sides[2].arrays["blocks.1.norm1"] * 1.5
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
-    facts = dict(summary.facts(summary.findings([r for r in made if r.pair != "torch-paddle"])[0]))
+    facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.5 in flax-paddle")
     assert "worst error" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
-    facts = dict(summary.facts(summary.findings([r for r in made if r.pair != "torch-paddle"])[0]))
+    facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert (
         facts["worst error"]
         == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number that the tables show"
@@ -276,7 +276,7 @@ def test_of_several_first_divergences_the_one_that_runs_first_is_named() -> None
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     assert str(made[0].first_divergence) == "blocks.1.norm1"
     assert summary.verdict(made).startswith("The models differ in 3 of 3 comparisons, first at blocks.0.norm1 (")
-    assert [str(f.result.first_divergence) for f in summary.findings(made)] == ["blocks.0.norm1", "blocks.1.norm1"]
+    assert [str(f.result.first_divergence) for f in findings.find(made)] == ["blocks.0.norm1", "blocks.1.norm1"]
     assert Report(made).first_divergence == "blocks.0.norm1"
 
 
@@ -287,7 +287,7 @@ def test_an_array_of_another_shape_stands_among_the_first_divergences_where_it_r
         side.arrays = {"blocks.0.norm1": first, "stem": np.ones((2, 3 + k)), "output": last}
     made = judge(Subject("own", "own", "layers", "float64", "cpu"), sides)
     assert str(made[0].first_divergence) == "stem"  # of a and b
-    assert [str(f.result.first_divergence) for f in summary.findings(made)] == ["blocks.0.norm1", "stem"]
+    assert [str(f.result.first_divergence) for f in findings.find(made)] == ["blocks.0.norm1", "stem"]
 
 
 def advice(check: str, *agreeing: str, **arrays: float) -> str:
@@ -300,7 +300,7 @@ def advice(check: str, *agreeing: str, **arrays: float) -> str:
     same = [Recording(label, label, "float64", "cpu", {"output": np.ones(2)}) for label in "ab"]
     for other in agreeing:
         made += judge(Subject("own", "own", other, "float64", "cpu"), same)
-    return dict(summary.facts(summary.findings(made)[0]))["next"]
+    return dict(findings.facts(findings.find(made)[0]))["next"]
 
 
 def test_what_to_do_depends_on_whether_the_models_return_the_same() -> None:

@@ -1,0 +1,178 @@
+"""Find what differs first in each model, and list the facts of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from specs.numerals import limit, short
+from specs.words import in_a_row
+
+from .elements import aligned
+from .naming import with_own
+from .next_steps import following
+from .result import Divergence, Result
+
+# Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
+TELLING = ("single-step", "layers", "forward", "gradients", "train")
+Facts = list[tuple[str, str]]  # (label, text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What differs first in one model.
+
+    Args:
+      result: the result that says most about the cause.
+      pairs: the pairs that differ there alike.
+      firsts: the result of each of these pairs in this check, whose first divergence it is.
+      others: the model's further results that differ in these pairs.
+      equal: the pairs that agree in the same check.
+      exact: whether these pairs agree in float64 in this check, so that they differ below it alone.
+      inferred: whether these pairs were compared in evaluation mode, and agree there.
+    """
+
+    result: Result
+    firsts: tuple[Result, ...]
+    others: tuple[Result, ...]
+    equal: tuple[str, ...]
+    exact: bool
+    inferred: bool
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        return tuple(r.pair for r in self.firsts)
+
+
+def merge(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Merge lists of names into one: each name that is new comes after the one before it in its own list."""
+    merged: list[str] = []
+    for names in lists:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
+
+
+def find(results: Sequence[Result]) -> list[Finding]:
+    """Find what differs first in each model: one finding for each array that is the first to differ in some pair.
+
+    Those of one model stand in the order in which its arrays are computed: the first is the nearest to the cause.
+    """
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for r in results:
+        if r.grade == "differs":
+            groups.setdefault((r.architecture, r.variant, r.device, r.pair), []).append(r)
+    merged: dict[tuple[str, ...], list[list[Result]]] = {}
+    for key, group in groups.items():
+        group.sort(key=lambda r: (TELLING.index(r.check), r.dtype != "float64"))
+        first = group[0]
+        merged.setdefault((*key[:3], first.check, first.dtype, str(first.first_divergence)), []).append(group)
+    models = list(dict.fromkeys(key[:3] for key in merged))
+    ordered = sorted(merged.items(), key=lambda item: (models.index(item[0][:3]), *_telling(item[1][0][0], results)))
+    return [_finding(alike, results) for _, alike in ordered]
+
+
+def _telling(result: Result, results: Iterable[Result]) -> tuple[int, bool, int]:
+    """Return what orders the first divergences of one model: the check, the dtype, and the place in execution order."""
+    curves = ([name for name, _, _ in r.curve] for r in results if key(r) == key(result))
+    names, first = merge(curves), result.first_divergence
+    before = first.previous[0] if first is not None and first.previous else None
+    place = 2 * names.index(first) if first in names else 2 * names.index(before) + 1 if before in names else -1
+    return TELLING.index(result.check), result.dtype != "float64", place
+
+
+def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Finding:
+    first = alike[0][0]
+    own = key(first)
+    equal = dict.fromkeys(r.pair for r in results if r.passed and key(r) == own)
+    others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
+    firsts = {group[0].pair: group[0] for group in alike}
+    twin = key(replace(first, dtype="float64"))
+    exact = {r.pair for r in results if r.passed and key(r) == twin} >= set(firsts)
+    whole = [key(replace(first, check=check)) for check in ("forward", "layers")]
+    inferred = {r.pair for r in results if r.passed and key(r) in whole} >= set(firsts)
+    return Finding(first, tuple(firsts.values()), tuple(others.values()), tuple(equal), exact, inferred)
+
+
+def key(r: Result) -> tuple[str, ...]:
+    """Name what a result compares, but for its pair."""
+    return r.architecture, r.variant, r.check, r.dtype, r.device
+
+
+def facts(finding: Finding) -> Facts:
+    """List the facts of a divergence, each with its label."""
+    result, first = finding.result, finding.result.first_divergence
+    if first is None:
+        return [("cause", result.cause)]
+    what = "layer" if result.check in ("layers", "single-step") else "array"
+    path, _, place = first.partition(" <- ")
+    name = f"{first} (input {place} of {path})" if place else with_own(first, result)
+    rows = [(what, name), *_values(first, result)]
+    if math.isfinite(first.error) and not first.worst.cause:
+        basis = f", {first.basis}" if first.basis else ""
+        rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
+    rows += _worst(finding)
+    before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
+    rows.append((f"{what} before", before))
+    further = {
+        "weights": first.weights,
+        "looks like": first.guess,
+        "cause lies": first.place,
+        "agrees": ", ".join(finding.equal),
+        "also differs": checks(finding.others),
+        "next": following(result, first, finding.exact, finding.inferred),
+    }
+    return [*rows, *((label, text) for label, text in further.items() if text)]
+
+
+def _here(finding: Finding) -> str:
+    """State the error of the first array that differs, what it is the quotient of, and other errors of other pairs."""
+    first = finding.result.first_divergence
+    assert first is not None
+    errors = {r.pair: short(r.first_divergence.error) for r in finding.firsts if r.first_divergence is not None}
+    if len({*errors.values()}) == 1:
+        return f"{short(first.error)}: {first.worst.quotient}"
+    (pair, error), *others = errors.items()
+    return "; ".join([f"{error} in {pair}: {first.worst.quotient}", *(f"{e} in {p}" for p, e in others)])
+
+
+def _worst(finding: Finding) -> Facts:
+    """State the worst error of each pair's whole comparison, which the tables show, where a later array has one."""
+    rows = [r for r in finding.firsts if r.error is not None and math.isfinite(r.error)]
+    if all(r.error == r.first_divergence.error for r in rows if r.first_divergence is not None):
+        return []
+    places = {r.pair: (short(r.error), worst_array(r)) for r in rows}
+    alike = len({*places.values()}) == 1
+    texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
+    return [("worst error", f"{'; '.join(texts)}: the number that the tables show")]
+
+
+def checks(results: Iterable[Result]) -> str:
+    """List checks by dtype: "layers in float32; forward and train in float64 and float32"."""
+    dtypes: dict[str, dict[str, None]] = {}
+    for r in results:
+        dtypes.setdefault(r.check, {})[r.dtype] = None
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for check, names in dtypes.items():
+        alike.setdefault(tuple(names), []).append(check)
+    return "; ".join(f"{in_a_row(same)} in {in_a_row(names)}" for names, same in alike.items())
+
+
+def _values(first: Divergence, result: Result) -> Facts:
+    """State both values of the worst element."""
+    worst = first.worst
+    if worst.cause:
+        return [("cause", worst.cause)]
+    left, right = aligned(worst.left, worst.right)
+    names = worst.sides or result.sides or ("left", "right")
+    where = f"at {list(worst.index)}" if worst.index else ""
+    return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
+
+
+def worst_array(r: Result) -> str:
+    """Name the array whose error has the largest share of its limit."""
+    return max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
