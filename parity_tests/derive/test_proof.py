@@ -175,6 +175,28 @@ def test_what_may_be_permuted_is_listed():
     ]
 
 
+def test_complex_rotations_leave_no_exchange_of_neighbours_free():
+    """Without imaginary parts, each channel would be multiplied by itself, and any two could change places."""
+    needs("torch")
+    import torch
+
+    class Rotary(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False)
+            self.register_buffer("phase", torch.polar(torch.ones(3, 2), torch.outer(torch.arange(3.0), torch.ones(2))))
+
+        def forward(self, x: Any) -> Any:
+            q, k = (
+                torch.view_as_real(torch.view_as_complex(y.unflatten(-1, (2, 2))) * self.phase).flatten(-2)
+                for y in (self.q(x), self.k(x))
+            )
+            return q @ k.mT
+
+    found = parity.derive(Rotary(), Rotary(), (np.random.default_rng(0).standard_normal((2, 3, 4)),))
+    assert found.proven and found.freedom == []
+
+
 def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     """Its values are of float32, its map is packed, and its gradients wait in a file: the same Table comes out."""
     needs("torch")

@@ -221,6 +221,41 @@ def test_complex_outputs_are_compared_in_both_parts() -> None:
     assert not parity.compare({"a": Complex(1.0), "b": Complex(2.0)}, X, dtype="float64").passed
 
 
+class Filter(torch.nn.Module):
+    """Multiply the spectrum of its input by a complex parameter and a complex buffer."""
+
+    def __init__(self, which: str = "") -> None:
+        super().__init__()
+        rng = np.random.default_rng(0)
+        for name, kind in (("w", torch.nn.Parameter), ("phase", torch.nn.Buffer)):
+            array = rng.standard_normal(4) + 1j * rng.standard_normal(4) * (2 if which == name else 1)
+            setattr(self, name, kind(torch.tensor(array, dtype=torch.complex64)))
+        self.bias = torch.nn.Parameter(torch.ones(6))
+
+    def forward(self, x: Any) -> Any:
+        return torch.fft.irfft(torch.fft.rfft(x) * self.w * self.phase, n=6) + self.bias
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("which", ["", "w", "phase"])
+def test_imaginary_parts_of_parameters_and_buffers_are_compared(check: str, dtype: str, which: str) -> None:
+    assert parity.compare({"a": Filter(), "b": Filter(which)}, X, check, dtype=dtype).passed is (not which)
+
+
+def test_complex_models_of_double_precision_are_run_in_it() -> None:
+    class Only(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(6, dtype=torch.complex128))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.w
+
+    (result,) = parity.compare({"a": Only(), "b": Only()}, X, "gradients")
+    assert (result.dtype, result.passed) == ("float64", True)
+
+
 def test_outputs_of_zeros_prove_nothing() -> None:
     """A head that was never trained hides whatever comes before it."""
 

@@ -191,3 +191,20 @@ def test_arrays_of_a_derived_layer_are_compared_as_those_of_its_base(check: str)
 
 
 NORMS = {"a": torch.nn.LayerNorm, "b": Renamed}
+
+
+def test_paddles_casts_keep_imaginary_parts_and_integers() -> None:
+    class Table(paddle.nn.Layer):
+        def __init__(self, phase: Any) -> None:
+            super().__init__()
+            self.register_buffer("phase", paddle.to_tensor(np.array([1, 1j, phase], "complex64")))
+            self.register_buffer("order", paddle.to_tensor([2, 0, 1]))
+            self.scale = self.create_parameter([3], default_initializer=paddle.nn.initializer.Constant(2.0))
+
+        def forward(self, x: Any) -> Any:
+            return (x * self.scale).astype(self.phase.dtype)[:, self.order] * self.phase
+
+    x = RNG.standard_normal((4, 3))
+    for check in ("forward", "gradients"):
+        assert parity.compare({"a": Table(1 + 1j), "b": Table(1 + 1j)}, x, check, dtype="float64").passed
+    assert parity.compare({"a": Table(1 + 1j), "b": Table(1 - 1j)}, x, dtype="float64").passed is False

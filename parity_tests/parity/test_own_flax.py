@@ -288,3 +288,34 @@ def test_modules_inside_a_transformation_are_no_taps() -> None:
     assert parity.compare(models, X, "gradients").passed  # dropout is set aside inside of it as well
     with pytest.raises(UsageError, match="masks of dropout inside"):
         parity.compare(models, X, "train", steps=1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_complex_parameters_have_the_same_gradients_as_in_torch(dtype: str) -> None:
+    """jax.grad returns the conjugate of torch's."""
+    w = (RNG.standard_normal((6, 3)) + 1j * RNG.standard_normal((6, 3))).astype("complex64")
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return x @ self.param("w", lambda _: w)
+
+    class OwnNnx(nnx.Module):
+        def __init__(self) -> None:
+            self.w = nnx.Param(jax.numpy.asarray(w))
+
+        def __call__(self, x: Any) -> Any:
+            return x @ self.w[...]
+
+    class OwnTorch(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor(w))
+
+        def forward(self, x: Any) -> Any:
+            return x.to(self.w.dtype) @ self.w
+
+    models = {"torch": OwnTorch(), "linen": (Linen(), {"params": {"w": w}}), "nnx": OwnNnx()}
+    report = parity.compare(models, X, "gradients", dtype=dtype)
+    assert report.passed
+    assert {tuple(name for name, *_ in r.curve) for r in report} == {("loss", "output", "w", "images")}

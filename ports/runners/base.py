@@ -139,18 +139,23 @@ class Runner(ABC):
         """Copy the model into another dtype."""
 
 
+def complex_of(dtype: str) -> str:
+    """Return the dtype of complex numbers that a model in a floating-point dtype computes in."""
+    return "complex128" if dtype == "float64" else "complex64"
+
+
 def differ(runs: Sequence[Mapping[str, np.ndarray]]) -> bool:
     """Tell whether two runs returned anything else."""
     first, second = runs
     return first.keys() != second.keys() or any(
-        not np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind == "f") for name in first
+        not np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind in "fc") for name in first
     )
 
 
 def sum_of(terms: Sequence[Any]) -> Any:
-    """Add up the loss. Raises: UsageError if the model has no floating-point output."""
+    """Add up the loss. Raises: UsageError if the model has no output of real or complex numbers."""
     if not terms:
-        raise UsageError("the model has no floating-point output, so that there is no loss to differentiate")
+        raise UsageError("the model returns no real or complex numbers, so that there is no loss to differentiate")
     return sum(terms[1:], start=terms[0])
 
 

@@ -190,7 +190,7 @@ class Runner(base.Runner):
                     out, changed = self.run(params, rest, filled, True)
                 results = visible(OUTPUT, out, is_array)
                 names[:] = results
-                terms = [jnp.mean(jnp.square(x)) for x in results.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+                terms = [jnp.mean((x * x.conj()).real) for x in results.values() if _differentiable(x)]
                 return base.sum_of(terms), (list(results.values()), changed)
 
             return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
@@ -199,10 +199,11 @@ class Runner(base.Runner):
 
     def _loss_and_gradients(self, params: Any, rest: Any, inputs: Inputs) -> Differentiated:
         arrays = dict(enumerate(self.arrays(inputs)))
-        free = {k: x for k, x in arrays.items() if jnp.issubdtype(x.dtype, jnp.floating)}
+        free = {k: x for k, x in arrays.items() if _differentiable(x)}
         fixed = {k: x for k, x in arrays.items() if k not in free}
         function, names = self._differentiated(inputs)
-        (loss, (out, changed)), (grads, into) = function(params, free, fixed, rest)
+        (loss, (out, changed)), gradients = function(params, free, fixed, rest)
+        grads, into = jax.tree.map(jnp.conj, gradients)  # of a complex array jax returns the conjugate of its gradient
         return Differentiated(loss, dict(zip(names, out, strict=True)), changed, grads, into)
 
     def gradients(self, inputs: Inputs) -> Gradients:
@@ -269,7 +270,7 @@ class Runner(base.Runner):
         params, rest = self.split()
         leaves, tree = jax.tree.flatten(params)
         moved = [
-            a * f.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+            a * f.astype(a.dtype) if _differentiable(a) else a
             for a, f in zip(leaves, base.factors(leaves, share, seed), strict=True)
         ]
         other = copy.copy(self)
@@ -282,6 +283,10 @@ class Runner(base.Runner):
 
     def state(self) -> dict[str, np.ndarray]:
         return self.flat(*self.split())
+
+
+def _differentiable(array: Any) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.inexact))
 
 
 def _primitives(jaxpr: Any) -> Iterator[str]:

@@ -12,6 +12,8 @@ import numpy as np
 
 from convert.errors import UsageError
 
+from .base import complex_of
+
 
 def dotted(path: Iterable[Any]) -> str:
     """Name a path as the other frameworks do: ("blocks_3", "norm1") or ("blocks", 3, "norm1") -> "blocks.3.norm1"."""
@@ -40,8 +42,8 @@ def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def floating(tree: Any) -> str:
-    """Return the dtype of the first floating-point array, float32 if there is none."""
-    kinds = [a.dtype.name for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)]
+    """Return the dtype of the first array of real or complex numbers, float32 if there is none."""
+    kinds = [jnp.finfo(a.dtype).dtype.name for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
     return str(kinds[0]) if kinds else "float32"
 
 
@@ -52,10 +54,16 @@ def device_of(tree: Any) -> str:
 
 
 def cast(tree: Any, dtype: str) -> Any:
-    """Convert the floating-point arrays of a pytree."""
+    """Convert the floating-point arrays of a pytree, and its complex ones to that precision."""
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    wide = complex_of(dtype)
+
+    def convert(array: Any) -> Any:
+        real = dtype if jnp.issubdtype(array.dtype, jnp.floating) else wide
+        return array.astype(real) if jnp.issubdtype(array.dtype, jnp.inexact) else array
+
+    return jax.tree.map(convert, tree)
 
 
 def is_array(value: Any) -> bool:

@@ -46,8 +46,8 @@ class Runner(hooked.Runner):
     @classmethod
     def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's layer as it is, in its own dtype and on its own device."""
-        first = next((p for p in model.parameters() if p.is_floating_point()), None)
-        dtype = "float32" if first is None else str(first.dtype).removeprefix("paddle.")
+        first = next((p for p in model.parameters() if _differentiable(p)), None)
+        dtype = "float32" if first is None else _real_of(first)
         return cls(model, dtype, "gpu" if first is not None and first.place.is_gpu_place() else "cpu", training)
 
     @classmethod
@@ -80,9 +80,7 @@ class Runner(hooked.Runner):
         paddle.set_device(self.device)
 
     def cast(self, dtype: str) -> Runner:
-        model = copy.deepcopy(self.model)
-        model.to(dtype=dtype)
-        return type(self)(model, dtype, self.device, self.training)
+        return type(self)(in_dtype(copy.deepcopy(self.model), dtype), dtype, self.device, self.training)
 
     def tensor(self, array: np.ndarray) -> paddle.Tensor:
         tensor = paddle.to_tensor(np.ascontiguousarray(array), place=self.place)
@@ -121,7 +119,7 @@ class Runner(hooked.Runner):
 
     def gradients(self, inputs: Inputs) -> Gradients:
         tensors = inputs.map(self.tensor)
-        free = {name: x for name, x in tensors.named(_is_array).items() if x.is_floating_point()}
+        free = {name: x for name, x in tensors.named(_is_array).items() if _differentiable(x)}
         for x in free.values():
             x.stop_gradient = False
         named = self._trained()
@@ -131,9 +129,7 @@ class Runner(hooked.Runner):
             wanted = [*named.values(), *free.values()]
             grads = paddle.grad(loss, wanted, allow_unused=True)
             statistics = {name: array for name, array in self.state().items() if name not in named}
-        whole = iter(
-            np.zeros(x.shape, self.dtype) if g is None else _numpy(g) for x, g in zip(wanted, grads, strict=True)
-        )
+        whole = iter(np.zeros(x.shape) if g is None else _numpy(g) for x, g in zip(wanted, grads, strict=True))
         parameters, into = ({name: next(whole) for name in names} for names in (named, free))
         return Gradients(float(loss), name_outputs(results, _numpy), parameters, into, statistics)
 
@@ -237,5 +233,26 @@ def _undrawn() -> Iterator[None]:
         paddle.set_rng_state(before)
 
 
+def _differentiable(tensor: paddle.Tensor) -> bool:
+    return bool(tensor.is_floating_point() or tensor.is_complex())
+
+
+def _real_of(tensor: paddle.Tensor) -> str:
+    """Return the name of a tensor's dtype, of a complex one's that of its real part."""
+    return str((paddle.real(tensor) if tensor.is_complex() else tensor).dtype).removeprefix("paddle.")
+
+
+def in_dtype(layer: paddle.nn.Layer, dtype: str) -> paddle.nn.Layer:
+    """Cast a layer in place, complex tensors to complex ones: Layer.to would make these real, and integers floats."""
+    layer._to_impl(dtype=dtype, floating_only=True)
+
+    def cast(tensor: paddle.Tensor, device: Any, wide: str, blocking: Any) -> paddle.Tensor:
+        return layer._transform(tensor, device, wide, blocking) if tensor.is_complex() else tensor
+
+    layer._apply(cast, None, base.complex_of(dtype), None)
+    return layer
+
+
 def _loss(outputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
-    return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
+    numbers = [out for out in outputs.values() if _differentiable(out)]
+    return base.sum_of([(paddle.real(x * x.conj()) if x.is_complex() else x.square()).mean() for x in numbers])

@@ -16,7 +16,7 @@ class Gradients:
     """One training-mode pass. Arrays are named and laid out as in the framework's checkpoint.
 
     Args:
-      loss: the sum of mean(output ** 2) over all floating-point outputs.
+      loss: the sum of mean(output ** 2) over all outputs of real numbers, of mean(|output| ** 2) over complex ones.
       outputs: "output", and "output:KEY" for each further one.
       parameters: d loss / d parameter.
       inputs: d loss / d input by the name of the input, images as (n, c, h, w).

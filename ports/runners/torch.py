@@ -48,8 +48,8 @@ class Runner(hooked.Runner):
     @classmethod
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module as it is, in its own dtype and on its own device."""
-        first = next((p for p in model.parameters() if p.is_floating_point()), None)
-        dtype = "float32" if first is None else str(first.dtype).removeprefix("torch.")
+        first = next((p for p in model.parameters() if _differentiable(p)), None)
+        dtype = "float32" if first is None else str(first.dtype.to_real()).removeprefix("torch.")
         return cls(model, dtype, "gpu" if first is not None and first.is_cuda else "cpu", training)
 
     @classmethod
@@ -74,7 +74,7 @@ class Runner(hooked.Runner):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def cast(self, dtype: str) -> Runner:
-        return type(self)(copy.deepcopy(self.model).to(getattr(torch, dtype)), dtype, self.device, self.training)
+        return type(self)(in_dtype(copy.deepcopy(self.model), dtype), dtype, self.device, self.training)
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """Copy an array: a model may work in place on its inputs."""
@@ -112,7 +112,7 @@ class Runner(hooked.Runner):
 
     def gradients(self, inputs: Inputs) -> Gradients:
         tensors = inputs.map(self.tensor)
-        free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if x.is_floating_point()}
+        free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if _differentiable(x)}
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
             results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
@@ -223,7 +223,7 @@ class Runner(hooked.Runner):
 
     def jittered(self, share: float, seed: int) -> Runner:
         runner = self.cast(self.dtype)
-        parameters = [p for p in runner.model.parameters() if p.is_floating_point()]
+        parameters = [p for p in runner.model.parameters() if _differentiable(p)]
         with torch.no_grad():
             for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
                 parameter.mul_(torch.from_numpy(factor).to(parameter))
@@ -253,5 +253,20 @@ def _tracks(module: torch.nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_var is not None
 
 
+def _differentiable(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def in_dtype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
+    """Cast a module in place, its complex tensors to complex ones: Module.to would drop their imaginary parts."""
+    real, wide = getattr(torch, dtype), getattr(torch, base.complex_of(dtype))
+
+    def cast(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(real if tensor.is_floating_point() else wide) if _differentiable(tensor) else tensor
+
+    return model._apply(cast)
+
+
 def _loss(outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
+    squares = [(out * out.conj()).real.mean() for out in outputs.values() if _differentiable(out)]
+    return base.sum_of(squares)

@@ -109,7 +109,7 @@ def _activation(program: Program, result: Node) -> Activation | None:
 
 
 def _computed(program: Program, entry: int, nodes: list[Node], x: Array) -> Array | None:
-    """Return the result of operations on other values; None where they read parameters, or refuse these values."""
+    """Return the result of operations on other values; None where they read parameters, refuse them, or are complex."""
     values: dict[int, Array] = {entry: x}
 
     def value(number: int) -> Array:
@@ -123,6 +123,7 @@ def _computed(program: Program, entry: int, nodes: list[Node], x: Array) -> Arra
     try:
         for node in nodes:
             values[node.output] = node.run(*map(value, node.inputs))
-        return np.asarray(values[nodes[-1].output], np.float64)
+        result = np.asarray(values[nodes[-1].output])
+        return None if result.dtype.kind == "c" else result.astype(np.float64)
     except Exception:  # an operation that does not take such values, or reads a parameter
         return None

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
+
 
 def _same(out: Any) -> Any:
     return out
@@ -34,12 +36,12 @@ class Call:
             object.__setattr__(self, name, value)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays among the arguments by path; floats as float64."""
+        """Return the arrays among the arguments by path; floats as float64, complex numbers as complex128."""
         found = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
                 array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
-                found[path] = array.astype(np.float64) if array.dtype.kind == "f" else array
+                found[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
         return found
 
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from convert.errors import UsageError
 
-from .call import label
+from .call import WIDE, label
 from .still import even
 from .tape import Array
 
@@ -103,9 +103,10 @@ def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
     """Return axis orders in which a has b's elements, up to rounding to float32."""
     if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
         return
-    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind == "f" else 0
+    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind in WIDE else 0
+    wide = np.result_type(a, b, np.float64)
     for order in itertools.permutations(range(a.ndim)):
-        if (np.abs(a.transpose(order).ravel().astype(float) - b.ravel().astype(float)) <= slack).all():
+        if (np.abs(a.transpose(order).ravel().astype(wide) - b.ravel().astype(wide)) <= slack).all():
             yield order
             return
 

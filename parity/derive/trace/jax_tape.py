@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from .call import Call, flatten, rebuild
+from .call import WIDE, Call, flatten, rebuild
 from .cotangents import Take, cotangents
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
@@ -66,7 +66,8 @@ class JaxSide:
 
     def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
-        result = self.call.output(self.function({**self.others, **parameters}, args, kwargs))
+        others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
+        result = self.call.output(self.function({**others, **parameters}, args, kwargs))
         return [leaf for _, leaf in flatten(result) if hasattr(leaf, "dtype")]
 
     def _evaluated(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:

@@ -11,6 +11,8 @@ import numpy as np
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
+from ports.runners.paddle import in_dtype
+
 from ..limits import LARGE_COPY
 from .caches import forgotten
 from .call import Call
@@ -30,8 +32,7 @@ class PaddleSide(ModuleSide):
     tensor = paddle.Tensor
 
     def __init__(self, model: paddle.nn.Layer, call: Call):
-        copied = _hollow(model)
-        copied._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
+        copied = in_dtype(_hollow(model), "float64")
         copied.eval()
         self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
         super().__init__(copied, call, model.state_dict(), dict(model.named_parameters()))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from convert.errors import UsageError
+from ports.runners.torch import in_dtype
 
 from ..limits import LARGE_COPY, LARGE_GRADIENT
 from .caches import forgotten
@@ -40,7 +41,7 @@ class TorchSide(ModuleSide):
             raise UsageError(f"the torch model is on device {device}, where derive reads no values: {remedy}")
         if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             raise UsageError("a ScriptModule runs no code of Python that could be recorded: give it before scripting")
-        copied = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
+        copied = in_dtype(_hollow(model), "float64").train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
 
