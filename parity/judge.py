@@ -21,6 +21,9 @@ from .tolerance import CLOSE_CALL, WIDE
 from .verdicts import noise_of, verdicts_of
 
 
+PAIR = "give modules common names, and leave out those that correspond to none (names=)"
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is compared, as every result states it; `assumed` has the settings that nobody states: "gelu=erf"."""
@@ -43,7 +46,23 @@ class Subject:
 
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
     """Return a result for every pair; the first of a pair is the reference."""
+    recordings = [_with_zeros(recording, recordings) for recording in recordings]
     return [_judge_pair(subject, a, b, recordings) for a, b in itertools.combinations(recordings, 2)]
+
+
+def _with_zeros(r: Recording, everyone: Sequence[Recording]) -> Recording:
+    """Return a recording in which arrays that take no gradient have one of 0, where another model's same ones have one.
+
+    An array that is frozen on one side alone is a difference: it stays as it is where the other one is trained.
+    """
+    shapes = {name: np.shape(array) for other in everyone for name, array in other.arrays.items()}
+    names = [name for name, shape in r.untrained.items() if name not in r.arrays and shapes.get(name) == shape]
+    if not names:
+        return r
+    note = f"{r.label}'s {some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
+    zeros = {name: np.zeros(shapes[name]) for name in names}
+    truth = r.truth and replace(r.truth, arrays={**r.truth.arrays, **zeros})
+    return replace(r, arrays={**r.arrays, **zeros}, truth=truth, notes=[*r.notes, note])
 
 
 def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
@@ -191,10 +210,14 @@ def _remarks(
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
     """Say why an agreement shows nothing of the models, "" if it does."""
     whole = [name for name in pairing.names if _required(check, name) and not name.startswith("images")]
-    others = len(whole) < len(pairing.names)
+    others = any(not _required(check, name) for name in pairing.names)
     if check in ("layers", "single-step"):
         alone = pairing.alone and not others
         return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
+    if check == "gradients" and any(np.any(r.arrays[n]) for r in (a, b) for n in r.arrays if n not in pairing.names):
+        return f"{'not every' if others else 'no'} parameter's gradient was compared: {PAIR}"
+    if check == "train" and pairing.alone and not others and all(np.size(a.arrays[name]) < 2 for name in whole):
+        return f"the losses before any step agree, and no trained array was compared: {PAIR}, or take more steps"
     if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
         return ""
     return (

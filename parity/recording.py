@@ -44,6 +44,7 @@ class Recording:
       unable: whether that is the framework's limit, and not a failure.
       masks: beside the arrays of training, which then runs without dropout: what `_masks` measures of each call of it.
       spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
+      untrained: shapes of the model's arrays that take no gradient, for `gradients`.
       random: whether its outputs are known to depend on random numbers, other than those of dropout.
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
       file: the checkpoint that its weights were loaded from; "" for none.
@@ -63,6 +64,7 @@ class Recording:
     unable: bool = False
     masks: list[list[float]] | None = None
     spread: dict[str, np.ndarray] = field(default_factory=dict)
+    untrained: dict[str, tuple[int, ...]] = field(default_factory=dict)
     random: bool = False
     origin: str = ""
     notes: list[str] = field(default_factory=list)
@@ -233,6 +235,9 @@ def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
     r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
     r.arrays.update({name: named[name] for name in reversed(named)})
     r.arrays.update(gradients.inputs)
+    if isinstance(model, Own):
+        state = _shared(model, model.state())
+        r.untrained = {name: array.shape for name, array in state.items() if name not in named}
 
 
 def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from .attention import Attention  # noqa: E402 (needs torch)
 
 X = np.random.default_rng(0).standard_normal((4, 6))
+NONE = {"a": {"stem": "a"}, "b": {"stem": "b"}}  # common names of no module
 
 
 class Net(torch.nn.Module):
@@ -219,6 +220,53 @@ def test_complex_outputs_are_compared_in_both_parts() -> None:
 
     assert parity.compare({"a": Complex(1.0), "b": Complex(1.0)}, X, dtype="float64").passed
     assert not parity.compare({"a": Complex(1.0), "b": Complex(2.0)}, X, dtype="float64").passed
+
+
+def detached(second: str) -> Any:
+    """A model whose head takes no gradient, although it is a parameter."""
+
+    class Detached(Net):
+        def forward(self, x: Any) -> Any:
+            head = self.get_submodule(self.second)
+            return torch.nn.functional.linear(torch.tanh(self.stem(x)), head.weight.detach(), head.bias)
+
+    return Detached(second)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_gradients_that_were_not_compared_are_not_judged(dtype: str) -> None:
+    def compare(a: Any, b: Any, **options: Any) -> Any:
+        return parity.compare({"a": a, "b": b}, X, "gradients", dtype=dtype, **options).results[0]
+
+    for other in (detached("head"), Net("head")):
+        result = compare(Net(), other)
+        assert result.passed is None and "not every parameter's gradient was compared" in result.cause
+    assert compare(Net(), detached("fc")).passed is False
+    both = {"a": {"stem": "stem", "fc": "head"}, "b": {"stem": "stem", "head": "head"}}
+    assert compare(Net(), Net("head"), names=both).passed
+    assert compare(Net(), detached("head"), names=both).passed is False
+    assert compare(Net(), detached("head"), names={side: {"stem": "stem"} for side in "ab"}).passed
+    assert compare(Net(), Net(spare=True)).passed  # whose gradients are zero, as it is not called
+    assert "no parameter's gradient was compared" in compare(Net(), Net(), names=NONE).cause
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_parameter_that_is_frozen_on_one_side_differs(dtype: str) -> None:
+    frozen = Net()
+    frozen.fc.weight.requires_grad_(False)
+    result = parity.compare({"a": Net(), "b": frozen}, X, "gradients", dtype=dtype).results[0]
+    assert result.passed is False and result.first_divergence == "fc.kernel"
+    assert "b's 'fc.kernel': no gradient is taken" in result.cause
+    assert parity.compare({"a": frozen, "b": Net()}, X, "gradients", dtype=dtype).passed is False
+    assert parity.compare({"a": frozen, "b": frozen}, X, "gradients", dtype=dtype).passed
+
+
+def test_one_step_of_training_compares_trained_arrays_or_nothing() -> None:
+    def compare(steps: int) -> Any:
+        return parity.compare({"a": Net(), "b": Net("head")}, X, "train", dtype="float64", names=NONE, steps=steps)
+
+    assert "no trained array was compared" in compare(1).results[0].cause
+    assert compare(1).results[0].passed is None and compare(2).passed
 
 
 class Filter(torch.nn.Module):
