@@ -84,9 +84,8 @@ def compare(
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(record(port, inputs, check, label, reference, steps))
+        _draws(ports, inputs, check, recordings)
         results = _results(subject, recordings, dtype is None)
-        if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
-            results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps, results), modules)
 
@@ -122,19 +121,16 @@ def _results(subject: Subject, recordings: list[Recording], first_float64: bool)
     return results
 
 
-def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> bool:
-    """Mark the recordings of models whose outputs depend on random numbers. Returns: whether any recording changed."""
-    changed = False
+def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> None:
+    """Mark the recordings of models whose outputs depend on random numbers."""
     for port, recording in zip(ports.values(), recordings, strict=True):
         try:
             recording.random = isinstance(port, Own) and port.is_random(inputs, check not in ACTIVATIONS)
-        except Exception as error:  # whatever a model raises when it is run or traced again: the difference stands
+        except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
             what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
             recording.notes.append(f"{what}: {type(error).__name__}: {why}")
-            changed = True
         if recording.truth is not None:
             recording.truth.random = recording.random
-    return changed or any(recording.random for recording in recordings)
 
 
 def _inputs(images: Any) -> Inputs:

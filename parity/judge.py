@@ -17,9 +17,8 @@ from .masks import judge_masks
 from .own import OWN
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
-from .tolerance import CLOSE_CALL, WIDE
+from .tolerance import CLOSE_CALL, FLOAT64, WIDE
 from .verdicts import noise_of, verdicts_of
-
 
 PAIR = "give modules common names, and leave out those that correspond to none (names=)"
 
@@ -98,11 +97,13 @@ class Pairing:
       names: arrays that both have in one shape, and those that must agree whatever their shapes are.
       shapes: further arrays of activations that both have, in different shapes.
       alone: a sentence that lists what has no partner, "" for nothing.
+      unproven: whether gradients without a partner may be others on both sides.
     """
 
     names: list[str]
     shapes: tuple[str, ...] = ()
     alone: str = ""
+    unproven: bool = False
 
 
 def _required(check: str, name: str) -> bool:
@@ -133,8 +134,22 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
         return Pairing(both)
     shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS else ()
     lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
-    sentence = f"not compared, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
-    return Pairing(same, shapes, sentence)
+    paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
+    why = "compared by their sorted values alone" if paired else "not compared"
+    sentence = f"{why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
+    return Pairing(same, shapes, sentence, check == "gradients" and not paired)
+
+
+def _same_values(a: Recording, b: Recording, names: Sequence[str]) -> bool:
+    """Tell whether the arrays beside these have the same values in some order, as a fused projection and its parts do.
+
+    Zeros do not count, as a parameter that no output depends on has them.
+    """
+    rest = [[double(r.arrays[name]).ravel() for name in r.arrays if name not in names] for r in (a, b)]
+    left, right = (np.concatenate([*arrays, np.zeros(0)]) for arrays in rest)
+    size = max(left.size, right.size, 1)
+    left, right = (np.sort(np.pad(values, (0, size - values.size))) for values in (left, right))
+    return worst(left, right).error <= FLOAT64["gradients"]
 
 
 def _without_run(check: str, names: Sequence[str]) -> list[str]:
@@ -166,11 +181,11 @@ def _compare(
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in judged.items() if verdict.off]
     nans = _nans(a, b, names)
+    if a.random or b.random:
+        return replace(unjudged, cause=_join(_random(s.check, a, b, bool(off)), pairing.alone, *_notes(a, b)))
     if not judged:
         drowned = _drowned(s, f"all {len(names)} arrays")
         return replace(unjudged, cause=_join(drowned, nans, pairing.alone, *_notes(a, b)))
-    if off and (a.random or b.random):
-        return replace(unjudged, cause=_join(_random(s.check, a, b), pairing.alone, *_notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
     remarks = _remarks(s, a, b, pairing, judged, nans)
@@ -214,8 +229,8 @@ def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) ->
     if check in ("layers", "single-step"):
         alone = pairing.alone and not others
         return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
-    if check == "gradients" and any(np.any(r.arrays[n]) for r in (a, b) for n in r.arrays if n not in pairing.names):
-        return f"{'not every' if others else 'no'} parameter's gradient was compared: {PAIR}"
+    if pairing.unproven:
+        return f"the gradients of parameters without a partner are not the same values: {PAIR}"
     if check == "train" and pairing.alone and not others and all(np.size(a.arrays[name]) < 2 for name in whole):
         return f"the losses before any step agree, and no trained array was compared: {PAIR}, or take more steps"
     if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
@@ -271,10 +286,11 @@ def _nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
     return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
 
 
-def _random(check: str, a: Recording, b: Recording) -> str:
+def _random(check: str, a: Recording, b: Recording, differ: bool) -> str:
     names = " and ".join(r.label for r in (a, b) if r.random)
     mode = "in evaluation mode" if check in ACTIVATIONS else "in training, beside dropout"
-    return f"the outputs of {names} depend on random numbers {mode}: what differs may be chance"
+    what = f"what {'differs' if differ else 'agrees'} may be chance"
+    return f"the outputs of {names} depend on random numbers {mode}: {what}"
 
 
 def _join(*sentences: str) -> str:

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,7 @@ class Own(Model):
 
     def is_random(self, inputs: Any, training: bool) -> bool:
         """Tell whether the outputs depend on random numbers, in training other than those of dropout."""
-        with self.no_dropout():
+        with self.no_dropout() if training else nullcontext():
             return self.runner.is_random(Inputs.of(inputs), training)
 
     def with_dtype(self, dtype: str) -> Own:

@@ -73,6 +73,38 @@ def test_chance_is_no_divergence(twin: Any) -> None:
     assert parity.compare(pair, X, "layers").first_divergence == "dense"
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("noise", [torch.randn_like, lambda y: torch.nn.functional.dropout(y, 0.5, True)])
+def test_agreement_by_the_same_random_numbers_is_none(dtype: str, noise: Any) -> None:
+    """Each run begins with the same random numbers: a model agrees with its copy."""
+
+    class Noisy(Torch):
+        def forward(self, x: Any) -> Any:
+            y = self.dense(x)
+            return y + noise(y)
+
+    model, plain = Noisy(), Torch()
+    plain.load_state_dict(model.state_dict())
+    for other in (model, plain):
+        (row,) = parity.compare({"a": model, "b": other}, X, dtype=dtype)
+        assert row.passed is None
+        assert "depend on random numbers in evaluation mode" in row.cause
+
+
+def test_a_linen_model_that_draws_agrees_with_nothing() -> None:
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax
+
+    class Linen(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(6, name="dense")(x) + jax.random.normal(jax.random.key(0), x.shape)
+
+    model = Linen(), {"params": {"dense": {"kernel": jax.numpy.ones((6, 6)), "bias": jax.numpy.ones(6)}}}
+    (row,) = parity.compare({"a": model, "b": model}, X, dtype="float64")
+    assert row.passed is None and row.cause.endswith("what agrees may be chance")
+
+
 def test_dropout_is_not_judged_by_its_masks_alone() -> None:
     """Masks that fit do not stand for steps that were not judged."""
     made = torch.nn.Sequential(torch.nn.Dropout(0.5), Torch())

@@ -157,7 +157,8 @@ class Runner(hooked.Runner):
             values = [tensor.detach().clone() for tensor in tensors]
             (self.model.train if training else self.model.eval)()
             try:
-                with exact(self.dtype, self.notes):
+                with exact(self.dtype, self.notes), warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", TRACKING, UserWarning, r"paddle\.")
                     yield
             finally:
                 for tensor, value in zip(tensors, values, strict=True):
@@ -169,8 +170,7 @@ class Runner(hooked.Runner):
         before = [(parameter, parameter.detach().clone()) for parameter in self.model.parameters()]
         grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
         try:
-            with self._mode(True), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", TRACKING, UserWarning, r"paddle\.")
+            with self._mode(True):
                 yield
         finally:
             for parameter, grad in grads:
