@@ -76,10 +76,7 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
     arrays = _judge_arrays(unjudged, s, a, b, everyone)
     if a.masks is None and b.masks is None:
         return arrays
-    masks = judge_masks(unjudged, a, b)
-    if not masks.passed:
-        return replace(masks, cause=masks.cause or arrays.cause)
-    return replace(arrays, curve=arrays.curve + masks.curve)
+    return judge_masks(arrays, a, b)
 
 
 def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:

@@ -4,37 +4,64 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from specs.numerals import exact
 
 from .elements import Worst
-from .recording import Recording
+from .recording import SEEDS, Recording
 from .result import Divergence, Result
 from .tolerance import MASKS, SCORES
 
 
-def judge_masks(unjudged: Result, a: Recording, b: Recording) -> Result:
+def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
     """Judge the standard scores of how many units were kept, against each call's own rate; calls must match in order.
 
     Scores count the units whose inputs are not zero, which need not be the same ones, nor as many, on both sides.
+
+    Args:
+      arrays: the result of the training without dropout. It stands, and gets the scores, where the masks are right.
     """
     left, right = a.masks or [], b.masks or []
     if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
-        calls = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
-        cause = f"calls of dropout (rate, units) differ: {calls}"
-        return replace(unjudged, error=math.inf, tolerance=SCORES, passed=False, cause=cause, basis=MASKS)
+        calls = "; ".join(f"{r.label} has {_calls(r.masks or [])}" for r in (a, b))
+        differ = Worst(math.inf, cause=f"calls of dropout differ: {calls}")
+        guess = "dropout of another rate, or in another place"
+        return _failed(arrays, Divergence.at("dropout", differ, 0.0, guess=guess), error=math.inf)
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(*side) for side in sides]
         curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), SCORES))
+    off = [(name, score) for name, score, limit in curve if not score <= limit]
+    if not off:
+        return replace(arrays, curve=arrays.curve + tuple(curve))
+    name, score = off[0]
+    worst = Worst(score, cause=_wrong(score))
+    first = Divergence.at(name, worst, SCORES, basis=MASKS)
     error = max(score for _, score, _ in curve)
-    off = [
-        (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit
-    ]
-    first = Divergence.at(*off[0], SCORES, basis=MASKS) if off else None
-    return replace(unjudged, error=error, tolerance=SCORES, passed=not off, first_divergence=first, curve=tuple(curve),
-                   basis=MASKS)  # fmt: skip
+    return _failed(arrays, first, error=error, tolerance=SCORES, curve=tuple(curve), basis=MASKS)
+
+
+def _failed(arrays: Result, first: Divergence, **scores: Any) -> Result:
+    """Return the result of dropout that differs: as a remark, where the training without it differs already."""
+    if arrays.passed is not False:
+        return replace(arrays, passed=False, first_divergence=first, **scores)
+    cause = "; ".join(filter(None, (arrays.cause, first.sentence())))
+    return replace(arrays, cause=cause, remarks=(*arrays.remarks, first.sentence()))
+
+
+def _wrong(score: float) -> str:
+    if score == math.inf:
+        return "what it keeps is not its input / (1 - rate)"
+    return f"how many units it keeps is {score:.1f} standard deviations off, above {SCORES:.0f}"
+
+
+def _calls(masks: Sequence[Sequence[float]]) -> str:
+    """List calls of dropout, each by its rate and the units of one run."""
+    calls = [f"rate {exact(rate)} over {int(units) // SEEDS:,} units" for rate, units, *_ in masks]
+    return ", ".join([*calls[:4], f"{len(calls) - 4} more"] if len(calls) > 4 else calls) or "none"
 
 
 def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:

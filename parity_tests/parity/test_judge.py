@@ -147,9 +147,18 @@ def test_masks_answer_to_their_rate() -> None:
     assert verdict(masks("one", 7_500), masks("two", 7_000), subject).passed is False
     assert verdict(masks("one", 7_500), masks("two", 7_500, off=0.3), subject).passed is False
     assert verdict(masks("one", 7_500), masks("two", 5_000, rate=0.5), subject).passed is False
+    few = verdict(masks("one", 7_500), masks("two", 7_000), subject).first_divergence
+    assert few and "standard deviations off, above 5" in few.sentence()
+    other = verdict(masks("one", 7_500), masks("two", 5_000, rate=0.5), subject)
+    assert (other.error, other.tolerance) == (math.inf, 1e-9) and other.cause == ""
+    calls = "one has rate 0.25 over 312 units; two has rate 0.5 over 312 units"
+    assert other.first_divergence and other.first_divergence.worst.cause == f"calls of dropout differ: {calls}"
     slipped = masks("two", 7_500)
     slipped.arrays["sgd: losses"] = np.asarray(1.1)
     assert verdict(masks("one", 7_500), slipped, subject).first_divergence == "sgd: losses"
+    slipped.masks = []
+    both = verdict(masks("one", 7_500), slipped, subject)
+    assert both.first_divergence == "sgd: losses" and "two has none" in both.cause
 
 
 def test_what_training_moves_by_rounding_alone_is_measured_by_the_largest_parameter() -> None:
