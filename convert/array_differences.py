@@ -43,7 +43,12 @@ class Differences(NamedTuple):
 
 
 def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False) -> Differences:
-    """Compare two sides' target arrays, those aside whose names `skip` takes."""
+    """Compare two sides' target arrays, those aside whose names `skip` takes.
+
+    Raises: ConvertError for a side with tied arrays that differ, or without a constant that its table states.
+    """
+    for side in (left, right):
+        payload.check(side)
     ours, theirs = (
         {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
         for side in (left, right)

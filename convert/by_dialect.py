@@ -1,6 +1,7 @@
 """Convert between dialects of an architecture: the Table between the two for one Config, applied to a file."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from specs import config as configs
 from specs.dialects import UNUSED, Stored, bind, extras, place
 from specs.env import Env
 from specs.layer import parameters
+from specs.layout import Equal, Layout
 from specs.lines import Constant
 from specs.numerals import exact
 from specs.table import Table
@@ -19,7 +21,7 @@ from .errors import PlanError, option
 from .files.base import PADDLE_BFLOAT16, Tensor, meant
 from .readings import Reading
 from .recognise import dialects
-from .steps import Step, step
+from .steps import Promise, Step, step
 
 
 class Translation(NamedTuple):
@@ -36,6 +38,7 @@ class Translation(NamedTuple):
       recorded: target tensors that are counters of the source's record.
       counters: names among the sources of every batch counter.
       zeros: target tensors that the network never uses, and that the source lacks.
+      absent: names of tied arrays that the source lacks, as it has another one that is equal.
     """
 
     table: Table
@@ -48,15 +51,29 @@ class Translation(NamedTuple):
     recorded: tuple[str, ...]
     counters: tuple[str, ...]
     zeros: tuple[str, ...]
+    absent: tuple[str, ...]
 
-    def steps(self) -> tuple[Step, ...]:
-        """Lay out every target tensor: what fills it. Describing a file needs no layout, and so does not pay for it."""
+    def layout(self) -> Layout:
+        """Lay out every target tensor. Describing a file needs no layout, and so does not pay for it."""
         from specs.filling import Filling
 
-        shapes = {name: tensor.shape for name, tensor in self.sources.items()}
+        return Filling(self.table, self.bound, {name: tensor.shape for name, tensor in self.sources.items()}).layout()
+
+    def steps(self, layout: Layout) -> tuple[Step, ...]:
+        """Return every target tensor and what fills it."""
         counts = frozenset(self.counters)
-        entries = Filling(self.table, self.bound, shapes).layout().entries
-        return tuple(step(e, self.sources, None if counts.intersection(e.sources) else self.dtype) for e in entries)
+        return tuple(
+            step(e, self.sources, None if counts.intersection(e.sources) else self.dtype) for e in layout.entries
+        )
+
+    def promises(self, layout: Layout) -> tuple[Promise, ...]:
+        """Return which arrays of the source have to be equal, as its dialect ties them."""
+
+        def promise(check: Equal) -> Promise:
+            where = f"its dialect {self.table.sides[0]}"
+            return Promise(check.name, check.parts, check.other, check.others, check.value, where)
+
+        return tuple(map(promise, layout.checks))
 
 
 Pair = tuple[Stored | None, Stored | None, Constant]  # source, target, and what the target stores without a source
@@ -78,13 +95,17 @@ def translate(
     problems, unfit = Problems(reading), set[str]()
     pairs: list[Pair] = []
     counts, carried, passed_on, recorded = set[str](), dict[str, str](), list[str](), list[str]()
+    absent: list[str] = []
     for parameter in parameters(list(reading.spec.layers(config))):
         source, target = place(parameter, own, config), place(parameter, other, config)
         counter, counting = counters.get(parameter.name), parameter.leaf == "count"
         if counting and source is not None and source.name not in reading.tensors:
             source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
-        if source is not None and not problems.check(source, counting):
-            unfit.add(parameter.name)
+        if source is not None:
+            source, fits, lacking = problems.check(source, counting)
+            absent += lacking
+            if not fits:
+                unfit.add(parameter.name)
         if source is not None and counting:
             counts.add(source.name)
         if source is not None and target is None:
@@ -109,10 +130,11 @@ def translate(
     bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
     table = Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}")
     sources = {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()}
-    moved = [name for source, target, _ in pairs if source and target for name in source.names.values()]
+    used = [one for source, target, _ in pairs if source and target for one in source.alternatives]
+    moved = [name for one in used for name in one.names.values()]
     return Translation(
         table, bound, dtype, sources, tuple(moved), carried, tuple(passed_on), tuple(recorded), tuple(sorted(counts)),
-        tuple(zeros),
+        tuple(zeros), tuple(absent),
     )  # fmt: skip
 
 
@@ -140,13 +162,34 @@ class Problems:
         self.missing: list[str] = []
         self.misfits: list[tuple[str, str]] = []
 
-    def check(self, source: Stored, counts: bool) -> bool:
-        """Check that the file has the tensors of one array in its shape; only counts may be integers."""
+    def check(self, source: Stored, counts: bool) -> tuple[Stored, bool, list[str]]:
+        """Check that the file has the tensors of one array in its shape; only counts may be integers.
+
+        Returns: the array with those of its ties that the file has; whether they fit; the names of the others.
+        """
+        problems = len(self.missing) + len(self.misfits)
+        there = [one for one in source.alternatives if not self.reading.tensors.keys().isdisjoint(one.names.values())]
+        there = there or [*source.alternatives[:1]]
+        for one in there:
+            self._check(one, counts)
+        self._check_ties(there)
+        absent = [name for one in source.alternatives if one not in there for name in one.names.values()]
+        source = there[0]._replace(ties=tuple(one.theirs for one in there[1:]))
+        return source, len(self.missing) + len(self.misfits) == problems, absent
+
+    def _check_ties(self, tied: list[Stored]) -> None:
+        tensors = self.reading.tensors
+        first, *others = ([name for name in one.names.values() if name in tensors] for one in tied)
+        for name in itertools.chain.from_iterable(others):
+            if first and tensors[name].dtype != tensors[first[0]].dtype:
+                tie = f"and {first[0]}, with which it is tied, has {tensors[first[0]].dtype}"
+                self.misfits.append((name, f"has dtype {tensors[name].dtype}, {tie}"))
+
+    def _check(self, source: Stored, counts: bool) -> None:
         names = source.names.values()
         self.used.update(names)
         needed = {name: self.reading.tensors.get(name) for name in names}
         present = [tensor for tensor in needed.values() if tensor is not None]
-        problems = len(self.missing) + len(self.misfits)
         self.missing += [name for name, tensor in needed.items() if tensor is None]
         shape, dtype = source.shape, present[0].dtype if present else ""
         for name, tensor in needed.items():
@@ -158,7 +201,6 @@ class Problems:
                 self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
             elif tensor.dtype != dtype:
                 self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
-        return len(self.missing) + len(self.misfits) == problems
 
     def lines(self) -> list[str]:
         """Return a line for each kind of problem."""

@@ -16,6 +16,7 @@ from specs.axes import names, shape_of
 from specs.dialects import UNUSED, Rule, applied, bind, place, rules
 from specs.layer import Parameter
 from specs.paths import match
+from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import unknown
 
@@ -97,16 +98,20 @@ def _pattern(name: str, line: Rule) -> str:
 def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:
     """Say what is wrong with the holes or axes of a line that is applied."""
     ours = [hole.name for hole in line.ours.holes]
-    theirs = [tuple(filter(None, hole.name.removesuffix("]").partition("[")[::2])) for hole in line.theirs.holes]
-    if lost := [word for word in ours if word not in {name for words in theirs for name in words}]:
-        return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
-    for parameter, config in users:
-        if line.ours.axes is not None and (problem := _axes(line, parameter, {words[0] for words in theirs})):
-            return problem
-        known = [*ours, *names(line.ours.axes or ())]
-        for words in theirs:
-            if problem := _hole(words, known, config):
+    users = list(users)
+    for array in line.arrays:
+        theirs = [tuple(filter(None, hole.name.removesuffix("]").partition("[")[::2])) for hole in array.holes]
+        if lost := [word for word in ours if word not in {name for words in theirs for name in words}]:
+            return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
+        for parameter, config in users:
+            stacked = {words[0] for words in theirs}
+            if line.ours.axes is not None and (problem := _axes(line.ours, array, parameter, stacked)):
                 return problem
+            known = [*ours, *names(line.ours.axes or ())]
+            for words in theirs:
+                if problem := _hole(words, known, config):
+                    return problem
+    for parameter, config in users:
         try:
             bind(place(parameter, None), place(parameter, dialect, config), UNUSED, 1)
         except (ValueError, IndexError) as error:
@@ -114,9 +119,9 @@ def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | No
     return None
 
 
-def _axes(line: Rule, parameter: Parameter, stacked: set[str]) -> str | None:
+def _axes(here: Signature, there: Signature, parameter: Parameter, stacked: set[str]) -> str | None:
     """Say what is wrong with a line's axes for an array that it places."""
-    ours, theirs, sizes = line.ours.axes or (), line.theirs.axes or (), parameter.layer.sizes
+    ours, theirs, sizes = here.axes or (), there.axes or (), parameter.layer.sizes
     mine, others = names(ours), names(theirs)
     for axis in (*mine, *others):
         if axis not in sizes:

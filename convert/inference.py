@@ -124,10 +124,10 @@ def in_their_terms(reading: Reading, name: str) -> str | None:
 
 def trained(reading: Reading) -> int:
     """Count trained parameters in a file by name: running statistics and what has no known name aside."""
-    known = {
-        name: line.ours.label.rpartition(".")[2]
-        for name in reading.tensors
+    sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
+        (line.ours.label, *sorted(found[0].items())): tensor.size
+        for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if match(line.theirs.path, name)
+        if (found := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
     }
-    return sum(reading.tensors[name].size for name, leaf in known.items() if leaf not in BUFFERS)
+    return sum(sizes_of.values())

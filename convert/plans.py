@@ -33,6 +33,7 @@ from .variants import variant_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from specs.layout import Layout
     from specs.table import Table
 
 
@@ -56,13 +57,21 @@ class Plan:
     translation: Translation
     accepted: tuple[str, ...] = ()
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
-    checks: tuple[Promise, ...] = ()  # nothing is taken to be equal: a dialect has no ties
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return self.translation.layout()
+
+    @cached_property
+    def checks(self) -> tuple[Promise, ...]:
+        """Return what has to hold of the source's values: that tied arrays are equal."""
+        return self.translation.promises(self._layout)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Return every target tensor and what fills it."""
-        steps = self.translation.steps()
+        steps = self.translation.steps(self._layout)
         return tuple((tensor._replace(name=self.spelled(tensor.name)), filling) for tensor, filling in steps)
 
     @property
@@ -130,6 +139,8 @@ class Plan:
         why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
         lines += [f"as {self.src}'s own code computes, {why}: {fixed}"] if fixed else []
         lines += self._scaled_otherwise()
+        absent = self.translation.absent
+        lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         return [*lines, *self.filled(), *self.counts()[1]]
 
     def part(self) -> list[str]:
@@ -255,9 +266,13 @@ class Plan:
         return differing(self.reading.spec, self.config, fixed, fixed)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Return (name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
-        from .payload import arrays
+        """Return (name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32.
 
+        Raises: ConvertError for tied arrays of the source that differ.
+        """
+        from .payload import arrays, check
+
+        check(self)
         return arrays(self)
 
     def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:

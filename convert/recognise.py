@@ -251,8 +251,8 @@ def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
     table = dialects(architecture)[dialect]
     index: dict[str, list[DialectLine]] = {}
     for parameter, _ in examples(architecture):
-        if placed := template(parameter, table):
-            (ours, theirs, _, _), _ = placed
+        placed = template(parameter, table)
+        for ours, theirs in [(placed[0].ours, array) for array in placed[0].arrays] if placed else ():
             sample = fill(theirs.path, dict.fromkeys((hole.name for hole in holes(theirs.path)), 0))
             axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
             index.setdefault(normal(sample), []).append(DialectLine(ours, theirs, parameter.axes, (axes[0], axes[1])))

@@ -1,14 +1,17 @@
 """A line of a dialect's table that does nothing is an error, which names the line and the nearest name."""
 
+import math
 import re
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import specs
-from convert import dialect_faults, recognise
+from convert import dialect_faults, plan, recognise
 from convert.dialect_faults import check
 from convert.errors import ConvertError
-from specs.dialects import place
+from specs.dialects import place, shapes
 from specs.layer import parameters
 from specs.spec import Dialect
 
@@ -39,6 +42,10 @@ WRONG = {
     "blocks.{i}.norm1 <-> b.{i.n": "{ without }",
     "blocks.{grid[i]}.norm1 <-> b.{i}.n": "stands on our side",
     "norm <-> n\nnorm <-> m": "line 2, 'norm <-> m': has no effect",
+    "norm.scale: c = head.bias: c <-> a: c": "a line of a dialect has one name on each side of <->",
+    "head.kernel: i o <-> a: o i = b: o": "axis 'i' stands on one side only",
+    "head.kernel: i o <-> a: o i = b.{dept}: o i": "hole {dept}: unknown name 'dept'",
+    "head.kernel: i o <-> a: o i = b.{s=x|y}: o i": "hole {s=x|y} lists values",
 }
 
 
@@ -112,3 +119,59 @@ def test_every_table_here_is_well_defined(architecture):
             ]
             names = [name for view in placed if view is not None for name in view.names.values()]
             assert len(names) == len(set(names)), dialect
+
+
+TIED = "head.kernel: i o <-> wte: i o = out.weight: o i\nhead.bias <-> out.bias"
+
+
+@pytest.fixture
+def tied(dialect, tmp_path):
+    """Write a small Mixer of a dialect that ties two arrays: with all arrays, or as a change leaves them."""
+    spec = specs.get("mlp_mixer")
+    own = dialect(TIED, conventions=spec.dialects["timm"].conventions)
+    config = next(twin for twin in spec.tiny.values() if twin.classes)
+    stored = shapes(spec.layers(config), own, config)
+    arrays = {name: np.arange(math.prod(shape), dtype="f4").reshape(shape) for name, shape in stored.items()}
+    arrays["out.weight"] = arrays["wte"].T.copy()
+
+    def write(change=dict):
+        path = tmp_path / "tied.safetensors"
+        save_file(change(arrays), path)
+        return arrays, path
+
+    return write
+
+
+def without(name):
+    return lambda arrays: {other: array for other, array in arrays.items() if other != name}
+
+
+@pytest.mark.parametrize("missing", ["", "wte", "out.weight"])
+def test_tied_arrays_are_one_here_and_both_are_written(missing, tied, run, tmp_path):
+    """Where the file leaves one of them out, as safetensors asks for, a note says so."""
+    arrays, path = tied(without(missing))
+    code, said, err = run("mine2flax", path, "-o", tmp_path / "x.msgpack")
+    assert code == 0, err
+    assert (f"tied and not in the file: {missing}" in said + err) == bool(missing)
+    assert run("flax2mine", tmp_path / "x.msgpack", "-o", tmp_path / "y.safetensors")[0] == 0
+    back = load_file(tmp_path / "y.safetensors")
+    assert back.keys() == arrays.keys()
+    assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda arrays: arrays | {"wte": arrays["wte"] + 1},
+     "out.weight differ, and its dialect mine says that they are equal"),
+    (lambda arrays: arrays | {"wte": arrays["wte"].astype("f2")},
+     "out.weight has dtype float32, and wte, with which it is tied, has float16"),
+    (lambda arrays: arrays | {"wte": arrays["wte"][:1].copy()}, "has shape"),
+])  # fmt: skip
+def test_tied_arrays_that_differ_are_refused(change, message, tied, run, tmp_path):
+    _, path = tied(change)
+    code, _, err = run("mine2flax", path, "-o", tmp_path / "x.msgpack")
+    assert (code, message in err) == (1, True), err
+    assert not (tmp_path / "x.msgpack").exists()
+    if "differ" in message:
+        assert "out.weight differ" in run("diff", path, path)[2]
+        with pytest.raises(ConvertError, match=r"out\.weight differ"):
+            plan(path, "mine", "torch").arrays()

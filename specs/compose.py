@@ -170,10 +170,13 @@ class _Work:
         return [line for line in self.second if not line.left.arrays]
 
 
-def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Line:
-    """Return the line from one array to another that are both an array with these axes. Raises: ValueError."""
+def through(source: Side, hub: Axes, other: Axes, target: Side) -> Line:
+    """Return the line from one array to another that are both an array with these axes; either may be tied arrays.
+
+    Raises: ValueError.
+    """
     one, two = Signature(("hub",), hub), Signature(("hub",), other)
-    made = _meet(Line(Side((source,)), Side((one,))), one, Line(Side((two,)), Side((target,))), two)
+    made = _meet(Line(source, Side((one,))), one, Line(Side((two,)), target), two)
     if made is None:
         raise ValueError(f"{source} and {target} have no elements in common")
     return made

@@ -2,6 +2,7 @@
 
     blocks.{i}.norm1  <->  MixerBlock_{i}/LayerNorm_0                        without axes: renames a layer, or all below
     blocks.{b}.query.kernel: h i o  <->  blocks.{b}.q_proj.{h}.weight: i o   with axes: places one array
+    embed.table: v d  <->  wte.weight: v d = lm_head.weight: v d             a tie: one array here, two equal ones there
 
 Ours stand on the left. What no line names keeps our name, with the names and layouts of the dialect's framework. A hole
 on the right may also stand for a number of the Config, `{depth+5}`, or for one that it lists, `{position[s]}`: both are
@@ -38,12 +39,19 @@ class Rule(NamedTuple):
 
     Args:
       number: of the line, from 1. text: the line itself.
+      ties: further arrays on their side, each equal to `theirs`.
     """
 
     ours: Signature
     theirs: Signature
     number: int = 0
     text: str = ""
+    ties: tuple[Signature, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Signature, ...]:
+        """Return their array, or all that are tied."""
+        return (self.theirs, *self.ties)
 
 
 @cache
@@ -66,16 +74,17 @@ def rules(table: str) -> tuple[Rule, ...]:
 
 def _rule(number: int, text: str) -> Rule:
     line = parse_line(text)
-    if line.arrow != "<->" or any(len(side.arrays) != 1 or side.constant for side in (line.left, line.right)):
+    tied = len(line.right.arrays) == 1 or line.right.join == "="
+    if line.arrow != "<->" or len(line.left.arrays) != 1 or not tied or line.left.constant or line.right.constant:
         raise ValueError("a line of a dialect has one name on each side of <->")
-    (ours,), (theirs,) = line.left.arrays, line.right.arrays
-    if (ours.axes is None) != (theirs.axes is None):
+    (ours,), (theirs, *ties) = line.left.arrays, line.right.arrays
+    if len({array.axes is None for array in line.arrays}) > 1:
         raise ValueError("has axes on one side only: ': ' and the axes stand on both sides or on neither")
-    if listed := [hole for hole in (*ours.holes, *theirs.holes) if hole.values is not None]:
+    if listed := [hole for array in line.arrays for hole in array.holes if hole.values is not None]:
         raise ValueError(f"hole {listed[0]} lists values: numbers alone tell the layers of a dialect apart")
     if indexed := [hole for hole in ours.holes if "[" in hole.name]:
         raise ValueError(f"hole {indexed[0]} stands on our side: fields are looked up on theirs alone")
-    return Rule(ours, theirs, number, text)
+    return Rule(ours, theirs, number, text, tuple(ties))
 
 
 def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int]] | None:
@@ -167,15 +176,29 @@ class Stored(NamedTuple):
       hub: the array's own dimensions in this side's axes.
       theirs: its names and dimensions there: an axis that stands in the path is stacked.
       sizes: length of every axis.
+      ties: further arrays there, each equal to `theirs`.
     """
 
     hub: Axes
     theirs: Signature
     sizes: Mapping[str, int]
+    ties: tuple[Signature, ...] = ()
+
+    @property
+    def alternatives(self) -> tuple["Stored", ...]:
+        """Return each of the tied arrays alone, which is all of it."""
+        if not self.ties:
+            return (self,)
+        return tuple(self._replace(theirs=one, ties=()) for one in (self.theirs, *self.ties))
+
+    @property
+    def side(self) -> Side:
+        """Return its side of a line."""
+        return Side((self.theirs, *self.ties), "=" if self.ties else ",")
 
     @property
     def names(self) -> dict[Key, str]:
-        """Return {indices of the stacked axes: name}; {(): name} where one tensor stores it all."""
+        """Return {indices of the stacked axes: name}, {(): name} where one tensor stores it all; ties aside."""
         if isinstance(self.theirs.path[0], str) and len(self.theirs.path) == 1:
             return {(): self.theirs.path[0]}
         stacked = sorted({hole.name for hole in self.theirs.holes})
@@ -205,23 +228,28 @@ def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> 
     placed = template(parameter, dialect)
     if placed is None:
         return None
-    (ours, theirs, _, _), numbers = placed
-    sizes, hub, axes = parameter.layer.sizes, ours.axes or (), theirs.axes or ()
-    stacked = {hole.name for hole in holes(theirs.path) if hole.name not in numbers}
-    if stacked:
-        stacked = stacked.intersection(names(hub)).difference(names(axes))
+    rule, numbers = placed
+    sizes, hub = parameter.layer.sizes, rule.ours.axes or ()
 
-    def piece(part: str | Hole) -> str | Hole:
-        if isinstance(part, str):
-            return part
-        if part.name in stacked:
-            return Hole(part.name, values=tuple(map(part.fill, range(sizes[part.name]))))
-        number = fill((part,), numbers, config)
-        if number.startswith("-"):
-            raise ValueError(f"{part} would be {number}")
-        return number
+    def there(theirs: Signature) -> Signature:
+        axes = theirs.axes or ()
+        stacked = {hole.name for hole in holes(theirs.path) if hole.name not in numbers}
+        if stacked:
+            stacked = stacked.intersection(names(hub)).difference(names(axes))
 
-    return Stored(_measured(hub, sizes), Signature(joined(map(piece, theirs.path)), _measured(axes, sizes)), sizes)
+        def piece(part: str | Hole) -> str | Hole:
+            if isinstance(part, str):
+                return part
+            if part.name in stacked:
+                return Hole(part.name, values=tuple(map(part.fill, range(sizes[part.name]))))
+            number = fill((part,), numbers, config)
+            if number.startswith("-"):
+                raise ValueError(f"{part} would be {number}")
+            return number
+
+        return Signature(joined(map(piece, theirs.path)), _measured(axes, sizes))
+
+    return Stored(_measured(hub, sizes), there(rule.theirs), sizes, tuple(map(there, rule.ties)))
 
 
 def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes:
@@ -250,7 +278,8 @@ def extras(dialect: Dialect | None) -> list[Stored]:
 def shapes(layers: Iterable[Layer], dialect: Dialect, config: Any = None) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all arrays of a network in a dialect's files."""
     every = [place(parameter, dialect, config) for layer in layers for parameter in layer.parameters()]
-    return {name: one.shape for one in every if one is not None for name in one.names.values()}
+    stored = [each for one in every if one is not None for each in one.alternatives]
+    return {name: one.shape for one in stored for name in one.names.values()}
 
 
 def bind(source: Stored | None, target: Stored | None, constant: Constant, number: int) -> Env | None:
@@ -261,23 +290,23 @@ def bind(source: Stored | None, target: Stored | None, constant: Constant, numbe
     Raises: ValueError where the two split one axis in two ways.
     """
     if source is not None and target is not None:
-        return Env(_line(source, target, number), (), [source.names], {**source.sizes})
+        return Env(_line(source, target, number), (), [one.names for one in source.alternatives], {**source.sizes})
     if source is not None:
-        dropped = Side((source.theirs._replace(axes=None),))
-        return Env(Line(dropped, Side(), "->", number), (), [source.names], {})
+        dropped = Side(tuple(array._replace(axes=None) for array in source.side.arrays))
+        return Env(Line(dropped, Side(), "->", number), (), [one.names for one in source.alternatives], {})
     if target is not None:
-        axes = _measured(target.theirs.axes or (), target.sizes, every=True)
-        made = Side((target.theirs._replace(axes=axes),), constant=constant)
+        measured = [(array, _measured(array.axes or (), target.sizes, every=True)) for array in target.side.arrays]
+        made = Side(tuple(array._replace(axes=axes) for array, axes in measured), constant=constant)
         return Env(Line(Side(), made, number=number), (), [], {**target.sizes})
     return None
 
 
 def _line(source: Stored, target: Stored, number: int) -> Line:
     if source.hub == target.hub:
-        return Line(Side((source.theirs,)), Side((target.theirs,)), number=number)
+        return Line(source.side, target.side, number=number)
     from .compose import through
 
-    return replace(through(source.theirs, source.hub, target.hub, target.theirs), number=number)
+    return replace(through(source.side, source.hub, target.hub, target.side), number=number)
 
 
 def table(spec: Spec, source: str, target: str, config: Any) -> Table:

@@ -49,7 +49,8 @@ def _known(plan: Plan) -> dict[str, bool]:
     """Tell whether each array of the architecture is trained, by its name in the source."""
     dialect = dialects(plan.architecture)[plan.src]
     every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
-    return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
+    each = [(p, one) for p, stored in every if stored is not None for one in stored.alternatives]
+    return {name: p.trained for p, one in each for name in one.names.values()}
 
 
 def is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
