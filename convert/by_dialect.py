@@ -115,14 +115,16 @@ def translate(
         elif source is None and target is not None and counter is not None:
             recorded.append(target.name)
         pairs.append((source, target, Constant(counter or 0, "int64")))
-    unused = {one.name: one for one in extras(own)}
-    problems.used.update(unused)
+    unused = {one.name: one for one in extras(own, config)}
+    for name, one in unused.items():
+        if name in reading.tensors:
+            problems.check(one, counts=True)
     if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
         raise PlanError(f"{path}: does not hold the {reading.dialect} arrays of this {reading.architecture}", lines)
     spare = {name: one for name, one in unused.items() if name in reading.tensors}
     zeros = []
-    for one in extras(other):
-        fits = reading.dialect == dst and one.name in spare and reading.tensors[one.name].shape == one.shape
+    for one in extras(other, config):
+        fits = reading.dialect == dst and one.name in spare
         pairs.append((one if fits else None, one, UNUSED))
         zeros += [] if fits else [one.name]
     taken = {source.name for source, _, _ in pairs if source is not None}

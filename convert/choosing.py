@@ -1,9 +1,9 @@
 """Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from specs.dialects import HUB
+from specs.dialects import HUB, extras
 
 from .by_dialect import translate
 from .configure import configure
@@ -84,6 +84,25 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
         return Rejected(reading, error)
 
 
+def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:
+    """Describe the arrays that a dialect lists as unused and that are other arrays of this file: its code ties them."""
+    unused = {one.name for one in extras(dialects(reading.architecture)[reading.dialect], config)}
+    names = {tensor.name: name for name, tensor in reading.tensors.items()} if unused else {}
+    if not unused.intersection(names.values()):
+        return []
+    from .files.pickled.tree import PickleReader
+
+    aliases = reader.aliases() if isinstance(reader, PickleReader) else {}
+    pairs = [(names[one], names[other]) for one, other in aliases.items() if one in names and other in names]
+    remedy = f"tie both in a line of dialect {reading.dialect}, and leave it out of extras"
+    return [
+        f"{one} is tied to {other}: {remedy}"
+        for pair in pairs
+        for one, other in (pair, pair[::-1])
+        if one in unused and other not in unused
+    ]
+
+
 def _plan(request: Request, reading: Reading) -> Plan:
     """Configure and lay out one reading. Raises: ConvertError where it does not fit."""
     reader, record, settings, dst, dtype = request
@@ -98,4 +117,6 @@ def _plan(request: Request, reading: Reading) -> Plan:
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
     own = configuration.record
     translation = translate(path, reading, configuration, dst, own.carried, dtype)
+    if problems := _tied_extras(reader, reading, configuration.config):
+        raise PlanError(f"{path}: what the page of {architecture} lists as unused is used", problems)
     return Plan(reader, own, reading, configuration, dst, translation)

@@ -252,7 +252,8 @@ class Plan:
         """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""
         unused = self.translation.zeros
         why = "zeros, as the network never uses it and the source lacks it"
-        lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
+        which = f"an extra of {self.dst}: tied arrays would be no extras"
+        lines = [f"{why}: {', '.join(folding.fold(unused))} ({which})"] if unused else []
         if names := self.uncounted:
             counters = f"{len(names):,} batch counter{'s' if len(names) > 1 else ''} set to 0"
             lines.append(f"{counters}, as the source stores none: {folding.summarised(names)}")

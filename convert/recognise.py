@@ -262,7 +262,8 @@ def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
 @cache
 def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
     """Map every name that a dialect's file may hold, numbers aside, to the name that the dialect's table has."""
-    unused = extras(dialects(architecture)[dialect])
+    twins = specs.get(architecture).tiny.values()
+    unused = [one for config in twins for one in extras(dialects(architecture)[dialect], config)]
     forms = {*lines(architecture, dialect), *(normal(one.name) for one in unused)}
     others = {other: form for form in forms for other in _in_nnx(form)}
     return {**others, **{form: form for form in forms}}

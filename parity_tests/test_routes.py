@@ -71,7 +71,7 @@ def test_there_and_back(route, tmp_path):
         there = translate(start, tmp_path / f"{k}.there.safetensors", src, dst, config)
         back = translate(there, tmp_path / f"{k}.back.safetensors", dst, src, config)
         held, returned = contents(start), contents(back)
-        lost = {one.name for one in extras(dialects(architecture)[src])}
+        lost = {one.name for one in extras(dialects(architecture)[src], config)}
         assert {n: v for n, v in returned.items() if n not in lost} == held
 
 

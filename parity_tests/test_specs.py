@@ -83,8 +83,30 @@ def test_fields_that_are_collections_are_checked_inside():
     assert told(norms={"eps": "widht", "momentum": 0.5}) == ["norms: unknown name 'widht', did you mean 'width'?"]
     assert told(activations={"ReLU": {"act": "relu"}})[0].startswith("activations: unknown name 'act'")
     assert told(dialects={"a": "flax"})[0].startswith("dialects is {'a': 'flax'}, not a mapping")
+    assert told(dialects={"a": Dialect("torch", 3, ["width"], ("width",), ("lm_head",), None, 1, {"A": ()})}) == [
+        "dialects: 'a': table is 3, not a text",
+        "dialects: 'a': conventions is ['width'], not a mapping, {Config field: value}",
+        "dialects: 'a': requires is ('width',), not a mapping, {Config field: value}",
+        "dialects: 'a': extras is ('lm_head',), not a tuple of Layers, nor a function of the Config that yields them",
+        "dialects: 'a': suffix is None, not a text",
+        "dialects: 'a': about is 1, not a text",
+        "dialects: 'a': preprocessing is {'A': ()}, not a mapping of variants to tuples of Preprocessing",
+    ]
     assert told(config=dict)[0].startswith("config is <class 'dict'>, not a dataclass with fields channels and classes")
     Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
+
+
+def test_extras_are_checked_as_layers_are():
+    for extras, problem in (
+        (lambda c: [Layer("lm_head", "linear", {})], "extras: 'lm_head': kind: unknown name 'linear'"),
+        (lambda c: ["lm_head"], "extras: layers: yields 'lm_head', not a Layer"),
+        (lambda c: c.depth, "extras: Config: unknown name 'depth'"),
+        ((norm("spare", 0),), "extras: 'spare': size of c is 0"),
+    ):
+        infer = {**GOOD, "infer": lambda sizes: {"width": 3, "channels": 3, "classes": 2}}
+        spec = Spec(**infer, dialects={"mine": Dialect("torch", extras=extras)})
+        (fault,) = [fault for fault in faults(spec) if "extras" in fault]
+        assert f"dialects: 'mine': {problem}" in fault
 
 
 @pytest.mark.parametrize("architecture", specs.names())

@@ -12,9 +12,10 @@ from convert import dialect_faults, plan, recognise
 from convert.dialect_faults import check
 from convert.errors import ConvertError
 from specs.dialects import place, shapes
-from specs.layer import parameters
+from specs.layer import dense, parameters
 from specs.spec import Dialect
 
+from .conftest import needs
 from .golden import Case
 
 WRONG = {
@@ -121,23 +122,70 @@ def test_every_table_here_is_well_defined(architecture):
             assert len(names) == len(set(names)), dialect
 
 
+@pytest.fixture
+def mixer(dialect, tmp_path):
+    """Write a small Mixer of a dialect with given lines and extras, all of whose arrays count up from 0."""
+
+    def write(table, change=dict, **fields):
+        spec = specs.get("mlp_mixer")
+        own = dialect(table, conventions=spec.dialects["timm"].conventions, **fields)
+        config = next(twin for twin in spec.tiny.values() if twin.classes)
+        stored = shapes(spec.layers(config), own, config)
+        arrays = {name: np.arange(math.prod(shape), dtype="f4").reshape(shape) for name, shape in stored.items()}
+        path = tmp_path / "mine.safetensors"
+        save_file(change(arrays), path)
+        return arrays, path
+
+    return write
+
+
+def spare(config):
+    return [dense("spare", 2, config.width, bias=False)]
+
+
+def test_extras_may_have_the_sizes_of_the_config(mixer, run, tmp_path):
+    arrays, path = mixer("head <-> fc", extras=spare)
+    width = len(arrays["norm.weight"])
+    code, said, err = run("mine2mine", path, "-o", tmp_path / "x.safetensors")
+    assert code == 0, err
+    assert "zeros, as the network never uses it and the source lacks it: spare.weight (an extra of mine: " in said + err
+    stored = load_file(tmp_path / "x.safetensors")["spare.weight"]
+    assert stored.shape == (width, 2) and not stored.any()
+    arrays, path = mixer("head <-> fc", lambda arrays: arrays | {"spare.weight": np.ones((2, 2), "f4")}, extras=spare)
+    code, said, err = run("mine2torch", path, "-o", tmp_path / "y.safetensors")
+    assert (code, f"spare.weight has shape [2, 2], expected [{width}, 2]" in err) == (1, True), err
+
+
+def test_an_extra_that_a_file_ties_to_a_used_array_is_refused(mixer, run, tmp_path):
+    """torch.save stores such arrays once: zeros for one would be zeros for both."""
+    needs("torch")
+    import torch
+
+    arrays, _ = mixer("head <-> fc")
+    width, classes = arrays["norm.weight"].size, len(arrays["fc.weight"])
+    mixer("head <-> fc", extras=(dense("out", width, classes, bias=False),))
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    torch.save(tensors | {"out.weight": tensors["fc.weight"]}, tmp_path / "x.pth")
+    code, _, err = run("mine2flax", tmp_path / "x.pth", "-o", tmp_path / "x.msgpack")
+    problem = "out.weight is tied to fc.weight: tie both in a line of dialect mine, and leave it out of extras"
+    assert (code, problem in err) == (1, True), err
+    torch.save(tensors | {"out.weight": tensors["fc.weight"].clone()}, tmp_path / "x.pth")
+    assert run("mine2flax", tmp_path / "x.pth", "-o", tmp_path / "x.msgpack")[0] == 0
+
+
 TIED = "head.kernel: i o <-> wte: i o = out.weight: o i\nhead.bias <-> out.bias"
 
 
 @pytest.fixture
-def tied(dialect, tmp_path):
+def tied(mixer):
     """Write a small Mixer of a dialect that ties two arrays: with all arrays, or as a change leaves them."""
-    spec = specs.get("mlp_mixer")
-    own = dialect(TIED, conventions=spec.dialects["timm"].conventions)
-    config = next(twin for twin in spec.tiny.values() if twin.classes)
-    stored = shapes(spec.layers(config), own, config)
-    arrays = {name: np.arange(math.prod(shape), dtype="f4").reshape(shape) for name, shape in stored.items()}
-    arrays["out.weight"] = arrays["wte"].T.copy()
 
     def write(change=dict):
-        path = tmp_path / "tied.safetensors"
-        save_file(change(arrays), path)
-        return arrays, path
+        def tie(arrays):
+            arrays["out.weight"] = arrays["wte"].T.copy()
+            return change(arrays)
+
+        return mixer(TIED, tie)
 
     return write
 

@@ -91,6 +91,16 @@ def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
     fields = configs.types_of(spec.config)
     strange = [f"immaterial: {unknown(name, fields)}" for name in spec.immaterial(config) if name not in fields]
     yield from map(Fault, [*repeated, *_of_infer(spec, config, layers), *_of_images(spec, config), *strange])
+    for name, dialect in spec.dialects.items():
+        try:
+            unused = [fault for layer in dialect.unused(config) for fault in _of_layer(layer)]
+        except Exception as error:  # of the page's own code
+            unused = [Fault(described(error))]
+        yield from (Fault(f"dialects: {name!r}: extras: {_named(fault)}") for fault in unused)
+
+
+def _named(fault: Fault) -> str:
+    return f"{fault.path!r}: {fault.text}" if fault.path else fault.text
 
 
 def _of_layer(layer: Any) -> Iterator[Fault]:

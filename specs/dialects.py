@@ -267,10 +267,10 @@ def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes
     )
 
 
-def extras(dialect: Dialect | None) -> list[Stored]:
+def extras(dialect: Dialect | None, config: Any) -> list[Stored]:
     """Return the arrays that only a dialect's files hold."""
     plainly = Dialect(dialect.framework) if dialect else None
-    layers = dialect.extras if dialect else ()
+    layers = dialect.unused(config) if dialect else ()
     every = (place(parameter, plainly) for layer in layers for parameter in layer.parameters())
     return [one for one in every if one is not None]
 
@@ -318,8 +318,9 @@ def table(spec: Spec, source: str, target: str, config: Any) -> Table:
         for parameter in parameters(list(spec.layers(config)))
     ]
     if source == target:
-        every += [(one, one, UNUSED) for one in extras(own)]
+        every += [(one, one, UNUSED) for one in extras(own, config)]
     else:
-        every += [(one, None, UNUSED) for one in extras(own)] + [(None, one, UNUSED) for one in extras(other)]
+        every += [(one, None, UNUSED) for one in extras(own, config)]
+        every += [(None, one, UNUSED) for one in extras(other, config)]
     bound = (bind(*pair, number) for number, pair in enumerate(every, 1))
     return Table(tuple(env.line for env in bound if env is not None), (source, target), name=f"{source}2{target}")

@@ -22,7 +22,9 @@ class Dialect(NamedTuple):
         below it); with axes it places one array. What no line names keeps our name.
       conventions: Config fields that its files do not hold but its code fixes.
       requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
-      extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
+      extras: layers that its files hold and the network never uses, by their paths there: a tuple, or a function of the
+        Config that yields them. They are written as zeros, unless the source has them. An array that the code ties to
+        another is none: the table ties it.
       suffix: the file format that its users expect, where it is not their framework's usual one.
       about: one line for `routes`.
       preprocessing: {variant: what its published checkpoints were evaluated with}, "" for all other variants. Where
@@ -33,10 +35,14 @@ class Dialect(NamedTuple):
     table: str = ""
     conventions: Mapping[str, Any] = MappingProxyType({})
     requires: Mapping[str, Any] = MappingProxyType({})
-    extras: tuple[Layer, ...] = ()
+    extras: tuple[Layer, ...] | Callable[[Any], Iterable[Layer]] = ()
     suffix: str = ""
     about: str = ""
     preprocessing: Mapping[str, tuple[Preprocessing, ...]] = MappingProxyType({})
+
+    def unused(self, config: Any) -> Iterable[Layer]:
+        """Return the layers of `extras` for a Config."""
+        return self.extras(config) if callable(self.extras) else self.extras
 
 
 class Refusal(NamedTuple):
@@ -179,6 +185,10 @@ def _are(kind: Any) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, tuple | set | frozenset) and all(isinstance(entry, kind) for entry in value)
 
 
+def _is_preprocessing(value: Any) -> bool:
+    return isinstance(value, Preprocessing)
+
+
 def _is_pattern(value: Any) -> bool:
     try:
         return isinstance(value, str) and re.compile(value) is not None
@@ -215,6 +225,26 @@ FITS = {
     "refused": Fit(_are(Refusal), "a tuple of Refusals"),
     "sign": Fit(_is_pattern, "a regular expression"),
 }
+_VALUES = Fit(_maps_to(object), "a mapping, {Config field: value}")
+_TEXT = Fit(lambda value: isinstance(value, str), "a text")
+FITS_OF_DIALECTS = {
+    "framework": _TEXT,
+    "table": _TEXT,
+    "conventions": _VALUES,
+    "requires": _VALUES,
+    "extras": Fit(
+        lambda value: callable(value) or (isinstance(value, tuple) and _are(Layer)(value)),
+        "a tuple of Layers, nor a function of the Config that yields them",
+    ),
+    "suffix": _TEXT,
+    "about": _TEXT,
+    "preprocessing": Fit(
+        lambda value: (
+            _maps_to(tuple)(value) and all(some and all(map(_is_preprocessing, some)) for some in value.values())
+        ),
+        "a mapping of variants to tuples of Preprocessing",
+    ),
+}
 
 
 def _references(given: Mapping[str, Any]) -> Iterator[str]:
@@ -237,14 +267,17 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
     for name, dialect in dialects.items():
         if name in FRAMEWORKS:
             yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
+        wrong = [member for member, fit in FITS_OF_DIALECTS.items() if not fit.test(getattr(dialect, member))]
+        for member in wrong:
+            must_be = FITS_OF_DIALECTS[member].must_be
+            yield f"dialects: {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
+        dialect = dialect._replace(**{member: Dialect._field_defaults.get(member, "torch") for member in wrong})
         named += [
             (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
             (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
             (f"dialects: {name!r}: requires", dialect.requires, known_fields),
             (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
         ]
-        if not all(_are(Preprocessing)(some) and some for some in dialect.preprocessing.values()):
-            yield f"dialects: {name!r}: preprocessing is {_short(dialect.preprocessing)}, not tuples of Preprocessing"
         if dialect.suffix and not dialect.suffix.startswith("."):
             yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
