@@ -12,7 +12,7 @@ from convert import dialect_faults, plan, recognise
 from convert.dialect_faults import check
 from convert.errors import ConvertError
 from specs.dialects import place, shapes
-from specs.layer import dense, parameters
+from specs.layer import batch_norm, dense, norm, parameters
 from specs.spec import Dialect
 
 from .conftest import needs
@@ -223,3 +223,22 @@ def test_tied_arrays_that_differ_are_refused(change, message, tied, run, tmp_pat
         assert "out.weight differ" in run("diff", path, path)[2]
         with pytest.raises(ConvertError, match=r"out\.weight differ"):
             plan(path, "mine", "torch").arrays()
+
+
+SPELT = ("blocks.1.norm.scale", "blocks.1.bn.mean", "head.kernel")
+
+
+@pytest.mark.parametrize(("table", "names"), [
+    ("", "blocks_1/norm/scale blocks_1/bn/mean head/kernel"),
+    ("blocks.{i} <-> Block_{i}", "Block_1/norm/scale Block_1/bn/mean head/kernel"),
+    ("blocks <-> Block", "Block_1/norm/scale Block_1/bn/mean head/kernel"),
+    ("blocks.{i} <-> params/Block_{i}",
+     "params/Block_1/norm/scale batch_stats/Block_1/bn/mean params/head/kernel"),
+    ("head <-> params/fc", "params/blocks_1/norm/scale batch_stats/blocks_1/bn/mean params/fc/kernel"),
+    ("head.kernel: i o <-> params/w: i o", "params/blocks_1/norm/scale batch_stats/blocks_1/bn/mean params/w"),
+])  # fmt: skip
+def test_what_a_dialect_of_flax_does_not_name_is_spelt_as_linen_does(table, names):
+    """Below a layer that a line renames, too; and in linen's collections, where the lines have them."""
+    layers = [norm("blocks.1.norm", 3), batch_norm("blocks.1.bn", 3), dense("head", 3, 2)]
+    every = [place(p, Dialect("flax", table)) for p in parameters(layers) if p.name in SPELT]
+    assert [one.name for one in every] == names.split()

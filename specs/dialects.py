@@ -4,9 +4,12 @@
     blocks.{b}.query.kernel: h i o  <->  blocks.{b}.q_proj.{h}.weight: i o   with axes: places one array
     embed.table: v d  <->  wte.weight: v d = lm_head.weight: v d             a tie: one array here, two equal ones there
 
-Ours stand on the left. What no line names keeps our name, with the names and layouts of the dialect's framework. A hole
-on the right may also stand for a number of the Config, `{depth+5}`, or for one that it lists, `{position[s]}`: both are
-numbers once the Config is known, and what is left is a Table.
+Ours stand on the left. What no line names keeps our name, with the names and layouts of the dialect's framework. In
+flax, linen's names have "/" and "_{i}" for our "." and ".{i}", also below a layer that a line renames. Where a line
+there begins with params/, what no line places lies in params/ too, and running statistics lie in batch_stats/.
+
+A hole on the right may also stand for a number of the Config, `{depth+5}`, or for one that it lists, `{position[s]}`:
+both are numbers once the Config is known, and what is left is a Table.
 """
 
 import itertools
@@ -103,17 +106,19 @@ def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str,
         if rule.ours.axes is not None:
             return rule, filled
         tail, more = numbered(rest, len(filled))
-        ours, theirs, numbers = (*rule.ours.path, *tail), (*rule.theirs.path, *tail), {**filled, **more}
-    port = dialect is PORTS[dialect.framework]
-    return _default(ours, theirs, parameter.axes, parameter.leaf, leaf, dialect.framework, port), numbers
+        below = _linen(tail) if dialect.framework == "flax" else tail
+        ours, theirs, numbers = (*rule.ours.path, *tail), (*rule.theirs.path, *below), {**filled, **more}
+    elif dialect.framework == "flax":
+        theirs = _linen(ours, f"{COLLECTIONS[0]}/" * (dialect is PORTS["flax"] or _has_collections(dialect.table)))
+    return _default(ours, theirs, parameter.axes, parameter.leaf, leaf, dialect.framework), numbers
 
 
 @cache
-def _default(
-    ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str, port: bool
-) -> Rule:
+def _default(ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str) -> Rule:
     """Return the line that a framework's own names make of a layer's array; its path is `ours` or `theirs`."""
-    theirs = _flax_port(theirs, leaf) if port and framework == "flax" else theirs
+    first, trained = theirs[0], f"{COLLECTIONS[0]}/"
+    if framework == "flax" and leaf in BUFFERS and isinstance(first, str) and first.startswith(trained):
+        theirs = (f"{COLLECTIONS[1]}/{first.removeprefix(trained)}", *theirs[1:])
     dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
     return Rule(
         Signature(joined((*ours, dot + leaf)), _plain(axes)),
@@ -158,9 +163,17 @@ def numbered(path: str, first: int = 0) -> tuple[Path, Mapping[str, int]]:
 _plain = cache(plain)
 
 
-def _flax_port(path: Path, leaf: str) -> Path:
-    """Return linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
-    pieces: list[str | Hole] = [COLLECTIONS[leaf in BUFFERS] + "/"]
+@cache
+def _has_collections(table: str) -> bool:
+    """Tell whether a dialect's files have linen's collections in their names."""
+    heads = [array.path[0] for rule in rules(table) for array in rule.arrays]
+    return any(isinstance(head, str) and head.startswith(f"{COLLECTIONS[0]}/") for head in heads)
+
+
+@cache
+def _linen(path: Path, head: str = "") -> Path:
+    """Return linen's spelling of a path, after `head`: lists of modules join name and number."""
+    pieces: list[str | Hole] = [head]
     for piece, after in itertools.zip_longest(path, path[1:]):
         if isinstance(piece, str):
             piece = piece[:-1] + "_" if isinstance(after, Hole) and piece.endswith(".") else piece
