@@ -13,9 +13,9 @@ from typing import Any
 
 import specs
 from specs.axes import names, shape_of
-from specs.dialects import UNUSED, Rule, applied, bind, place, rules
-from specs.layer import Parameter
-from specs.paths import match
+from specs.dialects import UNUSED, Rule, applied, bind, extras, place, rules
+from specs.layer import Parameter, parameters
+from specs.paths import match, normal
 from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import unknown
@@ -44,6 +44,7 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         yield from str(error).splitlines()
         return
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
+    wrong = False
     for example in examples(architecture):
         if used := applied(example.parameter, dialect):
             chosen[used[0]].append(example)
@@ -51,7 +52,34 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         users = chosen[line] or list(_users(architecture, dialect, line))
         problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
         if problem:
+            wrong = True
             yield f"line {line.number}, {line.text!r}: {problem}"
+    yield from [] if wrong else _doubles(architecture, dialect)
+
+
+def _doubles(architecture: str, dialect: Dialect) -> Iterator[str]:
+    """Describe the names that two arrays of a network would have, numbers aside."""
+    spec, said = specs.get(architecture), set[str]()
+    for twin, config in spec.tiny.items():
+        try:
+            every = [(_origin(p, dialect), place(p, dialect, config)) for p in parameters(list(spec.layers(config)))]
+            every += [("extras", one) for one in extras(dialect, config)]
+        except (ValueError, LookupError, AttributeError) as error:
+            yield f"tiny {twin!r}: {error}"
+            continue
+        first: dict[str, str] = {}
+        for origin, stored in every:
+            for name in [name for one in (stored.alternatives if stored else ()) for name in one.names.values()]:
+                if name in first and normal(name) not in said:
+                    said.add(normal(name))
+                    yield f"{name!r} would be two arrays: {first[name]}; {origin}"
+                first.setdefault(name, origin)
+
+
+def _origin(parameter: Parameter, dialect: Dialect) -> str:
+    """Say what an array is, and which line names it."""
+    used = applied(parameter, dialect)
+    return f"{parameter.name} ({f'line {used[0].number}, {used[0].text!r}' if used else 'which no line names'})"
 
 
 def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]:
@@ -69,13 +97,13 @@ def _without_effect(architecture: str, line: Rule) -> str:
     """Say why a line that parses is never applied."""
     from difflib import get_close_matches
 
-    parameters = [example.parameter for example in examples(architecture)]
-    arrays = {p.name for p in parameters}
+    every = [example.parameter for example in examples(architecture)]
+    arrays = {p.name for p in every}
     paths = {
-        ".".join(parts[:n]) for p in parameters for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
+        ".".join(parts[:n]) for p in every for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
     }
     if line.ours.axes is None and any(match(line.ours.path, name) for name in arrays):
-        example = next(p for p in parameters if match(line.ours.path, p.name))
+        example = next(p for p in every if match(line.ours.path, p.name))
         axes = " ".join(example.axes)
         return f"names an array without its axes: give them on both sides, as in '{line.ours.label}: {axes}'"
     placing = line.ours.axes is not None
@@ -83,10 +111,26 @@ def _without_effect(architecture: str, line: Rule) -> str:
         return "has no effect: lines of more specific names place all that it names"
     if placing and any(match(line.ours.path, path) for path in paths):
         return "names a layer, but has axes: name one of its arrays, or leave the axes out"
+    if placing and (own := _leaves(line, every)):
+        return own
     known = {_pattern(name, line): None for name in sorted(arrays if placing else paths)}
     near = get_close_matches(line.ours.label, known, n=1, cutoff=0.4)
     what = "array" if placing else "layer"
     return f"no {what} is named {line.ours.label!r}" + (f", did you mean {near[0]!r}?" if near else "")
+
+
+def _leaves(line: Rule, known: Iterable[Parameter]) -> str:
+    """Describe the arrays of the layer in which a line names one that it does not have; "" without such a layer."""
+    from difflib import get_close_matches
+
+    layer, _, leaf = line.ours.label.rpartition(".")
+    own = {p.leaf: " ".join(p.axes) for p in known if p.leaf and _pattern(p.layer.path, line) == layer}
+    if not own:
+        return ""
+    near = get_close_matches(leaf, own, n=1, cutoff=0.6)
+    meant = f", did you mean {f'{layer}.{near[0]}'!r}?" if near else ""
+    has = ", ".join(f"{name}: {axes}" for name, axes in own.items())
+    return f"no array is named {line.ours.label!r}{meant} ({layer} has {has})"
 
 
 def _pattern(name: str, line: Rule) -> str:

@@ -44,6 +44,16 @@ WRONG = {
     "blocks.{grid[i]}.norm1 <-> b.{i}.n": "stands on our side",
     "norm <-> n\nnorm <-> m": "line 2, 'norm <-> m': has no effect",
     "norm.scale: c = head.bias: c <-> a: c": "a line of a dialect has one name on each side of <->",
+    "blocks.{i}.token_mix.fc1.weight: i o <-> b.{i}.k: i o": "no array is named 'blocks.{i}.token_mix.fc1.weight' "
+    "(blocks.{i}.token_mix.fc1 has kernel: i o, bias: o)",
+    "norm.scale: c <-> n: (1[:1] c)\nnorm.bias: c <-> n: (1[1:] c)": "line 1, 'norm.scale: c <-> n: (1[:1] c)': has a "
+    "window: a line of a dialect places whole arrays",
+    "norm.scale: c[1:] <-> n: c": "has a window",
+    "norm.scale: c <-> n: c[@order.txt]": "has an order of a file",
+    "norm <-> n\nhead <-> n": "'n.bias' would be two arrays: norm.bias (line 1, 'norm <-> n'); head.bias (line 2, "
+    "'head <-> n')",
+    "norm <-> head": "'head.bias' would be two arrays: norm.bias (line 1, 'norm <-> head'); head.bias (which no line "
+    "names)",
     "head.kernel: i o <-> a: o i = b: o": "axis 'i' stands on one side only",
     "head.kernel: i o <-> a: o i = b.{dept}: o i": "hole {dept}: unknown name 'dept'",
     "head.kernel: i o <-> a: o i = b.{s=x|y}: o i": "hole {s=x|y} lists values",
@@ -154,6 +164,15 @@ def test_extras_may_have_the_sizes_of_the_config(mixer, run, tmp_path):
     arrays, path = mixer("head <-> fc", lambda arrays: arrays | {"spare.weight": np.ones((2, 2), "f4")}, extras=spare)
     code, said, err = run("mine2torch", path, "-o", tmp_path / "y.safetensors")
     assert (code, f"spare.weight has shape [2, 2], expected [{width}, 2]" in err) == (1, True), err
+
+
+def test_an_extra_has_a_name_of_its_own(dialect):
+    dialect("norm <-> spare", extras=spare)
+    with pytest.raises(ConvertError, match=r"'spare.weight' would be two arrays: norm.scale \(line 1, .*; extras"):
+        check("mlp_mixer")
+    dialect("norm <-> n", extras=lambda c: [dense("spare", c.widht, 1)])
+    with pytest.raises(ConvertError, match=r"tiny 'S/32': .*widht"):
+        check("mlp_mixer")
 
 
 def test_an_extra_that_a_file_ties_to_a_used_array_is_refused(mixer, run, tmp_path):

@@ -85,6 +85,10 @@ def _rule(number: int, text: str) -> Rule:
         raise ValueError("has axes on one side only: ': ' and the axes stand on both sides or on neither")
     if listed := [hole for array in line.arrays for hole in array.holes if hole.values is not None]:
         raise ValueError(f"hole {listed[0]} lists values: numbers alone tell the layers of a dialect apart")
+    if any(array.windowed for array in line.arrays):
+        raise ValueError("has a window: a line of a dialect places whole arrays")
+    if any(part.order for array in line.arrays for part in array.parts()):
+        raise ValueError("has an order of a file: a dialect has no files")
     if indexed := [hole for hole in ours.holes if "[" in hole.name]:
         raise ValueError(f"hole {indexed[0]} stands on our side: fields are looked up on theirs alone")
     return Rule(ours, theirs, number, text, tuple(ties))
