@@ -9,7 +9,8 @@ import pytest
 import specs
 from specs.checks import faults
 from specs.config import check_numbers
-from specs.layer import Layer, array, norm
+from specs.init import draw
+from specs.layer import Layer, array, batch_norm, norm
 from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
 
 ROOT = Path(__file__).parent.parent
@@ -191,6 +192,19 @@ SOUND = {
     **GOOD, "infer": lambda sizes: {"width": sizes["head.kernel", "i"], "classes": sizes["head.kernel", "o"]},
     "immaterial": lambda c: {"channels"},
 }  # fmt: skip
+
+
+def test_the_scale_of_a_norm_is_filled_and_its_splits_are_factors():
+    filled = [norm("n", 6, init=2), norm("n", 6, init="zeros"), norm("n", 6, init="ones"), norm("n", 6, h=3, d=2),
+              batch_norm("n", 6, init=0.5)]  # fmt: skip
+    assert [set(draw(next(layer.parameters()), 0).tolist()) for layer in filled] == [{2}, {0}, {1}, {1}, {0.5}]
+    for build, problem in (
+        (lambda: norm("n", 6, eps=3), "ValueError: norm('n', 6, eps=3): these are no factors of 6"),
+        (lambda: norm("n", 6, init="normal"), "layers: 'n': init is 'normal': a scale is not drawn"),
+        (lambda: batch_norm("n", 6, init="toch"), "layers: 'n': init: unknown name 'toch', did you mean 'torch'?"),
+    ):
+        (fault,) = faults(Spec(**{**SOUND, "layers": lambda c, build=build: [build(), *GOOD["layers"](c)]}))
+        assert problem in fault
 
 
 @pytest.mark.parametrize(("init", "message"), [

@@ -19,6 +19,7 @@ from .spec import Spec, described
 from .words import in_a_row, unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
+FILLING = ("lecun_normal", "zeros", "ones")  # inits of a scale: the default of every kind, of which it begins at 1
 NAMED = 3  # layers with the same fault that are named; the others are counted
 
 
@@ -144,6 +145,8 @@ def _of_leaves(layer: Layer) -> Iterator[str]:
     if isinstance(layer.init, str):
         if layer.init not in INITS:
             yield f"init: {unknown(layer.init, INITS)} {allowed}"
+        elif "scale" in leaves and layer.init not in FILLING:
+            yield f"init is {layer.init!r}: a scale is not drawn: a number, {' or '.join(FILLING[1:])} fills it"
     elif type(layer.init) not in (int, float) or not abs(layer.init) <= configs.MAX_FLOAT:
         yield f"init is {layer.init!r}, neither the name of a distribution nor a finite number {allowed}"
 

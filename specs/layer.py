@@ -85,14 +85,20 @@ def conv(
     return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init)
 
 
-def norm(path: str, c: int, *, bias: bool = True, **splits: int) -> Layer:
-    """Build a LayerNorm over `c` channels; `splits` name factors of c for dialects that order it otherwise."""
-    return Layer(path, "norm", {"c": c, **splits}, _without(bias))
+def norm(path: str, c: int, *, bias: bool = True, init: str | float = "lecun_normal", **splits: int) -> Layer:
+    """Build a LayerNorm over `c` channels; `splits` are all factors of c, for dialects that order it otherwise.
+
+    Raises: ValueError for splits that do not multiply to c, as of an argument that does not exist.
+    """
+    if splits and math.prod(splits.values()) != c:
+        factors = ", ".join(f"{name}={size}" for name, size in splits.items())
+        raise ValueError(f"norm({path!r}, {c}, {factors}): these are no factors of {c}, which multiply to it")
+    return Layer(path, "norm", {"c": c, **splits}, _without(bias), init)
 
 
-def batch_norm(path: str, c: int) -> Layer:
+def batch_norm(path: str, c: int, *, init: str | float = "lecun_normal") -> Layer:
     """Build a BatchNorm over `c` channels."""
-    return Layer(path, "batch_norm", {"c": c})
+    return Layer(path, "batch_norm", {"c": c}, init=init)
 
 
 def embedding(path: str, v: int, d: int, init: str | float = "normal") -> Layer:
