@@ -288,6 +288,13 @@ def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
     assert not list(tmp_path.glob("other*"))
 
 
+@pytest.mark.parametrize(("name", "network"), [("MyNetworkV2", "Mynetworkv2"), ("other_my_network", "OtherMyNetwork")])
+def test_a_name_may_contain_that_of_the_template(name, network, new):
+    page = new(name)
+    assert f"{name}_flax.py" in page.read_text()
+    assert specs.get(specs.add(str(page))).network == network
+
+
 @pytest.mark.parametrize("name", ["torch", "numpy", "copy", "dataclasses", "jax", "convert", "parity_tests", "pytest"])
 def test_a_name_that_would_hide_a_module_is_refused(name, tmp_path, capsys, monkeypatch):
     """Though nothing of that name is imported to find out."""

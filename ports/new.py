@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import keyword
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -49,10 +50,11 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
             f"{name!r} is the name of a Python module already ({home}), which {name}.py would hide from the scripts "
             "beside it: choose another"
         )
+    names = {NAME: name, NETWORK: network}  # replaced at once: one may contain the template's other
     for template, path in paths.items():
         try:
             with open(path, "x", encoding="utf-8") as file:
-                file.write(texts[template].replace(NAME, name).replace(NETWORK, network))
+                file.write(re.sub(f"{NAME}|{NETWORK}", lambda found: names[found[0]], texts[template]))
         except OSError as error:
             raise ConvertError(f"{path}: {error.strerror}") from error
         yield path
