@@ -22,6 +22,7 @@ from specs.words import unknown
 
 from .errors import ConvertError
 from .examples import NUMBER, Example, examples
+from .files import written_suffixes
 
 
 @cache
@@ -37,7 +38,9 @@ def check(architecture: str) -> None:
 
 
 def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
-    """Describe each wrong line; what else a dialect names is checked with its Spec."""
+    """Describe each wrong line, and a format that nobody writes; what else a dialect names is checked with its Spec."""
+    if dialect.suffix and dialect.suffix not in (written := written_suffixes()):
+        yield f"suffix: {unknown(dialect.suffix, written, listed=True)}"
     try:
         lines = rules(dialect.table)
     except ValueError as error:

@@ -407,6 +407,13 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
     }  # fmt: skip
 
 
+def test_a_page_without_variants_is_listed(new, capsys):
+    page = new("unpublished")
+    page.write_text(re.sub(r"VARIANTS = .*", "VARIANTS = {}", page.read_text()))
+    assert ports_main(["--spec", str(page)]) == 0
+    assert re.search(r"^ *unpublished +no variants *$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_routes_name_the_ports_of_a_page(new, capsys):
     page = new("routed")
     assert convert(["routes", "--spec", str(page)]) == 0

@@ -3,15 +3,19 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Literal, Optional
 
 import pytest
 
 import specs
+from convert.files.modules import AT_OUTPUTS
 from specs.checks import faults
 from specs.config import check_numbers
 from specs.init import draw
 from specs.layer import Layer, array, batch_norm, norm
-from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
+from specs.spec import ACTIVATIONS, FITS, Dialect, Refusal, Spec, SpecError
+
+from .conftest import needs
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,8 +97,69 @@ def test_fields_that_are_collections_are_checked_inside():
         "dialects: 'a': about is 1, not a text",
         "dialects: 'a': preprocessing is {'A': ()}, not a mapping of variants to tuples of Preprocessing",
     ]
-    assert told(config=dict)[0].startswith("config is <class 'dict'>, not a dataclass with fields channels and classes")
+    assert told(config=dict)[0].startswith("config is <class 'dict'>, not a frozen dataclass with fields")
     Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Typed(Config):
+    act: Literal["gelu", "relu"] = "gelu"
+    norm_eps: float = 1e-6
+    sizes: Optional[tuple[int, ...]] = None  # noqa: UP045
+
+
+def typed(**changes):
+    return told(config=Typed, variants={}, tiny={"A": Typed()}, **changes)
+
+
+def test_values_that_a_page_states_have_the_types_of_their_fields():
+    dialect = Dialect("torch", conventions={"act": "silu"}, requires={"norm_eps": "1e-6", "sizes": (2.5,)})
+    assert typed(dialects={"a": dialect}, activations={"GELU": {"act": "tanh"}, "ReLu": {}}) == [
+        "activations: unknown name 'ReLu', did you mean 'ReLU'?",
+        "activations: 'GELU': act='tanh' does not fit: act is gelu or relu",
+        "dialects: 'a': conventions: act='silu' does not fit: act is gelu or relu",
+        "dialects: 'a': requires: norm_eps='1e-6' does not fit: norm_eps is float",
+        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,... or none",
+    ]
+
+
+def test_a_config_is_frozen_and_of_types_that_are_checked():
+    @dataclasses.dataclass
+    class Loose:
+        channels: int = 3
+        classes: int = 2
+
+    @dataclasses.dataclass(frozen=True)
+    class Strange(Config):
+        act: str = "gelu"
+        patch: list[int] | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Nameless(Config):
+        late: "Nowhere" = 3  # noqa: F821
+
+    assert told(config=Loose)[0].endswith(", not a frozen dataclass with fields channels and classes")
+    assert told(config=Nameless)[0] == "config: its types cannot be read: NameError: name 'Nowhere' is not defined"
+    may_be = "which no Config field has: int, float, bool, Literal[...], a tuple of these, as in tuple[int, ...], or a"
+    assert [problem.partition(" union")[0] for problem in told(config=Strange) if problem.startswith("config")] == [
+        f"config: act is of type str, {may_be}", f"config: patch is of type list[int] | None, {may_be}",
+    ]  # fmt: skip
+
+
+def test_feature_maps_lie_in_the_network():
+    found = faults(Spec(**SOUND, feature_maps=("head", "act", "head.act", "haed.act", "head.#.act")))
+    assert found == [
+        "feature_maps: 'haed.act': no layer lies there: unknown name 'haed', did you mean 'head'?",
+        "feature_maps: 'head.#.act': no layer lies there: unknown name 'head.#', did you mean 'head'?",
+    ]
+
+
+def test_the_activations_of_a_page_are_those_of_torch():
+    needs("torch")
+    import torch
+
+    inside = set(torch.nn.modules.activation.__all__) - AT_OUTPUTS
+    assert inside == ACTIVATIONS - {"GELU tanh"}
 
 
 def test_extras_are_checked_as_layers_are():

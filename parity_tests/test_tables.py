@@ -166,6 +166,12 @@ def test_extras_may_have_the_sizes_of_the_config(mixer, run, tmp_path):
     assert (code, f"spare.weight has shape [2, 2], expected [{width}, 2]" in err) == (1, True), err
 
 
+def test_a_dialect_has_a_suffix_that_is_written(dialect):
+    dialect("", suffix=".ptx")
+    with pytest.raises(ConvertError, match=r"suffix: unknown name '.ptx', did you mean '.pt'\? \(one of"):
+        check("mlp_mixer")
+
+
 def test_an_extra_has_a_name_of_its_own(dialect):
     dialect("norm <-> spare", extras=spare)
     with pytest.raises(ConvertError, match=r"'spare.weight' would be two arrays: norm.scale \(line 1, .*; extras"):

@@ -52,7 +52,9 @@ def table(argv: list[str]) -> int:
         for name in chosen
         for variant, config in specs.get(name).variants.items()
     ]
+    without = [name for name in chosen if not specs.get(name).variants]
     cells = [(str(row["architecture"]), str(row["variant"]), f"{row['parameters']:,}") for row in rows]
+    cells += [(name, "no variants", "") for name in without]
     if arguments.json:
         print(dumps(rows))
         return 0

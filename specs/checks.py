@@ -47,7 +47,7 @@ def faults(spec: Spec) -> list[str]:
     found = list(_each_once(raised))
     found += dict.fromkeys(fault for config in sound.values() for fault in _undeclared(spec, config))
     found += _of_sign(spec, sound)
-    found += _of_names(spec) if not raised else []
+    found += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
     for name, published in spec.published.items():
         counted = _counted(spec, spec.variants[name])
         if counted is not None and counted != published:
@@ -241,6 +241,15 @@ def _of_names(spec: Spec) -> Iterator[str]:
             if (key := (normal(parameter.name), parameter.layer.kind)) not in learnt:
                 learnt.add(key)
                 yield f"variants {name!r}: no Config in tiny has {with_article(key[1])} as {parameter.name!r}"
+
+
+def _of_feature_maps(spec: Spec) -> Iterator[str]:
+    """Describe the modules that no layer is in or beside: a module without arrays stands below one with some."""
+    paths = {normal(layer.path) for twin in spec.tiny.values() for layer in spec.layers(twin)}
+    known = {".".join(parts[:n]) for parts in (path.split(".") for path in paths) for n in range(len(parts) + 1)}
+    for path in spec.feature_maps:
+        if normal(path) not in known and (parent := normal(path).rpartition(".")[0]) not in known:
+            yield f"feature_maps: {path!r}: no layer lies there: {unknown(parent, sorted(known))}"
 
 
 def _of_images(spec: Spec, config: Any) -> Iterator[str]:

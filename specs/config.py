@@ -107,6 +107,22 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def is_type(hint: Any) -> bool:
+    """Tell whether a field of a Config may have this type: values of it are checked, and written as JSON."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return True
+    if _is_union(hint):
+        return all(map(is_type, args))
+    if origin is tuple:
+        return bool(args) and all(is_type(part) for part in args if part is not ...)
+    return hint in (int, float, bool, type(None))
+
+
 types_of = cache(typing.get_type_hints)  # of a Config: {field: type}
 
 
@@ -153,7 +169,7 @@ def describe(hint: Any) -> str:
     args = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in args)
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         return " or ".join(map(describe, args))
     if typing.get_origin(hint) is tuple:
         return ",".join("..." if part is ... else _item(part) for part in args)
@@ -169,7 +185,7 @@ def fits(value: Any, hint: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in args
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         return any(fits(value, part) for part in args)
     if origin is tuple:
         if not isinstance(value, tuple):

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from .config import is_type, misfits, types_of
 from .kinds import FRAMEWORKS
 from .layer import Layer, Sizes
 from .preprocessing import Preprocessing
@@ -67,6 +68,11 @@ class SpecError(ValueError):
 
 TINY = "tiny "  # ahead of the name of a small Config
 NORMS = {"eps", "momentum"}  # attributes of torch's norms that a page may name
+ACTIVATIONS = {  # of torch.nn that a page may name: those inside a network
+    "CELU", "ELU", "GELU", "GELU tanh", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
+    "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink",
+    "Softsign", "Tanh", "Tanhshrink", "Threshold",
+}  # fmt: skip
 ADAPTED = ("classes", "channels")  # fields of every Config, in which a user's model may differ from its variant
 
 
@@ -169,7 +175,8 @@ def _meaning(cls: type[Spec], name: str) -> str:
 
 
 def _is_config(value: Any) -> bool:
-    return isinstance(value, type) and is_dataclass(value) and {*ADAPTED} <= {f.name for f in fields(value)}
+    frozen = isinstance(value, type) and is_dataclass(value) and value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    return frozen and {*ADAPTED} <= {f.name for f in fields(value)}
 
 
 def _maps_to(kind: Any) -> Callable[[Any], bool]:
@@ -205,7 +212,7 @@ class Fit(NamedTuple):
 
 _FUNCTION = Fit(callable, "a function")
 FITS = {
-    "config": Fit(_is_config, "a dataclass with fields channels and classes"),
+    "config": Fit(_is_config, "a frozen dataclass with fields channels and classes"),
     "layers": _FUNCTION,
     "infer": _FUNCTION,
     "variants": Fit(_maps_to(object), "a mapping of names to Configs"),
@@ -253,6 +260,7 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
     config = fit.get("config")
     known_fields = [f.name for f in fields(config)] if config else None
     variants, dialects = fit.get("variants"), fit.get("dialects", {})
+    yield from _of_types(config) if config else ()
     for what in ("variants", "tiny"):
         strange = [name for name, made in fit.get(what, {}).items() if config and type(made) is not config]
         yield from (f"{what}: {name!r} is no Config" for name in strange)
@@ -263,7 +271,9 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         ("unshown", fit.get("unshown", ()), known_fields),
         ("norms", [name for name in fit.get("norms", {}).values() if isinstance(name, str)], known_fields),
         ("activations", itertools.chain.from_iterable(fit.get("activations", {}).values()), known_fields),
+        ("activations", fit.get("activations", ()), ACTIVATIONS),
     ]
+    stated = [(f"activations: {name!r}", values) for name, values in fit.get("activations", {}).items()]
     for name, dialect in dialects.items():
         if name in FRAMEWORKS:
             yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
@@ -278,11 +288,33 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             (f"dialects: {name!r}: requires", dialect.requires, known_fields),
             (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
         ]
+        stated += [(f"dialects: {name!r}: {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
         if dialect.suffix and not dialect.suffix.startswith("."):
             yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
             yield from (f"{what}: {unknown(str(name), known)}" for name in names if name not in known)
+    if config and not [*_of_types(config)]:
+        for what, values in stated:
+            known_ones = {name: value for name, value in values.items() if name in types_of(config)}
+            yield from (f"{what}: {problem}" for problem in misfits(config, known_ones))
+
+
+def _of_types(config: type) -> Iterator[str]:
+    """Describe the fields of a Config whose types no value can be checked against."""
+    try:
+        hints = types_of(config)
+    except Exception as error:  # of the page's own code
+        yield f"config: its types cannot be read: {described(error)}"
+        return
+    may_be = "int, float, bool, Literal[...], a tuple of these, as in tuple[int, ...], or a union"
+    for f in fields(config):
+        if not is_type(hints[f.name]):
+            yield f"config: {f.name} is of type {_type(hints[f.name])}, which no Config field has: {may_be}"
+
+
+def _type(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def _short(value: Any) -> str:

@@ -89,6 +89,11 @@ def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...
     return tuple(suffix for entry in table for suffix in entry.suffixes)
 
 
+def written_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of formats that are written, not only read."""
+    return suffixes(tuple(entry for entry in (*FORMATS, *FOLDERS) if entry.writer))
+
+
 def is_named_as_checkpoint(name: str) -> bool:
     """Tell whether a file has the suffix of a checkpoint, whatever its case; .pth.tar is one of torch's."""
     return name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)) or INDEX.search(name) is not None
@@ -209,8 +214,8 @@ def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     for entry in (*FORMATS, *FOLDERS):
         if entry.writer and suffix in entry.suffixes:
             return entry.load(entry.writer)
-    written = suffixes(tuple(entry for entry in (*FORMATS, *FOLDERS) if entry.writer))
-    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(written)}")
+    written = " ".join(written_suffixes())
+    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {written}")
 
 
 def _head(path: str) -> bytes:
