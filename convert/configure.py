@@ -46,6 +46,7 @@ class Configuration(NamedTuple):
       unread: unread field -> what suggests its value: see record.UNREAD.
       remarks: what the user should know of how records and settings go together.
       shown: fields that the file's arrays show, with their values.
+      stating: field -> the number of modules of a pickled model that state it.
       preprocessing: of images, as far as it is known.
       record: of the file; an empty one where that is of another model.
     """
@@ -58,6 +59,7 @@ class Configuration(NamedTuple):
     must_state: tuple[str, ...]
     remarks: tuple[str, ...]
     shown: Mapping[str, Any]
+    stating: Mapping[str, int]
     preprocessing: Known = UNKNOWN
     record: Record = Record()
 
@@ -70,12 +72,14 @@ class Evidence(NamedTuple):
       variant: the official one that says["variant"] is of.
       remarks: what the user should know of records and settings.
       record: of the file; an empty one where that is of another model.
+      stating: field of says["modules"] -> the number of modules that state it.
     """
 
     says: Mapping[str, Mapping[str, Any]]
     variant: str
     remarks: list[str]
     record: Record
+    stating: Mapping[str, int]
 
     @property
     def values(self) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def configure(
     """Derive a file's Config from its arrays, its dialect, its record and the user.
 
     Args:
-      modules: torch's own in a model that was pickled whole.
+      modules: those of a model that was pickled whole whose settings were read.
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, where the record is of other arrays, or where the modules are of another network.
     """
@@ -116,7 +120,8 @@ def _gather(path: str, reading: Reading, record: Record, settings: Settings, mod
     pickled = module_settings.stated(path, reading, modules)
     says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked,
             "modules": {name: one.value for name, one in pickled.items()}}  # fmt: skip
-    evidence = Evidence(says, "", [*settings.notes, *remarks], own)
+    stating = {name: len(one.paths) for name, one in pickled.items()}
+    evidence = Evidence(says, "", [*settings.notes, *remarks], own, stating)
     _check_values(path, reading, settings, evidence)
     module_settings.check(path, reading, pickled, says, settings)
     variant, suggested = from_variant(reading.spec, evidence.values, sizes(reading))
@@ -167,6 +172,7 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
         must_state=_in_order(spec, must_state),
         remarks=(*evidence.remarks, *contradictions, *doubts),
         shown=evidence.says["shapes"],
+        stating=evidence.stating,
         preprocessing=pixels,
         record=record,
     )

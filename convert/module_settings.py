@@ -1,12 +1,14 @@
 """Read settings off the modules of a model that was pickled whole, as its architecture's page says how.
 
-Torch's own modules alone are read: what a class of somebody's code computes, no pickle shows.
+Torch's own modules are read, and the epsilons of norms of anybody's code, as ConvNeXt's LayerNorm. Some norms may state
+none: `share` says how many do.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from specs.numerals import exact
+from specs.spec import Spec
 from specs.words import in_a_row
 
 from .conventions import rounded, same
@@ -66,6 +68,14 @@ def _says(module: Module, reading: Reading) -> Iterator[tuple[str, Any]]:
         yield from activations[module.activation].items()
     elif module.activation and activations:
         yield STRANGE, f"{module.activation} where {reading.architecture} has {' or '.join(activations)}"
+
+
+def share(spec: Spec, config: Any, field: str, stating: int) -> str:
+    """Return " (1 of 14 norms)" for a field of norms that fewer modules state than the network has norms, else ""."""
+    attribute = next((name for name, stated in spec.norms.items() if stated == field), "")
+    kinds = {"eps": "norm", "momentum": "batch_norm"}
+    norms = sum(layer.kind.endswith(kinds[attribute]) for layer in spec.layers(config)) if attribute else 0
+    return f" ({stating} of {norms} norms)" if stating < norms else ""
 
 
 def check(

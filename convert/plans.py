@@ -22,6 +22,7 @@ from .configure import Configuration
 from .conventions import differing, unshown_from
 from .errors import UsageError
 from .files.base import Reader, Tensor
+from .module_settings import share
 from .nesting import WRAPPERS
 from .pixels import SCALING, conflict, published
 from .readings import Reading
@@ -196,8 +197,10 @@ class Plan:
 
     def of_modules(self) -> list[str]:
         """Report what the modules of a model that was pickled whole state."""
-        stated = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "modules"))
-        return [f"as the modules of the pickled model state: {stated}"] if stated else []
+        spec, stating = self.reading.spec, self.configuration.stating
+        names = unshown_from(spec, self.config, self.origins, "modules")
+        stated = [self._stated([name]) + share(spec, self.config, name, stating[name]) for name in names]
+        return [f"as the modules of the pickled model state: {', '.join(stated)}"] if stated else []
 
     def doubts(self) -> list[str]:
         """List doubts about the configuration: its record, contradictions, and what is assumed."""

@@ -172,6 +172,53 @@ def test_several_values_of_one_setting_are_refused(saved):
     assert "SiLU where mlp_mixer has GELU or GELU tanh (blocks.1.mlp_tokens.act)" in str(caught.value)
 
 
+class OwnNorm(nn.Module):
+    """A LayerNorm of somebody's code, as ConvNeXt has one."""
+
+    def __init__(self, width, **attributes):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.__dict__.update(attributes)
+
+
+def test_the_epsilon_of_a_norm_of_anybodys_code_is_read(saved):
+    """Of most norms 1e-3, while the one of torch's own has 1e-6."""
+    model = Mixer()
+    for block in model.blocks:
+        block.norm1, block.norm2 = OwnNorm(6, eps=1e-3), OwnNorm(6, eps=1e-3)
+    with pytest.raises(ConvertError, match="is another network than mlp_mixer") as caught:
+        config_of(saved(model), "timm")
+    assert "norm_eps=0.001 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-6 (norm)" in str(caught.value)
+    model.norm = OwnNorm(6, eps=1e-3)
+    with pytest.raises(UsageError, match=r"timm's own code computes norm_eps=1e-6; the modules state norm_eps=0.001"):
+        config_of(saved(model), "timm")
+    config, plan = config_of(saved(model), "timm", settings={"norm_eps": 1e-3})
+    assert (config.norm_eps, plan.origins["norm_eps"]) == (1e-3, "user")
+
+
+def test_how_many_norms_state_an_epsilon_is_said(saved):
+    """If some do not, they may compute another one."""
+    model = Mixer()
+    model.blocks[0].norm1 = OwnNorm(6, variance=1e-3)
+    _, plan = config_of(saved(model), "timm")
+    assert plan.of_modules() == [f"{SAID.removeprefix('note: ')}gelu=erf, norm_eps=1e-6 (4 of 5 norms)"]
+
+
+def test_settings_of_other_modules_are_not_those_of_norms(saved):
+    """The momentum of a norm of anybody's code may be the share that is kept, or the rest."""
+    model = convmixer(nn.ReLU)
+    nn.utils.spectral_norm(model[-1], eps=0.5)  # a hook with an epsilon
+    model[2] = OwnNorm(4, eps=1e-5, momentum=0.5)
+    modules = {(m.path, m.of_norm("eps"), m.of_norm("momentum")) for m in read_modules(saved(model))}
+    assert ("_modules/2", 1e-5, None) in modules
+    assert {eps for _, eps, _ in modules} == {1e-5, None}
+
+
+def read_modules(path):
+    with open_checkpoint(path) as reader:
+        return reader.modules
+
+
 def test_what_a_network_always_computes_is_checked_too(saved):
     """No field of Mobile-Former's Config varies the epsilon of its norms."""
     config = specs.get("mobile_former").tiny["plain"]

@@ -1,4 +1,4 @@
-"""Describe the modules of torch's own that a model pickled whole contains: their settings are numbers in the pickle."""
+"""Describe the modules in a model that was pickled whole whose settings can be read: they are numbers in the pickle."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,12 +6,21 @@ from typing import Any, NamedTuple
 PACKAGE = "torch.nn.modules."  # of every module of torch's own
 ACTIVATIONS = f"{PACKAGE}activation."
 AT_OUTPUTS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}  # among them, and none inside
+NORM = "Norm"  # in the name of every norm's class
 ATTRIBUTES = ("eps", "momentum", "approximate")  # that are read: a file may have millions of others
 MAX_MODULES = 50_000  # of one file: as many as tensors
 
 
+def is_read(name: str) -> bool:
+    """Tell whether the settings of modules of a class are read: of torch's own, and of norms of anybody's code.
+
+    torch.nn.utils has classes such as SpectralNorm, which compute no norm of activations.
+    """
+    return name.startswith(PACKAGE) or (NORM in name.rpartition(".")[2] and not name.startswith("torch."))
+
+
 class Module(NamedTuple):
-    """One of torch's own modules inside a pickled one.
+    """A module inside a pickled one: torch's own, or a norm of anybody's code.
 
     Args:
       path: as the names of its arrays begin in the file.
@@ -37,8 +46,11 @@ class Module(NamedTuple):
         return self.kind if approximate == "none" else f"{self.kind} {str(approximate)[:20]}"
 
     def of_norm(self, attribute: str) -> int | float | None:
-        """Return "eps", or as "momentum" the share that running statistics keep, of a norm; None of other modules."""
-        value = self.values.get(attribute) if "Norm" in self.kind else None
-        if not isinstance(value, (int, float)):
+        """Return "eps", or as "momentum" the share that running statistics keep, of a norm; None of other modules.
+
+        The momentum of anybody's code may be that share or the rest: it is not read.
+        """
+        value = self.values.get(attribute) if NORM in self.kind else None
+        if not isinstance(value, (int, float)) or (attribute == "momentum" and not self.name.startswith(PACKAGE)):
             return None
         return 1 - value if attribute == "momentum" else value

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
-from convert.files.modules import ATTRIBUTES, MAX_MODULES, PACKAGE, Module
+from convert.files.modules import ATTRIBUTES, MAX_MODULES, Module, is_read
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
@@ -53,7 +53,7 @@ def leaves(
       root: of the nested dicts and lists.
       leaf: turns a value into a leaf; returns None for what is none.
       skipped: records every other value; a list of plain values is one entry.
-      modules: receives torch's own modules.
+      modules: receives the modules whose settings are read.
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
@@ -69,7 +69,7 @@ def leaves(
             skipped.add(partial(spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
-            if modules is not None and value.name.startswith(PACKAGE) and len(modules) < MAX_MODULES:
+            if modules is not None and is_read(value.name) and len(modules) < MAX_MODULES:
                 plain = {key: item for key, item in value if key in ATTRIBUTES and isinstance(item, (int, float, str))}
                 modules.append(Module(spelt(path) if path else "", value.name, plain))
             if value.called and not value:
