@@ -9,7 +9,7 @@ from specs.numerals import limit, short
 
 from .dry_run import folded
 from .dtypes import LOSSES
-from .errors import install, printable
+from .errors import printable
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -68,7 +68,8 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
-        say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
+        is_proven = proof["exact"] and proof["source"] != proof["target"]
+        say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
         say(printable(_untested(plan)), kind="soft")
         for line in plan.left_out():
             say(printable(f"not covered by this proof, as {line}"), kind="doubt")
@@ -90,10 +91,10 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:
         what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
-        why = f"no framework is installed that could run them: {install('torch')}"
-        return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
+        equal = differ if proof["error"] else "are equal"
+        return f"{what} {equal} {about}; nothing was run, as {proof['reason']}"
     if source == target:
-        what = f"{measured or f'proven in {source} alone'} (no second framework with a port is installed): source and"
+        what = f"{measured or f'proven in {source} alone'} ({proof['reason']}): source and"
         same = differ if proof["error"] else "give the same outputs, exactly"
         return f"{what} target, each read into {source}'s port in float64, {same} {about}"
     return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"

@@ -18,6 +18,7 @@ from convert.progress import Status
 from convert.recognise import dialects
 from convert.replicas import FirstReplica
 from convert.steps import sources_of
+from ports.frameworks import unported
 from ports.runners.inputs import OUTPUT
 from ports.runners.tracing import watched
 from specs.config import as_dict
@@ -38,7 +39,7 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
 
     Each runs in its own framework, if there is a port; the second in another than the first, if there are two, as it
     would otherwise be the same arrays in the same code. Where no framework here has a port, nothing runs: both files'
-    arrays are compared in one layout, and "source" and "target" are None.
+    arrays are compared in one layout, and "source" and "target" are None. "reason" says why no two frameworks ran.
 
     Raises: ConvertError if an array or a module's output differs by more than TOLERANCE (where no dtype was given up).
     """
@@ -146,6 +147,7 @@ def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[s
     return {
         "source": source,
         "target": target,
+        **({"reason": unported(plan.architecture, second=source is not None)} if source == target else {}),
         "exact": exact,
         "error": errors[worst],
         "worst": worst,

@@ -418,7 +418,8 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     monkeypatch.setattr("ports.frameworks.available", lambda: ["torch"])
     code, printed, _ = run("google2flax", GOOGLE, "-o", tmp_path / "x.msgpack", "--prove")
     assert code == 0
-    assert "proven in torch alone (no second framework with a port is installed): source and target" in printed
+    why = "no second framework with a port of it is installed: pip install '.[flax]'"
+    assert f"proven in torch alone ({why}): source and target" in printed
     assert (
         "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
     )

@@ -52,6 +52,16 @@ def declared(architecture: str, framework: str) -> bool:
     return bool(place(architecture, framework))
 
 
+def unported(architecture: str, second: bool = False) -> str:
+    """Say why no framework installed here runs an architecture, or no second one."""
+    pages = [framework for framework in FRAMEWORKS if declared(architecture, framework)]
+    ordinal = "second " if second else ""
+    if len(pages) <= second:
+        return f"the page of {architecture} declares no {ordinal}port"
+    missing = [framework for framework in ("torch", *pages) if framework in pages and framework not in available()]
+    return f"no {ordinal}framework with a port of it is installed: {install(missing[0])}"
+
+
 def place(architecture: str, framework: str) -> str:
     """Return the file, or the dotted name of the module, that holds a port; "" if there is none."""
     spec, folder = specs.get(architecture), specs.folder(architecture)
