@@ -1,6 +1,6 @@
 """Read golden cases: a checkpoint of an original implementation, and that code's outputs for some images.
 
-A case is a folder with the checkpoint in its own format (weights.*), io.safetensors, which has the arrays "input_nchw"
+A case is a folder with the checkpoint in its own format, io.safetensors, which has the arrays "input_nchw"
 and "eval/logits.f64", and case.json.
 """
 
@@ -9,20 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import ports
 import specs
-from convert.errors import called
+from convert.dialect_faults import check as check_dialects
+from convert.documents import document
+from convert.errors import ConvertError, UsageError, called
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
+from convert.planning import plan
+from convert.plans import Plan
+from convert.recognise import dialects
+from ports.frameworks import unported
 from specs.config import tuples
-from specs.numerals import limit, short
+from specs.numerals import exact, limit, short
+from specs.spec import SpecError
 
-from .elements import relative_error
+from .elements import relative_error, worst
 from .tolerance import FLOAT64
 
 LIMIT = FLOAT64["forward"]  # of errors of logits
@@ -33,6 +41,7 @@ IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
 def write(
     folder: str | os.PathLike[str],
     *,
+    checkpoint: str,
     architecture: str,
     images: np.ndarray,
     logits: np.ndarray,
@@ -41,17 +50,21 @@ def write(
     upstream: Mapping[str, str],
     **arrays: np.ndarray,
 ) -> None:
-    """Write io.safetensors and case.json beside the checkpoints that lie in a folder.
+    """Write io.safetensors and case.json beside the checkpoint that lies in a folder.
 
     Args:
+      checkpoint: the name of the file there.
       images: (n, c, h, w), float64.
-      logits: what the original computes of them in inference, in float64.
+      logits: (n, classes), what the original computes of them in inference, in float64.
       settings: Config fields that the checkpoint leaves open.
       param_count: the original's own count of its trained parameters.
       upstream: whose code ran: {"repo": ..., "commit": ...}.
       arrays: anything else that it recorded.
+    Raises: UsageError that lists everything that makes this no golden case.
     """
     folder = os.fspath(folder)
+    if problems := [*_of_checkpoint(folder, checkpoint), *_of_arrays(images, logits)]:
+        raise UsageError(f"{folder}: this is no golden case", problems)
     stored = {IMAGES: images, LOGITS: logits, **arrays}
     stored = {name: np.ascontiguousarray(array) for name, array in stored.items()}
     tensors = {name: Tensor(name, array.shape, array.dtype.name) for name, array in stored.items()}
@@ -61,14 +74,37 @@ def write(
         for name, tensor in tensors.items():
             writer.write(tensor, [stored[name].tobytes()])
         writer.finish()
-    names = sorted(name for name in os.listdir(folder) if name != ABOUT)
     about = {
         "case": os.path.basename(folder), "architecture": architecture, "upstream": dict(upstream),
         "settings": dict(settings), "input_layout": "NCHW", "param_count": param_count,
-        "files": {name: _sha256(os.path.join(folder, name)) for name in names},
+        "files": {name: _sha256(os.path.join(folder, name)) for name in sorted([checkpoint, IO])},
     }  # fmt: skip
     with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as text:
         text.write(json.dumps(about, indent=1) + "\n")
+
+
+def _of_checkpoint(folder: str, name: str) -> Iterator[str]:
+    """Describe a checkpoint that is not there, or is no file."""
+    path = os.path.join(folder, name)
+    if os.path.isdir(path):
+        yield f"checkpoint: {path} is a folder: save the model as one file"
+    elif not os.path.isfile(path):
+        yield f"checkpoint: there is no file {path}: save it before the case is written"
+    elif name in (IO, ABOUT):
+        yield f"checkpoint: {name} is a file that this function writes: call the checkpoint otherwise"
+
+
+def _of_arrays(images: np.ndarray, logits: np.ndarray) -> Iterator[str]:
+    """Describe what is wrong with the images and logits of a case."""
+    for name, array, axes in (("images", images, "n c h w"), ("logits", logits, "n classes")):
+        if array.dtype != np.float64:
+            yield f"{name}: are {array.dtype}: run the model in float64, on images in float64"
+        if array.ndim != len(axes.split()):
+            yield f"{name}: have shape {list(array.shape)}, not ({', '.join(axes.split())})"
+        elif not np.isfinite(array).all():
+            yield f"{name}: have NaNs or infinities"
+    if len(images) != len(logits):
+        yield f"logits: are of {len(logits)} images, and there are {len(images)}"
 
 
 class Golden(NamedTuple):
@@ -84,7 +120,10 @@ class Golden(NamedTuple):
 def read(folder: str | os.PathLike[str]) -> Golden:
     """Read a case; of several checkpoints of one model take the last by name."""
     folder = os.fspath(folder)
-    with open(os.path.join(folder, ABOUT), encoding="utf-8") as text:
+    path = os.path.join(folder, ABOUT)
+    if not os.path.isfile(path):
+        raise ConvertError(f"{path}: there is no such file: is {folder} a golden case?")
+    with open(path, encoding="utf-8") as text:
         about = json.load(text)
     with open_checkpoint(os.path.join(folder, IO)) as reader:
         images, logits = (
@@ -96,32 +135,88 @@ def read(folder: str | os.PathLike[str]) -> Golden:
     return Golden(os.path.join(folder, weights), settings, images, logits, about)
 
 
-def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
+def outputs(case: Golden) -> dict[str, np.ndarray]:
     """Run a case's checkpoint in float64, in every framework that is installed and has a port of its architecture.
 
-    Returns: {framework: largest difference of the logits, relative to the largest logit}.
+    Returns: {framework: logits}.
     """
-    case, differences = read(folder), {}
-    for framework in ports.ported(case.about["architecture"]):
-        port = ports.load(case.weights, framework, dtype="float64", **case.settings)
-        differences[framework] = relative_error(case.logits, port(case.images))
-    return differences
+    return {
+        framework: ports.load(case.weights, framework, dtype="float64", **case.settings)(case.images)
+        for framework in ports.ported(case.about["architecture"])
+    }
 
 
-def check(folder: str | os.PathLike[str], page: str) -> int:
-    """Run a case in every framework, and print each error with what to do about one that is too large.
+def check(folder: str | os.PathLike[str], page: str = "") -> int:
+    """Run a case in every framework, and print each error with what to do about those that are too large.
+
+    What cannot be run is printed too, and is no exception.
 
     Args:
-      page: the file of the case's architecture.
-    Returns: the exit status: 1 if an error is more than LIMIT.
+      page: the file of the case's architecture; "" for an architecture of this repository.
+    Returns: the exit status: 1 if an error is more than LIMIT, or if nothing was run.
     """
-    specs.add(page)
-    command = f"{called('parity')} {read(folder).about['architecture']} --spec {page} --check layers"
-    found = errors(folder)
-    for framework, error in found.items():
-        remedy = "" if error <= LIMIT else f", more than {limit(LIMIT)}: run {command} to find where"
-        print(f"{framework}: error relative to the largest logit: {short(error)}{remedy}")
-    return int(not all(error <= LIMIT for error in found.values()))
+    try:
+        return _check(os.fspath(folder), page)
+    except (ConvertError, SpecError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _check(folder: str, page: str) -> int:
+    case = read(folder)
+    architecture = case.about["architecture"]
+    if (named := specs.add(page) if page else architecture) != architecture:
+        raise ConvertError(f"{folder}: is a case of {architecture!r}, and the page is {named!r}: state the page's name")
+    if architecture not in specs.names():
+        raise ConvertError(f"{folder}: is a case of {architecture!r}, which is no architecture here: name its page")
+    if not ports.ported(architecture):
+        raise UsageError(f"{folder}: nothing was run, as {unported(architecture)}")
+    check_dialects(architecture)
+    shared = _shared(folder, case)
+    computed = outputs(case)
+    errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
+    for framework, found in errors.items():
+        remark = f", more than {limit(LIMIT)}" if found.error > LIMIT else ""
+        error = f"error relative to the largest logit: {short(found.error)}{remark}"
+        print(f"{framework}: {found.between('the case', framework).cause or error}")
+    if all(found.error <= LIMIT for found in errors.values()):
+        return 0
+    first, *others = computed.values()
+    if all(relative_error(first, other) <= LIMIT for other in others):
+        print(shared)
+    else:
+        page = f" --spec {page}" if page else ""
+        print(f"to find where the ports part: {called('parity')} {architecture}{page} --check layers")
+    return 1
+
+
+def _shared(folder: str, case: Golden) -> str:
+    """Return what all ports compute a case's logits from: where to look if they agree with each other alone.
+
+    Raises: ConvertError that lists what does not fit a case.
+    """
+    with plan(case.weights, settings=case.settings) as made:
+        if problems := list(_misfits(case, made)):
+            raise ConvertError(f"{folder}: does not fit its checkpoint", problems)
+        fixed = dialects(made.architecture)[made.src].conventions
+        values = ", ".join(f"{name}={exact(value)}" for name, value in {**fixed, **case.settings}.items())
+        return (
+            f"the ports agree with each other: what they share is wrong, or all have the same mistake\n"
+            f"  - the settings of the case and the conventions of dialect {made.src!r}: {values or 'none'}\n"
+            f"  - the lines of dialect {made.src!r}\n"
+            f"to find the layer, compare a port with the original itself: {document('own-architecture')}"
+        )
+
+
+def _misfits(case: Golden, made: Plan) -> Iterator[str]:
+    """Describe what a case says of a model and its checkpoint does not."""
+    if made.architecture != case.about["architecture"]:
+        yield f"architecture: the case says {case.about['architecture']}, the arrays are those of {made.architecture}"
+    elif case.about.get("param_count", made.parameters) != made.parameters:
+        yield f"param_count: the case says {case.about['param_count']:,}, the page's layers have {made.parameters:,}"
+    classes = case.logits.shape[-1]
+    if made.config.classes not in (0, classes):
+        yield f"logits: are of {classes} classes, the model has {made.config.classes}"
 
 
 def _sha256(path: str) -> str:

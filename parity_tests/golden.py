@@ -107,7 +107,7 @@ def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
     return Table.parse(f"table 1\nx: {left} <-> y: {right}").apply({"x": array})["y"]
 
 
-CASES = sorted(FOLDERS)
+CASES = sorted(name for name, folder in FOLDERS.items() if (folder / "case.json").is_file())
 
 
 def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:

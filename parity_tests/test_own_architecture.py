@@ -544,23 +544,3 @@ def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(n
     for words in (["gated2torch", "x.pt", "--spec", "gated.py"], ["flax2gated", "x.pt", "--spec", "gated.py"]):
         assert convert(words) == 2
         assert "gated is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch" in capsys.readouterr().err
-
-
-def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(new, monkeypatch, capsys):
-    from parity import goldens
-
-    page = new("golden")
-    found = {"flax": 1.5e-4, "torch": 1e-15}
-    monkeypatch.setattr(goldens, "errors", lambda folder: found)
-    monkeypatch.setattr(goldens, "read", lambda folder: goldens.Golden("", {}, None, None, {"architecture": "golden"}))
-    assert goldens.check("case", str(page)) == 1
-    command = f"run python -m parity golden --spec {page} --check layers to find where"
-    assert capsys.readouterr().out.splitlines() == [
-        f"flax: error relative to the largest logit: 1.5e-4, more than 1e-10: {command}",
-        "torch: error relative to the largest logit: 1.0e-15",
-    ]
-    found["flax"] = float("nan")
-    assert goldens.check("case", str(page)) == 1
-    del found["flax"]
-    assert goldens.check("case", str(page)) == 0
-    assert "sys.exit(main())" in page.with_name("golden_golden.py").read_text()

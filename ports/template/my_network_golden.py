@@ -49,6 +49,7 @@ def main() -> int:
         logits = model.double()(images)
     goldens.write(
         case,
+        checkpoint="weights.pth",
         architecture="my_network",
         images=images.numpy(),
         logits=logits.numpy(),

@@ -1,0 +1,188 @@
+"""Golden cases and proofs of pages from outside: what runs there, and what is said where nothing can."""
+
+import json
+import re
+import runpy
+
+import numpy as np
+import pytest
+
+import convert
+import parity
+import ports
+import specs
+from convert.errors import UsageError
+from parity import goldens
+from ports import new
+
+from . import documents
+from .conftest import needs
+from .golden import Case
+
+
+@pytest.fixture
+def golden(tmp_path, monkeypatch):
+    """A page, and a function that writes a golden case of it: its arguments change what `goldens.write` is called with.
+
+    What the original computed is what our port in torch does.
+    """
+    needs("torch")
+    monkeypatch.setattr(specs, "_added", {})
+    list(new.write("golden", str(tmp_path)))
+    page = tmp_path / "golden.py"
+
+    def write(**changes):
+        specs.add(str(page))
+        config = specs.get("golden").tiny["S"]
+        ports.build("golden", config, "torch", init="random").save(tmp_path / "port.pt", force=True)
+        with convert.plan(tmp_path / "port.pt", dst="original") as plan:
+            plan.write(tmp_path / "weights.pth", force=True)
+        images = np.random.default_rng(0).standard_normal((2, 3, 6, 6))
+        logits = ports.build("golden", config, "torch", init="random", dtype="float64")(images)
+        about = {"checkpoint": "weights.pth", "architecture": "golden", "images": images, "logits": logits,
+                 "settings": {"image": 6}, "param_count": 503,
+                 "upstream": {"repo": "owner/name", "commit": "1"}}  # fmt: skip
+        goldens.write(tmp_path, **{**about, **{name: change(about[name]) for name, change in changes.items()}})
+        return tmp_path
+
+    return page, write
+
+
+def in_frameworks(monkeypatch, **factors):
+    """Let these frameworks compute what torch does, times a factor each."""
+    load = ports.load
+    monkeypatch.setattr(ports, "ported", lambda architecture: list(factors))
+
+    def scaled(path, framework, **options):
+        port = load(path, "torch", **options)
+        return lambda images: port(images) * factors[framework]
+
+    monkeypatch.setattr(ports, "load", scaled)
+
+
+def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(golden, monkeypatch, capsys):
+    page, write = golden
+    case = write()
+    in_frameworks(monkeypatch, torch=1.0, flax=1 + 1.5e-4)
+    assert goldens.check(case, str(page)) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "torch: error relative to the largest logit: 0",
+        "flax: error relative to the largest logit: 1.5e-4, more than 1e-10",
+        f"to find where the ports part: python -m parity golden --spec {page} --check layers",
+    ]
+    in_frameworks(monkeypatch, torch=1.0, flax=np.nan)
+    assert goldens.check(case, str(page)) == 1
+    assert " at [0, 0] in the case, NaN in flax\n" in capsys.readouterr().out
+    assert "sys.exit(main())" in page.with_name("golden_golden.py").read_text()
+
+
+def test_ports_that_miss_a_golden_case_by_the_same_are_not_sent_to_compare_each_other(golden, monkeypatch, capsys):
+    page, write = golden
+    case = write(logits=lambda logits: logits * 1.5)
+    in_frameworks(monkeypatch, torch=1.0, flax=1.0)
+    assert goldens.check(case, str(page)) == 1
+    printed = capsys.readouterr().out
+    assert "python -m parity" not in printed
+    assert (
+        "the settings of the case and the conventions of dialect 'original': act=gelu, norm_eps=1e-6, image=6"
+        in printed
+    )
+
+
+WRONG_CASES = {
+    "logits of fewer images": ({"logits": lambda a: a[:1]}, "logits: are of 1 images, and there are 2"),
+    "a third axis": ({"logits": lambda a: a[:, :, None]}, "logits: have shape [2, 5, 1], not (n, classes)"),
+    "float32": ({"logits": np.float32}, "logits: are float32: run the model in float64"),
+    "one image": ({"images": lambda a: a[0]}, "images: have shape [3, 6, 6], not (n, c, h, w)"),
+    "NaN": ({"images": lambda a: a * np.nan}, "images: have NaNs or infinities"),
+    "no file": ({"checkpoint": lambda name: "other.pth"}, "checkpoint: there is no file "),
+    "a folder": ({"checkpoint": lambda name: ""}, " is a folder: save the model as one file"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CASES)
+def test_what_is_no_golden_case_is_not_written(wrong, golden):
+    _, write = golden
+    changes, message = WRONG_CASES[wrong]
+    with pytest.raises(UsageError, match="this is no golden case") as caught:
+        write(**changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"logits": lambda a: a[:, :2]}, "logits: are of 2 classes, the model has 5"),
+    ({"param_count": lambda count: 7}, "param_count: the case says 7, the page's layers have 503"),
+    ({"architecture": lambda name: "convmixer"}, "is a case of 'convmixer', and the page is 'golden'"),
+    ({"settings": lambda settings: {"imge": 6}}, "unknown name 'imge', did you mean 'image'?"),
+])  # fmt: skip
+def test_a_golden_case_that_does_not_fit_is_one_error(changes, message, golden, capsys):
+    page, write = golden
+    assert goldens.check(write(**changes), str(page)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_golden_case_of_a_page_with_a_fault_or_without_a_port_is_one_error(golden, capsys, monkeypatch):
+    page, write = golden
+    case, text = write(), page.read_text()
+    monkeypatch.setattr(specs, "_added", {})
+    for bad, message in (("depth", "infer: unknown name 'dept'"), ("ports", "declares no port")):
+        other = page.with_name(f"without_{bad}.py")
+        other.write_text(text.replace('"depth": sizes', '"dept": sizes') if bad == "depth"
+                         else re.sub("    ports=.*", "    ports={},", text))  # fmt: skip
+        about = json.loads((case / "case.json").read_text())
+        (case / "case.json").write_text(json.dumps({**about, "architecture": other.stem}))
+        assert goldens.check(case, str(other)) == 1
+        assert message in capsys.readouterr().err
+    assert goldens.check(case / "nothing", str(page)) == 1
+    assert "there is no such file: is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("declared", "said"), [
+    ("", " arrays compared, tolerance 1e-10); nothing was run, as the page of unported declares no port"),
+    ('"torch": "golden_torch.py"', "proven in torch alone (the page of unported declares no second port): source and"),
+])  # fmt: skip
+def test_a_proof_says_which_ports_a_page_lacks(declared, said, golden, run, monkeypatch):
+    """Though all frameworks are installed."""
+    page, write = golden
+    write()
+    monkeypatch.setattr(specs, "_added", {})
+    text = re.sub("    ports=.*", f"    ports={{{declared}}},", page.read_text())
+    page.with_name("unported.py").write_text(text)
+    words = ["original2torch", page.with_name("weights.pth"), "-o", page.with_name("out.pt"), "--prove"]
+    code, out, err = run(*words, "--spec", page.with_name("unported.py"))
+    assert code == 0
+    assert said in out + err
+
+
+def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
+    needs("torch")
+    monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
+    assert goldens.check(Case("timm_mixer").folder) == 0
+    assert capsys.readouterr().out.startswith("torch: error relative to the largest logit: ")
+
+
+def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
+    _, write = golden
+    (write() / "z.pth").touch()
+    write()
+    assert goldens.read(write()).weights.endswith("weights.pth")
+
+
+def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch, capsys):
+    """As docs/own-architecture.md shows it, where the dialect states another epsilon than the original has."""
+    needs("torch")
+    import torch
+
+    monkeypatch.setattr(specs, "_added", {})
+    monkeypatch.chdir(tmp_path)
+    list(new.write("my_network", "."))
+    page = tmp_path / "my_network.py"
+    page.write_text(page.read_text().replace('"norm_eps": 1e-6', '"norm_eps": 1e-5'))
+    specs.add(str(page))
+    (code,) = re.findall("```text\n(port = .*?)```", documents.read("docs/own-architecture.md"), re.DOTALL)
+    original = runpy.run_path("my_network_golden.py")["Original"]
+    model = original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
+    (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
+    torch.save(model.state_dict(), "goldens/my_network_small/weights.pth")
+    exec(code, {"model": model, "images": torch.randn(2, 3, 12, 12).double(), "ports": ports, "parity": parity})
+    assert "first at blocks.0.norm" in capsys.readouterr().out
