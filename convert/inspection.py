@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from specs import config as configs
 from specs.dialects import HUB
+from specs.numerals import exact
+from specs.words import in_a_row
 
 from . import folding, module_settings
 from .aside import as_json, by_name
 from .choosing import Request, attempt
+from .conventions import same
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
@@ -152,11 +155,30 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
         return {**_unknown(reader, record, error, weights), "open": error}
     reading, plan = fitting[0]
     modules = _of_modules(request, reading)
+    says = {reading.dialect: _inferred(reading, modules) for reading, _ in fitting}
+    agreed = {name: value for name, value in says[reading.dialect].items() if _agree(name, says.values())}
     about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": error}
-    about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading, modules)}
+    about |= {"dialect": reading.dialect if len(says) == 1 else None, "config": agreed}
     fixed = dialects(reading.architecture)[reading.dialect].conventions
-    about["origins"] = {name: f"{DIALECT}{reading.dialect}" for name in fixed if name not in modules}
-    return about | {"parameters": trained(reading), "notes": plan.part(), "aside": as_json(plan.aside)}
+    by = f"{DIALECT if len(says) == 1 else 'dialects '}{in_a_row(says)}"
+    about["origins"] = {name: by for name in fixed if name in agreed and name not in modules}
+    notes = [*plan.part(), *_apart(says, agreed)]
+    return about | {"parameters": trained(reading), "notes": notes, "aside": as_json(plan.aside)}
+
+
+def _agree(name: str, says: Collection[Mapping[str, Any]]) -> bool:
+    """Tell whether all of several Configs state the same of a field."""
+    values = [config.get(name) for config in says]
+    return None not in values and all(same(value, values[0]) for value in values)
+
+
+def _apart(says: Mapping[str, Mapping[str, Any]], agreed: Mapping[str, Any]) -> Iterator[str]:
+    """Name the values of each field of which the dialects in question state different things."""
+    for name in dict.fromkeys(name for config in says.values() for name in config if name not in agreed):
+        values = [
+            f"{exact(c[name])} as {dialect}" if name in c else f"open as {dialect}" for dialect, c in says.items()
+        ]
+        yield f"{name} depends on the dialect: {in_a_row(values)}"
 
 
 def _completed(request: Request, reading: Reading) -> Plan | None:

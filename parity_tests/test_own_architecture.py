@@ -148,6 +148,18 @@ def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, mo
     assert f"{tmp_path / 'a'}: its record {remedy}" in capsys.readouterr().err
 
 
+def test_inspect_takes_what_two_dialects_state_differently_for_open(new, tmp_path, capsys):
+    """They read a file without a record alike: what both fix is stated of both, and the other values are named."""
+    page = new("twofold")
+    text, lines = page.read_text(), re.compile('"original": (Dialect.*?")norm_eps": 1e-6}, about=[^)]*\\)', re.DOTALL)
+    page.write_text(lines.sub(r'\g<0>, "other": \1norm_eps": 1e-5})', text))
+    assert convert(["inspect", weights(page, tmp_path / "a.safetensors"), "--spec", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert "from the dialects original and other, not read off the file: act\n" in printed
+    assert "norm_eps depends on the dialect: 1e-6 as original and 1e-5 as other\n" in printed
+    assert "norm_eps=" not in printed and "by its record" not in printed
+
+
 def test_parity_takes_a_page_also_in_processes_of_their_own(new):
     needs("torch"), needs("paddle")
     page = new("ninth")
