@@ -109,7 +109,7 @@ def configure(
 
 def _gather(path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module]) -> Evidence:
     """Collect what each origin says of the Config, and check each value by itself. Raises: ConvertError."""
-    asked = _parse_settings(path, reading, dict(settings.values))
+    asked = _parse_settings(path, reading, settings)
     if settings.architecture not in ("", reading.architecture):
         other = with_article(settings.architecture)
         raise UsageError(f"{path}: is {with_article(reading.architecture)}, the configuration is of {other}")
@@ -285,7 +285,7 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
     errors = []
     for path, reading in sides:
         try:
-            values = _parse_settings(path, reading, dict(settings.values))
+            values = _parse_settings(path, reading, settings)
             problems = configs.misfits(reading.spec.config, values)
             if not problems:
                 return
@@ -295,12 +295,13 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
     raise errors[0]
 
 
-def _parse_settings(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
+def _parse_settings(path: str, reading: Reading, settings: Settings) -> dict[str, Any]:
     """Parse what the user states into Config fields: also sections of a dialect's configuration file, in capitals."""
     try:
-        return in_our_terms(reading.spec, asked, "" if reading.dialect in PORTS else reading.dialect)
+        return in_our_terms(reading.spec, settings.values, "" if reading.dialect in PORTS else reading.dialect)
     except LookupError as error:
         what = str(error.args[0]).replace("are known:", f"are known for {reading.architecture}:")
         raise UsageError(f"{path}: {what}") from None
     except ValueError as error:
-        raise UsageError(f"{path}: {reading.architecture}, its configuration file: {error}") from None
+        file = option("config", settings.file) if settings.file else "its configuration file"
+        raise UsageError(f"{path}: {reading.architecture}, {file}: {error}") from None

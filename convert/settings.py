@@ -2,7 +2,7 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from specs import config as configs
 from specs import paddlevit
 from specs import preprocessing as pixels
 from specs.numerals import exact
-from specs.spec import Spec
+from specs.spec import Spec, described
 
 from . import record as records
 from .altered import WARNING
@@ -170,7 +170,7 @@ def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> di
 
     Args:
       dialect: of the file that is read; "" where there is none, and for the ports' own.
-    Raises: ValueError where no such files are known, or one does not fit.
+    Raises: LookupError where no such files are known; ValueError where one does not fit.
     """
     foreign = {name: value for name, value in values.items() if name.isupper()}
     if not foreign:
@@ -180,7 +180,19 @@ def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> di
         names = ", ".join(field.name for field in fields(spec.config))
         whose = f" of {dialect}" if dialect else ""
         raise LookupError(f"no configuration files{whose} are known: give Config fields ({names})")
-    return {**readers[0](foreign), **{name: value for name, value in values.items() if name not in foreign}}
+    return {**_read_by(readers[0], foreign), **{name: value for name, value in values.items() if name not in foreign}}
+
+
+def _read_by(reader: Callable[[Mapping[str, Any]], dict[str, Any]], foreign: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the Config fields that a page reads off a parsed configuration file. Raises: ValueError."""
+    try:
+        return dict(reader(foreign))
+    except ValueError:
+        raise
+    except KeyError as error:
+        raise ValueError(f"there is no {error.args[0]} in it") from error
+    except Exception as error:  # of the page's own code
+        raise ValueError(f"the page's reader of such files fails: {described(error)}") from error
 
 
 def _with_bases(path: str, values: dict[str, Any], outer: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def targets(
         try:
             fields = in_our_terms(spec, stated.values)
         except (LookupError, ValueError) as error:
-            raise UsageError(f"{architecture}: its configuration: {error.args[0]}") from None
+            file = option("config", stated.file) if stated.file else "its configuration"
+            raise UsageError(f"{architecture}: {file}: {error.args[0]}") from None
         for note in stated.notes:
             say_note(note)
         models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]

@@ -160,6 +160,26 @@ def test_inspect_takes_what_two_dialects_state_differently_for_open(new, tmp_pat
     assert "norm_eps=" not in printed and "by its record" not in printed
 
 
+@pytest.mark.parametrize(("yaml", "message"), [
+    ("MODL:\n  EPS: 1.0\n", "there is no MODEL in it"),
+    ("MODEL:\n  APS: 1.0\n", "there is no EPS in it"),
+    ("MODEL: 3\n", "the page's reader of such files fails: TypeError: 'int' object is not subscriptable"),
+])  # fmt: skip
+def test_a_configuration_file_that_a_page_cannot_read_is_named(yaml, message, new, tmp_path, capsys):
+    page, path = new("reading"), tmp_path / "c.yaml"
+    path.write_text(yaml)
+    reader = '    readers={"original": lambda parsed: {"norm_eps": parsed["MODEL"]["EPS"]}},\n)'
+    page.write_text(page.read_text().removesuffix(")\n") + reader)
+    words = [weights(page, tmp_path / "a.safetensors"), "-o", str(tmp_path / "x.msgpack")]
+    named = ["--spec", str(page), "--config", str(path)]
+    assert convert(["original2flax", *words, *named]) == 2
+    assert f"reading, --config {path}: {message}\n" in capsys.readouterr().err
+    assert parity_main(["reading:S", *named]) == 2
+    assert f"reading: --config {path}: {message}\n" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=re.escape(f"{path}: {message}")):
+        ports.build("reading", str(path), "torch")
+
+
 def test_parity_takes_a_page_also_in_processes_of_their_own(new):
     needs("torch"), needs("paddle")
     page = new("ninth")

@@ -214,7 +214,10 @@ def _configured(spec: Spec, architecture: str, path: str) -> Any:
         raise UsageError(f"{path}: is the configuration of {with_article(settings.architecture)}")
     for note in settings.notes:
         warnings.warn(note, stacklevel=3)
-    values = in_our_terms(spec, settings.values)
+    try:
+        values = in_our_terms(spec, settings.values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     every = [configs.as_dict(variant) for variant in spec.variants.values()]
     telling = [name for name in values if len({repr(variant.get(name)) for variant in every}) > 1]
     agreeing = [variant for variant in every if all(variant[name] == values[name] for name in telling)]
