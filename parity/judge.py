@@ -154,12 +154,23 @@ def _without_run(check: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(n.partition(": ")[2] if check == "train" else n for n in names))
 
 
+UNCALLED = (  # why a port has no output of a module that another one calls
+    "it computes with the layer's arrays itself, or feature_maps lists what some frameworks alone call, such as a list"
+)
+
+
 def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
+    """Return the result of a pair whose arrays do not correspond: the first that one side lacks, and the one before."""
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
     cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
     cause = cause or "nothing to compare: no side has any array"
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
-    divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0) if first else None
+    if first and a.architecture == b.architecture != OWN:
+        cause += f"; {(b if first in a.arrays else a).label} calls no module of this name: {UNCALLED}"
+    earlier = itertools.takewhile(lambda name: name != first, a.arrays if first in a.arrays else b.arrays)
+    shared = [name for name in earlier if name in a.arrays and name in b.arrays]
+    before = (shared[-1], worst(a.arrays[shared[-1]], b.arrays[shared[-1]]).error) if shared else None
+    divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0, before) if first else None
     return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
 
 
