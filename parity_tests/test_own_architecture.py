@@ -312,6 +312,7 @@ def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
     new("fourteenth")
     for words, code, message in (
         (["fourteenth"], 1, "exists already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
+        (["class"], 2, "'class' is no name of an architecture: use letters, digits and _, and no keyword of Python's"),
         (["mlp_mixer"], 2, "there is an architecture 'mlp_mixer' already"),
         (["other", "--out", str(tmp_path / "no")], 1, "there is no such folder"),
     ):  # fmt: skip
@@ -325,6 +326,14 @@ def test_a_name_may_contain_that_of_the_template(name, network, new):
     page = new(name)
     assert f"{name}_flax.py" in page.read_text()
     assert specs.get(specs.add(str(page))).network == network
+
+
+def test_commands_to_copy_are_quoted(tmp_path, capsys):
+    folder = tmp_path / "sp ace"
+    folder.mkdir()
+    assert ports_main(["new", "spaced", "--out", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"--spec '{folder}/spaced.py'" in printed and f"python '{folder}/spaced_golden.py'" in printed
 
 
 @pytest.mark.parametrize("name", ["torch", "numpy", "copy", "dataclasses", "jax", "convert", "parity_tests", "pytest"])
@@ -484,8 +493,11 @@ def test_a_port_that_does_not_use_all_arrays_is_refused(framework, new, tmp_path
     changed.write_text(text.replace(*HEADS[framework]).replace("Ignoring", "Headless"))
     specs._added.clear()
     specs.add(str(other))
-    with pytest.raises(ConvertError, match=r"(?s)(does not use all of its arrays|does not fit|has no array).*head"):
+    with pytest.raises(
+        ConvertError, match=r"(?s)(does not use all of its arrays|does not fit|has no array).*head"
+    ) as caught:
         ports.load(file, framework)
+    assert "::" not in caught.value.line()
 
 
 MISTAKES = {  # part of the page: what a user writes in its place, and what is said of it

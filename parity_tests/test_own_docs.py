@@ -10,6 +10,7 @@ import pytest
 from specs.checks import faults
 from specs.kinds import KINDS
 from specs.layer import Layer, count
+from specs.preprocessing import Preprocessing
 from specs.spec import Dialect, Spec
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def test_the_table_of_the_page_is_well_defined(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [
-    *(f.name for f in fields(Spec)), *Dialect._fields, *KINDS,
+    *(f.name for f in fields(Spec)), *Dialect._fields, *KINDS, *(f.name for f in fields(Preprocessing)),
 ])  # fmt: skip
 def test_it_names_every_member_and_every_kind(name):
     assert f"`{name}`" in TEXT

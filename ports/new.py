@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from shlex import quote
 
 import specs
 from convert.documents import document
@@ -28,10 +29,11 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
     Raises: UsageError for a name that cannot be; ConvertError for a folder or files that are in the way.
     """
     stated, network = network, network or "".join(part.capitalize() for part in name.split("_"))
-    if not name.isidentifier() or not network.isidentifier():
-        if stated and name.isidentifier():
+    if not _is_name(name) or not network.isidentifier():
+        if stated and _is_name(name):
             raise UsageError(f"--class {network!r} is no name of a class: use letters, digits and _, as in {NETWORK}")
-        raise UsageError(f"{name!r} is no name of an architecture: use letters, digits and _, as in {NAME}")
+        what = "use letters, digits and _, and no keyword of Python's"
+        raise UsageError(f"{name!r} is no name of an architecture: {what}, as in {NAME}")
     if name in specs.names():
         raise UsageError(f"there is an architecture {name!r} already ({called('ports')} lists all)")
     texts = {
@@ -58,11 +60,16 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
         except OSError as error:
             raise ConvertError(f"{path}: {error.strerror}") from error
         yield path
-    page, golden = (os.path.join(folder, f"{name}{suffix}.py") for suffix in ("", "_golden"))
+    page, golden = (quote(os.path.join(folder, f"{name}{suffix}.py")) for suffix in ("", "_golden"))
     yield ""
     yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
     yield f"{document('own-architecture')} says what each part means"
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a Python module can have this name."""
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _shadowed(name: str) -> str:

@@ -63,7 +63,9 @@ class Runner(hooked.Runner):
             runner.model.load_state_dict(filled, strict=True, assign=True)
         except RuntimeError as error:  # lists every array that the network lacks or does not take
             first, *problems = str(error).splitlines()
-            raise PortError(f"torch's {network.__name__} does not fit: {first}", map(str.strip, problems)) from None
+            raise PortError(
+                f"torch's {network.__name__} does not fit: {first.rstrip(':')}", map(str.strip, problems)
+            ) from None
         runner.model.eval().requires_grad_(True)
         return runner
 
