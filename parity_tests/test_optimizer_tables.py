@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from convert.files import open_checkpoint
+
 from .conftest import needs
 
 TABLE = """table 1: nnx <-> torch
@@ -188,3 +190,34 @@ def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path)
     torch.save(build(tie=True, buffer=True, width=4).state_dict(), tmp_path / "new.pt")
     code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt", "--force")
     assert code == 1 and "has shape [5, 4]" in err
+
+
+@pytest.mark.parametrize("around", ["_orig_mod.", "module.", "net.", "net._orig_mod."])
+def test_an_optimizer_may_name_parameters_behind_wrappers(around, run, tmp_path):
+    """The names are read as those of the weights are; not where a name may be that of two parameters, or of none."""
+    needs("torch")
+    import torch
+
+    lines = [f"{name}: o i <-> x.{name}: o i" for name in ("first.weight", "last.weight", "weight")]
+    (tmp_path / "net.table").write_text("\n".join(["table 1: torch <-> torch", *lines]))
+    every = {name: torch.nn.Parameter(torch.rand(2, 2)) for name in ("last.weight", "first.weight", "weight")}
+
+    def convert(own):
+        optimizer = torch.optim.AdamW(own)
+        sum((weight * number).sum() for number, weight in enumerate(every.values(), 1)).backward()
+        optimizer.step()
+        model = {name: every[name].detach() for name in sorted(every)}  # in another order than the optimizer's
+        torch.save({"model": model, "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+        words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "--force"]
+        return run(*words, "-o", tmp_path / "out.msgpack")
+
+    code, _, err = convert([(around + name, weight) for name, weight in every.items()])
+    assert code == 0 and f"what stands before them: {around}last.weight as last.weight" in err, err
+    assert "assumed, not known" not in err
+    with open_checkpoint(str(tmp_path / "out.msgpack")) as saved:
+        for number, name in enumerate(every, 1):
+            moment = np.frombuffer(bytes(saved.read(f"opt_state/0/mu/x.{name}")), "float32")
+            assert np.allclose(moment, 0.1 * number), name
+    for name in ("net.first.weight", "net.other"):
+        code, _, err = convert([(name, every["first.weight"])])
+        assert code == 1 and f"names parameters that the model has not: {name}" in err, err

@@ -9,6 +9,7 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
+from convert.nesting import cuts, unwrapped
 from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, NEEDED
@@ -25,8 +26,7 @@ def read_torch(
     """Read the state_dict of a torch.optim optimizer."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes = _names(reader, found.root, groups, numbers, parameters, ordered)
-    assumed = (ORDER,) if notes else ()
+    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered)
     slots: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, float] = {}
     used = set[str]()
@@ -112,8 +112,11 @@ def _names(
     numbers: Sequence[Any],
     parameters: Mapping[str, Tensor],
     ordered: bool,
-) -> tuple[list[str], list[str]]:
-    """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict."""
+) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict.
+
+    Returns: the names, notes, and what is assumed.
+    """
     given = [name for group in groups for name in group.get("param_names", ())]
     if all(isinstance(number, str) for number in numbers):
         given = list(numbers)
@@ -121,9 +124,12 @@ def _names(
         raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
     if given:
         if strangers := [name for name in given if name not in parameters]:
+            if plain := _without_wrappers(given, parameters):
+                example = f"{strangers[0]} as {plain[given.index(strangers[0])]}"
+                return plain, [f"read the names in its optimizer without what stands before them: {example}"], ()
             problem = f"its optimizer names parameters that the model has not: {folding.listed(strangers)}"
             raise ConvertError(f"{reader.path}: {problem}")
-        return given, []
+        return given, [], ()
     remedy = (
         "pass model.named_parameters() to the optimizer: it then stores names; "
         f"{document('training')} shows how to add them to this file (param_names)"
@@ -143,7 +149,22 @@ def _names(
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
     within = " within each group" if len(groups) > 1 else ""
     note = f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict{within}: all shapes fit"
-    return by_rank, [note]
+    return by_rank, [note], (ORDER,)
+
+
+def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) -> list[str]:
+    """Return the parameters that an optimizer names with what the modules around and inside of a model add.
+
+    torch.compile, DataParallel and Lightning put one beginning before all names; wrappers inside add levels to some.
+    Returns: [] unless one beginning alone leaves the name of a parameter in each.
+    """
+    own = {unwrapped(name): name for name in parameters}
+    bare = [unwrapped(name) for name in given]
+    starts = {bare[0][:cut] for cut in cuts(bare[0])}
+    fitting = [s for s in starts if all(name.startswith(s) and name.removeprefix(s) in own for name in bare)]
+    if len(fitting) != 1 or len(set(bare)) < len(bare) or len(own) < len(parameters):
+        return []
+    return [own[name.removeprefix(fitting[0])] for name in bare]
 
 
 def _by_rank(
