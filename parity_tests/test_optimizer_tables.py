@@ -221,3 +221,27 @@ def test_an_optimizer_may_name_parameters_behind_wrappers(around, run, tmp_path)
     for name in ("net.first.weight", "net.other"):
         code, _, err = convert([(name, every["first.weight"])])
         assert code == 1 and f"names parameters that the model has not: {name}" in err, err
+
+
+def test_what_a_table_drops_may_be_no_parameter_of_torch(run, tmp_path):
+    """As nanoGPT's masks, which lie among the numbered parameters: the count decides, and a note says so."""
+    needs("torch")
+    import torch
+
+    net = torch.nn.Module()
+    net.first, net.last = torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False)
+    net.first.register_buffer("mask", torch.ones(2, 2))
+    optimizer = torch.optim.AdamW(net.parameters())
+    (net.first.weight + 2 * net.last.weight).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "-o", tmp_path / "out.msgpack"]
+    for mask, status in (("first.mask -> drop", 0), ("first.mask: o i <-> mask: o i", 1)):
+        lines = ["table 1: torch <-> linen", "first.weight: o i <-> a: i o", "last.weight: o i <-> b: i o", mask]
+        (tmp_path / "net.table").write_text("\n".join(lines))
+        code, _, err = run(*words)
+        assert code == status, err
+        assert ("what is dropped is no parameter: first.mask" if code == 0 else "has 2 parameters, its state") in err
+    with open_checkpoint(str(tmp_path / "out.msgpack")) as saved:
+        moments = [np.frombuffer(bytes(saved.read(f"opt_state/0/mu/{name}")), "float32") for name in ("a", "b")]
+    assert np.allclose(moments, [[0.1] * 4, [0.2] * 4])

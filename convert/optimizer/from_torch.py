@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from convert import folding
@@ -21,12 +21,17 @@ LEFT = "is converted to no library: leave --with-optimizer out"
 
 
 def read_torch(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any], ordered: bool
+    reader: Reader,
+    found: Found,
+    parameters: Mapping[str, Tensor],
+    stated: Mapping[str, Any],
+    ordered: bool,
+    dropped: Collection[str] = (),
 ) -> State:
-    """Read the state_dict of a torch.optim optimizer."""
+    """Read the state_dict of a torch.optim optimizer; see `reading.read`."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered)
+    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered, dropped)
     slots: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, float] = {}
     used = set[str]()
@@ -112,6 +117,7 @@ def _names(
     numbers: Sequence[Any],
     parameters: Mapping[str, Tensor],
     ordered: bool,
+    dropped: Collection[str],
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict.
 
@@ -135,6 +141,10 @@ def _names(
         f"{document('training')} shows how to add them to this file (param_names)"
     )
     parameters = {name: tensor for name, tensor in parameters.items() if tensor.name not in reader.shared}  # tied: once
+    buffers = [name for name in parameters if name in dropped]
+    if len(numbers) != len(parameters) - len(buffers):
+        buffers = []
+    parameters = {name: tensor for name, tensor in parameters.items() if name not in buffers}
     by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
     if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
@@ -149,6 +159,7 @@ def _names(
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
     within = " within each group" if len(groups) > 1 else ""
     note = f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict{within}: all shapes fit"
+    note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
     return by_rank, [note], (ORDER,)
 
 

@@ -146,7 +146,8 @@ def _state(
     names = plan.reader.parameter_names
     own = {name: names[tensor.name] for name, tensor in trained.items() if tensor.name in names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
-    state = reading.read(held.reader, held.found, trained, own, hyper, moving.keeps_order(plan.reader))
+    dropped = () if isinstance(plan, Plan) else plan.layout.dropped
+    state = reading.read(held.reader, held.found, trained, own, hyper, moving.keeps_order(plan.reader), dropped)
     state, notes = _with_record(state, plan, held.path, hyper)
     state, others = _with_config(state, *request.config, hyper)
     notes += others

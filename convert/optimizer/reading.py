@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from convert import folding
@@ -17,19 +17,26 @@ from .state import State
 
 
 def read(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Any, ordered: bool
+    reader: Reader,
+    found: Found,
+    parameters: Mapping[str, Tensor],
+    own: Mapping[str, str],
+    stated: Any,
+    ordered: bool,
+    dropped: Collection[str] = (),
 ) -> State:
     """Read a state.
 
     Args:
       parameters: the trained arrays of the source by name, in its order.
       ordered: whether that is the order in which torch counts parameters, as in a file that torch.save wrote.
+      dropped: those of them that the target has no place for, which may be buffers.
       own: parameter -> paddle's own name of it.
       stated: what the user states of the optimizer: steps and betas, where the file does not say them.
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
     if found.library == "torch":
-        state = read_torch(reader, found, parameters, stated, ordered)
+        state = read_torch(reader, found, parameters, stated, ordered, dropped)
     else:
         state = {"paddle": read_paddle, "optax": read_optax}[found.library](reader, found, parameters, own, stated)
     some = {name for arrays in state.moments.values() for name in arrays}
