@@ -71,7 +71,7 @@ def plan(
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources = own.sources
-        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards)
+        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards, own.prefix)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         others = copies(lines, layout, like, like_weights) if complete else NOTHING

@@ -17,6 +17,7 @@ from . import folding
 from .errors import ConvertError, OpenFields, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
+from .parametrized import parametrized
 from .replicas import leading, replication
 from .spelling import out_of_modules
 from .table_part import FEW, matching, places, without_training
@@ -59,11 +60,13 @@ def lay_out(
     sizes: Mapping[str, int],
     like_weights: str | None = None,
     backwards: bool = False,
+    prefix: str = "",
 ) -> Layout:
     """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones.
 
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
+      prefix: where in the file the arrays lie.
     """
     try:
         its = like_shapes(table, like, like_weights)
@@ -77,15 +80,16 @@ def lay_out(
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
+        problems[:0] = filter(None, [parametrized(unexpected)])
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
             remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
             what = f"{fit} of {len(sources)} names are in this Table: another model?"
             problems.insert(0, f"{what}{_architecture(path)}")
-        raise ConvertError(
-            f"{path}: does not fit {_called(table, path)}, read from {_direction(table)}", problems
-        ) from None
+        where = f", under {prefix!r}" if prefix else ""
+        what = f"does not fit {_called(table, path)}, read from {_direction(table)}{where}"
+        raise ConvertError(f"{path}: {what}", problems) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
         raise UsageError(f"{path}: {message}", error.problems) from None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from specs.matching import Matcher
+from specs.matching import Found, Matcher
 from specs.table import Table
 
 from . import folding
@@ -24,6 +24,7 @@ RANDOM = (
     r"(?:^|/)rngs/(?:\w+/)?(?:key|count)(?:/(?:raw_)?value)?$"  # of nnx: a stream's key, and how often it was drawn
 )
 PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
+TRIED = 8  # missing names whose places are looked at: some may be missing everywhere
 FEW = 0.5  # least share of names that a respelling must match
 
 
@@ -109,27 +110,45 @@ def _tops(table: Table) -> list[str]:
 
 def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
     """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
-    if not missing:
-        return []
-    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
-    ends = [end for name in sources if (end := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
-    found = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
+    matches = _matches_below(table, missing[:1], sources)
+    return [place for place, (_, match) in matches.items() if not (match.missing or match.unexpected or match.problems)]
+
+
+def _matches_below(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> dict[str, tuple[int, Found]]:
+    """Match a Table with what lies below each place in which a file has one of the names that are missing.
+
+    Returns: place -> how many arrays lie there, without training state, and what of them matches.
+    """
+    found = dict[str, None]()
+    for name in missing:
+        label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", name)))
+        ends = (re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]) for name in sources)
+        found |= dict.fromkeys(end[1] for end in ends if end)
     inside = {
-        place: {rest: t for n, t in sources.items() if n.startswith(place) and not training(rest := n[len(place) :])}
-        for place in found
+        place: [rest for name in sources if name.startswith(place) and not training(rest := name[len(place) :])]
+        for place in list(found)[:PLACES]
     }
-    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
-    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
+    return {place: (len(below), Matcher(table, below).match()) for place, below in inside.items()}
 
 
 def _below_one_place(reader: Reader, table: Table, own: TablePart) -> TablePart | None:
-    """Return the part with all arrays that a Table reads, of a file that has one such place and copies at most."""
+    """Return the part with the arrays that a Table reads, of a file that has one such place and copies at most.
+
+    A place with all of them and no other comes before one with most of them: what does not fit there is then an error.
+    """
     missing = Matcher(table, own.sources).match().missing
-    live = [place for place in places(table, list(missing), own.sources) if not rank(place)[0]]
+    whole = [place for place in places(table, missing, own.sources) if not rank(place)[0]]
+    most = (
+        place
+        for place, (count, match) in _matches_below(table, missing[:TRIED], own.sources).items()
+        if len(match.unexpected) < FEW * count and len(match.missing) < FEW * count
+    )
+    live = whole or [place for place in most if not rank(place)[0]]
     if len(live) != 1:
         return None
     alone = all(name.startswith(live[0]) for name in reader.tensors)  # else what is set aside says what is taken
-    notes = (f"all names that {table.name} reads lie under {live[0]!r}",) if alone else ()
+    what = "all names" if whole else "most names"
+    notes = (f"{what} that {table.name} reads lie under {live[0]!r}",) if alone else ()
     return _inside(reader, live[0])._replace(notes=notes)
 
 

@@ -166,3 +166,27 @@ def test_a_name_is_told_from_a_line_only_by_numbers_that_are_levels(convert):
     assert code == 1 and lines[-1].startswith("- numbers that count blocks: write {i}"), err
     assert "- layers/1/ln1/g: no line speaks of it (line 2, layers/0/ln1/g, has other numbers)" in lines
     assert not any("ln2" in line and "has other numbers" in line for line in lines)
+
+
+def test_one_wrong_name_in_the_place_of_the_weights_is_all_that_is_reported(convert):
+    """Of the arrays below the place with most of a Table's names; a second such place leaves the choice open."""
+    more = {f"model/params/fc/{i}/kernel": np.ones((2, 3)) for i in range(6)}
+    nested = {f"model/{name}": array for name, array in MODEL.items()} | more | {"step": np.array(3)}
+    for lacking in ("model/batch_stats/mean", "model/params/fc/0/kernel"):
+        code, _, err = convert({name: array for name, array in nested.items() if name != lacking})
+        assert code == 1 and err.splitlines()[0].endswith("read from linen to torch, under 'model/'"), err
+        assert err.splitlines()[1:] == [f"  - missing {lacking.removeprefix('model/')}"], err
+    code, _, err = convert(nested | {"model/params/other": np.ones(2)})
+    assert code == 1 and "- params/other: no line speaks of it" in err and err.count("  - ") == 1, err
+    two = nested | {name.replace("model/", "net/"): array for name, array in nested.items()}
+    del two["model/batch_stats/mean"], two["net/batch_stats/mean"]
+    code, _, err = convert(two)
+    assert code == 1 and "under 'model/'" not in err, err
+
+
+def test_weights_in_parts_are_named_with_the_call_that_merges_them(convert):
+    """By an error of a Table, which has no line for such names."""
+    parts = {f"params/fc/{i}/kernel_{leaf}": np.ones((2, 3)) for i in range(2) for leaf in ("orig", "mask")}
+    parts = {name.replace("kernel", "weight"): array for name, array in parts.items()}
+    code, _, err = convert(MEAN | parts)
+    assert code == 1 and "params.fc.{0..1} are stored in parts, by pruning: merge them first: for each" in err, err
