@@ -17,7 +17,7 @@ from . import folding
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, Tensor, meant
 from .named_copies import COUNTS, SETTINGS, copies
-from .nesting import LONGEST, WRAPPERS, chosen, has_word, label, rank, training, unclear, unwrapped
+from .nesting import LONGEST, WRAPPERS, chosen, has_word, is_training, label, rank, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
 RANDOM = (
@@ -117,13 +117,14 @@ def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> l
 def _matches_below(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> dict[str, tuple[int, Found]]:
     """Match a Table with what lies below each place in which a file has one of the names that are missing.
 
+    Moments in the state of an optimizer, which have the names of the weights, are no such place.
     Returns: place -> how many arrays lie there, without training state, and what of them matches.
     """
     found = dict[str, None]()
     for name in missing:
         label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", name)))
         ends = (re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]) for name in sources)
-        found |= dict.fromkeys(end[1] for end in ends if end)
+        found |= dict.fromkeys(end[1] for end in ends if end and not is_training(end[1]))
     inside = {
         place: [rest for name in sources if name.startswith(place) and not training(rest := name[len(place) :])]
         for place in list(found)[:PLACES]

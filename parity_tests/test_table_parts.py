@@ -190,3 +190,14 @@ def test_weights_in_parts_are_named_with_the_call_that_merges_them(convert):
     parts = {name.replace("kernel", "weight"): array for name, array in parts.items()}
     code, _, err = convert(MEAN | parts)
     assert code == 1 and "params.fc.{0..1} are stored in parts, by pruning: merge them first: for each" in err, err
+
+
+def test_moments_of_an_optimizer_are_no_place_of_the_weights(convert, tmp_path, capsys):
+    """The names of both are alike, and a Table of nnx has no params/ before them: so is what a conversion writes."""
+    text = "table 1: nnx <-> torch\nfc/{i}/kernel: i o <-> fc.{i}.weight: o i"
+    state = {name: array for name, array in (MODEL | STATE).items() if "batch" not in name and "ema" not in name}
+    code, arrays, err = convert(state, text=text)
+    assert code == 0 and np.array_equal(arrays["fc.1.weight"], KERNELS["fc/1/kernel"].T), err
+    assert "took the arrays under 'params/'; set aside: step, opt_state/ (5 arrays)" in err
+    words = ["diff", "--table", str(tmp_path / "my.table"), "--reverse"]
+    assert main([*words, str(tmp_path / "out.npz"), str(tmp_path / "in.npz")]) == 0, capsys.readouterr()
