@@ -145,7 +145,8 @@ def check(plan: Steps) -> None:
 
 def _broken(promise: Promise) -> str:
     if promise.other:
-        return f"{promise.name} and {promise.other} differ, and {promise.where} says that they are equal"
+        remedy = f": {promise.remedy}" if promise.remedy else ""
+        return f"{promise.name} and {promise.other} differ, and {promise.where} says that they are equal{remedy}"
     return f"{promise.name} holds other values than {promise.value}, which {promise.where} says it holds"
 
 

@@ -32,7 +32,7 @@ class Promise(NamedTuple):
     """Values of the source that have to be equal to others, or to a constant, before anything is written.
 
     Args:
-      where: who says so.
+      where: who says so. remedy: where they differ, "" without one.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Promise(NamedTuple):
     others: list[Move]
     value: float
     where: str
+    remedy: str = ""
 
 
 Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum | Copied

@@ -8,7 +8,7 @@ from typing import Any
 
 from convert import folding
 from convert.files.base import Tensor
-from convert.steps import ConstantFilling, Filling, Step
+from convert.steps import ConstantFilling, Filling, Promise, Step
 
 from .averages import Averages
 from .families import NEEDED
@@ -34,6 +34,7 @@ class Model:
       averages: the copy of the weights that goes along; None without one.
       groups: of torch, where they differ: (weights, values).
       behind: parameters of the source whose moments have no place in the target, as their weights have none.
+      ties: what has to hold of moments of two parameters of the source that the target has as one.
       is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
     """
 
@@ -47,6 +48,7 @@ class Model:
     averages: Averages | None = None
     groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
     behind: Sequence[str] = ()
+    ties: Sequence[Promise] = ()
     is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, ConstantFilling)
 
     @property

@@ -5,7 +5,7 @@ A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convert import folding
@@ -15,7 +15,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.files.pickled.tree import PickleReader
 from convert.plans import Plan
-from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, has_constants, sources_of
+from convert.steps import ConstantFilling, Copied, Filling, Promise, Step, Sum, has_constants, sources_of
 from specs.kinds import FRAMEWORKS
 from specs.moves import Fill, Move
 from specs.words import with_article
@@ -72,9 +72,9 @@ def model(
     trained_names = {name for _, name in dtypes}
     own_order = [name for name in ordered if name in trained_names and name not in tied]
     steps = _moved_steps(plan.steps, state, own_order, path)
-    behind = _without_place(plan, state, moments, sources)
+    behind, ties = _without_place(plan, state, moments, sources)
     weights = _sorted(plan.steps, ordered)
-    return writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind), sources
+    return writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind, ties=ties), sources
 
 
 def _without_place(
@@ -82,9 +82,10 @@ def _without_place(
     state: State,
     moments: Mapping[str, Mapping[str, Filling]],
     sources: Mapping[str, Tensor],
-) -> list[str]:
-    """Return parameters whose moments stay behind as their weights do.
+) -> tuple[list[str], list[Promise]]:
+    """Return parameters whose moments stay behind as their weights do, and what has to hold of those of tied ones.
 
+    The target has one parameter for weights that are equal: their moments have to be equal as well.
     Raises: ConvertError where the weights go along and the moments would not.
     """
     taken = {sources[name].name for fills in moments.values() for f in fills.values() for name in sources_of(f)}
@@ -92,11 +93,40 @@ def _without_place(
     lost = [name for name in state.moments[stored] if sources[f"{stored}: {name}"].name not in taken]
     used = {name for _, filling in plan.steps for name in sources_of(filling)}
     used |= {name for check in plan.checks if check.other for name in (check.name, check.other)}
-    if joined := [name for name in lost if name in used]:
+    with_place = state.moments[stored].keys() - set(lost)
+    ties = {name: check for name in lost if (check := _tie(plan, state, name, with_place, sources))}
+    if joined := [name for name in lost if name in used and name not in ties]:
         what = f"no parameter of the target takes the moments of {folding.listed(joined)}"
         why = "the weights are tied to others with moments of their own, or are no parameters there"
         raise ConvertError(f"{plan.reader.path}: {what}: {why}: leave --with-optimizer out")
-    return lost
+    promises = [_of_moments(check, slot) for check in ties.values() for slot in state.moments]
+    return [name for name in lost if name not in ties], promises
+
+
+def _tie(
+    plan: Plan | TablePlan, state: State, name: str, with_place: Collection[str], sources: Mapping[str, Tensor]
+) -> Promise | None:
+    """Return what says that a whole parameter equals one whose moments have a place, with the same step and group."""
+    for check in plan.checks:
+        other, moves = (check.other, check.parts) if name == check.name else (check.name, check.others)
+        if name not in (check.name, check.other) or other not in with_place or len(moves) != 1:
+            continue
+        axes = zip(moves[0].select, moves[0].source_atoms, strict=True)
+        whole = all(isinstance(one, slice) and len(range(*one.indices(size))) == size for one, size in axes)
+        alike = all(sources[f"{slot}: {name}"].dtype == sources[f"{slot}: {other}"].dtype for slot in state.moments)
+        groups = [group for group in state.groups if {name, other} & set(group.parameters)]
+        if whole and alike and len(groups) < 2 and state.steps.get(name) == state.steps.get(other):
+            return check
+    return None
+
+
+def _of_moments(check: Promise, slot: str) -> Promise:
+    """Return what has to hold of two weights, of one of their moments."""
+    parts, others = (
+        [move._replace(source=f"{slot}: {move.source}") for move in moves] for moves in (check.parts, check.others)
+    )
+    name, other = f"{slot}: {check.name}", f"{slot}: {check.other}"
+    return check._replace(name=name, parts=parts, other=other, others=others, remedy="leave --with-optimizer out")
 
 
 def _moved_steps(steps: Sequence[Step], state: State, trained: Sequence[str], path: str) -> dict[str, int]:
@@ -210,5 +240,9 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     if state.unclear:
         what = "taken to be parameters without a state, though the source does not show that they are no buffers"
         lines.append(f"{what}: {', '.join(folding.fold(state.unclear))}")
+    if model.ties:
+        tied = sorted({name.partition(": ")[2] for tie in model.ties for name in (tie.name, tie.other)})
+        what = "one parameter of the target, their moments compared before anything is written"
+        lines.append(f"{what}: {folding.listed(tied)}")
     left = "moments stay behind, of parameters that the target has not"
     return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]

@@ -59,11 +59,11 @@ class OptimizerPlan:
     about: Mapping[str, Any]
     remarks: tuple[str, ...]
     supplied: tuple[str, ...]
-    averaged: tuple[Promise, ...] = ()  # what has to hold of the averages
+    promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
 
     @property
     def checks(self) -> Sequence[Promise]:
-        return [*self.weights.checks, *self.averaged]
+        return [*self.weights.checks, *self.promises]
 
     @property
     def parameters(self) -> int:
@@ -135,7 +135,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         replace(plan, accounted=moves.accounted()), held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
         (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
-        average.checks if average and written.averages else (),
+        (*model.ties, *(average.checks if average and written.averages else ())),
     )  # fmt: skip
 
 
