@@ -25,7 +25,7 @@ def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
     """
     gone = beside(tensors)
     model = {name: tensor for name, tensor in tensors.items() if name not in gone}
-    others = set(_others(model))
+    others = no_parameters(model)
     rest = [name for name in model if name not in others]
     return {
         "parameters": sum(model[name].size for name in rest),
@@ -34,8 +34,12 @@ def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
     }
 
 
+def no_parameters(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of arrays of a model that are no parameters: running statistics, counters, whole numbers."""
+    return set(_others(tensors))
+
+
 def _others(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield the names of arrays that are no parameters."""
     for name, tensor in tensors.items():
         module, leaf = _leaf(name)
         pair = {f"{module}mean", f"{module}var"} <= tensors.keys() and leaf in STATISTICS

@@ -214,7 +214,12 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     None is near where the record says what the file is.
     """
     if _recorded(record):
-        return {"notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)], **_beside(reader)}
+        number = record.content.get("parameters")
+        counted = {"parameters": number} if isinstance(number, int) else {}  # those that are tied once
+        return {
+            "notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)],
+            **_beside(reader),
+        } | counted
     from .parametrized import parametrized
 
     reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]

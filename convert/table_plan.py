@@ -15,9 +15,10 @@ from specs.stating import stated
 from specs.table import Table
 
 from . import folding, record
+from .counting import no_parameters
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor
 from .nesting import by_container, within
-from .steps import ConstantFilling, Promise, Step, supplied, supplied_in_part
+from .steps import ConstantFilling, Promise, Step, sources_of, supplied, supplied_in_part
 from .table_like import NOTHING, Copies
 
 
@@ -51,9 +52,13 @@ class TablePlan:
 
     @property
     def parameters(self) -> int:
-        """Count the elements of the target, those of tied arrays once."""
+        """Count the target's parameters, tied ones once, as far as names and dtypes of either side tell them."""
         sizes: dict[object, int] = {}  # by the elements that are taken of the source
+        theirs = no_parameters({tensor.name: tensor for tensor, _ in self.steps})
+        own = no_parameters(self.sources)
         for tensor, filling in self.steps:
+            if tensor.name in theirs or not own.isdisjoint(sources_of(filling)):
+                continue
             moves = [part for part in filling if isinstance(part, Move)] if isinstance(filling, list) else []
             taken = tuple((move.source, move.source_atoms, repr(move.select)) for move in moves)
             sizes[taken or tensor.name] = tensor.size

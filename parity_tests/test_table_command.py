@@ -665,6 +665,25 @@ def test_tied_arrays_are_counted_once(tmp_path):
         assert (len(plan.steps), plan.parameters) == (4, 12)
 
 
+def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path, capsys):
+    """By the names of either side, as `inspect` counts them; of a converted file it states what its record says."""
+    lines = [
+        "m: c <-> n.running_mean: c",
+        "n.running_var: c <-> v: c",
+        "count: <-> count:",
+        "e: v d = h: v d <-> e: d v = h: v d",
+    ]
+    (tmp_path / "n.table").write_text("\n".join(["table 1", *lines]))
+    tied = np.ones((3, 2), "float32")
+    own = {"m": tied[:, 0], "n.running_var": tied[:, 0], "count": np.array(3), "e": tied, "h": tied}
+    save(tmp_path / "a.safetensors", own)
+    out = str(tmp_path / "b.safetensors")
+    code, printed, _ = run(capsys, "--table", tmp_path / "n.table", tmp_path / "a.safetensors", "-o", out)
+    assert code == 0 and "5 tensors, 6 parameters" in printed
+    code, printed, _ = run(capsys, "inspect", out, "--json")
+    assert json.loads(printed)["parameters"] == 6
+
+
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_what_a_table_drops_a_part_of_is_not_copied_from_like(tmp_path, capsys, suffix):
     """Rows of padding have no source: the others keep what the file has, whatever the new model holds."""
