@@ -201,3 +201,16 @@ def test_moments_of_an_optimizer_are_no_place_of_the_weights(convert, tmp_path, 
     assert "took the arrays under 'params/'; set aside: step, opt_state/ (5 arrays)" in err
     words = ["diff", "--table", str(tmp_path / "my.table"), "--reverse"]
     assert main([*words, str(tmp_path / "out.npz"), str(tmp_path / "in.npz")]) == 0, capsys.readouterr()
+
+
+def test_lengths_that_contradict_each_other_need_one_name_or_like(convert, tmp_path):
+    """As where one array of a layer was pruned: each line has names of its own, but for those with a capital."""
+    pruned, whole = ({"fc.w": np.ones((n, 3)), "fc.b": np.ones(5)} for n in (4, 5))
+    alone = "table 1\nfc.w: o i <-> w: i o\nfc.b: o <-> b: o"
+    assert convert(pruned, text=alone)[0] == 0
+    save(tmp_path / "like.npz", {"w": np.ones((3, 5)), "b": np.ones(5)})
+    code, _, err = convert(pruned, "--like", str(tmp_path / "like.npz"), text=alone)
+    assert code == 1 and "w has shape [3, 5] in " in err and "line 2 makes [3, 4] of fc.w" in err, err
+    assert convert(whole, text=alone.replace(" o", " Out"))[0] == 0
+    code, _, err = convert(pruned, text=alone.replace(" o", " Out"))
+    assert code == 1 and "Out" in err, err
