@@ -44,7 +44,7 @@ def run(
       out: where the table is written, complete or not.
       start: a file with lines of the table that are known; left_weights: a checkpoint of the left model.
       report: where a page is written.
-      quiet: print nothing of a table that is proven, and else what is wrong.
+      quiet: print only what is wrong, and the table where nothing else is to contain it.
       force: replace files that exist at `out` and `report`.
     Raises: UsageError for files and functions that do not fit; ConvertError for places that cannot be written.
     """
@@ -72,9 +72,10 @@ def run(
         write_page(report, page(found, about, saved, (left, right)))
     if as_json:
         print(dumps(found.to_dict()))
-    elif not quiet:
-        if out is None:
-            print(found.table.print().rstrip())
+        return 0 if found.proven else 1
+    if out is None and not (quiet and report):  # whose page has it
+        print(found.table.print().rstrip())
+    if not quiet:
         _say(_summary(found, out))
     elif not found.proven:
         _say(found.judgement)

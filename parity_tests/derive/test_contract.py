@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -245,6 +246,30 @@ def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):
         parity.derive(torch_model(6), torch_model(6), (X,), left_weights=given)
     with pytest.raises(ConvertError, match="no checkpoint of the left model"):
         parity.derive(torch_model(6), torch_model(6), (X,), left_weights=str(tmp_path / "left.pt"))
+
+
+def test_weights_are_found_in_a_training_checkpoint(tmp_path: Path):
+    """Below one place, with wrappers, beside an average and the optimizer's state; not where two places are alike."""
+    from parity.derive.match.hints import weights_of
+    from parity.derive.trace.sides import Side
+
+    weights = {"a.weight": np.arange(6.0).reshape(2, 3), "a.bias": np.arange(2.0)}
+    side = mock.Mock(spec=Side, parameters=weights)
+
+    def saved(arrays):
+        np.savez(tmp_path / "left.npz", **arrays)
+        return weights_of(str(tmp_path / "left.npz"), side)
+
+    model = {f"state_dict/module.{name}": array for name, array in weights.items()}
+    beside = {f"{place}/{name}": array + 7 for place in ("ema", "opt_state/0/mu") for name, array in weights.items()}
+    for arrays in (weights, model, model | beside, {f"net.{name}": array for name, array in weights.items()}):
+        found = saved(arrays)
+        assert found.keys() == weights.keys() and all(np.array_equal(found[name], weights[name]) for name in weights)
+    with pytest.raises(ConvertError, match="lie under 'net/' and under 'state_dict/': save one"):
+        saved(model | {f"net/{name}": array for name, array in weights.items()})
+    with pytest.raises(ConvertError, match="no checkpoint of the left model, under 'state_dict/'") as raised:
+        saved({name: array for name, array in model.items() if "bias" not in name})
+    assert raised.value.problems == ["missing a.bias"]
 
 
 def test_transfer_refuses_models_that_differ():

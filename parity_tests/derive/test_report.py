@@ -330,6 +330,8 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     side = f"{tmp_path}/a.py:build"
     assert derive_command(side, side, None, False, report=str(tmp_path / "out.html"), quiet=True) == 0
     assert capsys.readouterr().out == ""
+    assert derive_command(side, side, None, False, quiet=True) == 0
+    assert capsys.readouterr().out.startswith("table 1: torch <-> torch\n")  # which is nowhere else
     page = (tmp_path / "out.html").read_text().replace("<wbr>", "")
     assert side in page and "Proven" in page
     text = unescape(re.sub("<.*?>", "", page))

@@ -87,23 +87,53 @@ def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> d
 
 
 def weights_of(path: str, of: Side) -> dict[str, Array]:
-    """Return the left model's parameters from a checkpoint with its names.
+    """Return the left model's parameters from a checkpoint with its names, also below one place of it, or in wrappers.
 
     Raises: ConvertError for names or shapes that differ.
     """
     from convert.casting import decoded
     from convert.files import open_checkpoint
+    from convert.spelling import out_of_modules
 
-    with open_checkpoint(path) as reader:
-        wanted = of.parameters
-        problems = [f"missing {name}" for name in wanted if name not in reader.tensors]
-        for name in wanted:
-            tensor = reader.tensors.get(name)
-            if tensor is not None and tensor.shape != np.shape(wanted[name]):
+    with open_checkpoint(path) as opened:
+        reader, wanted = out_of_modules(opened), of.parameters
+        place, names = _names_below(path, list(reader.tensors), list(wanted))
+        tensors = {name: reader.tensors[stored] for name, stored in names.items()}
+        problems = [f"missing {name}" for name in wanted if name not in tensors]
+        for name, tensor in tensors.items():
+            if tensor.shape != np.shape(wanted[name]):
                 problems.append(f"{name} has shape {list(tensor.shape)}, the model {list(np.shape(wanted[name]))}")
         if problems:
-            raise ConvertError(f"{path}: is no checkpoint of the left model", problems)
+            under = f", under {place!r}" if place else ""
+            raise ConvertError(f"{path}: is no checkpoint of the left model{under}", problems)
         return {
-            name: decoded(reader.read(name), reader.tensors[name].dtype).astype(np.float64).reshape(array.shape)
-            for name, array in wanted.items()
+            name: decoded(reader.read(tensor.name), tensor.dtype).astype(np.float64).reshape(tensor.shape)
+            for name, tensor in tensors.items()
         }
+
+
+def _names_below(path: str, stored: list[str], wanted: list[str]) -> tuple[str, dict[str, str]]:
+    """Find the place below which a file has most of the names that are wanted, its weights before copies of them.
+
+    Returns: the place, "" for the file's root, and the names there: wanted name -> name in the file.
+    Raises: ConvertError where several places are alike.
+    """
+    from convert.nesting import cuts, is_training, rank, unwrapped
+
+    found: dict[str, dict[str, str]] = {"": {name: name for name in stored}}
+    every = set(wanted)
+    for name in stored:
+        bare = unwrapped(name)
+        for end in {bare[cut:] for cut in cuts(bare)} & every:
+            place = bare.removesuffix(end)
+            if not is_training(place):
+                found.setdefault(place, {}).setdefault(end, name)
+    for place in found:
+        found[place] = {name: found[place][name] for name in wanted if name in found[place]}
+    most = max(map(len, found.values()))
+    best = sorted((rank(place)[0], place) for place in found if len(found[place]) == most)
+    live = [place for is_copy, place in best if is_copy == best[0][0]]
+    if len(live) > 1 and most:
+        places = " and under ".join(map(repr, live))
+        raise ConvertError(f"{path}: the left model's names lie under {places}: save one of both alone")
+    return live[0], found[live[0]]
