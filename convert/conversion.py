@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from specs import config as configs
 from specs.kinds import SUFFIX
 
-from . import planning
+from . import planning, record
 from .aside import as_json
 from .documents import document
 from .dry_run import described
@@ -22,6 +22,7 @@ from .errors import ConvertError, UsageError, called
 from .execute import execute
 from .files.base import Reader
 from .files.hashing import Source
+from .files.inside import look
 from .outcome import Notes, lossy_values, odd_values, print_plan, print_table_plan
 from .pixels import sized
 from .plans import Plan
@@ -180,6 +181,7 @@ def _request(arguments: Namespace, settings: Settings | None = None) -> Request 
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
         given += ["like"] if arguments.like and arguments.table is None else []
+        given += ["config"] if arguments.config and arguments.table is not None else []
         if given:
             raise UsageError(f"--{given[0]} is of the state of an optimizer: add --with-optimizer")
         return None
@@ -188,7 +190,18 @@ def _request(arguments: Namespace, settings: Settings | None = None) -> Request 
 
     hyper = hyperparameters(arguments.hyper)
     request = Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, arguments.unreplicate)
-    return replace(request, config=(settings.file, settings.optimizer)) if settings else request
+    if settings:
+        return replace(request, config=(settings.file, settings.optimizer))
+    return replace(request, config=_recorded_optimizer(arguments.config)) if arguments.config else request
+
+
+def _recorded_optimizer(file: str) -> tuple[str, Mapping[str, Any]]:
+    """Return what a checkpoint's record says of its optimizer. Raises: UsageError where it says nothing."""
+    about = record.at(look(file).path).optimizer
+    if not about:
+        what = "has no record of an optimizer's state, whose hyperparameters are all that a conversion by a Table takes"
+        raise UsageError(f"--config {file}: {what}")
+    return file, about
 
 
 def _whole(

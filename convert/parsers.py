@@ -188,6 +188,9 @@ def _add_table_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="AXIS=LENGTH", action="append", default=[], help="length of an axis; may be repeated"
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="with --with-optimizer: a checkpoint whose record states hyperparameters"
+    )
     parser.add_argument("--prove", action="store_true", help=SUPPRESS)  # refused with a reason, as is --layout
     parser.add_argument("--layout", help=SUPPRESS)
     _add_conversion_arguments(parser)

@@ -245,3 +245,29 @@ def test_what_a_table_drops_may_be_no_parameter_of_torch(run, tmp_path):
     with open_checkpoint(str(tmp_path / "out.msgpack")) as saved:
         moments = [np.frombuffer(bytes(saved.read(f"opt_state/0/mu/{name}")), "float32") for name in ("a", "b")]
     assert np.allclose(moments, [[0.1] * 4, [0.2] * 4])
+
+
+def test_a_record_states_hyperparameters_for_a_table_too(run, tmp_path):
+    needs("torch")
+    import torch
+
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(net.named_parameters(), weight_decay=0.125)
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    (tmp_path / "net.table").write_text("table 1: torch <-> nnx\nweight: o i <-> kernel: i o\nbias: o <-> bias: o")
+    there, bare = tmp_path / "net.msgpack", tmp_path / "bare.msgpack"
+    words = ["--table", tmp_path / "net.table", "--with-optimizer"]
+    assert run(*words, tmp_path / "net.pt", "-o", there)[0] == 0
+    bare.write_bytes(there.read_bytes())
+    words += ["--reverse", bare, "-o", tmp_path / "out.msgpack"]
+    code, _, err = run(*words)
+    assert code == 2 and "--hyper kind=" in err, err
+    code, _, err = run(*words, "--config", there)
+    assert code == 0 and f"from --config {there}: eps=1e-8, weight_decay=0.125" in err and "learning_rate=?" in err, err
+    code, _, err = run(*words, "--config", bare)
+    assert code == 2 and "has no record of an optimizer's state" in err, err
+    words.remove("--with-optimizer")
+    code, _, err = run(*words, "--config", there)
+    assert code == 2 and "--config is of the state of an optimizer: add --with-optimizer" in err, err
