@@ -10,11 +10,14 @@ order in which a conversion goes through them:
                       running those of signals); conversion is the command that converts, commands has all others;
                       routes, source_paths, pages; for people: outcome, dry_run, progress, folding,
                       documents; terminal wraps and colours, and tells a warning from a note; version, versions
-    what a file is    recognise, readings, nesting, named_copies, spelling, examples; choosing, replicas,
-                      parametrized, refusal
-    its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
-                      record and variants; conventions, pixels; open_fields, where nobody states a value
-    the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx, masters
+    what a file is    recognise; readings takes the weights: nesting ranks places (live ones before averages, which
+                      named_copies finds), spelling reads names; choosing tries dialects on shapes, on examples;
+                      replicas, parametrized, refusal
+    its Config        configure sorts values into known, assumed and open, from settings (the user's), inference
+                      (shapes), module_settings (of pickled modules), record and variants; conventions, pixels;
+                      open_fields is the error where nobody states a value
+    the plan          planning builds plans.Plan, and decides whether an assumption is accepted, from steps: by_dialect,
+                      dialect_faults, counters, aside, nnx, masters
     a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like; table_lengths
                       reads --set h=12
     the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification

@@ -18,7 +18,7 @@ from specs.layer import Parameter, parameters
 from specs.paths import match, normal
 from specs.signature import Signature
 from specs.spec import Dialect
-from specs.words import unknown
+from specs.words import FAR, hint, nearest, unknown
 
 from .errors import ConvertError
 from .examples import NUMBER, Example, examples
@@ -98,8 +98,6 @@ def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]
 
 def _without_effect(architecture: str, line: Rule) -> str:
     """Say why a line that parses is never applied."""
-    from difflib import get_close_matches
-
     every = [example.parameter for example in examples(architecture)]
     arrays = {p.name for p in every}
     paths = {
@@ -117,21 +115,18 @@ def _without_effect(architecture: str, line: Rule) -> str:
     if placing and (own := _leaves(line, every)):
         return own
     known = {_pattern(name, line): None for name in sorted(arrays if placing else paths)}
-    near = get_close_matches(line.ours.label, known, n=1, cutoff=0.4)
     what = "array" if placing else "layer"
-    return f"no {what} is named {line.ours.label!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    return f"no {what} is named {line.ours.label!r}{hint(line.ours.label, known, FAR)}"
 
 
 def _leaves(line: Rule, known: Iterable[Parameter]) -> str:
     """Describe the arrays of the layer in which a line names one that it does not have; "" without such a layer."""
-    from difflib import get_close_matches
-
     layer, _, leaf = line.ours.label.rpartition(".")
     own = {p.leaf: " ".join(p.axes) for p in known if p.leaf and _pattern(p.layer.path, line) == layer}
     if not own:
         return ""
-    near = get_close_matches(leaf, own, n=1, cutoff=0.6)
-    meant = f", did you mean {f'{layer}.{near[0]}'!r}?" if near else ""
+    near = nearest(leaf, own)
+    meant = f", did you mean {f'{layer}.{near}'!r}?" if near else ""
     has = ", ".join(f"{name}: {axes}" for name, axes in own.items())
     return f"no array is named {line.ours.label!r}{meant} ({layer} has {has})"
 

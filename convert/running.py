@@ -58,6 +58,17 @@ class Arguments(argparse.ArgumentParser):
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse them; a misspelt option is answered with the one that was meant."""
+        found, others = self.parse_known_args(args, namespace)
+        if others:
+            from specs.words import hint
+
+            options = [other.partition("=")[0] for other in others if other.startswith("--")]
+            meant = "".join(hint(option, self._option_string_actions) for option in options[:1])
+            self.error(f"unrecognized arguments: {' '.join(others)}{meant}")
+        return found
+
     def error(self, message: str) -> Any:
         say(f"{self.prog}: {message} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)

@@ -16,8 +16,8 @@ Importing this imports no framework. derive/ finds Tables; the other modules:
                        own; recording what it does, hub under shared names; archive stores that
     judging            judge, by agreement and verdicts (which measures the rounding of each framework); elements,
                        tolerance, masks (of dropout); result
-    why they differ    causes recomputes; hypotheses lists the activations, epsilons and orders that it tries;
-                       next_steps says what to do about them
+    why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
+                       lists; next_steps says what to do about them
     what users see     report: report_text, summary, findings, naming, pair_table, module_table; page: cards,
                        limit_notes, caveats, plot, markup, provenance
     on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)

@@ -31,11 +31,11 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
     def check(name: str) -> str:
         if name in known:
             return name
-        from difflib import get_close_matches
+        from specs.words import FAR, hint
 
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise argparse.ArgumentTypeError(f"invalid choice: {name!r}{hint} (choose from {', '.join(known)})")
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {name!r}{hint(name, known, FAR)} (choose from {', '.join(known)})"
+        )
 
     return check
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from convert.errors import UsageError
 from ports.runners.inputs import Inputs
-from specs.words import with_article
+from specs.words import FAR, hint, with_article
 
 
 def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
@@ -18,9 +17,8 @@ def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
     known = list(known)
     if name in known:
         return
-    near = get_close_matches(str(name), known, n=1, cutoff=0.4)
-    hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(known)}" if known else ": there is none"
-    raise UsageError(f"no {kind} {name!r}{hint}")
+    among = f": one of {', '.join(known)}" if known else ": there is none"
+    raise UsageError(f"no {kind} {name!r}{hint(str(name), known, FAR) or among}")
 
 
 def require_arguments(function: Callable[..., Any], own: Mapping[str, Any], inputs: Inputs) -> None:

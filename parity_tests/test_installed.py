@@ -170,6 +170,6 @@ def test_the_fields_of_an_architecture_fit_a_narrow_terminal(capsys, monkeypatch
 
 def test_a_misspelled_new_is_recognised(capsys):
     assert ports(["nw", "my_network"]) == 2
-    assert "unrecognized arguments: my_network (did you mean 'new'?)" in capsys.readouterr().err
+    assert "unrecognized arguments: my_network, did you mean 'new'?" in capsys.readouterr().err
     assert ports(["mlp_mixer", "more"]) == 2
     assert "unrecognized arguments: more (see" in capsys.readouterr().err

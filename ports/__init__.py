@@ -23,7 +23,7 @@ from convert.altered import WARNING
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
-from specs.words import unknown, with_article
+from specs.words import hint, with_article
 
 from .frameworks import available, network, ported, require
 
@@ -195,8 +195,7 @@ def _base(spec: Spec, architecture: str, variant: Any) -> Any:
     named = ", ".join(map(repr, spec.named))
     allowed = f"a variant ({named}), a Config of {architecture}, or the path of a configuration file"
     if isinstance(variant, str):
-        near = unknown(variant, spec.named).removeprefix("unknown name ")
-        raise ValueError(f"{architecture} has no variant {near} (give {allowed})")
+        raise ValueError(f"{architecture} has no variant {variant!r}{hint(variant, spec.named)} (give {allowed})")
     shown = repr(variant) if len(repr(variant)) <= SHOWN else f"{repr(variant)[:SHOWN]}..."
     some = ": fields go as keywords beside a variant, classes=10, or all of them into a JSON file"
     raise ValueError(f"{shown} is not {allowed}{some if isinstance(variant, Mapping) else ''}")

@@ -33,10 +33,9 @@ def table(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     arguments, others = parser.parse_known_args(argv)
     if others:
-        from specs.words import unknown
+        from specs.words import hint
 
-        near = unknown(arguments.architecture or "", ["new"]).partition(", ")[2]
-        parser.error(f"unrecognized arguments: {' '.join(others)}{f' ({near})' if near else ''}")
+        parser.error(f"unrecognized arguments: {' '.join(others)}{hint(arguments.architecture or '', ['new'])}")
     import specs
     from convert.pages import use
     from convert.terminal import say, table

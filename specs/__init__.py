@@ -14,7 +14,7 @@ The modules beside the pages; `likely`, here, tells by the pages' signs which is
     applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes: some stay open); then
                         filling, which proves that no element is left over: env, places, coverage; layout, proof
     what it comes to    moves, arrays, dtype_kinds
-    for people          words, numerals
+    for people          words ("did you mean"), numerals
 """
 
 from __future__ import annotations

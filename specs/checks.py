@@ -120,7 +120,7 @@ def _of_kind(kind: str) -> str:
     """Describe a kind that does not exist, with the kind of a library's class of that name, or the nearest name."""
     word = str(kind).replace("_", "")
     near = [name for name, row in KINDS.items() if any(_is_class(word, form) for form in row.classes.values())]
-    what = f"unknown name {kind!r}, did you mean {near[0]!r}?" if near else unknown(str(kind), KINDS)
+    what = unknown(str(kind), KINDS) if not near else f"unknown name {kind!r}, did you mean {near[0]!r}?"
     return f"kind: {what} (the kinds are {', '.join(KINDS)})"
 
 

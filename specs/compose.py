@@ -119,9 +119,8 @@ class _Work:
             return [line]
         found: list[list[Line]] = []
         for array in line.right.arrays:
-            lines, why = self._meetings(line, array)
-            if not lines:
-                self.problems.append(f"line {line.number}: {array}: {why or 'no line of the other table speaks of it'}")
+            lines, problems = self._meetings(line, array)
+            self.problems += [f"line {line.number}: {array}: {why}" for why in problems]
             found.append(lines)
         if line.right.join == "," or not all(found):
             return [each for lines in found for each in lines]
@@ -141,23 +140,28 @@ class _Work:
         join = line.right.join if len(arrays) > 1 else ","
         return [Line(ends[0].left, Side(tuple(arrays), join), line.arrow if join == "+" else "<->")]
 
-    def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], str]:
-        """Return the lines from A to C through one array of B, and why there are none ("" if only the names differ)."""
-        found, why, met = [], "", False
-        for k, position in self.places.get(_shape(array), ()):
+    def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], list[str]]:
+        """Return the lines from A to C through one array of B, and what is wrong with those that there should be.
+
+        A line without arrays stands for an array of B that both tables drop, or give a value.
+        """
+        found, problems = list[Line](), list[str]()
+        places = self.places.get(_shape(array), [])
+        self.met.update(places)
+        for k, position in places:
             other = self.second[k]
-            self.met.add((k, position))
-            met = True
             try:
                 made = _meet(line, array, other, other.left.arrays[position])
             except ValueError as error:
-                why = f"{error} (line {other.number})"
-                self.problems.append(f"line {line.number}: {array}: {why}")
+                problems.append(f"{error} (line {other.number})")
                 continue
             found += [made] if made else []
-        if met and not found and not why:  # dropped, or a constant, on both sides
-            found = [Line(Side(), Side())] if line.kind in ("constant", "drop") else []
-        return [each for each in found if each.left.arrays or each.right.arrays] or found, why
+        if found or problems:
+            return found, problems
+        if places and line.kind in ("constant", "drop"):
+            return [Line(Side(), Side())], []
+        of = "its elements" if places else "it"
+        return [], [f"no line of the other table speaks of {of}"]
 
     def rest(self) -> list[Line]:
         """Return lines of the second table that do not begin in B; those that no line reaches are problems."""

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from .numerals import exact
-from .words import unknown
+from .words import hint
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
 
@@ -133,8 +133,8 @@ def _short(value: Any) -> str:
 
 def _no_field(name: str, names: typing.Collection[str]) -> str:
     """Name the nearest field, or all of them where none is near."""
-    text = unknown(name, names)
-    return text if "did you mean" in text else f"{text}: the fields are {', '.join(names)}"
+    others = f": the fields are {', '.join(names)}"
+    return f"unknown name {name!r}{hint(name, names) or others}"
 
 
 def parse(text: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+NEAR = 0.6  # similarity of names, of 1, from which one may have been meant
+FAR = 0.4  # the same of few names, or of long ones
 SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is spoken as "el", "em", "en"
 
 
@@ -25,9 +27,23 @@ def unknown(name: str, known: Iterable[str], listed: bool = False) -> str:
     Args:
       listed: whether all known ones are named as well: there are few.
     """
+    names = list(known)
+    every = f" (one of {', '.join(names)})" if listed else ""
+    return f"unknown name {name!r}{hint(name, names)}{every}"
+
+
+def hint(name: str, known: Iterable[str], least: float = NEAR) -> str:
+    """Return ", did you mean 'x'?" with the nearest known name; "" if none is near.
+
+    Args:
+      least: similarity from which a name is near.
+    """
+    name = nearest(name, known, least)
+    return f", did you mean {name!r}?" if name else ""
+
+
+def nearest(name: str, known: Iterable[str], least: float = NEAR) -> str:
+    """Return the nearest known name; "" if none is near. See hint."""
     from difflib import get_close_matches
 
-    names = list(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    every = f" (one of {', '.join(names)})" if listed else ""
-    return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "") + every
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=least)), "")

@@ -9,7 +9,7 @@ from inspect import Parameter
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
-from specs.words import in_a_row, unknown
+from specs.words import hint, in_a_row
 
 from .trace.call import Call
 from .trace.frames import line_of, line_of_definition, message
@@ -46,16 +46,16 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
             spec.loader.exec_module(module)
             if not callable(getattr(module, name, None)):
                 functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-                near = unknown(name, functions).partition(", ")[2] or f"it has {', '.join(functions) or 'none'}"
-                raise UsageError(f"{path}: has no function {name!r}, {near}")
+                near = hint(name, functions) or f", it has {', '.join(functions) or 'none'}"
+                raise UsageError(f"{path}: has no function {name!r}{near}")
             function = getattr(module, name)
             _check_arguments(function, path, name)
             result = function()
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
-        hint = _hidden(error, os.path.dirname(os.path.abspath(path))) if isinstance(error, ImportError) else ""
-        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{hint}") from error
+        hidden = _hidden(error, os.path.dirname(os.path.abspath(path))) if isinstance(error, ImportError) else ""
+        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{hidden}") from error
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
 
 

@@ -28,7 +28,7 @@ from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
 from .recomputation import Cause, Recomputation
 
-SPAN = 4  # uses before the first that differs whose operations are searched for the cause
+SPAN = 2  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 CAUSES = 8  # differences that are explained one after the other
 
@@ -106,7 +106,7 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     trial = Recomputation((left, right), mapped, pairs, at, stop)
     if (cause := trial.best(_simple(trial, _spans(trial, BEHIND)))).text:
         return cause
-    return trial.best(_edits(trial, _spans(trial, 2)))
+    return trial.best(_edits(trial, _spans(trial, SPAN)))
 
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
@@ -114,23 +114,20 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     some = trial.pairs[max(0, trial.at - uses) : trial.at]
     before = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
-    return [
-        (first, _end(side, trial.pairs[trial.at], k))
-        for k, (first, side) in enumerate(zip(firsts, trial.both, strict=True))
-    ]
+    return [(firsts[side], _end(run, trial.pairs[trial.at], side)) for side, run in enumerate(trial.both)]
 
 
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
     """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
-    for side, names in enumerate(_alone(*trial.both, trial.mapped)):
+    for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
         # where not all have been matched, those behind this place may have partners yet
         yield from without_parameters(
             trial.both[side].program, names, side, None if trial.mapped.whole else spans[side]
         )
-    yield from others([side.program for side in trial.both], spans)
+    yield from others([run.program for run in trial.both], spans)
 
 
-def _alone(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
+def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     """List the parameters of each side of which no element has a partner."""
     known = (left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)
     return [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
@@ -139,16 +136,16 @@ def _alone(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
     """Yield what may make the sides equal: in turn other numbers, sums and operations, behind the last that agrees."""
     left, right = trial.both
-    read = [side.program.tape.constants.keys() for side in trial.early]
+    read = [run.program.tape.constants.keys() for run in trial.early]
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.constants))
-    alone = _alone(left, right, trial.mapped)
+    alone = _without_partner(left, right, trial.mapped)
     sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
     for few in itertools.zip_longest(numbers, sums, swaps(left.program, right.program, spans)):
         yield from filter(None, few)
 
 
-def _end(side: Run, pair: Pair, k: int) -> int:
-    """Return the operation of a side behind which a pair tells nothing."""
-    use = (pair.left, pair.right)[k]
-    return len(side.tape.nodes) if use is None else use.node + 1
+def _end(run: Run, pair: Pair, side: int) -> int:
+    """Return the number of the operation after the one at which a pair meets its values."""
+    use = (pair.left, pair.right)[side]
+    return len(run.tape.nodes) if use is None else use.node + 1

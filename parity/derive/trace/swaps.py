@@ -47,8 +47,8 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
     Args:
       spans: of each side, the first operation and the end.
     """
-    left_nodes, right_nodes = (list(_alone(program, *span)) for program, span in zip((left, right), spans, strict=True))
-    every = list(_alone(right, 0, len(right.tape.nodes)))
+    left_nodes, right_nodes = (list(_unary(program, *span)) for program, span in zip((left, right), spans, strict=True))
+    every = list(_unary(right, 0, len(right.tape.nodes)))
     for node in right_nodes[::-1][:MOST]:
         alike = frozenset(one.output for one in every if _same(one, node))
         more = and_so(len(alike) - 1)
@@ -61,7 +61,7 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
                 yield Swap(1, "operation", what, frozenset([node.output]), _turned(other, order), wider=wider)
 
 
-def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
+def _unary(program: Program, first: int, end: int) -> Iterator[Node]:
     """Yield operations of one activation alone; the numbers that others read are changed one by one instead."""
     for node in program.tape.nodes[first:end]:
         if node.kind == "other" and len(node.inputs) == 1 and node.inputs[0] in program.active:
