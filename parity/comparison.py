@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
 from specs.words import in_a_row
 
+from .job import cause_of, raised
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
 from .provenance import fingerprint, script, surroundings
@@ -83,11 +84,27 @@ def compare(
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(record(port, inputs, check, label, reference, steps))
+            recordings.append(_recorded(port, inputs, check, label, reference, steps))
         _draws(ports, inputs, check, recordings)
         results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps, results), modules)
+
+
+def _recorded(
+    port: Port | Own, inputs: Inputs, check: str, label: str, reference: Recording | None, steps: int
+) -> Recording:
+    """Record a model; what it raises becomes the recording's cause."""
+    try:
+        return record(port, inputs, check, label, reference, steps)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error.message}") from None
+    except Exception as error:  # a model is its user's code: anything may be wrong with it
+        cause, unable = cause_of(error, port)
+        architecture = port.architecture
+        return Recording(
+            label, port.framework, port.dtype, port.device, cause=cause, unable=unable, architecture=architecture
+        )
 
 
 def _ports(
@@ -125,7 +142,9 @@ def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordin
     """Mark the recordings of models whose outputs depend on random numbers."""
     for port, recording in zip(ports.values(), recordings, strict=True):
         try:
-            recording.random = isinstance(port, Own) and port.is_random(inputs, check not in ACTIVATIONS)
+            recording.random = (
+                isinstance(port, Own) and not recording.cause and port.is_random(inputs, check not in ACTIVATIONS)
+            )
         except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
             what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
             recording.notes.append(f"{what}: {type(error).__name__}: {why}")
@@ -159,8 +178,10 @@ def _port(
         return model
     try:
         return wrap(model, inputs, names, feature_maps, training)
-    except UsageError as error:
+    except ConvertError as error:
         raise UsageError(f"{label}: {error.message}") from None
+    except Exception as error:  # a flax model is run to list its modules
+        raise UsageError(f"{label}: {raised(error)}") from None
 
 
 def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:

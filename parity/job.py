@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from traceback import walk_tb
+from typing import Protocol
 
 import specs
 from convert.errors import ConvertError, command, install
@@ -76,13 +77,13 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     except ConvertError:
         raise
     except Exception as error:  # a port is code: anything may be wrong with it
-        return without(*_cause(error, job))
+        return without(*cause_of(error, job))
     recordings: Recordings = {}
     for check in job.checks:
         try:
             recordings[check] = record(port, images, check, blank.label, feeds.get(check), job.steps)
         except Exception as error:
-            recordings[check] = _without(blank, *_cause(error, job))
+            recordings[check] = _without(blank, *cause_of(error, job))
     return recordings
 
 
@@ -90,18 +91,36 @@ def _without(blank: Recording, cause: str, unable: bool) -> Recording:
     return Recording(blank.label, blank.framework, blank.dtype, blank.device, cause=cause, unable=unable)
 
 
-def _cause(error: Exception, job: Job) -> tuple[str, bool]:
+class Runs(Protocol):
+    """What runs a model, or is to run it: a job, a port, a model of the user's."""
+
+    @property
+    def framework(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+def cause_of(error: Exception, run: Runs) -> tuple[str, bool]:
     """Return (what was raised, in a line; whether the framework lacks a kernel in a half-precision dtype)."""
     if isinstance(error, ConvertError):
         return error.line(), False
+    lacks = run.dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
+    if lacks and (kernel := re.search(KERNEL, str(error))):
+        return f"{run.framework} has no {kernel[1] or kernel[2]} in {run.dtype} on {run.device}", True
+    unable = f"it cannot compute this model in {run.dtype} on {run.device}: " if lacks else ""
+    return f"{unable}{raised(error)}", lacks
+
+
+def raised(error: Exception) -> str:
+    """Say in a line what was raised, and where in a port."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1:] if len(lines) > LINES else lines  # of a long report, such as paddle's, the last line
     telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
-    lacks = job.dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
-    if lacks and (kernel := re.search(KERNEL, str(error))):
-        return f"{job.framework} has no {kernel[1] or kernel[2]} in {job.dtype} on {job.device}", True
-    cause = f"{type(error).__name__}: {' '.join(telling)[:300]}{_place(error)}"
-    return (f"it cannot compute this model in {job.dtype} on {job.device}: {cause}" if lacks else cause), lacks
+    return f"{type(error).__name__}: {' '.join(telling)[:300]}{_place(error)}"
 
 
 def _place(error: Exception) -> str:

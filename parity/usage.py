@@ -15,7 +15,7 @@ from specs.words import FAR, hint, with_article
 def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
     """Raise UsageError that suggests the nearest name, unless `known` contains `name`."""
     known = list(known)
-    if name in known:
+    if isinstance(name, str) and name in known:
         return
     among = f": one of {', '.join(known)}" if known else ": there is none"
     raise UsageError(f"no {kind} {name!r}{hint(str(name), known, FAR) or among}")

@@ -238,6 +238,8 @@ class Port(Model):
 
 def _require_dtype(dtype: str) -> None:
     """Raise UsageError that suggests the nearest name for a dtype that no port computes in."""
+    if not isinstance(dtype, str):
+        raise UsageError(f"dtype must be a name ({', '.join(DTYPES)}), not {dtype!r}")
     if dtype not in DTYPES:
         raise UsageError(f"dtype: {unknown(dtype, DTYPES, listed=True)}")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+import ports
 from convert.errors import UsageError
 from parity.judge import Subject, judge
 from parity.recording import Recording
@@ -267,6 +268,50 @@ def test_one_step_of_training_compares_trained_arrays_or_nothing() -> None:
 
     assert "no trained array was compared" in compare(1).results[0].cause
     assert compare(1).results[0].passed is None and compare(2).passed
+
+
+@pytest.mark.parametrize("check", ["forward", "single-step", "train"])
+def test_what_a_model_raises_is_its_own_failure(check: str) -> None:
+    class Broken(Net):
+        def forward(self, x: Any) -> Any:
+            raise ValueError("boom")
+
+    report = parity.compare({"a": Net(), "b": Broken(), "c": Net()}, X, check, dtype="float64", steps=1)
+    assert [(r.pair, r.grade) for r in report] == [("a-b", "failed"), ("a-c", "agrees"), ("b-c", "failed")]
+    assert report.results[0].cause.startswith("b: ValueError: boom (") and __file__ in report.results[0].cause
+    assert parity.compare({"b": Broken(), "a": Net()}, X, check, steps=1).results[0].grade == "failed"
+
+
+def test_a_linen_model_that_raises_when_it_is_listed_is_named() -> None:
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+
+    class Broken(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            raise ValueError("boom")
+
+    with pytest.raises(UsageError, match="b: ValueError: boom"):
+        parity.compare({"a": Net(), "b": (Broken(), {"params": {}})}, X)
+
+
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_a_model_without_gradients_is_told_from_one_that_is_broken(check: str) -> None:
+    class Still(Net):
+        @torch.no_grad()  # type: ignore[untyped-decorator]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x)
+
+    (result,) = parity.compare({"a": Net(), "b": Still()}, X, check, dtype="float64", steps=1)
+    assert result.grade == "failed"
+    assert "b: RuntimeError: no gradient reaches the outputs: the model runs under no_grad" in result.cause
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, np.float16, np.dtype("float16")])
+def test_dtypes_are_names(dtype: Any) -> None:
+    with pytest.raises(UsageError, match=r"dtype must be a name .float64, float32, bfloat16, float16., not "):
+        ports.build("mlp_mixer", "tiny S/16", "torch", dtype=dtype)
+    with pytest.raises(UsageError, match=r"no dtype .*did you mean 'float16'"):
+        parity.compare({"a": Net(), "b": Net()}, X, dtype=dtype)
 
 
 class Filter(torch.nn.Module):

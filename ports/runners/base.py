@@ -159,6 +159,12 @@ def sum_of(terms: Sequence[Any]) -> Any:
     return sum(terms[1:], start=terms[0])
 
 
+def require_gradient(reaches: bool) -> None:
+    """Raise RuntimeError where no gradient reaches the loss."""
+    if not reaches:
+        raise RuntimeError("no gradient reaches the outputs: the model runs under no_grad, or detaches what it returns")
+
+
 @contextmanager
 def attributes_kept(modules: Iterable[Any], is_array: trees.IsArray) -> Iterator[list[Any]]:
     """Restore every module's attributes and buffers when the block ends, whatever its calls assign.

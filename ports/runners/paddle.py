@@ -126,6 +126,7 @@ class Runner(hooked.Runner):
         with self._training():
             results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
             loss = _loss(results)
+            base.require_gradient(not loss.stop_gradient)
             wanted = [*named.values(), *free.values()]
             grads = paddle.grad(loss, wanted, allow_unused=True)
             statistics = {name: array for name, array in self.state().items() if name not in named}
@@ -139,6 +140,7 @@ class Runner(hooked.Runner):
             stepper = OPTIMIZERS[optimizer.name](list(named.values()), optimizer)
             for tensors in (batch.map(self.tensor) for batch in batches):
                 loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
+                base.require_gradient(not loss.stop_gradient)
                 stepper.clear_grad()
                 loss.backward()
                 stepper.step()

@@ -119,6 +119,7 @@ class Runner(hooked.Runner):
         with self._training():
             results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
             loss = _loss(results)
+            base.require_gradient(loss.requires_grad)
             grads = iter(torch.autograd.grad(loss, [*named.values(), *free.values()], materialize_grads=True))
             parameters, into = ({name: _numpy(next(grads)) for name in names} for names in (named, free))
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
@@ -130,6 +131,7 @@ class Runner(hooked.Runner):
             stepper = OPTIMIZERS[optimizer.name](self.model.parameters(), optimizer)
             for tensors in (batch.map(self.tensor) for batch in batches):
                 loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
+                base.require_gradient(loss.requires_grad)
                 stepper.zero_grad()
                 loss.backward()
                 stepper.step()
