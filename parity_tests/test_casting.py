@@ -1,6 +1,7 @@
 """Changes of dtype: float8, bfloat16, rounding, and values that a dtype cannot hold."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_mixed_dtypes_compute_in_the_widest(run, tmp_path):
 def test_a_port_says_what_its_dtype_loses(run, tmp_path):
     needs("torch")
     source = spoiled(tmp_path, lambda arrays: arrays["stem/kernel"].fill(1e-9))
-    with pytest.warns(UserWarning, match=r"stem.weight has .* values that are not zero, of which .* became zero in fl"):
+    with pytest.warns(UserWarning, match=r"stem.weight loses .* not zero: they are zero in float16"):
         ports.load(str(source), "torch", dtype="float16")
 
 
@@ -231,5 +232,20 @@ def test_a_usual_tensor_in_float16_is_not_refused():
 def test_a_port_says_which_values_lose_precision(tmp_path):
     needs("torch")
     source = spoiled(tmp_path, lambda arrays: arrays["stem/kernel"].fill(8.8e-8))
-    with pytest.warns(UserWarning, match=r"stem.weight has .* of which .* lost precision \(below the smallest"):
+    with pytest.warns(UserWarning, match=r"stem.weight is too small: .* off by over 1/16 in float16"):
         ports.load(str(source), "torch", dtype="float16")
+
+
+def test_a_port_counts_a_few_values_that_are_lost_in_one_line(tmp_path):
+    """Not one warning an array, whose number of such values is another one each time."""
+    needs("torch")
+
+    def spoil(arrays):
+        for k, name in enumerate(name for name in arrays if name.endswith("kernel")):
+            arrays[name].flat[: k + 1] = 8.8e-8
+
+    with pytest.warns(UserWarning) as warned:
+        ports.load(str(spoiled(tmp_path, spoil)), "torch", dtype="float16")
+    lines = [str(one.message) for one in warned if "lost precision" in str(one.message)]
+    assert len(lines) == 1
+    assert re.search(r": [\d,]+ values lost precision \(below .*\) in float16: .* and \d+ more$", lines[0])

@@ -30,9 +30,12 @@ from .frameworks import available, network, ported, require
 if TYPE_CHECKING:
     import numpy as np
 
+    from convert.casting import Tally
     from convert.settings import Settings, Stated
 
     from .port import Port
+
+    Tallies = dict[str, Tally]  # by the names of arrays
 
 __all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
 INITS = ("upstream", "random")
@@ -80,7 +83,6 @@ def load(
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
     framework that is not installed, and OpenFields, one of them, for what changes the outputs and nobody states.
     """
-    from convert.folding import misfits
     from convert.planning import plan
 
     require(framework)
@@ -98,11 +100,11 @@ def load(
             dtype = widest(dtypes)
             if len(dtypes) > 1:
                 warnings.warn(f"{path}: holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}", stacklevel=2)
-        lost: list[tuple[str, str]] = []
+        lost: Tallies = {}
         arrays = _counted(loaded.arrays(), dtype, lost)
         port = Port(framework, loaded.architecture, loaded.config, arrays, dtype, device)
-        for what in misfits(lost):
-            warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
+        for what in _losses(lost, dtype):
+            warnings.warn(f"{path}: {what}", stacklevel=2)
         port.check_arrays()
         port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
         port.supplied, port.source = loaded.supplied, source
@@ -130,19 +132,29 @@ def widest(dtypes: set[str]) -> str:
     return next(wide for wide in reversed(known) if all(is_exact(dtype, wide) for dtype in dtypes))
 
 
-def _counted(
-    arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: list[tuple[str, str]]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the arrays as they are; collect in `lost` which of them lose how many values in this dtype."""
+def _counted(arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: Tallies) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays as they are; collect in `lost` what values of which of them lose in this dtype."""
     from convert.casting import tally
-    from convert.dtypes import LOSSES
 
     for name, array in arrays:
         yield name, array
         losses = tally(array, dtype)
-        if lossy := losses.lost():
-            counts = " and ".join(f"{count:,} {LOSSES[kind]}" for kind, count in lossy.items())
-            lost.append((name, f"has {losses.values:,} values that are not zero, of which {counts}"))
+        if losses.lost():
+            lost[name] = losses
+
+
+def _losses(lost: Tallies, dtype: str) -> list[str]:
+    """Describe what is lost: each array that a conversion refuses, and the others by what became of their values."""
+    from convert.dtypes import LOSSES
+    from convert.folding import misfits, summarised
+
+    refused = {name: problem for name, losses in lost.items() if (problem := losses.problem(dtype))}
+    lines = misfits(refused.items())
+    for kind, became in LOSSES.items():
+        counts = {n: losses.lost()[kind] for n, losses in lost.items() if n not in refused and kind in losses.lost()}
+        if counts:
+            lines.append(f"{sum(counts.values()):,} values {became} in {dtype}: {summarised(counts)}")
+    return lines
 
 
 def build(
