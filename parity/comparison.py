@@ -242,7 +242,8 @@ def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
     for label, port in ports.items():
         source = known.get(label)
         if source:
-            about[f"{label} weights"] = f"{source.path}, {digests[source]}"
+            part = f" under {source.part!r}" if source.part else ""
+            about[f"{label} weights"] = f"{source.path}{part}, {digests[source]}"
         else:
             state = port.state()
             about[f"{label} weights"] = f"from no file, {count(len(state), 'array')}, {fingerprint(state)}"

@@ -180,4 +180,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with command():  # which runs the jobs of the command line alone
+        main()

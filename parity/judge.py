@@ -39,7 +39,7 @@ class Subject:
         return Result(
             self.architecture, self.variant, self.check, self.dtype, self.device, f"{a.label}-{b.label}",
             error=None, tolerance=None, passed=None, sides=(a.label, b.label),
-            files=(a.file, b.file) if a.file and b.file else (), assumed=self.assumed,
+            files=(a.file, b.file) if a.file and b.file else (), parts=(a.part, b.part), assumed=self.assumed,
         )  # fmt: skip
 
 

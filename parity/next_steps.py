@@ -41,8 +41,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
       inferred: whether what the models return in evaluation mode agrees.
     """
     if first.weights:
-        files = shlex.join(dict.fromkeys(result.files)) if len({*result.files}) > 1 else "A B"
-        return f"its weights differ: compare the checkpoints ({called('convert diff')} {files}), or how each was loaded"
+        compare = f"{called('convert diff')} {_checkpoints(result)}"
+        return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
     if first.guess:
         return "change this setting in one of the models, and compare again"
     if exact:
@@ -70,3 +70,11 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if result.check == "layers":
         return "give each layer the same input (check single-step): if none differs then, the cause is between layers"
     return f"look at the code of {first}: it had the same input on both sides"
+
+
+def _checkpoints(result: Result) -> str:
+    """Spell the arguments of `convert diff` for the checkpoints of both models: "A B" where they have no two."""
+    if len({*zip(result.files, result.parts, strict=False)}) < 2:
+        return "A B"
+    chosen = [word for part in result.parts for word in ("--weights", part or "/")] if any(result.parts) else []
+    return shlex.join([*result.files, *chosen])

@@ -47,7 +47,7 @@ class Recording:
       untrained: shapes of the model's arrays that take no gradient, for `gradients`.
       random: whether its outputs are known to depend on random numbers, other than those of dropout.
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
-      file: the checkpoint that its weights were loaded from; "" for none.
+      file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
 
@@ -70,6 +70,7 @@ class Recording:
     notes: list[str] = field(default_factory=list)
     architecture: str = OWN
     file: str = ""
+    part: str = ""
 
 
 def record(
@@ -100,7 +101,7 @@ def record(
     recording.notes += model.switched(training)
     if isinstance(model, Port) and model.source:
         for one in filter(None, (recording, recording.truth)):
-            one.file = model.source.path
+            one.file, one.part = model.source.path, model.source.part
     return recording
 
 

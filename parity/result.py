@@ -72,7 +72,8 @@ class Result:
       basis: the reason for the tolerance of the worst.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
-      sides: the labels of both models; files: the checkpoints of their weights, if both have one.
+      sides: the labels of both models; files: the checkpoints of their weights, if both have one;
+        parts: the parts of these that have them.
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
@@ -95,6 +96,7 @@ class Result:
     sides: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     basis: str = ""
     remarks: tuple[str, ...] = ()

@@ -92,7 +92,7 @@ def load(
     stated = _stated(settings, config)
     planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
     with planned as loaded:
-        source = Source.of(loaded.reader.path)
+        source = Source.of(loaded.reader.path, loaded.reading.prefix)
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note.removeprefix(WARNING)}", stacklevel=2)
         if dtype is None:

@@ -16,15 +16,17 @@ class Source:
 
     Args:
       state: size and time of change of each of its files; empty at a URL.
+      part: which part of it has the weights, as --weights spells it; "" is its root.
     """
 
     path: str
     state: tuple[tuple[int, int], ...] = ()
+    part: str = ""
 
     @classmethod
-    def of(cls, path: str) -> Source:
+    def of(cls, path: str, part: str = "") -> Source:
         """Note the state of a checkpoint. Raises: OSError, FormatError."""
-        return cls(path, () if URL.match(path) else tuple(state(path)))
+        return cls(path, () if URL.match(path) else tuple(state(path)), part)
 
     def digest(self) -> str:
         """Return the checkpoint's "sha256 ...", or say why there is none, such as that it has changed."""

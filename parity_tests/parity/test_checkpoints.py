@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import parity
 import ports
@@ -82,6 +84,27 @@ def test_the_weights_that_differ_are_named_with_the_next_step(files: tuple[str, 
         r"blocks\.0\.token_mix\.fc1\.kernel \(weight in torch\): 1 of \d+ elements differs", facts["weights"]
     )
     assert list(facts)[-1] == "next" and f"convert diff {files[0]} {files[1]})" in facts["next"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # which part was taken, and what was assumed
+def test_the_next_step_names_the_parts_of_files_that_differ(files: tuple[str, str], tmp_path: Path) -> None:
+    """Without them, diff takes the live weights of a file, and says that the arrays are the same."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    live, average = ({name: torch.tensor(a) for name, a in load_file(file).items()} for file in files)
+    run = str(tmp_path / "run.pt")
+    torch.save({"model": live, "model_ema": average}, run)
+
+    def compare(*ports_: Any) -> tuple[str, Report]:
+        images = np.ones((1, *ports_[0].spec.input_shape(ports_[0].config)), np.float32)
+        report = parity.compare(dict(zip("ab", ports_, strict=True)), images, "layers", dtype="float64")
+        return dict(summary.facts(summary.findings(report.results)[0]))["next"], report
+
+    plain = ports.load(files[0], "torch")
+    parts = [ports.load(run, "torch", weights=part, assume=True) for part in ("model", "model_ema")]
+    assert f"convert diff {files[0]} {run} --weights / --weights model_ema)" in compare(plain, parts[1])[0]
+    step, report = compare(*parts)
+    assert f"convert diff {run} {run} --weights model --weights model_ema)" in step
+    assert report.about["b weights"].startswith(f"{run} under 'model_ema', sha256 ")
 
 
 @pytest.mark.parametrize(
