@@ -74,6 +74,10 @@ class Runner(base.Runner):
         """Put the model into training mode or not; afterwards the model and random numbers are as before."""
 
     @abstractmethod
+    def _training(self) -> AbstractContextManager[Any]:
+        """Put the model into training mode; afterwards its weights and gradients are as before, too."""
+
+    @abstractmethod
     def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
         """Call the model on tensors, without gradients."""
 
@@ -88,7 +92,7 @@ class Runner(base.Runner):
     def is_random(self, inputs: Inputs, training: bool) -> bool:
         runs = []
         for seed in (1, 2):
-            with self._mode(training):
+            with self._training() if training else self._mode(False):
                 self._seed(seed)
                 runs.append(self._outputs(inputs.map(self.tensor)))
         return base.differ(runs)
