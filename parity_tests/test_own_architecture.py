@@ -508,6 +508,9 @@ MISTAKES = {  # part of the page: what a user writes in its place, and what is s
     '"classes": sizes["head.kernel", "o"] if "head.kernel" in sizes else 0,': (
         "", "infer returns no classes, which these arrays show",
     ),
+    '        "depth": sizes.count("blocks"),\n': (
+        "", "infer returns no depth, which these arrays show",
+    ),
     '"hidden": sizes["blocks.0.fc1.kernel", "o"]': ('"hidden": 384', "infer returned hidden=384, the Config has 11"),
     "    network=": (
         '    sign="classifier",\n    network=',

@@ -114,8 +114,8 @@ def typed(**changes):
 
 def test_values_that_a_page_states_have_the_types_of_their_fields():
     dialect = Dialect("torch", conventions={"act": "silu"}, requires={"norm_eps": "1e-6", "sizes": (2.5,)})
-    assert typed(dialects={"a": dialect}, activations={"GELU": {"act": "tanh"}, "ReLu": {}}) == [
-        "activations: unknown name 'ReLu', did you mean 'ReLU'?",
+    assert typed(dialects={"a": dialect}, activations={"GELU": {"act": "tanh"}, "Gelu": {}}) == [
+        "activations: unknown name 'Gelu', did you mean 'GELU'?",
         "activations: 'GELU': act='tanh' does not fit: act is gelu or relu",
         "dialects: 'a': conventions: act='silu' does not fit: act is gelu or relu",
         "dialects: 'a': requires: norm_eps='1e-6' does not fit: norm_eps is float",

@@ -184,17 +184,21 @@ def _arrays(spec: Spec, config: Any) -> dict[str, tuple[int, ...]]:
 def _undeclared(spec: Spec, config: Any) -> Iterator[str]:
     """Describe the fields whose default a conversion would take without a mark: a file has it, and nobody states it.
 
-    A field without a default is always asked for, and a rate of dropout changes nothing in evaluation.
+    A field without a default would be asked for, though the arrays show it, if it is the only one: they may show a
+    product of several. A rate of dropout changes nothing in evaluation.
     """
     inferred = _inferred(spec, list(spec.layers(config)))
     again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
     every = [f for f in fields(spec.config) if f.name not in {*inferred, *spec.immaterial(again)}]
     left_open = [f.name for f in every if f.default is MISSING and f.default_factory is MISSING]
     fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
+    shown = [name for name in left_open if _is_shown(spec, again, name)]
+    if len(shown) == 1 and shown[0] not in {*fixed, *spec.unshown}:
+        yield f"infer returns no {shown[0]}, which these arrays show"
     for name in [f.name for f in every if f.name not in (*left_open, *fixed, *spec.unshown) and "drop" not in f.name]:
         if not _is_shown(spec, again, name):
             yield f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
-        elif not any(_is_shown(spec, again, other) for other in left_open):  # else arrays may show a product of both
+        elif not shown:  # else arrays may show a product of both
             yield f"infer returns no {name}, which these arrays show"
 
 

@@ -46,4 +46,6 @@ def nearest(name: str, known: Iterable[str], least: float = NEAR) -> str:
     """Return the nearest known name; "" if none is near. See hint."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(name, list(known), n=1, cutoff=least)), "")
+    names = list(known)
+    near = get_close_matches(name, names, n=1, cutoff=least) or [one for one in names if one.lower() == name.lower()]
+    return near[0] if near else ""

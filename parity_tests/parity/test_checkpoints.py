@@ -97,7 +97,7 @@ def test_the_next_step_names_the_parts_of_files_that_differ(files: tuple[str, st
     def compare(*ports_: Any) -> tuple[str, Report]:
         images = np.ones((1, *ports_[0].spec.input_shape(ports_[0].config)), np.float32)
         report = parity.compare(dict(zip("ab", ports_, strict=True)), images, "layers", dtype="float64")
-        return dict(summary.facts(summary.findings(report.results)[0]))["next"], report
+        return dict(findings.facts(findings.find(report.results)[0]))["next"], report
 
     plain = ports.load(files[0], "torch")
     parts = [ports.load(run, "torch", weights=part, assume=True) for part in ("model", "model_ema")]
