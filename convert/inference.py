@@ -82,7 +82,7 @@ def sizes(reading: Reading) -> Sizes:
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
     for line, numbers, shape in read:
-        own = {w: n for w, n in numbers.items() if "[" not in w}
+        own = {w: n for w, n in numbers.items() if "[" not in w} | dict(line.listed)
         own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
         known = axes.setdefault(fill(line.ours.path, own), {})
         for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
@@ -125,7 +125,7 @@ def in_their_terms(reading: Reading, name: str) -> str | None:
 def trained(reading: Reading) -> int:
     """Count trained parameters in a file by name: running statistics and what has no known name aside."""
     sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
-        (line.ours.label, *sorted(found[0].items())): tensor.size
+        (line.ours.label, *sorted(found[0].items()), *line.listed): tensor.size
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
         if (found := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS

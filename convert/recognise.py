@@ -3,6 +3,7 @@
 readings.py scores these candidates; choosing.py tries them on shapes as well, and keeps why it rejects the others.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ import specs
 from specs.axes import names as axis_names
 from specs.dialects import PORTS, extras, template
 from specs.kinds import COLLECTIONS
-from specs.paths import fill, holes, normal
+from specs.paths import Hole, Path, fill, holes, joined, normal
 from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import with_article
@@ -243,6 +244,7 @@ class DialectLine(NamedTuple):
     theirs: Signature
     hub: tuple[str, ...]  # the kind's own axes
     axes: tuple[list[list[str]], list[list[str]]]  # names in each dimension, in ours and in theirs
+    listed: tuple[tuple[str, int], ...]  # which word of each list stands in their name
 
 
 @cache
@@ -253,10 +255,21 @@ def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
     for parameter, _ in examples(architecture):
         placed = template(parameter, table)
         for ours, theirs in [(placed[0].ours, array) for array in placed[0].arrays] if placed else ():
-            sample = fill(theirs.path, dict.fromkeys((hole.name for hole in holes(theirs.path)), 0))
             axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
-            index.setdefault(normal(sample), []).append(DialectLine(ours, theirs, parameter.axes, (axes[0], axes[1])))
+            for listed, path in _spelt_out(theirs.path):
+                sample = fill(path, dict.fromkeys((hole.name for hole in holes(path)), 0))
+                line = DialectLine(ours, theirs._replace(path=path), parameter.axes, (axes[0], axes[1]), listed)
+                index.setdefault(normal(sample), []).append(line)
     return index
+
+
+def _spelt_out(path: Path) -> Iterator[tuple[tuple[tuple[str, int], ...], Path]]:
+    """Yield a path with each choice of words in place of its lists."""
+    lists = {hole.name: hole for hole in holes(path) if hole.values is not None}
+    for chosen in itertools.product(*(range(len(hole.values or ())) for hole in lists.values())):
+        at = dict(zip(lists, chosen, strict=True))
+        pieces = (p.fill(at[p.name]) if isinstance(p, Hole) and p.name in at else p for p in path)
+        yield tuple(at.items()), joined(pieces)
 
 
 @cache

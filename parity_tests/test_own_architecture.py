@@ -448,6 +448,36 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
     }  # fmt: skip
 
 
+def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
+    """As of query, key and value; the sizes of a file are read off names and shapes."""
+    page = new("worded")
+    text = page.read_text()
+    for good, bad in (
+        ("hidden=11", "hidden=12"), ("hidden=13", "hidden=14"),
+        ('dense(f"blocks.{b}.fc1", c.width, c.hidden)',
+         'Layer(f"blocks.{b}.fc1", "dense", {"i": c.width, "o": c.hidden, "s": 2, "u": c.hidden // 2})'),
+        ('sizes["blocks.0.fc1.kernel", "o"]', 'sizes["blocks.0.fc1.kernel", "s"] * sizes["blocks.0.fc1.kernel", "u"]'),
+        ("        blocks.{i}.fc1  <-> layers.{i}.1\n", """
+        blocks.{i}.fc1.kernel: i (s u) <-> layers.{i}.{s=left|right}.weight: u i  # two arrays there
+        blocks.{i}.fc1.bias: (s u) <-> layers.{i}.{s=left|right}.bias: u\n"""),
+    ):  # fmt: skip
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+    source, out, back = (
+        weights(page, tmp_path / "a.safetensors"),
+        tmp_path / "b.safetensors",
+        tmp_path / "c.safetensors",
+    )
+    for words in (["original2torch", source, "-o", str(out)], ["torch2original", str(out), "-o", str(back)]):
+        assert convert([*words, "--spec", str(page)]) == 0
+    first, joined, last = (load_file(path) for path in (source, out, back))
+    parts = [first[f"layers.1.{side}.weight"] for side in ("left", "right")]
+    assert np.array_equal(joined["blocks.1.fc1.weight"], np.concatenate(parts))
+    assert first.keys() == last.keys()
+    assert all(np.array_equal(first[name], last[name]) for name in first)
+
+
 def test_a_page_without_variants_is_listed(new, capsys):
     page = new("unpublished")
     page.write_text(re.sub(r"VARIANTS = .*", "VARIANTS = {}", page.read_text()))

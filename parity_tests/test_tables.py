@@ -49,6 +49,10 @@ WRONG = {
     "norm.scale: c <-> n: (1[:1] c)\nnorm.bias: c <-> n: (1[1:] c)": "line 1, 'norm.scale: c <-> n: (1[:1] c)': has a "
     "window: a line of a dialect places whole arrays",
     "norm.scale: c[1:] <-> n: c": "has a window",
+    "# first\ntable 1: a <-> b": "line 2, 'table 1: a <-> b': a dialect has no header",
+    "norm <-> n  # last\nnorn <-> m  # last": "line 2, 'norn <-> m': no layer is named 'norn'",
+    "head.{k=a|b}: i o <-> h.{k=a|b}: i o": "hole {k=a|b} lists values",
+    "head.kernel: i o <-> h.{o=a|b}: i": "head.kernel: {o=a|b} lists 2 values, o has",
     "norm.scale: c <-> n: c[@order.txt]": "has an order of a file",
     "norm <-> n\nhead <-> n": "'n.bias' would be two arrays: norm.bias (line 1, 'norm <-> n'); head.bias (line 2, "
     "'head <-> n')",

@@ -3,6 +3,7 @@
     blocks.{i}.norm1  <->  MixerBlock_{i}/LayerNorm_0                        without axes: renames a layer, or all below
     blocks.{b}.query.kernel: h i o  <->  blocks.{b}.q_proj.{h}.weight: i o   with axes: places one array
     embed.table: v d  <->  wte.weight: v d = lm_head.weight: v d             a tie: one array here, two equal ones there
+    qkv.kernel: i (s o)  <->  {s=query|key|value}.weight: o i                one array here, one for each word there
 
 Ours stand on the left. What no line names keeps our name, with the names and layouts of the dialect's framework. In
 flax, linen's names have "/" and "_{i}" for our "." and ".{i}", also below a layer that a line renames. Where a line
@@ -13,6 +14,7 @@ both are numbers once the Config is known, and what is left is a Table.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -23,13 +25,14 @@ from .env import Env
 from .kinds import ANY, BUFFERS, COLLECTIONS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
-from .parsing import parse_line
+from .parsing import COMMENT, HEADER, parse_line
 from .paths import Hole, Path, fill, holes, joined, match
 from .ranges import Key
 from .signature import Signature
 from .spec import Dialect, Spec
 from .table import Table
 
+MAY_BE = "or tied ones on theirs: OURS: axes <-> THEIRS: axes = THEIRS: axes"
 HUB = "hub"  # our own names and layouts, as a dialect
 UNCOUNTED = Constant(0, "int64")  # of batch counters that a source does not store
 UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
@@ -66,8 +69,9 @@ def rules(table: str) -> tuple[Rule, ...]:
     parsed, problems = [], []
     lines = [line for line in map(str.strip, table.splitlines()) if line]
     for number, line in enumerate(lines, 1):
+        text = re.sub(COMMENT, "", line).strip()
         try:
-            parsed.append(_rule(number, line))
+            parsed += [_rule(number, text)] if text else []
         except ValueError as error:
             problems.append(f"line {number}, {line!r}: {error}")
     if problems:
@@ -76,15 +80,19 @@ def rules(table: str) -> tuple[Rule, ...]:
 
 
 def _rule(number: int, text: str) -> Rule:
+    if re.fullmatch(HEADER, text):
+        raise ValueError("a dialect has no header: its name and its framework stand in Dialect")
     line = parse_line(text)
     tied = len(line.right.arrays) == 1 or line.right.join == "="
     if line.arrow != "<->" or len(line.left.arrays) != 1 or not tied or line.left.constant or line.right.constant:
-        raise ValueError("a line of a dialect has one name on each side of <->")
+        raise ValueError(f"a line of a dialect has one name on each side of <->, {MAY_BE}")
     (ours,), (theirs, *ties) = line.left.arrays, line.right.arrays
     if len({array.axes is None for array in line.arrays}) > 1:
         raise ValueError("has axes on one side only: ': ' and the axes stand on both sides or on neither")
-    if listed := [hole for array in line.arrays for hole in array.holes if hole.values is not None]:
-        raise ValueError(f"hole {listed[0]} lists values: numbers alone tell the layers of a dialect apart")
+    for array in line.arrays:
+        split = {*names(ours.axes or ())}.difference(names(array.axes or ()))
+        if listed := [hole for hole in array.holes if hole.values is not None and hole.name not in split]:
+            raise ValueError(f"hole {listed[0]} lists values: numbers tell layers apart; words name parts of our axis")
     if any(array.windowed for array in line.arrays):
         raise ValueError("has a window: a line of a dialect places whole arrays")
     if any(part.order for array in line.arrays for part in array.parts()):
@@ -257,6 +265,8 @@ def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> 
         def piece(part: str | Hole) -> str | Hole:
             if isinstance(part, str):
                 return part
+            if part.values is not None and len(part.values) != sizes[part.name]:
+                raise ValueError(f"{part} lists {len(part.values)} values, {part.name} has {sizes[part.name]}")
             if part.name in stacked:
                 return Hole(part.name, values=tuple(map(part.fill, range(sizes[part.name]))))
             number = fill((part,), numbers, config)
