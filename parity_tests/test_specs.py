@@ -162,11 +162,25 @@ def test_the_activations_of_a_page_are_those_of_torch():
     assert inside == ACTIVATIONS - {"GELU tanh"}
 
 
+@pytest.mark.parametrize("words", [("width",), ((2, 2), "width"), (True,)])
+def test_numbers_are_checked_with_the_number_of_blocks(words):
+    with pytest.raises(
+        TypeError, match=r"the number of all blocks comes after self, as in check_numbers\(self, self.de"
+    ):
+        check_numbers(Config(), *words)
+
+
+def test_what_immaterial_returns_is_a_set():
+    assert faults(Spec(**{**SOUND, "immaterial": lambda c: "width"})) == [
+        "tiny 'A' (and 1 more): immaterial: returned 'width', not a set of Config fields"
+    ]
+
+
 def test_extras_are_checked_as_layers_are():
     for extras, problem in (
         (lambda c: [Layer("lm_head", "linear", {})], "extras: 'lm_head': kind: unknown name 'linear'"),
         (lambda c: ["lm_head"], "extras: layers: yields 'lm_head', not a Layer"),
-        (lambda c: c.depth, "extras: Config: unknown name 'depth'"),
+        (lambda c: c.depth, "extras: line "),
         ((norm("spare", 0),), "extras: 'spare': size of c is 0"),
     ):
         infer = {**GOOD, "infer": lambda sizes: {"width": 3, "channels": 3, "classes": 2}}

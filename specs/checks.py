@@ -15,7 +15,8 @@ from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .paths import normal
-from .spec import Spec, described
+from .spec import Spec, described, line_of
+from .spec import __file__ as spec_file
 from .words import in_a_row, unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
@@ -40,7 +41,7 @@ def faults(spec: Spec) -> list[str]:
             try:
                 some = list(_of_config(spec, config))
             except Exception as error:  # of the page's own code
-                some = [Fault(described(error))]
+                some = [Fault(_said(spec, error))]
             raised += [fault._replace(config=f"{what} {name!r}") for fault in some]
             if what == "tiny" and not some:
                 sound[name] = config
@@ -53,6 +54,15 @@ def faults(spec: Spec) -> list[str]:
         if counted is not None and counted != published:
             found.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
     return found
+
+
+def _said(spec: Spec, error: Exception, what: str = "") -> str:
+    """Describe an exception of a page's own code, with its line there: "infer, line 70: KeyError: 'stem'"."""
+    functions = (spec.layers, spec.infer, spec.input_shape, spec.check_images, spec.immaterial)
+    files = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")} - {spec_file}
+    line = line_of(error, files)
+    where = ", ".join(filter(None, [what, f"line {line}" if line else ""]))
+    return f"{where}: {described(error)}" if where else described(error)
 
 
 def _each_once(raised: list[Fault]) -> Iterator[str]:
@@ -90,13 +100,17 @@ def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
     paths = Counter(layer.path for layer in layers)
     repeated = [f"layers: {path!r} is the path of {number} layers" for path, number in paths.items() if number > 1]
     fields = configs.types_of(spec.config)
-    strange = [f"immaterial: {unknown(name, fields)}" for name in spec.immaterial(config) if name not in fields]
+    immaterial = spec.immaterial(config)
+    if not isinstance(immaterial, set | frozenset):
+        yield Fault(f"immaterial: returned {immaterial!r}, not a set of Config fields")
+        return
+    strange = [f"immaterial: {unknown(name, fields)}" for name in immaterial if name not in fields]
     yield from map(Fault, [*repeated, *_of_infer(spec, config, layers), *_of_images(spec, config), *strange])
     for name, dialect in spec.dialects.items():
         try:
             unused = [fault for layer in dialect.unused(config) for fault in _of_layer(layer)]
         except Exception as error:  # of the page's own code
-            unused = [Fault(described(error))]
+            unused = [Fault(_said(spec, error))]
         yield from (Fault(f"dialects: {name!r}: extras: {_named(fault)}") for fault in unused)
 
 
@@ -156,7 +170,7 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     try:
         inferred = _inferred(spec, layers)
     except Exception as error:
-        yield f"infer: {described(error)}"
+        yield _said(spec, error, "infer")
         return
     if problems := configs.misfits(spec.config, inferred):
         yield from (f"infer: {problem}" for problem in problems)

@@ -33,13 +33,18 @@ def single(value: float) -> float:
 
 
 def check_numbers(config: Any, blocks: int, *names: str) -> None:
-    """Return what holds for every architecture's Config.
+    """Check what holds for every architecture's Config.
 
     Args:
-      blocks: how many the network has.
-      names: fields that hold nothing below 1.
-    Raises: ValueError for no blocks or too many, sizes below 1, and whatever BOUNDS forbids.
+      blocks: how many the network has in all, as in sum(self.depths).
+      names: fields that hold nothing below 1, also in a tuple.
+    Raises: ValueError for no blocks or too many, sizes below 1, and whatever BOUNDS forbids; TypeError where `blocks`
+    is no number.
     """
+    if type(blocks) is not int:
+        stated = "" if isinstance(blocks, str) else f" {blocks!r}:"
+        how = "check_numbers(self, self.depth, 'width'), or sum(self.depths) for several stages"
+        raise TypeError(f"check_numbers:{stated} the number of all blocks comes after self, as in {how}")
     if not 1 <= blocks <= MAX_BLOCKS:
         raise ValueError(f"a network has at least 1 block and at most {MAX_BLOCKS:,}, not {blocks:,}")
     for name in names:

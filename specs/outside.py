@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
-from .spec import Spec, SpecError, described
+from .spec import Spec, SpecError, described, line_of
 from .words import unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
@@ -83,12 +83,7 @@ def _failed(path: str, error: Exception) -> SpecError:
     """Describe an exception that a page raised: what, and in which line of the page."""
     if isinstance(error, SpecError):
         return SpecError(f"{path}: {error.message}", error.problems)
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    step = error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == path:
-            line = step.tb_lineno
-        step = step.tb_next
+    line = line_of(error, [path]) or (error.lineno if isinstance(error, SyntaxError) else None)
     where = f"{path}, line {line}" if line else path
     return SpecError(f"{where}: {described(error)}")
 
