@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
-from specs.dialects import HUB
+from specs.dialects import HUB, extras
 from specs.layer import count
 from specs.numerals import exact
 from specs.preprocessing import Known
@@ -142,7 +142,26 @@ class Plan:
         lines += self._scaled_otherwise()
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
+        lines += self._used_extras()
         return [*lines, *self.filled(), *self.counts()[1]]
+
+    def _used_extras(self) -> Iterator[str]:
+        """Report matrices that the dialect lists as unused and that equal a used one: its code may tie them."""
+        unused = {one.name for one in extras(dialects(self.architecture)[self.src], self.config)} & self.sources.keys()
+        for name in [name for name in sorted(unused) if len(self.sources[name].shape) > 1]:
+            kind = self.sources[name][1:]
+            for other in self.translation.moved:
+                if other not in unused and self.sources[other][1:] == kind and self._hash(other) == self._hash(name):
+                    tie = f"if its code ties them, tie them in the table of {self.src}"
+                    yield f"{name}, an extra of {self.src}, has the values of {other}: {tie}"
+
+    def _hash(self, name: str) -> bytes:
+        import hashlib
+
+        hashed = hashlib.sha256()
+        for piece in self.reader.pieces(self.sources[name].name):
+            hashed.update(piece)
+        return hashed.digest()
 
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""

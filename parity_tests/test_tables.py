@@ -202,6 +202,21 @@ def test_an_extra_that_a_file_ties_to_a_used_array_is_refused(mixer, run, tmp_pa
     assert run("mine2flax", tmp_path / "x.pth", "-o", tmp_path / "x.msgpack")[0] == 0
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_an_extra_with_the_values_of_a_used_array_is_noted(equal, mixer, run, tmp_path):
+    """In formats that store tied arrays twice nothing else shows that it is used."""
+
+    def beside(arrays):
+        return arrays | {"out.weight": arrays["fc.weight"] + (not equal), "out.bias": arrays["fc.bias"]}
+
+    arrays, _ = mixer("head <-> fc")
+    width, classes = arrays["norm.weight"].size, len(arrays["fc.weight"])
+    _, path = mixer("head <-> fc", beside, extras=(dense("out", width, classes),))
+    code, said, err = run("mine2flax", path, "-o", tmp_path / "x.msgpack")
+    note = "out.weight, an extra of mine, has the values of fc.weight: if its code ties them, tie them in the table"
+    assert (code, note in said + err, "out.bias, an extra" in said + err) == (0, equal, False), err
+
+
 TIED = "head.kernel: i o <-> wte: i o = out.weight: o i\nhead.bias <-> out.bias"
 
 
