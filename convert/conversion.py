@@ -48,7 +48,7 @@ def convert(arguments: Namespace) -> int:
         raise UsageError("--prove runs what was written, and --dry-run writes nothing: leave one of them out")
     notes = Notes(later=arguments.json)
     one = _by_route(arguments, notes) if arguments.table is None else _by_table(arguments, notes)
-    given = sources(arguments.files, arguments.step)
+    given = sources(arguments.files, arguments.step, functools.partial(_makes, arguments))
     files = given.files
     for line in given.lines():
         notes.add(line)
@@ -72,6 +72,14 @@ def convert(arguments: Namespace) -> int:
     elif len(files) > 1 and not arguments.quiet:
         print(f"{len(files) - failures} of {len(files)} converted")
     return 1 if failures else 0
+
+
+def _makes(arguments: Namespace, its: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint with this record is what these arguments make: by the same route or Table."""
+    if arguments.table is None:
+        return (its.get("source", {}).get("dialect"), its.get("dialect")) == route(arguments.command)
+    table = its.get("table", {})
+    return (table.get("file"), table.get("reversed")) == (os.path.basename(arguments.table), arguments.reverse)
 
 
 def _by_route(arguments: Namespace, notes: Notes) -> Convert:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from . import folding
+from . import folding, record
 from .errors import ConvertError
 from .files import FORMATS, INDEX, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
 from .files.base import INCOMPLETE
@@ -38,12 +39,16 @@ class Sources:
         return [*self.notes, *over]
 
 
-def sources(given: Iterable[str], step: int | None = None) -> Sources:
+Made = Callable[[Mapping[str, Any]], bool]  # whether a checkpoint with this record is what the same command writes
+
+
+def sources(given: Iterable[str], step: int | None = None, made: Made | None = None) -> Sources:
     """Find the checkpoints that are meant. Shards are read through an index that lies beside them; a shard without
     one is a source of its own, and refused unless it is a whole model.
 
     Args:
       step: of a training run's folder; None takes the newest.
+      made: tells which checkpoints in a folder the same command wrote before: these are no sources.
     Raises: ConvertError where a pattern matches nothing, or a folder holds no checkpoint.
     """
     files: list[str] = []
@@ -52,12 +57,30 @@ def sources(given: Iterable[str], step: int | None = None) -> Sources:
     for path in given:
         for match in [path] if os.path.lexists(path) or not PATTERN.search(path) else matching(path):
             inside = _inside(match, step)
+            if made and len(inside.files) > 1:
+                inside = _without_targets(inside, made)
             files += inside.files
             passed_over |= inside.passed_over
             notes += inside.notes
     files = list(dict.fromkeys(files))
     read = _read_through(files)
     return Sources([path for path in files if path not in read], passed_over, tuple(notes))
+
+
+def _without_targets(inside: Sources, made: Made) -> Sources:
+    """Pass over those of a folder's checkpoints that the same command made of others there."""
+    names = {os.path.basename(path) for path in inside.files}
+    targets = []
+    for path in inside.files:
+        with suppress(ConvertError):  # one that cannot be read is refused where it is converted
+            its = record.at(path)
+            source = its.content.get("source", {}).get("file")
+            if not its.damage and not its.change and source in names - {os.path.basename(path)} and made(its.content):
+                targets.append(path)
+    over = dict.fromkeys(targets, "what this conversion made of another checkpoint there")
+    return replace(
+        inside, files=[path for path in inside.files if path not in over], passed_over={**inside.passed_over, **over}
+    )
 
 
 def _inside(path: str, step: int | None) -> Sources:

@@ -96,6 +96,28 @@ def test_what_a_folder_holds_beside_checkpoints_is_named(run, tmp_path):
     assert "a.msgpack.json" not in run("flax2torch", tmp_path / "in", "-o", tmp_path / "out", "--force")[2]
 
 
+def test_a_folder_is_converted_a_second_time_without_what_the_first_time_made(run, tmp_path):
+    """By a route, and by a Table; another route takes them. What is named by itself is a source."""
+    shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
+    assert run("google2torch", tmp_path)[0] == 0
+    code, printed, err = run("google2torch", tmp_path, "--force")
+    assert code == 0 and "2 of 2 converted" in printed
+    over = "note: passed over, what this conversion made of another checkpoint there: "
+    assert over + f"{tmp_path / 'a.safetensors'}, {tmp_path / 'b.safetensors'}" in err, err
+    assert run("google2torch", tmp_path / "a.npz", tmp_path / "a.safetensors", "--force")[0] == 1
+    (tmp_path / "out").mkdir()
+    assert "2 of 4 converted" in run("torch2flax", tmp_path, "-o", tmp_path / "out")[1]
+    both = tmp_path / "tables"
+    both.mkdir(), (tmp_path / "x.table").write_text("table 1\na: i o <-> b: o i\n")
+    for name in ("one", "two"):
+        np.savez(both / f"{name}.npz", a=np.ones((2, 3)))
+    words = ["--table", tmp_path / "x.table", both]
+    assert run(*words)[0] == 0
+    code, printed, err = run(*words, "--force")
+    assert code == 0 and "2 of 2 converted" in printed and f"{over}{both}/" in err
+    assert "2 of 4 converted" in run(*words, "--reverse", "-o", tmp_path / "out")[1]
+
+
 @pytest.mark.parametrize("pattern", ["in", "in/*", "in/*.safetensors"])
 def test_shards_without_their_index_are_not_skipped(pattern, run, tmp_path):
     """As after a download that broke off: each is refused by name, and what to get."""
