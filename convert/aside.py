@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import counted
-from .named_copies import copied_place, likely_places
-from .nesting import LEAST, LONGEST, PROFILED, TRAINING, cuts, label, training, unwrapped
+from .named_copies import likely_places
+from .nesting import LEAST, LONGEST, PROFILED, TRAINING, copied_place, cuts, label, training, unwrapped
 from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 

@@ -44,7 +44,8 @@ def across(
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1], left.table.reverse())
         unread = left.layout.unread
-        notes = [*left.notes(), *_beside(right)]
+        own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
+        notes = [*own, *_beside(right)]
         arrays = differences(left, right, rtol, skip=unread.__contains__)
         return arrays, [*notes, *arrays.notes()]
 

@@ -8,19 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
-from .nesting import COPIES, LEAST, LIVE, LONGEST, SEPARATOR, cuts, has_word, training, unwrapped
+from .nesting import COPIES, LEAST, LIVE, LONGEST, SEPARATOR, copied_place, cuts, has_word, training, unwrapped
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
 SETTINGS = {"decay"}  # beside a copy, of latent diffusion's LitEma: how it is averaged
 ALIKE = 32  # weights of one end that are looked at
 NESTS = {level for place in LIVE for level in place.split("/")}  # levels that hold the weights, in a copy as elsewhere
-
-
-def copied_place(name: str, words: Collection[str] = COPIES) -> str:
-    """Return the place in a name up to the first level with one of these words; "" where none has one."""
-    name = name[:LONGEST]
-    places = (name[:start] for before, start in pairwise(cuts(name)) if has_word(name[before:start], words))
-    return next(places, "") if has_word(name, words) else ""
 
 
 def copies(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 from .errors import UsageError, option
 from .files.base import Tensor, shown
@@ -126,11 +126,18 @@ def training(name: str) -> str:
     return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
 
 
+def copied_place(name: str, words: Collection[str] = COPIES) -> str:
+    """Return the place in a name up to the first level with one of these words; "" where none has one."""
+    name = name[:LONGEST]
+    places = (name[:start] for before, start in pairwise(cuts(name)) if has_word(name[before:start], words))
+    return next(places, "") if has_word(name, words) else ""
+
+
 def by_container(names: Iterable[str]) -> list[str]:
-    """Return names, for those of training state their containers: "opt/ (88 arrays)"."""
-    counts = Counter(training(name) or name for name in names)
+    """Return names, for those of training state and of copies of weights their containers: "opt/ (88 arrays)"."""
+    counts = Counter(training(name) or copied_place(name) or name for name in names)
     counted = {name: f"{name} ({count} array{'s' * (count > 1)})" for name, count in counts.items()}
-    return [text if name.endswith("/") else name for name, text in counted.items()]
+    return [text if name[-1] in "/." else name for name, text in counted.items()]
 
 
 def within(names: Iterable[str], others: Iterable[str]) -> set[str]:

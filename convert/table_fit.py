@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from specs.layout import Layout
 from specs.lines import Misfit
@@ -68,8 +68,8 @@ def lay_out(
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
       prefix: where in the file the arrays lie.
     """
+    its = like_shapes(table, like, like_weights)
     try:
-        its = like_shapes(table, like, like_weights)
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
     except Misfit as error:
         missing, unexpected = error.missing, error.unexpected
@@ -77,12 +77,19 @@ def lay_out(
             raise ConvertError(f"{path}: {replication(number, f'fit {table.name}')}") from None
         if len(unexpected) == len(sources) and (found := places(table, missing, sources)):
             raise ConvertError(f"{path}: {_nested(table, found)}") from None
+        turned = _strange(table.reverse(), sources)
+        remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
+        if not turned and unexpected:
+            what = f"its arrays are named as on the other side of {_called(table, path)}: {remedy}"
+            raise ConvertError(f"{path}: {what}") from None
+        if its and _strange(table, its) < _strange(table.reverse(), its):
+            what = f"its arrays are named as those of {path}: give a file of the other side of {table.name}"
+            raise ConvertError(f"{like}: {what}") from None
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
         problems[:0] = filter(None, [parametrized(unexpected)])
-        if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
-            remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
+        if turned < len(unexpected):
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
             what = f"{fit} of {len(sources)} names are in this Table: another model?"
@@ -95,6 +102,11 @@ def lay_out(
         raise UsageError(f"{path}: {message}", error.problems) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+
+
+def _strange(table: Table, names: Iterable[str]) -> int:
+    """Count the names that no line of a Table speaks of on its left side."""
+    return len(Matcher(table, names).match().unexpected)
 
 
 def _architecture(path: str) -> str:

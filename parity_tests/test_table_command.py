@@ -218,7 +218,7 @@ def test_open_axes_of_two_files_name_both(tmp_path, capsys):
     own = tmp_path / "own.safetensors"
     assert run(capsys, a, "--table", tmp_path / "x.table", "--set", "h=2", "-o", own)[0] == 0
     _, _, error = run(capsys, "--table", own, own)
-    assert f"{own}: does not fit the Table in its own record, read from" in error
+    assert f"{own}: its arrays are named as on the other side of the Table in its own record" in error
     assert "AXIS=LENGTH" in run(capsys, "diff", "--help")[1]
 
 
@@ -327,7 +327,7 @@ REFUSED = {
     "no such axis": (["--set", "heads=3"], 2, "no axis is called 'heads': its axes are c, d, h, i, pad, s, w"),
     "no length": (["--set", "h=three"], 2, "write an axis and its length, as in h=12"),
     "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15"),
-    "the other direction": (["--set", "h=3", "--reverse"], 1, "on the table's other side: leave out --reverse"),
+    "the other direction": (["--set", "h=3", "--reverse"], 1, "bert.table: leave out --reverse"),
     "no such part": (["--set", "h=3", "--weights", "ema"], 2, "--weights ema: unknown name 'ema'"),
     "no such file to be like": (["--like", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
     "no dtype": (["--set", "h=3", "--dtype", "int8"], 2, "no dtype 'int8'"),

@@ -214,3 +214,38 @@ def test_lengths_that_contradict_each_other_need_one_name_or_like(convert, tmp_p
     assert convert(whole, text=alone.replace(" o", " Out"))[0] == 0
     code, _, err = convert(pruned, text=alone.replace(" o", " Out"))
     assert code == 1 and "Out" in err, err
+
+
+def test_a_file_of_the_wrong_side_is_one_line(convert, tmp_path, capsys):
+    """The source, which --reverse reads; or the file of --like, or the second one of `diff`, which is then blamed."""
+    code, arrays, _ = convert(MODEL)
+    assert code == 0
+    code, _, err = convert(MODEL, "--reverse")
+    assert code == 1 and err.endswith(
+        "named as on the other side of " + f"{tmp_path / 'my.table'}: leave out --reverse\n"
+    )
+    save(tmp_path / "like.npz", MODEL)
+    code, _, err = convert(MODEL, "--like", str(tmp_path / "like.npz"))
+    blamed = (
+        f"{tmp_path / 'like.npz'}: its arrays are named as those of {tmp_path / 'in.npz'}: give a file of the other"
+    )
+    assert code == 1 and blamed in err and len(err.splitlines()) == 1, err
+    save(tmp_path / "right.npz", arrays)
+    words = ["diff", "--table", str(tmp_path / "my.table"), "--reverse"]
+    assert main([*words, str(tmp_path / "like.npz"), str(tmp_path / "right.npz")]) == 1
+    assert "like.npz: its arrays are named as on the other side" in capsys.readouterr().err
+
+
+def test_notes_of_a_comparison_name_their_file_and_fold_what_is_set_aside(convert, tmp_path, capsys):
+    """A copy of the weights outside of the part that is taken is one entry, as training state is."""
+    left = {f"outer/net/{name}": array for name, array in MODEL.items()}
+    left |= {f"outer/model_ema.{name}": array for name, array in MODEL.items()}
+    code, arrays, err = convert(left)
+    aside = "took the arrays under 'outer/net/'; set aside: outer/model_ema. (3 arrays)\n"
+    assert code == 0 and aside in err, err
+    save(tmp_path / "right.npz", arrays)
+    assert (
+        main(["diff", "--table", str(tmp_path / "my.table"), str(tmp_path / "in.npz"), str(tmp_path / "right.npz")])
+        == 0
+    )
+    assert f"note: {tmp_path / 'in.npz'}: {aside}" in capsys.readouterr().err

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from convert.counters import read as read_counter
 from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
-from convert.named_copies import COUNTS, SETTINGS, copied_place
+from convert.named_copies import COUNTS, SETTINGS
 from convert.named_copies import copies as named_copies
-from convert.nesting import COPIES, PROFILED, label
+from convert.nesting import COPIES, PROFILED, copied_place, label
 from convert.replicas import leading
 
 if TYPE_CHECKING:
