@@ -183,6 +183,17 @@ def test_the_small_checkpoints_of_the_quick_start():
     assert Case("flax_mixer").images.shape[1:] == Case("timm_mixer").images.shape[1:] == (3, 24, 16)
 
 
+def test_a_conversion_in_python(folder, capsys):
+    """By a route and by a Table, with the notes that the command prints."""
+    (folder / "my.table").write_text("table 1\nq: (h d) c <-> q: h d c\n")
+    np.savez(folder / "large.npz", q=np.ones((6, 3)))
+    code = documents.python(documents.section(documents.read("docs/quick-start.md"), "Convert in Python"))
+    exec(code.replace("large.pt", "large.npz"), {})
+    assert capsys.readouterr().out.split()[0].isdigit()
+    assert convert.plan(str(folder / "mixer.safetensors")).config.gelu == "tanh"
+    assert (folder / "theirs.safetensors").exists()
+
+
 def test_torch_is_installed_in_the_tested_version():
     lines = (documents.ROOT / "constraints.txt").read_text().splitlines()
     assert PACKAGES["torch"] in lines
