@@ -146,7 +146,7 @@ class OpenFields(UsageError):
     ):
         self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
         stated = "the model's arrays do not show it" if is_saving() else "neither the file nor a record states it"
-        self.why = f"{stated}, and the outputs depend on it"
+        self.why = f"{stated}, and outputs or training depend on it"
         wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
         super().__init__(f"{path}: {architecture}: {wanted}: {self.why}", problems)
 

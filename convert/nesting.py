@@ -29,7 +29,7 @@ PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to 
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
-SHOWN = 8  # places that an error names
+SHOWN = 8  # places that an error names, names of one container that a note lists
 LONGEST = 512  # characters in a name of a model
 
 SEPARATOR = re.compile(r"[/.]")
@@ -134,8 +134,19 @@ def copied_place(name: str, words: Collection[str] = COPIES) -> str:
 
 
 def by_container(names: Iterable[str]) -> list[str]:
-    """Return names, for those of training state and of copies of weights their containers: "opt/ (88 arrays)"."""
-    counts = Counter(training(name) or copied_place(name) or name for name in names)
+    """Return names, for those of training state, of copies, and of a top level with many, their containers.
+
+    As in "opt/ (88 arrays)".
+    """
+    every = list(names)
+    tops = Counter(name.partition("/")[0] for name in every if "/" in name)
+    many = {f"{top}/" for top, count in tops.items() if count > SHOWN}
+
+    def container(name: str) -> str:
+        top = f"{name.partition('/')[0]}/"
+        return training(name) or copied_place(name) or (top if top in many else name)
+
+    counts = Counter(map(container, every))
     counted = {name: f"{name} ({count} array{'s' * (count > 1)})" for name, count in counts.items()}
     return [text if name[-1] in "/." else name for name, text in counted.items()]
 

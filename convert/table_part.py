@@ -64,7 +64,9 @@ def part(reader: Reader, weights: str | None) -> TablePart:
         from specs.words import unknown
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
-        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
+        tops = sorted({name.partition("/")[0] for name in folders})
+        holds = f" (it holds {folding.listed(tops) or 'no nesting'})"
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}{holds}")
     return own
 
 
@@ -109,9 +111,13 @@ def _tops(table: Table) -> list[str]:
 
 
 def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
-    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
+    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other.
+
+    Weights come before copies of them.
+    """
     matches = _matches_below(table, missing[:1], sources)
-    return [place for place, (_, match) in matches.items() if not (match.missing or match.unexpected or match.problems)]
+    whole = [place for place, (_, m) in matches.items() if not (m.missing or m.unexpected or m.problems)]
+    return sorted(whole, key=rank)
 
 
 def _matches_below(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> dict[str, tuple[int, Found]]:
@@ -239,7 +245,7 @@ def without_training(own: TablePart, table: Table) -> TablePart:
             groups.setdefault(container, []).append(name)
     if not groups and not copied:
         return own
-    notes = [_state_note(own.reader, groups)] if groups else []
+    notes = [_state_note(own, groups)] if groups else []
     notes += [_copy_note(own, place, inside) for place, inside in of_copies.items()]
     gone = copied.union(*groups.values())
     taken = frozenset(own.sources[name].name for name in gone)
@@ -257,15 +263,16 @@ def _without_random(own: TablePart, names: list[str]) -> TablePart:
     return own._replace(sources=sources, taken=taken, notes=(*own.notes, note))
 
 
-def _state_note(reader: Reader, groups: Mapping[str, list[str]]) -> str:
+def _state_note(own: TablePart, groups: Mapping[str, list[str]]) -> str:
     """Say what training state is set aside, and how that of the optimizer goes along."""
     from .optimizer import finding
 
-    state = None
+    state = frozenset[str]()
     with contextlib.suppress(ConvertError):  # the states of several optimizers
-        state = finding.find(reader)
+        state = finding.state_names(own.reader)
     sizes = [f"{name} ({len(inside)} arrays)" if name.endswith("/") else name for name, inside in groups.items()]
-    remedy = ": a conversion with --with-optimizer takes the optimizer's along" if state else ""
+    among = any(own.sources[name].name in state for inside in groups.values() for name in inside)
+    remedy = ": a conversion with --with-optimizer takes the optimizer's along" if among else ""
     return f"set aside, training state: {', '.join(sizes)}{remedy}"
 
 

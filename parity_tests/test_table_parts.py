@@ -249,3 +249,18 @@ def test_notes_of_a_comparison_name_their_file_and_fold_what_is_set_aside(conver
         == 0
     )
     assert f"note: {tmp_path / 'in.npz'}: {aside}" in capsys.readouterr().err
+
+
+def test_remedies_for_parts_are_true(convert):
+    """The count of an average is no optimizer's, weights are proposed before their copies, and parts are named."""
+    copy = {f"model_ema/{name}": array for name, array in MODEL.items()} | {"model_ema/n_averaged": np.array(2)}
+    live = {f"model/{name}": array for name, array in MODEL.items()}
+    code, _, err = convert(copy | live, "--weights", "model_ema")
+    assert code == 0 and "note: set aside, training state: n_averaged\n" in err, err
+    code, _, err = convert(MODEL | STATE)
+    assert code == 0 and "with --with-optimizer takes the optimizer's along" in err, err
+    nested = {f"outer/{name}": array for name, array in (copy | live).items()}
+    code, _, err = convert(nested, "--weights", "outer")
+    assert code == 1 and err.endswith("lie under 'model/', and all under 'model_ema/': --weights model\n"), err
+    code, _, err = convert(copy | live, "--weights", "elsewhere")
+    assert code == 2 and "unknown name 'elsewhere' (it holds model, model_ema)" in err, err
