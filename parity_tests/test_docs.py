@@ -7,6 +7,7 @@ test_own_architecture.py, docs/table.md in test_table_docs.py.
 import re
 import shutil
 import subprocess
+import tomllib
 import warnings
 
 import numpy as np
@@ -279,6 +280,15 @@ def test_links_lead_somewhere(document):
         path, _, heading = target.partition("#")
         assert not heading or path or heading in headings, target
         assert not path or path.startswith("https:") or (home / path).exists(), target
+
+
+def test_a_wheel_contains_what_its_documents_link_to():
+    """They lie in convert/docs there."""
+    project = tomllib.loads((documents.ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    pages = (documents.ROOT / "docs").glob("*.md")
+    above = {link for page in pages for link in re.findall(r"\]\(\.\./([^)#]*)", page.read_text())}
+    assert above and {link: included.get(link) for link in above} == {link: f"convert/{link}" for link in above}
 
 
 def test_the_readme_is_short_and_names_every_document():

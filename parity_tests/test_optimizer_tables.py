@@ -271,3 +271,20 @@ def test_a_record_states_hyperparameters_for_a_table_too(run, tmp_path):
     words.remove("--with-optimizer")
     code, _, err = run(*words, "--config", there)
     assert code == 2 and "--config is of the state of an optimizer: add --with-optimizer" in err, err
+
+
+def test_how_torch_computes_steps_is_set_aside_with_a_note(run, tmp_path):
+    needs("torch")
+    import torch
+
+    net = torch.nn.Linear(2, 2)
+    (tmp_path / "net.table").write_text("table 1: torch <-> torch\nweight: o i <-> w: o i\nbias: o <-> b: o")
+    torch.save({"w": net.weight, "b": net.bias}, tmp_path / "new.pt")
+    for fused in (True, None):
+        optimizer = torch.optim.AdamW(net.named_parameters(), fused=fused)
+        net(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+        words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "--force"]
+        code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt")
+        assert code == 0 and ("computed its steps: fused=True: set it in" in err) is (fused is True), err

@@ -17,6 +17,7 @@ from .finding import Found
 from .shared import family_of, plain_number, scalar, states_nothing, steps_of
 from .state import ORDER, Group, State
 
+SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how torch computes steps
 LEFT = "is converted to no library: leave --with-optimizer out"
 
 
@@ -67,6 +68,7 @@ def read_torch(
         "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
         assumed=assumed, groups=_unlike(groups, by_key),
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
+        switches=tuple(name for name in SWITCHES if groups[0].get(name) is True),
     )  # fmt: skip
 
 

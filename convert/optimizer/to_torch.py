@@ -83,6 +83,9 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         unlike = {key for _, values in model.groups for key in values}
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")
         notes += _about_groups(model.groups)
+    if state.switches:
+        switches = " ".join(f"{name}=True" for name in state.switches)
+        notes.append(f"set aside, how torch computed its steps: {switches}: set it in param_groups after loading")
     tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": groups}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
