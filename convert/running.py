@@ -64,26 +64,15 @@ class Arguments(argparse.ArgumentParser):
         if others:
             from specs.words import hint
 
-            options = [other.partition("=")[0] for other in others if other.startswith("--")]
-            meant = "".join(hint(option, self._option_string_actions) for option in options[:1])
-            self.error(f"unrecognized arguments: {' '.join(others)}{meant}")
+            shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+            options = [name for action in shown for name in action.option_strings]
+            wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
+            self.error(f"unrecognized arguments: {' '.join(others)}{hint(wrong, options) if wrong else ''}")
         return found
 
     def error(self, message: str) -> Any:
-        message += self._meant(message)
         say(f"{self.prog}: {message} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)
-
-    def _meant(self, message: str) -> str:
-        """Say which option an unknown one may mean; "" for other errors, and where none is near."""
-        words = message.removeprefix("unrecognized arguments: ").split()
-        if not message.startswith("unrecognized arguments: ") or not words[0].startswith("--"):
-            return ""
-        from difflib import get_close_matches
-
-        known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
-        near = get_close_matches(words[0].partition("=")[0], known, n=1)
-        return f", did you mean {near[0]}?" if near else ""
 
 
 class Version(argparse.Action):

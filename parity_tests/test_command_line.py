@@ -232,7 +232,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["gogle2torch", GOOGLE], 2, "did you mean 'google'"),
     (["google2tensorflow", GOOGLE], 2, "unknown name 'tensorflow'"),
     (["inspekt", GOOGLE], 2, "did you mean 'inspect'"),
-    (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean --quiet? (see "),
+    (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["torch-timm", GOOGLE], 2, "did you mean 'torch2timm'?"),
