@@ -52,8 +52,10 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         )
     if first.worst.cause.startswith("shapes differ"):
         return f"look at what computes {first}: its shapes differ"
+    if first.worst.cause.startswith("only "):  # one side alone calls a module of this name
+        return "let both models call this module, or take it out of feature_maps"
     if not math.isfinite(first.error):
-        return f"look at {first} and its inputs, on the side that it is alone or not finite on"
+        return f"look at {first} and its inputs, on the side that is not finite"
     if first.place:
         return "look at the code there"
     if first.returned and inferred:

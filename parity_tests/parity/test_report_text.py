@@ -206,6 +206,7 @@ def test_arrays_of_one_side_alone_are_named() -> None:
     assert "infinite X" in text
     shown = " ".join(text.split())
     assert " cause only flax has 'blocks.1.norm1'; torch calls no module of this name: " in shown
+    assert " next let both models call this module, or take it out of feature_maps" in shown
     assert "feature_maps lists what some frameworks alone call" in shown
     assert "  layer before  blocks.0.norm1, error 0" in text.splitlines()
 
