@@ -4,10 +4,10 @@ What is known of a Config field, in the words of this file:
 
     shown        the file's arrays determine it (`Spec.infer`); `unshown` fields change the outputs, and no array does
     stated       shown, or stated by the dialect's own code, the modules of a pickled model, the record or the user
-    unread       neither shown nor stated: a default or an official variant suggests it, and the record names which
-    assumed      unread and unshown: reported by a note, and marked as assumed in the record
+    suggested    neither shown nor stated: a default or an official variant suggests it, and the record names which
+    assumed      suggested and unshown: reported by a note, and marked as assumed in the record
     marked       those of the assumed fields that the source's record marks so
-    must_state   unread and unshown, in a dialect of the ports: the user has to state it, or to accept the default;
+    must_state   suggested and unshown, in a dialect of the ports: the user has to state it, or to accept the default;
                  messages call it open, and OpenFields lists it
 """
 
@@ -43,7 +43,7 @@ class Configuration(NamedTuple):
 
     Args:
       origins: field -> one of PRECEDENCE, assumed or default.
-      unread: unread field -> what suggests its value: see record.UNREAD.
+      suggested: suggested field -> what suggests its value: see record.SUGGESTED.
       remarks: what the user should know of how records and settings go together.
       shown: fields that the file's arrays show, with their values.
       stating: field -> the number of modules of a pickled model that state it.
@@ -53,7 +53,7 @@ class Configuration(NamedTuple):
 
     config: Any
     origins: Mapping[str, str]
-    unread: Mapping[str, str]
+    suggested: Mapping[str, str]
     assumed: tuple[str, ...]
     marked: tuple[str, ...]
     must_state: tuple[str, ...]
@@ -166,7 +166,7 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
-        unread=_unread(reading, evidence, settings),
+        suggested=_suggested(reading, evidence, settings),
         assumed=_in_order(spec, assumed),
         marked=_in_order(spec, marked),
         must_state=_in_order(spec, must_state),
@@ -234,18 +234,21 @@ def _to_ask_for(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     return _in_order(spec, {*needed, *_must_state(reading, without & computing(spec))}) if needed else ()
 
 
-def _unread(reading: Reading, evidence: Evidence, settings: Settings) -> dict[str, str]:
+def _suggested(reading: Reading, evidence: Evidence, settings: Settings) -> dict[str, str]:
     """Return what suggests the value of each field that is neither shown nor stated."""
     origins, shown = evidence.origins, evidence.says["shapes"]
     suggests = {"default": DEFAULT, "variant": OFFICIAL + evidence.variant, "dialect": DIALECT + reading.dialect}
-    earlier = {"record": evidence.record.unread, "user": settings.unread}  # which pass on what suggested their values
-    unread = {}
+    earlier = {
+        "record": evidence.record.suggested,
+        "user": settings.suggested,
+    }  # which pass on what suggested their values
+    suggested = {}
     for field in fields(reading.spec.config):
         origin = origins.get(field.name, "default")
         reason = suggests.get(origin) or earlier.get(origin, {}).get(field.name)
         if reason and (origin in suggests or field.name not in shown):
-            unread[field.name] = reason
-    return unread
+            suggested[field.name] = reason
+    return suggested
 
 
 def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
@@ -271,7 +274,7 @@ def _contradictions(settings: Settings, evidence: Evidence, dialect: str) -> lis
     for name, value in evidence.says["user"].items():
         stated = f"{name}={exact(value)} {settings.how(name)}"
         if name in recorded and not same(recorded[name], value):
-            origin = record.unread.get(name)
+            origin = record.suggested.get(name)
             had = f"has {'by' if origin == DEFAULT else 'from the'} {origin}" if origin else "states"
             what = "only assumes" if name in record.assumed else had
             lines.append(f"{stated} and is used in place of {name}={exact(recorded[name])}, which its record {what}")

@@ -117,7 +117,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
                 "parameters": plan.parameters, "part": plan.reading.prefix or "/", "aside": as_json(plan.aside),
                 "skipped": plan.skipped(), "assumed": list(plan.assumed), "notes": plan.notes(),
-                "preprocessing": sized(plan.preprocessing, plan.config, plan.unread).as_json(),
+                "preprocessing": sized(plan.preprocessing, plan.config, plan.suggested).as_json(),
             }  # fmt: skip
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}

@@ -133,7 +133,7 @@ def _source(name: str, known: Alone, settings: Settings, other: str) -> str:
         return settings.origin(name)
     if known.plan and name in known.plan.configuration.marked:
         return RECORD
-    return LIKELY if known.plan and likely(known.plan.unread.get(name, "")) else DEFAULT
+    return LIKELY if known.plan and likely(known.plan.suggested.get(name, "")) else DEFAULT
 
 
 def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:

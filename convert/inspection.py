@@ -128,8 +128,8 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in must_state}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
-    about |= {"origins": {name: origin for name, origin in plan.unread.items() if name in config}}
-    about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.unread).as_json()
+    about |= {"origins": {name: origin for name, origin in plan.suggested.items() if name in config}}
+    about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.suggested).as_json()
     notes = [*plan.part(), *plan.of_modules(), *plan.doubts()]
     return about | {
         "parameters": plan.parameters,

@@ -38,7 +38,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
             yield f"  - and {more} more reason{'s' if more > 1 else ''}"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
-    yield from (f"{'':14}{line}" for line in _unread(about["origins"], about["dialect"]))
+    yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
@@ -62,7 +62,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 
 
-def _unread(origins: dict[str, str], dialect: str) -> Iterator[str]:
+def _suggested(origins: dict[str, str], dialect: str) -> Iterator[str]:
     """Say of each Config field that the file does not state what suggests its value.
 
     Args:

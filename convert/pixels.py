@@ -57,14 +57,14 @@ def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) ->
     return found if official else found.all_assumed()
 
 
-def sized(known: Known, config: Any, unread: Mapping[str, str]) -> Known:
+def sized(known: Known, config: Any, suggested: Mapping[str, str]) -> Known:
     """Add the Config's size of images, as assumed, where nothing states it of the file: pictures are resized to it.
 
     Args:
-      unread: Config fields that nothing states; see record.UNREAD.
+      suggested: Config fields that nothing states; see record.SUGGESTED.
     """
     size = getattr(config, "image", None)
-    if size is None or unread.get("image", DIALECT).startswith(DIALECT):
+    if size is None or suggested.get("image", DIALECT).startswith(DIALECT):
         return known
     return known.above(Known({"image": size}, frozenset({"image"})))
 

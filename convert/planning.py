@@ -122,7 +122,7 @@ def left_open(plan: Plan) -> OpenFields | None:
         return None
     from .open_fields import open_error  # which most files do not need
 
-    unread = plan.configuration.unread
-    defaults = {name: f"{exact(getattr(plan.config, name))}{likely(unread.get(name, ''))}" for name in names}
+    suggested = plan.configuration.suggested
+    defaults = {name: f"{exact(getattr(plan.config, name))}{likely(suggested.get(name, ''))}" for name in names}
     shown, remarks = plan.configuration.shown, plan.configuration.remarks
     return open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)

@@ -27,7 +27,7 @@ from .nesting import WRAPPERS
 from .pixels import SCALING, conflict, published
 from .readings import Reading
 from .recognise import USUAL, dialects
-from .record import TOOL_VERSION, UNREAD, Record, likely
+from .record import SUGGESTED, TOOL_VERSION, Record, likely
 from .steps import ConstantFilling, Promise, Step, supplied
 from .variants import variant_of
 
@@ -121,9 +121,9 @@ class Plan:
         return tuple(name for name in configs.as_dict(self.config) if name in names)
 
     @property
-    def unread(self) -> Mapping[str, str]:
-        """Return what suggests each field that neither the file's arrays nor anybody states: see record.UNREAD."""
-        return self.configuration.unread
+    def suggested(self) -> Mapping[str, str]:
+        """Return what suggests each field that neither the file's arrays nor anybody states: see record.SUGGESTED."""
+        return self.configuration.suggested
 
     def _unsure(self) -> list[str]:
         """Return fields that change the outputs and that only a damaged record states: the next record marks them."""
@@ -233,7 +233,7 @@ class Plan:
 
     def _assumed(self, what: str, names: Iterable[str]) -> Iterator[str]:
         """Report fields that are assumed, those that an official variant suggests apart: "{}" in `what` says so."""
-        reasons = {name: likely(self.unread.get(name, "")) for name in names}
+        reasons = {name: likely(self.suggested.get(name, "")) for name in names}
         for reason in dict.fromkeys(reasons.values()):
             yield f"{what.format(reason)}: {self._stated(n for n in reasons if reasons[n] == reason)}"
 
@@ -319,7 +319,7 @@ class Plan:
             "dialect": self.dst,
             "config": configs.as_dict(self.config),
             "assumed": [*self.assumed, *self._unsure()],
-            **({UNREAD: dict(self.unread)} if self.unread else {}),
+            **({SUGGESTED: dict(self.suggested)} if self.suggested else {}),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({"preprocessing": known} if (known := self.preprocessing.as_json()) else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),

@@ -25,7 +25,7 @@ KEY = "triptych"  # of the record in safetensors metadata; beside other formats 
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
 DEFAULT, DIALECT, OFFICIAL = "default", "dialect ", "official "
 SUGGEST = (DIALECT, OFFICIAL)  # how the origins begin that name what suggests a value
-UNREAD = "origins"  # {Config field that nothing states of the file: "default", "dialect timm" or "official 768/32"}
+SUGGESTED = "origins"  # {Config field that nothing states of the file: "default", "dialect timm" or "official 768/32"}
 EARLIER = "supplied by an earlier conversion, and not read from its source"  # of arrays, in notes
 PARTLY = "supplied in part by an earlier conversion, and read from its source otherwise"
 IN_PART = "supplied_in_part"  # names among those under "supplied"
@@ -66,9 +66,9 @@ class Record(NamedTuple):
         return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
 
     @property
-    def unread(self) -> dict[str, str]:
-        """Return {Config field that neither arrays nor anybody stated: what suggests its value}; see UNREAD."""
-        origins = self.content.get(UNREAD, {})
+    def suggested(self) -> dict[str, str]:
+        """Return {Config field that neither arrays nor anybody stated: what suggests its value}; see SUGGESTED."""
+        origins = self.content.get(SUGGESTED, {})
         return {n: o for n, o in origins.items() if isinstance(o, str) and (o == DEFAULT or o.startswith(SUGGEST))}
 
     @property
@@ -157,7 +157,7 @@ class Record(NamedTuple):
 
 
 def likely(origin: str) -> str:
-    """Say that sizes alone suggest a value, as what follows "assumed"; "" of any other origin; see UNREAD."""
+    """Say that sizes alone suggest a value, as what follows "assumed"; "" of any other origin; see SUGGESTED."""
     return f" as in the {origin}" if origin.startswith(OFFICIAL) else ""
 
 
@@ -239,7 +239,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list,
-             "supplied": list, "preprocessing": dict, UNREAD: dict, "optimizer": dict}  # fmt: skip
+             "supplied": list, "preprocessing": dict, SUGGESTED: dict, "optimizer": dict}  # fmt: skip
     if not isinstance(content, dict) or not ({"architecture", "config"} <= content.keys() or "table" in content):
         return {}
     fits = all(isinstance(content.get(key, kind()), kind) for key, kind in kinds.items())

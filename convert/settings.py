@@ -31,7 +31,7 @@ class Settings(NamedTuple):
     Args:
       values: Config fields, or what a dialect's own users write (see configure).
       assumed: names of values that come from a record which marks them as assumed.
-      unread: what suggests the values that nobody stated, as that record says; see record.UNREAD.
+      suggested: what suggests the values that nobody stated, as that record says; see record.SUGGESTED.
       architecture: of that record; "" where the values come from no record.
       notes: what the user should know of that record.
       file: the configuration file, or the checkpoint, that the values come from; "" where there is none.
@@ -49,7 +49,7 @@ class Settings(NamedTuple):
     chosen: frozenset[str] = frozenset()
     others: Mapping[str, str] = MappingProxyType({})
     preprocessing: pixels.Known = pixels.UNKNOWN
-    unread: Mapping[str, str] = MappingProxyType({})
+    suggested: Mapping[str, str] = MappingProxyType({})
     optimizer: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
@@ -71,7 +71,7 @@ class Settings(NamedTuple):
         return self._replace(
             values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
             preprocessing=of_images.above(self.preprocessing),
-            unread={name: origin for name, origin in self.unread.items() if name not in own},
+            suggested={name: origin for name, origin in self.suggested.items() if name not in own},
         )  # fmt: skip
 
     def origin(self, name: str) -> str:
@@ -259,7 +259,7 @@ def _recorded(path: str, record: records.Record) -> Settings:
     notes = tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts)
     known = known.all_assumed() if record.damage else known
     return Settings(
-        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread,
+        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, suggested=record.suggested,
         optimizer=record.optimizer,
     )  # fmt: skip
 

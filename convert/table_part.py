@@ -20,7 +20,7 @@ from .named_copies import COUNTS, SETTINGS, copies
 from .nesting import LONGEST, WRAPPERS, chosen, has_word, is_training, label, rank, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
-RANDOM = (
+RNG_STATE = (
     r"(?:^|/)rngs/(?:\w+/)?(?:key|count)(?:/(?:raw_)?value)?$"  # of nnx: a stream's key, and how often it was drawn
 )
 PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
@@ -144,13 +144,13 @@ def _below_one_place(reader: Reader, table: Table, own: TablePart) -> TablePart 
     A place with all of them and no other comes before one with most of them: what does not fit there is then an error.
     """
     missing = Matcher(table, own.sources).match().missing
-    whole = [place for place in places(table, missing, own.sources) if not rank(place)[0]]
+    whole = [place for place in places(table, missing, own.sources) if not has_word(place)]
     most = (
         place
         for place, (count, match) in _matches_below(table, missing[:TRIED], own.sources).items()
         if len(match.unexpected) < FEW * count and len(match.missing) < FEW * count
     )
-    live = whole or [place for place in most if not rank(place)[0]]
+    live = whole or [place for place in most if not has_word(place)]
     if len(live) != 1:
         return None
     alone = all(name.startswith(live[0]) for name in reader.tensors)  # else what is set aside says what is taken
@@ -229,7 +229,7 @@ def without_training(own: TablePart, table: Table) -> TablePart:
     matched = _matched_names(table, own.sources)
     if not matched:
         return own
-    own = _without_random(own, [name for name in names if name not in matched and re.search(RANDOM, name)])
+    own = _without_random(own, [name for name in names if name not in matched and re.search(RNG_STATE, name)])
     names = [name for name in names if name in own.sources]
     tops = {name.partition("/")[0] for name in matched}
     free = [name for name in names if name not in matched and name.partition("/")[0] not in tops]

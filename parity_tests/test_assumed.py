@@ -145,7 +145,7 @@ def test_sizes_of_a_variant_are_no_statement(official, run, tmp_path):
         assert at(str(path)).content["origins"]["act"] == "official 7/2"
     assert f"{later}: act=relu" in run("inspect", tmp_path / "b.msgpack")[1]
     with convert.plan(first, settings={"act": "gelu"}) as plan:
-        assert plan.assumed == () and "act" not in plan.unread
+        assert plan.assumed == () and "act" not in plan.suggested
     assert run("diff", official, official)[0] == 0  # one guess for one file
     code, printed, _ = run("diff", official, first)
     assert (code, "equal only if act agrees" in printed) == (1, True)

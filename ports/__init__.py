@@ -106,7 +106,7 @@ def load(
         for what in _losses(lost, dtype):
             warnings.warn(f"{path}: {what}", stacklevel=2)
         port.check_arrays()
-        port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
+        port.assumed, port.suggested, port.preprocessing = loaded.assumed, loaded.suggested, loaded.preprocessing
         port.supplied, port.source = loaded.supplied, source
         return port
 

@@ -47,7 +47,9 @@ class Port(Model):
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
     supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
     source: Source | None = None  # the checkpoint that it was loaded from
-    unread: Mapping[str, str] = MappingProxyType({})  # what suggests fields that nothing states; see record.UNREAD
+    suggested: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # what suggests fields that nothing states; see record.SUGGESTED
     _preprocessing: Known = UNKNOWN
 
     def __init__(
@@ -120,7 +122,7 @@ class Port(Model):
 
         from .preprocess import for_network
 
-        known = sized(self.preprocessing, self.config, self.unread)
+        known = sized(self.preprocessing, self.config, self.suggested)
         images = for_network(pictures, known, stated, self.spec, self.config)
         return images if native and self.framework == "flax" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
@@ -204,7 +206,11 @@ class Port(Model):
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
         return Settings(
-            values, frozenset(self.assumed), self.architecture, preprocessing=self.preprocessing, unread=self.unread
+            values,
+            frozenset(self.assumed),
+            self.architecture,
+            preprocessing=self.preprocessing,
+            suggested=self.suggested,
         )
 
     def layers(self) -> list[Layer]:

@@ -113,8 +113,8 @@ def rebuilt(port: Port, tensors: Any = None, config: Any = None, dtype: str = ""
     config = port.config if config is None else config
     arrays = port.state().items() if tensors is None else tensors
     other = Port(port.framework, port.architecture, config, arrays, dtype or port.dtype, port.device)
-    stated = {name for name in port.unread if getattr(config, name) != getattr(port.config, name)}
-    other.unread = {name: origin for name, origin in port.unread.items() if name not in stated}
+    stated = {name for name in port.suggested if getattr(config, name) != getattr(port.config, name)}
+    other.suggested = {name: origin for name, origin in port.suggested.items() if name not in stated}
     other.assumed, other.preprocessing, other.supplied = port.assumed, port.preprocessing, port.supplied
     other.source = port.source if tensors is None else None
     return other

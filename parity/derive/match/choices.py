@@ -184,7 +184,7 @@ class Choices:
             self.owned[0] = False
         del self._entries[state.entries :], self.steps[state.steps :]
         self._points = [point for point in self._points if point.step < state.steps]
-        self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
+        self._terms = {group: terms for group, terms in self._terms.items() if group[0] < self.walk.at}
         self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
         self.lost = {at: steps for at, steps in self.lost.items() if at < self.walk.at}
         self.beyond = {at: steps for at, steps in self.beyond.items() if at < self.walk.at}

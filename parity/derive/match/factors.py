@@ -45,7 +45,7 @@ class Factors(Biases):
 
     def _factors(self, use: Use, numbers: Array, found: Array) -> Array | None:
         """Match elements by what each of them meets; return the left values where those of two models part."""
-        terms = self._terms.setdefault(use.join[:2], [])
+        terms = self._terms.setdefault(use.group[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
@@ -54,7 +54,7 @@ class Factors(Biases):
             nearest = min((option[1] for option in options), default=np.inf)
             options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
         if use.kind == "add":  # terms of one sum that meet the same are alike
-            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
+            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
         if not options and use.kind == "mul":
             options = self._vectors(use, self._apart, found, True)
         options = distinct(options, lambda option: option[2].numbers.tobytes())
@@ -97,7 +97,7 @@ class Factors(Biases):
         self._assign(numbers, left[index])
         if not pooled:
             terms.append(Term(seen, numbers, found))
-            if use.kind == "add" and not use.join[2]:
+            if use.kind == "add" and not use.group[2]:
                 self._add_terms(terms)
         return None
 
@@ -163,7 +163,7 @@ class Factors(Biases):
             return
         last, numbers, found = plain[-1]
         for other in self._of_kind("add"):
-            if other.use.join[:2] != last.use.join[:2] or any(other is term.partner for term in terms):
+            if other.use.group[:2] != last.use.group[:2] or any(other is term.partner for term in terms):
                 continue
             if not other.use.symbol.plain:
                 continue

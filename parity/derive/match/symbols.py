@@ -229,12 +229,12 @@ class Pending:
     Frameworks multiply and add in different orders: all factors meet the product of all activations.
 
     Args:
-      join: "mul" or "add".
+      kind: "mul" or "add".
       x: the product or sum of the activations.
       parts: the parameters.
     """
 
-    join: str
+    kind: str
     x: Array
     parts: tuple[Part, ...]
 
@@ -248,7 +248,7 @@ class Use(NamedTuple):
       x: the values that it meets; None for "place".
       symbol: the parameter. In a product, x[b, rows, k] and ids[b, k, o].
       flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
-      join: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
+      group: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
       beside: see Part.
     """
 
@@ -257,7 +257,7 @@ class Use(NamedTuple):
     x: Array
     symbol: Symbol
     flipped: bool = False
-    join: tuple[int, int, int] = (0, 0, 0)
+    group: tuple[int, int, int] = (0, 0, 0)
     beside: float = 0.0
 
     @property

@@ -108,7 +108,7 @@ class Walk:
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and node.kind == "layout":
                     operands[k] = self._settled_in_part(v, self._passed_on(node, node.inputs[k]))
-                elif isinstance(v, Pending) and v.join != node.kind:
+                elif isinstance(v, Pending) and v.kind != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
@@ -153,7 +153,7 @@ class Walk:
         parts = []
         for part in pending.parts:
             parts.append(part._replace(symbol=part.symbol.moved(run)))
-        return Pending(pending.join, run(pending.x), tuple(parts))
+        return Pending(pending.kind, run(pending.x), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
         """Return the value of a product or sum; its parameters meet its activations."""
@@ -161,12 +161,12 @@ class Walk:
         if 0 in shape:  # an empty part, as of a shift by nothing
             return np.zeros(shape)
         x = np.broadcast_to(pending.x, shape)
-        operation = np.multiply if pending.join == "mul" else np.add
+        operation = np.multiply if pending.kind == "mul" else np.add
         self._joins += 1
         for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
             spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
-            join = (self.at, self._joins, len(pending.parts) - k - 1)
-            other = self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
+            group = (self.at, self._joins, len(pending.parts) - k - 1)
+            other = self._meet(Use(pending.kind, at, x, spread, group=group, beside=beside))
             x = x if other is None else other
         out = x
         for part in pending.parts:
@@ -184,7 +184,7 @@ class Walk:
 
         parts = tuple(part._replace(symbol=part.symbol.moved(take)) for part in pending.parts)
         out = np.zeros(math.prod(shape))
-        out[places] = self._settled(Pending(pending.join, take(pending.x), parts))
+        out[places] = self._settled(Pending(pending.kind, take(pending.x), parts))
         return out.reshape(shape)
 
     def _forced(self, at: int, value: Any) -> Array:

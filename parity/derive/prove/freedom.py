@@ -237,7 +237,7 @@ def _terms(
         vectors.append((use, numbers, both(names, partners), whole))
     for k, (use, one, name, whole) in enumerate(vectors):
         for other, two, its, entire in vectors[k + 1 :]:
-            together = use.join[:2] == other.join[:2]
+            together = use.group[:2] == other.group[:2]
             near = together or other.node == use.node or np.shape(use.x) == np.shape(other.x)
             if near and (together or (whole and entire)) and name != its and len(one) == len(two):
                 found.setdefault((name, its), []).append((one, two))
