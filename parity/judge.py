@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from specs import numerals
-
+from . import remarks
 from .agreement import Verdict
-from .elements import Worst, double, shared_nans, worst
+from .elements import Worst, double, worst
 from .masks import judge_masks
 from .own import OWN
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
-from .tolerance import CLOSE_CALL, FLOAT64, WIDE
+from .tolerance import FLOAT64
 from .verdicts import noise_of, verdicts_of
 
 PAIR = "give modules common names, and leave out those that correspond to none (names=)"
@@ -58,7 +57,7 @@ def _with_zeros(r: Recording, everyone: Sequence[Recording]) -> Recording:
     names = [name for name, shape in r.untrained.items() if name not in r.arrays and shapes.get(name) == shape]
     if not names:
         return r
-    note = f"{r.label}'s {some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
+    note = f"{r.label}'s {remarks.some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
     zeros = {name: np.zeros(shapes[name]) for name in names}
     truth = r.truth and replace(r.truth, arrays={**r.truth.arrays, **zeros})
     return replace(r, arrays={**r.arrays, **zeros}, truth=truth, notes=[*r.notes, note])
@@ -93,13 +92,13 @@ class Pairing:
     Args:
       names: arrays that both have in one shape, and those that must agree whatever their shapes are.
       shapes: further arrays of activations that both have, in different shapes.
-      alone: a sentence that lists what has no partner, "" for nothing.
+      unpaired: a sentence that lists what has no partner, "" for nothing.
       unproven: whether gradients without a partner may be others on both sides.
     """
 
     names: list[str]
     shapes: tuple[str, ...] = ()
-    alone: str = ""
+    unpaired: str = ""
     unproven: bool = False
 
 
@@ -130,7 +129,9 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
     if strict:
         return Pairing(both)
     shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS else ()
-    lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
+    lists = [
+        f"{label}'s {remarks.some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))
+    ]
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     sentence = f"{why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
@@ -162,7 +163,7 @@ UNCALLED = (  # why a port has no output of a module that another one calls
 def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
     """Return the result of a pair whose arrays do not correspond: the first that one side lacks, and the one before."""
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
-    cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
+    cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
     cause = cause or "nothing to compare: no side has any array"
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
     if first and a.architecture == b.architecture != OWN:
@@ -174,12 +175,6 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
     return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
 
 
-def some(names: Sequence[str]) -> str:
-    """List up to four names, and count the others."""
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(map(repr, names[:4])) + more
-
-
 def _compare(
     unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], pairing: Pairing
 ) -> Result:
@@ -188,15 +183,16 @@ def _compare(
     verdicts = verdicts_of(s.check, a, b, everyone, names, noise)
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in judged.items() if verdict.off]
-    nans = _nans(a, b, names)
+    nans = remarks.nans(a, b, names)
     if a.random or b.random:
-        return replace(unjudged, cause=_join(_random(s.check, a, b, bool(off)), pairing.alone, *_notes(a, b)))
+        chance = remarks.random(s.check, a, b, bool(off))
+        return replace(unjudged, cause=remarks.join(chance, pairing.unpaired, *remarks.notes(a, b)))
     if not judged:
-        drowned = _drowned(s, f"all {len(names)} arrays")
-        return replace(unjudged, cause=_join(drowned, nans, pairing.alone, *_notes(a, b)))
+        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays")
+        return replace(unjudged, cause=remarks.join(drowned, nans, pairing.unpaired, *remarks.notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
-    remarks = _remarks(s, a, b, pairing, judged, nans)
+    beside = remarks.remarks(s.dtype, a, b, names, pairing.unpaired, judged, nans)
     return replace(
         unjudged,
         error=nearest.worst.error,
@@ -204,30 +200,11 @@ def _compare(
         basis=nearest.reason,
         passed=None if empty else not off,
         first_divergence=_divergence(off, judged, pairing.shapes, s, a, b) if off else None,
-        cause=_join(empty, *remarks),
-        remarks=tuple(dict.fromkeys(filter(None, remarks))),
+        cause=remarks.join(empty, *beside),
+        remarks=tuple(dict.fromkeys(filter(None, beside))),
         curve=tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
         noise={label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
     )
-
-
-def _remarks(
-    s: Subject, a: Recording, b: Recording, pairing: Pairing, judged: Mapping[str, Verdict], nans: str
-) -> list[str]:
-    """List what a reader should know beside the verdict."""
-    lost = [name for name in pairing.names if name not in judged]
-    off = [name for name, verdict in judged.items() if verdict.off]
-    bad = any(not np.isfinite(_values(judged[name].worst)).all() for name in off)
-    sentences = (  # (whether it applies, what it says)
-        (bool(lost), f"{_drowned(s, some(lost))}: not judged"),
-        (True, pairing.alone),
-        (bool(off), nans),
-        (bool(nans) or bad, _origins(a, b)),
-        (not off, _close(s, judged)),
-        (not off, _amplified(s, judged)),
-        (True, _infinite(a, b, pairing.names)),
-    )
-    return [*(sentence for applies, sentence in sentences if applies), *_notes(a, b)]
 
 
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
@@ -235,90 +212,16 @@ def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) ->
     whole = [name for name in pairing.names if _required(check, name) and not name.startswith("images")]
     others = any(not _required(check, name) for name in pairing.names)
     if check in ("layers", "single-step"):
-        alone = pairing.alone and not others
+        alone = pairing.unpaired and not others
         return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
     if pairing.unproven:
         return f"the gradients of parameters without a partner are not the same values: {PAIR}"
-    if check == "train" and pairing.alone and not others and all(np.size(a.arrays[name]) < 2 for name in whole):
+    if check == "train" and pairing.unpaired and not others and all(np.size(a.arrays[name]) < 2 for name in whole):
         return f"the losses before any step agree, and no trained array was compared: {PAIR}, or take more steps"
     if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
         return ""
-    return (
-        f"{some(whole)} are zero in both, whatever their other layers compute: nothing is proven (are heads untrained?)"
-    )
-
-
-def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
-    """Return a sentence where a float64 run was judged at a tolerance far above the usual, as rounding is amplified."""
-    wide = [name for name, verdict in judged.items() if verdict.limit > WIDE]
-    if s.dtype != "float64" or not wide:
-        return ""
-    largest = max(judged[name].limit for name in wide)
-    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {numerals.limit(largest)} alone"
-
-
-def _notes(a: Recording, b: Recording) -> list[str]:
-    """Return the notes of both sides, each once, with the side that it is of unless it is of both or begins with it."""
-    sides = {note: [r.label for r in (a, b) if note in r.notes] for note in [*a.notes, *b.notes]}
-    return [
-        note if len(of) == 2 or note.startswith(f"{of[0]}'s ") else f"{of[0]}: {note}" for note, of in sides.items()
-    ]
-
-
-def _values(element: Worst) -> tuple[float, ...]:
-    """Return both values of an element that is not finite, none where something else is wrong."""
-    return (element.left, element.right) if element.cause and element.index is not None else ()
-
-
-def _origins(a: Recording, b: Recording) -> str:
-    """Say where values that are not finite arise in each model."""
-    if a.origin == b.origin:
-        return f"in {a.label} and {b.label}, {a.origin}" if a.origin else ""
-    return _join(*(f"in {r.label}, {r.origin}" for r in (a, b) if r.origin))
-
-
-def _infinite(a: Recording, b: Recording, names: Sequence[str]) -> str:
-    """List arrays that have infinities in both recordings: equal ones, or the array would differ."""
-    equal = [n for n in names if all(r.arrays[n].dtype.kind == "f" and np.isinf(r.arrays[n]).any() for r in (a, b))]
-    return f"{some(equal)} have infinities in both, which agree where all else does" if equal else ""
-
-
-def _nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
-    """Count the places that have NaN in both recordings, where nothing can be compared; "" if there is none."""
-    counts = {name: int(shared_nans(a.arrays[name], b.arrays[name]).sum()) for name in names}
-    odd = [name for name, number in counts.items() if number]
-    if not odd:
-        return ""
-    size = double(a.arrays[odd[0]]).size
-    others = f", and in {len(odd) - 1:,} more array{'s' * (len(odd) > 2)}" if len(odd) > 1 else ""
-    return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
-
-
-def _random(check: str, a: Recording, b: Recording, differ: bool) -> str:
-    names = " and ".join(r.label for r in (a, b) if r.random)
-    mode = "in evaluation mode" if check in ACTIVATIONS else "in training, beside dropout"
-    what = f"what {'differs' if differ else 'agrees'} may be chance"
-    return f"the outputs of {names} depend on random numbers {mode}: {what}"
-
-
-def _join(*sentences: str) -> str:
-    return "; ".join(dict.fromkeys(filter(None, sentences)))
-
-
-def _drowned(s: Subject, what: str) -> str:
-    """Say that rounding is as large as the values of these arrays."""
-    if s.dtype == "float64":
-        return f"these runs amplify rounding to the size of {what} (fewer steps or a larger batch amplify less)"
-    return f"in {s.dtype}, rounding errors are as large as the values of {what} in every framework"
-
-
-def _close(s: Subject, judged: Mapping[str, Verdict]) -> str:
-    """Return a sentence where a pass below float64 is a near miss."""
-    name = max(judged, key=lambda name: judged[name].ratio)
-    ratio = judged[name].ratio
-    if s.dtype == "float64" or ratio <= CLOSE_CALL:
-        return ""
-    return f"{name} passes close to its limit in {s.dtype}, at {ratio:.0%} of it: compare in float64 to be sure"
+    zero = f"{remarks.some(whole)} are zero in both, whatever their other layers compute"
+    return f"{zero}: nothing is proven (are heads untrained?)"
 
 
 def _divergence(
