@@ -185,6 +185,8 @@ class Own(Model):
         """Copy the model into another dtype. Raises: UsageError for a model that cannot be copied."""
         try:
             runner = self.runner.cast(dtype)
+        except UsageError:
+            raise
         except Exception as error:  # whatever copying a user's attributes raises
             what = f"copying the {self.runner.library} model into {dtype} fails: {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error

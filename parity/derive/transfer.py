@@ -47,7 +47,9 @@ def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:
     """Return a copy of a model with these arrays in place of its own."""
     torch, paddle, nnx = (sys.modules.get(name) for name in ("torch", "paddle", "flax.nnx"))
     if torch and isinstance(model, torch.nn.Module):
-        model = copy.deepcopy(model)
+        from ports.runners.torch_ties import copied
+
+        model = copied(model)
         state = model.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, array in arrays.items():

@@ -9,5 +9,6 @@ nnx are the four. What two of them share:
                 builds optax's
     tracing     all: calls of modules become taps; trees names the arrays in nested arguments and results
 
-paddle_norms computes Paddle's normalisation exactly in float64, which its kernels do not.
+torch_ties copies torch modules with their ties. paddle_norms computes Paddle's normalisation exactly in float64, which
+its kernels do not.
 """

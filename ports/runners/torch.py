@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from ..frameworks import PortError
 from . import base, hooked
 from .inputs import OUTPUT, Inputs
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
+from .torch_ties import copied, shared
 from .tracing import name_outputs, visible
 
 UNBIASED = (
@@ -76,7 +76,10 @@ class Runner(hooked.Runner):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def cast(self, dtype: str) -> Runner:
-        return type(self)(in_dtype(copy.deepcopy(self.model), dtype), dtype, self.device, self.training)
+        runner = type(self)(in_dtype(copied(self.model), dtype), dtype, self.device, self.training)
+        for (name, _), (first, _) in shared(self.model):
+            runner.notes.append(f"{first} and {name} share their memory: they are taken as one parameter")
+        return runner
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """Copy an array: a model may work in place on its inputs."""

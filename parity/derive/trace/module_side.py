@@ -27,16 +27,20 @@ class ModuleSide(ABC):
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, Array] = {}
         self.others: dict[str, Array] = {}
-        first: dict[int, str] = {}
+        first: dict[object, str] = {}
         for name, tensor in state.items():
-            if id(tensor) in first:
-                self.ties[name] = first[id(tensor)]
+            if (same := self._identity(tensor)) in first:
+                self.ties[name] = first[same]
             elif (array := self._floats(tensor)) is not None:
                 self.parameters[name] = array
             else:
                 self.others[name] = np.array(tensor.detach().numpy())
-            first.setdefault(id(tensor), name)
+            first.setdefault(same, name)
         self.buffers: Collection[str] = set(self.parameters).difference(trained)
+
+    def _identity(self, tensor: Any) -> object:
+        """Return what tied tensors have in common."""
+        return id(tensor)
 
     @abstractmethod
     def _floats(self, tensor: Any) -> Array | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from convert.errors import UsageError
 from ports.runners.torch import in_dtype
+from ports.runners.torch_ties import copied, memory
 
 from ..limits import LARGE_COPY, LARGE_GRADIENT
 from .caches import forgotten
@@ -44,6 +44,9 @@ class TorchSide(ModuleSide):
         copied = in_dtype(_hollow(model), "float64").train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
+
+    def _identity(self, tensor: torch.Tensor) -> object:
+        return memory(tensor)
 
     def _floats(self, tensor: torch.Tensor) -> np.ndarray | None:
         return numpy_of(tensor, copied=False, wide=False) if tensor.is_floating_point() else None
@@ -138,7 +141,7 @@ def _hollow(model: torch.nn.Module) -> torch.nn.Module:
             empty = torch.empty(tensor.shape, dtype=torch.float64)
             leaf = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(empty, tensor.requires_grad) if leaf else empty
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,86 @@
+"""Copy torch modules with the parameters that share their memory: copying alone would give each memory of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from convert.errors import UsageError
+
+Memory = tuple[Any, ...]  # where a tensor's elements lie
+Named = tuple[str, torch.Tensor]
+
+
+def memory(tensor: torch.Tensor) -> Memory | int:
+    """Return where a tensor's elements lie: the same for tensors that share all of them, in one order.
+
+    Tensors without elements or memory, such as those on the device meta, share none.
+    """
+    plain = tensor.layout is torch.strided and tensor.device.type != "meta" and not tensor.is_quantized
+    if not plain or not tensor.numel():
+        return id(tensor)
+    begin = tensor.untyped_storage().data_ptr()
+    return begin, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def copied(model: torch.nn.Module, memo: dict[int, Any] | None = None) -> torch.nn.Module:
+    """Copy a module; parameters that share all their memory become one, as `b.data = a.data` makes them in effect.
+
+    Args:
+      memo: of copy.deepcopy: what stands for some tensors in the copy.
+    Raises: UsageError for tensors that share a part of their memory, or a parameter's with a buffer.
+    """
+    memo = {} if memo is None else memo
+    for (name, tensor), (other_name, other) in shared(model):
+        if type(other) is not type(tensor):
+            raise _shares(name, other_name)
+        if id(other) not in memo:
+            memo[id(other)] = copy.deepcopy(other, memo)
+        memo[id(tensor)] = memo[id(other)]
+    _check_parts(_tensors(model))
+    return copy.deepcopy(model, memo)
+
+
+def shared(model: torch.nn.Module) -> Iterator[tuple[Named, Named]]:
+    """Yield each tensor that shares all its memory with an earlier one, which is another tensor, and that one."""
+    first: dict[Memory | int, Named] = {}
+    for name, tensor in _tensors(model):
+        other = first.setdefault(memory(tensor), (name, tensor))
+        if other[1] is not tensor:
+            yield (name, tensor), other
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[Named]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _check_parts(tensors: Iterable[Named]) -> None:
+    """Refuse tensors of which some elements are one. Raises: UsageError."""
+    seen: dict[int, list[Named]] = {}
+    known = set[Memory | int]()
+    for name, tensor in tensors:
+        place = memory(tensor)
+        if isinstance(place, int) or place in known:
+            continue
+        known.add(place)
+        beside = seen.setdefault(tensor.untyped_storage().data_ptr(), [])
+        for other_name, other in beside:
+            if other.dtype != tensor.dtype or _overlap(other, tensor):
+                raise _shares(name, other_name)
+        beside.append((name, tensor))
+
+
+def _overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors of one storage have an element in common."""
+    marks = torch.zeros(one.untyped_storage().nbytes() // one.element_size(), dtype=torch.bool)
+    marks.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
+    return bool(marks.as_strided(other.shape, other.stride(), other.storage_offset()).any())
+
+
+def _shares(name: str, other: str) -> UsageError:
+    how = "give each its own, as by .clone(), or let the model compute one from the other"
+    return UsageError(f"{other} and {name} of the torch model share a part of their memory: {how}")
