@@ -138,7 +138,7 @@ def test_a_page_with_wrong_preprocessing_is_refused():
         type(spec)(**{**given, "dialects": dialects})
     kind, unknown = (problem for problem in caught.value.problems if "preprocessing" in problem)
     assert "'a'" in unknown and "did you mean '768/32'" in unknown
-    assert "'b'" in kind and "not tuples of Preprocessing" in kind
+    assert "'b'" in kind and "not a mapping of variants to tuples of Preprocessing" in kind
 
 
 def test_two_ways_to_write_one_scaling():

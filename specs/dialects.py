@@ -128,7 +128,8 @@ def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str,
 @cache
 def _default(ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str) -> Rule:
     """Return the line that a framework's own names make of a layer's array; its path is `ours` or `theirs`."""
-    first, trained = theirs[0], f"{COLLECTIONS[0]}/"
+    trained = f"{COLLECTIONS[0]}/"
+    first = theirs[0] if theirs else ""  # a model's own path
     if framework == "flax" and leaf in BUFFERS and isinstance(first, str) and first.startswith(trained):
         theirs = (f"{COLLECTIONS[1]}/{first.removeprefix(trained)}", *theirs[1:])
     dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
