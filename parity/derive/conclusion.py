@@ -20,6 +20,7 @@ from .match.choices import Step
 from .partings import divergences, partings
 from .prove.explanation import confirmed
 from .prove.freedom import UNTRIED, affordable, freedom, stated
+from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
@@ -28,6 +29,7 @@ from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
 MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
+ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 CHOSEN = "chosen among several partners, which no outputs confirm"
 
 
@@ -135,6 +137,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = proven and not unshown
     if proven and (names := only_positive(a, b, of.table, proof.error)):
         proof = proof._replace(incomparable=f"equal only for positive values of {in_a_row(folded(names))}")
+        proven = False
+    if proven and (names := stored_orders(a, b, of.map, left.elements, of.rights)):
+        proof = proof._replace(incomparable=f"equal only with these values of {in_a_row(names)}, {ORDERED}")
         proven = False
     # without these parameters, outputs say nothing
     if set(of.reasons) - set(best.tape.unread()):

@@ -554,3 +554,25 @@ def test_what_hides_a_difference_is_not_proven(name: str):
     left, right = hidden(name)
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((2, 3, 4)),))
     assert not found.proven, found.table.print()
+
+
+@pytest.mark.parametrize("length", [4, 12])  # a few parts, or an order in a file
+@pytest.mark.parametrize("back", [False, True])
+def test_an_order_that_a_model_stores_makes_a_table_of_its_values_alone(length: int, back: bool):
+    needs("torch")
+    import torch
+
+    class Flow(torch.nn.Module):
+        def __init__(self, stores: bool) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(length, length), torch.nn.Linear(length, 3)
+            if stores:
+                self.register_buffer("perm", torch.tensor([*range(1, length - 1), 0, length - 1]))
+
+        def forward(self, x: Any) -> Any:
+            x = self.a(x).tanh()
+            return self.b(x[:, self.perm] if hasattr(self, "perm") else x)
+
+    found = parity.derive(Flow(not back), Flow(back), (np.random.default_rng(0).standard_normal((4, length)),))
+    assert not found.proven and not found.missing
+    assert "outputs are equal only with these values of perm, whose order the Table has taken over" in str(found)

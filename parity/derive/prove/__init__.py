@@ -1,8 +1,8 @@
 """Prove a Table on other weights and inputs, list what may be permuted, and say why models differ.
 
-prove runs both models, decides, and says which inputs kept their values;
-translated gives the right model the left one's weights; gradients compares these parameter by parameter; observable
-tells which parameters no output depends on, and unproven which integers and masks no proof exchanges; signs runs both
-with other signs; freedom exchanges elements; explanation says where values part and why, at the uses that pairs
+prove runs both models, decides, and says which inputs kept their values; translated gives the right model the left
+one's weights; gradients compares these parameter by parameter; observable tells which parameters no output depends on,
+unproven which integers and masks no proof exchanges, and orders which stored permutations went into a Table; signs runs
+both with other signs; freedom exchanges elements; explanation says where values part and why, at the uses that pairs
 puts beside each other: recomputation runs both models with an edit of one, and convolutions compares their windows.
 """
