@@ -153,13 +153,16 @@ def _same_ones(mask: np.ndarray, others: list[np.ndarray]) -> bool:
 
 
 def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
-    """Record a model. Raises: UsageError for whatever its code raises, and for one that returns no arrays."""
+    """Record a model.
+
+    Raises: UsageError for whatever its code raises, and for one that returns no arrays, or what cannot be compared.
+    """
     try:
         tape = of.record(parameters, inputs).live()
         of.release()
         trim()
-    except UsageError:
-        raise
+    except UsageError as error:
+        raise UsageError(f"the {which} model {error.message}") from None
     except Exception as error:  # the user's code may raise anything
         where = ": ".join(filter(None, [line_of(error), message(error)]))
         shapes = ", ".join(f"{np.shape(array)} {np.asarray(array).dtype}" for array in inputs.values())

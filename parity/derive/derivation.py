@@ -126,6 +126,8 @@ class Derivation(Evidence):
             return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
+        if self.incomparable[:1].isdigit():
+            return "let both models return as many outputs: parity.Call(..., output=...) picks those that are compared"
         if self.incomparable.startswith("shape "):
             return "let both models return outputs of one shape; then derive again"
         if self.explained:

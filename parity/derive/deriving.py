@@ -109,7 +109,7 @@ def _best(
         try:
             tape = recorded(b, b.parameters, others, "right")
         except UsageError as error:
-            problems.append(error.message.removeprefix("the right model cannot be run "))
+            problems.append(error.message.removeprefix("the right model ").removeprefix("cannot be run "))
             continue
         if fix(a, tape):
             known, uses = read(a, known.checkpoint), None
@@ -131,6 +131,7 @@ def _best(
         if not found.failure:
             break
     if best is None or uses is None:
+        problems = list(dict.fromkeys(problems))  # one for each order of axes
         raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
     return known, uses, best
 

@@ -20,7 +20,7 @@ from .jax_groups import by_groups
 from .jax_recorder import Reader
 from .jax_values import array_of
 from .jax_wide import Seen, lowers, may_widen, widened
-from .outputs import Outputs
+from .outputs import Outputs, listed
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
@@ -68,7 +68,7 @@ class JaxSide:
         args, kwargs = self.call.bind(inputs)
         others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         result = self.call.output(self.function({**others, **parameters}, args, kwargs))
-        return [leaf for _, leaf in flatten(result) if hasattr(leaf, "dtype")]
+        return list(listed(result, lambda leaf: hasattr(leaf, "dtype")))
 
     def _evaluated(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         """Return the outputs from what was recorded, if that has these shapes: tracing the user's code takes longer."""

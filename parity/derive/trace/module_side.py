@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .call import Call, flatten
+from .call import Call
+from .outputs import listed
 from .tape import Array
 
 
@@ -50,6 +51,10 @@ class ModuleSide(ABC):
     def _load(self, parameters: Mapping[str, Array]) -> None:
         """Give parameters of the model these values."""
 
+    @abstractmethod
+    def _tensor(self, array: Array) -> Any:
+        """Return a tensor with an array's values."""
+
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""
         kept = {name: self.parameters.pop(name) for name in names}
@@ -57,8 +62,9 @@ class ModuleSide(ABC):
         self._load(kept)
 
     def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
-        """Call the model with tensors by name, and return the tensors of its result."""
+        """Call the model with tensors by name, and return its result as tensors."""
         args, kwargs = self.call.bind(inputs)
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
         result = self.call.output(method(*args, **kwargs))
-        return [leaf for _, leaf in flatten(result) if isinstance(leaf, self.tensor)]
+        leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
+        return [leaf if isinstance(leaf, self.tensor) else self._tensor(leaf) for leaf in leaves]

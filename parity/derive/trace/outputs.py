@@ -1,14 +1,19 @@
-"""Store the outputs of one run, and compare those of two models."""
+"""List and store the outputs of one run, and compare those of two models."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from convert.errors import UsageError
+from specs.words import with_article
+
 from ..limits import EQUAL_OUTPUTS
+from .call import flatten
 from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
@@ -26,6 +31,27 @@ class Outputs(NamedTuple):
 
     written: list[Array]
     exact: list[Array]
+
+
+def listed(result: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
+    """Yield the arrays of a model's result, also those of NumPy, and its numbers as such: all that is compared.
+
+    Args:
+      is_array: tells an array of the model's framework.
+    Raises: UsageError for what is none of these, and no container of them.
+    """
+    for _, leaf in flatten(result):
+        if is_array(leaf):
+            yield leaf
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from listed([getattr(leaf, field.name) for field in dataclasses.fields(leaf)], is_array)
+        elif isinstance(leaf, bool | int | float | complex | np.ndarray | np.generic):
+            yield np.array(leaf)
+        elif leaf is not None:
+            raise UsageError(
+                f"returns {with_article(type(leaf).__name__)}, which cannot be compared: let it return arrays, "
+                "numbers, and sequences, mappings or dataclasses of them, or pick these by parity.Call(..., output=...)"
+            )
 
 
 def difference(a: Sequence[Array], b: Sequence[Array]) -> float:

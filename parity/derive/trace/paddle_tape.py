@@ -43,6 +43,9 @@ class PaddleSide(ModuleSide):
         wide = str(tensor.dtype) in ("paddle.float32", "paddle.float64")
         return np.from_dlpack(tensor.detach()) if wide else tensor.astype("float64").numpy()
 
+    def _tensor(self, array: np.ndarray) -> Any:
+        return paddle.to_tensor(array)
+
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()
         for name, array in parameters.items():

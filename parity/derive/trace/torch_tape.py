@@ -51,6 +51,9 @@ class TorchSide(ModuleSide):
     def _floats(self, tensor: torch.Tensor) -> np.ndarray | None:
         return numpy_of(tensor, copied=False, wide=False) if tensor.is_floating_point() else None
 
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array)
+
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict(keep_vars=True)
         with torch.no_grad():

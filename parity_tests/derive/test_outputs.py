@@ -1,0 +1,101 @@
+"""Test what of a model's result is compared: arrays and numbers in any container, or nothing without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+
+from ..conftest import needs
+
+X = np.random.default_rng(0).standard_normal((3, 4))
+
+
+@dataclass
+class Result:
+    """A result as models return it."""
+
+    first: Any
+    second: Any
+
+
+FORMS: dict[str, Callable[[Any, Any], Any]] = {
+    "dataclass": Result,
+    "dataclass in a mapping": lambda a, b: {"a": a, "rest": Result(b, None)},
+    "number": lambda a, b: (a, b.sum().item()),
+    "NumPy array": lambda a, b: (a, b.detach().numpy()),
+    "truth values": lambda a, b: [a, (b > 0).tolist()],
+}
+
+
+def model(framework: str, form: Callable[[Any, Any], Any], factor: int) -> Any:
+    """Return a model of two dense layers; the second one's values are multiplied by a factor."""
+    needs(framework)
+    if framework == "torch":
+        from torch import nn
+
+        base: Any = nn.Module
+    else:
+        from paddle import nn
+
+        base = nn.Layer
+
+    class Net(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 5), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return form(self.one(x), self.two(x) * factor)
+
+    return Net()
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+@pytest.mark.parametrize("form", FORMS, ids=lambda name: name.replace(" ", "-"))
+def test_everything_in_a_result_is_compared(form: str, framework: str):
+    left, equal, unlike = (model(framework, FORMS[form], factor) for factor in (1, 1, -3))
+    same, found = parity.derive(left, equal, (X,)), parity.derive(left, unlike, (X,))
+    assert same.proven and not same.unobservable
+    assert not found.proven
+
+
+class Opaque:
+    """A result that no tool can look into."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+@pytest.mark.parametrize("form", [lambda a, b: (a, Opaque(b)), lambda a, b: {"a": a, "b": "name"}], ids=["own", "text"])
+def test_what_cannot_be_compared_is_refused_with_the_remedy(form: Callable[[Any, Any], Any]):
+    plain, hidden = model("torch", lambda a, b: (a, b), 1), model("torch", form, 1)
+    remedy = r"returns an? (Opaque|str), which cannot be compared: .* parity.Call\(\.\.\., output=\.\.\.\)"
+    for side, pair in (("left", (hidden, plain)), ("right", (plain, hidden))):
+        with pytest.raises(UsageError, match=f"the {side} model {remedy}" if side == "left" else remedy):
+            parity.derive(*pair, (X,))
+
+
+def test_other_numbers_of_outputs_are_named_with_the_remedy():
+    found = parity.derive(model("torch", lambda a, b: a, 1), model("torch", lambda a, b: (a, 1), 1), (X,))
+    assert not found.proven and found.incomparable == "1 on the left, 2 on the right"
+    assert "parity.Call(..., output=...) picks" in found.following
+
+
+def test_numbers_and_dataclasses_of_jax_are_compared():
+    needs("flax")
+
+    def net(number: float) -> Any:
+        return lambda p, x: {"a": Result(x @ p["w"], None), "scale": number}
+
+    p = {"w": np.eye(4)}
+    assert parity.derive((net(2), p), (net(2), p), (X,)).proven
+    assert not parity.derive((net(2), p), (net(3), p), (X,)).proven
+    with pytest.raises(UsageError, match="the left model returns a str, which cannot be compared"):
+        parity.derive((lambda p, x: (x @ p["w"], "name"), p), (net(2), p), (X,))
