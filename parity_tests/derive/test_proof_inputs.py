@@ -37,7 +37,10 @@ def test_tokens_that_a_model_refuses_otherwise_are_named():
     ends = np.concatenate([TOKENS, [[6], [6]]], 1)
     found = parity.derive(Words(), Words(last=True), (ends,))
     assert found.proven
-    assert "kept in the proof: the given values of input 1 on the left, as other tokens are refused: " in str(found)
+    assert (
+        "kept in the proof: the given values of input 1 on the left and the right, as other tokens are refused: "
+        in str(found)
+    )
     assert "a row has no end" in str(found) and found.to_dict()["kept"] == list(found.kept)
     assert "# kept in the proof: the given values of input 1" in found.table.print()
 
@@ -273,3 +276,55 @@ def test_a_parameter_of_which_code_takes_a_step_is_observable(limit: Any):
 
     found = parity.derive(Stepped(), Stepped(), (np.random.default_rng(0).standard_normal((5, 4)),))
     assert found.proven and not found.unobservable
+
+
+class Timed(torch.nn.Module):
+    """A dense layer and a table of waves of a time, each slower than the one before by a factor."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor, self.up = factor, torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        return torch.tanh(self.up(x)) + torch.sin(t[:, None] * self.factor ** torch.arange(3.0, dtype=x.dtype))
+
+
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        (np.zeros(4), "each has one value alone: give others to cover them"),
+        (np.zeros(4, int), "each has one value alone: give others to cover them"),
+        (np.array([0, 0, 0, 7]), "integers of two values, and evenly spaced ones, count as masks and positions"),
+    ],
+    ids=["zeros", "whole", "two"],
+)
+def test_inputs_that_the_proof_does_not_draw_are_named(times: Any, why: str):
+    found = parity.derive(Timed(0.1), Timed(0.1), (np.random.default_rng(0).standard_normal((4, 4)), times))
+    assert found.proven
+    assert found.kept == [f"the given values of input 2 on the left and the right, as {why}"]
+
+
+def test_a_lone_number_is_drawn():
+    x = np.random.default_rng(0).standard_normal((1, 4))
+    assert parity.derive(Timed(0.1), Timed(0.1), (x, np.ones(1))).kept == []
+    found = parity.derive(Lone(1), Lone(2), (x, np.ones(1)))
+    assert not found.proven and found.error > 1e-3
+
+
+class Lone(torch.nn.Module):
+    """A dense layer and a power of a time, which is 1 at the time 1."""
+
+    def __init__(self, power: int):
+        super().__init__()
+        self.power, self.up = power, torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        return torch.tanh(self.up(x)) + t[:, None] ** self.power
+
+
+def test_complex_inputs_are_drawn():
+    from parity.derive.trace.inputs import fresh, undrawn
+
+    waves = {"0/0": np.exp(1j * np.arange(3.0))}
+    new, other = fresh(waves, waves, 1)
+    assert not undrawn(waves, new) and np.array_equal(new["0/0"], other["0/0"]) and new["0/0"].imag.any()

@@ -168,11 +168,18 @@ def _kept(given: Sequence[Mapping[str, Array]], drawn: Sequence[Mapping[str, Arr
       given, drawn: inputs of both sides. refusal: why a model refuses other tokens; "" if none does.
     """
     sides = zip(("left", "right"), given, drawn, strict=True)
-    names = [f"{name} on the {side}" for side, old, new in sides for name in undrawn(old, new)]
-    if not names:
-        return []
-    why = f"other tokens are refused: {refusal}" if refusal else "no order of axes makes one side's of the other's"
-    return [f"the given values of {', '.join(names)}, as {why}"]
+    otherwise = (
+        f"other tokens are refused: {refusal}" if refusal else "no order of axes makes one side's of the other's"
+    )
+    places: dict[str, dict[str, list[str]]] = {}
+    for side, old, new in sides:
+        for name, why in undrawn(old, new).items():
+            places.setdefault(why or otherwise, {}).setdefault(name, []).append(f"the {side}")
+    said = []
+    for why, names in places.items():
+        each = ", ".join(f"{name} on {' and '.join(where)}" for name, where in names.items())
+        said.append(f"the given values of {each}, as {why}")
+    return said
 
 
 def _drawn(

@@ -14,6 +14,8 @@ from .still import even
 from .tape import Array
 
 BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
+ONE_VALUE = "each has one value alone: give others to cover them"
+MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -22,8 +24,8 @@ def fresh(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
-    An input that no axis order relates to one of the other side keeps its values; so do tokens where other ones are
-    such an input, since these may be made from them.
+    An input that no axis order relates to one of the other side keeps its values, as do masks and floats of one value;
+    so do tokens where other ones are without such an order, since these may be made from them.
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
@@ -40,8 +42,8 @@ def fresh(
     for name, array in left.items():
         if not (related := every[name]):
             continue
-        if seed is not None and array.dtype.kind == "f":
-            new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
+        if seed is not None and array.dtype.kind in WIDE:
+            new_left[name] = _drawn(rng, array)
         elif seed is not None and tokens and _tokens(array):
             new_left[name] = _shuffled(rng, array)
         for other, order in reversed(related):
@@ -50,13 +52,16 @@ def fresh(
     return new_left, new_right
 
 
-def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> list[str]:
-    """Name the inputs of `fresh` that kept their values, by argument: masks and positions, which always do, apart."""
-    kept = [name for name, array in given.items() if drawn[name] is array]
-    drawable = [
-        name for name in kept if given[name].dtype.kind == "f" or (_tokens(given[name]) and not even(given[name]))
-    ]
-    return [label(name) for name in drawable]
+def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, str]:
+    """Return the inputs of `fresh` that kept their values, by argument, with why; "" where others may be drawn."""
+    kept = {name: array for name, array in given.items() if array.size and np.array_equal(drawn[name], array)}
+    return {label(name): _reason(array) for name, array in kept.items()}
+
+
+def _reason(array: Array) -> str:
+    if (array == array.flat[0]).all():
+        return ONE_VALUE
+    return MASKS if array.dtype.kind in "iub" and (even(array) or not _tokens(array)) else ""
 
 
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
@@ -84,11 +89,22 @@ def _tokens(array: Array) -> bool:
     return array.dtype.kind in "iu" and len(np.unique(array)) > 2
 
 
+def _drawn(rng: np.random.Generator, array: Array) -> Array:
+    """Return numbers of the same spread; of a lone one, as a time between 0 and 1, a share of at least one half."""
+    if array.size == 1:
+        return array * rng.uniform(0.5, 1)
+    noise = rng.standard_normal(array.shape)
+    if array.dtype.kind == "c":
+        noise = (noise + 1j * rng.standard_normal(array.shape)) / np.sqrt(2)
+    return np.asarray(array.mean() + array.std() * noise)
+
+
 def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
     """Return tokens in another order: each in its own column if there are many rows: columns may read other tables."""
     if len(tokens) >= ROWS:
         return rng.permuted(tokens, axis=0)
-    return rng.permutation(tokens.ravel()).reshape(tokens.shape)
+    shuffled = rng.permutation(tokens.ravel()).reshape(tokens.shape)
+    return np.roll(tokens, 1) if np.array_equal(shuffled, tokens) else shuffled  # another order in any case
 
 
 def _same_values(a: Array, b: Array) -> bool:
