@@ -10,6 +10,8 @@ import pytest
 import parity
 from parity.derive.report import page
 
+from ..conftest import needs
+
 torch = pytest.importorskip("torch")
 
 TOKENS = np.array([[2, 0, 5, 1], [4, 3, 0, 2]])
@@ -328,3 +330,23 @@ def test_complex_inputs_are_drawn():
     waves = {"0/0": np.exp(1j * np.arange(3.0))}
     new, other = fresh(waves, waves, 1)
     assert not undrawn(waves, new) and np.array_equal(new["0/0"], other["0/0"]) and new["0/0"].imag.any()
+
+
+def test_indices_that_a_jax_model_stores_stay_integers_in_the_proof():
+    needs("flax")
+    import jax.numpy as jnp
+
+    def net(p: Any, x: Any) -> Any:
+        return jnp.tanh(x)[:, p["order"]] @ p["w"]
+
+    random = np.random.default_rng(0)
+    order, other = np.array([2, 0, 3, 1]), np.array([1, 2, 3, 0])
+    p = {"w": random.standard_normal((4, 3)), "order": order, "unread": other}
+    x = random.standard_normal((5, 4))
+    found = parity.derive((net, p), (net, p | {"unread": order}), (x,))
+    assert found.proven and not found.unshown
+    found = parity.derive((net, p), (net, p | {"order": other}), (x,))
+    assert not found.proven
+    assert parity.derive(
+        Picked(True), (lambda p, x: x[:, p["order"]] @ p["w"] + p["b"], p | {"b": np.ones(3)}), (x,)
+    ).proven

@@ -127,16 +127,21 @@ class JaxSide:
         gradient = jax.grad(total, argnums=(0, 1), has_aux=True)
         return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
 
+    def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arrays of JAX's own: parameters in float64, integers as they are."""
+        kinds = {name: WIDE.get(array.dtype.kind, array.dtype) for name, array in self.others.items()}
+        return {name: _copied(arrays, name, kinds.get(name, np.float64)) for name in arrays}
+
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         with jax.enable_x64(self.wide):
-            copies = {name: _copied(parameters, name) for name in parameters}
+            copies = self._copies(parameters)
             return _arrays(self._compiled(copies, _device(inputs)))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         with jax.enable_x64(self.wide):
-            copies, given = {name: _copied(parameters, name) for name in parameters}, _device(inputs)
+            copies, given = self._copies(parameters), _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
             written = _arrays(self._compiled(copies, given)) if self._rounds(copies, given) else None
             kernels = {name: copies.pop(name) for name in self._kernels}
@@ -268,9 +273,9 @@ def _key(part: Any) -> str:
     return str(next(getattr(part, name) for name in ("key", "idx", "name") if hasattr(part, name)))
 
 
-def _copied(arrays: Mapping[str, Any], name: str) -> Any:
+def _copied(arrays: Mapping[str, Any], name: str, dtype: Any) -> Any:
     """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
-    array = np.asarray(arrays[name], np.float64, order="C")
+    array = np.asarray(arrays[name], dtype, order="C")
     return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
 
 
