@@ -41,6 +41,8 @@ def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> li
             "as masks and tables are, and not translated" if all(names) else "since the other side has no array for it"
         )
         notes += [f"kept at the model's own values, {why}: {name}" for each in names for name in folded_names(each)]
+    for of, which in ((left, "left"), (right, "right")):
+        notes += [f"kept at the {which} model's own state, as no array: {name}" for name in folded_names(of.extra)]
     return notes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,8 +191,125 @@ def test_a_model_without_values_is_refused():
 
     with torch.device("meta"):
         model = torch.nn.Linear(4, 4)
-    with pytest.raises(UsageError, match=r"the torch model is on device meta, .*: build it without that device"):
+    with pytest.raises(
+        UsageError, match=r"the torch model Linear: weight is on device meta, .*: build it without that device"
+    ):
         parity.derive(torch.nn.Linear(4, 4), model, (X,))
+
+
+def pruned(model: Any) -> Any:
+    from torch.nn.utils import prune
+
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    return model
+
+
+def normed(model: Any) -> Any:
+    import torch
+
+    torch.nn.utils.weight_norm(model[0])
+    return model
+
+
+def with_buffer(convert: Any) -> Any:
+    import torch
+
+    def change(model: Any) -> Any:
+        model.register_buffer("more", convert(torch.eye(4)))
+        return model
+
+    return change
+
+
+def with_attribute(value: Any) -> Any:
+    def change(model: Any) -> Any:
+        model.attribute = value(model)
+        return model
+
+    return change
+
+
+def dense() -> Any:
+    import torch
+
+    return torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+
+
+READABLE = {
+    "pruned": pruned,
+    "weight_norm": normed,
+    "float8": with_buffer(lambda array: array.to(__import__("torch").float8_e4m3fn)),
+    "cached": with_attribute(lambda model: model[0].weight * 2),
+}
+
+
+@pytest.mark.parametrize("change", READABLE.values(), ids=READABLE)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_torch_modules_with_computed_weights_and_short_floats_are_read(change: Any):
+    needs("torch")
+    found = parity.derive(change(dense()), change(dense()), (X,))
+    assert found.proven and not found.reads_numbers
+
+
+REFUSED = {
+    "lock": (with_attribute(lambda _: threading.Lock()), "the torch model Sequential cannot be copied: .*deepcopy"),
+    "sparse": (with_buffer(lambda a: a.to_sparse()), r"more has the layout sparse_coo, .* as by to_dense\(\)"),
+    "lazy": (lambda model: lazy(), "0.weight has no values before the first call: call the model once"),
+    "quantized": (lambda model: quantized(model), "0._packed_params.* is no tensor, .*before it was quantized"),
+}
+
+
+def lazy() -> Any:
+    import torch
+
+    return torch.nn.Sequential(torch.nn.LazyLinear(5))
+
+
+def quantized(model: Any) -> Any:
+    import torch
+
+    return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_torch_modules_that_cannot_be_read_are_refused_with_the_remedy(change: Any, said: str):
+    needs("torch")
+    with pytest.raises(UsageError, match=said):
+        parity.derive(dense(), change(dense()), (X,))
+
+
+def test_a_paddle_layer_that_cannot_be_copied_is_refused():
+    needs("paddle")
+    import paddle
+
+    layer = with_attribute(lambda _: threading.Lock())(paddle.nn.Linear(4, 3))
+    with pytest.raises(UsageError, match=r"the paddle model Linear cannot be copied: .*deepcopy"):
+        parity.derive(layer, layer, (X,))
+
+
+def test_an_extra_state_is_kept_and_named():
+    needs("torch")
+    import torch
+
+    class Scaled(torch.nn.Linear):
+        factor = 3.0
+
+        def get_extra_state(self) -> Any:
+            return {"factor": self.factor}
+
+        def set_extra_state(self, state: Any) -> None:
+            self.factor = state["factor"]
+
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * self.factor
+
+    found = parity.derive(Scaled(4, 3), Scaled(4, 3), (X,))
+    assert found.proven
+    assert "# kept at the left model's own state, as no array: _extra_state\n" in found.table.print()
+    other = Scaled(4, 3)
+    other.factor = 2.0
+    assert not parity.derive(Scaled(4, 3), other, (X,)).proven
 
 
 SIDE = "{}def build(): return (lambda p, x: {}(x) @ p['w'], {{'w': __import__('numpy').eye(4)}}), (1,)\n"

@@ -48,6 +48,7 @@ class JaxSide:
         self.buffers: Collection[str] = buffers
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
+        self.extra: Sequence[str] = ()
         self.wide = True
         self._recorded: Any = None  # the jaxpr of the last tape
         self._kernels: dict[str, Any] = {}  # large ones, whose gradients are formed from those of these products

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from convert.errors import UsageError
+
 from .call import Call
+from .frames import message
 from .outputs import listed
 from .tape import Array
 
@@ -25,6 +29,7 @@ class ModuleSide(ABC):
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
         self.model, self.call = model, call
+        self.extra: Sequence[str] = ()
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, Array] = {}
         self.others: dict[str, Array] = {}
@@ -68,3 +73,16 @@ class ModuleSide(ABC):
         result = self.call.output(method(*args, **kwargs))
         leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
         return [leaf if isinstance(leaf, self.tensor) else self._tensor(leaf) for leaf in leaves]
+
+
+@contextlib.contextmanager
+def copying(framework: str, model: Any) -> Iterator[None]:
+    """Raise UsageError for whatever copying the attributes of a user's model raises."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        why = f"the {framework} model {type(model).__name__} cannot be copied: {message(error)}"
+        remedy = "let its attributes be copied (copy.deepcopy), or set those that cannot be after the derivation"
+        raise UsageError(f"{why}: {remedy}") from error

@@ -17,7 +17,7 @@ from ..limits import LARGE_COPY
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
-from .module_side import ModuleSide
+from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .paddle_recorder import Recorder
 from .tape import Tape
@@ -113,7 +113,8 @@ def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
     """Copy a layer, with memory for its large parameters that is not used before they get values."""
-    layer = copy.deepcopy(layer)
+    with copying("paddle", layer):
+        layer = copy.deepcopy(layer)
     _empty(layer, layer.state_dict())
     return layer
 

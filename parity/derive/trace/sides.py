@@ -22,6 +22,7 @@ class Side(Protocol):
       output_axis: the axis of a matrix that usually is the output.
       parameters: the model's own arrays of floats by name; others: the rest of a checkpoint; ties: {name: name it
         shares}.
+      extra: what is stored beside arrays, which no Table translates: torch's extra states.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
     """
 
@@ -31,6 +32,7 @@ class Side(Protocol):
     parameters: dict[str, Array]
     others: dict[str, Array]
     ties: dict[str, str]
+    extra: Sequence[str]
     buffers: Collection[str]
 
     def fix(self, names: Sequence[str]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from convert.errors import UsageError
 from ports.runners.torch import in_dtype
-from ports.runners.torch_ties import copied, memory
+from ports.runners.torch_ties import memory
 
 from ..limits import LARGE_COPY, LARGE_GRADIENT
 from .caches import forgotten
@@ -23,6 +22,7 @@ from .outputs import Outputs
 from .tape import Tape
 from .torch_dense import LinearGradients
 from .torch_recorder import Recorder
+from .torch_state import check, extra_states, hollow, tensors_of
 from .torch_values import numpy_of
 
 
@@ -35,15 +35,11 @@ class TorchSide(ModuleSide):
     tensor = torch.Tensor
 
     def __init__(self, model: torch.nn.Module, call: Call):
-        if elsewhere := {tensor.device.type for tensor in model.state_dict().values()} - {"cpu"}:
-            device = sorted(elsewhere)[0]
-            remedy = "build it without that device" if device == "meta" else "give model.cpu()"
-            raise UsageError(f"the torch model is on device {device}, where derive reads no values: {remedy}")
-        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-            raise UsageError("a ScriptModule runs no code of Python that could be recorded: give it before scripting")
-        copied = in_dtype(_hollow(model), "float64").train().eval()  # which empties caches of models that have such
+        check(model)
+        copied = in_dtype(hollow(model), "float64").train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
-        super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
+        super().__init__(copied, call, tensors_of(model), trained)
+        self.extra = extra_states(model)
 
     def _identity(self, tensor: torch.Tensor) -> object:
         return memory(tensor)
@@ -134,17 +130,6 @@ class TorchSide(ModuleSide):
 
 def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
-
-
-def _hollow(model: torch.nn.Module) -> torch.nn.Module:
-    """Copy a module, with memory for its large parameters that is not used before they get values."""
-    memo: dict[int, Any] = {}
-    for tensor in model.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point() and tensor.numel() >= LARGE_COPY:
-            empty = torch.empty(tensor.shape, dtype=torch.float64)
-            leaf = isinstance(tensor, torch.nn.Parameter)
-            memo[id(tensor)] = torch.nn.Parameter(empty, tensor.requires_grad) if leaf else empty
-    return copied(model, memo)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
 def numpy_of(tensor: torch.Tensor, copied: bool = True, wide: bool = True) -> np.ndarray:
     """Return a tensor's values; those of a precision below float32, or of float32 if `wide`, in float64."""
     tensor = tensor.detach()
-    if tensor.dtype in (torch.bfloat16, torch.float16) or (wide and tensor.dtype == torch.float32):
+    if (tensor.is_floating_point() and tensor.itemsize < 4) or (wide and tensor.dtype == torch.float32):
         tensor = tensor.double()
     array = tensor.resolve_conj().resolve_neg().numpy()
     return array.copy() if copied else array
