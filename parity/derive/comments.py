@@ -92,7 +92,7 @@ def commented(
     comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
-        comments.append(f"# unobservable, outside the proof, as no output depends on it: {which}")
+        comments.append(f"# unobservable, outside the proof, as no output depends on it with these inputs: {which}")
     if proof.untold:
         which = ", ".join(folded_names(proof.untold))
         comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")

@@ -150,7 +150,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
 
 
 def _unseen_notes(of: Written) -> list[str]:
-    return [f"unobservable: no output depends on what this drops: {line}" for line in unseen(of.table)]
+    return [
+        f"unobservable: with these inputs no output depends on what this drops: {line}" for line in unseen(of.table)
+    ]
 
 
 def _doubtful(steps: Sequence[Step]) -> list[str]:

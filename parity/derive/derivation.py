@@ -222,7 +222,9 @@ class Derivation(Evidence):
         if self.unobservable:
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
-            lines.append(Line(f"unobservable: {few}, outside any proof, as no output depends on them: {which}"))
+            lines.append(
+                Line(f"unobservable: {few}, outside any proof, as no output depends on them with these inputs: {which}")
+            )
         if self.untold:
             which = ", ".join(folded_names(self.untold))
             lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))

@@ -205,7 +205,8 @@ def _table(found: Derivation, out: str | None) -> Markup:
 def _remarks(found: Derivation) -> Markup:
     rows = []
     if found.unobservable:
-        rows.append(f"Outside any proof, as no output depends on it: {', '.join(folded_names(found.unobservable))}")
+        names = ", ".join(folded_names(found.unobservable))
+        rows.append(f"Outside any proof, as no output depends on it with these inputs: {names}")
     if found.untold:
         names = ", ".join(folded_names(found.untold))
         rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")

@@ -350,3 +350,22 @@ def test_indices_that_a_jax_model_stores_stay_integers_in_the_proof():
     assert parity.derive(
         Picked(True), (lambda p, x: x[:, p["order"]] @ p["w"] + p["b"], p | {"b": np.ones(3)}), (x,)
     ).proven
+
+
+class Long(torch.nn.Module):
+    """Dense layers, of which two are for long inputs alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.long, self.longer = (torch.nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        y = self.up(x)
+        return y if len(x) < 9 else self.longer(torch.relu(self.long(y)))
+
+
+def test_a_branch_that_the_inputs_do_not_take_is_unobservable_with_these_inputs():
+    found = parity.derive(Long(), Long(), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and found.unobservable == ["long.weight", "long.bias", "longer.weight", "longer.bias"]
+    for text in (str(found), found.table.print(), page(found, {})):
+        assert "depends on" in text and "with these inputs: " in text
