@@ -32,7 +32,8 @@ UNPROVEN = "It is not shown that the Table is right."
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
-    "Branches that other inputs would take are not covered, nor is what training mode alone computes.",
+    "Branches that other inputs would take are not covered, nor is what training mode alone computes, nor state that "
+    "builds up between calls.",
     "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
     "show.",
 )

@@ -369,3 +369,32 @@ def test_a_branch_that_the_inputs_do_not_take_is_unobservable_with_these_inputs(
     assert found.proven and found.unobservable == ["long.weight", "long.bias", "longer.weight", "longer.bias"]
     for text in (str(found), found.table.print(), page(found, {})):
         assert "depends on" in text and "with these inputs: " in text
+
+
+class Counting(torch.nn.Module):
+    """A dense layer whose second call in one run computes another number.
+
+    Args:
+      factor: of the second call's values. calls: how many the model makes itself.
+    """
+
+    def __init__(self, factor: int, calls: int):
+        super().__init__()
+        self.factor, self.calls, self.count = factor, calls, 0
+        self.up = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return [self.step(x) for _ in range(self.calls)]
+
+    def step(self, x: Any) -> Any:
+        self.count += 1
+        return self.up(x) * (self.factor if self.count > 1 else 1)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_state_between_calls_is_compared_where_a_model_makes_several(calls: int):
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    left, right = Counting(2, calls), Counting(3, calls)
+    right.load_state_dict(left.state_dict())
+    assert parity.derive(left, right, (x,)).proven == (calls == 1)
+    assert parity.compare({"a": left, "b": right}, x).passed == (calls == 1)
