@@ -155,6 +155,9 @@ def test_orbax_refuses_what_it_cannot_hold(tmp_path):
             write(tmp_path / f"{number}.orbax", [Tensor(name, (2,), "float32") for name in names])
     with pytest.raises(ConvertError, match="Orbax cannot hold"):
         write(tmp_path / "empty.orbax", [Tensor("a", (0, 3), "float32")])
+    for number, names in enumerate([["a/b", "a/b/c"], ["a/b/c/d", "a/b"]]):  # orbax would restore one of the two
+        with pytest.raises(ConvertError, match="is a tensor and holds"):
+            write(tmp_path / f"within{number}.orbax", [Tensor(name, (2,), "float32") for name in names])
     with pytest.raises(UsageError, match="a folder is not written in shards"):
         translate(GOOGLE, tmp_path / "m.orbax", "flax", shard_size=100)
 

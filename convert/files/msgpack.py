@@ -97,31 +97,13 @@ class MsgpackWriter(Writer):
         ] = {}  # name -> (offset, header, payload bytes) of each part
         self._end, self._pending = 0, b""
         self._items = self._characters = 0
-        self._place(self._tree() if tree is None else self._checked(tree))
+        for tensor in self.tensors:
+            _check_name(tensor)
+        self._place(nested(self.tensors) if tree is None else _dicts(tree))
         if self._items >= MAX_ITEMS or self._characters > MAX_NAMES:
             raise ConvertError("the names are too many or too long for one file: split it")
         if not self.tensors:
             write_all(file, self._pending)
-
-    def _tree(self) -> dict[str, Node]:
-        tree: dict[str, Node] = {}
-        for tensor in self.tensors:
-            *parents, leaf = _keys(tensor)
-            node = tree
-            for key in parents:
-                child = node.setdefault(key, {})
-                if isinstance(child, Tensor):
-                    raise ConvertError(f"{shown(child.name)} is a tensor and holds {shown(tensor.name)}: rename one")
-                node = child
-            if leaf in node:
-                raise ConvertError(f"{shown(tensor.name)} is a tensor and holds others: rename it")
-            node[leaf] = tensor
-        return tree
-
-    def _checked(self, tree: Any) -> Any:
-        for tensor in self.tensors:
-            _keys(tensor)
-        return _dicts(tree)
 
     def _place(self, node: Node) -> None:
         """Give every payload below `node` its place, with what stands before it."""
@@ -165,6 +147,23 @@ class MsgpackWriter(Writer):
         self.file.seek(0, os.SEEK_END)
 
 
+def nested(tensors: Iterable[Tensor]) -> dict[str, Node]:
+    """Return the tree of dicts whose paths the names are. Raises: ConvertError where a tensor would hold others."""
+    tree: dict[str, Node] = {}
+    for tensor in tensors:
+        *parents, leaf = tensor.name.split("/")
+        node = tree
+        for key in parents:
+            child = node.setdefault(key, {})
+            if isinstance(child, Tensor):
+                raise ConvertError(f"{shown(child.name)} is a tensor and holds {shown(tensor.name)}: rename one")
+            node = child
+        if leaf in node:
+            raise ConvertError(f"{shown(tensor.name)} is a tensor and holds others: rename it")
+        node[leaf] = tensor
+    return tree
+
+
 def _dicts(tree: Any) -> Any:
     """Return a tree with dicts of "0", "1", ... in place of its tuples."""
     if isinstance(tree, Tensor):
@@ -173,12 +172,11 @@ def _dicts(tree: Any) -> Any:
     return {key: _dicts(child) for key, child in items}
 
 
-def _keys(tensor: Tensor) -> list[str]:
-    """Return the path to a tensor. Raises: ConvertError where no reader would take it."""
+def _check_name(tensor: Tensor) -> None:
+    """Raises: ConvertError for a tensor that no reader would take."""
     keys = tensor.name.split("/")
     if len(tensor.name) > MAX_NAME or len(keys) > MAX_DEPTH or len(tensor.shape) > MAX_DIMS or CHUNKED in keys:
         raise ConvertError(f"{shown(tensor.name)}: msgpack cannot hold this name or shape: rename it")
-    return keys
 
 
 def _parts(tensor: Tensor) -> Iterator[tuple[bytes, int]]:

@@ -14,6 +14,7 @@ from convert.files.base import DESCR, Tensor, shown
 from convert.files.folders.base import RECORD, FolderWriter
 from convert.files.folders.orbax_tree import METADATA
 from convert.files.folders.tensorstore_process import reason, require
+from convert.files.msgpack import nested
 
 MANIFEST, HEADER = "manifest.ocdbt", ".zarray"
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
@@ -24,7 +25,7 @@ class OrbaxWriter(FolderWriter):
     """Writes what StandardCheckpointer restores: numpy arrays in one OCDBT database, uncompressed, in bands of rows.
 
     Raises: UsageError where tensorstore is missing; ConvertError for tensors without elements, which Orbax cannot hold,
-    and names that it would confuse.
+    names that it would confuse, and tensors that would hold others.
     """
 
     own = (RECORD, METADATA, "_CHECKPOINT_METADATA", MANIFEST, "d/*")
@@ -41,6 +42,8 @@ class OrbaxWriter(FolderWriter):
             twice = arrays[tensor.name.replace("/", ".")] > 1
             if not tensor.size or "" in tensor.name.split("/") or twice:
                 raise ConvertError(f"{shown(tensor.name)} {list(tensor.shape)}: Orbax cannot hold this name or shape")
+        if tree is None:
+            nested(self.tensors)  # Orbax restores nested dicts: it would lose an array that another's path begins with
         self._database, self._block = Database(self.folder), bytearray()
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
