@@ -77,8 +77,34 @@ def test_the_state_of_a_parameter_belongs_to_all_names_of_it(line, write, conver
     untied = "one.weight: i o <-> v: o i\ntwo.weight: i o <-> w: o i"
     write(f"{untied}\nlast.weight: i o <-> last: o i", TIED, OWN, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
     code, err = convert("net.pdparams", "net.pt")
-    assert code == 0 and "v, w get the same moments, as they are one parameter of the source" in err, err
+    assert code == 0 and "v, w get the same moments, as they are one parameter of the source: training parts" in err, (
+        err
+    )
     assert arrays(tmp_path / "net.pt")["optimizer/state/1/exp_avg"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("lines", "same"),
+    [
+        ("one.weight: i o <-> v: o i\ntwo.weight: i o <-> w: i o", "v, w"),  # one of them transposed
+        ("one.weight: i[:1] o <-> a: i o\none.weight: i[1:] o <-> b: i o\ntwo.weight: i o <-> w: i o", "a, b, w"),
+        ("one.weight: i o = two.weight: i o <-> v: o i = w: i -o", "v, w"),
+        (
+            "one.weight: i[:1] o = two.weight: i[:1] o <-> a: i o\n"
+            "one.weight: i[1:] o = two.weight: i[1:] o <-> b: o i",
+            "",
+        ),
+    ],
+    ids=["transposed", "windows and a whole", "reversed", "two windows"],
+)
+def test_parameters_of_one_are_noted_in_any_layout(lines, same, write, convert):
+    """Not those that share out the elements of one, as the parts of a fused projection do."""
+    write(f"{lines}\nlast.weight: i o <-> last: o i", TIED, OWN, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0, err
+    assert [line.partition(" get the same moments")[0] for line in err.splitlines() if "same moments" in line] == (
+        [f"note: {same}"] if same else []
+    )
 
 
 def test_no_moment_is_lost_in_silence(write, convert, tmp_path):

@@ -6,7 +6,7 @@ A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert import folding
 from convert.dtypes import FLOATS
@@ -216,14 +216,12 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
 def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
     """Report what is taken to be no parameter, and why; parameters with the same moments, and moments without one."""
     slot = next(iter(model.moments))
-    stored = {f"{slot}: {name}": tensor.name for name, tensor in state.moments[slot].items()}
-    groups: dict[str, list[str]] = {}
-    for name, filling in model.moments[slot].items():
-        parts = filling if isinstance(filling, list) else []
-        moved = [part._replace(source=stored[part.source]) if isinstance(part, Move) else part for part in parts]
-        groups.setdefault(repr(moved), []).append(name)
+    stored = {f"{slot}: {name}": tensor for name, tensor in state.moments[slot].items()}
     what = "get the same moments, as they are one parameter of the source"
-    lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
+    after = "training parts them unless the target ties them"
+    lines = [
+        f"{', '.join(folding.fold(names))} {what}: {after}" for names in _one_of_source(model.moments[slot], stored)
+    ]
     fillings = {tensor.name: filling for tensor, filling in plan.steps}
     in_part = [name for name in model.moments[slot] if has_constants(fillings[name])]
     zeros = "moments of zeros, at the step of the others, where the table supplies a part"
@@ -246,3 +244,42 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
         lines.append(f"{what}: {folding.listed(tied)}")
     left = "moments stay behind, of parameters that the target has not"
     return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]
+
+
+def _one_of_source(fillings: Mapping[str, Filling], sources: Mapping[str, Tensor]) -> list[list[str]]:
+    """Group the target's parameters that take the same elements of a source array, in whatever order of axes."""
+    import numpy as np
+
+    takers: dict[str, dict[str, list[Move]]] = {}
+    for name, filling in fillings.items():
+        for part in filling if isinstance(filling, list) else []:
+            if isinstance(part, Move):
+                takers.setdefault(sources[part.source].name, {}).setdefault(name, []).append(part)
+    sizes = {tensor.name: tensor.size for tensor in sources.values()}
+    groups: dict[tuple[str, ...], None] = {}
+    for source, moves in takers.items():
+        if len(moves) == 1:
+            continue
+        taken_by = np.zeros(sizes[source], np.int32)  # number of the last parameter that takes an element; 0: none
+        joined = {number: {number} for number in range(1, len(moves) + 1)}
+        for number, part in ((number, part) for number, parts in enumerate(moves.values(), 1) for part in parts):
+            atoms, place = taken_by.reshape(part.source_atoms), _index(part)
+            for other in np.flatnonzero(np.bincount(np.ravel(atoms[place]))).tolist():
+                if other:
+                    both = joined[other] | joined[number]
+                    joined.update(dict.fromkeys(both, both))
+            atoms[place] = number
+        names = list(moves)
+        several = [both for both in joined.values() if len(both) > 1]
+        groups |= dict.fromkeys(tuple(names[number - 1] for number in sorted(both)) for both in several)
+    return [list(names) for names in groups]
+
+
+def _index(move: Move) -> tuple[Any, ...]:
+    """Return what a move selects as an index of numpy's."""
+    import numpy as np
+
+    if not any(isinstance(entry, tuple) for entry in move.select):
+        return move.select
+    pairs = zip(move.select, move.source_atoms, strict=True)
+    return np.ix_(*(np.arange(size)[entry if isinstance(entry, slice) else np.ravel(entry)] for entry, size in pairs))
