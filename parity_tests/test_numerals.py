@@ -25,6 +25,7 @@ def test_measured_values_have_three_digits_or_as_many_as_show_their_difference()
     assert numerals.apart(2.0, 2.0) == ("2", "2") and numerals.apart(1.0, float("nan")) == ("1", "nan")
     assert numerals.apart(5.0, 5.000000005) == ("5", "5.000000005")
     assert numerals.apart(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
+    assert numerals.apart(1 + 2j, 1 + 2.0004j) == ("1+2j", "1+2.0004j")
 
 
 def test_no_other_file_writes_exponents_by_itself():

@@ -16,12 +16,12 @@ def exact(value: Any) -> str:
     return value if isinstance(value, str) else _short_exponents(str(value))
 
 
-def measured(value: float, digits: int = 3) -> str:
-    """Write a measured value: "5.33e-5", "0.18", "nan"."""
+def measured(value: complex, digits: int = 3) -> str:
+    """Write a measured value: "5.33e-5", "0.18", "nan", "1+2j"."""
     return _short_exponents(f"{value:.{digits}g}")
 
 
-def apart(left: float, right: float, least: int = 3) -> tuple[str, str]:
+def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
 
     Integers are written in full.
@@ -31,7 +31,7 @@ def apart(left: float, right: float, least: int = 3) -> tuple[str, str]:
     gap = abs(left - right)
 
     def shows(digits: int) -> bool:
-        return abs(abs(float(f"{left:.{digits}g}") - float(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
+        return abs(abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
 
     digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
     return measured(left, digits), measured(right, digits)
