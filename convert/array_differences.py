@@ -28,18 +28,25 @@ class Differences(NamedTuple):
       nans: how many places have NaN on both sides, which counts as equal: by the array's name in A's file.
       compared: how many arrays were compared.
       within: the errors of arrays that differ by no more than was asked for, by the array's name in A's file.
+      dtypes: (dtype in A, dtype in B) -> names in A's file of the arrays of which these differ.
     """
 
     entries: list[dict[str, Any]]
     nans: dict[str, int]
     compared: int = 0
     within: Mapping[str, float] = MappingProxyType({})
+    dtypes: Mapping[tuple[str, str], list[str]] = MappingProxyType({})
 
     def notes(self) -> list[str]:
-        """Report the places that have NaN on both sides."""
+        """Report the places that have NaN on both sides, and dtypes that differ."""
         total = sum(self.nans.values())
         places = f"NaN at the same {total:,} places" if total > 1 else "NaN at the same place"
-        return [f"both have {places}, which counts as equal: {summarised(self.nans)}"] if total else []
+        nans = [f"both have {places}, which counts as equal: {summarised(self.nans)}"] if total else []
+        dtypes = [
+            f"{a} in A, {b} in B, of which the values are compared: {summarised(names)}"
+            for (a, b), names in self.dtypes.items()
+        ]
+        return [*nans, *dtypes]
 
 
 def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False) -> Differences:
@@ -57,6 +64,7 @@ def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bo
     entries += [entry(n, "unexpected", b=own_names(right, step)) for n, step in theirs.items() if n not in ours]
     nans: dict[str, int] = {}
     within: dict[str, float] = {}
+    dtypes: dict[tuple[str, str], list[str]] = {}
     for name, step in ours.items():
         if name in theirs:
             found, both = _arrays(left, step, right, theirs[name], rtol)
@@ -67,7 +75,9 @@ def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bo
                 entries.append({**found, "a": names, "b": own_names(right, theirs[name])})
             if both:
                 nans[" + ".join(fold(names))] = both
-    return Differences(entries, nans, len(ours.keys() & theirs.keys()), within)
+            if step[0].dtype != theirs[name][0].dtype:
+                dtypes.setdefault((step[0].dtype, theirs[name][0].dtype), []).append(" + ".join(fold(names)))
+    return Differences(entries, nans, len(ours.keys() & theirs.keys()), within, dtypes)
 
 
 def own_names(side: Steps, step: Step) -> list[str]:

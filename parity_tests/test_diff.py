@@ -168,6 +168,23 @@ def test_large_integers_are_compared_exactly(run, tmp_path, dtype):
     assert found["detail"] == f"at [1]: {2**60} and {2**60 + 1}"
 
 
+def test_dtypes_that_differ_are_noted(tmp_path):
+    """Their values are compared, equal or not; one note for each pair of dtypes."""
+    one, other = (str(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    arrays = {name: np.ones(2, "float32") for name in ("same", "halved", "wide", "wider")}
+    save_file(arrays, one)
+    save_file(
+        {name: x.astype({"h": "float16", "w": "float64"}.get(name[0], x.dtype)) for name, x in arrays.items()}, other
+    )
+    same, notes = by_names(one, other, 0.0)
+    assert same.entries == []
+    assert notes == [
+        "float32 in A, float16 in B, of which the values are compared: halved",
+        "float32 in A, float64 in B, of which the values are compared: wide and 1 more",
+    ]
+    assert by_names(one, one, 0.0)[1] == []
+
+
 def test_arrays_are_compared_block_by_block(tmp_path):
     """What differs is the same wherever blocks end, and memory does not grow with the arrays."""
     one = np.arange(1 << 21, dtype="float32").reshape(2, -1)
