@@ -178,7 +178,11 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
 def _compare(
     unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], pairing: Pairing
 ) -> Result:
-    names = pairing.names
+    shapes = {name: (np.shape(a.arrays[name]), np.shape(b.arrays[name])) for name in pairing.names}
+    names = [name for name, (one, other) in shapes.items() if one != other or 0 not in one]
+    void = remarks.void([name for name in shapes if name not in names])
+    if not names:
+        return replace(unjudged, cause=remarks.join(void, pairing.unpaired, *remarks.notes(a, b)))
     noise = noise_of(s.check, a, everyone, names)
     verdicts = verdicts_of(s.check, a, b, everyone, names, noise)
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
@@ -186,13 +190,13 @@ def _compare(
     nans = remarks.nans(a, b, names)
     if a.random or b.random:
         chance = remarks.random(s.check, a, b, bool(off))
-        return replace(unjudged, cause=remarks.join(chance, pairing.unpaired, *remarks.notes(a, b)))
+        return replace(unjudged, cause=remarks.join(chance, void, pairing.unpaired, *remarks.notes(a, b)))
     if not judged:
         drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays")
-        return replace(unjudged, cause=remarks.join(drowned, nans, pairing.unpaired, *remarks.notes(a, b)))
+        return replace(unjudged, cause=remarks.join(drowned, void, nans, pairing.unpaired, *remarks.notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
-    empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
-    beside = remarks.remarks(s.dtype, a, b, names, pairing.unpaired, judged, nans)
+    empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
+    beside = [void, *remarks.remarks(s.dtype, a, b, names, pairing.unpaired, judged, nans)]
     return replace(
         unjudged,
         error=nearest.worst.error,

@@ -86,6 +86,11 @@ def nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
     return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
 
 
+def void(names: Sequence[str]) -> str:
+    """List arrays without elements on both sides, as of a detector that finds nothing; "" for none."""
+    return f"{some(names)} without elements in both: nothing to compare, not judged" if names else ""
+
+
 def random(check: str, a: Recording, b: Recording, differ: bool) -> str:
     """Say whose outputs depend on random numbers."""
     names = " and ".join(r.label for r in (a, b) if r.random)

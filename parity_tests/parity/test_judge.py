@@ -84,6 +84,21 @@ def test_an_empty_comparison_fails() -> None:
     assert not Report([]).passed
 
 
+def test_arrays_without_elements_are_not_judged() -> None:
+    """As the boxes of a detector that finds none: other arrays decide, and without any nothing is proven."""
+    none = np.empty((0, 3))
+    subject = Subject("own", "own", "forward", "float64", "cpu")
+    one = recording("one", output=[1.0], **{"output:1": none})
+    result = verdict(one, recording("two", output=[1.0], **{"output:1": none}), subject)
+    assert result.passed and "'output:1' without elements in both: nothing to compare" in result.cause
+    assert verdict(one, recording("two", output=[2.0], **{"output:1": none}), subject).first_divergence == "output"
+    other = verdict(one, recording("two", output=[1.0], **{"output:1": np.empty((0, 4))}), subject)
+    assert other.passed is False and other.first_divergence == "output:1"
+    alone = verdict(recording("one", output=none), recording("two", output=none), subject)
+    assert alone.passed is None and "'output' without elements" in alone.cause
+    assert not Report([alone]).passed
+
+
 def test_nothing_run_is_neither_passed_nor_failed_but_makes_no_proof() -> None:
     unable = Recording("two", "paddle", "float16", "cpu", cause="no kernel", unable=True)
     result = verdict(recording("one", x=[1.0]), unable)
