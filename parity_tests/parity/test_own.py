@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,52 @@ def test_what_matches_nothing_is_refused(options: dict[str, Any], message: str) 
     given = {"models": {"a": torch_model(), "b": torch_model(), "port": port}, "images": IMAGES, **options}
     with pytest.raises(UsageError, match=message):
         parity.compare(given.pop("models"), given.pop("images"), **given)
+
+
+FC = torch.nn.Sequential(torch.nn.Linear(4, 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's older interfaces
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.jit.script, "a: a ScriptModule .*: give the module that it was made from"),
+        (lambda m: torch.export.export(m, (torch.ones(2, 4),)).module(), "a: a module of torch.export .* was exported"),
+        (lambda m: torch.ao.quantization.quantize_dynamic(m, {torch.nn.Linear}), "a: a quantised module .*: give the"),
+        (lambda m: copy.deepcopy(m).to("meta"), "a: the model is on device meta, .*: load its weights first"),
+    ],
+    ids=["scripted", "exported", "quantised", "meta"],
+)
+def test_modules_that_cannot_be_run_otherwise_are_refused_with_the_remedy(change: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parity.compare({"a": change(FC), "b": FC}, np.ones((2, 4), "float32"))
+
+
+class Stored(torch.nn.Module):
+    """A dense layer beside buffers of what NumPy lacks, and a state that is no array."""
+
+    def __init__(self, scale: float = 0.5) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = torch.nn.Linear(4, 4)
+        self.register_buffer("scale", torch.full((4,), scale).to(torch.float8_e4m3fn))
+        self.register_buffer("mix", torch.eye(4).to_sparse())
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 2}
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state == {"version": 2}
+
+    def forward(self, x: Any) -> Any:
+        return (self.mix @ (self.fc(x) * self.scale.to(x.dtype)).T).T
+
+
+def test_buffers_of_float8_sparse_ones_and_extra_states_are_taken() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    assert parity.compare({"a": Stored(), "b": Stored()}, x).passed
+    report = parity.compare({"a": Stored(), "b": Stored(0.25)}, x, "layers")
+    assert report.first_divergence == "output"
 
 
 def test_models_in_different_dtypes_are_refused() -> None:

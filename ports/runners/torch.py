@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from convert.errors import UsageError
+
 from ..frameworks import PortError
 from . import base, hooked
 from .inputs import OUTPUT, Inputs
@@ -35,8 +37,24 @@ def _is_array(value: Any) -> bool:
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
-    return tensor.cpu().numpy().copy()
+    """Copy a tensor; bfloat16 and float8, which NumPy lacks, become float32, and a sparse tensor becomes dense."""
+    tensor = tensor.detach()
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    known = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32, torch.float64)
+    return (tensor if known else tensor.float()).cpu().numpy().copy()
+
+
+def _check_runs(model: torch.nn.Module) -> None:
+    """Check that a user's module can be cast, traced and switched between modes. Raises: UsageError."""
+    modules = list(model.modules())
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
+        raise UsageError("a ScriptModule cannot be cast or traced: give the module that it was made from")
+    if any(getattr(vars(m).get("train"), "__module__", "").startswith("torch.export") for m in modules):
+        raise UsageError("a module of torch.export has no modes: give the module that was exported")
+    if any(type(module).__module__.startswith("torch.ao.nn.quantized") for module in modules):
+        raise UsageError("a quantised module cannot be cast: give the module before it was quantised")
+    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+        raise UsageError("the model is on device meta, without values: load its weights first")
 
 
 class Runner(hooked.Runner):
@@ -47,7 +65,8 @@ class Runner(hooked.Runner):
 
     @classmethod
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
-        """Run a user's module as it is, in its own dtype and on its own device."""
+        """Run a user's module as it is, in its own dtype and on its own device. Raises: UsageError."""
+        _check_runs(model)
         first = next((p for p in model.parameters() if _differentiable(p)), None)
         dtype = "float32" if first is None else str(first.dtype.to_real()).removeprefix("torch.")
         return cls(model, dtype, "gpu" if first is not None and first.is_cuda else "cpu", training)
@@ -226,7 +245,7 @@ class Runner(hooked.Runner):
         return calls
 
     def state(self) -> dict[str, np.ndarray]:
-        return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+        return {name: _numpy(value) for name, value in self.model.state_dict().items() if _is_array(value)}
 
     def jittered(self, share: float, seed: int) -> Runner:
         runner = self.cast(self.dtype)
