@@ -214,3 +214,38 @@ def test_a_model_without_numbers_in_or_out_is_refused() -> None:
     model = Alone()
     with pytest.raises(UsageError, match="the inputs hold no array"):
         parity.compare({"a": model, "b": model}, parity.Inputs(mask=None))
+
+
+class Counted(torch.nn.Module):
+    """Returns a product with a number that is no array, and a flag."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.weight, self.factor = torch.nn.Parameter(torch.from_numpy(KERNEL.copy())), factor
+
+    def forward(self, x: Any) -> Any:
+        y = x @ self.weight
+        return {"y": y, "loss": self.factor * y.sum().item(), "flag": True}
+
+
+class CountedLinen(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        y = x @ self.param("weight", lambda _: jax.numpy.asarray(KERNEL))
+        return {"y": y, "loss": 3.0}
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients", "train"])
+def test_numbers_that_are_no_arrays_are_named_as_not_compared(check: str) -> None:
+    models = {"a": Counted(), "b": Counted(-7.0), "c": (CountedLinen(), {"params": {"weight": KERNEL}})}
+    report = parity.compare(models, X, check, steps=1)
+    note = "numbers that are no arrays are not compared: 'output:loss'"
+    assert [note in result.cause for result in report] == [True] * 3
+    assert "flag" not in str(report)
+    alone = parity.compare({"a": models["a"], "b": Mixed()}, X, check, steps=1)
+    assert f"a: {note}" in alone.results[0].cause
+
+
+class Mixed(Counted):
+    def forward(self, x: Any) -> Any:
+        return {"y": x @ self.weight}

@@ -13,8 +13,9 @@ from convert.errors import ConvertError, UsageError, command_or_call
 
 from ..structure import Structure
 from . import trees
-from .inputs import Inputs
+from .inputs import OUTPUT, Inputs, join
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
+from .tracing import visible
 
 
 class Unavailable(ConvertError):
@@ -48,6 +49,13 @@ class Runner(ABC):
     def replace(self, model: Any) -> None:
         """Run another model of the same kind from now on."""
         self.model = model
+
+    def results(self, out: Any, is_array: trees.IsArray) -> dict[str, Any]:
+        """Name the arrays that the model returned, and note the plain numbers beside them. Raises: UsageError."""
+        if names := [join(OUTPUT, name) for name in trees.numbers(out)]:
+            note = f"numbers that are no arrays are not compared: {', '.join(map(repr, names))}"
+            self.notes += [note] if note not in self.notes else []
+        return visible(OUTPUT, out, is_array)
 
     @abstractmethod
     def signature(self) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -15,11 +15,11 @@ import numpy as np
 from convert.errors import UsageError
 
 from . import base, jax_modules, trees
-from .inputs import OUTPUT, Inputs, is_numpy
+from .inputs import Inputs, is_numpy
 from .jax_trees import is_array, is_image, outward
 from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
-from .tracing import Trace, name_outputs, visible
+from .tracing import Trace, name_outputs
 
 DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform"}  # primitives of jax
 
@@ -129,7 +129,7 @@ class Runner(base.Runner):
             def call(params: Any, rest: Any, arrays: list[Any]) -> list[Any]:
                 with self._as_configured():
                     out, _ = self.run(params, rest, self.with_arrays(inputs, arrays), False)
-                results = visible(OUTPUT, out, is_array)
+                results = self.results(out, is_array)
                 names[:] = results
                 return list(results.values())
 
@@ -154,7 +154,8 @@ class Runner(base.Runner):
                     return out
 
                 with self._as_configured(), self.intercepted(record):
-                    self.run(params, rest, self.with_arrays(inputs, arrays), False)
+                    out, _ = self.run(params, rest, self.with_arrays(inputs, arrays), False)
+                self.results(out, is_array)
                 names[:] = [(tap.name, tap.keys) for tap in trace.taps]
                 return [(tap.inputs, tap.outputs) for tap in trace.taps]
 
@@ -188,7 +189,7 @@ class Runner(base.Runner):
                 filled = self.with_arrays(inputs, [arrays[k] for k in sorted(arrays)])
                 with self._as_configured():
                     out, changed = self.run(params, rest, filled, True)
-                results = visible(OUTPUT, out, is_array)
+                results = self.results(out, is_array)
                 names[:] = results
                 terms = [jnp.mean((x * x.conj()).real) for x in results.values() if _differentiable(x)]
                 return base.sum_of(terms), (list(results.values()), changed)

@@ -14,10 +14,10 @@ import paddle.nn.functional as F
 
 from ..frameworks import PortError
 from . import base, hooked
-from .inputs import OUTPUT, Inputs
+from .inputs import Inputs
 from .paddle_norms import exact
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
-from .tracing import name_outputs, visible
+from .tracing import name_outputs
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: paddle.optimizer.Momentum(o.rate, o.momentum, p, weight_decay=o.decay),
@@ -88,7 +88,7 @@ class Runner(hooked.Runner):
 
     def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
         with paddle.no_grad():
-            return name_outputs(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
+            return name_outputs(self.results(self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
 
     @staticmethod
     def _bare() -> paddle.nn.Layer:
@@ -124,7 +124,7 @@ class Runner(hooked.Runner):
             x.stop_gradient = False
         named = self._trained()
         with self._training():
-            results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
+            results = self.results(self.model(*tensors.args, **tensors.kwargs), _is_array)
             loss = _loss(results)
             base.require_gradient(not loss.stop_gradient)
             wanted = [*named.values(), *free.values()]
@@ -139,7 +139,7 @@ class Runner(hooked.Runner):
         with self._training():
             stepper = OPTIMIZERS[optimizer.name](list(named.values()), optimizer)
             for tensors in (batch.map(self.tensor) for batch in batches):
-                loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
+                loss = _loss(self.results(self.model(*tensors.args, **tensors.kwargs), _is_array))
                 base.require_gradient(not loss.stop_gradient)
                 stepper.clear_grad()
                 loss.backward()

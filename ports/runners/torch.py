@@ -15,10 +15,10 @@ from convert.errors import UsageError
 
 from ..frameworks import PortError
 from . import base, hooked
-from .inputs import OUTPUT, Inputs
+from .inputs import Inputs
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
 from .torch_ties import copied, shared
-from .tracing import name_outputs, visible
+from .tracing import name_outputs
 
 UNBIASED = (
     "torch's BatchNorms were trained with the biased variance in their running variances, as flax and paddle have it; "
@@ -108,7 +108,7 @@ class Runner(hooked.Runner):
 
     @torch.no_grad()  # a tensor of inference mode that forward caches could never train
     def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
-        return name_outputs(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
+        return name_outputs(self.results(self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
 
     @staticmethod
     def _bare() -> torch.nn.Module:
@@ -139,7 +139,7 @@ class Runner(hooked.Runner):
         free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if _differentiable(x)}
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
-            results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
+            results = self.results(self.model(*tensors.args, **tensors.kwargs), _is_array)
             loss = _loss(results)
             base.require_gradient(loss.requires_grad)
             grads = iter(torch.autograd.grad(loss, [*named.values(), *free.values()], materialize_grads=True))
@@ -152,7 +152,7 @@ class Runner(hooked.Runner):
         with self._training(), self._biased() as variances:
             stepper = OPTIMIZERS[optimizer.name](self.model.parameters(), optimizer)
             for tensors in (batch.map(self.tensor) for batch in batches):
-                loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
+                loss = _loss(self.results(self.model(*tensors.args, **tensors.kwargs), _is_array))
                 base.require_gradient(loss.requires_grad)
                 stepper.zero_grad()
                 loss.backward()

@@ -44,6 +44,11 @@ def strangers(tree: Any, is_array: IsArray) -> list[Any]:
     return [value for _, value in leaves(tree) if not is_array(value) and not isinstance(value, PLAIN)]
 
 
+def numbers(tree: Any) -> list[str]:
+    """Name the plain numbers of a tree, as `arrays` names arrays: like `loss.item()`, they may be results as well."""
+    return [label(path) for path, x in leaves(tree) if isinstance(x, int | float | complex) and not isinstance(x, bool)]
+
+
 def label(path: Path) -> str:
     return "" if path in ((), (0,)) else ".".join(map(str, path))
 
