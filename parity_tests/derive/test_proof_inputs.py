@@ -313,14 +313,25 @@ def test_a_lone_number_is_drawn():
     assert not found.proven and found.error > 1e-3
 
 
-class Lone(torch.nn.Module):
-    """A dense layer and a power of a time, which is 1 at the time 1."""
+def test_a_lone_number_is_kept_where_a_model_refuses_others():
+    found = parity.derive(Lone(1), Lone(1, True), (np.random.default_rng(0).standard_normal((1, 4)), np.ones(1)))
+    assert found.proven and len(found.kept) == 1 and "each has one value alone" in found.kept[0]
 
-    def __init__(self, power: int):
+
+class Lone(torch.nn.Module):
+    """A dense layer and a power of a time, which is 1 at the time 1.
+
+    Args:
+      whole: whether the time has to be a whole number.
+    """
+
+    def __init__(self, power: int, whole: bool = False):
         super().__init__()
-        self.power, self.up = power, torch.nn.Linear(4, 3)
+        self.power, self.whole, self.up = power, whole, torch.nn.Linear(4, 3)
 
     def forward(self, x: Any, t: Any) -> Any:
+        if self.whole and float(t[0]) % 1:
+            raise ValueError("no whole number")
         return torch.tanh(self.up(x)) + t[:, None] ** self.power
 
 

@@ -29,7 +29,7 @@ def fresh(
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
-      tokens: whether tokens are drawn as well; else they keep their values.
+      tokens: whether tokens and lone numbers are drawn as well; else they keep their values.
     """
     rng = np.random.default_rng(seed)
     new_left, new_right = dict(left), dict(right)
@@ -38,11 +38,11 @@ def fresh(
     }
     known = {name for related in every.values() for name, _ in related}
     alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    tokens = tokens and not any(_tokens(array) and not even(array) for array in alone)
+    lone, tokens = tokens, tokens and not any(_tokens(array) and not even(array) for array in alone)
     for name, array in left.items():
         if not (related := every[name]):
             continue
-        if seed is not None and array.dtype.kind in WIDE:
+        if seed is not None and array.dtype.kind in WIDE and (lone or array.size > 1):
             new_left[name] = _drawn(rng, array)
         elif seed is not None and tokens and _tokens(array):
             new_left[name] = _shuffled(rng, array)
