@@ -29,6 +29,7 @@ FORMS: dict[str, Callable[[Any, Any], Any]] = {
     "dataclass": Result,
     "dataclass in a mapping": lambda a, b: {"a": a, "rest": Result(b, None)},
     "number": lambda a, b: (a, b.sum().item()),
+    "short floats": lambda a, b: (a, b.astype("bfloat16") if hasattr(b, "astype") else b.bfloat16()),
     "NumPy array": lambda a, b: (a, b.detach().numpy()),
     "truth values": lambda a, b: [a, (b > 0).tolist()],
 }
@@ -73,10 +74,14 @@ class Opaque:
         self.value = value
 
 
-@pytest.mark.parametrize("form", [lambda a, b: (a, Opaque(b)), lambda a, b: {"a": a, "b": "name"}], ids=["own", "text"])
+@pytest.mark.parametrize(
+    "form",
+    [lambda a, b: (a, Opaque(b)), lambda a, b: {"a": a, "b": "name"}, lambda a, b: (a, np.array(["name"]))],
+    ids=["own", "text", "texts"],
+)
 def test_what_cannot_be_compared_is_refused_with_the_remedy(form: Callable[[Any, Any], Any]):
     plain, hidden = model("torch", lambda a, b: (a, b), 1), model("torch", form, 1)
-    remedy = r"returns an? (Opaque|str), which cannot be compared: .* parity.Call\(\.\.\., output=\.\.\.\)"
+    remedy = r"returns an? (Opaque|str|ndarray), which cannot be compared: .* parity.Call\(\.\.\., output=\.\.\.\)"
     for side, pair in (("left", (hidden, plain)), ("right", (plain, hidden))):
         with pytest.raises(UsageError, match=f"the {side} model {remedy}" if side == "left" else remedy):
             parity.derive(*pair, (X,))

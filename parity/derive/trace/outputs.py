@@ -45,13 +45,17 @@ def listed(result: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
             yield leaf
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             yield from listed([getattr(leaf, field.name) for field in dataclasses.fields(leaf)], is_array)
-        elif isinstance(leaf, bool | int | float | complex | np.ndarray | np.generic):
+        elif isinstance(leaf, bool | int | float | complex | np.ndarray | np.generic) and _numeric(leaf):
             yield np.array(leaf)
         elif leaf is not None:
             raise UsageError(
                 f"returns {with_article(type(leaf).__name__)}, which cannot be compared: let it return arrays, "
                 "numbers, and sequences, mappings or dataclasses of them, or pick these by parity.Call(..., output=...)"
             )
+
+
+def _numeric(leaf: Any) -> bool:
+    return np.asarray(leaf).dtype.kind in "biufc"
 
 
 def difference(a: Sequence[Array], b: Sequence[Array]) -> float:

@@ -70,7 +70,7 @@ class TorchSide(ModuleSide):
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with torch.no_grad(), _double(), forgotten(self.model.modules()):
-            return [t.numpy().copy() for t in self._run(_tensors_of(inputs))]
+            return [numpy_of(t) for t in self._run(_tensors_of(inputs))]
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
@@ -108,7 +108,7 @@ class TorchSide(ModuleSide):
                 handle.remove()
         for name, tensor in without.items():
             take(name, np.zeros(tensor.shape))
-        arrays = [t.detach().numpy() for t in outputs]
+        arrays = [numpy_of(t, copied=False) for t in outputs]
         return Outputs(arrays, arrays)
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
