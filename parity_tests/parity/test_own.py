@@ -212,6 +212,18 @@ class Stored(torch.nn.Module):
         return (self.mix @ (self.fc(x) * self.scale.to(x.dtype)).T).T
 
 
+def test_a_tensor_that_cannot_be_copied_is_refused_with_the_remedy() -> None:
+    from torch.nn.utils import prune
+
+    pruned = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    x = np.ones((2, 4), "float32")
+    with pytest.raises(UsageError, match=r"a: copying .*: remove them \(remove_weight_norm, prune.remove"):
+        parity.compare({"a": pruned, "b": FC}, x)
+    prune.remove(pruned[0], "weight")
+    assert parity.compare({"a": pruned, "b": copy.deepcopy(pruned)}, x).passed
+
+
 def test_buffers_of_float8_sparse_ones_and_extra_states_are_taken() -> None:
     x = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
     assert parity.compare({"a": Stored(), "b": Stored()}, x).passed
