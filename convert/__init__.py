@@ -16,11 +16,12 @@ order in which a conversion goes through them:
     its Config        configure sorts values into known, assumed and open, from settings (the user's), inference
                       (shapes), module_settings (of pickled modules), record and variants; conventions, pixels;
                       open_fields is the error where nobody states a value
-    the plan          planning builds plans.Plan, and decides whether an assumption is accepted, from steps: by_dialect,
-                      dialect_faults, counters, aside, nnx, masters
+    the plan          planning builds plans.Plan, which says what it assumes, and decides whether that is accepted; its
+                      steps: by_dialect, dialect_faults, counters, aside, nnx, masters
     a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like; table_lengths
                       reads --set h=12
-    the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification
+    the target        targets checks its place, replacing what --force removes; execute writes it: payload, casting,
+                      dtypes; verification
     the record        new_record builds it, execute writes it, record reads it, record_fit compares the file with it;
                       altered, where a file no longer fits it
     inspect and diff  inspection, inspection_text, counting; diff, diff_plans, diff_arrays, array_differences,

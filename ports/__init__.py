@@ -3,7 +3,7 @@
     port = ports.load("mixer.safetensors", framework="torch", dtype="float64")
     logits = port(images)  # numpy (n, c, h, w) -> numpy (n, classes)
 
-Importing this imports no framework; `load` and `build` import the one they are asked for.
+Importing this imports no framework; `load` and `build`, below, import the one they are asked for, and make a Port.
 
 flax/, torch/ and paddle/ have the networks, and runners/ the call that all models have in common. port is a network of
 ours behind it, model what a port and a user's own model share; frameworks tells which are installed. images checks

@@ -12,7 +12,8 @@ The modules beside the pages; `likely`, here, tells by the pages' signs which is
                         {i} and {s=a|b}, axes what follows the colon; ranges counts blocks; claims; stating writes
                         lengths into it, and compose joins two, by equating their axes
     applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes: some stay open); then
-                        filling, which proves that no element is left over: env, places, coverage; layout, proof
+                        filling, which proves that no element is left over: env, places, coverage; layout; proof of
+                        both directions
     what it comes to    moves, arrays, dtype_kinds
     for people          words ("did you mean"), numerals
 """

@@ -8,9 +8,11 @@ Adding a format is a module with `sniff`, a Reader and a Writer, and a row of FO
 file needs is imported. base defines what all formats offer; folders/ has Orbax and torch DCP, pickled/ torch's and
 paddle's formats.
 
-    formats             safetensors, sharded, msgpack with msgpack_scan, npz, npy_series; foreign refuses all others
+    formats             safetensors, sharded, msgpack (msgpack_scan reads it within limits), npz, npy_series; foreign
+                        refuses all others
     which file is meant inside, by entry_names
-    payloads            strided, background, hashing, checksum; memory (of a model in memory)
+    payloads            strided, background, hashing (of records and `verify`), checksum (of zips); memory (of a model
+                        in memory)
     beside arrays       skipped, modules (of torch)
     untrusted text      bounded_json, bounded_yaml; zips
     writing             atomic, atomic_folder, zip_writer

@@ -6,7 +6,8 @@ The result is an array: the left element of each right one.
     the left side        uses lists what each parameter meets, by columns (statistics of it) and roles (what results are
                          for); symbols, stepped: numbers of elements
     the way              choices of partners and the way back; hints of the user; delayed functions of parameters
-    one kind of use      products, batches, regroup; factors (and terms); biases; following, where values differ
+    one kind of use      products (of matrices; patches of a convolution are rows of one), batches, regroup (inputs of
+                         products that one side joins); factors (and terms); biases; following, where values differ
     what nothing shows   complete, siblings, similarity (of names)
     where nothing fits   advice
 """
