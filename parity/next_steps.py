@@ -6,6 +6,7 @@ import math
 import shlex
 
 from convert.errors import called, command_or_call
+from ports.runners.inputs import OUTPUT
 
 from .result import Divergence, Result
 
@@ -52,6 +53,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         )
     if first.worst.cause.startswith("shapes differ"):
         return f"look at what computes {first}: its shapes differ"
+    if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
+        return "let both models return arrays under the same names: a dict or a dataclass on both sides, or on none"
     if first.worst.cause.startswith("only "):  # one side alone calls a module of this name
         return "let both models call this module, or take it out of feature_maps"
     if not math.isfinite(first.error):

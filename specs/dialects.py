@@ -132,13 +132,17 @@ def _default(ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored:
     first = theirs[0] if theirs else ""  # a model's own path
     if framework == "flax" and leaf in BUFFERS and isinstance(first, str) and first.startswith(trained):
         theirs = (f"{COLLECTIONS[1]}/{first.removeprefix(trained)}", *theirs[1:])
-    dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
+    there = _below(theirs, "/" if framework == "flax" else ".", stored.name)
     return Rule(
-        Signature(joined((*ours, dot + leaf)), _plain(axes)),
-        Signature(
-            joined((*theirs, separator + stored.name)), _plain(axes) if stored.axes == ANY else parse_axes(stored.axes)
-        ),
+        Signature(_below(ours, ".", leaf), _plain(axes)),
+        Signature(there, _plain(axes) if stored.axes == ANY else parse_axes(stored.axes)),
     )
+
+
+def _below(path: Path, separator: str, name: str) -> Path:
+    """Return the path of a layer's array; that of a whole model, and a collection's, need no separator."""
+    whole = not path or (isinstance(path[-1], str) and path[-1].endswith("/"))
+    return joined((*path, name if whole or not name else separator + name))
 
 
 def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int], str] | None:

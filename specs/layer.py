@@ -58,7 +58,7 @@ class Parameter(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.layer.path}.{self.leaf}" if self.leaf else self.layer.path
+        return ".".join(filter(None, (self.layer.path, self.leaf)))  # a layer that is the whole model has no path
 
     @property
     def trained(self) -> bool:

@@ -267,3 +267,31 @@ def test_paddles_casts_keep_imaginary_parts_and_integers() -> None:
     for check in ("forward", "gradients"):
         assert parity.compare({"a": Table(1 + 1j), "b": Table(1 + 1j)}, x, check, dtype="float64").passed
     assert parity.compare({"a": Table(1 + 1j), "b": Table(1 - 1j)}, x, dtype="float64").passed is False
+
+
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_a_layer_that_is_the_whole_model_is_compared_in_the_common_layout(check: str) -> None:
+    """A square kernel would be compared untransposed without a word of its shape."""
+    ours, theirs = torch.nn.Linear(4, 4), paddle.nn.Linear(4, 4)
+    kernel, bias = ours.weight.detach().numpy().T.copy(), ours.bias.detach().numpy()
+    theirs.weight.set_value(kernel)
+    theirs.bias.set_value(bias)
+    linen = nn.Dense(4), {"params": {"kernel": kernel, "bias": bias}}
+    x = RNG.standard_normal((3, 4)).astype("float32")
+    report = parity.compare({"torch": ours, "paddle": theirs, "flax": linen}, x, check=check)
+    assert report.passed and not any(result.cause for result in report.results), str(report)
+
+
+def test_paddles_recurrent_layers_are_compared_as_they_are() -> None:
+    """Their state of dropout has no memory before it is drawn."""
+    layer = paddle.nn.LSTM(3, 4)
+    assert parity.compare({"a": layer, "b": layer}, np.ones((2, 5, 3), "float32")).passed
+
+
+def test_outputs_of_other_names_are_no_matter_of_modules() -> None:
+    class Named(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return {"logits": super().forward(x)}
+
+    report = parity.compare({"a": Named(4, 2), "b": torch.nn.Linear(4, 2)}, np.ones((3, 4), "float32"))
+    assert not report.passed and "let both models return arrays under the same names" in " ".join(str(report).split())

@@ -156,6 +156,8 @@ class Runner(hooked.Runner):
         """
         layers = self.model.sublayers(include_self=True)
         with base.attributes_kept(layers, _is_array) as tensors, _undrawn():
+            # an RNN's state of dropout has no memory before it is drawn
+            tensors = [tensor for tensor in tensors if tensor._is_initialized()]
             values = [tensor.detach().clone() for tensor in tensors]
             (self.model.train if training else self.model.eval)()
             try:
