@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,20 +23,28 @@ def permuted(source: str, shape: tuple[int, ...], target: str, numbers: Array, n
     Args:
       numbers: for each element of the target, the place in the flat source, from 0.
     """
+    for axis, own, places in orders(numbers, shape):
+        axes = relate(np.take(numbers, np.argsort(places), axis), shape)
+        whole = axes is not None and len(axes.target[axis]) == len(axes.source[own]) == 1
+        if axes is None or not whole or any(axes.windows) or axes.source[own][0] is not axes.target[axis][0]:
+            continue
+        return _written(source, target, axes, own, axis, places, names, side)
+    return None
+
+
+def orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, int, Array]]:
+    """Yield (axis, an axis of the source, its positions in order) where one is the other in some order.
+
+    Args:
+      numbers: see permuted. shape: of the source.
+    """
     for axis in range(numbers.ndim):
         for own, length in enumerate(shape):
             if length != numbers.shape[axis] or length < 2:
                 continue
             places = np.moveaxis(numbers // math.prod(shape[own + 1 :]) % length, axis, 0).reshape(length, -1)
-            if not (places == places[:, :1]).all() or len(set(places[:, 0])) < length:
-                continue
-            order = np.argsort(places[:, 0])
-            axes = relate(np.take(numbers, order, axis), shape)
-            whole = axes is not None and len(axes.target[axis]) == len(axes.source[own]) == 1
-            if axes is None or not whole or any(axes.windows) or axes.source[own][0] is not axes.target[axis][0]:
-                continue
-            return _written(source, target, axes, own, axis, places[:, 0], names, side)
-    return None
+            if (places == places[:, :1]).all() and len(set(places[:, 0])) == length:
+                yield axis, own, places[:, 0]
 
 
 def _written(source: str, target: str, axes: Axes, own: int, axis: int, places: Array, names: Names, side: int) -> Row:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
+from ..fold.permuted import orders
 from ..match.symbols import Elements
 from ..trace.sides import Side
 from ..trace.tape import Array
@@ -19,10 +19,12 @@ def stored_orders(left: Side, right: Side, found: Array, lefts: Elements, rights
       found: the left element of each right one.
     """
     others = [one for side in (left, right) for one in side.others.items() if one[1].dtype.kind in "iu"]
-    stored = {name: array.astype(np.int64) for name, array in others if array.ndim == 1 and _permutes(array)}
-    lengths = set(map(len, stored.values()))
-    taken = {order for name in rights.names if stored for order in _orders(name, found, lefts, rights, lengths)}
-    return [name for name, order in stored.items() if taken & {tuple(order), tuple(np.argsort(order))}]
+    stored = [(name, array.astype(np.int64)) for name, array in others if array.ndim == 1 and _permutes(array)]
+    lengths = {len(order) for _, order in stored}
+    likely = [name for name in rights.names if lengths.intersection(rights.shapes[name])]
+    taken = {order for name in likely for order in _orders(name, found, lefts, rights)}
+    names = [name for name, order in stored if taken & {tuple(order), tuple(np.argsort(order))}]
+    return list(dict.fromkeys(names))
 
 
 def _permutes(array: Array) -> bool:
@@ -30,16 +32,10 @@ def _permutes(array: Array) -> bool:
     return bool(np.array_equal(np.sort(array), straight) and not np.array_equal(array, straight))
 
 
-def _orders(name: str, found: Array, lefts: Elements, rights: Elements, lengths: set[int]) -> Iterator[tuple[int, ...]]:
+def _orders(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
     """Yield in which order each axis of a right parameter has the positions of an axis of its left one."""
     numbers = np.asarray(rights.part(found, name))
     owners = lefts.owners(numbers)
-    if len(owners) != 1 or not lengths.intersection(numbers.shape):
-        return
-    shape, first = lefts.shapes[owners[0]], lefts.first(owners[0])
-    for axis, length in enumerate(numbers.shape):
-        for own in [own for own, other in enumerate(shape) if other == length and length in lengths]:
-            places = np.moveaxis((numbers - first) // math.prod(shape[own + 1 :]) % length, axis, 0)
-            rows = places.reshape(length, -1)
-            if (rows == rows[:, :1]).all():
-                yield tuple(int(place) for place in rows[:, 0])
+    if len(owners) == 1:
+        for _, _, places in orders(numbers - lefts.first(owners[0]), lefts.shapes[owners[0]]):
+            yield tuple(map(int, places))
