@@ -121,9 +121,8 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
     """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
     for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
         # where not all have been matched, those behind this place may have partners yet
-        yield from without_parameters(
-            trial.both[side].program, names, side, None if trial.mapped.whole else spans[side]
-        )
+        span = None if trial.mapped.whole else spans[side]
+        yield from without_parameters(trial.both[side].program, names, side, span)
     yield from others([run.program for run in trial.both], spans)
 
 

@@ -89,7 +89,7 @@ class _Trial:
 
     def __init__(self, run: Callable[[], list[Array]], elements: Filled, runs: int):
         self._run, self.elements, self.before = run, elements, run()
-        self.left, self.late = runs - 1, False
+        self.runs, self.late = runs - 1, False
 
     def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
@@ -100,7 +100,7 @@ class _Trial:
         """
         for text in itertools.islice(kind, tries):
             for k, pairs in enumerate(kind[text]):
-                if self.left < 3:  # for two elements, and for all others
+                if self.runs < 3:  # for two elements, and for all others
                     self.late = True
                     return []
                 if not self._same(pairs) or not self._matters(pairs):
@@ -113,13 +113,13 @@ class _Trial:
 
     def _same(self, pairs: Pairs) -> bool:
         """Tell whether an exchange has no effect; one that is not tried any more counts as having one."""
-        self.left, self.late = self.left - 1, self.late or self.left < 1
+        self.runs, self.late = self.runs - 1, self.late or self.runs < 1
         with exchanged(self.elements, pairs):
-            return self.left >= 0 and equal(self.before, self._run())
+            return self.runs >= 0 and equal(self.before, self._run())
 
     def _matters(self, pairs: Pairs) -> bool:
         """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
-        self.left -= 1
+        self.runs -= 1
         with exchanged(self.elements, pairs[:1], 2.0):
             return not equal(self.before, self._run())
 

@@ -245,9 +245,8 @@ def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Tabl
     recorded with, so that values of uses say nothing about the models.
     """
     drawn = Drawn(left, WEIGHTS)
-    for of, weights, tape in zip(
-        (left, right), (drawn, TranslatedWeights(table, left, right, drawn)), tapes, strict=True
-    ):
+    translated = TranslatedWeights(table, left, right, drawn)
+    for of, weights, tape in zip((left, right), (drawn, translated), tapes, strict=True):
         inputs = of.call.arrays()
         outputs = of.run(weights, inputs)
         of.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -90,11 +90,7 @@ def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
     texts = [f"{verb} {in_a_row(folded_names(words[kind]))}" for kind, verb in VERBS.items() if words[kind]]
     names = {name for one in every for name in one.names}
     text = f"the {SIDES[side]} {' and '.join(texts)}, the {SIDES[1 - side]} does not"
-    return LeftOut(side, "missing parameter", text, _passed(every), times=len(names))
-
-
-def _passed(some: Iterable[Applied]) -> Mapping[int, int]:
-    return {one.node.output: one.value for one in some}
+    return LeftOut(side, "missing parameter", text, {one.node.output: one.value for one in every}, times=len(names))
 
 
 def _readers(program: Program, number: int) -> set[int]:

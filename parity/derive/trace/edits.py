@@ -31,7 +31,8 @@ class Edit(ABC):
       kind: what differs, as a noun: "epsilon", "residual".
       text: how both sides differ.
       times: how many of that kind differ.
-      wider: the same in all blocks that are alike, if there are such, and in all modules.
+      wider: what is tried with it, and may be better: the same in all blocks that are alike, if there are such, and in
+        all modules; of a norm also its other edits.
     """
 
     side: int

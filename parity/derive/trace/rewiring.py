@@ -23,7 +23,6 @@ def rewirings(
     may = [program.tape.parameters.keys() if alone is None else alone[k] for k, program in enumerate(programs)]
     for side in (0, 1):
         yield from norm_edits(programs[side], firsts[side], side, may[side])
-    for side in (0, 1):
-        yield from without_terms(programs, firsts[side], side)
+    yield from without_terms(programs, firsts)
     for side in (0, 1):
         yield from without_chains(programs[side], firsts[side], side, may[side])

@@ -31,17 +31,23 @@ def _is_residual(program: Program, node: Node) -> bool:
     return one != two
 
 
-def without_terms(programs: Sequence[Program], first: int, side: int) -> Iterator[Edit]:
-    """Yield edits that leave out a term of sums of which this side has more than the other, residual ones or others."""
-    counts = [Counter(_is_residual(program, node) for node in _sums(program)) for program in programs]
-    more = {kind for kind in (True, False) if counts[side][kind] > counts[1 - side][kind]}
-    program, every = programs[side], _sums(programs[side])
-    late = [node for node in every if program.makers[node.output] >= first and _is_residual(program, node) in more]
-    for node in late[:MOST]:
-        sets = alike(node, every, lambda other: other.site)
-        for remaining in (0, 1):
-            one, *wider = (_left_out(program, some, remaining, side) for some in sets)
-            yield replace(one, wider=tuple(wider))
+def without_terms(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Edit]:
+    """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others.
+
+    Args:
+      firsts: on each side, the operation from which on the sides may differ.
+    """
+    sums = [[(node, _is_residual(program, node)) for node in _sums(program)] for program in programs]
+    counts = [Counter(residual for _, residual in of) for of in sums]
+    for side, program in enumerate(programs):
+        more = {kind for kind in (True, False) if counts[side][kind] > counts[1 - side][kind]}
+        every = [node for node, _ in sums[side]]
+        late = [node for node, kind in sums[side] if program.makers[node.output] >= firsts[side] and kind in more]
+        for node in late[:MOST]:
+            sets = alike(node, every, lambda other: other.site)
+            for remaining in (0, 1):
+                one, *wider = (_left_out(program, some, remaining, side) for some in sets)
+                yield replace(one, wider=tuple(wider))
 
 
 def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int) -> LeftOut:

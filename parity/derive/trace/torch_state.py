@@ -24,8 +24,8 @@ def tensors_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def extra_states(model: torch.nn.Module) -> list[str]:
     """Name what get_extra_state returns, unless it is a tensor."""
-    tensors = tensors_of(model)
-    return [name for name in model.state_dict(keep_vars=True) if name.endswith(EXTRA) and name not in tensors]
+    state = model.state_dict(keep_vars=True)
+    return [name for name, value in state.items() if name.endswith(EXTRA) and not isinstance(value, torch.Tensor)]
 
 
 def check(model: torch.nn.Module) -> None:
