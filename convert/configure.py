@@ -238,10 +238,8 @@ def _suggested(reading: Reading, evidence: Evidence, settings: Settings) -> dict
     """Return what suggests the value of each field that is neither shown nor stated."""
     origins, shown = evidence.origins, evidence.says["shapes"]
     suggests = {"default": DEFAULT, "variant": OFFICIAL + evidence.variant, "dialect": DIALECT + reading.dialect}
-    earlier = {
-        "record": evidence.record.suggested,
-        "user": settings.suggested,
-    }  # which pass on what suggested their values
+    # which pass on what suggested their values
+    earlier = {"record": evidence.record.suggested, "user": settings.suggested}
     suggested = {}
     for field in fields(reading.spec.config):
         origin = origins.get(field.name, "default")

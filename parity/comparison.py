@@ -224,30 +224,33 @@ def _about(
     known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
     about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
     alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
+    sides, weights = _states(ports, check, results)
     return {
         **about,
         **script(),
         **surroundings("gpu" if "gpu" in devices else "cpu"),
-        **{label: alone.get(label, "") + _side(port, check, results) for label, port in ports.items()},
+        **{label: alone.get(label, "") + text for label, text in sides.items()},
         "hash of inputs": fingerprint(arrays),
-        **_files(ports),
+        **weights,
     }
 
 
-def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
-    """State each model's weights by the label "LABEL weights": the file of a port's with its hash, else their own."""
+def _states(
+    ports: Mapping[str, Port | Own], check: str, results: Sequence[Result]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """State of each model, by its label, what it is; and by "LABEL weights" its file with a hash, or its own hash."""
     known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
     digests = {source: source.digest() for source in known.values() if source}  # each file is read once
-    about: dict[str, str] = {}
+    sides, weights = dict[str, str](), dict[str, str]()
     for label, port in ports.items():
-        source = known.get(label)
-        if source:
-            part = f" under {source.part!r}" if source.part else ""
-            about[f"{label} weights"] = f"{source.path}{part}, {digests[source]}"
-        else:
-            state = port.state()
-            about[f"{label} weights"] = f"from no file, {count(len(state), 'array')}, {fingerprint(state)}"
-    return about
+        state, source = port.state(), known.get(label)
+        sides[label] = _side(port, state, check, results)
+        part = f" under {source.part!r}" if source and source.part else ""
+        own = f"from no file, {count(len(state), 'array')}"
+        weights[f"{label} weights"] = (
+            f"{source.path}{part}, {digests[source]}" if source else f"{own}, {fingerprint(state)}"
+        )
+    return sides, weights
 
 
 def _known(port: Port) -> str:
@@ -257,10 +260,10 @@ def _known(port: Port) -> str:
     return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
 
 
-def _side(port: Port | Own, check: str, results: Sequence[Result]) -> str:
+def _side(port: Port | Own, state: Mapping[str, Any], check: str, results: Sequence[Result]) -> str:
     """State the framework, version, dtypes, device and mode of a model."""
     mode = "evaluation" if check in ACTIVATIONS else "training"
-    others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
+    others = {array.dtype.name for array in state.values() if array.dtype.kind == "f"} - {port.dtype}
     mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
     dtypes = in_a_row(dict.fromkeys([*(r.dtype for r in results), port.dtype]))
     return f"{port.framework} {version(port.framework)}, {dtypes}{mixed}, {port.device}, {mode} mode"

@@ -173,10 +173,9 @@ def main() -> None:
         specs.add(source)
     job = Job(**{**order, "target": Target(**order["target"]), "checks": tuple(order["checks"])})
     feeds = {c: load(p) for c in job.checks if os.path.exists(p := os.path.join(folder, f"feed-{c}.npz"))}
-    with command():  # that started this process
-        for check in job.checks:
-            one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
-            save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
+    for check in job.checks:
+        one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
+        save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,8 @@ class Port(Model):
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
     supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
     source: Source | None = None  # the checkpoint that it was loaded from
-    suggested: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # what suggests fields that nothing states; see record.SUGGESTED
+    # what suggests the values of fields that nothing states; see record.SUGGESTED
+    suggested: Mapping[str, str] = MappingProxyType({})
     _preprocessing: Known = UNKNOWN
 
     def __init__(
@@ -205,13 +204,8 @@ class Port(Model):
         from convert.settings import Settings
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
-        return Settings(
-            values,
-            frozenset(self.assumed),
-            self.architecture,
-            preprocessing=self.preprocessing,
-            suggested=self.suggested,
-        )
+        assumed, known = frozenset(self.assumed), self.preprocessing
+        return Settings(values, assumed, self.architecture, preprocessing=known, suggested=self.suggested)
 
     def layers(self) -> list[Layer]:
         """Return every layer with its arrays."""
