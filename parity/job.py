@@ -1,24 +1,17 @@
-"""Run one framework's part of a comparison, here or in a process of its own; whatever goes wrong becomes a cause."""
+"""Run one framework's part of a comparison in this process; whatever goes wrong becomes a cause."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from traceback import walk_tb
 from typing import Protocol
 
-import specs
-from convert.errors import ConvertError, command, install
+from convert.errors import ConvertError, install
 from ports.runners.inputs import Inputs
 
-from .archive import load, save
 from .recording import Recording, record
 from .targets import Target
 
@@ -26,7 +19,6 @@ from .targets import Target
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
 KERNEL = r"kernel `(\w+)` is not registered|\"(\w+)\" not implemented for"  # how paddle and torch name it
 LINES = 12  # of a message that is quoted whole
-TIMEOUT = 3600  # seconds that a framework's process may take for one model
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,7 @@ class Job:
 
 
 Recordings = dict[str, Recording]  # by check
+Run = Callable[..., Recordings]  # runs a job here, or in a framework's process
 
 
 def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
@@ -59,7 +52,7 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
 
     def without(cause: str, unable: bool) -> Recordings:
-        return {check: _without(blank, cause, unable) for check in job.checks}
+        return not_run(job, label, cause, unable)
 
     if job.framework not in ports.available():
         return without(f"not installed: {install(job.framework)}", True)
@@ -85,6 +78,12 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
         except Exception as error:
             recordings[check] = _without(blank, *cause_of(error, job))
     return recordings
+
+
+def not_run(job: Job, label: str, cause: str, unable: bool = False) -> Recordings:
+    """Return recordings that say of every check of a job why it was not run."""
+    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
+    return {check: _without(blank, cause, unable) for check in job.checks}
 
 
 def _without(blank: Recording, cause: str, unable: bool) -> Recording:
@@ -133,51 +132,3 @@ def _place(error: Exception) -> str:
         (path, line) for path, line in own if "site-packages" not in path and os.path.dirname(path) != f"{ours}/ports"
     ]
     return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
-
-
-def run_isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
-    """Run a job in a process of its own, whose crash becomes a cause as well."""
-    with tempfile.TemporaryDirectory() as folder:
-        for check, feed in feeds.items():
-            save(feed, os.path.join(folder, f"feed-{check}.npz"))
-        about = {"label": label or job.framework, "folder": folder, "specs": specs.added()}
-        order = json.dumps({**asdict(job), **about})
-        try:
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "parity.job"],
-                input=order, capture_output=True, text=True, timeout=TIMEOUT, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return _crashed(job, label, f"its process was still running after {TIMEOUT} s")
-        paths = {check: os.path.join(folder, f"{check}.npz") for check in job.checks}
-        lost = _crashed(job, label, _last_words(done)) if done.returncode else {}
-        return {check: load(path) if os.path.exists(path) else lost[check] for check, path in paths.items()}
-
-
-def _crashed(job: Job, label: str, cause: str) -> Recordings:
-    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
-    return {check: _without(blank, cause, False) for check in job.checks}
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return f"its process died ({how})" + (f": {lines[-1][:300]}" if lines else "")
-
-
-def main() -> None:
-    """Read an order from stdin; write the recording of each check into its folder as soon as it has run."""
-    order = json.loads(sys.stdin.read())
-    folder, label = order.pop("folder"), order.pop("label")
-    for source in order.pop("specs"):  # pages that the user named
-        specs.add(source)
-    job = Job(**{**order, "target": Target(**order["target"]), "checks": tuple(order["checks"])})
-    feeds = {c: load(p) for c in job.checks if os.path.exists(p := os.path.join(folder, f"feed-{c}.npz"))}
-    for check in job.checks:
-        one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
-        save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
-
-
-if __name__ == "__main__":
-    with command():  # which runs the jobs of the command line alone
-        main()

@@ -22,8 +22,9 @@ from ports.frameworks import available, quick_xla_flags
 from specs.config import written
 
 from . import report_text, summary
-from .job import Job, Recordings, run_here, run_isolated
+from .job import Job, Recordings, Run, run_here
 from .judge import Subject, judge
+from .processes import Processes
 from .provenance import surroundings
 from .recording import Recording
 from .report import Report, check_page, write_page
@@ -41,10 +42,12 @@ def run(arguments: Namespace) -> Report:
     _prepare(chosen, arguments)
     runs, total = itertools.count(1), len(chosen) * len(arguments.dtype) * len(arguments.frameworks)
     report = Report(about=_about(chosen, arguments))
-    with Status() as status:
-        for target in chosen:
-            for dtype in arguments.dtype:
-                report += _compare(target, dtype, arguments, lambda what: status.show(f"{next(runs)}/{total} {what}"))
+    with Status() as status, Processes() as processes:
+        run_job: Run = processes if arguments.isolate else run_here
+        for target, dtype in itertools.product(chosen, arguments.dtype):
+            report += _compare(
+                run_job, target, dtype, arguments, lambda what: status.show(f"{next(runs)}/{total} {what}")
+            )
     if all(r.passed is None for r in report):  # no model's outputs were looked at
         for label in ("batch", "training", "images"):
             report.about.pop(label, None)
@@ -53,24 +56,26 @@ def run(arguments: Namespace) -> Report:
 
 def _prepare(chosen: list[Target], arguments: Namespace) -> None:
     """Change settings that frameworks read when they are imported, unless the user has set them."""
+    small = all(target.small for target in chosen)
+    if small:  # threads that wait for each other cost more than they save: 65 s instead of 5 on 16 busy cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if arguments.device == "cpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        if all(target.small for target in chosen):
+        if small:
             os.environ.setdefault("XLA_FLAGS", quick_xla_flags())
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # for every library: no TF32 behind a framework's back
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to the other frameworks
 
 
-def _compare(target: Target, dtype: str, arguments: Namespace, say: Callable[[str], None]) -> Report:
-    runner = run_isolated if arguments.isolate else run_here
+def _compare(run_job: Run, target: Target, dtype: str, arguments: Namespace, say: Callable[[str], None]) -> Report:
     recorded: list[Recordings] = []
     twins: list[list[Recordings]] = []
     for framework in arguments.frameworks:
         say(f"{target.architecture}:{target.variant} {dtype} {framework}")
-        recordings = _record(runner, target, framework, dtype, arguments.device, arguments, recorded)
+        recordings = _record(run_job, target, framework, dtype, arguments.device, arguments, recorded)
         recorded.append(recordings)
         if arguments.device == "gpu":
-            twins.append([_on_cpu(runner, target, framework, dtype, arguments, recordings), recordings])
+            twins.append([_on_cpu(run_job, target, framework, dtype, arguments, recordings), recordings])
     report = Report()
     for check in arguments.check:
         subject = Subject(target.architecture, target.variant, check, dtype, arguments.device, target.assumptions())
@@ -80,23 +85,23 @@ def _compare(target: Target, dtype: str, arguments: Namespace, say: Callable[[st
 
 
 def _record(
-    runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, device: str,
+    run_job: Run, target: Target, framework: str, dtype: str, device: str,
     arguments: Namespace, recorded: list[Recordings], label: str = "",
 ) -> Recordings:  # fmt: skip
     """Return one framework's recordings; the first framework that ran is the reference of single steps."""
     reference = next((r for r in recorded if not any(one.cause for one in r.values())), {})
     feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
     job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
-    return runner(job, feeds, label)
+    return run_job(job, feeds, label)
 
 
 def _on_cpu(
-    runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
+    run_job: Run, target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
     """Return the same framework on the CPU; nothing where the GPU has nothing to show, which alone is the reason."""
     if all(one.cause for one in gpu.values()):
         return {check: Recording(f"{framework}@cpu", framework, dtype, "cpu") for check in gpu}
-    return _record(runner, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
+    return _record(run_job, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
 
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:

@@ -15,6 +15,7 @@ from convert.pages import use
 from ports.frameworks import declared, quick_xla_flags
 
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU; what needs it has processes of its own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
 gc.set_threshold(20_000)  # three frameworks are a million objects, and no garbage: 700 took a tenth of the time
 

@@ -22,8 +22,9 @@ import ports
 from parity.__main__ import main
 from parity.archive import load, save
 from parity.cards import WIDE
-from parity.job import Job, run_here, run_isolated
+from parity.job import Job, run_here
 from parity.judge import Subject, judge
+from parity.processes import Processes
 from parity.recording import Recording
 from parity.report import Report
 from parity.targets import Target, targets
@@ -175,11 +176,26 @@ def test_a_process_of_its_own_gives_the_same_numbers() -> None:
     need("torch")
     (target,) = targets(TWIN)
     job = Job(target, "torch", "float64", "cpu", ("layers", "gradients"))
-    here, there = run_here(job, {}), run_isolated(job, {})
-    for check in job.checks:
-        assert list(here[check].arrays) == list(there[check].arrays)
-        for name, array in here[check].arrays.items():
-            np.testing.assert_array_equal(array, there[check].arrays[name])
+    here = run_here(job, {})
+    with Processes() as processes:
+        for there in (processes(job, {}), processes(job, {})):  # the second in the same process
+            for check in job.checks:
+                assert list(here[check].arrays) == list(there[check].arrays)
+                for name, array in here[check].arrays.items():
+                    np.testing.assert_array_equal(array, there[check].arrays[name])
+
+
+def test_a_process_that_died_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("torch")
+    (target,) = targets(TWIN)
+    job = Job(target, "torch", "float64", "cpu", ("forward",))
+    with Processes() as processes:
+        processes(job, {})
+        processes.alive["torch"].process.kill()
+        assert "SIGKILL" in processes(job, {})["forward"].cause
+        assert not processes(job, {})["forward"].cause
+        monkeypatch.setattr("parity.processes.TIMEOUT", 0)
+        assert "was still running after 0 s" in processes(job, {})["forward"].cause
 
 
 def test_a_recording_from_another_process_names_its_checkpoint(tmp_path: Path) -> None:

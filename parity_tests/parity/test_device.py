@@ -22,7 +22,8 @@ def rows(*words):
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="the CPU is what all other tests run on: make parity DEVICE=gpu")
 @pytest.mark.parametrize("architecture", specs.names())
-def test_on_the_gpu(architecture):
+def test_on_the_gpu(architecture, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)  # conftest says cpu, and the processes inherit it
     checks = ("--check", "forward", "layers", "gradients", "--dtype", "float64", "float32")
     found = rows(architecture, "--device", DEVICE, *checks)
     causes = {row["reason"] for row in found if row["passed"] is None}

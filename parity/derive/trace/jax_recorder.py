@@ -65,6 +65,8 @@ class Reader:
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]
             return [self.tape.layout(inputs[0], part_of(edges, params["axis"], k), site) for k in range(len(edges) + 1)]
+        if name == "unstack":  # how jax 0.11 takes an array apart
+            return [self.tape.layout(inputs[0], row_of(params["axis"], k), site) for k in range(len(eqn.outvars))]
         if run is None:
             run = BY_PARAMETERS[name](params) if name in BY_PARAMETERS else NUMPY.get(name) or bound(eqn)
         if not eqn.primitive.multiple_results:
@@ -88,7 +90,7 @@ class Reader:
         return branches[int(np.clip(self.tape.constants[index], 0, len(branches) - 1))]  # as lax.switch clamps
 
     def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
-        length, fixed, carried = params["length"], params["num_consts"], params["num_carry"]
+        length, (fixed, carried) = params["length"], _scanned(params)
         closed, steps = params["jaxpr"], range(params["length"])
         constants = [self.tape.constant(array_of(c)) for c in closed.consts]
         carry, rows = inputs[fixed : fixed + carried], []
@@ -179,5 +181,17 @@ def _count(shape: Sequence[int], dims: Sequence[int]) -> int:
     return int(np.prod([shape[d] for d in dims], dtype=int))
 
 
+def _scanned(params: Any) -> tuple[int, int]:
+    """Return how many of a scan's inputs are the same in each step, and how many are carried from step to step."""
+    if "num_consts" in params:  # up to jax 0.10
+        return params["num_consts"], params["num_carry"]
+    fixed, carried, _ = params["ft_in"].unpack()
+    return len(list(fixed)), len(list(carried))
+
+
 def part_of(edges: Any, axis: int, k: int) -> Callable[[Any], Any]:
     return lambda a: np.split(a, edges, axis)[k]
+
+
+def row_of(axis: int, k: int) -> Callable[[Any], Any]:
+    return lambda a: np.moveaxis(a, axis, 0)[k]
