@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(if $(VENV),$(VENV)/.ready)
 RUN := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
+INSTALL := $(if $(VENV),$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e,@echo VENV= installs nothing:)
 ifeq ($(VENV),)  # nothing is installed: the project is found where it lies
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 endif
@@ -17,7 +18,7 @@ FUZZ ?= 60
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(INSTALL) '.[all,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -27,7 +28,7 @@ parity: $(READY)
 	PARITY_DEVICE=$(DEVICE) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
 
 example: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	$(INSTALL) '.[examples]'
 	$(RUN) -W ignore examples/digits.py $(if $(DATA),--data '$(DATA)')
 
 lint: $(READY)
@@ -39,7 +40,7 @@ bench: $(READY)
 	$(RUN) -W ignore -m benchmarks
 
 fuzz: $(READY)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(INSTALL) '.[fuzz]'
 	$(RUN) -m parity_tests.fuzz $(FUZZ)
 
 clean:

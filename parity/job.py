@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from traceback import walk_tb
 from typing import Protocol
 
@@ -49,11 +50,7 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     from ports.frameworks import PortError, declared
     from ports.runners.base import Unavailable
 
-    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
-
-    def without(cause: str, unable: bool) -> Recordings:
-        return not_run(job, label, cause, unable)
-
+    without = partial(not_run, job, label)
     if job.framework not in ports.available():
         return without(f"not installed: {install(job.framework)}", True)
     if not declared(job.target.architecture, job.framework):
@@ -74,20 +71,16 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     recordings: Recordings = {}
     for check in job.checks:
         try:
-            recordings[check] = record(port, images, check, blank.label, feeds.get(check), job.steps)
+            recordings[check] = record(port, images, check, label or job.framework, feeds.get(check), job.steps)
         except Exception as error:
-            recordings[check] = _without(blank, *cause_of(error, job))
+            recordings[check] = without(*cause_of(error, job))[check]
     return recordings
 
 
 def not_run(job: Job, label: str, cause: str, unable: bool = False) -> Recordings:
     """Return recordings that say of every check of a job why it was not run."""
-    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
-    return {check: _without(blank, cause, unable) for check in job.checks}
-
-
-def _without(blank: Recording, cause: str, unable: bool) -> Recording:
-    return Recording(blank.label, blank.framework, blank.dtype, blank.device, cause=cause, unable=unable)
+    about = label or job.framework, job.framework, job.dtype, job.device
+    return {check: Recording(*about, cause=cause, unable=unable) for check in job.checks}
 
 
 class Runs(Protocol):

@@ -29,7 +29,7 @@ TIMEOUT = 3600  # seconds that a framework's process may take for one model
 
 
 class Processes:
-    """Keeps a process for each framework. Starting one for every model took most of the time of a run."""
+    """Run jobs, each framework's in one process: starting one for every model took most of the time."""
 
     def __init__(self) -> None:
         self.alive: dict[str, _Process] = {}
@@ -47,12 +47,13 @@ class Processes:
         Args:
           feeds: the reference's recordings by check, for single steps.
         """
-        process = self.alive.get(job.framework) or self.alive.setdefault(job.framework, _Process())
+        if job.framework not in self.alive:
+            self.alive[job.framework] = _Process()
         with tempfile.TemporaryDirectory() as folder:
             for check, feed in feeds.items():
                 save(feed, _feed(folder, check))
             about = {"label": label or job.framework, "folder": folder, "specs": specs.added()}
-            cause = process.obey(json.dumps({**asdict(job), **about}))
+            cause = self.alive[job.framework].obey(json.dumps({**asdict(job), **about}))
             if cause:
                 del self.alive[job.framework]
             lost = not_run(job, label, cause)

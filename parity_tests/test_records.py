@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 import ports
 import specs
@@ -198,13 +199,12 @@ WIDE = f"a: &a {{{', '.join(f'k{k}: 1' for k in range(3000))}}}\nb: {{<<: [{', '
 ], ids=lambda text: text[:12])  # fmt: skip
 def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
     """Each is one line, soon."""
+    if text == MERGES and tuple(map(int, yaml.__version__.split(".")[:3])) >= (6, 0, 4):
+        pytest.skip("PyYAML merges each reference once, from 6.0.4 on: this text does not explode")
     path, _ = recorded(tmp_path, "mlp_mixer")
     (tmp_path / "c.yaml").write_text(text)
     with soon(message):
-        code = main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")])
-    if text == MERGES and code == 2:
-        pytest.skip("PyYAML merges each reference once, as from 6.0.4 on: this text does not explode")
-    assert code == 1
+        assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"python -m convert: {tmp_path / 'c.yaml'}: cannot be read as YAML: ")
     assert message in err and err.count("\n") == 1 and "\\n" not in err

@@ -90,8 +90,8 @@ class Reader:
         return branches[int(np.clip(self.tape.constants[index], 0, len(branches) - 1))]  # as lax.switch clamps
 
     def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
-        length, (fixed, carried) = params["length"], _scanned(params)
-        closed, steps = params["jaxpr"], range(params["length"])
+        fixed, carried = _scanned(params)
+        length, closed, steps = params["length"], params["jaxpr"], range(params["length"])
         constants = [self.tape.constant(array_of(c)) for c in closed.consts]
         carry, rows = inputs[fixed : fixed + carried], []
         for t in reversed(steps) if params["reverse"] else steps:
