@@ -308,7 +308,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("a head layer's bias dropped", "headless, four heads", "torch", arrays(to_former__query__bias=_nothing),
               "to_former.query", "no bias"),
         Fault("attention unscaled", "plain", "torch", attribute("blocks.0.to_former", scale=1.0), "blocks.0.to_former.output"),
-        Fault("SiLU for hard swish", "plain", "torch", patched("torch.nn", "Hardswish", _torch("SiLU")), "stem"),
+        Fault("SiLU for hard swish", "plain", "torch", patched("ports.torch.mobile_former", "Hardswish", _torch("SiLU")), "stem"),
         Fault("tokens in reverse", "plain", "paddle", arrays(tokens=_flip(0)), "blocks.0.to_former.norm"),
         Fault("BatchNorm statistics uncopied", "plain", "flax", arrays(**{"batch_stats/stem/norm/mean": _nothing,
               "batch_stats/stem/norm/var": np.ones_like}), "stem.norm", "never copied"),
