@@ -26,6 +26,7 @@ from specs.dialects import HUB
 from specs.numerals import short
 
 from .elements import relative_error
+from .job import brief
 from .random_images import draw
 from .tolerance import FLOAT64
 
@@ -96,7 +97,7 @@ def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict
             raise
         except Exception as error:  # a framework may raise anything, as where memory runs out
             lines = [*filter(None, map(str.strip, str(error).splitlines())), "no message"]
-            cause = f"{type(error).__name__}: {lines[0][:300]}"
+            cause = f"{type(error).__name__}: {brief(lines[0])}"
             problem = f"{what} fails{f' at {at}' if at else ''}: {cause}"
             raise ConvertError(f"{path}: not proven: {problem}; nothing was written") from error
 

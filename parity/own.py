@@ -190,8 +190,8 @@ class Own(Model):
         except Exception as error:  # whatever copying a user's attributes raises
             what = f"copying the {self.runner.library} model into {dtype} fails"
             if "graph leaves" in str(error):  # torch's words
-                what += ": it has a tensor that was computed from parameters, as by weight_norm or pruning"
-                raise UsageError(f"{what}: remove them (remove_weight_norm, prune.remove) or detach it") from error
+                what += ": a list, dict or object in it has a tensor that was computed from parameters"
+                raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
         return Own(runner, self.inputs, self.names, self.feature_maps)

@@ -32,7 +32,7 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
         "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
     ),
-    (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
+    (rb"GGUF|ggjt", "is a quantized GGML file", "convert the checkpoint it was made from"),
     (
         rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
         "is a picture, document or program",

@@ -25,6 +25,7 @@ from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.edits import Edit
+from .trace.functions import FUNCTION, without_functions
 from .trace.inputs import check_inputs, fresh
 from .trace.numbers import Change, changes
 from .trace.precomputed import aligned
@@ -34,6 +35,8 @@ from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
+
+PRODUCTS = 6  # before a match ends, in whose operations functions are left out
 
 
 @np.errstate(all="ignore")  # values of models that differ overflow, and masks are infinite
@@ -238,13 +241,26 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     own = [seen.use.node for seen in uses.seen if best.found.steps and seen.name == best.found.steps[-1].left]
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
-    near = rewirings((uses.program, best.programs[1]), firsts)
+    programs = uses.program, best.programs[1]
+    near = itertools.chain(rewirings(programs, firsts), without_functions(programs, list(map(_last, programs, firsts))))
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     yield from itertools.takewhile(lambda _: time.thread_time() < stop, changes(*tapes))
 
 
+def _last(program: Program, first: int) -> range:
+    """Return the operations from the last products before one on: queries are rotated before values are projected."""
+    before = [at for at, node in enumerate(program.tape.nodes[:first]) if node.kind == "product"]
+    return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
+
+
 def _further(found: Match, before: Match, edit: Edit) -> bool:
-    """Tell whether a match with an edit goes further; where sums were edited, only on values that agree."""
-    new = found.steps[len(before.steps) :][:2]
+    """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
+
+    Where a function was left out, two products have to agree: a first layer meets the input in any two models.
+    """
+    steps = found.steps[len(before.steps) :]
+    if edit.kind == FUNCTION:
+        steps = [step for step in steps if step.kind == "product"]
+    new = steps[:2]
     agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")
     return len(new) == 2 and (isinstance(edit, Change) or agreeing)

@@ -425,11 +425,11 @@ def test_outputs_that_no_parameter_has_an_effect_on_prove_nothing(scale: float, 
     assert proven == (not found.incomparable)
 
 
-def quantised(turned: bool, values: Any) -> tuple[Any, np.ndarray]:
+def quantized(turned: bool, values: Any) -> tuple[Any, np.ndarray]:
     """A module with a matrix of int8 behind its weights, as it is or transposed."""
     import torch
 
-    class Quantised(torch.nn.Module):
+    class Quantized(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.up = torch.nn.Linear(4, 4)
@@ -438,12 +438,12 @@ def quantised(turned: bool, values: Any) -> tuple[Any, np.ndarray]:
         def forward(self, x: Any) -> Any:
             return self.up(x).tanh() @ (self.q.T if turned else self.q).to(x.dtype)
 
-    return Quantised(), np.random.default_rng(0).standard_normal((2, 3, 4))
+    return Quantized(), np.random.default_rng(0).standard_normal((2, 3, 4))
 
 
 def test_integers_that_both_models_read_are_translated_by_their_values():
     needs("torch")
-    (left, x), (right, _) = (quantised(turned, np.arange(16).reshape(4, 4)) for turned in (False, True))
+    (left, x), (right, _) = (quantized(turned, np.arange(16).reshape(4, 4)) for turned in (False, True))
     found = parity.derive(left, right, (x,))
     assert found.proven and "q: a b <-> q: b a" in found.table.print()
 
@@ -451,7 +451,7 @@ def test_integers_that_both_models_read_are_translated_by_their_values():
 @pytest.mark.parametrize("values", [np.ones((4, 4)), np.eye(4)], ids=["ones", "symmetric"])
 def test_integers_whose_values_show_no_order_are_not_proven(values: np.ndarray):
     needs("torch")
-    (left, x), (right, _) = (quantised(turned, values) for turned in (False, True))
+    (left, x), (right, _) = (quantized(turned, values) for turned in (False, True))
     found = parity.derive(left, right, (x,))
     assert not found.proven and found.unshown == ["q"]
     assert "not shown: both models read arrays that keep their own values, which no proof exchanges: q" in str(found)

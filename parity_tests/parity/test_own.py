@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -182,10 +183,10 @@ FC = torch.nn.Sequential(torch.nn.Linear(4, 3))
     [
         (torch.jit.script, "a: a ScriptModule .*: give the module that it was made from"),
         (lambda m: torch.export.export(m, (torch.ones(2, 4),)).module(), "a: a module of torch.export .* was exported"),
-        (lambda m: torch.ao.quantization.quantize_dynamic(m, {torch.nn.Linear}), "a: a quantised module .*: give the"),
+        (lambda m: torch.ao.quantization.quantize_dynamic(m, {torch.nn.Linear}), "a: a quantized module .*: give the"),
         (lambda m: copy.deepcopy(m).to("meta"), "a: the model is on device meta, .*: load its weights first"),
     ],
-    ids=["scripted", "exported", "quantised", "meta"],
+    ids=["scripted", "exported", "quantized", "meta"],
 )
 def test_modules_that_cannot_be_run_otherwise_are_refused_with_the_remedy(change: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -212,16 +213,55 @@ class Stored(torch.nn.Module):
         return (self.mix @ (self.fc(x) * self.scale.to(x.dtype)).T).T
 
 
-def test_a_tensor_that_cannot_be_copied_is_refused_with_the_remedy() -> None:
+def pruned() -> Any:
     from torch.nn.utils import prune
 
-    pruned = torch.nn.Sequential(torch.nn.Linear(4, 3))
-    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    return prune.l1_unstructured(torch.nn.Linear(4, 3), "weight", 0.5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("check", ["layers", "gradients", "train"])
+def test_weights_that_hooks_compute_are_computed_in_the_copies_too(check: str) -> None:
+    from torch.nn.utils import prune
+
+    x = np.random.default_rng(0).standard_normal((2, 4)).astype("float32")
+    model = pruned()
+    other = copy_of_weights(model)
+    prune.remove(other, "weight")
+    assert parity.compare({"a": model, "b": model}, x, check).passed
+    assert parity.compare({"a": model, "b": other}, x).passed
+    normed = torch.nn.utils.weight_norm(torch.nn.Linear(4, 3))
+    assert parity.compare({"a": normed, "b": normed}, x, check, dtype="float64").passed
+    normed.weight_g.data *= 2
+    assert not parity.compare({"a": normed, "b": pruned()}, x).passed
+
+
+def copy_of_weights(model: Any) -> Any:
+    other = pruned()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+class Cached(torch.nn.Module):
+    """A layer with a matrix that was computed once, from its parameters or from none."""
+
+    def __init__(self, cache: Callable[[Any], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = torch.nn.Linear(4, 4)
+        self.cache = cache(self.fc.weight)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(x) @ (self.cache[0] if isinstance(self.cache, list) else self.cache)
+
+
+def test_tensors_that_are_attributes_are_cast_and_those_that_cannot_be_copied_are_refused() -> None:
     x = np.ones((2, 4), "float32")
-    with pytest.raises(UsageError, match=r"a: copying .*: remove them \(remove_weight_norm, prune.remove"):
-        parity.compare({"a": pruned, "b": FC}, x)
-    prune.remove(pruned[0], "weight")
-    assert parity.compare({"a": pruned, "b": copy.deepcopy(pruned)}, x).passed
+    for cache in (lambda weight: weight * 2, lambda weight: torch.eye(4)):
+        assert parity.compare({"a": Cached(cache), "b": Cached(cache)}, x, dtype="float64").passed
+    listed = Cached(lambda weight: [weight * 2])
+    with pytest.raises(UsageError, match=r"a list, dict or object in it has a tensor .*: detach that tensor, or"):
+        parity.compare({"a": listed, "b": FC}, x, dtype="float64")
 
 
 def test_buffers_of_float8_sparse_ones_and_extra_states_are_taken() -> None:

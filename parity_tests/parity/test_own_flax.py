@@ -319,3 +319,34 @@ def test_complex_parameters_have_the_same_gradients_as_in_torch(dtype: str) -> N
     report = parity.compare(models, X, "gradients", dtype=dtype)
     assert report.passed
     assert {tuple(name for name, *_ in r.curve) for r in report} == {("loss", "output", "w", "images")}
+
+
+class Tied(nnx.Module):
+    """Tokens in, scores of every token out, by one table."""
+
+    def __init__(self, **options: Any) -> None:
+        self.embed = nnx.Embed(7, 4, rngs=nnx.Rngs(0), **options)
+
+    def __call__(self, tokens: Any) -> Any:
+        return {"scores": self.embed.attend(jax.numpy.tanh(self.embed(tokens)))}
+
+
+class TiedTorch(torch.nn.Module):
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(7, 4)
+        self.embed.weight.data = torch.from_numpy(np.array(table))
+
+    def forward(self, tokens: Any) -> Any:
+        return {"scores": self.embed(tokens).tanh() @ self.embed.weight.mT}
+
+
+@pytest.mark.parametrize("check", ["forward", "train"])
+def test_a_table_of_nnx_is_read_in_float64_where_the_model_is(check: str) -> None:
+    """nnx.Embed notes the dtype of its parameter when it is built, and casts to it in every call."""
+    tokens, model = np.arange(6).reshape(2, 3), Tied()
+    sides = {"torch": TiedTorch(np.asarray(model.embed.embedding[...])), "flax": model}
+    assert parity.compare(sides, tokens, check, dtype="float64").passed
+    assert model.embed.dtype == "float32", "the user's own model was changed"
+    mixed = {**sides, "flax": Tied(dtype="bfloat16")}
+    assert not parity.compare(mixed, tokens, check, dtype="float64").passed, "a dtype that a user chose is kept"

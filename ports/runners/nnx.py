@@ -80,6 +80,9 @@ class Runner(functional.Runner):
 
     def cast(self, dtype: str) -> Runner:
         model = self.joined(*(jax_trees.cast(tree, dtype) for tree in self.split()))
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, nnx.Embed) and module.dtype == module.param_dtype:
+                module.dtype = module.embedding.dtype  # nnx sets it so, in place of None as in other modules
         other = type(self)(model, dtype, self.device, self.training)
         other.without_dropout = self.without_dropout
         return other

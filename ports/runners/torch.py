@@ -52,7 +52,7 @@ def _check_runs(model: torch.nn.Module) -> None:
     if any(getattr(vars(m).get("train"), "__module__", "").startswith("torch.export") for m in modules):
         raise UsageError("a module of torch.export has no modes: give the module that was exported")
     if any(type(module).__module__.startswith("torch.ao.nn.quantized") for module in modules):
-        raise UsageError("a quantised module cannot be cast: give the module before it was quantised")
+        raise UsageError("a quantized module cannot be cast: give the module before it was quantized")
     if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
         raise UsageError("the model is on device meta, without values: load its weights first")
 
@@ -284,12 +284,17 @@ def _differentiable(tensor: torch.Tensor) -> bool:
 
 
 def in_dtype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
-    """Cast a module in place, its complex tensors to complex ones: Module.to would drop their imaginary parts."""
+    """Cast a module in place, with tensors that are plain attributes, which Module.to leaves.
+
+    Complex tensors become complex ones: Module.to would drop their imaginary parts.
+    """
     real, wide = getattr(torch, dtype), getattr(torch, base.complex_of(dtype))
 
     def cast(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(real if tensor.is_floating_point() else wide) if _differentiable(tensor) else tensor
 
+    for module in model.modules():
+        vars(module).update({name: cast(v) for name, v in vars(module).items() if _is_array(v)})
     return model._apply(cast)
 
 

@@ -1,9 +1,9 @@
-"""Copy torch modules with the parameters that share their memory: copying alone would give each memory of its own."""
+"""Copy torch modules as they compute: with parameters that share their memory, and with weights that hooks compute."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def copied(model: torch.nn.Module, memo: dict[int, Any] | None = None) -> torch.
       memo: of copy.deepcopy: what stands for some tensors in the copy.
     Raises: UsageError for tensors that share a part of their memory, or a parameter's with a buffer.
     """
-    memo = {} if memo is None else memo
+    memo = {**_computed(model), **(memo or {})}
     for (name, tensor), (other_name, other) in shared(model):
         if type(other) is not type(tensor):
             raise _shares(name, other_name)
@@ -42,6 +42,15 @@ def copied(model: torch.nn.Module, memo: dict[int, Any] | None = None) -> torch.
         memo[id(tensor)] = memo[id(other)]
     _check_parts(_tensors(model))
     return copy.deepcopy(model, memo)
+
+
+def _computed(model: torch.nn.Module) -> dict[int, Any]:
+    """Return, for each attribute that is a tensor with a gradient's graph, which torch does not copy, its values.
+
+    The hooks of weight_norm and of pruning compute such a weight anew in every call.
+    """
+    values: Mapping[int, Any] = {id(v): v for module in model.modules() for v in vars(module).values()}
+    return {at: v.detach().clone() for at, v in values.items() if isinstance(v, torch.Tensor) and not v.is_leaf}
 
 
 def shared(model: torch.nn.Module) -> Iterator[tuple[Named, Named]]:

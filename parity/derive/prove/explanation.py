@@ -1,11 +1,11 @@
 """Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
-same elements meet on the left; the first use that meets others is where the models part. Five kinds of causes are
-tried: parameters that the right side lacks, another activation, a number of one side (an epsilon, a scale, a limit) in
-place of the other's, sums (a term that one side lacks, a norm on the other side of a sum), and an operation of one side
-in place of the other's (a pooling). Of convolutions of the same image, the padding, strides and dilations in which they
-differ are named.
+same elements meet on the left; the first use that meets others is where the models part. These causes are tried:
+parameters that the right side lacks, another activation, sums (a term that one side lacks, a norm on the other side of
+a sum), functions that one side lacks (a mask, rotations), and what one side has in place of the other's: a number (an
+epsilon, a scale, a limit), a table (positions), an operation (a pooling). Of convolutions of the same image, the
+padding, strides and dilations in which they differ are named.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from ..match.advice import feeds
 from ..trace.activations import others
 from ..trace.affine import without_parameters
 from ..trace.edits import Edit
+from ..trace.functions import without_functions
 from ..trace.numbers import changes
 from ..trace.rewiring import rewirings
 from ..trace.swaps import swaps
+from ..trace.table_edits import retabled
 from .convolutions import differing
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
@@ -117,6 +119,24 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     return [(firsts[side], _end(run, trial.pairs[trial.at], side)) for side, run in enumerate(trial.both)]
 
 
+def _unseen(trial: Recomputation, side: int) -> set[int]:
+    """Return the operations of a side that lead to where the sides part, from the uses before it that agree.
+
+    What a bias meets is compared where it is added: what follows up to the next use shows there, too.
+    """
+    run = trial.both[side]
+    uses = [(pair.left, pair.right)[side] for pair in trial.pairs]
+    agreeing = {use.node for use in uses[: trial.at] if use is not None}
+    parted = [use.node for use in uses[trial.at : trial.at + 2] if use is not None] or [len(run.tape.nodes) - 1]
+    found, waiting = set(parted), [number for at in parted for number in run.tape.nodes[at].inputs]
+    while waiting:
+        at = run.program.makers.get(waiting.pop())
+        if at is not None and at not in found and at not in agreeing:
+            found.add(at)
+            waiting.extend(run.tape.nodes[at].inputs)
+    return found
+
+
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
     """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
     for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
@@ -137,10 +157,13 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     left, right = trial.both
     read = [run.program.tape.constants.keys() for run in trial.early]
     every = changes(left.tape, right.tape, read)
-    numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.constants))
+    numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
     alone = _without_partner(left, right, trial.mapped)
     sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
-    for few in itertools.zip_longest(numbers, sums, swaps(left.program, right.program, spans)):
+    near = [_unseen(trial, side) for side in (0, 1)]
+    tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
+    functions = without_functions((left.program, right.program), near)
+    for few in itertools.zip_longest(numbers, sums, tables, operations, functions):
         yield from filter(None, few)
 
 

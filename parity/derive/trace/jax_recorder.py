@@ -11,7 +11,8 @@ import numpy as np
 from jax.extend import core
 
 from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
-from .tape import Tape
+from .settings import plain
+from .tape import Operation, Tape
 
 CALLS = frozenset([
     "pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
@@ -69,9 +70,10 @@ class Reader:
             return [self.tape.layout(inputs[0], row_of(params["axis"], k), site) for k in range(len(eqn.outvars))]
         if run is None:
             run = BY_PARAMETERS[name](params) if name in BY_PARAMETERS else NUMPY.get(name) or bound(eqn)
+        call = Operation(name, plain(params))
+        every = self.tape.record("other", inputs, run, site, call=call)
         if not eqn.primitive.multiple_results:
-            return [self.tape.record("other", inputs, run, site)]
-        every = self.tape.record("other", inputs, run, site)
+            return [every]
         return [
             self.tape.record("other", [every], lambda values, k=k: values[k], site) for k in range(len(eqn.outvars))
         ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from specs.numerals import apart, measured
+from specs.words import in_a_row
 
 from .edits import SIDES, Edit, and_so
 from .tape import Tape
@@ -22,22 +23,23 @@ WORDS = {"epsilon": "epsilon", "factor": "a factor of", "term": "a term of", "nu
 
 @dataclass(frozen=True)
 class Change(Edit):
-    """Put another number in some places of one side; its kind is a key of WORDS.
+    """Put other numbers in some places of one side; its kind is a key of WORDS.
 
     Args:
-      constants: the tape's constants that are replaced, by `value`.
+      values: by the tape's constants that are replaced.
     """
 
-    constants: tuple[int, ...]
-    value: float
+    values: Mapping[int, float]
 
     def tape(self, tape: Tape) -> Tape:
-        new = {number: np.full(np.shape(tape.constants[number]), self.value) for number in self.constants}
+        new = {number: np.full(np.shape(tape.constants[number]), value) for number, value in self.values.items()}
         return replace(tape, constants={**tape.constants, **new})
 
 
 def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> Iterator[Change]:
     """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other.
+
+    Last comes one of all numbers that the sides do not share, as where a limit is divided by and multiplied with.
 
     Args:
       read: the constants of each side that are read before they part, if that is known: of these, the last come first,
@@ -55,7 +57,20 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                     known = other in others
                     what = _kind(kind, value, other, known)
                     text = _text(what, side, value, other, known) + and_so(len(some) - 1)
-                    yield Change(side, what, text, some, other, times=len(some))
+                    yield Change(side, what, text, dict.fromkeys(some, other), times=len(some))
+    yield from _together(surplus)
+
+
+def _together(surplus: Sequence[Mapping[tuple[str, float], list[int]]]) -> Iterator[Change]:
+    """Yield the change of all numbers, if several, that the right side alone has to those of the left one alone."""
+    lefts, rights = (sorted(side, key=lambda key: key[0]) for side in surplus)  # a stable sort
+    if len(rights) < 2 or [kind for kind, _ in lefts] != [kind for kind, _ in rights]:
+        return
+    values, texts = dict[int, float](), list[str]()
+    for (kind, left), key in zip(lefts, rights, strict=True):
+        values |= dict.fromkeys(surplus[1][key], left)
+        texts.append(_text(_kind(kind, key[1], left, True), 1, key[1], left, True))
+    yield Change(1, "number", in_a_row(texts), values, times=len(texts))
 
 
 def _choices(places: list[int], near: list[int], every: bool) -> Iterator[tuple[int, ...]]:

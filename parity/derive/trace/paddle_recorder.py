@@ -15,7 +15,8 @@ from .call import flatten
 from .paddle_decompositions import COMPOSED
 from .paddle_forms import Forms, is_layout, lifted, positional
 from .paddle_values import numpy_of, runner
-from .tape import Tape
+from .settings import plain
+from .tape import Operation, Tape
 
 OPERATORS = {
     "__add__": "add", "__radd__": "add", "__sub__": "subtract", "__rsub__": "reversed_subtract", "__mul__": "multiply",
@@ -124,7 +125,8 @@ class Recorder(Forms):
             self.adopt(results[0], value)
             return out
         kind = "layout" if is_layout(name, args, kwargs, results) else "other"
+        call = Operation(name, plain({**{f"argument {k}": value for k, value in enumerate(args, 1)}, **kwargs}))
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
-            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1]))
+            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))
         return out

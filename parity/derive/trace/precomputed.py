@@ -64,18 +64,21 @@ def aligned(
             replaced[table.number] = value
             single = (float(value.flat[0]), float(table.value.flat[0])) if np.ptp(table.value) == 0 else None
             rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single))
-    if not replaced:
-        return right, []
-    nodes, active = list[Node](), set(right.inputs)
-    for node in right.nodes:
+    return (with_tables(right, replaced) if replaced else right), list(rounded.values())
+
+
+def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
+    """Return a tape with other values in place of those of some of its tables, by number."""
+    nodes, active, constants = list[Node](), set(tape.inputs), {**tape.constants, **values}
+    for node in tape.nodes:
         given = not active.isdisjoint(node.inputs)
         if given:
             active.add(node.output)
-        if node.output not in replaced:
+        if node.output not in values:
             nodes.append(node)
         elif given:  # what is computed from the table still depends on the inputs, as on the other side
-            nodes.append(node._replace(kind="other", run=_always(replaced.pop(node.output)), window=None))
-    return replace(right, nodes=nodes, constants={**right.constants, **replaced}), list(rounded.values())
+            nodes.append(node._replace(kind="other", run=_always(constants.pop(node.output)), window=None))
+    return replace(tape, nodes=nodes, constants=constants, parts={})
 
 
 def _always(value: Array) -> Callable[..., Array]:

@@ -54,6 +54,11 @@ class Program:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
 
+    def known(self, number: int) -> Array | None:
+        """Return a value that is a constant, or of integers or truth values; None for others."""
+        value = self.tape.constants.get(number)
+        return self.indices.get(number) if value is None else value
+
     def regions(self, result: int, depth: int) -> Iterator[tuple[int, list[Node]]]:
         """Yield (value, the operations from it to a result) for each one value that all of the result depends on.
 

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from .edits import Edit, and_so
 from .program import Program
+from .settings import unlike
+from .table_texts import between, mask
 from .tape import Array, Node, Tape
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
 ORDERS = {3: ((0, 2, 1),), 4: ((0, 3, 1, 2), (0, 2, 3, 1)), 5: ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1))}  # channels move
+RESAMPLING = re.compile(r"pad|upsample|interp|nearest")  # names of operations that move elements, as others compute
+ITSELF = "the model's own function"
+
+
+class One(NamedTuple):
+    """An operation of one activation; its other operands are known before the model runs.
+
+    Args:
+      entry: the number of the activation. slot: its place among the operands. known: the others, by their places.
+    """
+
+    node: Node
+    entry: int
+    slot: int
+    known: Mapping[int, Array]
+
+    def run(self, x: Array) -> Array:
+        operands = {**self.known, self.slot: x}
+        return self.node.run(*(operands[k] for k in range(len(self.node.inputs))))
+
+    @property
+    def name(self) -> str:
+        called = self.node.call.name if self.node.call else ""
+        return f"{self.node.site} ({called})" if self.node.site and called else self.node.site or called or ITSELF
 
 
 @dataclass(frozen=True)
@@ -21,57 +49,84 @@ class Swap(Edit):
     """Compute values of the right side by an operation of the left one.
 
     Args:
-      outputs: those values. run: the operation, of what the right one reads.
+      slots: by each of those values, the place among its operation's operands of what is computed from.
+      run: the operation.
     """
 
-    outputs: frozenset[int]
+    slots: Mapping[int, int]
     run: Callable[[Array], Array]
 
     def tape(self, tape: Tape) -> Tape:
-        nodes = [node._replace(run=self._instead(node)) if node.output in self.outputs else node for node in tape.nodes]
+        nodes = [
+            node._replace(kind="other", run=self._instead(node)) if node.output in self.slots else node
+            for node in tape.nodes
+        ]
         return replace(tape, nodes=nodes, parts={})
 
-    def _instead(self, node: Node) -> Callable[[Array], Array]:
+    def _instead(self, node: Node) -> Callable[..., Array]:
         """Return what computes its value as the operation that it replaces returns that: alone, or first of several."""
 
-        def run(x: Array) -> Array:
-            old, new = node.run(x), self.run(x)
+        def run(*operands: Array) -> Array:
+            old, new = node.run(*operands), self.run(operands[self.slots[node.output]])
             return (new, *old[1:]) if isinstance(old, tuple) else new
 
         return run
 
 
-def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> Iterator[Swap]:
-    """Yield for each operation in the right side's span those of the left side's span that read arrays of its shape.
+def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[Swap]:
+    """Yield for some operations of the right side those of the left side that read arrays of its shape.
 
     Args:
-      spans: of each side, the first operation and the end.
+      near: on each side, the numbers of these operations.
     """
-    left_nodes, right_nodes = (list(_unary(program, *span)) for program, span in zip((left, right), spans, strict=True))
-    every = list(_unary(right, 0, len(right.tape.nodes)))
-    for node in right_nodes[::-1][:MOST]:
-        alike = frozenset(one.output for one in every if _same(one, node))
+    left_some, right_some = (list(_of_one(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
+    every = list(_of_one(right, range(len(right.tape.nodes))))
+    for one in right_some[::-1][:MOST]:
+        alike = {other.node.output: other.slot for other in every if _same(other, one)}
         more = and_so(len(alike) - 1)
-        for other in left_nodes[::-1][:MOST]:
-            what = (
-                f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
-            )
-            for order in _orders(left.shapes[other.inputs[0]], right.shapes[node.inputs[0]]):
-                wider = (Swap(1, "operation", what + more, alike, other.run, times=len(alike)),) if more else ()
-                yield Swap(1, "operation", what, frozenset([node.output]), _turned(other, order), wider=wider)
+        for other in left_some[::-1][:MOST]:
+            what = _difference(other, one, (left.shapes[other.entry], right.shapes[one.entry]))
+            for order in _orders(left.shapes[other.entry], right.shapes[one.entry]):
+                run = _turned(other, order)
+                wider = (Swap(1, "operation", what + more, alike, run, times=len(alike)),) if more else ()
+                yield Swap(1, "operation", what, {one.node.output: one.slot}, run, wider=wider)
 
 
-def _unary(program: Program, first: int, end: int) -> Iterator[Node]:
-    """Yield operations of one activation alone; the numbers that others read are changed one by one instead."""
-    for node in program.tape.nodes[first:end]:
-        if node.kind == "other" and len(node.inputs) == 1 and node.inputs[0] in program.active:
-            yield node
+def _of_one(program: Program, nodes: Container[int]) -> Iterator[One]:
+    """Yield those operations that read one activation and else what is known.
+
+    Those that only move elements are among them if others would compute in their place; sums and products, if they are
+    with a table: single numbers are changed one by one instead.
+    """
+    for node in (node for at, node in enumerate(program.tape.nodes) if at in nodes):
+        every = {k: program.known(number) for k, number in enumerate(node.inputs)}
+        known = {k: value for k, value in every.items() if value is not None}
+        moves = node.kind == "layout" and node.call is not None and RESAMPLING.search(node.call.name)
+        joins = node.kind in ("add", "mul") and any(np.size(value) > 1 for value in known.values())
+        slots = list(every.keys() - known)
+        if (node.kind == "other" or moves or joins) and len(slots) == 1 and node.inputs[slots[0]] in program.active:
+            yield One(node, node.inputs[slots[0]], slots[0], known)
 
 
-def _same(one: Node, other: Node) -> bool:
-    """Tell whether operations are one function of single values."""
+def _difference(left: One, right: One, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+    """Say how two operations differ, one of each side, on arrays of these shapes."""
+    one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
+    if one and other and shapes[0] == shapes[1]:
+        return between(one, other)
+    if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
+        return f"{right.name}: {', '.join(settings)}"
+    return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
+
+
+def _same(one: One, other: One) -> bool:
+    """Tell whether operations are one function: of single values, or the same call with the same known operands."""
+    if one.node.output == other.node.output:
+        return True
+    if one.known or other.known:
+        called = (one.node.call, one.slot) == (other.node.call, other.slot) and one.known.keys() == other.known.keys()
+        return called and all(np.array_equal(value, other.known[k]) for k, value in one.known.items())
     try:
-        values, others = (np.asarray(node.run(VALUES)) for node in (one, other))
+        values, others = (np.asarray(of.run(VALUES)) for of in (one, other))
     except Exception:  # an operation that does not take a list of numbers, as a pooling
         return False
     return values.shape == VALUES.shape and np.array_equal(values, others, equal_nan=True)
@@ -84,17 +139,13 @@ def _orders(left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[tuple[int
             yield order
 
 
-def _turned(node: Node, order: tuple[int, ...]) -> Callable[[Array], Array]:
+def _turned(one: One, order: tuple[int, ...]) -> Callable[[Array], Array]:
     """Return an operation of the left side as one of arrays whose axes have the right side's order."""
     back = np.argsort(order)
 
     def run(x: Array) -> Array:
-        value = node.run(np.transpose(x, order))
+        value = one.run(np.transpose(x, order))
         value = value[0] if isinstance(value, tuple) else value
         return np.transpose(value, back) if value.ndim == len(order) else value
 
     return run
-
-
-def _named(node: Node) -> str:
-    return node.site or "the model's own function"

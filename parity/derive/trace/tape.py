@@ -12,7 +12,7 @@ Values have numbers. Each operation (Node) makes one value from others; its kind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -31,6 +31,13 @@ class Window(NamedTuple):
     groups: int
 
 
+class Operation(NamedTuple):
+    """What a framework was asked to compute: a name, and settings that are no arrays."""
+
+    name: str
+    settings: Mapping[str, Any] = {}
+
+
 class Node(NamedTuple):
     """One operation.
 
@@ -38,6 +45,7 @@ class Node(NamedTuple):
       inputs, output: numbers of values.
       site: the path of the module that called it.
       window: of a convolution; None for other kinds.
+      call: as the framework names it, for texts; None where the kind says all.
     """
 
     kind: str
@@ -46,6 +54,7 @@ class Node(NamedTuple):
     run: Callable[..., Array]
     site: str
     window: Window | None
+    call: Operation | None = None
 
 
 @dataclass
@@ -102,7 +111,13 @@ class Tape:
         return number
 
     def record(
-        self, kind: str, inputs: Sequence[int], run: Callable[..., Array], site: str = "", window: Window | None = None
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        run: Callable[..., Array],
+        site: str = "",
+        window: Window | None = None,
+        call: Operation | None = None,
     ) -> int:
         """Append an operation and return its value's number; one of constants alone is a constant."""
         if all(number in self.constants for number in inputs):
@@ -112,7 +127,7 @@ class Tape:
             parts = [self.parts[number] for number in inputs]
             if len({part.inputs for part in parts}) == 1:  # parts of one value in another order, as of a shift
                 return self.record(kind, parts[0].inputs, _rejoined(run, parts), site)
-        node = Node(kind, tuple(inputs), self.number(), run, site, window)
+        node = Node(kind, tuple(inputs), self.number(), run, site, window, call)
         if kind == "layout" and len(inputs) == 1:
             self.parts[node.output] = node
         self.nodes.append(node)
@@ -155,7 +170,8 @@ class Tape:
         """
         spread = tuple(spread) or (1,) * len(tuple(stride))
         if any(p != (0, 0) for p in padding) or any(s != 1 for s in spread):
-            x = self.layout(x, lambda a: _pad(_spread(a, spread), padding), site)
+            call = Operation("zero padding", {"edges": [tuple(edges) for edges in padding]})
+            x = self.record("layout", [x], lambda a: _pad(_spread(a, spread), padding), site, call=call)
         window = Window(tuple(stride), tuple(dilation), groups)
         return self.record("product", [x, w], lambda a, b: _convolve(a, b, window), site, window)
 

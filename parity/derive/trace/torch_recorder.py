@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .tape import Tape
 from .torch_decompositions import COMPOSED
 from .torch_forms import LAYOUT, Forms, is_layout, lifted
-from .torch_values import length_of, numpy_of, places_of, results_of, runner, storage_of, tensors_of
+from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
 
 SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "zeros_like", "ones_like", "full_like",
@@ -121,7 +121,8 @@ class Recorder(Forms, TorchDispatchMode):
         results = results_of(out)
         for k, tensor in enumerate(results):
             single = isinstance(out, torch.Tensor)
-            self.adopt(tensor, self.tape.record(kind, inputs, runner(func, args, kwargs, k, single), self.path[-1]))
+            run, call = runner(func, args, kwargs, k, single), operation(func, name, args, kwargs)
+            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))
         return out
 
     def _mutate(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
@@ -139,7 +140,8 @@ class Recorder(Forms, TorchDispatchMode):
         else:
             value = None
         if value is None:
-            value = tape.record("other", inputs, runner(func, args, kwargs, 0, True, clone=True), site)
+            run, call = runner(func, args, kwargs, 0, True, clone=True), operation(func, name[:-1], args, kwargs)
+            value = tape.record("other", inputs, run, site, call=call)
         self._open(target)
         out = func(*args, **kwargs)
         self._write(target, value)

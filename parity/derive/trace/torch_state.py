@@ -63,7 +63,7 @@ def hollow(model: torch.nn.Module) -> torch.nn.Module:
 
     Raises: UsageError for a module that cannot be copied.
     """
-    memo: dict[int, Any] = _computed(model)
+    memo: dict[int, Any] = {}
     for tensor in tensors_of(model).values():
         if tensor.is_floating_point() and tensor.numel() >= LARGE_COPY:
             empty = torch.empty(tensor.shape, dtype=torch.float64)
@@ -71,12 +71,3 @@ def hollow(model: torch.nn.Module) -> torch.nn.Module:
             memo[id(tensor)] = torch.nn.Parameter(empty, tensor.requires_grad) if leaf else empty
     with copying("torch", model):
         return copied(model, memo)
-
-
-def _computed(model: torch.nn.Module) -> dict[int, Any]:
-    """Return, for each attribute that is a tensor with a gradient's graph, which torch does not copy, its values.
-
-    The hooks of weight_norm and of pruning compute such a weight anew in every call.
-    """
-    values: Mapping[int, Any] = {id(v): v for module in model.modules() for v in vars(module).values()}
-    return {at: v.detach().clone() for at, v in values.items() if isinstance(v, torch.Tensor) and not v.is_leaf}

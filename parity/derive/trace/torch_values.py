@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from .call import flatten
+from .settings import plain
+from .tape import Operation
 
 
 def tensors_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -35,6 +37,13 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
         return numpy_of(out if single else results_of(out)[k], copied=False, wide=wide)
 
     return run
+
+
+def operation(func: Any, name: str, args: Any, kwargs: Any) -> Operation:
+    """Return an operation's name, and what its arguments are that are no tensors, defaults too."""
+    given = {of.name: kwargs.get(of.name, of.default_value) for of in func._schema.arguments}
+    given |= {of.name: value for of, value in zip(func._schema.arguments, args, strict=False)}
+    return Operation(name, plain(given))
 
 
 class _Slot:

@@ -1,0 +1,114 @@
+"""Leave out a function of one value that one side alone computes: a mask, rotations, a table that is added."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.words import in_a_row
+
+from .edits import SIDES, LeftOut, and_so
+from .program import Program
+from .table_texts import mask
+from .table_texts import named as table_named
+from .tape import Array, Node
+
+FUNCTION = "function"  # the kind of these edits
+DEPTH = 16  # operations of one function at most
+MOST = 6  # functions of a side that are tried
+
+Signature = tuple[str, ...]
+
+
+class Function(NamedTuple):
+    """Operations from one value to another of its shape that read no parameters."""
+
+    entry: int
+    nodes: Sequence[Node]
+
+    @property
+    def result(self) -> int:
+        return self.nodes[-1].output
+
+    @property
+    def signature(self) -> Signature:
+        """Return what it computes, in the framework's words."""
+        return tuple(node.call.name if node.call else node.kind for node in self.nodes)
+
+
+def without_functions(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[LeftOut]:
+    """Yield edits that leave out a function wherever a side computes it, if the other side does so less often.
+
+    Args:
+      near: on each side, the numbers of the operations in which the sides may differ.
+    """
+    every = [_by_signature(program) for program in programs]
+    for side, program in enumerate(programs):
+        more = {
+            signature: of
+            for signature, of in every[side].items()
+            if len(of) > len(every[1 - side].get(signature, ()))
+            and any(program.makers[function.result] in near[side] for function in of)
+        }
+        for signature in sorted(more, key=len, reverse=True)[:MOST]:
+            some = [function for function in more[signature] if program.makers[function.result] in near[side]]
+            site = some[0].nodes[-1].site
+            beside = [function for function in some if function.nodes[-1].site == site]
+            text = f"the {SIDES[side]} applies {_named(program, some[0])}, the {SIDES[1 - side]} does not"
+            one, every_one = (
+                LeftOut(side, FUNCTION, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
+                for of in (beside, more[signature])
+            )
+            yield replace(one, wider=(every_one,))
+
+
+def _passed(some: Sequence[Function]) -> dict[int, int]:
+    return {function.result: function.entry for function in some}
+
+
+def _by_signature(program: Program) -> dict[Signature, list[Function]]:
+    """List the functions of a program by what they compute."""
+    weights, found = program.weights(), defaultdict[Signature, list[Function]](list)
+    for result in program.tape.nodes:
+        if result.output not in program.active or (result.kind == "layout" and len(result.inputs) < 2):
+            continue
+        for entry, nodes in program.regions(result.output, DEPTH):
+            if any(number in weights for node in nodes for number in node.inputs):
+                break
+            function = Function(entry, nodes)
+            if program.shapes[entry] == program.shapes[result.output] and _computes(program, nodes):
+                found[function.signature].append(function)
+    return found
+
+
+def _computes(program: Program, nodes: Sequence[Node]) -> bool:
+    """Tell whether operations do more than move elements, and add or multiply single numbers."""
+    kinds = {node.kind for node in nodes}
+    return "other" in kinds or any(_tables(program, node) for node in nodes if node.kind in ("add", "mul"))
+
+
+def _tables(program: Program, node: Node) -> list[Array]:
+    """Return the constants of several values that an operation reads."""
+    values = [program.known(number) for number in node.inputs]
+    return [value for value in values if value is not None and np.ptp(np.asarray(value, float)) > 0]
+
+
+def _named(program: Program, function: Function) -> str:
+    """Name a function by what it masks, by its tables, or by its operations."""
+    if len(function.nodes) == 1:
+        (node,) = function.nodes
+        operands = {number: program.known(number) for number in node.inputs}
+
+        def run(x: Array) -> Array:
+            return node.run(*(x if number == function.entry else operands[number] for number in node.inputs))
+
+        if found := mask(run, program.shapes[function.entry]):
+            return found.text
+    tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
+    names = [node.call.name for node in function.nodes if node.call and node.kind == "other"]
+    what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]
+    return in_a_row(what) if what else "a function of its own"

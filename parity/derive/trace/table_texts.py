@@ -1,0 +1,149 @@
+"""Name tables of constants, and say how two of one shape differ: masks, rotations, positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.numerals import apart, measured
+
+from .precomputed import HIDDEN
+from .tape import Array
+
+SHIFTS = 8  # rows by which positions may be off
+SINES = "sines and cosines of positions"
+CLOSE = 1e-6  # relative difference of bases and angles that rounding of sines explains
+
+
+class Mask(NamedTuple):
+    """What some places of an array get in place of their values: True in `hidden`, and the one number."""
+
+    hidden: Array
+    number: float
+
+    @property
+    def text(self) -> str:
+        (hidden,) = _without_copies(self.hidden)
+        return f"a mask that hides {int(hidden.sum()):,} of {hidden.size:,} places"
+
+
+def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
+    """Return the mask that an operation applies to arrays of a shape; None for one that does something else."""
+    x = np.random.default_rng(0).standard_normal(shape)
+    try:
+        one, other = run(x), run(2 * x)
+    except Exception:  # an operation that does not take such values
+        return None
+    if np.shape(one) != shape or np.shape(other) != shape:
+        return None
+    hidden = one != x
+    numbers = np.unique(one[hidden])
+    masks = len(numbers) == 1 and np.array_equal(hidden, other != 2 * x) and (other[hidden] == numbers).all()
+    return Mask(hidden, float(numbers[0])) if masks else None
+
+
+def between(left: Mask, right: Mask) -> str:
+    """Say how two masks differ: by what they hide, or by the number that they put there."""
+    if not np.array_equal(left.hidden, right.hidden):
+        one, other = _without_copies(left.hidden, right.hidden)
+        first = ", ".join(map(str, np.argwhere(one != other)[0]))
+        both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
+        return f"a mask hides {both}; the first that differs is [{first}]"
+    numbers = apart(left.number, right.number)
+    return f"masked places get {numbers[0]} on the left, {numbers[1]} on the right"
+
+
+def _without_copies(*masks: Array) -> list[Array]:
+    """Drop the axes along which all masks repeat themselves, as over images and heads."""
+    found = list(masks)
+    for axis in reversed(range(masks[0].ndim)):
+        if all((one == one.take([0], axis)).all() for one in found):
+            found = [one.take(0, axis) for one in found]
+    return found
+
+
+def named(table: Array) -> str:
+    """Name one table by what it does."""
+    if _hides(table):
+        return Mask(table < 0, 0.0).text
+    if (turns := _turns(table)) is not None:
+        return f"{SINES} of base {measured(turns[0])}"
+    return f"a table of {_shape(table)}"
+
+
+def difference(left: Array, right: Array) -> str:
+    """Say how two tables of one shape differ."""
+    for compare in (_masks, _rotations, _multiples, _later_rows):
+        if text := compare(left, right):
+            return text
+    places = np.argwhere(left != right)
+    first = tuple(map(int, places[0]))
+    values = apart(float(left[first]), float(right[first]))
+    where = f"{len(places):,} of {left.size:,} values of a table of {_shape(left)}, first at {list(first)}"
+    return f"{where}: {values[0]} on the left, {values[1]} on the right"
+
+
+def _shape(table: Array) -> str:
+    return " x ".join(map(str, table.shape))
+
+
+def _hides(table: Array) -> bool:
+    """Tell whether a table is a mask that is added: zeros, and numbers that hide a place."""
+    return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDDEN).all() and (table < 0).any())
+
+
+def _masks(left: Array, right: Array) -> str:
+    """Tell masks that are added: zeros, and one number, which hides a place on one side at least."""
+    masks = [Mask(side != 0, float(side.min())) for side in (left, right)]
+    if not (_hides(left) or _hides(right)) or any(len(np.unique(side[side != 0])) != 1 for side in (left, right)):
+        return ""
+    return between(*masks)
+
+
+def _rotations(left: Array, right: Array) -> str:
+    """Tell sines or cosines of positions times powers of a base, by the base, or by how fast they turn."""
+    one, other = _turns(left), _turns(right)
+    if one is None or other is None:
+        return ""
+    if abs(one[0] / other[0] - 1) > CLOSE:
+        bases = apart(one[0], other[0])
+        return f"{SINES} of base {bases[0]} on the left, {bases[1]} on the right"
+    ratio = other[1] / one[1]
+    return f"{SINES}, which are {measured(ratio)} times as large on the right" if abs(ratio - 1) > CLOSE else ""
+
+
+def _turns(table: Array) -> tuple[float, float] | None:
+    """Return (b, c) of a table of sines and cosines of c * row * b ** (-2 k / columns); None if it is no such table."""
+    table = np.squeeze(table)
+    if table.ndim != 2 or len(table) < 2 or table.dtype.kind != "f" or (np.abs(table) > 1).any():
+        return None
+    if not ((table[0] == 0) | (table[0] == 1)).all():
+        return None
+    every = np.sort(np.where(table[0] == 1, np.arccos(table[1]), np.arcsin(table[1])))[::-1]
+    angles = every[np.append(True, every[1:] < every[:-1] * (1 - CLOSE))]
+    if len(angles) < 2 or angles[-1] <= 0:
+        return None
+    ratios = angles[1:] / angles[:-1]
+    # the cosine of a small angle has few digits of it
+    return (float(ratios[0] ** -len(angles)), float(angles[0])) if np.allclose(ratios, ratios[0], 1e-3, 0) else None
+
+
+def _multiples(left: Array, right: Array) -> str:
+    """Tell tables of which one is a multiple of the other."""
+    at = np.unravel_index(np.abs(left).argmax(), left.shape)
+    ratio = float(right[at] / left[at]) if left[at] else 0.0
+    if not ratio or not np.allclose(right, ratio * left, 1e-9, 0):
+        return ""
+    return f"a table that is {measured(ratio, 6)} times as large on the right"
+
+
+def _later_rows(left: Array, right: Array) -> str:
+    """Tell tables of which one begins with a later row of the other."""
+    left, right = np.squeeze(left), np.squeeze(right)
+    for k in range(1, min(SHIFTS, len(left) - 1) + 1):
+        for one, other, where in ((left, right, "right"), (right, left, "left")):
+            if np.allclose(one[k:], other[:-k], 1e-9, 1e-12):
+                return f"a table of positions begins {k} row{'s' * (k > 1)} later on the {where}"
+    return ""

@@ -1,0 +1,218 @@
+"""Causes in functions that read no parameters: masks, rotations, tables of positions, poolings, resizes, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity_tests.conftest import needs
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+Scores = Callable[[torch.Tensor], torch.Tensor]
+
+
+def causal(fill: float = -1e9, window: int = 9) -> Scores:
+    def hide(scores: torch.Tensor) -> torch.Tensor:
+        ahead = torch.arange(6) - torch.arange(6)[:, None]
+        return scores.masked_fill((ahead > 0) | (ahead <= -window), fill)
+
+    return hide
+
+
+def added(fill: float) -> Scores:
+    return lambda scores: scores + torch.where(torch.arange(6) > torch.arange(6)[:, None], fill, 0.0)
+
+
+def by_distance(slope: float) -> Scores:
+    return lambda scores: scores - slope * (torch.arange(6) - torch.arange(6)[:, None]).abs()
+
+
+def capped(limit: float) -> Scores:
+    return lambda scores: limit * (scores / limit).tanh()
+
+
+def turned(base: float, step: float = 1.0) -> Scores:
+    """Rotate the halves of heads by their positions, as rotary embeddings do."""
+
+    def turn(x: torch.Tensor) -> torch.Tensor:
+        angles = step * torch.arange(6).to(x.dtype)[:, None] * base ** -torch.tensor([0.0, 0.5], dtype=x.dtype)
+        one, other = x.chunk(2, -1)
+        return torch.cat([one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()], -1)
+
+    return turn
+
+
+def attention(scores: Scores = lambda x: x, turn: Scores = lambda x: x) -> Net:
+    def heads(x: Any) -> Any:
+        return x.reshape(2, 6, 2, 4).transpose(1, 2)
+
+    def forward(m: Any, x: Any) -> Any:
+        q, k, v = turn(heads(m.q(x))), turn(heads(m.k(x))), heads(m.v(x))
+        mixed = scores(0.5 * q @ k.mT).softmax(-1) @ v
+        return m.head(m.norm(x + m.out(mixed.transpose(1, 2).reshape(2, 6, 8))))
+
+    layers = {name: linear(8, 8) for name in ("q", "k", "v", "out")}
+    return Net(forward, **layers, norm=torch.nn.LayerNorm(8), head=linear(8, 5))
+
+
+ATTENTIONS = {
+    "masked fill values": (
+        attention(causal()), attention(causal(-5.0)), "masked places get -1e9 on the left, -5 on the right"),
+    "masked fill values, added": (
+        attention(added(-1e9)), attention(added(-5.0)), "masked places get -1e9 on the left, -5 on the right"),
+    "a mask that is added and weak": (
+        attention(causal()), attention(added(-5.0)),
+        "masked_fill on the left and the model's own function on the right"),
+    "a mask on the left alone": (
+        attention(causal()), attention(),
+        "the left applies a mask that hides 15 of 36 places, the right does not"),
+    "a mask on the right alone": (
+        attention(), attention(added(-1e9)), "the right applies a mask that hides 15 of 36 places, the left does not"),
+    "a window that is off by one": (
+        attention(causal(window=3)), attention(causal(window=2)),
+        "a mask hides 21 of 36 places on the left, 25 on the right; the first that differs is [2, 0]"),
+    "a base of rotations": (
+        attention(turn=turned(1e4)), attention(turn=turned(1e6)),
+        "sines and cosines of positions of base 1e4 on the left, 1e6 on the right"),
+    "scaled positions": (
+        attention(turn=turned(1e4)), attention(turn=turned(1e4, 0.25)),
+        "sines and cosines of positions, which are 0.25 times as large on the right"),
+    "rotations on the left alone": (
+        attention(turn=turned(1e4)), attention(),
+        "the left applies sines and cosines of positions of base 1e4, the right does not"),
+    "slopes of biases": (
+        attention(by_distance(0.5)), attention(by_distance(0.25)), "a table that is 0.5 times as large on the right"),
+    "biases on the left alone": (
+        attention(by_distance(0.5)), attention(), "the left applies a table of 6 x 6, the right does not"),
+    "limits of scores": (
+        attention(capped(0.3)), attention(capped(0.7)),
+        "a factor of 3.33333 on the left, 1.42857 on the right and a factor of 0.3 on the left, 0.7 on the right"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "cause"), ATTENTIONS.values(), ids=ATTENTIONS)
+def test_what_differs_within_attention_is_named_and_the_table_is_complete(left: Net, right: Net, cause: str):
+    found = parity.derive(left, right, (images(2, 6, 8),))
+    assert not found.proven and not found.missing
+    (place,) = found.divergences
+    assert place.cause.startswith(f"{cause} (recomputed so") or place.cause.startswith(f"{cause} compute other"), place
+    assert found.confirmed and (place.left, place.right) == ("out", "out")
+    state = {name: value.numpy() for name, value in left.state_dict().items()}
+    for name, array in found.table.apply(state).items():
+        assert np.array_equal(array, state[name]), name
+
+
+def test_a_difference_in_every_block_is_one_cause():
+    def blocks(base: float) -> Net:
+        some = [attention(turn=turned(base)) for _ in range(2)]
+        return Net(lambda m, x: m.head(m.second(f.pad(m.first(x), (0, 3)))), first=some[0], second=some[1],
+                   head=linear(5, 3))  # fmt: skip
+
+    found = parity.derive(blocks(1e4), blocks(1e6), (images(2, 6, 8),))
+    assert not found.missing and found.confirmed and len(found.divergences) == 1, found.divergences
+
+
+def positions(base: float = 1e4, first: int = 0) -> Net:
+    def forward(m: Any, tokens: Any) -> Any:
+        x = m.embed(tokens)
+        angles = (torch.arange(6) + first).to(x.dtype)[:, None] * base ** (-torch.arange(4).to(x.dtype) / 4)
+        return m.head(m.norm(x + torch.cat([angles.sin(), angles.cos()], -1)))
+
+    return Net(forward, embed=torch.nn.Embedding(11, 8), norm=torch.nn.LayerNorm(8), head=linear(8, 5))
+
+
+@pytest.mark.parametrize(("right", "cause"), [
+    (positions(1e3), "sines and cosines of positions of base 1e4 on the left, 1e3 on the right (recomputed so"),
+    (positions(first=2), "a table of positions begins 2 rows later on the right (recomputed so"),
+])  # fmt: skip
+def test_tables_of_positions_are_compared(right: Net, cause: str):
+    found = parity.derive(positions(), right, (np.random.default_rng(0).integers(0, 11, (4, 6)),))
+    assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def between(function: Scores, **options: Any) -> Net:
+    layers = {"first": torch.nn.Conv2d(3, 6, 3), "second": torch.nn.Conv2d(6, 4, 3, padding=1, **options)}
+    return Net(lambda m, x: m.head(m.second(function(m.first(x))).relu().mean((2, 3))), **layers, head=linear(4, 5))
+
+
+def resized(mode: str, **options: Any) -> Scores:
+    return lambda x: f.interpolate(x, scale_factor=2, mode=mode, **options)
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+IMAGES = {
+    "count_include_pad": (
+        between(lambda x: f.avg_pool2d(x, 3, 2, 1)),
+        between(lambda x: f.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+        "avg_pool2d: count_include_pad True on the left, False on the right (recomputed so"),
+    "ceil_mode": (
+        between(lambda x: f.max_pool2d(x, 2)), between(lambda x: f.max_pool2d(x, 2, ceil_mode=True)),
+        "max_pool2d_with_indices: ceil_mode False on the left, True on the right (recomputed so"),
+    "align_corners": (
+        between(resized("bilinear", align_corners=True)), between(resized("bilinear")),
+        "upsample_bilinear2d: align_corners True on the left, False on the right (recomputed so"),
+    "a resize by the nearest": (
+        between(resized("nearest")), between(resized("bilinear")),
+        "upsample_nearest2d on the left and upsample_bilinear2d on the right compute other values"),
+    "padding of another mode": (
+        between(same), between(same, padding_mode="reflect"),
+        "second (zero padding) on the left and second (reflection_pad2d) on the right compute other values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "cause"), IMAGES.values(), ids=IMAGES)
+def test_the_setting_of_an_operation_on_images_is_named(left: Net, right: Net, cause: str):
+    found = parity.derive(left, right, (images(2, 3, 9, 9),))
+    assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_masks_of_jax_and_of_paddle_are_compared_with_those_of_torch():
+    needs("flax")
+    needs("paddle")
+    import jax.numpy as jnp
+    import paddle
+    from paddle.nn import functional as g
+
+    def weights(seed: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        return {name: rng.standard_normal((8, 8)) for name in ("q", "k", "out")}
+
+    def in_jax(params: Any, x: Any) -> Any:
+        scores = (x @ params["q"]) @ (x @ params["k"]).swapaxes(-1, -2)
+        hidden = jnp.arange(6) > jnp.arange(6)[:, None]
+        return (jnp.exp(jnp.where(hidden, -5.0, scores)) @ x) @ params["out"]
+
+    class Layer(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.out = (paddle.nn.Linear(8, 8, bias_attr=False) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            scores = paddle.matmul(self.q(x), self.k(x), transpose_y=True)
+            return self.out(paddle.matmul(g.softmax(scores + paddle.tril(paddle.ones([6, 6])).astype(x.dtype)), x))
+
+    def soft(scores: Any) -> Any:
+        return (scores + 2 * torch.ones(6, 6).tril()).softmax(-1)
+
+    def net(mix: Scores) -> Net:
+        layers = {name: torch.nn.Linear(8, 8, bias=False) for name in ("q", "k", "out")}
+        return Net(lambda m, x: m.out(mix(m.q(x) @ m.k(x).mT) @ x), **layers)
+
+    x = images(2, 6, 8) / 3
+    found = parity.derive(net(lambda scores: causal(-9.0)(scores).exp()), (in_jax, weights(0)), (x,))
+    assert not found.missing and found.divergences[0].cause.startswith(
+        "masked places get -9 on the left, -5 on the right (recomputed so"
+    ), found.divergences
+    found = parity.derive(net(soft), Layer(), (x,))
+    assert not found.missing, found.failure
+    assert found.divergences[0].cause.startswith("a table that is 0.5 times as large on the right (recomputed")
