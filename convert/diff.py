@@ -111,8 +111,10 @@ def compare(
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         counters = _unlike_counters(left, right)
-        why = "batch counters that it does not store, and that are not compared"
-        notes += [f"{path}: {why} ({len(names):,}): {folding.summarised(names)}" for path, names in counters]
+        for path, names in counters:
+            of = folding.summarised(name.rpartition(".")[0] for name in names)
+            norms = f"{len(names):,} norm{'s' * (len(names) > 1)}"
+            notes.append(f"{path}: it stores no batch counters of {norms}, which are not compared: {of}")
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, rtol, skip=skip.__contains__)
         notes += arrays.notes()

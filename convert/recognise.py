@@ -19,6 +19,7 @@ from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import with_article
 
+from . import folding
 from .documents import document
 from .errors import ConvertError, UsageError, called, option
 from .examples import examples
@@ -226,8 +227,13 @@ def _optimizer_of_paddle(reader: Reader) -> str:
         return ""
     from .optimizer.finding import PADDLE
 
-    if 2 * sum(PADDLE.fullmatch(name) is not None for name in reader.tensors) <= len(reader.tensors):
+    states = [name for name in reader.tensors if PADDLE.fullmatch(name)]
+    if 2 * len(states) <= len(reader.tensors):
         return ""
+    others = [name for name in reader.tensors if name not in states]
+    if own := [name for name in others if reader.tensors[name].shape and "/" not in name]:  # no master_weights/...
+        what = f"{folding.listed(own)} are the model's: save both apart, as paddle.save({{name: array}}, ...)"
+        return f"most of its arrays are the state of an optimizer of paddle; {what}"
     beside = f"{os.path.splitext(reader.path)[0]}.pdparams"
     there = beside != reader.path and os.path.exists(beside)
     model = f"the model is {beside}, beside it" if there else "the model is in another file, saved apart"

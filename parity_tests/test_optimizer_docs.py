@@ -36,6 +36,10 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     assert main(shlex.split(command)[3:]) == 0
     (note,) = re.findall(r"^    (note: .*)$", TEXT, re.MULTILINE)
     assert note in capsys.readouterr().err
+    again = ["flax2torch", "five.msgpack", "--with-optimizer", "--config", "five.msgpack", "-o", "back.pt"]
+    assert main([*again, "--hyper", "lr=0.001"]) == 0
+    (check,) = re.findall(r"^    (python -m convert diff five.pt back.pt.*)$", TEXT, re.MULTILINE)
+    assert main(shlex.split(check)[3:]) == 0 and "the same arrays" in capsys.readouterr().out
     exec(BLOCKS[1], here)
     exec(BLOCKS[0].replace("batches[:5]", "batches"), there)
     images = batches[0][0]
@@ -56,7 +60,7 @@ def test_the_hook_trains_biased_variances():
     (block,) = (block for block in BLOCKS if "def biased" in block)
     exec(block, {"model": model})
     batch = torch.tensor([[0.0], [2.0]], dtype=torch.float64)  # biased variance 1, unbiased 2
-    model(batch), model(3 * batch)
+    model(batch).square().mean().backward(), model(3 * batch).square().mean().backward()
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
     model.eval()(batch)
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15

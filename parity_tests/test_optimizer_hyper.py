@@ -145,7 +145,7 @@ def test_the_scheduler_of_paddle(paddle, tmp_path):
 
     scheduler = {"last_epoch": 4, "last_lr": 0.000996}
     code, _, err = paddle(*hyper("kind=adamw"), LR_Scheduler=scheduler)
-    assert code == 0 and "set aside, paddle's learning-rate scheduler" in err
+    assert code == 0 and "set aside: paddle's learning-rate scheduler" in err
     (tmp_path / "net.table").write_text(TABLE.replace("torch", "paddle").replace(": o i", ": i o"))
     code, _, err = paddle(*hyper("kind=adamw"), out="same.pdopt", LR_Scheduler=scheduler)
     assert code == 0 and "set aside" not in err

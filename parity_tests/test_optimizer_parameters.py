@@ -192,8 +192,12 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
     with open_checkpoint(str(tmp_path / "net.pt")) as reader:
         assert reader.skipped.load()["optimizer/param_groups/0/params"] == [0, 1]
     code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
-    assert code == 0 and "as before their first step: one.weight" in err, err
-    assert not any("linear_0.w_0_" in name for name in arrays(tmp_path / "back.pdparams"))
+    assert code == 0 and "so zeros at step 0, as of a new optimizer: one.weight" in err, err
+    back = {name: value for name, value in arrays(tmp_path / "back.pdparams").items() if "linear_0.w_0_" in name}
+    assert back == pytest.approx({
+        "optimizer/linear_0.w_0_moment1_0": 0, "optimizer/linear_0.w_0_moment2_0": 0,
+        "optimizer/linear_0.w_0_beta1_pow_acc_0": 0.9, "optimizer/linear_0.w_0_beta2_pow_acc_0": 0.999,
+    })  # fmt: skip
     code, err = convert("net.pdparams", "net.msgpack")
     assert code == 0 and "so zeros, counted as after 4 steps like all others: their first updates are not" in err, err
     assert arrays(tmp_path / "net.msgpack")["opt_state/0/mu/one"] == 0
@@ -263,3 +267,44 @@ def test_moments_of_rows_that_a_table_supplies_are_noted(write, convert):
     code, err = convert("net.pdparams", "out.pt")
     assert code == 0, err
     assert "moments of zeros, at the step of the others, where the table supplies a part: p" in err
+
+
+def test_names_that_a_program_gives_to_a_later_model_are_noted(write, convert):
+    names = {"one.weight": "linear_2.w_0", "two.weight": "linear_3.w_0"}
+    for own, noted in ((names, True), (TWO_NAMES, False)):
+        write(TWO_LINES, TWO, own, dict.fromkeys(own.values(), 0.5))
+        assert convert("net.pdparams", "net.pt")[0] == 0
+        code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
+        first = 2 if noted else 0
+        assert code == 0 and (f"--like names layers from linear_{first} on, not from 0: paddle" in err) is noted, err
+
+
+def test_a_model_within_the_state_of_its_optimizer_is_no_state_alone(run, tmp_path):
+    """As of paddle.save({**model.state_dict(), **optimizer.state_dict()}, ...)."""
+    state = {f"linear_{k}.w_0_{slot}_0": np.ones((2, 2), "f4") for k in range(3) for slot in ("moment1", "moment2")}
+    for model, said in (
+        ({"one.weight": np.ones((2, 2), "f4")}, "an optimizer of paddle; one.weight are the model's: save both apart"),
+        ({}, "the model is in another file, saved apart"),
+    ):
+        (tmp_path / "flat.pdparams").write_bytes(pickle.dumps({**model, **state}))
+        code, _, err = run("paddle2torch", tmp_path / "flat.pdparams")
+        assert code == 1 and said in err, err
+
+
+def test_paddle_trains_a_parameter_that_had_no_state(write, convert, tmp_path):
+    """As where torch trained a head alone, and paddle then all."""
+    needs("paddle")
+    import paddle
+
+    write(TWO_LINES, TWO, {"one.weight": "probe_0.w_0", "two.weight": "probe_1.w_0"}, {"probe_1.w_0": 0.25})
+    assert convert("net.pdparams", "net.pt")[0] == 0
+    code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
+    assert code == 0, err
+    state = paddle.load(str(tmp_path / "back.pdparams"))["optimizer"]
+    parameters = [paddle.create_parameter([2, 2], "float32", f"probe_{k}.w_0") for k in (0, 1)]
+    optimizer = paddle.optimizer.AdamW(0.5, parameters=parameters)
+    optimizer.set_state_dict(state)
+    before = parameters[0].numpy()
+    sum(parameter.square().sum() for parameter in parameters).backward()
+    optimizer.step()
+    assert np.abs(parameters[0].numpy() - before).max() > 0.1  # the first step of Adam: the rate

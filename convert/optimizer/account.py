@@ -60,6 +60,7 @@ class Moves:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
         counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
+        counted = counted if state.step or state.family == "adam" else ", whose steps are not counted"
         if state.steps:
             least = min(state.steps.values())
             counted += f", and fewer for parameters that were trained later (from {least:,})"
@@ -68,7 +69,9 @@ class Moves:
         lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]
         lines += [f"the optimizer's state is from {path}"] if path else []
         if state.scheduler and self.library != "paddle":
-            lines.append("set aside, paddle's learning-rate scheduler, except its rate: LR_Scheduler")
+            last = state.scheduler.get("last_epoch")
+            at = f", which counts {last:,}" if type(last) is int else ""
+            lines.append(f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); its rate goes along")
         if state.initial and self.library != "torch":
             lines.append(NO_INITIAL)
         if state.library in NOT_SHOWN and self.library != state.library:

@@ -16,7 +16,9 @@ from .state import State
 
 AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts keep the copy
 
-AT_FIRST = "and none here, as before their first step"  # of weights: what torch and paddle begin with
+# Of weights without a state in the source: what torch begins with, and what others ask for.
+AT_FIRST = "and none here, as before their first step"
+ZEROS = "so zeros at step 0, as of a new optimizer"
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def _is_number(name: str, value: Any) -> bool:
 def _value(name: str, value: str, text: str) -> Any:
     if name == "kind":
         if value not in KINDS:
-            raise UsageError(f"--hyper {text}: kind is one of {', '.join(KINDS)}")
+            named = " (sgd has momentum)" if value.lower() == "momentum" else ""
+            raise UsageError(f"--hyper {text}: kind is one of {', '.join(KINDS)}{named}")
         return value
     if name == "nesterov":
         if value.lower() not in ("true", "false"):  # also as Python writes it

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from convert.errors import UsageError
+from convert.errors import UsageError, option
 from convert.files.base import Tensor
+from specs.words import in_a_row
 
-from .builder import AT_FIRST, AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
+from .builder import AVERAGES, ZEROS, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
 from .families import FAMILIES, MOMENTS, call
 from .state import State
 
 ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
 SCHEDULED = (
-    "a learning-rate scheduler needs an entry: advance it by scheduler.step(N) and load the state by "
+    "a learning-rate scheduler needs an entry: call its step() as often as it was called, and load the state by "
     'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
 )
 
@@ -24,7 +26,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     unnamed = [name for name in model.trained if name not in model.own]
     if unnamed:
         raise UsageError(
-            f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0) and ignores others: "
+            f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0): "
             'save a new model by paddle.save(model.state_dict(), "new.pdparams") and give it: --like new.pdparams'
         )
     builder = Builder(model)
@@ -37,7 +39,8 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
     notes = [f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}"]
     notes += [] if scheduler else [SCHEDULED.format("**saved" if alone else '**saved["optimizer"]')]
-    notes += stateless(model, AT_FIRST)
+    notes += stateless(model, ZEROS)
+    notes += _later_names(model)
     if missing := missing_of(state):
         notes.append(unknown(state, missing))
     if alone:
@@ -65,12 +68,27 @@ def _scheduler(state: State) -> dict[str, Any]:
     return {**state.scheduler, **rate}
 
 
+def _later_names(model: Model) -> list[str]:
+    """Say where paddle's names are not those of the first model that a program builds."""
+    first: dict[str, int] = {}
+    for weight in model.trained:
+        if match := re.fullmatch(r"(\w+?)_(\d+)\.\w+", model.own[weight]):
+            first[match[1]] = min(int(match[2]), first.get(match[1], int(match[2])))
+    later = [f"{kind}_{number}" for kind, number in first.items() if number]
+    if not later:
+        return []
+    how = "paddle counts the layers that a program builds: build the model where its layers get these names"
+    return [f"{option('like')} names layers from {in_a_row(later)} on, not from 0: {how}"]
+
+
 def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield the arrays of a paddle.optimizer by their names."""
+    """Yield the arrays of a paddle.optimizer by their names.
+
+    It asks for those of every parameter that it trains: one without a state in the source is at step 0.
+    """
     model = builder.model
-    having = [weight for weight in model.trained if model.has_state(weight)]
     for slot in FAMILIES[state.family]:
-        for weight in having:
+        for weight in model.trained:
             key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
             yield key, builder.moment(slot, weight, folder + key)
     betas = ("beta1", "beta2") if state.family == "adam" else ()
@@ -80,10 +98,11 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
         )
     for beta in betas:
         assert state.step is not None
-        for weight in having:
+        for weight in model.trained:
             key = f"{model.own[weight]}_{beta}_pow_acc_0"
             dtype = "float64" if model.dtypes["first", weight] == "float64" else "float32"
-            power = float(state.hyper[beta]) ** (model.steps.get(weight, state.step) + 1)
+            steps = model.steps.get(weight, state.step) if model.has_state(weight) else 0
+            power = float(state.hyper[beta]) ** (steps + 1)
             if dtype == "float32" and power < 1e-37:
                 power = 0.0
             yield key, builder.number(folder + key, power, dtype, (1,))

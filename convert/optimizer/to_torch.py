@@ -10,7 +10,19 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from specs.numerals import exact
 
-from .builder import AT_FIRST, AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
+from .builder import (
+    AT_FIRST,
+    AVERAGES,
+    ZEROS,
+    Builder,
+    Model,
+    Written,
+    from_zero,
+    missing_of,
+    shared,
+    stateless,
+    unknown,
+)
 from .families import FAMILIES, MOMENTS, call
 from .state import NO_INITIAL, State
 
@@ -70,7 +82,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
-    notes += stateless(model, "so zeros at step 0, as of a new optimizer" if distributed else AT_FIRST)
+    notes += stateless(model, ZEROS if distributed else AT_FIRST)
     if rates and not missing_of(state):
         own: list[dict[str, Any]] = [{} if rate is None else {"initial_lr": rate} for rate in rates]
         groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]
