@@ -216,3 +216,75 @@ def test_masks_of_jax_and_of_paddle_are_compared_with_those_of_torch():
     found = parity.derive(net(soft), Layer(), (x,))
     assert not found.missing, found.failure
     assert found.divergences[0].cause.startswith("a table that is 0.5 times as large on the right (recomputed")
+
+
+def test_several_operations_of_one_framework_are_one_of_another():
+    """What torch computes at once, JAX writes as several operations; and so do two calls of JAX."""
+    needs("flax")
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    class Pooled(nn.Module):
+        function: Any
+
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = self.function(nn.Conv(6, (3, 3), padding="VALID", name="first")(x))
+            return nn.Dense(5, name="head")(jnp.tanh(x).mean((1, 2)))
+
+    def net(function: Scores) -> Net:
+        return Net(lambda m, x: m.head(function(m.first(x)).tanh().mean((2, 3))), first=torch.nn.Conv2d(3, 6, 3),
+                   head=linear(6, 5))  # fmt: skip
+
+    x = images(2, 3, 9, 9)
+    last = x.transpose(0, 2, 3, 1)
+
+    def linen(function: Any) -> Any:
+        return Pooled(function), Pooled(function).init(jax.random.key(0), last)
+
+    def largest(padding: str) -> Any:
+        return linen(lambda x: nn.max_pool(x, (3, 3), (2, 2), padding))
+
+    means = (
+        net(lambda x: f.avg_pool2d(x, 3, 2, 1)),
+        linen(lambda x: nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)),
+    )
+    slopes = net(lambda x: f.leaky_relu(x, 0.1)), linen(lambda x: nn.leaky_relu(x, 0.2))
+    for (left, right), inputs, cause in (
+        (means, x, "avg_pool2d on the left and Pooled (reduce_window_sum) on the right compute other values"),
+        (slopes, x, "leaky_relu on the left and Pooled (ge and select_n) on the right compute other values"),
+        ((largest("SAME"), largest("VALID")), last,
+         "Pooled (reduce_window_max, tanh and reduce_sum): padding ((0, 0), (1, 1), (1, 1), (0, 0)) on the left, "),
+    ):  # fmt: skip
+        found = parity.derive(left, right, (inputs,), (last,))
+        assert not found.missing and found.confirmed, found.divergences
+        assert found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_tables_with_copies_are_compared_by_what_they_hold():
+    """Rotations by two halves of one table, or by one table for each image that has each value twice."""
+
+    def doubled(base: float, of: int) -> Scores:
+        def turn(x: torch.Tensor) -> torch.Tensor:
+            angles = torch.arange(6).to(x.dtype)[:, None] * base ** -torch.tensor([0.0, 0.5], dtype=x.dtype)
+            angles = torch.cat([angles, angles], -1).expand(of, 1, 6, 4)
+            one, other = x.chunk(2, -1)
+            return x * angles.cos() + torch.cat([-other, one], -1) * angles.sin()
+
+        return turn
+
+    left, right = attention(turn=turned(1e4)), attention(turn=doubled(1e6, 2))
+    found = parity.derive(left, right, (images(2, 6, 8),))
+    cause = "sines and cosines of positions of base 1e4 on the left, 1e6 on the right (recomputed so"
+    assert found.confirmed and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_a_constant_without_elements_is_no_table():
+    """As of an empty cache of keys, to which those of this call are appended."""
+
+    def cached(scores: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.zeros(0).to(scores.dtype), scores])
+
+    found = parity.derive(attention(cached), attention(added(-1e9)), (images(2, 6, 8),))
+    assert found.confirmed and "applies a mask that hides 15 of 36 places" in found.divergences[0].cause

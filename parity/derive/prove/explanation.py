@@ -23,6 +23,7 @@ from ..trace.edits import Edit
 from ..trace.functions import without_functions
 from ..trace.numbers import changes
 from ..trace.rewiring import rewirings
+from ..trace.stretches import restretched
 from ..trace.swaps import swaps
 from ..trace.table_edits import retabled
 from .convolutions import differing
@@ -165,6 +166,11 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     functions = without_functions((left.program, right.program), near)
     for few in itertools.zip_longest(numbers, sums, tables, operations, functions):
         yield from filter(None, few)
+    if (use := trial.pairs[trial.at]).left and use.right:
+        met = [
+            run.tape.nodes[at].inputs[0] for run, at in zip(trial.both, (use.left.node, use.right.node), strict=True)
+        ]
+        yield from restretched(left.program, right.program, (met[0], met[1]))
 
 
 def _end(run: Run, pair: Pair, side: int) -> int:

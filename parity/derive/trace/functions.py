@@ -19,7 +19,7 @@ from .tape import Array, Node
 
 FUNCTION = "function"  # the kind of these edits
 DEPTH = 16  # operations of one function at most
-MOST = 6  # functions of a side that are tried
+MOST = 12  # functions of a side that are tried, the shortest first
 
 Signature = tuple[str, ...]
 
@@ -54,7 +54,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             if len(of) > len(every[1 - side].get(signature, ()))
             and any(program.makers[function.result] in near[side] for function in of)
         }
-        for signature in sorted(more, key=len, reverse=True)[:MOST]:
+        for signature in sorted(more, key=len)[:MOST]:
             some = [function for function in more[signature] if program.makers[function.result] in near[side]]
             site = some[0].nodes[-1].site
             beside = [function for function in some if function.nodes[-1].site == site]
@@ -93,8 +93,8 @@ def _computes(program: Program, nodes: Sequence[Node]) -> bool:
 
 def _tables(program: Program, node: Node) -> list[Array]:
     """Return the constants of several values that an operation reads."""
-    values = [program.known(number) for number in node.inputs]
-    return [value for value in values if value is not None and np.ptp(np.asarray(value, float)) > 0]
+    values = (np.asarray(value) for number in node.inputs if (value := program.known(number)) is not None)
+    return [value for value in values if value.size > 1 and (value != value.flat[0]).any()]
 
 
 def _named(program: Program, function: Function) -> str:

@@ -63,12 +63,12 @@ class Program:
         """Yield (value, the operations from it to a result) for each one value that all of the result depends on.
 
         Args:
-          depth: operations at most. A product of matrices ends the way back, too.
+          depth: operations at most. A product ends the way back, too, unless one matrix is a constant.
         """
         frontier, nodes = {result}, list[Node]()
-        while len(nodes) < depth:
+        while frontier and len(nodes) < depth:
             at = max(self.makers.get(number, -1) for number in frontier)
-            if at < 0 or (node := self.tape.nodes[at]).kind == "product":
+            if at < 0 or ((node := self.tape.nodes[at]).kind == "product" and self.known(node.inputs[1]) is None):
                 return
             nodes.append(node)
             frontier.remove(node.output)

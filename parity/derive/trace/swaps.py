@@ -86,8 +86,8 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
         more = and_so(len(alike) - 1)
         for other in left_some[::-1][:MOST]:
             what = _difference(other, one, (left.shapes[other.entry], right.shapes[one.entry]))
-            for order in _orders(left.shapes[other.entry], right.shapes[one.entry]):
-                run = _turned(other, order)
+            for order in orders(left.shapes[other.entry], right.shapes[one.entry]):
+                run = turned(other.run, order)
                 wider = (Swap(1, "operation", what + more, alike, run, times=len(alike)),) if more else ()
                 yield Swap(1, "operation", what, {one.node.output: one.slot}, run, wider=wider)
 
@@ -132,19 +132,19 @@ def _same(one: One, other: One) -> bool:
     return values.shape == VALUES.shape and np.array_equal(values, others, equal_nan=True)
 
 
-def _orders(left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def orders(left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yield the orders of a right array's axes that make it one of the left side's shape."""
     for order in (tuple(range(len(right))), *ORDERS.get(len(right), ())):
         if tuple(right[d] for d in order) == left:
             yield order
 
 
-def _turned(one: One, order: tuple[int, ...]) -> Callable[[Array], Array]:
-    """Return an operation of the left side as one of arrays whose axes have the right side's order."""
+def turned(function: Callable[[Array], Array], order: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Return a function of the left side as one of arrays whose axes have the right side's order."""
     back = np.argsort(order)
 
     def run(x: Array) -> Array:
-        value = one.run(np.transpose(x, order))
+        value = function(np.transpose(x, order))
         value = value[0] if isinstance(value, tuple) else value
         return np.transpose(value, back) if value.ndim == len(order) else value
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from specs.words import in_a_row
 
 from .edits import Edit
-from .precomputed import Precomputed, tables, with_tables
+from .precomputed import tables, with_tables
 from .program import Program
 from .table_texts import difference
 from .tape import Array, Tape
@@ -18,7 +19,48 @@ from .tape import Array, Tape
 SAME = 1e-12  # relative difference of tables that rounding explains
 MOST = 4  # tables of one shape that are tried in place of one another
 
-Pair = tuple[Array, Precomputed]  # a left table, and the right one whose place it takes
+
+class Core(NamedTuple):
+    """A table without copies: along whole axes, and of halves or pairs in the last one, as rotations of heads have.
+
+    Args:
+      shape: of the table with copies. doubled: "halves", "pairs" or "".
+    """
+
+    value: Array
+    shape: tuple[int, ...]
+    doubled: str
+
+    @classmethod
+    def of(cls, table: Array) -> Core:
+        core = table
+        for axis in range(table.ndim):
+            if (core == core.take([0], axis)).all():
+                core = core.take([0], axis)
+        half = core.shape[-1] // 2
+        if core.shape[-1] % 2 or not half:
+            return cls(core, table.shape, "")
+        if np.array_equal(core[..., :half], core[..., half:]):
+            return cls(core[..., :half], table.shape, "halves")
+        pairs = np.array_equal(core[..., ::2], core[..., 1::2])
+        return cls(core[..., ::2] if pairs else core, table.shape, "pairs" if pairs else "")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(n for n in self.value.shape if n > 1)
+
+    def is_like(self, other: Core) -> bool:
+        """Tell whether two tables are the same but for copies."""
+        if self.lengths != other.lengths:
+            return False
+        return bool(np.allclose(self.value.ravel(), other.value.ravel(), SAME, 0, equal_nan=True))
+
+    def filled(self, other: Core) -> Array:
+        """Return another table of these lengths, with this one's copies."""
+        value = other.value.reshape(self.value.shape)
+        if self.doubled:
+            value = np.concatenate([value, value], -1) if self.doubled == "halves" else np.repeat(value, 2, -1)
+        return np.broadcast_to(value, self.shape).copy()
 
 
 @dataclass(frozen=True)
@@ -37,55 +79,42 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
     Args:
       near: on each side, the numbers of the operations that read the tables.
     """
-    every = list(_tables(right, range(len(right.tape.nodes))))
+    every = _tables(right, range(len(right.tape.nodes)))
     own, others = (_distinct(_tables(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
-    pairs = [pair for shape in dict.fromkeys(map(_shape, others)) for pair in _pairs(own, others, shape)]
+    pairs = [
+        pair for lengths in dict.fromkeys(core.lengths for core in others) for pair in _pairs(own, others, lengths)
+    ]
     for some in [pairs, *([pair] for pair in pairs)] if len(pairs) > 1 else [[pair] for pair in pairs]:
-        if len({id(table) for _, table in some}) < len(some):  # alternatives to one another
+        if len({id(core) for _, core in some}) < len(some):  # alternatives to one another
             continue
-        values = {
-            table.number: value.reshape(table.value.shape)
-            for value, of in some
-            for table in every
-            if np.array_equal(table.value, of.value)
-        }
-        texts = dict.fromkeys(difference(value.reshape(of.value.shape), of.value) for value, of in some)
+        values = {n: core.filled(one) for one, of in some for n, core in every.items() if core.is_like(of)}
+        texts = dict.fromkeys(difference(one.value.reshape(of.value.shape), of.value) for one, of in some)
         yield OtherTables(1, "table", in_a_row(texts), values, times=len(some))
 
 
-def _tables(program: Program, nodes: Container[int]) -> Iterator[Precomputed]:
-    """Yield the tables of more than one value that some operations read, in the order of these."""
+def _tables(program: Program, nodes: Container[int]) -> dict[int, Core]:
+    """Return the tables that some operations read and that have several values, by number, in the order of reading."""
+    found = {}
     for table in tables(program.tape, list(program.inputs.values())):
         readers = [at for at, _ in program.consumers.get(table.number, ())]
-        if table.value.size > 1 and any(at in nodes for at in readers):
-            yield table
-
-
-def _distinct(some: Iterator[Precomputed]) -> list[Precomputed]:
-    found: list[Precomputed] = []
-    for table in some:
-        if not any(_same(table, other) for other in found):
-            found.append(table)
+        if any(at in nodes for at in readers) and table.value.ndim and (table.value != table.value.flat[0]).any():
+            found[table.number] = Core.of(table.value)
     return found
 
 
-def _shape(table: Precomputed) -> tuple[int, ...]:
-    """Return the lengths of a table's axes that have more than one place."""
-    return tuple(n for n in table.value.shape if n > 1)
+def _distinct(some: Mapping[int, Core]) -> list[Core]:
+    found: list[Core] = []
+    for core in some.values():
+        if not any(core.is_like(other) for other in found):
+            found.append(core)
+    return found
 
 
-def _same(one: Precomputed, other: Precomputed) -> bool:
-    if _shape(one) != _shape(other):
-        return False
-    x, y = one.value.ravel(), other.value.ravel()
-    return bool(np.allclose(x, y, SAME, 0, equal_nan=True))
-
-
-def _pairs(own: Sequence[Precomputed], others: Sequence[Precomputed], shape: tuple[int, ...]) -> list[Pair]:
-    """Pair the tables of a shape that are not the same on both sides: one by one if these are as many."""
-    lefts, rights = ([table for table in side if _shape(table) == shape] for side in (own, others))
-    alone = [table for table in lefts if not any(_same(table, other) for other in rights)]
-    unlike = [table for table in rights if not any(_same(table, other) for other in lefts)]
+def _pairs(own: Sequence[Core], others: Sequence[Core], lengths: tuple[int, ...]) -> list[tuple[Core, Core]]:
+    """Pair the tables of these lengths that are not the same on both sides: one by one if these are as many."""
+    lefts, rights = ([core for core in side if core.lengths == lengths] for side in (own, others))
+    alone = [core for core in lefts if not any(core.is_like(other) for other in rights)]
+    unlike = [core for core in rights if not any(core.is_like(other) for other in lefts)]
     if len(alone) == len(unlike):
-        return [(one.value, other) for one, other in zip(alone, unlike, strict=True)]
-    return [(one.value, other) for other in unlike[:MOST] for one in (alone or lefts)[:MOST]]
+        return list(zip(alone, unlike, strict=True))
+    return [(one, other) for other in unlike[:MOST] for one in (alone or lefts)[:MOST]]
