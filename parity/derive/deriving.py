@@ -18,19 +18,19 @@ from .alone import alone, success
 from .candidates import Candidate, Left, Weights, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
+from .edits.edit import Edit
+from .edits.functions import FUNCTION, without_functions
+from .edits.numbers import Change, changes
+from .edits.rewiring import rewirings
 from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
-from .trace.edits import Edit
-from .trace.functions import FUNCTION, without_functions
 from .trace.inputs import check_inputs, fresh
-from .trace.numbers import Change, changes
 from .trace.precomputed import aligned
 from .trace.program import Program
-from .trace.rewiring import rewirings
 from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still

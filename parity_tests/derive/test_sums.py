@@ -10,7 +10,7 @@ import torch
 
 import parity
 from parity.derive.candidates import read
-from parity.derive.trace.affine import without_parameters
+from parity.derive.edits.affine import without_parameters
 from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import side
 from parity_tests.derive.pairs import images

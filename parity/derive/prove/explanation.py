@@ -15,17 +15,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..edits.activations import others
+from ..edits.affine import without_parameters
+from ..edits.edit import Edit
+from ..edits.functions import without_functions
+from ..edits.numbers import changes
+from ..edits.rewiring import rewirings
+from ..edits.stretches import restretched
+from ..edits.swaps import swaps
+from ..edits.tables import retabled
 from ..limits import CAUSE_SECONDS
 from ..match.advice import feeds
-from ..trace.activations import others
-from ..trace.affine import without_parameters
-from ..trace.edits import Edit
-from ..trace.functions import without_functions
-from ..trace.numbers import changes
-from ..trace.rewiring import rewirings
-from ..trace.stretches import restretched
-from ..trace.swaps import swaps
-from ..trace.table_edits import retabled
 from .convolutions import differing
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of

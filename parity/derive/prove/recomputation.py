@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from specs.numerals import short
 
+from ..edits.edit import Edit
 from ..limits import RECOMPUTED
-from ..trace.edits import Edit
 from ..trace.tape import Tape
 from .pairs import Mapped, Pair, Run, first, pairs, run
 

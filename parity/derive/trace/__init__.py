@@ -1,9 +1,8 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights for users' models, and inputs other inputs. sites and frames name places in the user's code. edits defines a
-change of a tape; numbers, activations and swaps yield such changes, and rewiring those of norms, sums and affine (the
-parameters that are added or multiplied); scales and crops make one. outputs compares what two models return.
+weights for users' models, and inputs other inputs. sites and frames name places in the user's code. scales and crops
+change a tape to one that computes the same. outputs compares what two models return.
 
     torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
              torch_state (what can be recorded); all else: torch_forms or torch_decompositions
@@ -12,6 +11,6 @@ parameters that are added or multiplied); scales and crops make one. outputs com
              paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum, outer (gradients by large matrices)
 
-Nothing here knows of a second model but outputs, numbers, rewiring, sums, swaps, still (inputs that one model alone is
-given) and precomputed (tables that both compute).
+Nothing here knows of a second model but outputs, still (inputs that one model alone is given) and precomputed (tables
+that both compute).
 """

@@ -11,7 +11,6 @@ import numpy as np
 from jax.extend import core
 
 from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
-from .settings import plain
 from .tape import Operation, Tape
 
 CALLS = frozenset([
@@ -70,7 +69,7 @@ class Reader:
             return [self.tape.layout(inputs[0], row_of(params["axis"], k), site) for k in range(len(eqn.outvars))]
         if run is None:
             run = BY_PARAMETERS[name](params) if name in BY_PARAMETERS else NUMPY.get(name) or bound(eqn)
-        call = Operation(name, plain(params))
+        call = Operation.of(name, params)
         every = self.tape.record("other", inputs, run, site, call=call)
         if not eqn.primitive.multiple_results:
             return [every]

@@ -15,7 +15,6 @@ from .call import flatten
 from .paddle_decompositions import COMPOSED
 from .paddle_forms import Forms, is_layout, lifted, positional
 from .paddle_values import numpy_of, runner
-from .settings import plain
 from .tape import Operation, Tape
 
 OPERATORS = {
@@ -125,7 +124,7 @@ class Recorder(Forms):
             self.adopt(results[0], value)
             return out
         kind = "layout" if is_layout(name, args, kwargs, results) else "other"
-        call = Operation(name, plain({**{f"argument {k}": value for k, value in enumerate(args, 1)}, **kwargs}))
+        call = Operation.of(name, {**{f"argument {k}": value for k, value in enumerate(args, 1)}, **kwargs})
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
             self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))

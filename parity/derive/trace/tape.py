@@ -37,6 +37,15 @@ class Operation(NamedTuple):
     name: str
     settings: Mapping[str, Any] = {}
 
+    @classmethod
+    def of(cls, name: str, given: Mapping[str, Any]) -> Operation:
+        """Take as settings those arguments that are numbers, words, or lists of these."""
+        return cls(name, {key: value for key, value in given.items() if _is_plain(value)})
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, (list, tuple)) else isinstance(value, (int, float, str))
+
 
 class Node(NamedTuple):
     """One operation.

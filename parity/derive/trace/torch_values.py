@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from .call import flatten
-from .settings import plain
 from .tape import Operation
 
 
@@ -43,7 +42,7 @@ def operation(func: Any, name: str, args: Any, kwargs: Any) -> Operation:
     """Return an operation's name, and what its arguments are that are no tensors, defaults too."""
     given = {of.name: kwargs.get(of.name, of.default_value) for of in func._schema.arguments}
     given |= {of.name: value for of, value in zip(func._schema.arguments, args, strict=False)}
-    return Operation(name, plain(given))
+    return Operation.of(name, given)
 
 
 class _Slot:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from specs.words import in_a_row
 
-from .edits import SIDES, Edit, LeftOut, alike
-from .program import Program
-from .tape import Node
+from ..trace.program import Program
+from ..trace.tape import Node
+from .edit import SIDES, Edit, LeftOut, alike
 
 MOST = 4  # chains of a side that are tried
 VERBS = {"add": "adds", "mul": "multiplies by"}

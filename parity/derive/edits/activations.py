@@ -10,9 +10,9 @@ import numpy as np
 
 from ...hypotheses import ACTIVATIONS, NONE
 from ..limits import ROUNDED_FUNCTIONS
-from .edits import Edit, and_so
-from .program import Program
-from .tape import Array, Node, Tape
+from ..trace.program import Program
+from ..trace.tape import Array, Node, Tape
+from .edit import Edit, and_so
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them

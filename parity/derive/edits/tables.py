@@ -10,11 +10,11 @@ import numpy as np
 
 from specs.words import in_a_row
 
-from .edits import Edit
-from .precomputed import tables, with_tables
-from .program import Program
-from .table_texts import difference
-from .tape import Array, Tape
+from ..trace.precomputed import tables, with_tables
+from ..trace.program import Program
+from ..trace.tape import Array, Tape
+from .edit import Edit
+from .texts import difference
 
 SAME = 1e-12  # relative difference of tables that rounding explains
 MOST = 4  # tables of one shape that are tried in place of one another

@@ -11,8 +11,8 @@ import numpy as np
 from specs.numerals import apart, measured
 from specs.words import in_a_row
 
-from .edits import SIDES, Edit, and_so
-from .tape import Tape
+from ..trace.tape import Tape
+from .edit import SIDES, Edit, and_so
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 SINGLE = 6  # places of one number that are tried one by one

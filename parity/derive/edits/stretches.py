@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from specs.words import in_a_row
 
+from ..trace.program import Program
+from ..trace.tape import Array, Node, Operation
 from .activations import Other
-from .edits import and_so
-from .program import Program
-from .settings import unlike
+from .edit import and_so
 from .swaps import ITSELF, orders, turned
-from .tape import Array, Node, Operation
+from .texts import unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first

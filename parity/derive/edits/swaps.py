@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .edits import Edit, and_so
-from .program import Program
-from .settings import unlike
-from .table_texts import between, mask
-from .tape import Array, Node, Tape
+from ..trace.program import Program
+from ..trace.tape import Array, Node, Tape
+from .edit import Edit, and_so
+from .texts import between, mask, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first

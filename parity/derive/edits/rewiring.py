@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from ..trace.program import Program
 from .affine import without_chains
-from .edits import Edit
+from .edit import Edit
 from .norms import norm_edits
-from .program import Program
 from .sums import without_terms
 
 

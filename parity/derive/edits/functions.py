@@ -11,11 +11,11 @@ import numpy as np
 
 from specs.words import in_a_row
 
-from .edits import SIDES, LeftOut, and_so
-from .program import Program
-from .table_texts import mask
-from .table_texts import named as table_named
-from .tape import Array, Node
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+from .edit import SIDES, LeftOut, and_so
+from .texts import mask
+from .texts import named as table_named
 
 FUNCTION = "function"  # the kind of these edits
 DEPTH = 16  # operations of one function at most

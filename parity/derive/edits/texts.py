@@ -1,20 +1,33 @@
-"""Name tables of constants, and say how two of one shape differ: masks, rotations, positions."""
+"""Say how two calls of an operation differ, and two tables of constants: masks, rotations, positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from specs.numerals import apart, measured
+from specs.numerals import apart, exact, measured
 
-from .precomputed import HIDDEN
-from .tape import Array
+from ..trace.precomputed import HIDDEN
+from ..trace.tape import Array, Operation
 
 SHIFTS = 8  # rows by which positions may be off
 SINES = "sines and cosines of positions"
 CLOSE = 1e-6  # relative difference of bases and angles that rounding of sines explains
+
+
+def unlike(left: Operation, right: Operation) -> list[str]:
+    """List the settings in which calls of one operation differ: "ceil_mode True on the left, False on the right"."""
+    if left.name != right.name:
+        return []
+    names = dict.fromkeys([*left.settings, *right.settings])
+    pairs = [(name, left.settings.get(name), right.settings.get(name)) for name in names]
+    return [f"{name} {_text(a)} on the left, {_text(b)} on the right" for name, a, b in pairs if a != b]
+
+
+def _text(value: Any) -> str:
+    return measured(value, 6) if isinstance(value, float) else exact(value)
 
 
 class Mask(NamedTuple):

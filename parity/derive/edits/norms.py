@@ -10,11 +10,11 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from specs.words import in_a_row
 
+from ..trace.program import Program
+from ..trace.tape import Node, Tape
 from .affine import Applied, chains
-from .edits import SIDES, Edit, LeftOut, alike
-from .program import Program
+from .edit import SIDES, Edit, LeftOut, alike
 from .sums import adds
-from .tape import Node, Tape
 
 MOST = 4  # norms of a side that are tried
 DEPTH = 32  # operations from a norm's input to its result at most
