@@ -19,7 +19,7 @@ from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTNER
 from .match.choices import Step
 from .partings import divergences, partings
 from .prove.explanation import confirmed
-from .prove.freedom import UNTRIED, affordable, freedom, stated
+from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
@@ -56,11 +56,11 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     found, lefts, of = best.found, left.elements, written(left, best)
     verdict = judged(left, best, of)
     proof, proven = verdict.proof, verdict.proven
-    places, free, rows = divergences(found, proof), list[str](), list[Unmatched]()
+    places, free, untried, rows = divergences(found, proof), list[str](), "", list[Unmatched]()
     if verdict.reads_numbers:  # what the tapes compute are not these models
         places = []
     if proven:
-        free = _free(left, of)
+        free, untried = _free(left, of)
     elif not verdict.reads_numbers:
         sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
@@ -73,7 +73,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     doubtful = [] if proven else _doubtful(found.steps)
     only_inferred = [name for name in of.inferred if name not in doubtful]
-    notes = [*of.notes, *(_unseen_notes(of) if proven else []), *map(stated, free)]
+    notes = [
+        *of.notes,
+        *(_unseen_notes(of) if proven else []),
+        *(f"free: {text}" for text in free),
+        *filter(None, [untried]),
+    ]
     notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not (proven or confirmed(places)) else []
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
@@ -97,6 +102,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         failure=found.failure,
         inferred=list(dict.fromkeys([*of.inferred, *doubtful])),
         freedom=free,
+        untried=untried,
         uses=found.steps,
         fixed=lone(table, lefts.names, of.rights.names),
         depths="" if proven else differing(left.side.parameters, best.side.parameters),
@@ -107,10 +113,10 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     )
 
 
-def _free(left: Left, of: Written) -> list[str]:
-    """List what may be permuted without effect, as far as the model may be run for that."""
+def _free(left: Left, of: Written) -> tuple[list[str], str]:
+    """Return what may be permuted without effect, and what was not tried: a model may be run so often for that."""
     if (runs := affordable(left.program)) < MIN_RUNS:
-        return [UNTRIED]
+        return [], UNTRIED
     left.fill()
     return freedom(left.side, left.program, left.elements, left.inputs, of.partners(left.elements), runs)
 

@@ -19,7 +19,6 @@ from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
-from .prove.freedom import stated
 from .trace.outputs import COARSE, TURNED
 from .trace.sites import OWN
 
@@ -237,7 +236,7 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
-        lines += [Line(stated(text)) for text in self.freedom]
+        lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))
             lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))

@@ -33,8 +33,8 @@ class Evidence:
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`.
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
-      freedom: what may be permuted without effect, and whether time did not suffice to try all; the table keeps the
-        order as it is written.
+      freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
+        tried of that, "" if all was.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
@@ -78,6 +78,7 @@ class Evidence:
     remark: str = ""
     doubtful: Sequence[str] = ()
     untold: Sequence[str] = ()
+    untried: str = ""
 
     @property
     def verdict(self) -> str:
@@ -136,6 +137,7 @@ class Evidence:
             "inferred": self.inferred,
             "doubtful": list(self.doubtful),
             "freedom": self.freedom,
+            "untried": self.untried,
             "fixed": self.fixed,
             "unshown": list(self.unshown),
             "kept": list(self.kept),

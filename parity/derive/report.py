@@ -18,7 +18,6 @@ from ..summary import count
 from .derivation import Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .module_trees import STOPPED, anchors, stopping, trees
-from .prove.freedom import stated
 from .trace.sites import OWN
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
@@ -215,8 +214,8 @@ def _remarks(found: Derivation) -> Markup:
         rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
-    free = "May be permuted without effect, the Table keeps the written order: "
-    rows += [text[:1].upper() + text[1:] for text in (stated(text, free) for text in found.freedom)]
+    rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
+    rows += [found.untried[:1].upper() + found.untried[1:]] * bool(found.untried)
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))

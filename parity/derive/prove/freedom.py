@@ -34,10 +34,8 @@ Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
 def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
-            partners: Mapping[str, Sequence[str]], runs: int) -> list[str]:  # fmt: skip
-    """List permutations of the left model's elements that leave its outputs as they are.
-
-    The last line says so where some were not tried.
+            partners: Mapping[str, Sequence[str]], runs: int) -> tuple[list[str], str]:  # fmt: skip
+    """Return permutations of the left model's elements that leave its outputs as they are, and what was not tried.
 
     Args:
       partners: the right parameters that each left one becomes.
@@ -60,12 +58,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
     found = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
     left.release()
-    return [*found, *([UNTRIED_OTHERS if found else UNTRIED] if trial.late else [])]
-
-
-def stated(text: str, free: str = "free: ") -> str:
-    """Put a word ahead of what may be permuted; what was not tried is a sentence of its own."""
-    return text if text in (UNTRIED, UNTRIED_OTHERS) else f"{free}{text}"
+    return found, (UNTRIED_OTHERS if found else UNTRIED) if trial.late else ""
 
 
 def affordable(program: Program) -> int:
