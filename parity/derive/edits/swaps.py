@@ -21,7 +21,7 @@ RESAMPLING = re.compile(r"pad|upsample|interp|nearest")  # names of operations t
 ITSELF = "the model's own function"
 
 
-class One(NamedTuple):
+class Unary(NamedTuple):
     """An operation of one activation; its other operands are known before the model runs.
 
     Args:
@@ -36,6 +36,11 @@ class One(NamedTuple):
     def run(self, x: Array) -> Array:
         operands = {**self.known, self.slot: x}
         return self.node.run(*(operands[k] for k in range(len(self.node.inputs))))
+
+    @property
+    def chooses(self) -> bool:
+        """Tell whether truth values that are known are among the operands, as those of a mask."""
+        return any(np.asarray(value).dtype == bool for value in self.known.values())
 
     @property
     def name(self) -> str:
@@ -78,20 +83,20 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
     Args:
       near: on each side, the numbers of these operations.
     """
-    left_some, right_some = (list(_of_one(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
-    every = list(_of_one(right, range(len(right.tape.nodes))))
+    left_some, right_some = (list(_unary(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
+    every = list(_unary(right, range(len(right.tape.nodes))))
     for one in right_some[::-1][:MOST]:
         alike = {other.node.output: other.slot for other in every if _same(other, one)}
         more = and_so(len(alike) - 1)
         for other in left_some[::-1][:MOST]:
-            what = _difference(other, one, (left.shapes[other.entry], right.shapes[one.entry]))
-            for order in orders(left.shapes[other.entry], right.shapes[one.entry]):
-                run = turned(other.run, order)
+            shapes = left.shapes[other.entry], right.shapes[one.entry]
+            for order in orders(*shapes):
+                what, run = _difference(other, one, shapes), turned(other.run, order)
                 wider = (Swap(1, "operation", what + more, alike, run, times=len(alike)),) if more else ()
                 yield Swap(1, "operation", what, {one.node.output: one.slot}, run, wider=wider)
 
 
-def _of_one(program: Program, nodes: Container[int]) -> Iterator[One]:
+def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
     """Yield those operations that read one activation and else what is known.
 
     Those that only move elements are among them if others would compute in their place; sums and products, if they are
@@ -104,20 +109,21 @@ def _of_one(program: Program, nodes: Container[int]) -> Iterator[One]:
         joins = node.kind in ("add", "mul") and any(np.size(value) > 1 for value in known.values())
         slots = list(every.keys() - known)
         if (node.kind == "other" or moves or joins) and len(slots) == 1 and node.inputs[slots[0]] in program.active:
-            yield One(node, node.inputs[slots[0]], slots[0], known)
+            yield Unary(node, node.inputs[slots[0]], slots[0], known)
 
 
-def _difference(left: One, right: One, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
     """Say how two operations differ, one of each side, on arrays of these shapes."""
-    one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
-    if one and other and shapes[0] == shapes[1]:
-        return between(one, other)
+    if left.chooses and right.chooses and shapes[0] == shapes[1]:
+        one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
+        if one and other:
+            return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
         return f"{right.name}: {', '.join(settings)}"
     return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
 
 
-def _same(one: One, other: One) -> bool:
+def _same(one: Unary, other: Unary) -> bool:
     """Tell whether operations are one function: of single values, or the same call with the same known operands."""
     if one.node.output == other.node.output:
         return True
