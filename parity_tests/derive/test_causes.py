@@ -136,3 +136,26 @@ def test_no_residual_is_missed_where_both_models_have_it():
     found = parity.derive(net(True), net(False), (images(2, 5, 6),))
     assert not found.proven
     assert not any("adds the input" in place.cause or "another term" in place.cause for place in found.divergences)
+
+
+def test_an_epsilon_of_the_norms_of_all_blocks_is_one_cause_beside_others_that_agree():
+    """Some norms have the same epsilon on both sides, so that it is not that of the whole model."""
+
+    def net(blocks: float) -> Net:
+        every = [torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(6, eps=blocks), "fc": linear()}) for _ in range(4)]
+
+        def forward(m: Any, x: Any) -> Any:
+            x = m.stem(m.first(x))
+            for block in m.blocks:
+                x = x + block["fc"](block["norm"](x))
+            return m.last(x)
+
+        norms = {name: torch.nn.LayerNorm(6, eps=1e-3) for name in ("first", "last")}
+        return Net(forward, stem=linear(), blocks=torch.nn.ModuleList(every), **norms)
+
+    found = parity.derive(net(1e-4), net(1e-3), (images(4, 6),))
+    (place,) = found.divergences
+    assert found.confirmed and place.times == 4, found.divergences
+    assert place.cause.startswith(
+        "epsilon 1e-4 on the left, 0.001 on the right, and so in 3 more places (recomputed so"
+    )

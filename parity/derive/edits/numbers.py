@@ -12,7 +12,7 @@ from specs.numerals import apart, measured
 from specs.words import in_a_row
 
 from ..trace.tape import Tape
-from .edit import SIDES, Edit, and_so
+from .edit import SIDES, Edit, alike, and_so
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 SINGLE = 6  # places of one number that are tried one by one
@@ -46,6 +46,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
         and the left side takes numbers of the right one too, as that may make both equal in all places at once.
     """
     left_numbers, right_numbers = numbers(left), numbers(right)
+    sites = _sites(left), _sites(right)
     surplus = [_surplus(left_numbers, right_numbers), _surplus(right_numbers, left_numbers)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
@@ -53,12 +54,23 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
             for other in (*others, *NEUTRAL[kind]):
                 every = len(places) - len((right_numbers if side == 0 else left_numbers).get((kind, value), ()))
                 near = [place for place in reversed(places) if place in read[side]] if read else places
+                what = _kind(kind, value, other, other in others)
+                text = _text(what, side, value, other, other in others)
                 for some in _choices(places, near, every == len(places)):
-                    known = other in others
-                    what = _kind(kind, value, other, known)
-                    text = _text(what, side, value, other, known) + and_so(len(some) - 1)
-                    yield Change(side, what, text, dict.fromkeys(some, other), times=len(some))
+                    sets = alike(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
+                    wider = (_change(side, what, text, of, other) for of in sets[1:] if len(of) < len(places))
+                    yield replace(_change(side, what, text, some, other), wider=tuple(wider))
     yield from _together(surplus)
+
+
+def _change(side: int, kind: str, text: str, places: Sequence[int], value: float) -> Change:
+    more = and_so(len(places) - 1)
+    return Change(side, kind, text + more, dict.fromkeys(places, value), times=len(places))
+
+
+def _sites(tape: Tape) -> dict[int, str]:
+    """Return the module that reads each constant first."""
+    return {number: node.site for node in reversed(tape.nodes) for number in node.inputs}
 
 
 def _together(surplus: Sequence[Mapping[tuple[str, float], list[int]]]) -> Iterator[Change]:
