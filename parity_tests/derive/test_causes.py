@@ -157,5 +157,5 @@ def test_an_epsilon_of_the_norms_of_all_blocks_is_one_cause_beside_others_that_a
     (place,) = found.divergences
     assert found.confirmed and place.times == 4, found.divergences
     assert place.cause.startswith(
-        "epsilon 1e-4 on the left, 0.001 on the right, and so in 3 more places (recomputed so"
+        "epsilon 0.0001 on the left, 0.001 on the right, and so in 3 more places (recomputed so"
     )
