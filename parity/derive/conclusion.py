@@ -24,6 +24,7 @@ from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
+from .trace.inputs import ALIKE, only_one_value
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
@@ -136,9 +137,12 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
     doubted = (parted or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not found.failure
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
-    if numbers and not whole:
+    if doubted and not whole:  # both compute the same, whatever the matching took for partners
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
+    if proven and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
+        proof = proof._replace(incomparable=ALIKE)
+        proven = False
     unshown = unproven(a, b, of.table) if proven else []
     proven = proven and not unshown
     if proven and (names := only_positive(a, b, of.table, proof.error)):

@@ -19,6 +19,7 @@ from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
+from .trace.inputs import ALIKE
 from .trace.outputs import COARSE, TURNED
 from .trace.sites import OWN
 
@@ -123,6 +124,8 @@ class Derivation(Evidence):
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.incomparable.endswith(TURNED):
             return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
+        if self.incomparable == ALIKE:
+            return "give inputs of several values, such as random tokens; then derive again"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
         if self.incomparable[:1].isdigit():

@@ -409,3 +409,46 @@ def test_state_between_calls_is_compared_where_a_model_makes_several(calls: int)
     right.load_state_dict(left.state_dict())
     assert parity.derive(left, right, (x,)).proven == (calls == 1)
     assert parity.compare({"a": left, "b": right}, x).passed == (calls == 1)
+
+
+class Attended(torch.nn.Module):
+    """Tokens that attend to one another, with scores times a factor: of tokens that are alike, none shows it."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor, self.table = factor, torch.nn.Embedding(5, 4)
+        self.q, self.k, self.out = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.table(tokens)
+        return self.out((self.factor * self.q(x) @ self.k(x).mT).softmax(-1) @ x)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.25])
+def test_inputs_of_one_value_alone_prove_nothing(factor: float):
+    found = parity.derive(Attended(0.5), Attended(factor), (np.zeros((2, 5), int),))
+    assert not found.proven and "equal only with inputs of one value each, which do not tell" in str(found)
+    assert "next: give inputs of several values, such as random tokens; then derive again" in " ".join(
+        str(found).split()
+    )
+    tokens = np.random.default_rng(0).integers(0, 5, (2, 5))
+    assert parity.derive(Attended(0.5), Attended(factor), (tokens,)).proven is (factor == 0.5)
+
+
+class Normalized(torch.nn.Module):
+    """Rows of a table over their root mean square, times a scale: before or after the division."""
+
+    def __init__(self, first: bool):
+        super().__init__()
+        self.first, self.table, self.out = first, torch.nn.Embedding(11, 8), torch.nn.Linear(8, 5)
+        self.scale = torch.nn.Parameter(torch.randn(8))
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.table(tokens)
+        size = ((x**2).mean(-1, keepdim=True) + 1e-6).sqrt()
+        return self.out(x * self.scale / size if self.first else x / size * self.scale)
+
+
+def test_a_scale_of_normalized_rows_may_come_before_the_division():
+    found = parity.derive(Normalized(True), Normalized(False), (np.random.default_rng(0).integers(0, 11, (2, 5)),))
+    assert found.proven and found.agreeing == len(found.compared) == 4

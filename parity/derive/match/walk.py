@@ -123,12 +123,19 @@ class Walk:
         if not known and self._stays(node, operands):
             return delayed.combined(self.program, node, operands)
         if node.kind == "mul" and not known:
-            operands = [self._forced(at, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
+            operands = [self._shown(at, n, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
             if not any(isinstance(v, Symbol) for v in operands):
                 return node.run(*operands)
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
-        return node.run(*(self._forced(at, v) for v in operands))
+        return node.run(*(self._shown(at, n, v) for n, v in zip(node.inputs, operands, strict=True)))
+
+    def _shown(self, at: int, number: int, value: Any) -> Array:
+        """Return the value of a symbol that is needed as it is; rows that tokens read are numbers from here on."""
+        found = self._forced(at, value)
+        if isinstance(value, Symbol) and number in self.program.active:
+            self._now[number] = found
+        return found
 
     def _idle(self, node: Node, operands: list[Any]) -> bool:
         """Tell whether an operation multiplies by the number 1 or adds the number 0."""

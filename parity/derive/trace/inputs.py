@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .tape import Array
 BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
 ONE_VALUE = "each has one value alone: give others to cover them"
 MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
+ALIKE = "equal only with inputs of one value each, which do not tell places apart"
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -62,6 +63,12 @@ def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_VALUE
     return MASKS if array.dtype.kind in "iub" and (even(array) or not _tokens(array)) else ""
+
+
+def only_one_value(inputs: Sequence[Array]) -> bool:
+    """Tell whether inputs have many elements, all alike: tokens of zeros, of which every place is as every other."""
+    several = [array for array in inputs if array.size > 1]
+    return bool(several) and all((array == array.flat[0]).all() for array in several)
 
 
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
