@@ -159,3 +159,27 @@ def test_an_epsilon_of_the_norms_of_all_blocks_is_one_cause_beside_others_that_a
     assert place.cause.startswith(
         "epsilon 0.0001 on the left, 0.001 on the right, and so in 3 more places (recomputed so"
     )
+
+
+class Selecting(torch.nn.Module):
+    """Two branches, of whose tokens the first alone reaches the head: selected before the last norm or after it."""
+
+    def __init__(self, epsilon: float = 1e-6, early: bool = False) -> None:
+        super().__init__()
+        self.early, self.mix, self.fc = early, torch.nn.Linear(5, 5), torch.nn.Linear(16, 16)
+        self.first, self.last, self.head = torch.nn.LayerNorm(16, epsilon), torch.nn.LayerNorm(16), linear(16, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        x = x + self.mix(x.mT).mT
+        x = x + self.fc(x)
+        return self.head(self.last(x[:, 0]) if self.early else self.last(x)[:, 0])
+
+
+def test_tokens_that_one_side_selects_earlier_are_no_difference():
+    found = parity.derive(Selecting(), Selecting(1e-5, early=True), (images(2, 5, 16),))
+    (place,) = found.divergences
+    assert (
+        found.confirmed and place.right == "first" and place.cause.startswith("epsilon 1e-6 on the left, 1e-5 on the")
+    )
+    assert parity.derive(Selecting(), Selecting(early=True), (images(2, 5, 16),)).proven

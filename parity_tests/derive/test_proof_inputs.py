@@ -452,3 +452,9 @@ class Normalized(torch.nn.Module):
 def test_a_scale_of_normalized_rows_may_come_before_the_division():
     found = parity.derive(Normalized(True), Normalized(False), (np.random.default_rng(0).integers(0, 11, (2, 5)),))
     assert found.proven and found.agreeing == len(found.compared) == 4
+
+
+def test_a_lone_input_of_ones_is_drawn():
+    """As people give to models whose parameters they want alone."""
+    found = parity.derive(Timed(0.1).up, Timed(0.1).up, (np.ones((2, 4)),))
+    assert found.proven and found.kept == []

@@ -16,6 +16,7 @@ from ..match.symbols import Elements, Use
 from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.outputs import difference
+from ..trace.precomputed import nearest
 from ..trace.program import Program
 from ..trace.sites import place
 from ..trace.tape import Array, Tape
@@ -131,6 +132,10 @@ def first(ids: Array) -> int:
 
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     """Return the relative difference of what two uses meet."""
+    if np.size(a.x) != np.size(b.x) and all(
+        run.tape.nodes[use.node].window is None for run, use in ((left, a), (right, b))
+    ):
+        return _of_some(a.x, b.x)
     if a.kind != "product":
         right_numbers, right_columns = columns.of_elements(b.x, b.ids)
         left_numbers, left_columns = columns.of_elements(a.x, a.ids)
@@ -145,6 +150,15 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
                 columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
     return float(apart / scale) if scale else 0.0
+
+
+def _of_some(x: Array, y: Array) -> float:
+    """Return the relative difference of fewer values from the nearest of more, as of a side that selects tokens earlier."""
+    few, many = sorted((np.ravel(side[np.abs(side) < columns.HUGE]) for side in (x, y)), key=len)
+    if not len(few):
+        return math.inf
+    apart = np.abs(nearest(np.sort(many), few) - few).max()
+    return float(apart / max(np.abs(few).max(), 1e-300))
 
 
 def of_product(use: Use, side: Run) -> Array:
