@@ -140,7 +140,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     if doubted and not whole:  # both compute the same, whatever the matching took for partners
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
-    if proven and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
+    if proven and proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         proof = proof._replace(incomparable=ALIKE)
         proven = False
     unshown = unproven(a, b, of.table) if proven else []

@@ -132,9 +132,8 @@ def first(ids: Array) -> int:
 
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     """Return the relative difference of what two uses meet."""
-    if np.size(a.x) != np.size(b.x) and all(
-        run.tape.nodes[use.node].window is None for run, use in ((left, a), (right, b))
-    ):
+    windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
+    if np.size(a.x) != np.size(b.x) and windows == (None, None):
         return _of_some(a.x, b.x)
     if a.kind != "product":
         right_numbers, right_columns = columns.of_elements(b.x, b.ids)
@@ -153,7 +152,7 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
 
 
 def _of_some(x: Array, y: Array) -> float:
-    """Return the relative difference of fewer values from the nearest of more, as of a side that selects tokens earlier."""
+    """Return the relative difference of fewer values from the nearest of more: one side selects tokens earlier."""
     few, many = sorted((np.ravel(side[np.abs(side) < columns.HUGE]) for side in (x, y)), key=len)
     if not len(few):
         return math.inf

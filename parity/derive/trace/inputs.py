@@ -25,8 +25,8 @@ def fresh(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
-    An input that no axis order relates to one of the other side keeps its values, as do masks and floats of one value;
-    so do tokens where other ones are without such an order, since these may be made from them.
+    An input that no axis order relates to one of the other side keeps its values, as do masks and floats of one value
+    beside other inputs, which may be masks, too; so do tokens where other ones are without such an order, since these may be made from them.
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
@@ -44,7 +44,7 @@ def fresh(
         if not (related := every[name]):
             continue
         if seed is not None and array.dtype.kind in WIDE and (lone or array.size > 1):
-            new_left[name] = _drawn(rng, array)
+            new_left[name] = _drawn(rng, array, alone=len(left) == 1)
         elif seed is not None and tokens and _tokens(array):
             new_left[name] = _shuffled(rng, array)
         for other, order in reversed(related):
@@ -96,14 +96,18 @@ def _tokens(array: Array) -> bool:
     return array.dtype.kind in "iu" and len(np.unique(array)) > 2
 
 
-def _drawn(rng: np.random.Generator, array: Array) -> Array:
-    """Return numbers of the same spread; of a lone one, as a time between 0 and 1, a share of at least one half."""
+def _drawn(rng: np.random.Generator, array: Array, alone: bool) -> Array:
+    """Return numbers of the same spread; of a lone one, as a time between 0 and 1, a share of at least one half.
+
+    Args:
+      alone: whether the model has no other input: then numbers that are all the same are spread too.
+    """
     if array.size == 1:
         return array * rng.uniform(0.5, 1)
     noise = rng.standard_normal(array.shape)
     if array.dtype.kind == "c":
         noise = (noise + 1j * rng.standard_normal(array.shape)) / np.sqrt(2)
-    return np.asarray(array.mean() + array.std() * noise)
+    return np.asarray(array.mean() + (array.std() or float(alone)) * noise)
 
 
 def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
