@@ -103,7 +103,7 @@ def diff(arguments: Namespace) -> int:
         from .diff_text import show
 
         show(comparison, a, b)
-    accepted = comparison.same or (comparison.same is None and arguments.assume)
+    accepted = comparison.same or (comparison.same is None and comparison.accepted)
     return 0 if accepted else 1
 
 

@@ -28,7 +28,7 @@ from .pixels import sized
 from .plans import Plan
 from .recognise import dialects
 from .refusal import NotReplicated
-from .routes import route
+from .routes import is_route, route
 from .running import dumps
 from .settings import Settings, stated
 from .source_paths import sources
@@ -141,6 +141,8 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     if arguments.layout:
         why = "a Table's lines state the target's names"
         raise UsageError(f"--layout is not for --table: {why}; how nnx loads them: {document('own-model')}")
+    if is_route(arguments.files[0]) and not os.path.lexists(arguments.files[0]):
+        raise UsageError(f"{arguments.files[0]} is a route, and --table states the lines itself: leave one of them out")
     table, sizes = load(arguments.table), lengths(arguments.set)
     optimizer = _request(arguments)
 

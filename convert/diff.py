@@ -49,6 +49,7 @@ class Comparison:
       within: the errors of arrays that differ by no more than `rtol`, by the array's name in A.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
       layout: in which both files are compared, in words.
+      accepted: whether the user accepts that the conditions hold.
     """
 
     differences: list[dict[str, Any]]
@@ -60,6 +61,7 @@ class Comparison:
     within: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: str = COMMON
+    accepted: bool = False
 
     @property
     def conditions(self) -> list[str]:
@@ -79,6 +81,8 @@ class Comparison:
         agree = f"{in_a_row(names)} agree{'s' if len(names) == 1 else ''}"
         passed_over = f", except {' and '.join(self.but)}" if self.but else ""
         passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
+        if names and self.accepted:
+            return f"the same arrays{passed_over}; accepted: that {agree}"
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
@@ -122,8 +126,9 @@ def compare(
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         found = [*_configs(left, right), *arrays.entries]
         return Comparison(
-            found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes)
-        )
+            found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes),
+            accepted=assume,
+        )  # fmt: skip
 
 
 def _own_notes(plan: Plan) -> list[str]:
@@ -134,8 +139,8 @@ def _own_notes(plan: Plan) -> list[str]:
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
     """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError."""
     for plan in (left, right):
-        own = as_dict(plan.config)
-        stated = {name: value for name, value in settings.values.items() if name in own and name not in opened}
+        own, ignored = as_dict(plan.config), set(filter(settings.of_file, plan.reading.spec.immaterial(plan.config)))
+        stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
         others = [name for name, value in stated.items() if not same(own[name], value)]
         if all(plan.origins.get(name, "default") in LAX for name in others) and _alike(plan, stated):
             continue  # as a size that is stated in another way

@@ -1,5 +1,6 @@
 """Parse settings: what the user states of a model, on the command line and in configuration files."""
 
+import codecs
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -78,7 +79,7 @@ class Settings(NamedTuple):
         """Name what states a Config field: "--set", "--config FILE", or another checkpoint."""
         if name in self.others:
             return self.others[name]
-        if self.file and name not in self.chosen:
+        if self.of_file(name):
             return option("config", self.file)
         return command_or_call("--set", "settings")
 
@@ -87,7 +88,11 @@ class Settings(NamedTuple):
         origin = self.origin(name)
         if name in self.others:
             return f"is of {origin}"
-        return f"was asked for by {origin}" if self.file and name not in self.chosen else "was asked for"
+        return f"was asked for by {origin}" if self.of_file(name) else "was asked for"
+
+    def of_file(self, name: str) -> bool:
+        """Tell whether a Config field comes from a file, and was not stated by itself."""
+        return bool(self.file) and name not in self.chosen
 
 
 def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any], pixels.Known]:
@@ -148,7 +153,7 @@ def read_config(path: str) -> Settings:
     """Return the configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
     path = look(path).path
     name = path.rstrip(os.sep).lower()
-    if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
+    if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)) or _is_binary(path):
         return _recorded(path, records.at(path))
     values = _mapping(path)
     if "config" in values and "architecture" in values:
@@ -163,6 +168,18 @@ def read_config(path: str) -> Settings:
     own, of_images = _fields_and_preprocessing(stated)
     of_images = of_images.above(preprocessing(paddlevit.preprocessing(values)))
     return Settings(own, notes=tuple(notes), file=path, preprocessing=of_images)
+
+
+def _is_binary(path: str) -> bool:
+    """Tell whether a file is no text, as a checkpoint under a name of its own: model.pth.tar."""
+    try:
+        with open(path, "rb") as file:
+            codecs.getincrementaldecoder("utf-8")().decode(file.read(4096))
+    except UnicodeDecodeError:
+        return True
+    except OSError:  # said where it is read as text
+        return False
+    return False
 
 
 def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:

@@ -22,6 +22,8 @@ from .replicas import leading, replication
 from .spelling import out_of_modules
 from .table_part import FEW, matching, places, without_training
 
+FIRST = 4  # names of a file that are listed where none is in the Table
+
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
     """Return names and shapes of a checkpoint of a Table's right side, or of a part of it."""
@@ -92,8 +94,8 @@ def lay_out(
         if turned < len(unexpected):
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
-            what = f"{fit} of {len(sources)} names are in this Table: another model?"
-            problems.insert(0, f"{what}{_architecture(path)}")
+            what = f"{fit} of {len(sources)} names are in this Table: another model?{_architecture(path)}"
+            problems = [what, *problems] if fit else [what, *_first_names(sources, missing)]
         where = f", under {prefix!r}" if prefix else ""
         what = f"does not fit {_called(table, path)}, read from {_direction(table)}{where}"
         raise ConvertError(f"{path}: {what}", problems) from None
@@ -102,6 +104,12 @@ def lay_out(
         raise UsageError(f"{path}: {message}", error.problems) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+
+
+def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:
+    """List the first names of a file and of a Table that have nothing in common: each name would be a problem."""
+    sides = {"the file's first names are": sources, "the Table's are": missing}
+    return [f"{what} {', '.join(folding.fold(names)[:FIRST])}" for what, names in sides.items()]
 
 
 def _strange(table: Table, names: Iterable[str]) -> int:

@@ -5,6 +5,7 @@ import re
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,12 +218,15 @@ def source_of_config(kind, run, recorded, tmp_path):
     if kind == "shards":
         run("torch2torch", recorded, "-o", tmp_path / "s.safetensors", "--shard-size", "10KB")
         return tmp_path / "s.safetensors.index.json"
-    out = tmp_path / {"beside": "b.npz", ".json": "b.npz", "folder": "f.orbax"}[kind]
+    out = tmp_path / {"beside": "b.npz", ".json": "b.npz", "folder": "f.orbax", "named": "b.npz"}[kind]
     run("torch2flax", recorded, "-o", out)
+    if kind == "named":  # as people name checkpoints of torch: no suffix says what it is
+        out, old = tmp_path / "b.pth.tar", out
+        old.rename(out), Path(f"{old}.json").rename(f"{out}.json")
     return f"{out}.json" if kind == ".json" else out
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "beside", ".json", "shards", "folder"])
+@pytest.mark.parametrize("kind", ["checkpoint", "beside", ".json", "shards", "folder", "named"])
 def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):
     config = source_of_config(kind, run, recorded, tmp_path)
     save_file(load_file(recorded), tmp_path / "bare.safetensors")
@@ -232,8 +236,10 @@ def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):
 
 
 def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):
-    code, _, err = run("torch2google", bare, "--config", bare)
-    assert (code, "has no record" in err) == (1, True)
+    shutil.copy(bare, tmp_path / "bare.pth.tar")
+    for config in (bare, tmp_path / "bare.pth.tar"):
+        code, _, err = run("torch2google", bare, "--config", config)
+        assert (code, "has no record" in err) == (1, True)
     other = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "c.safetensors", "convmixer", other, "torch")
     translate(tmp_path / "c.safetensors", tmp_path / "d.safetensors", "torch", "torch", other)

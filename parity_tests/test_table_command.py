@@ -166,12 +166,19 @@ def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
     words = ["--table", tmp_path / "x.table", "-o", tmp_path / "y.npz"]
     code, _, error = run(capsys, *words, own)
     assert code == 1 and "\n  - 0 of 3 names are in this Table: another model?\n" in error, error
+    assert "\n  - the file's first names are " in error and "\n  - the Table's are " in error, error
     assert error.count("nearest unused") <= 1 and error.count("(nearest: line 2") <= 1
     code, _, error = run(capsys, *words, GOOGLE)
     assert f"names are in this Table: another model? ({GOOGLE} is an mlp_mixer (google))" in error, error
     code, _, error = run(capsys, "google2torch", own)
     remedies = "(docs/own-model.md), --spec PAGE adds an architecture (docs/own-architecture.md)"
     assert code == 1 and f"a Table converts models of one's own {remedies}" in error, error
+
+
+def test_a_route_beside_a_table_is_refused(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\na: i o <-> b: o i\n")
+    code, _, error = run(capsys, "google2torch", GOOGLE, "--table", tmp_path / "x.table", "-o", tmp_path / "y.npz")
+    assert code == 2 and "google2torch is a route, and --table states the lines itself: leave one of them" in error
 
 
 def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):

@@ -25,8 +25,9 @@ def fresh(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
-    An input that no axis order relates to one of the other side keeps its values, as do masks and floats of one value
-    beside other inputs, which may be masks, too; so do tokens where other ones are without such an order, since these may be made from them.
+    An input that no axis order relates to one of the other side keeps its values, as do masks, and floats of one value
+    beside other inputs, which may be masks, too. So do tokens where other ones are without such an order, since these
+    may be made from them.
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
