@@ -80,12 +80,20 @@ class Runner(functional.Runner):
 
     def cast(self, dtype: str) -> Runner:
         model = self.joined(*(jax_trees.cast(tree, dtype) for tree in self.split()))
-        for _, module in nnx.iter_modules(model):
-            if isinstance(module, nnx.Embed) and module.dtype == module.param_dtype:
-                module.dtype = module.embedding.dtype  # nnx sets it so, in place of None as in other modules
+        widen_embeddings(model)
         other = type(self)(model, dtype, self.device, self.training)
         other.without_dropout = self.without_dropout
         return other
+
+
+def widen_embeddings(model: nnx.Module) -> None:
+    """Let embeddings compute in the dtype that their tables have now, unless the user chose another one.
+
+    Other modules of nnx have None there; an Embed notes the dtype that its table has when it is built.
+    """
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Embed) and module.dtype == module.param_dtype:
+            module.dtype = module.embedding.dtype
 
 
 def attributes(model: nnx.Module) -> set[str]:

@@ -225,6 +225,8 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
     """Return the side of an nnx module in evaluation mode; names are paths joined by slashes."""
     from flax import nnx
 
+    from ports.runners.nnx import widen_embeddings
+
     graph, state = nnx.split(module)
     variables = {"/".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
     stored = {name: v for name, (_, v) in variables.items() if _stores(v) and not isinstance(v, nnx.RngState)}
@@ -236,6 +238,7 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
             for name, (path, variable) in variables.items()
         ]
         model = nnx.merge(graph, nnx.from_flat_state(flat))
+        widen_embeddings(model)
         model.eval()
         method = model if call.method == "__call__" else getattr(model, call.method)
         return method(*args, **kwargs)
