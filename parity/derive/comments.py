@@ -46,7 +46,7 @@ def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> li
     return notes
 
 
-def _agree(error: float) -> str:
+def agreeing(error: float) -> str:
     return f"agree to {limit(error)}" if error else "are equal"
 
 
@@ -68,9 +68,9 @@ def commented(
         return table
     if proven:
         gradients = (
-            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {_agree(proof.gradient)}"
+            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {agreeing(proof.gradient)}"
         )
-        words = f"{PROVEN} outputs {_agree(proof.exact)}{gradients}, in float64 on two other draws"
+        words = f"{PROVEN} outputs {agreeing(proof.exact)}{gradients}, in float64 on two other draws"
         notes = [*(f"kept in the proof: {text}" for text in proof.kept), *notes]
     else:
         how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -87,6 +88,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         table=table,
         proven=proven,
         error=proof.error,
+        exact=math.nan if of.reasons else proof.exact,
         gradient=None if of.reasons else proof.gradient,
         divergences=places,
         incomparable=proof.incomparable,

@@ -15,6 +15,7 @@ from specs.numerals import limit, short
 from specs.table import Table
 
 from ..summary import count
+from .comments import agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
@@ -80,6 +81,9 @@ class Derivation(Evidence):
             return (
                 f"outputs agree to {short(self.error)}, but gradients differ by {short(self.gradient)} of their largest"
             )
+        if self.rounded:
+            lower = f"as the models compute, partly in lower precision, they differ by {short(self.error)}"
+            return f"outputs {agreeing(self.exact)} in float64; {lower}"
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
@@ -200,9 +204,7 @@ class Derivation(Evidence):
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         uses += f" to {limit(PARTED_USES)}" if uses and self.uses else ""
-        rounded = self.proven and self.error > EQUAL_OUTPUTS  # the Table's first comment has the difference in float64
-        note = " as the models compute, partly in lower precision; in float64 they agree, see the Table" * rounded
-        lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
+        lines = [Line(f"{verdict}: {self.outputs}{uses}", "good" if self.proven else "bad")]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .fold.rows import DerivedTable
-from .limits import PARTED_USES
+from .limits import EQUAL_OUTPUTS, PARTED_USES
 from .match.choices import Step
 from .prove.explanation import Divergence, confirmed
 from .trace.sites import place
@@ -23,7 +24,7 @@ class Evidence:
     Args:
       proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
       error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
-        the outputs depend on parameters that are missing.
+        the outputs depend on parameters that are missing. exact: the same in float64, with casts made void.
       divergences: where the models part, in the order of execution on the right.
       unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
         gradients of which the time did not suffice to tell whether an output depends on them.
@@ -79,6 +80,12 @@ class Evidence:
     doubtful: Sequence[str] = ()
     untold: Sequence[str] = ()
     untried: str = ""
+    exact: float = math.nan
+
+    @property
+    def rounded(self) -> bool:
+        """Tell whether the models are equal in float64 alone, as they compute partly in lower precision."""
+        return self.proven and self.error > EQUAL_OUTPUTS
 
     @property
     def verdict(self) -> str:
@@ -131,6 +138,7 @@ class Evidence:
             "proven": self.proven,
             "gradient": self.gradient,
             "error": self.error if np.isfinite(self.error) else None,
+            "exact": self.exact if np.isfinite(self.exact) else None,
             "divergences": [divergence.to_dict() for divergence in self.divergences],
             "unobservable": self.unobservable,
             "untold": list(self.untold),

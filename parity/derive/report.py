@@ -16,7 +16,7 @@ from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
 from .derivation import Derivation, converting
-from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
 from .trace.sites import OWN
 
@@ -98,19 +98,18 @@ def _caveats(found: Derivation) -> list[str]:
 def _measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
     rows = [("error of the outputs", found.outputs.removeprefix("outputs "), "", "")]
-    if math.isfinite(found.error):
-        rows = [
-            ("error of the outputs", short(found.error), f"at most {limit(EQUAL_OUTPUTS)} counts as equal", OUTPUTS)
-        ]
+    equal = f"at most {limit(EQUAL_OUTPUTS)} counts as equal"
+    if found.rounded:
+        lower = "this is rounding: the models compute partly in lower precision"
+        rows = [("error of the outputs, in float64", short(found.exact), equal, OUTPUTS),
+                ("as the models compute", short(found.error), lower, "")]  # fmt: skip
+    elif math.isfinite(found.error):
+        rows = [("error of the outputs", short(found.error), equal, OUTPUTS)]
     if found.gradient is not None:
-        rows.append(
-            (
-                "error of the gradients",
-                short(found.gradient),
-                f"at most {limit(EQUAL_GRADIENTS)} counts as equal",
-                GRADIENTS,
-            )
-        )
+        most = f"at most {limit(EQUAL_GRADIENTS)} counts as equal"
+        if found.proven and found.gradient > EQUAL_GRADIENTS:
+            most = f"at most {limit(ROUNDED_GRADIENTS)} is rounding, as they are partly computed in lower precision"
+        rows.append(("error of the gradients", short(found.gradient), most, GRADIENTS))
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
     rows += [
@@ -122,7 +121,8 @@ def _measures(found: Derivation) -> Markup:
 
 
 def _measure(label: str, value: str, bound: str, about: str) -> Markup:
-    notes = [tag("span", prose(f"; {bound}"), class_="soft"), tag("p", prose(about), class_="soft")] if bound else []
+    notes = [tag("span", prose(f"; {bound}"), class_="soft")] if bound else []
+    notes += [tag("p", prose(about), class_="soft")] if about else []
     return join(tag("dt", label), tag("dd", tag("b", prose(value)), *notes))
 
 
