@@ -22,7 +22,7 @@ from .partings import divergences, partings
 from .prove.explanation import confirmed
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
-from .prove.prove import UNLIKE, Proof, prove, reads_numbers
+from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .trace.inputs import ALIKE, only_one_value
@@ -59,11 +59,11 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     verdict = judged(left, best, of)
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof), list[str](), "", list[Unmatched]()
-    if verdict.reads_numbers:  # what the tapes compute are not these models
+    if verdict.reads_numbers or proof.incomparable == RANDOM:  # what the tapes compute are not these models
         places = []
     if proven:
         free, untried = _free(left, of)
-    elif not verdict.reads_numbers:
+    elif not verdict.reads_numbers and proof.incomparable != RANDOM:
         sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):

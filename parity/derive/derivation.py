@@ -20,6 +20,7 @@ from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
+from .prove.prove import RANDOM
 from .trace.inputs import ALIKE
 from .trace.outputs import COARSE, TURNED
 from .trace.sites import OWN
@@ -122,6 +123,8 @@ class Derivation(Evidence):
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
+        if self.missing and self.depths:
+            return "build both models with as many blocks; then derive again"
         if self.missing and self.places:
             return NEXT
         if self.missing:
@@ -141,6 +144,8 @@ class Derivation(Evidence):
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
         if self.incomparable == COARSE and np.isfinite(self.error):
             return "let both models return the values from which these numbers are chosen; then derive again"
+        if self.incomparable == RANDOM:
+            return ""  # which says what to do
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

@@ -21,6 +21,7 @@ from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.partings import divergences
 from parity.derive.prove.prove import Proof
+from parity.derive.trace.sites import module_of, place
 from specs.table import Table, TableError
 
 from ..conftest import needs
@@ -198,3 +199,38 @@ def test_a_partner_that_was_one_of_several_is_marked_where_no_outputs_confirm_it
     marked = [f"# chosen among several partners, which no outputs confirm: {name}.weight" for name in "qkv"]
     assert [line in found.table.print() for line in marked] == [parted] * 3
     assert bool(found.missing) == parted
+
+
+def deep(depth: int, dropout: float = 0.0) -> Any:
+    import torch
+
+    class Deep(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = torch.nn.ModuleList(torch.nn.Linear(6, 6) for _ in range(depth))
+            self.out = torch.nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            for block in self.blocks:
+                x = x + block(x).tanh()
+            return self.out(torch.nn.functional.dropout(x, dropout, training=True))
+
+    return Deep()
+
+
+def test_another_depth_is_all_that_is_to_be_mended():
+    needs("torch")
+    found = parity.derive(deep(2), deep(3), (np.random.default_rng(0).standard_normal((4, 6)),))
+    assert found.depths and found.following == "build both models with as many blocks; then derive again"
+
+
+def test_random_outputs_part_nowhere():
+    needs("torch")
+    found = parity.derive(deep(2, 0.5), deep(2), (np.random.default_rng(0).standard_normal((4, 6)),))
+    assert not found.proven and "set dropout that is active in evaluation" in found.outputs
+    assert (found.divergences, found.following) == ([], "")
+
+
+def test_a_step_of_a_scan_is_named_by_its_parameter():
+    assert place("[1]", "layers/attn/out/kernel") == "layers/attn/out[1]"
+    assert module_of("[1]", "layers/attn/out/kernel") == ("layers", "attn", "out")

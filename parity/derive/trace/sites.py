@@ -15,10 +15,12 @@ def place(site: str, names: str) -> str:
       names: the parameters that are used there, parted by spaces.
     """
     name = names.split(" ")[0]
+    if site.startswith("["):  # a step of a scan, in a framework that reports no modules
+        return place("", names) + site
     return site or (re.split(r"[./](?=[^./]*$)", name)[0] if re.search(r"[./]", name) else OWN)
 
 
 def module_of(site: str, names: str) -> tuple[str, ...]:
     """Return the names on the path to the same place; none for the model's own function."""
-    path = place(site, names)
+    path = re.sub(r"\[\d+\]", "", place(site, names))
     return () if path == OWN else tuple(re.findall(r"[^./]+", path))
