@@ -21,7 +21,7 @@ from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.partings import divergences
 from parity.derive.prove.prove import Proof
-from parity.derive.trace.sites import module_of, place
+from parity.derive.trace import sites
 from specs.table import Table, TableError
 
 from ..conftest import needs
@@ -232,5 +232,5 @@ def test_random_outputs_part_nowhere():
 
 
 def test_a_step_of_a_scan_is_named_by_its_parameter():
-    assert place("[1]", "layers/attn/out/kernel") == "layers/attn/out[1]"
-    assert module_of("[1]", "layers/attn/out/kernel") == ("layers", "attn", "out")
+    assert sites.place("[1]", "layers/attn/out/kernel") == "layers/attn/out[1]"
+    assert sites.module_of("[1]", "layers/attn/out/kernel") == ("layers", "attn", "out")
