@@ -577,3 +577,18 @@ def test_an_order_that_a_model_stores_makes_a_table_of_its_values_alone(length: 
     found = parity.derive(Flow(not back), Flow(back), (np.random.default_rng(0).standard_normal((4, length)),))
     assert not found.proven and not found.missing
     assert "outputs are equal only with these values of perm, whose order the Table has taken over" in str(found)
+
+
+def test_channels_between_convolutions_are_free_to_change_places():
+    """With their norm between them, and all taps of the second kernel."""
+    needs("torch")
+    import torch
+
+    def net() -> Any:
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3),
+            torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(80, 2),
+        )  # fmt: skip
+
+    found = parity.derive(net(), net(), (np.random.default_rng(0).standard_normal((2, 3, 8, 8)),))
+    assert found.proven and found.freedom == ["outputs of {i}.weight with inputs of {i+3}.weight for i = 0,3"]

@@ -191,8 +191,9 @@ def _candidates(
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [(use.ids[0, :, 0], use.ids[0, :, 1])]
-            if other.ids.shape[1] == width:
-                into = [(other.ids[0, 0], other.ids[0, 1])]
+            taps, rest = divmod(other.ids.shape[1], width)  # of each channel, one after the other
+            if not rest and taps:
+                into = [(other.ids[0, :taps].ravel(), other.ids[0, taps : 2 * taps].ravel())]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
                     yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
