@@ -19,13 +19,13 @@ class Described(NamedTuple):
     Args:
       share: of its names, those that the nearest architecture has.
       page: what its record says of an architecture that is not here, with the remedy, else "".
-      table: whether its record has the Table that wrote it.
+      table: where its record lies, if that has the Table that wrote it, else "".
       names: of its arrays.
     """
 
     share: float
     page: str
-    table: bool
+    table: str
     names: list[str]
 
 
@@ -44,7 +44,7 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {weights} compares them")
     what = "names of no known architecture, and the two files have different names"
     records = [
-        f"the record of {path} has the Table that wrote it: save the text in its table.text as FILE"
+        f"the record of {path} has the Table that wrote it: {option('table', file.table)}"
         for path, file in files.items()
         if file.table
     ]
@@ -57,7 +57,9 @@ def _described(path: str) -> Described:
         reading = nearest(renamed)
         known = reading.score * len(reading.tensors) if reading else 0.0
         table = not record.change and isinstance(record.content.get("table"), dict)
-        return Described(known / max(len(renamed.tensors), 1), unknown_page(record.hints), table, list(reader.tensors))
+        page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
+        place = record.place if record.place.endswith(".json") else path
+        return Described(share, page, place if table else "", list(reader.tensors))
 
 
 def _weights(a: list[str], b: list[str]) -> str:

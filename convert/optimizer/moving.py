@@ -207,8 +207,8 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
     known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
     if library == "torch" and not known:
         raise UsageError(
-            f"{plan.reader.path}: torch numbers parameters in the order of the model's code, which is not known here: "
-            'save a new model by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+            f"{plan.reader.path}: torch numbers parameters in the order of the code of the target's model, which is "
+            'not known here: save a new one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
         )
     return list(shapes), {}, {}
 
