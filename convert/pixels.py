@@ -38,6 +38,9 @@ def known(
         raise UsageError(f"{path}: preprocessing: {problem}")
     remarks: list[str] = []
     found = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
+    if "image" in found.values and (problem := misfit(spec, config, found)):
+        remarks.append(f"preprocessing: this dialect's size of images is not used: {problem}")
+        found = found.only(found.values.keys() - {"image"})
     for place, (stated, doubts) in {"config.json": _beside(path, config), record.place: _recorded(record)}.items():
         remarks += [f"{place}: preprocessing: {doubt}" for doubt in doubts]
         if problem := misfit(spec, config, stated):

@@ -156,7 +156,8 @@ def _without_run(check: str, names: Sequence[str]) -> list[str]:
 
 
 UNCALLED = (  # why a port has no output of a module that another one calls
-    "it computes with the layer's arrays itself, or feature_maps lists what some frameworks alone call, such as a list"
+    "its forward leaves it out, or computes with the layer's arrays itself, or feature_maps lists what some frameworks "
+    "alone call, such as a list"
 )
 
 

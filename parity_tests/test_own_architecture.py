@@ -18,6 +18,7 @@ from convert.__main__ import main as convert
 from convert.errors import ConvertError, UsageError
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
+from specs.spec import SpecError
 
 from . import test_assumed, test_ports
 from .conftest import needs, needs_port
@@ -70,7 +71,7 @@ def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_
     """A page may have no open field, no port in some framework, and arrays that begin at a constant."""
     page = new("closed")
     text = page.read_text()
-    for line in re.findall(r"    (?:act|norm_eps): .*\n", text):
+    for line in re.findall(r"    (?:act: |norm_eps: |norms=|activations=).*\n", text):
         text = text.replace(line, "")
     for part in (', act="relu"', ', {"act": "gelu", "norm_eps": 1e-6}', ', "torch": "closed_torch.py"'):
         assert part in text
@@ -634,3 +635,38 @@ def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(n
     for words in (["gated2torch", "x.pt", "--spec", "gated.py"], ["flax2gated", "x.pt", "--spec", "gated.py"]):
         assert convert(words) == 2
         assert "gated is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch" in capsys.readouterr().err
+
+
+def test_a_page_whose_arrays_fix_the_image_says_so_in_check_images(new):
+    page = new("fixed")
+    page.write_text(page.read_text().replace('"patch": sizes', '"image": 6, "patch": sizes'))
+    with pytest.raises(SpecError) as refused:
+        specs.add(str(page))
+    assert "check_images: infer reads image off the arrays" in str(refused.value)
+
+
+def test_every_choice_of_a_field_is_in_some_twin(new):
+    page = new("half")
+    page.write_text(page.read_text().replace('act="relu", image', "image"))
+    with pytest.raises(SpecError) as refused:
+        specs.add(str(page))
+    assert "tiny: no Config has act=relu" in str(refused.value)
+
+
+def test_a_size_that_the_network_cannot_take_leaves_the_rest_of_the_preprocessing(new, run, tmp_path):
+    """A dialect may state the size of its published images; a smaller network keeps mean, std and crop of these."""
+    page = new("sized")
+    how = "Preprocessing(mean=0.5, std=0.25, range=(0, 1), crop=0.875, interpolation='bicubic', image=224)"
+    text = page.read_text().replace('about="the code', f'preprocessing={{"": ({how},)}}, about="the code')
+    text = text.replace(
+        "from specs.spec import", "from specs.preprocessing import Preprocessing\nfrom specs.spec import"
+    )
+    refuse = "def check_images(c, height, width):\n    if height != c.image:\n        raise ValueError('no')\n\n\n"
+    text = text.replace("DIALECTS = {", f"{refuse}DIALECTS = {{")
+    text = text.replace("    immaterial=immaterial,", "    immaterial=immaterial,\n    check_images=check_images,")
+    page.write_text(text)
+    source, out = weights(page, tmp_path / "a.safetensors"), tmp_path / "b.safetensors"
+    code, _, err = run("original2torch", source, "-o", out, "--spec", page, "--set", "image=6")
+    assert code == 0 and "preprocessing: this dialect's size of images is not used: no" in err, err
+    known = json.loads(run("inspect", out, "--spec", page, "--json")[1])["preprocessing"]
+    assert known["crop"] == 0.875 and known.get("image") in (None, 6), known

@@ -371,7 +371,7 @@ def test_the_table_of_the_quick_start():
             known = agreed(specs.get(architecture).dialects[key].preprocessing[variant], 3)
             for cell, field in zip(cells, ("mean", "std", "range", "crop", "interpolation"), strict=True):
                 value = known.values[field]
-                value = names.get(value) or (", ".join(f"{v:g}" for v in value) if field == "range" else value)
+                value = names.get(value) or (", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value)
                 shown = value if isinstance(value, str) else f"{value:g}"
                 assert cell == shown + (" *" if field in known.assumed else ""), (architecture, key, field)
             seen.add((architecture, key, variant))

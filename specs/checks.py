@@ -7,13 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from . import config as configs
 from .dialects import PORTS, shapes
 from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
+from .numerals import exact
 from .paths import normal
 from .spec import Spec, described, line_of
 from .spec import __file__ as spec_file
@@ -53,7 +54,16 @@ def faults(spec: Spec) -> list[str]:
         counted = _counted(spec, spec.variants[name])
         if counted is not None and counted != published:
             found.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
+    found += _of_choices(spec) if not raised else []
     return found
+
+
+def _of_choices(spec: Spec) -> Iterator[str]:
+    """Describe the values of a field with a few that no Config in tiny has: no test would run them."""
+    for name, choices in configs.types_of(spec.config).items():
+        used = [getattr(config, name) for config in spec.tiny.values()]
+        if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
+            yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
 
 
 def _said(spec: Spec, error: Exception, what: str = "") -> str:
@@ -175,6 +185,8 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     if problems := configs.misfits(spec.config, inferred):
         yield from (f"infer: {problem}" for problem in problems)
         return
+    if spec.takes_any_image and "image" in inferred:
+        yield "check_images: infer reads image off the arrays, so that the network takes that one alone: refuse others"
     again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
     if _arrays(spec, again) != _arrays(spec, config):
         for name, value in inferred.items():

@@ -142,6 +142,11 @@ class Spec:
         return super().__new__(cls)
 
     @property
+    def takes_any_image(self) -> bool:
+        """Tell whether the page states no sizes of images that the network cannot take."""
+        return self.check_images is _any_size
+
+    @property
     def named(self) -> dict[str, Any]:
         """Return every Config that has a name: the variants, and the small ones as "tiny NAME"."""
         return {**self.variants, **{TINY + name: config for name, config in self.tiny.items()}}
