@@ -14,6 +14,7 @@ PYTHON = {
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
+LONG = 300  # characters of what somebody else's code raised that are quoted
 SAVE = {**PYTHON, "config": "config={!r}"}  # how ports.save spells it
 _asked_by_save: list[bool] = []  # not empty while ports.save runs
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
@@ -82,6 +83,11 @@ def install(extra: str) -> str:
         return f"pip install {PACKAGES[extra]}"
     here = os.path.realpath(root) == os.path.realpath(os.getcwd())
     return f"pip install '{'.' if here else root}[{extra}]'"
+
+
+def cut(text: str) -> str:
+    """Cut off what somebody else's code raised where it is long."""
+    return text if len(text) <= LONG else f"{text[:LONG]} ..."
 
 
 def printable(text: str) -> str:

@@ -172,14 +172,14 @@ def read_config(path: str) -> Settings:
 
 def _is_binary(path: str) -> bool:
     """Tell whether a file is no text, as a checkpoint under a name of its own: model.pth.tar."""
+    if not os.path.isfile(path):  # a pipe can be read once
+        return False
     try:
         with open(path, "rb") as file:
-            codecs.getincrementaldecoder("utf-8")().decode(file.read(4096))
-    except UnicodeDecodeError:
-        return True
+            head = file.read(4096)
     except OSError:  # said where it is read as text
         return False
-    return False
+    return not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and (b"\0" in head or head[:1] == b"\x80")
 
 
 def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:

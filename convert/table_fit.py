@@ -95,7 +95,8 @@ def lay_out(
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
             what = f"{fit} of {len(sources)} names are in this Table: another model?{_architecture(path)}"
-            problems = [what, *problems] if fit else [what, *_first_names(sources, missing)]
+            known = list(filter(None, [parametrized(unexpected)]))
+            problems = [what, *problems] if fit else [what, *known, *_first_names(sources, missing)]
         where = f", under {prefix!r}" if prefix else ""
         what = f"does not fit {_called(table, path)}, read from {_direction(table)}{where}"
         raise ConvertError(f"{path}: {what}", problems) from None

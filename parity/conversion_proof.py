@@ -12,7 +12,7 @@ import ports
 from convert import planning
 from convert.aside import as_json
 from convert.dtypes import is_exact
-from convert.errors import ConvertError
+from convert.errors import ConvertError, cut
 from convert.plans import Plan
 from convert.progress import Status
 from convert.recognise import dialects
@@ -26,7 +26,6 @@ from specs.dialects import HUB
 from specs.numerals import short
 
 from .elements import relative_error
-from .job import brief
 from .random_images import draw
 from .tolerance import FLOAT64
 
@@ -97,7 +96,7 @@ def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict
             raise
         except Exception as error:  # a framework may raise anything, as where memory runs out
             lines = [*filter(None, map(str.strip, str(error).splitlines())), "no message"]
-            cause = f"{type(error).__name__}: {brief(lines[0])}"
+            cause = f"{type(error).__name__}: {cut(lines[0])}"
             problem = f"{what} fails{f' at {at}' if at else ''}: {cause}"
             raise ConvertError(f"{path}: not proven: {problem}; nothing was written") from error
 

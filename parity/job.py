@@ -10,7 +10,7 @@ from functools import partial
 from traceback import walk_tb
 from typing import Protocol
 
-from convert.errors import ConvertError, install
+from convert.errors import ConvertError, cut, install
 from ports.runners.inputs import Inputs
 
 from .recording import Recording, record
@@ -20,7 +20,6 @@ from .targets import Target
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
 KERNEL = r"kernel `(\w+)` is not registered|\"(\w+)\" not implemented for"  # how paddle and torch name it
 LINES = 12  # of a message that is quoted whole
-LENGTH = 300  # characters of what was raised
 
 
 @dataclass(frozen=True)
@@ -108,17 +107,12 @@ def cause_of(error: Exception, run: Runs) -> tuple[str, bool]:
     return f"{unable}{raised(error)}", lacks
 
 
-def brief(text: str) -> str:
-    """Cut what was raised where it is long."""
-    return text if len(text) <= LENGTH else f"{text[:LENGTH]} ..."
-
-
 def raised(error: Exception) -> str:
     """Say in a line what was raised, and where in a port."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1:] if len(lines) > LINES else lines  # of a long report, such as paddle's, the last line
     telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
-    return f"{type(error).__name__}: {brief(' '.join(telling))}{_place(error)}"
+    return f"{type(error).__name__}: {cut(' '.join(telling))}{_place(error)}"
 
 
 def _place(error: Exception) -> str:

@@ -190,7 +190,7 @@ class Own(Model):
         except Exception as error:  # whatever copying a user's attributes raises
             what = f"copying the {self.runner.library} model into {dtype} fails"
             if "graph leaves" in str(error):  # torch's words
-                what += ": a list, dict or object in it has a tensor that was computed from parameters"
+                what += ": it has a tensor that was computed from parameters, and that no call computes anew"
                 raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error

@@ -18,10 +18,10 @@ from dataclasses import asdict
 from typing import IO, Self
 
 import specs
-from convert.errors import command
+from convert.errors import command, cut
 
 from .archive import load, save
-from .job import Job, Recordings, brief, not_run, run_here
+from .job import Job, Recordings, not_run, run_here
 from .recording import Recording
 from .targets import Target
 
@@ -94,7 +94,7 @@ class _Process:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"its process died ({how})" + (f": {brief(lines[-1])}" if lines else "")
+        return f"its process died ({how})" + (f": {cut(lines[-1])}" if lines else "")
 
 
 def _feed(folder: str, check: str) -> str:

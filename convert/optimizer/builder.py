@@ -16,7 +16,7 @@ from .state import State
 
 AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts keep the copy
 
-# Of weights without a state in the source: what torch begins with, and what others ask for.
+# Of weights without a state in the source: torch creates it later, other formats need every array.
 AT_FIRST = "and none here, as before their first step"
 ZEROS = "so zeros at step 0, as of a new optimizer"
 

@@ -16,8 +16,8 @@ from .state import State
 
 ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
 SCHEDULED = (
-    "a learning-rate scheduler needs an entry: call its step() as often as it was called, and load the state by "
-    'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
+    "a learning-rate scheduler needs an entry: call step() on a new one as many times as in the source run, and load "
+    'the state by optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
 )
 
 
@@ -77,7 +77,7 @@ def _later_names(model: Model) -> list[str]:
     later = [f"{kind}_{number}" for kind, number in first.items() if number]
     if not later:
         return []
-    how = "paddle counts the layers that a program builds: build the model where its layers get these names"
+    how = "paddle counts the layers of a program: build as many before the model as the program that wrote the file did"
     return [f"{option('like')} names layers from {in_a_row(later)} on, not from 0: {how}"]
 
 

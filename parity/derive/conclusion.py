@@ -117,7 +117,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
 
 
 def _free(left: Left, of: Written) -> tuple[list[str], str]:
-    """Return what may be permuted without effect, and what was not tried: a model may be run so often for that."""
+    """Return what may be permuted without effect, and what was not tried: large models are run fewer times."""
     if (runs := affordable(left.program)) < MIN_RUNS:
         return [], UNTRIED
     left.fill()

@@ -124,7 +124,7 @@ class Derivation(Evidence):
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
         if self.missing and self.depths:
-            return "build both models with as many blocks; then derive again"
+            return "build both models with the same number of blocks; then derive again"
         if self.missing and self.places:
             return NEXT
         if self.missing:
@@ -145,7 +145,7 @@ class Derivation(Evidence):
         if self.incomparable == COARSE and np.isfinite(self.error):
             return "let both models return the values from which these numbers are chosen; then derive again"
         if self.incomparable == RANDOM:
-            return ""  # which says what to do
+            return ""  # its own text says what to do
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

@@ -242,13 +242,16 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
     programs = uses.program, best.programs[1]
-    near = itertools.chain(rewirings(programs, firsts), without_functions(programs, list(map(_last, programs, firsts))))
+    near = itertools.chain(rewirings(programs, firsts), without_functions(programs, list(map(_near, programs, firsts))))
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     yield from itertools.takewhile(lambda _: time.thread_time() < stop, changes(*tapes))
 
 
-def _last(program: Program, first: int) -> range:
-    """Return the operations from the last products before one on: queries are rotated before values are projected."""
+def _near(program: Program, first: int) -> range:
+    """Return the operations from some products before `first` on.
+
+    A rotation of queries may stand several products before the match ends: before keys and values are projected.
+    """
     before = [at for at, node in enumerate(program.tape.nodes[:first]) if node.kind == "product"]
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
 
@@ -256,7 +259,7 @@ def _last(program: Program, first: int) -> range:
 def _further(found: Match, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
 
-    Where a function was left out, two products have to agree: a first layer meets the input in any two models.
+    Where a function was left out, two products have to agree: the first layers of any two models read the same input.
     """
     steps = found.steps[len(before.steps) :]
     if edit.kind == FUNCTION:

@@ -221,7 +221,7 @@ def deep(depth: int, dropout: float = 0.0) -> Any:
 def test_another_depth_is_all_that_is_to_be_mended():
     needs("torch")
     found = parity.derive(deep(2), deep(3), (np.random.default_rng(0).standard_normal((4, 6)),))
-    assert found.depths and found.following == "build both models with as many blocks; then derive again"
+    assert found.depths and found.following == "build both models with the same number of blocks; then derive again"
 
 
 def test_random_outputs_part_nowhere():

@@ -11,6 +11,7 @@ import pytest
 
 import parity
 from convert.errors import UsageError
+from ports.runners.torch import Runner
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 paddle = pytest.importorskip("paddle", reason="paddle is not installed")
@@ -257,11 +258,15 @@ class Cached(torch.nn.Module):
 
 def test_tensors_that_are_attributes_are_cast_and_those_that_cannot_be_copied_are_refused() -> None:
     x = np.ones((2, 4), "float32")
-    for cache in (lambda weight: weight * 2, lambda weight: torch.eye(4)):
-        assert parity.compare({"a": Cached(cache), "b": Cached(cache)}, x, dtype="float64").passed
-    listed = Cached(lambda weight: [weight * 2])
-    with pytest.raises(UsageError, match=r"a list, dict or object in it has a tensor .*: detach that tensor, or"):
-        parity.compare({"a": listed, "b": FC}, x, dtype="float64")
+    fixed = Cached(lambda weight: torch.eye(4))
+    assert parity.compare({"a": fixed, "b": fixed}, x, dtype="float64").passed
+    alias = Cached(lambda weight: weight)
+    alias.__dict__["cache"] = alias.__dict__["_parameters"].pop("cache")
+    wide = Runner.own(alias).cast("float64").model
+    assert wide.cache is wide.fc.weight and wide.cache.dtype == torch.float64
+    for computed in (lambda weight: weight * 2, lambda weight: [weight * 2]):
+        with pytest.raises(UsageError, match=r"that was computed from parameters, and that no call .*: detach that"):
+            parity.compare({"a": Cached(computed), "b": FC}, x, dtype="float64")
 
 
 def test_buffers_of_float8_sparse_ones_and_extra_states_are_taken() -> None:

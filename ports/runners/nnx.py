@@ -87,13 +87,13 @@ class Runner(functional.Runner):
 
 
 def widen_embeddings(model: nnx.Module) -> None:
-    """Let embeddings compute in the dtype that their tables have now, unless the user chose another one.
+    """Let embeddings compute in the dtype that their tables have now, unless they are built with another one.
 
     Other modules of nnx have None there; an Embed notes the dtype that its table has when it is built.
     """
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Embed) and module.dtype == module.param_dtype:
-            module.dtype = module.embedding.dtype
+            module.dtype = module.param_dtype = module.embedding.dtype
 
 
 def attributes(model: nnx.Module) -> set[str]:

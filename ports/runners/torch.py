@@ -289,12 +289,19 @@ def in_dtype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
     Complex tensors become complex ones: Module.to would drop their imaginary parts.
     """
     real, wide = getattr(torch, dtype), getattr(torch, base.complex_of(dtype))
+    done: dict[int, torch.Tensor] = {}  # a buffer and an attribute that are one tensor stay one
+    parameters = set(map(id, model.parameters()))  # whose attributes follow them: they are cast in place
 
     def cast(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(real if tensor.is_floating_point() else wide) if _differentiable(tensor) else tensor
+        if not _differentiable(tensor):
+            return tensor
+        if id(tensor) not in done:
+            done[id(tensor)] = tensor.to(real if tensor.is_floating_point() else wide)
+        return done[id(tensor)]
 
     for module in model.modules():
-        vars(module).update({name: cast(v) for name, v in vars(module).items() if _is_array(v)})
+        own = {name: v for name, v in vars(module).items() if _is_array(v) and id(v) not in parameters}
+        vars(module).update({name: cast(v) for name, v in own.items()})
     return model._apply(cast)
 
 

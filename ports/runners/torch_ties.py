@@ -33,7 +33,7 @@ def copied(model: torch.nn.Module, memo: dict[int, Any] | None = None) -> torch.
       memo: of copy.deepcopy: what stands for some tensors in the copy.
     Raises: UsageError for tensors that share a part of their memory, or a parameter's with a buffer.
     """
-    memo = {**_computed(model), **(memo or {})}
+    memo = {**computed(model, hooked=True), **(memo or {})}
     for (name, tensor), (other_name, other) in shared(model):
         if type(other) is not type(tensor):
             raise _shares(name, other_name)
@@ -44,12 +44,14 @@ def copied(model: torch.nn.Module, memo: dict[int, Any] | None = None) -> torch.
     return copy.deepcopy(model, memo)
 
 
-def _computed(model: torch.nn.Module) -> dict[int, Any]:
+def computed(model: torch.nn.Module, hooked: bool) -> dict[int, Any]:
     """Return, for each attribute that is a tensor with a gradient's graph, which torch does not copy, its values.
 
-    The hooks of weight_norm and of pruning compute such a weight anew in every call.
+    Args:
+      hooked: those alone of modules with hooks, as of weight_norm and pruning, which compute it anew in every call.
     """
-    values: Mapping[int, Any] = {id(v): v for module in model.modules() for v in vars(module).values()}
+    some = [module for module in model.modules() if module._forward_pre_hooks or not hooked]
+    values: Mapping[int, Any] = {id(v): v for module in some for v in vars(module).values()}
     return {at: v.detach().clone() for at, v in values.items() if isinstance(v, torch.Tensor) and not v.is_leaf}
 
 

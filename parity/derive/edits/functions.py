@@ -63,7 +63,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
                 LeftOut(side, FUNCTION, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
                 for of in (beside, more[signature])
             )
-            yield replace(one, wider=(every_one,))
+            yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())
 
 
 def _passed(some: Sequence[Function]) -> dict[int, int]:

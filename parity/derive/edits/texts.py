@@ -14,7 +14,8 @@ from ..trace.tape import Array, Operation
 
 SHIFTS = 8  # rows by which positions may be off
 SINES = "sines and cosines of positions"
-CLOSE = 1e-6  # relative difference of bases and angles that rounding of sines explains
+CLOSE = 1e-6  # relative difference of angles that rounding of sines explains
+LIKE = 1e-3  # the same of bases, which are a power of the ratio of angles
 
 
 def unlike(left: Operation, right: Operation) -> list[str]:
@@ -120,7 +121,7 @@ def _rotations(left: Array, right: Array) -> str:
     one, other = _turns(left), _turns(right)
     if one is None or other is None:
         return ""
-    if abs(one[0] / other[0] - 1) > CLOSE:
+    if abs(one[0] / other[0] - 1) > LIKE:
         bases = apart(one[0], other[0])
         return f"{SINES} of base {bases[0]} on the left, {bases[1]} on the right"
     ratio = other[1] / one[1]

@@ -123,13 +123,14 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 def _unseen(trial: Recomputation, side: int) -> set[int]:
     """Return the operations of a side that lead to where the sides part, from the uses before it that agree.
 
-    What a bias meets is compared where it is added: what follows up to the next use shows there, too.
+    A bias is compared where it is added, so that operations up to the next use, or to the outputs, are among them.
     """
     run = trial.both[side]
     uses = [(pair.left, pair.right)[side] for pair in trial.pairs]
     agreeing = {use.node for use in uses[: trial.at] if use is not None}
-    parted = [use.node for use in uses[trial.at : trial.at + 2] if use is not None] or [len(run.tape.nodes) - 1]
+    parted = [use.node for use in uses[trial.at : trial.at + 2] if use is not None]
     found, waiting = set(parted), [number for at in parted for number in run.tape.nodes[at].inputs]
+    waiting += run.tape.outputs if len(trial.pairs) <= trial.at + 2 else []
     while waiting:
         at = run.program.makers.get(waiting.pop())
         if at is not None and at not in found and at not in agreeing:
@@ -154,7 +155,10 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
 
 
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
-    """Yield what may make the sides equal: in turn other numbers, sums and operations, behind the last that agrees."""
+    """Yield what may make the sides equal, behind the last use that agrees.
+
+    In turn: other numbers, sums, tables, operations and functions; then several operations in a row.
+    """
     left, right = trial.both
     read = [run.program.tape.constants.keys() for run in trial.early]
     every = changes(left.tape, right.tape, read)
@@ -166,11 +170,20 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     functions = without_functions((left.program, right.program), near)
     for few in itertools.zip_longest(numbers, sums, tables, operations, functions):
         yield from filter(None, few)
-    if (use := trial.pairs[trial.at]).left and use.right:
-        met = [
-            run.tape.nodes[at].inputs[0] for run, at in zip(trial.both, (use.left.node, use.right.node), strict=True)
-        ]
-        yield from restretched(left.program, right.program, (met[0], met[1]))
+    for met in _met(trial):
+        yield from restretched(left.program, right.program, met)
+
+
+def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:
+    """Yield the values of both sides that are compared where these part: what a use meets, or each of the outputs."""
+    pair, (left, right) = trial.pairs[trial.at], trial.both
+    if pair.left is None or pair.right is None:
+        yield from zip(left.tape.outputs, right.tape.outputs, strict=False)
+        return
+    inputs = left.tape.nodes[pair.left.node].inputs, right.tape.nodes[pair.right.node].inputs
+    active = [[n for n in numbers if n in run.program.active] for run, numbers in zip(trial.both, inputs, strict=True)]
+    if all(active):
+        yield active[0][0], active[1][0]
 
 
 def _end(run: Run, pair: Pair, side: int) -> int:

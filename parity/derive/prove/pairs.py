@@ -132,9 +132,6 @@ def first(ids: Array) -> int:
 
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     """Return the relative difference of what two uses meet."""
-    windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
-    if np.size(a.x) != np.size(b.x) and windows == (None, None):
-        return _of_some(a.x, b.x)
     if a.kind != "product":
         right_numbers, right_columns = columns.of_elements(b.x, b.ids)
         left_numbers, left_columns = columns.of_elements(a.x, a.ids)
@@ -142,8 +139,13 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
         index = [position.get(int(found[int(n)])) for n in right_numbers]
         if None in index:
             return math.inf
+        if len(left_numbers) == len(right_numbers) and np.size(a.x) != np.size(b.x):
+            return _of_some(a.x, b.x)
         left_columns = left_columns[index]
         return float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
+    windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
+    if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
+        return _of_some(a.x, b.x)
     statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
     scale = max(map(columns.size_of, statistics))
     apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
@@ -153,6 +155,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
 
 def _of_some(x: Array, y: Array) -> float:
     """Return the relative difference of fewer values from the nearest of more: one side selects tokens earlier."""
+    if np.isnan(x).any() != np.isnan(y).any():
+        return 1.0
     few, many = sorted((np.ravel(side[np.abs(side) < columns.HUGE]) for side in (x, y)), key=len)
     if not len(few):
         return math.inf

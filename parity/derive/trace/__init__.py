@@ -11,6 +11,6 @@ change a tape to one that computes the same. outputs compares what two models re
              paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum, outer (gradients by large matrices)
 
-Nothing here knows of a second model but outputs, still (inputs that one model alone is given) and precomputed (tables
-that both compute).
+Nothing here knows of a second model but outputs, inputs, still (inputs that one model alone is given) and precomputed
+(tables that both compute).
 """

@@ -16,7 +16,7 @@ from .tape import Array
 BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
 ONE_VALUE = "each has one value alone: give others to cover them"
 MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
-ALIKE = "equal only with inputs of one value each, which do not tell places apart"
+ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 

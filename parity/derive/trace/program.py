@@ -63,7 +63,7 @@ class Program:
         """Yield (value, the operations from it to a result) for each one value that all of the result depends on.
 
         Args:
-          depth: operations at most. A product ends the way back, too, unless one matrix is a constant.
+          depth: operations at most. A product ends the way back, too, unless the second matrix is a constant.
         """
         frontier, nodes = {result}, list[Node]()
         while frontier and len(nodes) < depth:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from convert.errors import UsageError
-from ports.runners.torch_ties import copied
+from ports.runners.torch_ties import computed, copied
 
 from ..limits import LARGE_COPY
 from .module_side import copying
@@ -63,7 +62,7 @@ def hollow(model: torch.nn.Module) -> torch.nn.Module:
 
     Raises: UsageError for a module that cannot be copied.
     """
-    memo: dict[int, Any] = {}
+    memo = computed(model, hooked=False)
     for tensor in tensors_of(model).values():
         if tensor.is_floating_point() and tensor.numel() >= LARGE_COPY:
             empty = torch.empty(tensor.shape, dtype=torch.float64)
