@@ -11,7 +11,7 @@ from .markup import Markup, join, name, prose, tag
 from .next_steps import reassurance
 from .result import Result
 
-BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
+BRIEF = "date", "device", "seed", "batch", "command"  # labels of what stands beside "What was run" while it is folded
 LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
 WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
@@ -25,16 +25,14 @@ def headline(verdict: str, *marked: str) -> Markup:
     return join(*parts, prose(verdict))
 
 
-def brief(about: Mapping[str, str]) -> Markup:
-    """State in one line when, by which command, with which version and on what device this was run, where known."""
-    known = [f"{'triptych ' * (label == 'triptych')}{about[label]}" for label in BRIEF if label in about]
-    return join(*(tag("span", prose(text)) for text in known))
-
-
 def provenance(about: Mapping[str, str]) -> Markup:
-    """List everything that was run, folded on narrow screens: first what stands side by side, then what is longer."""
+    """List everything that was run, folded below the main facts: what stands side by side, then what is longer."""
     rows = sorted(about.items(), key=lambda row: len(row[1]) > WIDE)
-    return tag("details", tag("summary", tag("h2", "What was run")), tag("div", facts(rows)), class_="provenance")
+    named = {label: f"{label} {value}" for label, value in about.items() if label in ("seed", "batch")}
+    known = [{**about, **named}[label] for label in BRIEF if label in about]
+    line = tag("span", *(tag("span", prose(text)) for text in known), class_="brief")
+    head = tag("summary", tag("h2", "What was run"), line)
+    return tag("details", head, tag("div", facts(rows)), class_="provenance")
 
 
 def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
@@ -63,7 +61,7 @@ def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     for finding in found:
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", name(summary.model(r)), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        head = tag("h3", name(summary.model(r)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = findings.facts(finding)
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
@@ -72,13 +70,18 @@ def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
 
 
+def _shown(r: Result) -> str:
+    """Name what a card's link leads to: one array has no plot."""
+    return "plot" if len(r.curve) > 1 else "errors"
+
+
 def near(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     """Build a card for each check that agrees close to its limit: its pairs with their numbers, and what that means."""
     cards = []
     for group in summary.near(results):
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
-        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        head = tag("h3", summary.model(r), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:

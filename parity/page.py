@@ -10,7 +10,7 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from . import findings, naming, summary
-from .cards import brief, divergences, headline, near, provenance
+from .cards import divergences, headline, near, provenance
 from .caveats import caveats
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
@@ -54,7 +54,6 @@ def page(
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
         totals=coded(f"{summary.totals(results, places=True)}."),
-        brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),
         results=join(_results(models, limits), caveats(results, about)),
@@ -141,7 +140,11 @@ def _checks_table(models: Sequence[Model]) -> Markup:
     heads += [tag("th", c, colspan=sum(c == other for other, _, _ in columns), class_="begin") for c in checks]
     begins = {next(column for column in columns if column[0] == check) for check in checks}
     names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
-    dtypes = [tag("th", names[c], scope="col", class_="begin" if c in begins else None) for c in columns]
+    dtypes = [
+        tag("th", names[c], tag("span", _limits(models, c), class_="bound"), scope="col",
+            class_="begin" if c in begins else None)
+        for c in columns
+    ]  # fmt: skip
     rows = [
         tag("tr", tag("th", name(_name(model)), scope="row"),
             *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
@@ -151,6 +154,13 @@ def _checks_table(models: Sequence[Model]) -> Markup:
     return tag(
         "table", title, tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix"
     )
+
+
+def _limits(models: Iterable[Model], column: Column) -> str:
+    """State the limits of a column: "limit 1e-10", or "limits 6e-6 to 7e-6"; "" where nothing was compared."""
+    found = {r.tolerance for model in models for r in model.cells.get(column, ()) if r.tolerance}
+    texts = list(dict.fromkeys(limit(bound) for bound in sorted(found)))
+    return f"limit {texts[0]}" if len(texts) == 1 else f"limits {texts[0]} to {texts[-1]}" if texts else ""
 
 
 def _name(model: Model) -> str:

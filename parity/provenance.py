@@ -65,7 +65,7 @@ def script() -> dict[str, str]:
     if not path.endswith(".py") or "ipykernel" in path or not os.path.isfile(path):
         return {}
     with open(path, "rb") as file:
-        return {"script": f"{printable(path)}, sha256 {hashlib.sha256(file.read()).hexdigest()}"}
+        return {"script": f"{printable(os.path.normpath(path))}, sha256 {hashlib.sha256(file.read()).hexdigest()}"}
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:

@@ -209,7 +209,8 @@ class Derivation(Evidence):
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         uses += f" to {limit(PARTED_USES)}" if uses and self.uses else ""
-        lines = [Line(f"{verdict}: {self.outputs}{uses}", "good" if self.proven else "bad")]
+        kind = "good" if self.proven else "doubt" if self.explained else "bad"  # as the page has it
+        lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]

@@ -28,8 +28,8 @@ READ = (
 FOLDED = "{0..3} stands for modules in a row that are alike and do not differ."
 PARTED = (
     "A module is red where something below it differs.",
-    "After a small difference both sides go on with the left model's values, so that later rows are red by causes of "
-    "their own; after a large one they may follow from it.",
+    "After a small difference both sides go on with the left model's values, so that of later rows only the next that "
+    "reads its output is red by it; after a large one, more may be.",
     "The difference is a mean over the columns of values; where a card above has one, it is the card's, their largest.",
 )
 ALONE = "What has no partner stands beside a dash, that of the right model at the end."

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
-from ..cards import brief, facts, provenance
+from ..cards import facts, provenance
 from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
@@ -28,6 +28,7 @@ LEGEND = """A line names an array on either side and its axes: letters that both
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
+CONFIRMED = "The models differ. With the differences above removed, the Table makes both equal."
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
@@ -58,7 +59,6 @@ def page(
         state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(_verdict(found, *names)),
         totals=prose(totals),
-        brief=brief(about),
         provenance=provenance(about),
         divergences=join(_cards(found), _measures(found)),
         results=join(_table(found, out), section(_caveats(found))),
@@ -92,7 +92,8 @@ def _verdict(found: Derivation, left: str, right: str) -> str:
 def _caveats(found: Derivation) -> list[str]:
     ran, *others = CAVEATS
     convertible = found.table.lines and not found.missing
-    return [*([] if found.proven else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+    known = CONFIRMED if found.confirmed and not found.missing else UNPROVEN
+    return [*([] if found.proven else [known]), f"{ran} {SIZES}" if convertible else ran, *others]
 
 
 def _measures(found: Derivation) -> Markup:

@@ -24,7 +24,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page)
 
 
-def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_run() -> None:
+def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_errors() -> None:
     made = report()
     made.about |= {"date": "2026-11-27", "command": "parity x"}
     page = made.to_html()
@@ -32,11 +32,13 @@ def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_ru
     assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
     assert re.sub("<.*?>", "", head[2]).startswith("12 compared, 8 agree, 4 differ") and "`" not in head[2]
     assert "layers at <code>blocks.<wbr>" in head[2]
-    brief = re.sub('<span class="whole">(.*?)</span>', r"\1", head[3])
+    (brief,) = re.findall(
+        '<span class="brief">(.*?)</summary>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
+    )
     assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
-        "differs from", "2026-11-27", "First divergence", "<h2>mlp_mixer</h2>", "What this does not show",
-        "<h2>Remarks</h2>", "sha256 abab", "Errors, array by array",
+        "differs from", "What was run", "2026-11-27", "sha256 abab", "First divergence", "<h2>mlp_mixer</h2>",
+        "What this does not show", "<h2>Remarks</h2>", "Errors, array by array",
     ]  # fmt: skip
     body = page[page.index("<body>") :]
     assert [body.index(mark) for mark in marks] == sorted(body.index(mark) for mark in marks)
@@ -69,7 +71,7 @@ def test_parts_of_the_page_have_headings_and_tables_titles() -> None:
     page = made.to_html()
     heads = [re.sub("<.*?>", "", head) for head in re.findall("<h2>(.*?)</h2>", page)]
     assert heads == [
-        "First divergence", "mlp_mixer", "Errors and limits", "What this does not show", "Remarks", "What was run",
+        "What was run", "First divergence", "mlp_mixer", "Errors and limits", "What this does not show", "Remarks",
         "Modules", "Errors, array by array",
     ]  # fmt: skip
     assert page.count("<main>") == 1 and page.count("<table") == page.count("<caption") > 3
@@ -89,9 +91,9 @@ def test_every_cell_leads_to_its_plot() -> None:
 def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
     page = report().to_html()
     (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
-    assert re.findall(r"<th[^>]*>([^<]*)</th>", head) == [
-        "model", "layers", "forward", "float64", "float32", "float16",
-    ]  # fmt: skip
+    heads = [re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
+    assert [cell[0] for cell in heads] == ["model", "layers", "forward", "float64", "float32", "float16"]
+    assert heads[3] == ["float64", "limit", "1e-10"], heads
     (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
     assert re.findall(r'<th scope="row">([^<]*)', body) == ["S/16", "B/16"]
     labels = re.findall(r'data-label="([^"]*)"', body)
@@ -180,8 +182,11 @@ def test_a_module_is_not_red_for_what_is_within_it() -> None:
     assert [re.findall("<code>(.*?)</code>", line) for line in re.findall(r'<tr class="differs">.*?</tr>', page)] == [
         ["a.fc"]
     ]
-    table = re.sub('<span class="whole">(.*?)</span>', r"\1", page.partition('class="modules"')[2])
-    assert table.count("✗ 1.0e-3</td>") == 1 and "✗: the module differs" in page
+    table = re.sub(
+        '<span class="whole">(.*?)</span>', r"\1", page.partition('class="modules"')[2].partition("</table>")[0]
+    )
+    assert table.count("✗ 1.0e-3<span") == 1 and "Red: beyond the limit. ✗: so is the module, and none within" in page
+    assert [table.count(kind) for kind in ('td class="number beyond"', 'td class="number"')] == [2, 1]
 
 
 def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
@@ -227,9 +232,9 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     cells = [[cell.strip() for cell in line.split("|") if cell.strip()] for line in rows]
     assert cells == [
         ["mine", "theirs", "error, float64", "limit"],
-        ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "1e-10"],
+        ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "of 1e-10", "1e-10"],
         ["act", "GELU", "-", "-", "-"],
-        ["head", "Linear", "head", "Dense", "1.0e-12", "1e-10"],
+        ["head", "Linear", "head", "Dense", "1.0e-12", "of 1e-10", "1e-10"],
     ]
 
 
@@ -277,7 +282,7 @@ def test_each_dtype_of_own_models_has_a_column_of_its_own() -> None:
         r'<table class="modules">.*?</table>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
     )
     assert "error, float64</th>" in table and "error, float32</th>" in table
-    numbers = re.findall(r'<td class="number">([^<]*)</td>', table)
+    numbers = re.findall(r'<td class="number(?: bound)?">([^<]*)<', table)
     assert numbers == ["1.0e-12", "1e-10", "1.0e-7", "6e-6"]
 
 
