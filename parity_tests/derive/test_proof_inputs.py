@@ -458,3 +458,29 @@ def test_a_lone_input_of_ones_is_drawn():
     """As people give to models whose parameters they want alone."""
     found = parity.derive(Timed(0.1).up, Timed(0.1).up, (np.ones((2, 4)),))
     assert found.proven and found.kept == []
+
+
+class Scaled(torch.nn.Module):
+    """A table whose rows are scaled, and two normalized branches, which one side computes from a cast of the rows."""
+
+    def __init__(self, cast: bool):
+        super().__init__()
+        self.cast, self.table, self.out = cast, torch.nn.Embedding(11, 8), torch.nn.Linear(8, 5)
+        self.norms = torch.nn.ParameterList(torch.randn(8) for _ in range(2))
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.table(tokens) * 8**0.5
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            if self.cast:
+                y = x.to(torch.float32)
+                y = (y * torch.rsqrt((y**2).mean(-1, keepdim=True) + 1e-6) * (1 + norm)).to(x.dtype)
+            else:
+                y = (1 + norm) * (x / ((x**2).mean(-1, keepdim=True) + 1e-6).sqrt())
+            x = x + layer(y).tanh()
+        return self.out(x)
+
+
+def test_scaled_rows_are_matched_whether_or_not_a_norm_casts_them():
+    found = parity.derive(Scaled(True), Scaled(False), (np.random.default_rng(0).integers(0, 11, (2, 5)),))
+    assert found.proven, str(found)

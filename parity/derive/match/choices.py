@@ -18,7 +18,7 @@ from .advice import compare, operation
 from .similarity import Similarity
 from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
-from .walk import Walk
+from .walk import Place, Walk
 
 MANY = 1 << 20  # elements that are looked at or mapped at once
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
@@ -67,7 +67,7 @@ class Term(NamedTuple):
 
 
 class State(NamedTuple):
-    walk: tuple[int, dict[int, Any]]
+    walk: Place
     steps: int
     entries: int
 

@@ -16,6 +16,7 @@ from .symbols import Elements, Part, Pending, Symbol, Use, moved
 
 NUMBERS = (np.ndarray, np.floating)
 SYMBOLS = (Symbol, Pending)
+Place = tuple[int, dict[int, Any], dict[int, Symbol]]  # of a walk: its operation, values, and known rows
 
 
 class Walk:
@@ -31,16 +32,17 @@ class Walk:
         self.at = 0
         self._joins = 0  # sums and products that were settled at this operation
         self._now: dict[int, Array] = {}  # what operands became at this operation
+        self._rows: dict[int, Symbol] = {}  # rows that tokens read and whose values an operation needed, by identity
         self.values: dict[int, Any] = {**tape.constants, **program.inputs}
         self._names = {number: name for name, number in tape.parameters.items()}
 
-    def state(self) -> tuple[int, dict[int, Any]]:
+    def state(self) -> Place:
         """Return where the walk is, for restore()."""
-        return self.at, dict(self.values)
+        return self.at, dict(self.values), dict(self._rows)
 
-    def restore(self, state: tuple[int, dict[int, Any]]) -> None:
-        self.at, values = state
-        self.values = dict(values)
+    def restore(self, state: Place) -> None:
+        self.at, values, rows = state
+        self.values, self._rows = dict(values), dict(rows)
 
     def _operand(self, number: int) -> Any:
         """Return a value; a parameter becomes a symbol where it is first read, which bounds memory."""
@@ -99,6 +101,7 @@ class Walk:
         return np.unique(found[found > 0]).astype(np.int64) - 1
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
+        operands = [delayed.computed(v) if self._is_known(v) else v for v in operands]
         if any(isinstance(v, Pending) for v in operands):
             if node.kind in ("add", "mul") and self._idle(node, operands):
                 return next(v for v in operands if isinstance(v, Pending))
@@ -123,19 +126,22 @@ class Walk:
         if not known and self._stays(node, operands):
             return delayed.combined(self.program, node, operands)
         if node.kind == "mul" and not known:
-            operands = [self._shown(at, n, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
+            operands = [self._shown(at, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
             if not any(isinstance(v, Symbol) for v in operands):
                 return node.run(*operands)
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
-        return node.run(*(self._shown(at, n, v) for n, v in zip(node.inputs, operands, strict=True)))
+        return node.run(*(self._shown(at, v) for v in operands))
 
-    def _shown(self, at: int, number: int, value: Any) -> Array:
+    def _shown(self, at: int, value: Any) -> Array:
         """Return the value of a symbol that is needed as it is; rows that tokens read are numbers from here on."""
-        found = self._forced(at, value)
-        if isinstance(value, Symbol) and number in self.program.active:
-            self._now[number] = found
-        return found
+        if isinstance(value, Symbol) and value.plain and value.whole is not None:
+            self._rows[id(value.whole)] = value.whole
+        return self._forced(at, value)
+
+    def _is_known(self, value: Any) -> bool:
+        """Tell whether a symbol is of rows whose values an operation needed before."""
+        return isinstance(value, Symbol) and value.plain and id(value.whole) in self._rows
 
     def _idle(self, node: Node, operands: list[Any]) -> bool:
         """Tell whether an operation multiplies by the number 1 or adds the number 0."""
