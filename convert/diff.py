@@ -139,7 +139,8 @@ def _own_notes(plan: Plan) -> list[str]:
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
     """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError."""
     for plan in (left, right):
-        own, ignored = as_dict(plan.config), set(filter(settings.of_file, plan.reading.spec.immaterial(plan.config)))
+        own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
+        ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
         stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
         others = [name for name, value in stated.items() if not same(own[name], value)]
         if all(plan.origins.get(name, "default") in LAX for name in others) and _alike(plan, stated):
