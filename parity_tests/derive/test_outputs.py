@@ -104,3 +104,35 @@ def test_numbers_and_dataclasses_of_jax_are_compared():
     assert not parity.derive((net(2), p), (net(3), p), (X,)).proven
     with pytest.raises(UsageError, match="the left model returns a str, which cannot be compared"):
         parity.derive((lambda p, x: (x @ p["w"], "name"), p), (net(2), p), (X,))
+
+
+def test_outputs_of_mappings_are_compared_by_their_keys():
+    """JAX sorts keys under jit: by position, the heads would be exchanged in a Table that is called proven."""
+    needs("torch")
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, names: tuple[str, str] = ("mean", "logvar")) -> None:
+            super().__init__()
+            self.names, self.trunk = names, torch.nn.Linear(6, 8, bias=False)
+            self.mean, self.logvar = (torch.nn.Linear(8, 5, bias=False) for _ in range(2))
+
+        def forward(self, x: Any) -> Any:
+            h = torch.tanh(self.trunk(x))
+            return dict(zip(self.names, (self.mean(h), self.logvar(h)), strict=True))
+
+    @jax.jit
+    def net(p: Any, x: Any) -> Any:
+        h = jnp.tanh(x @ p["trunk"])
+        return {"mean": h @ p["mean"], "logvar": h @ p["logvar"]}
+
+    rng = np.random.default_rng(0)
+    weights = {"trunk": rng.standard_normal((6, 8)), **{n: rng.standard_normal((8, 5)) for n in ("mean", "logvar")}}
+    x = rng.standard_normal((4, 6))
+    found = parity.derive(Net(), (net, weights), (x,))
+    assert found.proven and "mean.weight: o i <-> mean: i o" in found.table.print(), found.table.print()
+    found = parity.derive(Net(), Net(("logvar", "mean")), (x,))
+    assert found.proven and "mean.weight: o i <-> logvar.weight: o i" in found.table.print(), found.table.print()

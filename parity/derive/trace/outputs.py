@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,11 +36,13 @@ class Outputs(NamedTuple):
 def listed(result: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
     """Yield the arrays of a model's result, also those of NumPy, and its numbers as such: all that is compared.
 
+    Those of a mapping come by its keys: JAX sorts these under jit, and people write them in any order.
+
     Args:
       is_array: tells an array of the model's framework.
     Raises: UsageError for what is none of these, and no container of them.
     """
-    for _, leaf in flatten(result):
+    for _, leaf in flatten(by_keys(result)):
         if is_array(leaf):
             yield leaf
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
@@ -52,6 +54,13 @@ def listed(result: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
                 f"returns {with_article(type(leaf).__name__)}, which cannot be compared: let it return arrays, "
                 "numbers, and sequences, mappings or dataclasses of them, or pick these by parity.Call(..., output=...)"
             )
+
+
+def by_keys(tree: Any) -> Any:
+    """Sort the mappings in nested lists, tuples and mappings by their keys, as text."""
+    if isinstance(tree, Mapping):
+        return {key: by_keys(tree[key]) for key in sorted(tree, key=str)}
+    return [by_keys(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
 
 
 def _numeric(leaf: Any) -> bool:
