@@ -484,3 +484,23 @@ class Scaled(torch.nn.Module):
 def test_scaled_rows_are_matched_whether_or_not_a_norm_casts_them():
     found = parity.derive(Scaled(True), Scaled(False), (np.random.default_rng(0).integers(0, 11, (2, 5)),))
     assert found.proven, str(found)
+
+
+def test_one_array_that_is_given_for_several_inputs_is_drawn_for_each():
+    """As queries, keys and values of self-attention: each input has that of its own name on the other side."""
+    attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    x = np.random.default_rng(0).standard_normal((2, 5, 8))
+    assert parity.derive(attention, attention, parity.Call(x, x, x, output=lambda out: out[0])).proven
+    lone = parity.derive(Timed(0.1).up, Twice(), (x[..., :4],), (x[..., :4], x[..., :4]))
+    assert lone.proven, str(lone)
+
+
+class Twice(torch.nn.Module):
+    """A dense layer of the mean of two inputs, of which the other side is given one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return self.up((x + y) / 2)

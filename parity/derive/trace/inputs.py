@@ -38,6 +38,13 @@ def fresh(
     every = {
         name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
     }
+    own = {
+        name for name, related in every.items() if name in dict(related)
+    }  # one array may be given for several inputs
+    every = {
+        name: [(other, order) for other, order in related if other == name or other not in own]
+        for name, related in every.items()
+    }
     known = {name for related in every.values() for name, _ in related}
     alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
     lone, tokens = tokens, tokens and not any(_tokens(array) and not even(array) for array in alone)
