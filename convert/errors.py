@@ -14,8 +14,8 @@ PYTHON = {
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
-LONG = 300  # characters of what somebody else's code raised that are quoted
 SAVE = {**PYTHON, "config": "config={!r}"}  # how ports.save spells it
+LONG = 300  # characters of what somebody else's code raised that are quoted
 _asked_by_save: list[bool] = []  # not empty while ports.save runs
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
 

@@ -227,10 +227,9 @@ def _optimizer_of_paddle(reader: Reader) -> str:
         return ""
     from .optimizer.finding import PADDLE
 
-    states = [name for name in reader.tensors if PADDLE.fullmatch(name)]
-    if 2 * len(states) <= len(reader.tensors):
+    others = [name for name in reader.tensors if not PADDLE.fullmatch(name)]
+    if 2 * len(others) >= len(reader.tensors):
         return ""
-    others = [name for name in reader.tensors if name not in states]
     if own := [name for name in others if reader.tensors[name].shape and "/" not in name]:  # no master_weights/...
         what = f"{folding.listed(own)} are the model's: save both apart, as paddle.save({{name: array}}, ...)"
         return f"most of its arrays are the state of an optimizer of paddle; {what}"

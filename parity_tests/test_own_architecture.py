@@ -637,20 +637,21 @@ def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(n
         assert "gated is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch" in capsys.readouterr().err
 
 
-def test_a_page_whose_arrays_fix_the_image_says_so_in_check_images(new):
-    page = new("fixed")
-    page.write_text(page.read_text().replace('"patch": sizes', '"image": 6, "patch": sizes'))
-    with pytest.raises(SpecError) as refused:
-        specs.add(str(page))
-    assert "check_images: infer reads image off the arrays" in str(refused.value)
-
-
-def test_every_choice_of_a_field_is_in_some_twin(new):
+@pytest.mark.parametrize(
+    ("old", "other", "said"),
+    [
+        ('"patch": sizes', '"image": 6, "patch": sizes', "check_images: infer reads image off the arrays"),
+        ('act="relu", image', "image", "tiny: no Config has act=relu"),
+    ],
+    ids=["a page whose arrays fix the image takes any", "a choice of a field is in no twin"],
+)
+def test_a_page_is_refused_that_leaves_out_what_its_own_parts_show(old, other, said, new):
     page = new("half")
-    page.write_text(page.read_text().replace('act="relu", image', "image"))
+    assert old in page.read_text()
+    page.write_text(page.read_text().replace(old, other))
     with pytest.raises(SpecError) as refused:
         specs.add(str(page))
-    assert "tiny: no Config has act=relu" in str(refused.value)
+    assert said in str(refused.value)
 
 
 def test_a_size_that_the_network_cannot_take_leaves_the_rest_of_the_preprocessing(new, run, tmp_path):

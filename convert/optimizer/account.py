@@ -60,7 +60,8 @@ class Moves:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
         counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
-        counted = counted if state.step or state.family == "adam" else ", whose steps are not counted"
+        if state.family == "sgd" and not state.step:
+            counted = ", whose steps are not counted"
         if state.steps:
             least = min(state.steps.values())
             counted += f", and fewer for parameters that were trained later (from {least:,})"

@@ -59,11 +59,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     verdict = judged(left, best, of)
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof), list[str](), "", list[Unmatched]()
-    if verdict.reads_numbers or proof.incomparable == RANDOM:  # what the tapes compute are not these models
+    untraced = verdict.reads_numbers or proof.incomparable == RANDOM
+    if untraced:  # what the tapes compute are not these models
         places = []
     if proven:
         free, untried = _free(left, of)
-    elif not verdict.reads_numbers and proof.incomparable != RANDOM:
+    elif not untraced:
         sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):

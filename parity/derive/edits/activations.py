@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from ...hypotheses import ACTIVATIONS, NONE
 from ..limits import ROUNDED_FUNCTIONS
 from ..trace.program import Program
-from ..trace.tape import Array, Node, Tape
-from .edit import Edit, and_so
+from ..trace.tape import Array, Node
+from .edit import Other, and_so
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -32,27 +31,6 @@ class Activation(NamedTuple):
     entry: int
     result: Node
     size: int
-
-
-@dataclass(frozen=True)
-class Other(Edit):
-    """Compute values by another function.
-
-    Args:
-      entries: by the values, what they are computed from.
-    """
-
-    entries: Mapping[int, int]
-    run: Callable[[Array], Array]
-
-    def tape(self, tape: Tape) -> Tape:
-        nodes = [
-            Node("other", (self.entries[node.output],), node.output, self.run, node.site, None)
-            if node.output in self.entries
-            else node
-            for node in tape.nodes
-        ]
-        return replace(tape, nodes=nodes, parts={})
 
 
 def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Iterator[Other]:
@@ -108,7 +86,7 @@ def _activation(program: Program, result: Node) -> Activation | None:
     return None
 
 
-def _computed(program: Program, entry: int, nodes: list[Node], x: Array) -> Array | None:
+def _computed(program: Program, entry: int, nodes: Sequence[Node], x: Array) -> Array | None:
     """Return the result of operations on other values; None where they read parameters, refuse them, or are complex."""
     values: dict[int, Array] = {entry: x}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ..trace.tape import Node, Tape
+from ..trace.tape import Array, Node, Tape
 
 SIDES = ("left", "right")
 NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
@@ -64,6 +64,27 @@ class LeftOut(Edit):
         nodes = [
             Node("layout", (self.passed[node.output],), node.output, _same, node.site, None)
             if node.output in self.passed
+            else node
+            for node in tape.nodes
+        ]
+        return replace(tape, nodes=nodes, parts={})
+
+
+@dataclass(frozen=True)
+class Other(Edit):
+    """Compute values by another function.
+
+    Args:
+      entries: by the values, what they are computed from.
+    """
+
+    entries: Mapping[int, int]
+    run: Callable[[Array], Array]
+
+    def tape(self, tape: Tape) -> Tape:
+        nodes = [
+            Node("other", (self.entries[node.output],), node.output, self.run, node.site, None)
+            if node.output in self.entries
             else node
             for node in tape.nodes
         ]

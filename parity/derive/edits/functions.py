@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from specs.words import in_a_row
 
-from ..trace.program import Program
+from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node
 from .edit import SIDES, LeftOut, and_so
 from .texts import mask
@@ -24,20 +23,9 @@ MOST = 12  # functions of a side that are tried, the shortest first
 Signature = tuple[str, ...]
 
 
-class Function(NamedTuple):
-    """Operations from one value to another of its shape that read no parameters."""
-
-    entry: int
-    nodes: Sequence[Node]
-
-    @property
-    def result(self) -> int:
-        return self.nodes[-1].output
-
-    @property
-    def signature(self) -> Signature:
-        """Return what it computes, in the framework's words."""
-        return tuple(node.call.name if node.call else node.kind for node in self.nodes)
+def _signature(function: Stretch) -> Signature:
+    """Return what a function computes, in the framework's words."""
+    return tuple(node.call.name if node.call else node.kind for node in function.nodes)
 
 
 def without_functions(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[LeftOut]:
@@ -66,22 +54,22 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())
 
 
-def _passed(some: Sequence[Function]) -> dict[int, int]:
+def _passed(some: Sequence[Stretch]) -> dict[int, int]:
     return {function.result: function.entry for function in some}
 
 
-def _by_signature(program: Program) -> dict[Signature, list[Function]]:
-    """List the functions of a program by what they compute."""
-    weights, found = program.weights(), defaultdict[Signature, list[Function]](list)
+def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
+    """List the functions of a program by what they compute: from one value to another of its shape."""
+    weights, found = program.weights(), defaultdict[Signature, list[Stretch]](list)
     for result in program.tape.nodes:
         if result.output not in program.active or (result.kind == "layout" and len(result.inputs) < 2):
             continue
-        for entry, nodes in program.regions(result.output, DEPTH):
-            if any(number in weights for node in nodes for number in node.inputs):
+        for function in program.regions(result.output, DEPTH):
+            if any(number in weights for node in function.nodes for number in node.inputs):
                 break
-            function = Function(entry, nodes)
-            if program.shapes[entry] == program.shapes[result.output] and _computes(program, nodes):
-                found[function.signature].append(function)
+            same = program.shapes[function.entry] == program.shapes[result.output]
+            if same and _computes(program, function.nodes):
+                found[_signature(function)].append(function)
     return found
 
 
@@ -97,17 +85,10 @@ def _tables(program: Program, node: Node) -> list[Array]:
     return [value for value in values if value.size > 1 and (value != value.flat[0]).any()]
 
 
-def _named(program: Program, function: Function) -> str:
+def _named(program: Program, function: Stretch) -> str:
     """Name a function by what it masks, by its tables, or by its operations."""
-    if len(function.nodes) == 1:
-        (node,) = function.nodes
-        operands = {number: program.known(number) for number in node.inputs}
-
-        def run(x: Array) -> Array:
-            return node.run(*(x if number == function.entry else operands[number] for number in node.inputs))
-
-        if found := mask(run, program.shapes[function.entry]):
-            return found.text
+    if len(function.nodes) == 1 and (found := mask(program.function(function), program.shapes[function.entry])):
+        return found.text
     tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
     names = [node.call.name for node in function.nodes if node.call and node.kind == "other"]
     what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]

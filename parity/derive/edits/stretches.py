@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from specs.words import in_a_row
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node, Operation
-from .activations import Other
-from .edit import and_so
-from .swaps import ITSELF, orders, turned
-from .texts import unlike
+from ..trace.program import Program, Stretch
+from ..trace.tape import Node, Operation
+from .edit import Other, and_so
+from .swaps import orders, turned
+from .texts import other_values, placed, unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first
@@ -21,41 +20,17 @@ MOST = 64  # pairs of stretches that are tried, the shortest first
 Signature = tuple[str, ...]
 
 
-class Stretch(NamedTuple):
-    """Operations without parameters from one value to another one, which depends on nothing else."""
+def _signature(stretch: Stretch) -> Signature:
+    """Return what a stretch computes, with all settings, whatever it moves on the way."""
+    return tuple(f"{node.kind} {node.call}" for node in stretch.nodes if node.kind != "layout")
 
-    entry: int
-    nodes: Sequence[Node]
 
-    @property
-    def result(self) -> int:
-        return self.nodes[-1].output
+def _calls(stretch: Stretch) -> list[Operation]:
+    return [node.call for node in stretch.nodes if node.call and node.kind == "other"]
 
-    @property
-    def signature(self) -> Signature:
-        return tuple(f"{node.kind} {node.call}" for node in self.nodes if node.kind != "layout")
 
-    @property
-    def calls(self) -> list[Operation]:
-        return [node.call for node in self.nodes if node.call and node.kind == "other"]
-
-    @property
-    def name(self) -> str:
-        names = in_a_row(dict.fromkeys(call.name for call in self.calls))
-        site = self.nodes[-1].site
-        return f"{site} ({names})" if site and names else site or names or ITSELF
-
-    def function(self, program: Program) -> Callable[[Array], Array]:
-        """Return what it computes of other values."""
-
-        def run(x: Array) -> Array:
-            values = {self.entry: x}
-            for node in self.nodes:
-                operands = (values[n] if n in values else program.known(n) for n in node.inputs)
-                values[node.output] = node.run(*operands)
-            return values[self.result]
-
-        return run
+def _name(stretch: Stretch) -> str:
+    return placed(stretch.nodes[-1].site, in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
 
 
 def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterator[Other]:
@@ -64,33 +39,40 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     Args:
       uses: on each side, the value that the first use meets where the sides part.
     """
-    own, others = (_stretches(program, value) for program, value in zip((left, right), uses, strict=True))
-    pairs = [(a, b) for a in own for b in others if len(a.nodes) + len(b.nodes) > 2 and a.signature != b.signature]
-    pairs.sort(key=lambda pair: sum(len(one.nodes) for one in pair))
-    every: dict[Signature, list[Stretch]] | None = None
-    tried = 0
-    for a, b in pairs:
-        for order in orders(left.shapes[a.entry], right.shapes[b.entry]):
-            if sorted(left.shapes[a.result]) != sorted(right.shapes[b.result]):
-                continue
-            tried += 1
-            if tried > MOST:
-                return
-            every = _alike(right) if every is None else every
-            alike = {one.result: one.entry for one in every.get(b.signature, ())} | {b.result: b.entry}
-            text = _difference(a, b)
-            run = turned(a.function(left), order)
-            more = Other(1, "operation", text + and_so(len(alike) - 1), alike, run, times=len(alike))
-            yield Other(1, "operation", text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
+    own, others = (
+        [(one, _signature(one)) for one in _stretches(program, value)]
+        for program, value in zip((left, right), uses, strict=True)
+    )
+    pairs = [
+        (a, b, signature)
+        for a, of_left in own
+        for b, signature in others
+        if of_left != signature
+        and len(a.nodes) + len(b.nodes) > 2
+        and sorted(left.shapes[a.result]) == sorted(right.shapes[b.result])
+    ]
+    pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
+    every = _alike(right) if pairs else {}
+    turns = (
+        (a, b, signature, order)
+        for a, b, signature in pairs
+        for order in orders(left.shapes[a.entry], right.shapes[b.entry])
+    )
+    for a, b, signature, order in itertools.islice(turns, MOST):
+        alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
+        text, run = _difference(a, b), turned(left.function(a), order)
+        more = Other(1, "operation", text + and_so(len(alike) - 1), alike, run, times=len(alike))
+        yield Other(1, "operation", text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
 
 
 def _difference(left: Stretch, right: Stretch) -> str:
     """Say how two stretches differ: in the settings of their calls, where these are the same ones."""
-    both = zip(left.calls, right.calls, strict=False)
-    settings = [f"{right.name}: {', '.join(texts)}" for a, b in both if (texts := unlike(a, b))]
-    if settings and [call.name for call in left.calls] == [call.name for call in right.calls]:
-        return "; ".join(settings)
-    return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
+    calls = _calls(left), _calls(right)
+    if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
+        settings = [text for a, b in zip(*calls, strict=True) if (text := ", ".join(unlike(a, b)))]
+        if settings:
+            return "; ".join(f"{_name(right)}: {text}" for text in settings)
+    return other_values(_name(left), _name(right))
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
@@ -109,12 +91,11 @@ def _stretches(program: Program, value: int) -> list[Stretch]:
 
 
 def _alike(program: Program) -> dict[Signature, list[Stretch]]:
-    """Return all stretches of a program by what they compute, of each value the longest one of each kind."""
+    """Return all stretches of a program by what they compute, of each value the shortest one of each kind."""
     found: dict[Signature, dict[int, Stretch]] = defaultdict(dict)
     for node in program.tape.nodes:
         if node.kind == "layout" or node.output not in program.active:
             continue
-        for entry, nodes in program.regions(node.output, DEPTH):
-            stretch = Stretch(entry, nodes)
-            found[stretch.signature].setdefault(stretch.result, stretch)
+        for stretch in program.regions(node.output, DEPTH):
+            found[_signature(stretch)].setdefault(stretch.result, stretch)
     return {signature: list(of.values()) for signature, of in found.items()}

@@ -12,13 +12,12 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Node, Tape
 from .edit import Edit, and_so
-from .texts import between, mask, unlike
+from .texts import between, mask, other_values, placed, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
 ORDERS = {3: ((0, 2, 1),), 4: ((0, 3, 1, 2), (0, 2, 3, 1)), 5: ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1))}  # channels move
 RESAMPLING = re.compile(r"pad|upsample|interp|nearest")  # names of operations that move elements, as others compute
-ITSELF = "the model's own function"
 
 
 class Unary(NamedTuple):
@@ -44,8 +43,7 @@ class Unary(NamedTuple):
 
     @property
     def name(self) -> str:
-        called = self.node.call.name if self.node.call else ""
-        return f"{self.node.site} ({called})" if self.node.site and called else self.node.site or called or ITSELF
+        return placed(self.node.site, self.node.call.name if self.node.call else "")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
         return f"{right.name}: {', '.join(settings)}"
-    return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
+    return other_values(left.name, right.name)
 
 
 def _same(one: Unary, other: Unary) -> bool:

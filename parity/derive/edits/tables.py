@@ -14,7 +14,7 @@ from ..trace.precomputed import tables, with_tables
 from ..trace.program import Program
 from ..trace.tape import Array, Tape
 from .edit import Edit
-from .texts import difference
+from .texts import difference, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
 MOST = 4  # tables of one shape that are tried in place of one another
@@ -33,10 +33,7 @@ class Core(NamedTuple):
 
     @classmethod
     def of(cls, table: Array) -> Core:
-        core = table
-        for axis in range(table.ndim):
-            if (core == core.take([0], axis)).all():
-                core = core.take([0], axis)
+        (core,) = without_copies(table)
         half = core.shape[-1] // 2
         if core.shape[-1] % 2 or not half:
             return cls(core, table.shape, "")
@@ -79,8 +76,8 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
     Args:
       near: on each side, the numbers of the operations that read the tables.
     """
-    every = _tables(right, range(len(right.tape.nodes)))
-    own, others = (_distinct(_tables(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
+    lefts, every = _tables(left), _tables(right)
+    own, others = _distinct(lefts, left, near[0]), _distinct(every, right, near[1])
     pairs = [
         pair for lengths in dict.fromkeys(core.lengths for core in others) for pair in _pairs(own, others, lengths)
     ]
@@ -92,20 +89,18 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
         yield OtherTables(1, "table", in_a_row(texts), values, times=len(some))
 
 
-def _tables(program: Program, nodes: Container[int]) -> dict[int, Core]:
-    """Return the tables that some operations read and that have several values, by number, in the order of reading."""
-    found = {}
-    for table in tables(program.tape, list(program.inputs.values())):
-        readers = [at for at, _ in program.consumers.get(table.number, ())]
-        if any(at in nodes for at in readers) and table.value.ndim and (table.value != table.value.flat[0]).any():
-            found[table.number] = Core.of(table.value)
-    return found
+def _tables(program: Program) -> dict[int, Core]:
+    """Return the tables of a program that have several values, by number, in the order of reading."""
+    every = tables(program.tape, list(program.inputs.values()))
+    return {t.number: Core.of(t.value) for t in every if t.value.ndim and (t.value != t.value.flat[0]).any()}
 
 
-def _distinct(some: Mapping[int, Core]) -> list[Core]:
+def _distinct(some: Mapping[int, Core], program: Program, nodes: Container[int]) -> list[Core]:
+    """List the tables that some operations read, each once."""
     found: list[Core] = []
-    for core in some.values():
-        if not any(core.is_like(other) for other in found):
+    for number, core in some.items():
+        is_read = any(at in nodes for at, _ in program.consumers.get(number, ()))
+        if is_read and not any(core.is_like(other) for other in found):
             found.append(core)
     return found
 

@@ -10,12 +10,23 @@ import numpy as np
 from specs.numerals import apart, exact, measured
 
 from ..trace.precomputed import HIDDEN
+from ..trace.sites import OWN
 from ..trace.tape import Array, Operation
 
 SHIFTS = 8  # rows by which positions may be off
 SINES = "sines and cosines of positions"
 CLOSE = 1e-6  # relative difference of angles that rounding of sines explains
 LIKE = 1e-3  # the same of bases, which are a power of the ratio of angles
+
+
+def placed(site: str, called: str) -> str:
+    """Name operations by their module and by what the framework calls them."""
+    return f"{site} ({called})" if site and called else site or called or OWN
+
+
+def other_values(left: str, right: str) -> str:
+    """Say that operations differ of which no more is known."""
+    return f"{left} on the left and {right} on the right compute other values from the same input"
 
 
 def unlike(left: Operation, right: Operation) -> list[str]:
@@ -39,7 +50,7 @@ class Mask(NamedTuple):
 
     @property
     def text(self) -> str:
-        (hidden,) = _without_copies(self.hidden)
+        (hidden,) = without_copies(self.hidden)
         return f"a mask that hides {int(hidden.sum()):,} of {hidden.size:,} places"
 
 
@@ -61,7 +72,7 @@ def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
 def between(left: Mask, right: Mask) -> str:
     """Say how two masks differ: by what they hide, or by the number that they put there."""
     if not np.array_equal(left.hidden, right.hidden):
-        one, other = _without_copies(left.hidden, right.hidden)
+        one, other = map(np.squeeze, without_copies(left.hidden, right.hidden))
         first = ", ".join(map(str, np.argwhere(one != other)[0]))
         both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
         return f"a mask hides {both}; the first that differs is [{first}]"
@@ -69,12 +80,13 @@ def between(left: Mask, right: Mask) -> str:
     return f"masked places get {numbers[0]} on the left, {numbers[1]} on the right"
 
 
-def _without_copies(*masks: Array) -> list[Array]:
-    """Drop the axes along which all masks repeat themselves, as over images and heads."""
-    found = list(masks)
-    for axis in reversed(range(masks[0].ndim)):
-        if all((one == one.take([0], axis)).all() for one in found):
-            found = [one.take(0, axis) for one in found]
+def without_copies(*tables: Array) -> list[Array]:
+    """Reduce to one place the axes along which all tables repeat themselves, as over images and heads."""
+    found = list(tables)
+    for axis in range(tables[0].ndim):
+        first = [one.take([0], axis) for one in found]
+        if all((one == of).all() for one, of in zip(found, first, strict=True)):
+            found = first
     return found
 
 

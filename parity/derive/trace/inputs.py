@@ -38,9 +38,8 @@ def fresh(
     every = {
         name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
     }
-    own = {
-        name for name, related in every.items() if name in dict(related)
-    }  # one array may be given for several inputs
+    # One array may be given for several inputs, as queries, keys and values: each goes with that of its own name.
+    own = {name for name, related in every.items() if name in dict(related)}
     every = {
         name: [(other, order) for other, order in related if other == name or other not in own]
         for name, related in every.items()

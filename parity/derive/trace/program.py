@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .tape import Array, Node, Tape
+
+
+class Stretch(NamedTuple):
+    """Operations from one value (`entry`) to another one, which depends on nothing else but what is known."""
+
+    entry: int
+    nodes: Sequence[Node]
+
+    @property
+    def result(self) -> int:
+        return self.nodes[-1].output
 
 
 class Program:
@@ -59,8 +71,20 @@ class Program:
         value = self.tape.constants.get(number)
         return self.indices.get(number) if value is None else value
 
-    def regions(self, result: int, depth: int) -> Iterator[tuple[int, list[Node]]]:
-        """Yield (value, the operations from it to a result) for each one value that all of the result depends on.
+    def function(self, stretch: Stretch) -> Callable[[Array], Array]:
+        """Return what a stretch computes of other values."""
+
+        def run(x: Array) -> Array:
+            values = {stretch.entry: x}
+            for node in stretch.nodes:
+                operands = (values[n] if n in values else self.known(n) for n in node.inputs)
+                values[node.output] = node.run(*operands)
+            return values[stretch.result]
+
+        return run
+
+    def regions(self, result: int, depth: int) -> Iterator[Stretch]:
+        """Yield the operations to a result from each one value that all of the result depends on.
 
         Args:
           depth: operations at most. A product ends the way back, too, unless the second matrix is a constant.
@@ -74,7 +98,7 @@ class Program:
             frontier.remove(node.output)
             frontier |= self.active.intersection(node.inputs)
             if len(frontier) == 1:
-                yield next(iter(frontier)), nodes[::-1]
+                yield Stretch(next(iter(frontier)), nodes[::-1])
 
     def weights(self) -> dict[int, tuple[str, ...]]:
         """Return for each value that is computed from parameters alone their names."""
