@@ -250,6 +250,19 @@ def test_dcp_folders_are_read(tmp_path):
     assert found["model/cut"][2] == np.arange(10, 20).tobytes()
 
 
+def test_dcp_folders_of_early_python_3_11_are_read(tmp_path, monkeypatch):
+    """Its pickles store a member of an enum, here the memory format, as `getattr(class, name)`."""
+    needs("torch")
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING as FORMATS
+
+    monkeypatch.setattr(FORMATS, "__reduce_ex__", lambda self, protocol: (getattr, (FORMATS, self.name)))
+    dcp.save({"w": torch.ones(2, 3)}, checkpoint_id=tmp_path / "x", no_dist=True)
+    assert b"getattr" in (tmp_path / "x" / ".metadata").read_bytes()
+    assert contents(tmp_path / "x")["w"][:2] == ((2, 3), "float32")
+
+
 @pytest.mark.parametrize("nesting", ["", "model", "app/model"])
 def test_a_model_that_torch_saved_is_recognised(nesting, tmp_path):
     """It has no record, and the paddle port's arrays have the same names."""

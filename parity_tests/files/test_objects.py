@@ -45,8 +45,14 @@ class Slots:
     __slots__ = ("a", "b")
 class Ring:
     def __init__(self): self.parent, self.n = self, 3
-class Mode(enum.Enum): TRAIN = 1
-class Plain: pass
+class Mode(enum.Enum):
+    TRAIN = 1
+    def __reduce_ex__(self, protocol): return Mode, (1,)
+class EarlyMode(enum.Enum):  # as Python 3.11.0 to 3.11.3 pickle every enum
+    TRAIN = 1
+    def __reduce_ex__(self, protocol): return getattr, (EarlyMode, "TRAIN")
+class Plain:
+    class Inner: pass  # which protocols 2 and 3 pickle as an attribute of Plain
 State = collections.namedtuple("State", "count mu nu", module="somebodys_package")
 """
 
@@ -68,7 +74,8 @@ def objects(package: Any) -> dict[str, Any]:
     return {
         "config": package.Config(a=1, b=[1, 2]), "slots": slots, "ring": package.Ring(), "mode": package.Mode.TRAIN,
         "args": argparse.Namespace(lr=0.1, mode=package.Mode.TRAIN), "plain": plain, "values": package.Values([1, 2]),
-        "kind": package.Plain, "number": np.float32(3),
+        "kind": package.Plain, "number": np.float32(3), "inner": package.Plain.Inner(),
+        "early": package.EarlyMode.TRAIN,
     }  # fmt: skip
 
 
@@ -86,9 +93,9 @@ def test_arrays_in_and_beside_objects(package: Any, protocol: int, wrap: str, tm
             assert bytes(reader.read(f"model/{name}")) == array.tobytes()
         named = {name: reason for reason, names in reader.skipped.names.items() for name in names}
     for name, kind in {"config": "Config", "slots": "Slots", "ring": "Ring", "mode": "Mode", "plain": "Plain",
-                       "values": "Values", "args/mode": "Mode"}.items():  # fmt: skip
+                       "values": "Values", "args/mode": "Mode", "inner": "Plain.Inner"}.items():  # fmt: skip
         assert named[name] == f"an object of {PACKAGE}.{kind}"
-    assert named["kind"] == "a name of Python code" and named["args/lr"] == "plain numbers"
+    assert named["kind"] == named["early"] == "a name of Python code" and named["args/lr"] == "plain numbers"
 
 
 def test_a_named_tuple_has_no_names_for_its_fields_and_its_state_is_asked_for_by_name(

@@ -170,6 +170,17 @@ def _tuple(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_members(args))
 
 
+def _attribute(args: tuple[Any, ...]) -> Symbol:
+    """Return the name of what a class holds: a class inside it, or (Python 3.11.0 to 3.11.3) a member of an enum.
+
+    Source: CPython Lib/pickle.py, save_global below protocol 4; Lib/enum.py of 3.11.0, Enum.__reduce_ex__.
+    """
+    match args:
+        case (Symbol(name=owner), str() as name) if is_foreign(full := f"{owner}.{name}"):
+            return Symbol(full)
+    raise unexpected("builtins.getattr")
+
+
 def ignored(what: str) -> Handler:
     """Return the handler of a type whose values are no tensors."""
     return lambda args: Ignored(what)
@@ -195,6 +206,7 @@ HARMLESS: Handlers = {
     "functools.partial": ignored("a function"),
     **dict.fromkeys([f"typing.{name}" for name in ("Any", "Union", "Optional", "List", "Dict", "Tuple")], None),
     "builtins.object": None,
+    "builtins.getattr": _attribute,
     "copyreg._reconstructor": _reconstructed,
     **dict.fromkeys(["flax.core.frozen_dict.FrozenDict", "flax.core.FrozenDict"], _ordered),
 }
