@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,10 +23,11 @@ from .trace.crops import cropped
 from .trace.draws import Drawn, draw, of_one_value
 from .trace.frames import line_of, message
 from .trace.inputs import layouts
+from .trace.outputs import arranging, axes_of, paired
 from .trace.precomputed import fixed, masks
 from .trace.program import Program
 from .trace.sides import Side
-from .trace.tape import Tape
+from .trace.tape import Array, Tape
 
 Weights = str | Mapping[str, Any] | None
 
@@ -57,6 +59,19 @@ class Left(NamedTuple):
         fill(self.side, self.elements, self.checkpoint)
 
 
+class Called(NamedTuple):
+    """How the right model is called.
+
+    Args:
+      correspondence: how its inputs and outputs go with the left one's, where orders of axes or names differ.
+      arranged: whether its outputs are in the order of the left ones.
+    """
+
+    call: Call
+    correspondence: tuple[str, ...] = ()
+    arranged: bool = False
+
+
 class Candidate(NamedTuple):
     """The right model as it was called, and the match of this call.
 
@@ -65,6 +80,7 @@ class Candidate(NamedTuple):
       exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
       hint: lines that are known.
       programs: those of both sides that were matched; edited where these match deeper.
+      correspondence: see Called. clash: see outputs.
       left_out: right parameters that an edit leaves out -> how both sides differ in them.
     """
 
@@ -75,6 +91,8 @@ class Candidate(NamedTuple):
     inputs: list[Any]
     hint: Hint | None
     programs: tuple[Program, Program]
+    correspondence: Sequence[str] = ()
+    clash: str = ""
     left_out: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -174,12 +192,42 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     return tape
 
 
-def calls(call: Call, right_inputs: Any) -> Iterator[Call]:
+def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
     """Return how the right side may be called, if the left one is called so."""
     if right_inputs is not None:
-        yield call_of(right_inputs)
+        yield Called(call_of(right_inputs))
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
-        for array in list(layouts(np.asarray(call.args[0])))[:MAX_LAYOUTS]:
-            yield Call(array, method=call.method, output=call.output)
+        for order, array in itertools.islice(layouts(np.asarray(call.args[0])), MAX_LAYOUTS):
+            axes = () if list(order) == sorted(order) else (f"the right input has the left one's axes {order}",)
+            yield Called(Call(array, method=call.method, output=call.output), axes)
     else:
-        yield call
+        yield Called(call)
+
+
+def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], others: Sequence[Array]) -> Called:
+    """Return how the right side is called so that its outputs are in the order of the left ones, and of their shapes.
+
+    Args:
+      outputs, others: of the left and of the right side.
+    """
+    if of.arranged or len(outputs) != len(others):
+        return of
+    order = paired(left.named, right.named)
+    axes = axes_of(outputs, [others[at] for at in order])
+    said, several = list(of.correspondence), len(others) > 1
+    for k, at in enumerate(order):
+        one, other = left.named.arrays[k], right.named.arrays[at]
+        if several and one != other:
+            said.append(f"output {_shown(one)} of the left model is compared with {_shown(other)} of the right one")
+        if k in axes:
+            which = f"output {_shown(other)}" if several else "the output"
+            said.append(f"{which} of the right model is compared as axes {axes[k]}")
+    call = of.call
+    if axes or order != sorted(order):
+        call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
+    return Called(call, tuple(said), True)
+
+
+def _shown(path: str) -> str:
+    """Name an output by its path; those of a tuple count from 1."""
+    return str(int(path) + 1) if path.isdigit() else path

@@ -56,9 +56,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     found, lefts, of = best.found, left.elements, written(left, best)
-    verdict = judged(left, best, of)
+    verdict, tapes = judged(left, best, of), (left.program.tape, best.tape)
     proof, proven = verdict.proof, verdict.proven
-    places, free, untried, rows = divergences(found, proof), list[str](), "", list[Unmatched]()
+    places, free, untried, rows = divergences(found, proof, proven), list[str](), "", list[Unmatched]()
     untraced = verdict.reads_numbers or proof.incomparable == RANDOM
     if untraced:  # what the tapes compute are not these models
         places = []
@@ -77,6 +77,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     doubtful = [] if proven else _doubtful(found.steps)
     only_inferred = [name for name in of.inferred if name not in doubtful]
     notes = [
+        *best.correspondence,
         *of.notes,
         *(_unseen_notes(of) if proven else []),
         *(f"free: {text}" for text in free),
@@ -97,13 +98,15 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         untold=proof.untold,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
+        branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
         remark=proof.remark if proof.gradient is None else "",
         kept=proof.kept,
+        correspondence=best.correspondence,
         drawn=left.drawn,
         reasons=of.reasons,
         unmatched=rows,
-        failure=found.failure,
+        failure="" if proven else found.failure,
         inferred=list(dict.fromkeys([*of.inferred, *doubtful])),
         freedom=free,
         untried=untried,
@@ -138,11 +141,14 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
 
     proof = run(whole)
     edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
-    doubted = (parted or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not found.failure
+    doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
     if doubted and not whole:  # both compute the same, whatever the matching took for partners
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
+    if best.clash:
+        proof = proof._replace(incomparable=best.clash, error=math.nan)
+        proven = False
     if proven and proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         proof = proof._replace(incomparable=ALIKE)
         proven = False

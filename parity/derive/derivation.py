@@ -13,6 +13,7 @@ from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
 from specs.table import Table
+from specs.words import in_a_row
 
 from ..summary import count
 from .comments import agreeing
@@ -22,7 +23,7 @@ from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
 from .trace.inputs import ALIKE
-from .trace.outputs import COARSE, TURNED
+from .trace.outputs import COARSE, LACKING
 from .trace.sites import OWN
 
 NEXT = (
@@ -36,6 +37,10 @@ LINES = (
 NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
+)
+BRANCHES = (
+    "note: code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
+    "those that its inputs and weights take"
 )
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
@@ -129,14 +134,12 @@ class Derivation(Evidence):
             return NEXT
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
-        if self.incomparable.endswith(TURNED):
-            return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.incomparable == ALIKE:
             return "give inputs of several values, such as random tokens; then derive again"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
-        if self.incomparable[:1].isdigit():
-            return "let both models return as many outputs: parity.Call(..., output=...) picks those that are compared"
+        if self.incomparable[:1].isdigit() or LACKING in self.incomparable:
+            return "let both models return the same outputs: parity.Call(..., output=...) picks those that are compared"
         if self.incomparable.startswith("shape "):
             return "let both models return outputs of one shape; then derive again"
         if self.explained:
@@ -251,9 +254,12 @@ class Derivation(Evidence):
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))
             lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))
+        lines += [Line(text) for text in self.correspondence]
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         if self.reads_numbers and self.proven:
             lines.append(Line(NUMBERS))
+        elif self.branches and self.proven:
+            lines.append(Line(BRANCHES.format(in_a_row([f"the {side} model" for side in self.branches]))))
         if self.proven and self.remark:
             lines.append(Line(f"gradients were not compared: {self.remark}"))
         return [*lines, Line(self.took), *self._next]

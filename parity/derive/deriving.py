@@ -15,7 +15,7 @@ from specs.claims import without_claims
 from specs.table import Table
 
 from .alone import alone, success
-from .candidates import Candidate, Left, Weights, calls, fix, fix_masks, program_of, read, recorded
+from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
 from .edits.edit import Edit
@@ -29,6 +29,7 @@ from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
+from .trace.outputs import clash
 from .trace.precomputed import aligned
 from .trace.program import Program
 from .trace.scales import scaled_before
@@ -100,15 +101,15 @@ def _best(
     Raises: UsageError if the right model cannot be run.
     """
     a, best, uses = known.side, None, None
-    problems = []
-    for call in calls(a.call, right_inputs):
+    problems, waiting = list[str](), calls(a.call, right_inputs)
+    while (called := next(waiting, None)) is not None:
         say("recording right")
-        b = side(right, call)
+        b = side(right, called.call)
         b.fix(fixed)
         fix_masks(b, a)
         if fix_masks(a, b):
             known, uses = read(a, known.checkpoint), None
-        given, others = fresh(known.inputs, call.arrays(), None)
+        given, others = fresh(known.inputs, called.call.arrays(), None)
         try:
             tape = recorded(b, b.parameters, others, "right")
         except UsageError as error:
@@ -125,10 +126,16 @@ def _best(
             known, uses = known._replace(program=program_of(quiet, lefts.arrays, left_values)), None
         exact = still(aligned(known.program.tape, tape, left_values, values)[0], values, left_values)
         programs = known.program, program_of(exact, b.parameters, values)
+        other = arranged(called, a, b, programs[0].outputs, programs[1].outputs)
+        if other.call is not called.call:
+            waiting = itertools.chain([other], waiting)
+            continue
         uses = uses or walked(known.program, lefts)
         limit = stop - time.thread_time()
         found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
-        attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
+        attempt = Candidate(
+            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, clash(a.named, b.named)
+        )
         if best is None or attempt.depth > best.depth:
             best = attempt
         if not found.failure:

@@ -46,9 +46,11 @@ class Evidence:
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
       kept: inputs that kept their given values in the proof, each with the reason.
+      correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
+      branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       remark: why gradients were not compared; "" where they were, or where outputs differ.
     """
 
@@ -74,8 +76,10 @@ class Evidence:
     sizes: str = ""
     unshown: Sequence[str] = ()
     kept: Sequence[str] = ()
+    correspondence: Sequence[str] = ()
     drawn: Sequence[str] = ()
     reads_numbers: bool = False
+    branches: Sequence[str] = ()
     remark: str = ""
     doubtful: Sequence[str] = ()
     untold: Sequence[str] = ()
@@ -149,8 +153,10 @@ class Evidence:
             "fixed": self.fixed,
             "unshown": list(self.unshown),
             "kept": list(self.kept),
+            "correspondence": list(self.correspondence),
             "drawn": list(self.drawn),
             "reads_numbers": self.reads_numbers,
+            "branches": list(self.branches),
             "remark": self.remark,
             "missing": self.missing,
             "reasons": self.reasons,

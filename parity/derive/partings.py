@@ -9,7 +9,7 @@ import numpy as np
 
 from .candidates import SEED, Candidate, Left
 from .fold.rows import DerivedTable
-from .limits import EQUAL_OUTPUTS, EXACT
+from .limits import EQUAL_OUTPUTS, EXACT, PARTED_MATCH
 from .match.advice import feeds
 from .match.match import Match
 from .prove.explanation import CAUSES, Divergence, explain
@@ -26,12 +26,15 @@ from .writing import Written
 MAX_TABLES = 4  # tables of lower precision that are listed
 
 
-def divergences(found: Match, proof: Proof) -> list[Divergence]:
-    """List each place where values part by ten times more than before it."""
+def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
+    """List each place where values part by ten times more than before it.
+
+    Where the outputs are proven equal, uses of quite other values are no such places: one side computes in other steps.
+    """
     parted: list[Divergence] = []
-    worst = EXACT
+    worst, most = EXACT, PARTED_MATCH if proven else np.inf
     for step in found.steps:
-        if step.gap > 10 * worst and step.kind != "add":  # see judged: such a gap depends on the order of terms
+        if 10 * worst < step.gap <= most and step.kind != "add":  # see judged: such a gap depends on the order of terms
             worst = step.gap
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))

@@ -190,6 +190,46 @@ def test_a_gelu_in_float32_is_proven_against_a_fused_one(framework, approximate)
     assert found.proven, str(found)
 
 
+def test_a_selective_state_space_in_a_loop_against_a_scan():
+    """States are outer products: each element of a projection meets a column, and no single value."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rates, self.skip = (torch.nn.Parameter(torch.rand(shape)) for shape in ((6, 4), (6,)))
+            self.both, self.step = torch.nn.Linear(6, 8), torch.nn.Linear(6, 6)
+
+        def forward(self, x: Any) -> Any:
+            (b, c), step = self.both(x).chunk(2, -1), torch.nn.functional.softplus(self.step(x))
+            state, out = torch.zeros(len(x), 6, 4, dtype=x.dtype), []
+            for t in range(x.shape[1]):
+                kept = torch.exp(-step[:, t, :, None] * torch.exp(self.rates)) * state
+                state = kept + step[:, t, :, None] * b[:, t, None] * x[:, t, :, None]
+                out.append((state * c[:, t, None]).sum(-1))
+            return torch.stack(out, 1) + x * self.skip
+
+    def right(p: Any, x: Any) -> Any:
+        b, c = x @ p["b"] + p["b_bias"], x @ p["c"] + p["c_bias"]
+        step = jax.nn.softplus(x @ p["step"] + p["step_bias"])
+
+        def advance(state: Any, now: Any) -> Any:
+            b, c, step, x = now
+            kept = jnp.exp(-jnp.einsum("nc,cs->ncs", step, jnp.exp(p["log_rates"]))) * state
+            state = kept + jnp.einsum("nc,ns,nc->ncs", step, b, x)
+            return state, jnp.einsum("ncs,ns->nc", state, c)
+
+        steps = tuple(jnp.swapaxes(value, 0, 1) for value in (b, c, step, x))
+        return jnp.swapaxes(jax.lax.scan(advance, jnp.zeros((len(x), 6, 4)), steps)[1], 0, 1) + x * p["skip"]
+
+    shapes = {"b": (6, 4), "b_bias": (4,), "c": (6, 4), "c_bias": (4,), "step": (6, 6), "step_bias": (6,),
+              "log_rates": (6, 4), "skip": (6,)}  # fmt: skip
+    found = parity.derive(Left(), (right, {name: np.ones(shape) for name, shape in shapes.items()}), (images(2, 5, 6),))
+    assert found.proven and not found.divergences, str(found)
+
+
 def test_the_users_code_is_traced_once():
     needs("flax")
     import jax.numpy as jnp

@@ -136,3 +136,44 @@ def test_outputs_of_mappings_are_compared_by_their_keys():
     assert found.proven and "mean.weight: o i <-> mean: i o" in found.table.print(), found.table.print()
     found = parity.derive(Net(), Net(("logvar", "mean")), (x,))
     assert found.proven and "mean.weight: o i <-> logvar.weight: o i" in found.table.print(), found.table.print()
+
+
+def heads(*names: str, none: str = "") -> Any:
+    """Return a torch model with two heads whose outputs have these names; of `none`, the output is None."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = torch.nn.Linear(4, 6, bias=False)
+            self.first, self.second = (torch.nn.Linear(6, 5, bias=False) for _ in range(2))
+
+        def forward(self, x: Any) -> Any:
+            h = torch.tanh(self.trunk(x))
+            out = dict(zip(names, (self.first(h), self.second(h)), strict=False))
+            return {**out, none: None} if none else out
+
+    return Net()
+
+
+def test_outputs_of_one_name_go_together_and_other_pairs_are_named():
+    needs("torch")
+    found = parity.derive(heads("a", "logits"), heads("logits", "z"), (X,))
+    assert found.proven and "second.weight: o i <-> first.weight: o i" in found.table.print()
+    assert found.correspondence == ("output a of the left model is compared with z of the right one",)
+    assert found.correspondence[0] in str(found) and found.correspondence[0] in found.table.print()
+    assert not parity.derive(heads("a", "logits"), heads("logits", "a"), (X,)).correspondence
+    found = parity.derive(heads("a", "b"), heads("c", "d"), (X,))
+    assert found.proven and "first.weight: o i <-> first.weight: o i" in found.table.print()
+    assert len(found.correspondence) == 2
+
+
+def test_an_output_that_one_model_lacks_is_no_equal_one():
+    needs("torch")
+    found = parity.derive(heads("mean", none="scale"), heads("scale", none="mean"), (X,))
+    assert not found.proven
+    assert found.incomparable == (
+        "mean is None on the right and an array on the left; scale is None on the left and an array on the right"
+    )
+    assert "not proven: outputs not comparable, mean is None on the right" in str(found)
+    assert parity.derive(heads("mean", none="scale"), heads("mean", none="scale"), (X,)).proven

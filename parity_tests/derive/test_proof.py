@@ -479,22 +479,49 @@ def test_what_a_mask_hides_hides_no_difference_of_the_outputs(hidden: float):
     assert not found.proven and found.error > 1e-2
 
 
-def test_the_axes_of_outputs_in_another_order_are_named():
+def test_outputs_are_compared_in_the_order_of_axes_that_fits_and_it_is_named():
     needs("torch")
     import torch
 
     class Turned(torch.nn.Module):
-        def __init__(self, turned: bool) -> None:
+        def __init__(self, turned: bool, shift: float = 0) -> None:
             super().__init__()
-            self.up, self.turned = torch.nn.Linear(4, 6), turned
+            self.up, self.turned, self.shift = torch.nn.Linear(4, 6), turned, shift
 
         def forward(self, x: Any) -> Any:
-            return self.up(x).mT if self.turned else self.up(x)
+            x, y = torch.tanh(self.up(x)) + self.shift, x.sum((1, 2))
+            return y, (x.mT if self.turned else x)
 
-    found = parity.derive(Turned(False), Turned(True), (np.random.default_rng(0).standard_normal((2, 3, 4)),))
-    shapes = "shape (2, 3, 6) on the left, (2, 6, 3) on the right: the same values, with their axes in another order"
-    assert not found.proven and found.outputs == f"outputs not comparable, {shapes}"
-    assert found.following.startswith("let both models return one order of axes: parity.Call(")
+    x = (np.random.default_rng(0).standard_normal((2, 3, 4)),)
+    found = parity.derive(Turned(False), Turned(True), x)
+    said = "output 2 of the right model is compared as axes (0, 2, 1)"
+    assert found.proven and found.correspondence == (said,)
+    assert said in str(found) and f"# {said}" in found.table.print()
+    assert found.to_dict()["correspondence"] == [said]
+    assert not parity.derive(Turned(False), Turned(True, 1), x).proven
+    assert not parity.derive(Turned(False), Turned(False), x).correspondence
+
+
+def test_the_order_of_axes_of_the_right_input_is_named():
+    needs("torch")
+    needs("flax")
+    import flax.linen as nn
+    import jax
+    import torch
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return jax.numpy.tanh(nn.Conv(4, (3, 3))(x))
+
+    left = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Tanh())
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+    right = Net()
+    found = parity.derive(left, (right, right.init(jax.random.key(0), x.transpose(0, 2, 3, 1))), x)
+    assert found.proven and found.correspondence == (
+        "the right input has the left one's axes (0, 2, 3, 1)",
+        "the output of the right model is compared as axes (0, 3, 1, 2)",
+    )
 
 
 def net(forward: Callable[[Any, Any], Any], **arrays: Any) -> Any:

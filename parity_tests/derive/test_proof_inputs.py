@@ -55,6 +55,17 @@ def test_tokens_that_are_made_from_the_other_sides_are_named():
     ]
 
 
+def test_plain_numbers_are_named():
+    class Scaled(torch.nn.Linear):
+        def forward(self, x: Any, scale: float = 1.0, causal: bool = False) -> Any:
+            return super().forward(x) * scale
+
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    found = parity.derive(Scaled(6, 5), Scaled(6, 5), parity.Call(x, scale=0.5, causal=True))
+    said = "as plain numbers are not drawn: give arrays of one element to vary them"
+    assert found.proven and found.kept == [f"the given values of scale on the left and the right, {said}"]
+
+
 def test_tokens_that_are_drawn_are_not_named():
     found = parity.derive(Words(), Words(), (TOKENS,))
     assert found.proven and not found.kept and "kept" not in found.table.print()
@@ -164,6 +175,31 @@ def test_a_number_read_from_a_parameter_is_no_difference(scale: float):
     found = parity.derive(Tempered(True), Tempered(True, scale), (x,))
     assert found.proven and found.reads_numbers and not found.divergences
     assert "note: code of a model reads numbers (.item(), a branch)" in str(found)
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_branch_that_no_input_of_the_proof_takes_is_named(framework: str):
+    needs(framework)
+    library: Any = pytest.importorskip(framework)
+
+    def net(branches: bool) -> Any:
+        class Net(getattr(library.nn, "Module", None) or library.nn.Layer):
+            def __init__(self) -> None:
+                super().__init__()
+                self.up, self.down = library.nn.Linear(6, 5), library.nn.Linear(5, 3)
+
+            def forward(self, x: Any, lengths: Any) -> Any:
+                if branches and x.max() < 0:
+                    x = -x
+                return self.down(library.tanh(self.up(x)) * (2 if lengths.max() > 3 else 1))
+
+        return Net()
+
+    inputs = np.random.default_rng(0).uniform(0, 1, (4, 6)), np.arange(4)
+    found = parity.derive(net(True), net(False), inputs)
+    assert found.proven and found.branches == ["left"] and found.to_dict()["branches"] == ["left"]
+    assert "note: code of the left model reads numbers of values" in str(found)
+    assert not parity.derive(net(False), net(False), inputs).branches
 
 
 def test_models_of_which_one_reads_a_number_are_not_proven_and_no_place_is_named():

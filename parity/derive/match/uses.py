@@ -148,10 +148,13 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
 
 
 def raw(use: Use) -> Array:
-    """Return the columns (b k, rows) of a product, or the values (element, row) that each element meets; or empty."""
+    """Return the columns (b k, rows) of a product, or the values (element, row) that each element meets; or empty.
+
+    Empty, too, for the elements of a product taken one by one, which meet columns of it.
+    """
     if use.kind == "product":
         return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
-    if not use.x.size or use.x.size > LARGE_USE:
+    if not use.x.size or use.x.size > LARGE_USE or use.x.shape != use.ids.shape:
         return np.zeros((0, 1))
     ids = np.ravel(use.ids)
     count = len(np.unique(ids))

@@ -19,10 +19,11 @@ from ..limits import (
 )
 from ..match.symbols import Elements
 from ..trace.caches import trim
+from ..trace.call import Call
 from ..trace.cotangents import Take
 from ..trace.draws import Drawn
 from ..trace.frames import message
-from ..trace.inputs import fresh, undrawn
+from ..trace.inputs import PLAIN, fresh, undrawn
 from ..trace.outputs import Outputs, coarse, difference, incomparable, largest
 from ..trace.precomputed import RoundedTable, aligned
 from ..trace.program import Program
@@ -153,7 +154,7 @@ def _draw(
         grads = Gradients(*compared) if compared else None
         inputs = fresh(*given, INPUTS + k, tokens)
         result = _drawn(left, right, table, tapes, grads, inputs, k, factor)
-        return grads, result._replace(kept=_kept(given, inputs, refusal))
+        return grads, result._replace(kept=_kept((left.call, right.call), inputs, refusal))
 
     try:
         return run(True)
@@ -161,19 +162,20 @@ def _draw(
         return run(False, refusal.message)
 
 
-def _kept(given: Sequence[Mapping[str, Array]], drawn: Sequence[Mapping[str, Array]], refusal: str) -> list[str]:
+def _kept(calls: Sequence[Call], drawn: Sequence[Mapping[str, Array]], refusal: str) -> list[str]:
     """Name the inputs that were not drawn anew, and say why.
 
     Args:
-      given, drawn: inputs of both sides. refusal: why a model refuses other tokens; "" if none does.
+      calls, drawn: the given inputs of both sides, and those of the proof. refusal: why a model refuses other tokens;
+        "" if none does.
     """
-    sides = zip(("left", "right"), given, drawn, strict=True)
+    sides = zip(("left", "right"), calls, drawn, strict=True)
     otherwise = (
         f"other tokens are refused: {refusal}" if refusal else "no order of axes makes one side's of the other's"
     )
     places: dict[str, dict[str, list[str]]] = {}
-    for side, old, new in sides:
-        for name, why in undrawn(old, new).items():
+    for side, call, new in sides:
+        for name, why in {**undrawn(call.arrays(), new), **dict.fromkeys(call.numbers(), PLAIN)}.items():
             places.setdefault(why or otherwise, {}).setdefault(name, []).append(f"the {side}")
     said = []
     for why, names in places.items():

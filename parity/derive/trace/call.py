@@ -44,6 +44,11 @@ class Call:
                 found[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
         return found
 
+    def numbers(self) -> list[str]:
+        """Return the arguments that are plain numbers, such as a temperature; flags and lengths are none."""
+        leaves = flatten((list(self.args), dict(self.kwargs)))
+        return [label(path) for path, leaf in leaves if isinstance(leaf, float) and not hasattr(leaf, "dtype")]
+
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with these arrays in place of their own."""
         args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)

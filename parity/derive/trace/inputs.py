@@ -16,6 +16,7 @@ from .tape import Array
 BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
 ONE_VALUE = "each has one value alone: give others to cover them"
 MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
+PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
 ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
@@ -145,8 +146,8 @@ def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
             return
 
 
-def layouts(array: Array) -> Iterator[Array]:
-    """Return the array in every order of its axes: the written one first, then channels last and channels first."""
+def layouts(array: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Yield each order of axes and the array in it: the written one first, then channels last and channels first."""
     axes = tuple(range(array.ndim))
     likely = [axes, (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])] if array.ndim > 2 else [axes]
     every = [*likely, *itertools.permutations(axes)]
@@ -154,4 +155,4 @@ def layouts(array: Array) -> Iterator[Array]:
     for order in every:
         if order not in seen:
             seen.add(order)
-            yield np.ascontiguousarray(array.transpose(order))
+            yield order, np.ascontiguousarray(array.transpose(order))

@@ -20,7 +20,7 @@ from .jax_groups import by_groups
 from .jax_recorder import Reader
 from .jax_values import array_of
 from .jax_wide import Seen, lowers, may_widen, widened
-from .outputs import Outputs, listed
+from .outputs import Named, Outputs, listed
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
@@ -49,7 +49,7 @@ class JaxSide:
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
         self.extra: Sequence[str] = ()
-        self.wide = True
+        self.wide, self.named = True, Named()
         self._recorded: Any = None  # the jaxpr of the last tape
         self._kernels: dict[str, Any] = {}  # large ones, whose gradients are formed from those of these products
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
@@ -69,7 +69,9 @@ class JaxSide:
         args, kwargs = self.call.bind(inputs)
         others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         result = self.call.output(self.function({**others, **parameters}, args, kwargs))
-        return list(listed(result, lambda leaf: hasattr(leaf, "dtype")))
+        leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
+        self.named = Named.of(leaves)
+        return [leaf for leaf in leaves.values() if leaf is not None]
 
     def _evaluated(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         """Return the outputs from what was recorded, if that has these shapes: tracing the user's code takes longer."""

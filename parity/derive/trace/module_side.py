@@ -13,7 +13,7 @@ from convert.errors import UsageError
 
 from .call import Call
 from .frames import message
-from .outputs import listed
+from .outputs import Named, listed
 from .tape import Array
 
 
@@ -28,7 +28,7 @@ class ModuleSide(ABC):
     tensor: type  # of the framework
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
-        self.model, self.call = model, call
+        self.model, self.call, self.named = model, call, Named()
         self.extra: Sequence[str] = ()
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, Array] = {}
@@ -72,7 +72,9 @@ class ModuleSide(ABC):
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
         result = self.call.output(method(*args, **kwargs))
         leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
-        return [leaf if isinstance(leaf, self.tensor) else self._tensor(leaf) for leaf in leaves]
+        self.named = Named.of(leaves)
+        arrays = [leaf for leaf in leaves.values() if leaf is not None]
+        return [leaf if isinstance(leaf, self.tensor) else self._tensor(leaf) for leaf in arrays]
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from .call import flatten
 from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
+MOST_AXES = 5  # of outputs of which orders of axes are tried
+LACKING = " is None on the "
 COARSE = "whole numbers, which nearly equal models share"
-TURNED = "the same values, with their axes in another order"
 
 
 class Outputs(NamedTuple):
@@ -33,23 +34,41 @@ class Outputs(NamedTuple):
     exact: list[Array]
 
 
-def listed(result: Any, is_array: Callable[[Any], bool]) -> Iterator[Any]:
-    """Yield the arrays of a model's result, also those of NumPy, and its numbers as such: all that is compared.
+class Named(NamedTuple):
+    """The paths of outputs in a model's result, in order, and of those that are None."""
+
+    arrays: Sequence[str] = ()
+    none: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, leaves: Mapping[str, Any]) -> Named:
+        """Take what `listed` returned."""
+        none = [path for path, leaf in leaves.items() if leaf is None]
+        return cls([path for path in leaves if path not in none], none)
+
+
+def listed(result: Any, is_array: Callable[[Any], bool]) -> dict[str, Any]:
+    """Return the arrays in a model's result by path, also those of NumPy, and its numbers as such: what is compared.
 
     Those of a mapping come by its keys: JAX sorts these under jit, and people write them in any order.
 
     Args:
       is_array: tells an array of the model's framework.
-    Raises: UsageError for what is none of these, and no container of them.
+    Raises: UsageError for what is none of these, None, and no container of them.
     """
-    for _, leaf in flatten(by_keys(result)):
-        if is_array(leaf):
-            yield leaf
+    return dict(_listed(result, is_array))
+
+
+def _listed(result: Any, is_array: Callable[[Any], bool], above: str = "") -> Iterator[tuple[str, Any]]:
+    for path, leaf in flatten(by_keys(result), above):
+        if is_array(leaf) or leaf is None:
+            yield path, leaf
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            yield from listed([getattr(leaf, field.name) for field in dataclasses.fields(leaf)], is_array)
+            for field in dataclasses.fields(leaf):
+                yield from _listed(getattr(leaf, field.name), is_array, f"{path}/{field.name}".lstrip("/"))
         elif isinstance(leaf, bool | int | float | complex | np.ndarray | np.generic) and _numeric(leaf):
-            yield np.array(leaf)
-        elif leaf is not None:
+            yield path, np.array(leaf)
+        else:
             raise UsageError(
                 f"returns {with_article(type(leaf).__name__)}, which cannot be compared: let it return arrays, "
                 "numbers, and sequences, mappings or dataclasses of them, or pick these by parity.Call(..., output=...)"
@@ -61,6 +80,57 @@ def by_keys(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: by_keys(tree[key]) for key in sorted(tree, key=str)}
     return [by_keys(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+
+
+def axes_of(a: Sequence[Array], b: Sequence[Array]) -> dict[int, tuple[int, ...]]:
+    """Return the order of axes in which each output of b has the shape of a's, for those that have it in no other way.
+
+    Of several orders, the one that keeps most axes side by side, as where channels come last. Empty where outputs
+    differ in more than that.
+    """
+    found = dict[int, tuple[int, ...]]()
+    for k, (x, y) in enumerate(zip(map(np.shape, a), map(np.shape, b), strict=True) if len(a) == len(b) else ()):
+        if x != y:
+            orders = itertools.permutations(range(len(y))) if sorted(x) == sorted(y) and len(y) <= MOST_AXES else ()
+            fitting = [order for order in orders if tuple(y[axis] for axis in order) == x]
+            if not fitting:
+                return {}
+            found[k] = min(fitting, key=lambda order: (order[0] != 0, (np.diff(order) != 1).sum()))
+    return found
+
+
+def clash(a: Named, b: Named) -> str:
+    """Return which output is an array in one result and None in the other; "" if none is."""
+    sides = (("right", "left", a, b), ("left", "right", b, a))
+    return "; ".join(
+        f"{path}{LACKING}{side} and an array on the {other}"
+        for side, other, one, two in sides
+        for path in one.arrays
+        if path in two.none
+    )
+
+
+def paired(a: Named, b: Named) -> list[int]:
+    """Return which output of b goes with each one of a: that of the same path; the others in their order."""
+    rest = iter([k for k, path in enumerate(b.arrays) if path not in a.arrays])
+    return [b.arrays.index(path) if path in b.arrays else next(rest) for path in a.arrays]
+
+
+def arranging(
+    output: Callable[[Any], Any], order: Sequence[int], axes: Mapping[int, tuple[int, ...]]
+) -> Callable[[Any], Any]:
+    """Return a function that picks the same outputs in another order, with the axes of some turned."""
+
+    def arranged(result: Any) -> list[Any]:
+        found = listed(output(result), lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+        leaves = [leaf for leaf in found.values() if leaf is not None]
+        return [_in_order(leaves[at], axes[k]) if k in axes else leaves[at] for k, at in enumerate(order)]
+
+    return arranged
+
+
+def _in_order(array: Any, order: tuple[int, ...]) -> Any:
+    return array.permute(order) if hasattr(array, "permute") else array.transpose(order)
 
 
 def _numeric(leaf: Any) -> bool:
@@ -104,22 +174,11 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
         return f"{len(a)} on the left, {len(b)} on the right"
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            order = f": {TURNED}" if _turned(x, y) else ""
-            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right{order}"
+            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
         for array, side in ((x, "left"), (y, "right")):
             if not np.isfinite(array).all():
                 return f"those on the {side} are not all finite"
     return ""
-
-
-def _turned(x: Array, y: Array) -> bool:
-    """Tell whether one array equals another one, up to rounding, with its axes in another order."""
-    x, y = _wide(x), _wide(y)
-    for order in itertools.permutations(range(x.ndim)) if sorted(x.shape) == sorted(y.shape) and x.ndim <= 5 else ():
-        turned = x.transpose(order)
-        if turned.shape == y.shape and np.abs(turned - y).max(initial=0) <= EQUAL_OUTPUTS * np.abs(y).max(initial=0):
-            return True
-    return False
 
 
 def coarse(a: Sequence[Array]) -> str:

@@ -27,6 +27,7 @@ METHODS = [
     "__ge__", "_getitem_dygraph", "_getitem_from_offset", "_setitem_dygraph", "clone", "detach", "contiguous",
     "copy_", "_inplace_assign", "_tensor_use_gpudnn",
 ]  # fmt: skip
+NUMBERS = ["item", "__bool__", "__float__", "__int__"]  # take a number out of a tensor
 SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
@@ -39,6 +40,7 @@ class Recorder(Forms):
         self.values: dict[int, int] = {}
         self.alive: list[Any] = []  # identities must not be used again
         self.inside = False
+        self.numbers: list[int] = []  # values that the model's code took out as numbers
 
     def adopt(self, tensor: Any, value: int) -> int:
         self.alive.append(tensor)
@@ -75,6 +77,10 @@ class Recorder(Forms):
             if original := getattr(paddle.Tensor, name, None):
                 undo.append((paddle.Tensor, name, original))
                 setattr(paddle.Tensor, name, self._method(OPERATORS.get(name, name), original))
+        for name in NUMBERS:
+            original = getattr(paddle.Tensor, name)
+            undo.append((paddle.Tensor, name, original))
+            setattr(paddle.Tensor, name, self._reader(original))
         for name in ("T", "mT"):
             original = getattr(paddle.Tensor, name)
             undo.append((paddle.Tensor, name, original))
@@ -88,6 +94,14 @@ class Recorder(Forms):
     def _method(self, name: str, original: Any) -> Any:
         wrapper = self._wrapper(name, original)
         return lambda *args, **kwargs: wrapper(*args, **kwargs)
+
+    def _reader(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(tensor: Any, *args: Any) -> Any:
+            if not self.inside:
+                self.numbers.append(self.value(tensor))
+            return original(tensor, *args)
+
+        return read
 
     def _wrapper(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from convert.errors import UsageError
 
 from .call import Call
 from .cotangents import Take
-from .outputs import Outputs
+from .outputs import Named, Outputs
 from .tape import Array, Tape
 
 
@@ -23,6 +23,7 @@ class Side(Protocol):
       parameters: the model's own arrays of floats by name; others: the rest of a checkpoint; ties: {name: name it
         shares}.
       extra: what is stored beside arrays, which no Table translates: torch's extra states.
+      named: the paths of its outputs, once it was run.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
     """
 
@@ -34,6 +35,7 @@ class Side(Protocol):
     ties: dict[str, str]
     extra: Sequence[str]
     buffers: Collection[str]
+    named: Named
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""

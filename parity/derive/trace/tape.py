@@ -12,7 +12,7 @@ Values have numbers. Each operation (Node) makes one value from others; its kind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -75,6 +75,7 @@ class Tape:
       inputs: numbers of the inputs' values, in order.
       constants: arrays that depend on neither, by number.
       outputs: numbers of the results.
+      reads_numbers: whether the model's code took numbers out of values, by `.item()` or to choose a branch.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Tape:
     inputs: list[int] = field(default_factory=list)
     constants: dict[int, Array] = field(default_factory=dict)
     outputs: list[int] = field(default_factory=list)
+    reads_numbers: bool = False
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
 
@@ -108,6 +110,14 @@ class Tape:
         """Return the parameters on which no output depends."""
         read = {number for node in self.live().nodes for number in node.inputs} | set(self.outputs)
         return [name for name, number in self.parameters.items() if number not in read]
+
+    def depends(self, values: Collection[int], on: Collection[int]) -> bool:
+        """Tell whether some values are computed from others."""
+        wanted = set(values)
+        for node in reversed(self.nodes):
+            if node.output in wanted:
+                wanted.update(node.inputs)
+        return not wanted.isdisjoint(on)
 
     def number(self) -> int:
         """Return a number for a new value."""

@@ -34,6 +34,7 @@ class Recorder(Forms, TorchDispatchMode):
         self.writes: dict[int, list[np.ndarray]] = {}  # storage -> the places of each write, by epoch
         self.owners: dict[int, torch.Tensor] = {}  # storage -> the first tensor in it
         self.alive: list[Any] = []  # identities must not be used again
+        self.numbers: list[int] = []  # values that the model's code took out as numbers
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -109,6 +110,8 @@ class Recorder(Forms, TorchDispatchMode):
             return self._mutate(func, name, args, kwargs, tensors)
         inputs = [self.value(tensor) for tensor in tensors]
         out = func(*args, **kwargs)
+        if name == "_local_scalar_dense":
+            self.numbers += inputs
         if not tensors or name in SHAPED:
             for tensor in results_of(out):
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
