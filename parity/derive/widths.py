@@ -118,11 +118,10 @@ def _alike(a: Array, b: Array) -> bool:
 
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
-    """Return the one length in which two shapes differ, whatever the order of their axes."""
-    left_only, right_only = (
-        list(n.elements()) for n in (Counter(left) - Counter(right), Counter(right) - Counter(left))
-    )
-    return (left_only[0], right_only[0]) if len(left) == len(right) and len(left_only) == len(right_only) == 1 else None
+    """Return the one length in which two shapes differ, whatever the order of their axes, and axes of length 1."""
+    one, other = (Counter(n for n in shape if n > 1) for shape in (left, right))
+    left_only, right_only = list((one - other).elements()), list((other - one).elements())
+    return (left_only[0], right_only[0]) if len(left_only) == len(right_only) == 1 else None
 
 
 def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:

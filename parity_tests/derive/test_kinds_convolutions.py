@@ -11,6 +11,7 @@ import parity
 from .pairs import images
 
 torch = pytest.importorskip("torch", reason="left sides are torch modules")
+from .test_kinds_matching import Net  # noqa: E402
 
 
 def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
@@ -78,3 +79,23 @@ class Cell(torch.nn.Module):
 def test_gates_of_convolutions_in_another_order():
     found = parity.derive(Cell("ifog", True), Cell("figo", False), (images(2, 2, 2, 5),))
     assert found.proven, (found.failure, found.missing, found.error)
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["channels-last", "channels-first"])
+def test_pixels_are_shuffled_out_of_channels_in_another_order(last: bool):
+    """Behind the shuffle a function of single values reads them: only their places along each axis tell the order."""
+
+    def shuffled(m: Any, x: Any) -> Any:
+        y = m.up(x)
+        if last:  # channels are (row, column, channel), not (channel, row, column)
+            rows = y.unflatten(1, (2, 2, 3)).permute(0, 4, 1, 5, 2, 3)
+            return m.down(rows.reshape(len(x), 8, 8, 3).tanh().permute(0, 3, 1, 2))
+        y = y.unflatten(1, (2, 2, 3)).permute(0, 3, 4, 1, 5, 2)
+        return m.down(y.reshape(len(x), 3, 8, 8).tanh())
+
+    def parts() -> dict[str, Any]:
+        return {"up": torch.nn.Conv2d(5, 12, 1), "down": torch.nn.Conv2d(3, 2, 1)}
+
+    left = Net(lambda m, x: m.down(torch.pixel_shuffle(m.up(x), 2).tanh()), **parts())
+    found = parity.derive(left, Net(shuffled, **parts()), (images(2, 5, 4, 4),))
+    assert found.proven, str(found)

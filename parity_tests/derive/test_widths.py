@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,11 +55,28 @@ def left():
 def right():
     return Right()
 """
+def squeezed(width: int, convolution: bool) -> torch.nn.Module:
+    """A stem, and a gate by what all places have in common, of a 1x1 convolution or a dense layer."""
+    squeeze = torch.nn.Conv2d(4, width, 1) if convolution else linear(4, width)
+    parts = {"stem": torch.nn.Conv2d(3, 4, 3), "squeeze": squeeze, "excite": linear(width, 4)}
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x).relu()
+        mean = x.mean((2, 3), keepdim=convolution)
+        return x * m.excite(m.squeeze(mean).reshape(len(x), -1).relu()).sigmoid()[..., None, None]
+
+    return Net(forward, **parts)
+
+
 WIDTH = "the left model has {} where the right one has {}, in stem.weight ({}, 5) and stem.weight ({}, 5)"
 WORDS = "the left model has {} where the right one has {}, in {name}.weight ({}, 4) and {name}.weight ({}, 4)"
 CASES = {
     "a narrower right model": (dense(8), dense(6), images(3, 5), WIDTH.format(8, 6, 8, 6)),
     "a wider right model": (dense(6), dense(8), images(3, 5), WIDTH.format(6, 8, 6, 8)),
+    "a convolution of another width than a dense layer": (
+        squeezed(6, True), squeezed(5, False), images(2, 3, 6, 6),
+        "the left model has 6 where the right one has 5, in squeeze.weight (6, 4, 1, 1) and squeeze.weight (5, 4)",
+    ),
     "a smaller vocabulary": (words(14), words(12), tokens(2, 5), WORDS.format(14, 12, 14, 12, name="head")),
     "a larger vocabulary": (words(12), words(14), tokens(2, 5), WORDS.format(12, 14, 12, 14, name="table")),
 }

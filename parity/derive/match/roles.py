@@ -222,17 +222,23 @@ def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
 
 
 def _places(reader: Reader, columns: Array) -> Array:
-    """Rank (columns, axes) of the mean place of each column, along the reader's axes or in the flat array.
+    """Rank (columns, axes) of the mean place of each column, along the reader's axes; else in the flat array.
 
     The axis over which a product sums, or along which a function mixes values, comes last: einsums exchange operands,
     and a softmax may be taken over any axis.
     """
     labels = reader.labels
-    axes = [np.arange(labels.size).reshape(labels.shape)]
-    if reader.role.startswith("product") or reader.axis is not None:
-        last = 1 if reader.role.startswith("product 1") else reader.axis
-        each = np.ix_(*map(np.arange, labels.shape))
-        axes = [axis for d, axis in enumerate(each) if d != last] + ([] if last is None else [each[last]])
+    last = 1 if reader.role.startswith("product 1") else reader.axis
+    each = np.ix_(*map(np.arange, labels.shape))
+    axes = [axis for d, axis in enumerate(each) if d != last] + ([] if last is None else [each[last]])
+    ranks = _ranks(labels, axes, columns)
+    if last is not None or len(np.unique(ranks, axis=0)) == len(columns):
+        return ranks
+    return _ranks(labels, [np.arange(labels.size).reshape(labels.shape)], columns)
+
+
+def _ranks(labels: Array, axes: Sequence[Array], columns: Array) -> Array:
+    """Rank the mean place of each column along some axes; those along which all are alike are left out."""
     flat = labels.astype(np.int64).ravel()
     top = int(flat.max()) + 1
     count = np.maximum(np.bincount(flat, minlength=top), 1)
