@@ -55,6 +55,8 @@ def left():
 def right():
     return Right()
 """
+
+
 def squeezed(width: int, convolution: bool) -> torch.nn.Module:
     """A stem, and a gate by what all places have in common, of a 1x1 convolution or a dense layer."""
     squeeze = torch.nn.Conv2d(4, width, 1) if convolution else linear(4, width)
@@ -74,7 +76,9 @@ CASES = {
     "a narrower right model": (dense(8), dense(6), images(3, 5), WIDTH.format(8, 6, 8, 6)),
     "a wider right model": (dense(6), dense(8), images(3, 5), WIDTH.format(6, 8, 6, 8)),
     "a convolution of another width than a dense layer": (
-        squeezed(6, True), squeezed(5, False), images(2, 3, 6, 6),
+        squeezed(6, True),
+        squeezed(5, False),
+        images(2, 3, 6, 6),
         "the left model has 6 where the right one has 5, in squeeze.weight (6, 4, 1, 1) and squeeze.weight (5, 4)",
     ),
     "a smaller vocabulary": (words(14), words(12), tokens(2, 5), WORDS.format(14, 12, 14, 12, name="head")),

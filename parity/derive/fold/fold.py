@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -76,8 +76,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if says(table, facts):
         return table, missing
     for group in list(groups):  # a line that does not say what was found is left out
-        alone = _table(facts, [group], list, names, missing)
-        if not says(alone, facts, group[1]):
+        if not _says_alone(group, facts, names):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
     return _table(facts, groups, list, names, missing, given), missing
@@ -115,9 +114,25 @@ def _table(
 def _arrays(facts: Facts) -> dict[str, Array]:
     """Return the left side's arrays with element numbers in place of values."""
     arrays = {name: np.zeros(shape) for name, shape in facts.others[0].items()}
-    return arrays | {
-        name: facts.lefts.numbers(facts.ties[0].get(name, name)) for name in (*facts.lefts.names, *facts.ties[0])
-    }
+    return arrays | _numbers(facts, facts.lefts.names)
+
+
+def _numbers(facts: Facts, names: Collection[str]) -> dict[str, Array]:
+    """Return the element numbers of left parameters, under their own names and those that share them."""
+    every = {name: name for name in names} | {tied: first for tied, first in facts.ties[0].items() if first in names}
+    return {name: facts.lefts.numbers(first) for name, first in every.items()}
+
+
+def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
+    """Tell whether a group's lines, without all others, move its elements as the map does."""
+    left_names, right_names, rows = group
+    arrays = _numbers(facts, left_names)
+    known = {name: np.shape(array) for name, array in arrays.items()}
+    summed = any(" + " in row.joins for row in rows)  # these lines name no ties
+    tied = () if summed else (name for name, first in facts.ties[1].items() if first in right_names)
+    like = {name: facts.rights.shapes[facts.ties[1].get(name, name)] for name in (*right_names, *tied)}
+    table = table_of(rows, facts.sides, names.orders, known, like, names.lengths)
+    return _moves(table, arrays, facts, right_names)
 
 
 def _unfit(table: Table, facts: Facts) -> set[str]:
@@ -142,10 +157,15 @@ def _misfits(read: Callable[[], object]) -> set[str]:
     return set()
 
 
-def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
+def says(table: Table, facts: Facts) -> bool:
     """Tell whether the table moves element numbers as the map does."""
+    return _moves(table, _arrays(facts), facts)
+
+
+def _moves(table: Table, arrays: Mapping[str, Array], facts: Facts, only: Sequence[str] | None = None) -> bool:
+    """Tell whether the table moves these element numbers as the map does, to all right arrays or to some."""
     try:
-        moved = table.apply(_arrays(facts))
+        moved = table.apply(arrays)
     except TableError:
         return False
 

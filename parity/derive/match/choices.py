@@ -15,7 +15,7 @@ from ..trace.sites import place
 from ..trace.tape import Array
 from . import uses
 from .advice import compare, operation
-from .similarity import Similarity
+from .similarity import Analogy, Similarity
 from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
 from .walk import Place, Walk
@@ -104,6 +104,7 @@ class Choices:
         self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Partnered, say: Callable[[str], None]
     ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
+        self.analogous = Analogy()
         self._say, self.limit = say, EXACT
         self._attempt = 1  # goes up with each step back
         self.patient, self.scaling = False, True
@@ -183,6 +184,7 @@ class Choices:
                     self.owned[np.maximum(some, 0)] = True
             self.owned[0] = False
         del self._entries[state.entries :], self.steps[state.steps :]
+        self.analogous = Analogy((step.left, step.right) for step in self.steps)
         self._points = [point for point in self._points if point.step < state.steps]
         self._terms = {group: terms for group, terms in self._terms.items() if group[0] < self.walk.at}
         self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
@@ -240,6 +242,7 @@ class Choices:
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
         left_site = seen.program.tape.nodes[seen.use.node].site
         self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
+        self.analogous.learn(seen.name, name)
         return seen, detail
 
     def _unlike(self, use: Use, where: str) -> str:
@@ -258,7 +261,8 @@ class Choices:
 
     def _order(self, use: Use, seen: uses.Seen, *first: Any) -> tuple[Any, ...]:
         name = " ".join(self.rights.owners(use.ids))
-        return (*first, seen.use.symbol.plain != use.symbol.plain, -self.alike(seen.name, name))
+        unlike = not self.analogous(seen.name, name), -self.alike(seen.name, name)
+        return (*first, seen.use.symbol.plain != use.symbol.plain, *unlike)
 
     def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
         return (seen for seen in self.seen if seen.use.kind == kind)

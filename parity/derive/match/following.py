@@ -36,6 +36,8 @@ class Following(Choices):
         super().__init__(*args)
         self._sources = dict[int, frozenset[int]]()  # of left uses
         self._at_once_matched = set[int]()  # right products of which all columns were matched at once
+        self._colours = dict[int, Array]()  # right product -> the colours of its columns; see origins
+        self._left_colours = dict[uses.Seen, Array | None]()  # of what left products read
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
 
     @cached_property

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ..limits import EXACT, PARTNER
 from ..trace.tape import Array
-from . import columns, roles, uses
+from . import columns, origins, roles, uses
 from .advice import compare
 from .choices import MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
-from .following import FOLLOWED, order, taps_of
+from .following import ALIKE, FOLLOWED, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
@@ -31,6 +32,7 @@ class Near(NamedTuple):
       gaps: the distance of each use.
       partial: the rows of those that were compared in part.
       scales: the factor by which the right values are larger.
+      told: returns the left channel of each right one, by where they come from; None where that is not clear.
     """
 
     use: Use
@@ -39,11 +41,14 @@ class Near(NamedTuple):
     gaps: Mapping[uses.Seen, float]
     partial: Mapping[uses.Seen, Array]
     scales: Mapping[uses.Seen, float]
+    told: Callable[[uses.Seen], Array | None] = lambda seen: None
 
     def rows(self, seen: uses.Seen) -> Array | None:
         """Return the left row of each right one; None if they differ."""
         if seen in self.partial:
             return self.partial[seen]
+        if self.gaps.get(seen, 0.0) > ALIKE and (channels := self.told(seen)) is not None:
+            return (channels[:, None] * self.block + np.arange(self.block)).ravel()
         rows = columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
 
@@ -137,7 +142,21 @@ class Products(Regrouping):
         if unclear and (doubtful := self._doubtful(use, pool)):
             partial = {seen: (rows, gaps.get(seen, PARTNER)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
-        return Near(use, found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
+        rows = {seen: rows for seen, (rows, _) in partial.items()}
+        return Near(use, found, taps, near, rows, scales, cache(lambda seen: self._told(use, seen)))
+
+    def _told(self, use: Use, seen: uses.Seen) -> Array | None:
+        """Return the left channel of each right one, by the products whose columns they are."""
+        if use.flipped or seen.use.flipped:
+            return None
+        right = origins.colours(self.program, use.node, self._colours, self._own_products)
+        if right is None:
+            return None
+        if seen not in self._left_colours:
+            program, at = seen.program, seen.use.node
+            self._left_colours[seen] = origins.colours(program, at, origins.every(program), self._products)
+        left = self._left_colours[seen]
+        return None if left is None else origins.order(left, right)
 
     def _padded(self, use: Use, gaps: Mapping[uses.Seen, float]) -> dict[uses.Seen, Array]:
         """Return the rows of convolutions that read the same images with other zeros around them."""
@@ -252,10 +271,21 @@ class Products(Regrouping):
             self._straight[use.node] = len(use.ids) * len(group.columns)
         else:
             self._straight.pop(use.node, None)
+        self._colour(use, seen, group, other, rows)
         right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
         step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
         for at in range(0, len(rows), step):
             self._assign(right[at : at + step], left[rows[at : at + step]])
+
+    def _colour(self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array) -> None:
+        """Note which columns of a left product those of a right one correspond to."""
+        window = self.program.tape.nodes[use.node].window
+        (groups, length, count), (left_groups, _, left_count) = use.ids.shape, seen.use.ids.shape
+        if use.flipped or seen.use.flipped or (not window and groups > 1) or groups != left_groups:
+            return
+        left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
+        own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
+        own[:, group.columns] = left[rows[::length] // length][:, other.columns]
 
 
 def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:

@@ -1,9 +1,11 @@
-"""Measure how alike two names are."""
+"""Measure how alike two names are, by themselves and by what earlier blocks have shown."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class Similarity:
@@ -18,6 +20,49 @@ class Similarity:
             letters = difflib.SequenceMatcher(None, left.lower(), right.lower(), autojunk=False).ratio()
             self._seen[left, right] = 0.75 * words + 0.25 * letters
         return self._seen[left, right]
+
+
+class Numbered(NamedTuple):
+    """A name with # for each of its numbers, and these."""
+
+    template: str
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str) -> Numbered:
+        return cls(re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name))))
+
+    def step(self, before: Numbered) -> int:
+        """Return by how much the only number that differs is larger; 0 where none or several differ."""
+        steps = [a - b for a, b in zip(self.numbers, before.numbers, strict=True) if a != b]
+        return steps[0] if len(steps) == 1 else 0
+
+
+class Analogy:
+    """Tells which partner of equal evidence a block has, if the same parameter of an earlier block went with `pairs`.
+
+    Where layers.1.a went with blocks.3.b, layers.2.a goes with blocks.4.b, however alike other names are.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()):
+        self._pairs: dict[str, dict[tuple[int, ...], Numbered]] = {}  # right template -> its numbers -> left name
+        for left, right in pairs:
+            self.learn(left, right)
+
+    def learn(self, left: str, right: str) -> None:
+        """Take a pair of names for granted."""
+        name = Numbered.of(right)
+        if name.numbers:
+            self._pairs.setdefault(name.template, {})[name.numbers] = Numbered.of(left)
+
+    def __call__(self, left: str, right: str) -> bool:
+        """Tell whether both are one block further than names that went together."""
+        here, there = Numbered.of(right), Numbered.of(left)
+        return any(
+            before.template == there.template and (step := here.step(Numbered(here.template, numbers)))
+            and step == there.step(before)
+            for numbers, before in self._pairs.get(here.template, {}).items()
+        )  # fmt: skip
 
 
 def _words(name: str) -> list[str]:

@@ -1,0 +1,119 @@
+"""Tell the order of channels by the products whose columns they are made of, where values do not tell it any more.
+
+Each column of a product gets a colour, the same one on both sides for columns that correspond. Layouts move colours,
+sums and products of values add them, and functions pass them on: what corresponding uses read has the same colours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from functools import cache
+
+import numpy as np
+
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+from .following import INPUT, way_back
+
+COLOURS = 1 << 40  # whole numbers, so that sums of some thousand are exact in any order
+
+
+def colours_of(at: int, count: int) -> Array:
+    """Return the colours of the columns of a left product, by its place on the tape."""
+    return np.random.default_rng(at).integers(1, COLOURS, count).astype(np.float64)
+
+
+@cache
+def every(program: Program) -> dict[int, Array]:
+    """Return the colours of the columns of each product of the left tape."""
+    nodes = ((at, node) for at, node in enumerate(program.tape.nodes) if node.kind == "product")
+    return {at: colours_of(at, program.shapes[node.output][_axis(node)]) for at, node in nodes}
+
+
+def colours(program: Program, at: int, start: Mapping[int, Array], products: Collection[int]) -> Array | None:
+    """Return the colours of the channels that a product reads; None where they cannot be told.
+
+    Args:
+      at: the product. start: the colours of the columns of other products, by their places on the tape.
+      products: all products of the tape.
+    """
+    sources, between = way_back(program, at, products)
+    if INPUT in sources or not sources <= start.keys():
+        return None
+    values = dict[int, Array]()
+    for k in sources:
+        node = program.tape.nodes[k]
+        shape = program.shapes[node.output]
+        if len(start[k]) != shape[_axis(node)] or not start[k].all():
+            return None
+        values[node.output] = np.broadcast_to(_along(start[k], _axis(node), len(shape)), shape)
+    for k in sorted(between):
+        node = program.tape.nodes[k]
+        passed = _passed(program, node, values)
+        if passed is None:
+            return None
+        values[node.output] = passed
+    reader = program.tape.nodes[at]
+    read = values.get(reader.inputs[0])
+    if read is None:
+        return None
+    rows = np.moveaxis(read, _axis(reader), 0)
+    channels = _constant(rows.reshape(len(rows), -1), 1)
+    return None if channels is None else channels[:, 0]
+
+
+def order(left: Array, right: Array) -> Array | None:
+    """Return the left channel of each right one of the same colour; None if colours differ or occur twice."""
+    there, here = np.argsort(left), np.argsort(right)
+    if len(left) != len(right) or (left[there] != right[here]).any() or (np.diff(left[there]) == 0).any():
+        return None
+    found = np.empty(len(left), np.int64)
+    found[here] = there
+    return found
+
+
+def _axis(node: Node) -> int:
+    """Return the axis of the channels of what a product reads and makes."""
+    return 1 if node.window else 2
+
+
+def _along(values: Array, axis: int, ndim: int) -> Array:
+    return values.reshape([-1 if d == axis else 1 for d in range(ndim)])
+
+
+def _passed(program: Program, node: Node, values: Mapping[int, Array]) -> Array | None:
+    """Return the colours of an operation's result."""
+    if node.kind == "layout":
+        return node.run(
+            *(values[n] if n in values else program.indices.get(n, np.zeros(program.shapes[n])) for n in node.inputs)
+        )
+    total: Array | None = None
+    for number in node.inputs:
+        if number in values:
+            fitted = _fitted(values[number], program.shapes[node.output])
+            if fitted is None:
+                return None
+            total = fitted if total is None else total + fitted
+    return total
+
+
+def _fitted(colours: Array, shape: tuple[int, ...]) -> Array | None:
+    """Return colours in the shape of an operation's result, which may have pooled axes along which they are alike."""
+    if colours.shape == shape:
+        return colours
+    for axis in range(colours.ndim):
+        alike = _constant(colours, axis)
+        colours = colours if alike is None else alike
+    single = [d for d, n in enumerate(colours.shape) if n == 1]
+    for dropped in itertools.combinations(single[::-1], max(0, colours.ndim - len(shape))):
+        less = np.squeeze(colours, dropped)
+        if less.ndim == len(shape) and all(n in (1, m) for n, m in zip(less.shape, shape, strict=True)):
+            return np.broadcast_to(less, shape)
+    return None
+
+
+def _constant(colours: Array, axis: int) -> Array | None:
+    """Return the colours along one place of an axis if they are alike along it, but for zeros of padding."""
+    most = colours.max(axis, keepdims=True)
+    return most if ((colours == most) | (colours == 0)).all() else None
