@@ -98,11 +98,11 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: worst errors", "head")]
     rows = _rows(group)
     pairs = _ran(group)
-    widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
+    widths = {pair: max(len(pair), *(len(_words(row.get(pair), _limit(row))) for _, _, row in rows)) for pair in pairs}
     layout = Layout(
         _model_width({variant for variant, _, _ in rows} - {"own"}, screen.longest),
         max(len("check"), *(len(check) for _, check, _ in rows)),
-        max(len("limit"), *(len(_usual(row)) for _, _, row in rows)),
+        max(len("limit"), *(len(_shown(_limit(row))) for _, _, row in rows)),
     )
     for shown in _chunks(widths, screen.width - layout.width):
         lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, screen)
@@ -166,7 +166,7 @@ def _lines(
     if len(pairs) == 1 and layout.width + 2 + max(pairs.values()) > screen.width:
         (pair,) = pairs
         yield screen.paint(f"  {pair}", "soft")
-        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows))}
+        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), _limit(row))) for _, _, row in rows))}
         columns = f"  {ERROR:>{pairs[pair]}}"
     else:
         columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
@@ -178,28 +178,41 @@ def _lines(
         if len(name) > screen.longest:
             yield f"  {name}"
             name = ""
-        cells = "".join(_cell(row.get(pair), _usual(row), width, screen) for pair, width in pairs.items())
-        yield layout.row(name, check, _usual(row)) + cells
+        cells = "".join(_cell(row.get(pair), _limit(row), width, screen) for pair, width in pairs.items())
+        yield layout.row(name, check, _shown(_limit(row))) + cells
 
 
-def _usual(row: Row) -> str:
-    """Return the limit that most results of a row have."""
-    written = Counter(numerals.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
-    return written.most_common(1)[0][0] if written else "-"
+def _limit(row: Row) -> float | None:
+    """Return the smallest limit of a row's results if all are within it; else that of most of them."""
+    limits = [r.tolerance for r in row.values() if r.tolerance is not None]
+    if limits and all(r.error <= min(limits) for r in row.values() if r.tolerance is not None):
+        return min(limits)
+    return Counter(limits).most_common(1)[0][0] if limits else None
 
 
-def _words(result: Result | None, usual: str) -> str:
-    """Write an error, its limit if that is not the usual one of its row, and a mark; "" for what was not asked for."""
+def _shown(of: float | None) -> str:
+    return "-" if of is None else numerals.limit(of)
+
+
+def _odd(result: Result, usual: float | None) -> bool:
+    """Tell whether a result needs its own limit beside its error: that of its row is too small or too large for it."""
+    own = result.tolerance
+    within = own is not None and usual is not None and result.error <= usual <= own
+    return not within and _shown(own) != _shown(usual)
+
+
+def _words(result: Result | None, usual: float | None) -> str:
+    """Write an error, its limit if that of its row does not do, and a mark; "" for what was not asked for."""
     if result is None:
         return ""
     grade = result.grade
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
-    own = numerals.limit(result.tolerance)
-    return numerals.short(result.error) + (f" of {own}" if own != usual else "") + MARKS.get(result.grade, "")
+    own = f" of {_shown(result.tolerance)}" if _odd(result, usual) else ""
+    return numerals.short(result.error) + own + MARKS.get(result.grade, "")
 
 
-def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
+def _cell(result: Result | None, usual: float | None, width: int, screen: Screen) -> str:
     words = _words(result, usual)
     return "  " + " " * (width - len(words)) + screen.paint(words, result.grade if result else "")
 
@@ -208,7 +221,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(numerals.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
+    odd = any(_odd(r, _limit(row)) for row in rows for r in row.values() if r.tolerance)
     marks += ["a of b: the error is a, and its limit is b, not that of the row"] if odd else []
     lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
     return "\n".join(screen.wrap(line, "soft") for line in lines)

@@ -158,6 +158,18 @@ def test_limits_of_their_own_stand_with_the_error() -> None:
     assert "a of b: the error is a, and its limit is b, not that of the row" in lines
 
 
+def test_the_limit_of_a_row_is_the_smallest_that_all_its_errors_are_within() -> None:
+    made = results(variants=("tiny S/16",))[:3]
+    for k, tolerance in enumerate((7e-6, 6e-6, 7e-6)):
+        made[k] = replace(made[k], error=1e-6 * (k + 1), tolerance=tolerance)
+    lines = report_text.render(made).splitlines()
+    assert lines[4].split() == ["tiny", "S/16", "forward", "6e-6", "1.0e-6", "2.0e-6", "3.0e-6"]
+    assert not any("a of b" in line for line in lines)
+    made[2] = replace(made[2], error=6.5e-6)
+    lines = report_text.render(made).splitlines()
+    assert lines[4].split() == ["tiny", "S/16", "forward", "7e-6", "1.0e-6", "2.0e-6", "of", "6e-6", "6.5e-6"]
+
+
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
