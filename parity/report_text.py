@@ -184,10 +184,13 @@ def _lines(
 
 def _limit(row: Row) -> float | None:
     """Return the smallest limit of a row's results if all are within it; else that of most of them."""
-    limits = [r.tolerance for r in row.values() if r.tolerance is not None]
-    if limits and all(r.error <= min(limits) for r in row.values() if r.tolerance is not None):
-        return min(limits)
-    return Counter(limits).most_common(1)[0][0] if limits else None
+    errors = [(r.tolerance, r.error) for r in row.values() if r.tolerance is not None]
+    if not errors:
+        return None
+    least = min(tolerance for tolerance, _ in errors)
+    if all(error is not None and error <= least for _, error in errors):
+        return least
+    return Counter(tolerance for tolerance, _ in errors).most_common(1)[0][0]
 
 
 def _shown(of: float | None) -> str:
@@ -196,9 +199,10 @@ def _shown(of: float | None) -> str:
 
 def _odd(result: Result, usual: float | None) -> bool:
     """Tell whether a result needs its own limit beside its error: that of its row is too small or too large for it."""
-    own = result.tolerance
-    within = own is not None and usual is not None and result.error <= usual <= own
-    return not within and _shown(own) != _shown(usual)
+    own, error = result.tolerance, result.error
+    if own is not None and usual is not None and error is not None and error <= usual <= own:
+        return False
+    return _shown(own) != _shown(usual)
 
 
 def _words(result: Result | None, usual: float | None) -> str:

@@ -167,7 +167,7 @@ def test_the_limit_of_a_row_is_the_smallest_that_all_its_errors_are_within() -> 
     assert not any("a of b" in line for line in lines)
     made[2] = replace(made[2], error=6.5e-6)
     lines = report_text.render(made).splitlines()
-    assert lines[4].split() == ["tiny", "S/16", "forward", "7e-6", "1.0e-6", "2.0e-6", "of", "6e-6", "6.5e-6"]
+    assert lines[4].split() == ["tiny", "S/16", "forward", "7e-6", "1.0e-6", "2.0e-6", "of", "6e-6", "6.5e-6", "!"]
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
