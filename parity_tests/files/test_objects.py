@@ -135,6 +135,9 @@ def test_torch_modules_that_were_pickled_whole(legacy: bool, tmp_path: Path) -> 
             for name, array in plan.arrays():
                 np.testing.assert_array_equal(array, state[name].numpy())
             assert any("pickled modules" in note for note in plan.notes())
+    with open_checkpoint(tmp_path / "x.pth") as reader:  # one line for all that torch's own modules say of themselves
+        assert set(reader.skipped.names) == {"settings of pickled modules", "plain numbers"}
+        assert reader.skipped.names["plain numbers"] == ["epoch"]
 
 
 def test_jax_arrays_and_frozen_dicts(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 NO_TENSORS = "holds no tensors"
+SETTINGS = "settings of pickled modules"  # whether it trains, a kernel's size, a module without arrays
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -57,7 +58,7 @@ def leaves(
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
-    budget = MAX_OPCODES
+    budget, torchs = MAX_OPCODES, set[tuple[Any, ...]]()  # the paths of pickled modules of torch itself
     while todo:
         path, value = todo.pop()
         if (found := leaf(value)) is not None:
@@ -78,8 +79,10 @@ def leaves(
             budget -= looked
             if budget < 0:
                 raise Refused(TOO_MANY, SAVE_LESS)
+            if value.name.startswith("torch.nn.modules."):
+                torchs.add(path)
             if not inside:
-                skipped.add(partial(spelt, path), f"an object of {value.name}")
+                skipped.add(partial(spelt, path), SETTINGS if path in torchs else f"an object of {value.name}")
                 continue
             if not value.called and any(type(key) is int for key, _ in value):
                 skipped.add(partial(spelt, path), NAMELESS)
@@ -93,7 +96,7 @@ def leaves(
         if budget < 0:
             raise Refused(TOO_MANY, SAVE_LESS)
         if len(inner) < len(items):
-            _skip_plain(path, value, items, skipped)
+            _skip_plain(path, value, items, skipped, SETTINGS if torchs & {path, path[:-1]} else "")
         todo += reversed(inner)
 
 
@@ -117,13 +120,19 @@ def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]
     return False, looked
 
 
-def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped) -> None:
-    """Record the plain values of a container: of a dict each, of a list of nothing else the list."""
+def _skip_plain(
+    path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped, why: str
+) -> None:
+    """Record the plain values of a container: of a dict each, of a list of nothing else the list.
+
+    Args:
+      why: the reason for all of them; "" takes what each one is.
+    """
     plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
     if plain and not isinstance(value, Pairs) and len(plain) == len(items):
-        return skipped.add(partial(spelt, path), "a list of plain values", [item for _, item in plain])
+        return skipped.add(partial(spelt, path), why or "a list of plain values", [item for _, item in plain])
     for key, item in plain:
-        skipped.add(partial(spelt, (*path, key)), reason(item), item)
+        skipped.add(partial(spelt, (*path, key)), why or reason(item), item)
 
 
 def spelt(path: tuple[Any, ...]) -> str:
