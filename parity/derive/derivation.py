@@ -39,7 +39,7 @@ NUMBERS = (
     "the proof compares their outputs and gradients"
 )
 BRANCHES = (
-    "note: code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
+    "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
@@ -258,11 +258,16 @@ class Derivation(Evidence):
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         if self.reads_numbers and self.proven:
             lines.append(Line(NUMBERS))
-        elif self.branches and self.proven:
-            lines.append(Line(BRANCHES.format(in_a_row([f"the {side} model" for side in self.branches]))))
+        elif self.branching and self.proven:
+            lines.append(Line(f"note: {self.branching}"))
         if self.proven and self.remark:
             lines.append(Line(f"gradients were not compared: {self.remark}"))
         return [*lines, Line(self.took), *self._next]
+
+    @property
+    def branching(self) -> str:
+        """Name the sides whose code takes numbers out of values, and say what this means for the proof."""
+        return BRANCHES.format(in_a_row([f"the {side} model" for side in self.branches])) if self.branches else ""
 
     @property
     def took(self) -> str:

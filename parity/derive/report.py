@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -18,7 +19,9 @@ from ..summary import count
 from .derivation import Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
+from .prove.explanation import Divergence
 from .trace.sites import OWN
+from .trace.sites import place as site
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output."""
@@ -138,7 +141,8 @@ def _cards(found: Derivation) -> Markup:
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}", _link(addresses.get((place.left, place.right))))
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
-        rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
+        rows = [("differ by", size), ("limit", limit(PARTED_USES)), ("last that agrees", _before(found, place)),
+                ("cause", place.cause or "none was confirmed")]  # fmt: skip
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.failure:
         where, why, advice = found.stopped
@@ -158,6 +162,14 @@ def _cards(found: Derivation) -> Markup:
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _before(found: Derivation, place: Divergence) -> str:
+    """Name the last use before a place at which both models meet the same values."""
+    sites = [(site(use.left_site, use.left), site(use.right_site, use.right), use.gap) for use in found.uses]
+    before = itertools.takewhile(lambda use: use[1] != place.right, sites)
+    agreeing = [f"{left} ↔ {right}" for left, right, gap in before if gap <= PARTED_USES]
+    return agreeing[-1] if agreeing else "none"
 
 
 def _link(address: str | None) -> Markup:
@@ -204,7 +216,10 @@ def _table(found: Derivation, out: str | None) -> Markup:
 
 
 def _remarks(found: Derivation) -> Markup:
-    rows = []
+    rows = [f"{text[:1].upper()}{text[1:]}" for text in found.correspondence]
+    rows += [f"Kept in the proof: {text}" for text in found.kept]
+    if found.proven and (text := found.branching):
+        rows.append(f"{text[:1].upper()}{text[1:]}")
     if found.unobservable:
         names = ", ".join(folded_names(found.unobservable))
         rows.append(f"Outside any proof, as no output depends on it with these inputs: {names}")

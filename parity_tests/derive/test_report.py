@@ -349,3 +349,21 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     for place in ({"report": str(tmp_path / "none" / "out.html")}, {"out": str(tmp_path / "none" / "x.table")}):
         with pytest.raises(ConvertError, match="there is no folder"):  # before any model is run
             derive_command(side, side, place.pop("out", None), True, **place)
+
+
+def test_a_card_states_the_limit_and_what_agrees_before_it():
+    uses = [Step("product", f"l{k}.w", f"r{k}.w", f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate((0.0, 1e-3))]
+    found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
+    first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
+    text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
+    assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+↔\s+r0\s+cause\s+none was confirmed", text), text
+    assert re.search(r"last that agrees\s+none", other)
+
+
+def test_the_page_says_what_the_proof_took_for_granted():
+    found = replace(DERIVED, proven=True, gradient=1e-16, kept=("the given values of mask",), branches=["left"],
+                    correspondence=("output a of the left model is compared with b of the right one",))  # fmt: skip
+    text = unescape(re.sub("<.*?>", "", page_of(found, {}).replace("<wbr>", "")))
+    assert "Kept in the proof: the given values of mask" in text
+    assert "Output a of the left model is compared with b" in text
+    assert "Code of the left model reads numbers of values" in text
