@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.match.similarity import Analogy
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, numbers
 
@@ -165,3 +166,40 @@ def check(left: Any, right: Any, given: Any, places: tuple[str, ...]) -> None:
     assert found.divergences[0].right in places, found.divergences
     moved = found.table.apply(numbers(left, given))
     assert all(np.array_equal(moved[name], array) for name, array in numbers(left, given).items())
+
+
+def joined(epsilon: float, order: tuple[int, ...]) -> torch.nn.Module:
+    """Branches that are joined in an order, mostly of dead channels: a ReLU leaves zeros of nearly all of them."""
+
+    def run(m: Any, x: Any) -> Any:
+        x = m.norms[0](m.stem(x)).relu()
+        parts = [(norm(branch(x)) - 1.5).relu() for norm, branch in zip(m.norms[1:], m.branches, strict=True)]
+        x = f.avg_pool2d(torch.cat([parts[k] for k in order], 1), 3, 1, 1, count_include_pad=False)
+        return m.head(m.last(x).relu().mean((2, 3)))
+
+    parts = {
+        "norms": torch.nn.ModuleList(torch.nn.BatchNorm2d(n, eps=epsilon) for n in (8, 12, 16, 20)),
+        "branches": torch.nn.ModuleList(torch.nn.Conv2d(8, n, 3, padding=1) for n in (12, 16, 20)),
+        "last": torch.nn.Conv2d(48, 10, 1), "head": linear(10, 4),
+    }  # fmt: skip
+    return Net(run, stem=torch.nn.Conv2d(3, 8, 3, padding=1), **parts)
+
+
+def test_channels_of_joined_branches_keep_the_order_of_their_products():
+    """Their values tell no order: most are zero, and the others differ by the epsilon."""
+    left, right, given = joined(1e-3, (0, 1, 2)), joined(1e-2, (2, 0, 1)), images(1, 3, 5, 5)
+    found = parity.derive(left, right, (given,))
+    assert not found.missing and found.explained, str(found)
+    arrays = numbers(left, given)
+    moved = found.table.apply(arrays)
+    kernel = arrays["last.weight"]
+    assert np.array_equal(moved["last.weight"], np.concatenate([kernel[:, 28:], kernel[:, :28]], 1))
+
+
+def test_a_later_block_follows_an_earlier_one_whatever_its_names_look_like():
+    analogous = Analogy([("features.6.branch1.0", "blockA_1.conv3_1"), ("features.6.branch2.0", "blockA_1.conv4_1")])
+    assert analogous("features.7.branch1.0", "blockA_2.conv3_1")
+    assert not analogous("features.7.branch2.0", "blockA_2.conv3_1")  # in both names are a 7 and a 2
+    assert not analogous("features.8.branch1.0", "blockA_2.conv3_1") and not analogous("a.7", "b.2")
+    analogous.learn("a.6", "b.1")
+    assert analogous("a.7", "b.2")
