@@ -81,6 +81,10 @@ ATTENTIONS = {
     "a base of rotations": (
         attention(turn=turned(1e4)), attention(turn=turned(1e6)),
         "sines and cosines of positions of base 1e4 on the left, 1e6 on the right"),
+    "a base of rotations, and scaled positions": (
+        attention(turn=turned(1e4)), attention(turn=turned(1e6, 0.5)),
+        "sines and cosines of positions of base 1e4 on the left, 1e6 on the right, which are 0.5 times as large on the "
+        "right"),
     "scaled positions": (
         attention(turn=turned(1e4)), attention(turn=turned(1e4, 0.25)),
         "sines and cosines of positions, which are 0.25 times as large on the right"),

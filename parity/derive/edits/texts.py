@@ -133,11 +133,12 @@ def _rotations(left: Array, right: Array) -> str:
     one, other = _turns(left), _turns(right)
     if one is None or other is None:
         return ""
+    ratio = other[1] / one[1]
+    larger = f", which are {measured(ratio)} times as large on the right" if abs(ratio - 1) > CLOSE else ""
     if abs(one[0] / other[0] - 1) > LIKE:
         bases = apart(one[0], other[0])
-        return f"{SINES} of base {bases[0]} on the left, {bases[1]} on the right"
-    ratio = other[1] / one[1]
-    return f"{SINES}, which are {measured(ratio)} times as large on the right" if abs(ratio - 1) > CLOSE else ""
+        return f"{SINES} of base {bases[0]} on the left, {bases[1]} on the right{larger}"
+    return f"{SINES}{larger}" if larger else ""
 
 
 def _turns(table: Array) -> tuple[float, float] | None:
