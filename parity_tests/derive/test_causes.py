@@ -183,3 +183,15 @@ def test_tokens_that_one_side_selects_earlier_are_no_difference():
         found.confirmed and place.right == "first" and place.cause.startswith("epsilon 1e-6 on the left, 1e-5 on the")
     )
     assert parity.derive(Selecting(), Selecting(early=True), (images(2, 5, 16),)).proven
+
+
+def test_an_activation_that_differs_in_some_of_several_places_is_named_for_these_alone():
+    """Of all that are ReLU on the left one stays so: the edit of the right side goes further than that of the left."""
+
+    def net(act: Any) -> torch.nn.Module:
+        return Net(lambda m, x: m.d(torch.relu(m.c(act(m.b(act(m.a(x))))))), **{k: linear(6, 6) for k in "abcd"})
+
+    found = parity.derive(net(torch.relu), net(torch.nn.functional.elu), (images(16, 6),))
+    (place,) = found.divergences
+    assert place.cause.startswith("ReLU on the left, ELU on the right, and so in 1 more place (recomputed so")
+    assert found.confirmed

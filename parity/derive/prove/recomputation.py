@@ -61,7 +61,7 @@ class Recomputation:
                     same = f"they agree to {short(gap)}" if gap else "they are equal"
                     best = Cause(f"{one.text} (recomputed so, {same})", one.kind, sides, one.times)
                     most = agreeing
-                elif one is edit:  # one place alone does not make the sides equal there
+                elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
                     break
             if most == len(self.pairs) or (best.text and not left_over):
                 break
