@@ -23,7 +23,7 @@ from .trace.crops import cropped
 from .trace.draws import Drawn, draw, of_one_value
 from .trace.frames import line_of, message
 from .trace.inputs import layouts
-from .trace.outputs import arranging, axes_of, paired
+from .trace.outputs import arranging, axes_of, clash, paired
 from .trace.precomputed import fixed, masks
 from .trace.program import Program
 from .trace.sides import Side
@@ -64,12 +64,13 @@ class Called(NamedTuple):
 
     Args:
       correspondence: how its inputs and outputs go with the left one's, where orders of axes or names differ.
-      arranged: whether its outputs are in the order of the left ones.
+      arranged: whether its outputs are in the order of the left ones. clash: see outputs.
     """
 
     call: Call
     correspondence: tuple[str, ...] = ()
     arranged: bool = False
+    clash: str = ""
 
 
 class Candidate(NamedTuple):
@@ -225,7 +226,7 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
     call = of.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
-    return Called(call, tuple(said), True)
+    return Called(call, tuple(said), True, clash(left.named, right.named))
 
 
 def _shown(path: str) -> str:

@@ -29,7 +29,6 @@ from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
-from .trace.outputs import clash
 from .trace.precomputed import aligned
 from .trace.program import Program
 from .trace.scales import scaled_before
@@ -134,7 +133,7 @@ def _best(
         limit = stop - time.thread_time()
         found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
         attempt = Candidate(
-            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, clash(a.named, b.named)
+            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash
         )
         if best is None or attempt.depth > best.depth:
             best = attempt

@@ -168,6 +168,42 @@ def test_outputs_of_one_name_go_together_and_other_pairs_are_named():
     assert len(found.correspondence) == 2
 
 
+def test_outputs_whose_paths_are_written_alike_are_all_compared():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, act: Any) -> None:
+            super().__init__()
+            self.one, self.two, self.act = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3), act
+
+        def forward(self, x: Any) -> Any:
+            return {"a": {"b": self.act(self.one(x))}, "a/b": self.two(x)}
+
+    same, other = (parity.derive(Net(torch.tanh), Net(act), (X,)) for act in (torch.tanh, torch.relu))
+    assert same.proven and not same.unobservable and not other.proven
+
+
+def test_none_is_no_array_where_outputs_are_turned_or_in_another_order():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, form: Any) -> None:
+            super().__init__()
+            self.one, self.form = torch.nn.Linear(4, 5), form
+
+        def forward(self, x: Any) -> Any:
+            return self.form(self.one(x))
+
+    for left, right in (
+        (lambda y: {"a": y, "b": None}, lambda y: {"a": None, "b": y.T}),
+        (lambda y: {"a": y, "b": y * 2, "c": None}, lambda y: {"a": None, "b": y * 2, "c": y}),
+    ):
+        found = parity.derive(Net(left), Net(right), (X,))
+        assert not found.proven and "a is None on the right" in found.incomparable
+
+
 def test_an_output_that_one_model_lacks_is_no_equal_one():
     needs("torch")
     found = parity.derive(heads("mean", none="scale"), heads("scale", none="mean"), (X,))

@@ -57,13 +57,14 @@ def test_tokens_that_are_made_from_the_other_sides_are_named():
 
 def test_plain_numbers_are_named():
     class Scaled(torch.nn.Linear):
-        def forward(self, x: Any, scale: float = 1.0, causal: bool = False) -> Any:
-            return super().forward(x) * scale
+        def forward(self, x: Any, scale: float = 1.0, causal: bool = False, step: int = 0) -> Any:
+            return super().forward(x) * scale + step
 
     x = np.random.default_rng(0).standard_normal((4, 6))
-    found = parity.derive(Scaled(6, 5), Scaled(6, 5), parity.Call(x, scale=0.5, causal=True))
+    found = parity.derive(Scaled(6, 5), Scaled(6, 5), parity.Call(x, scale=0.5, causal=True, step=3))
     said = "as plain numbers are not drawn: give arrays of one element to vary them"
-    assert found.proven and found.kept == [f"the given values of scale on the left and the right, {said}"]
+    both = "on the left and the right"
+    assert found.proven and found.kept == [f"the given values of scale {both}, step {both}, {said}"]
 
 
 def test_tokens_that_are_drawn_are_not_named():
@@ -540,3 +541,35 @@ class Twice(torch.nn.Module):
 
     def forward(self, x: Any, y: Any) -> Any:
         return self.up((x + y) / 2)
+
+
+def test_a_branch_is_no_lower_precision():
+    """Outputs that differ by little from those of the recorded operations are rounding only where a model rounds."""
+
+    class Branching(torch.nn.Module):
+        def __init__(self, branches: bool):
+            super().__init__()
+            self.up, self.down, self.branches = torch.nn.Linear(4, 8), torch.nn.Linear(8, 5), branches
+
+        def forward(self, x: Any) -> Any:
+            out = torch.tanh(self.down(torch.tanh(self.up(x))))
+            return out * (1 + 5e-6) if self.branches and float(x[0, 1]) < 0 else out
+
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    x[0] = abs(x[0])
+    assert not parity.derive(Branching(False), Branching(True), (x,)).proven
+
+
+def test_rows_of_tokens_that_are_all_alike_are_told_apart_in_the_proof():
+    class Batch(torch.nn.Module):
+        def __init__(self, change: Any):
+            super().__init__()
+            self.words, self.down, self.change = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 3), change
+
+        def forward(self, ids: Any) -> Any:
+            return self.change(torch.tanh(self.down(self.words(ids))))
+
+    ids = np.array([[5, 3, 1, 7]] * 4)
+    assert parity.derive(Batch(torch.tanh), Batch(torch.tanh), (ids,)).proven
+    for change in (lambda x: x.flip(0), lambda x: x.mean(0, keepdim=True).expand(4, -1, -1)):
+        assert not parity.derive(Batch(lambda x: x), Batch(change), (ids,)).proven

@@ -7,7 +7,8 @@ The result is an array: the left element of each right one.
                          for); symbols, stepped: numbers of elements
     the way              choices of partners and the way back; hints of the user; delayed functions of parameters
     one kind of use      products (of matrices; patches of a convolution are rows of one), batches, regroup (inputs of
-                         products that one side joins); factors (and terms); biases; following, where values differ
+                         products that one side joins); factors (and terms); biases; following, where values differ;
+                         origins (of channels)
     what nothing shows   complete, siblings, similarity (of names)
     where nothing fits   advice
 """

@@ -45,9 +45,9 @@ class Call:
         return found
 
     def numbers(self) -> list[str]:
-        """Return the arguments that are plain numbers, such as a temperature; flags and lengths are none."""
+        """Return the arguments that are plain numbers, such as a temperature; flags are none."""
         leaves = flatten((list(self.args), dict(self.kwargs)))
-        return [label(path) for path, leaf in leaves if isinstance(leaf, float) and not hasattr(leaf, "dtype")]
+        return [label(path) for path, leaf in leaves if type(leaf) in (int, float)]
 
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with these arrays in place of their own."""

@@ -119,7 +119,12 @@ def _drawn(rng: np.random.Generator, array: Array, alone: bool) -> Array:
 
 
 def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
-    """Return tokens in another order: each in its own column if there are many rows: columns may read other tables."""
+    """Return tokens in another order: each in its own column if there are many rows: columns may read other tables.
+
+    Rows that are all alike are turned by one place more each, so that they are told apart.
+    """
+    if len(tokens) > 1 and (tokens == tokens[:1]).all():
+        return np.stack([np.roll(row, k + 1) for k, row in enumerate(tokens)])
     if len(tokens) >= ROWS:
         return rng.permuted(tokens, axis=0)
     shuffled = rng.permutation(tokens.ravel()).reshape(tokens.shape)

@@ -71,7 +71,7 @@ class JaxSide:
         result = self.call.output(self.function({**others, **parameters}, args, kwargs))
         leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
         self.named = Named.of(leaves)
-        return [leaf for leaf in leaves.values() if leaf is not None]
+        return [leaf for _, leaf in leaves if leaf is not None]
 
     def _evaluated(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         """Return the outputs from what was recorded, if that has these shapes: tracing the user's code takes longer."""
@@ -197,6 +197,7 @@ class JaxSide:
         tape.inputs = [by_name[name] for name in inputs]
         constants = [tape.constant(array_of(value)) for value in closed.consts]
         tape.outputs = Reader(tape).read(closed.jaxpr, constants, numbers)
+        tape.lowers = not self.wide or lowers(closed.jaxpr)
         return tape
 
 

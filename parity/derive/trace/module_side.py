@@ -73,7 +73,7 @@ class ModuleSide(ABC):
         result = self.call.output(method(*args, **kwargs))
         leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
         self.named = Named.of(leaves)
-        arrays = [leaf for leaf in leaves.values() if leaf is not None]
+        arrays = [leaf for _, leaf in leaves if leaf is not None]
         return [leaf if isinstance(leaf, self.tensor) else self._tensor(leaf) for leaf in arrays]
 
 

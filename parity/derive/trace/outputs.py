@@ -41,14 +41,13 @@ class Named(NamedTuple):
     none: Sequence[str] = ()
 
     @classmethod
-    def of(cls, leaves: Mapping[str, Any]) -> Named:
+    def of(cls, leaves: Sequence[tuple[str, Any]]) -> Named:
         """Take what `listed` returned."""
-        none = [path for path, leaf in leaves.items() if leaf is None]
-        return cls([path for path in leaves if path not in none], none)
+        return cls([path for path, leaf in leaves if leaf is not None], [path for path, leaf in leaves if leaf is None])
 
 
-def listed(result: Any, is_array: Callable[[Any], bool]) -> dict[str, Any]:
-    """Return the arrays in a model's result by path, also those of NumPy, and its numbers as such: what is compared.
+def listed(result: Any, is_array: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+    """Return (path, array) of all in a model's result, also those of NumPy, and its numbers as such: what is compared.
 
     Those of a mapping come by its keys: JAX sorts these under jit, and people write them in any order.
 
@@ -56,7 +55,7 @@ def listed(result: Any, is_array: Callable[[Any], bool]) -> dict[str, Any]:
       is_array: tells an array of the model's framework.
     Raises: UsageError for what is none of these, None, and no container of them.
     """
-    return dict(_listed(result, is_array))
+    return list(_listed(result, is_array))
 
 
 def _listed(result: Any, is_array: Callable[[Any], bool], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,8 +111,12 @@ def clash(a: Named, b: Named) -> str:
 
 def paired(a: Named, b: Named) -> list[int]:
     """Return which output of b goes with each one of a: that of the same path; the others in their order."""
-    rest = iter([k for k, path in enumerate(b.arrays) if path not in a.arrays])
-    return [b.arrays.index(path) if path in b.arrays else next(rest) for path in a.arrays]
+    of = {path: k for k, path in enumerate(b.arrays)}
+    same = {path: of[path] for path in a.arrays if path in of}
+    if len(set(a.arrays)) < len(a.arrays) or len(of) < len(b.arrays):  # a key has the separator of paths
+        same = {}
+    rest = iter(sorted(set(range(len(b.arrays))) - set(same.values())))
+    return [same[path] if path in same else next(rest) for path in a.arrays]
 
 
 def arranging(
@@ -123,7 +126,7 @@ def arranging(
 
     def arranged(result: Any) -> list[Any]:
         found = listed(output(result), lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
-        leaves = [leaf for leaf in found.values() if leaf is not None]
+        leaves = [leaf for _, leaf in found if leaf is not None]
         return [_in_order(leaves[at], axes[k]) if k in axes else leaves[at] for k, at in enumerate(order)]
 
     return arranged

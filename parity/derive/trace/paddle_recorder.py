@@ -27,9 +27,15 @@ METHODS = [
     "__ge__", "_getitem_dygraph", "_getitem_from_offset", "_setitem_dygraph", "clone", "detach", "contiguous",
     "copy_", "_inplace_assign", "_tensor_use_gpudnn",
 ]  # fmt: skip
+LOWER = frozenset([paddle.float32, paddle.float16, paddle.bfloat16, paddle.complex64])
 NUMBERS = ["item", "__bool__", "__float__", "__int__"]  # take a number out of a tensor
 SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
+
+
+def _dtypes(args: Any, kwargs: Any) -> list[Any]:
+    """Return the dtypes among arguments, which may be those of casts."""
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, paddle.dtype)]
 
 
 class Recorder(Forms):
@@ -44,6 +50,7 @@ class Recorder(Forms):
 
     def adopt(self, tensor: Any, value: int) -> int:
         self.alive.append(tensor)
+        self.tape.lowers |= tensor.dtype in LOWER
         self.values[id(tensor)] = value
         return value
 
@@ -118,7 +125,9 @@ class Recorder(Forms):
         return call
 
     def _record(self, name: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        args, kwargs = lifted(name, *positional(args, kwargs))
+        given = positional(args, kwargs)
+        args, kwargs = lifted(name, *given)
+        self.tape.lowers |= _dtypes(args, kwargs) != _dtypes(*given)
         tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
         inputs = [self.value(tensor) for tensor in tensors]
         in_place = name.endswith("_") and not name.endswith("__") and name not in FUNCTIONAL

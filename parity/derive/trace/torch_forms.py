@@ -24,9 +24,7 @@ LOW = (torch.float32, torch.float16, torch.bfloat16)
 
 def lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Make casts to lower precision void, and constants as exact as they can be."""
-    if kwargs.get("dtype") in LOW:
-        kwargs["dtype"] = torch.float64
-    return kwargs
+    return {**kwargs, "dtype": torch.float64} if kwargs.get("dtype") in LOW else kwargs
 
 
 def is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:

@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .tape import Tape
 from .torch_decompositions import COMPOSED
-from .torch_forms import LAYOUT, Forms, is_layout, lifted
+from .torch_forms import LAYOUT, LOW, Forms, is_layout, lifted
 from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
 
+LOWER = (*LOW, torch.complex64)
 SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "zeros_like", "ones_like", "full_like",
     "empty_like",
@@ -43,6 +44,7 @@ class Recorder(Forms, TorchDispatchMode):
 
     def adopt(self, tensor: torch.Tensor, value: int) -> int:
         self.alive.append(tensor)
+        self.tape.lowers |= tensor.dtype in LOWER
         self.owners.setdefault(storage_of(tensor), tensor)
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
@@ -99,7 +101,9 @@ class Recorder(Forms, TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.split("::")[1]
-        kwargs = lifted(name, dict(kwargs or {}))
+        given = dict(kwargs or {})
+        kwargs = lifted(name, given)
+        self.tape.lowers |= kwargs.get("dtype") != given.get("dtype")
         with self:
             if name in COMPOSED:
                 return COMPOSED[name](*args, **kwargs)
