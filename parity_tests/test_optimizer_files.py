@@ -9,6 +9,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import finding, from_paddle
+from convert.optimizer.powers import power
 
 from .conftest import needs
 from .optimizing import HYPER, Torch, batches, save_config
@@ -446,16 +447,34 @@ class Powers:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("steps", [0, 1, 10, 300, 5000])
+@pytest.mark.parametrize("steps", [0, 1, 10, 300, 655, 800, 5000, 20000, 80000])
 def test_steps_that_paddle_counts_by_powers(steps, dtype):
-    """Known exactly while both powers are; later on, only with betas that are stated."""
-    powers = Powers(dtype, steps, beta1=0.9, beta2=0.999)
-    stated = {"beta1": 0.9, "beta2": 0.999} if steps > 600 else {}
-    count, betas = from_paddle._paddle_step(powers, powers.slots, stated)
-    assert (count, betas) == (steps, {"beta1": 0.9, "beta2": 0.999})
-    if stated:
-        with pytest.raises(UsageError, match="state --hyper beta1"):
-            from_paddle._paddle_step(powers, powers.slots, {})
+    """The power of 0.9 is too small for float32 after 829 steps: then that of 0.999 alone tells them, and itself."""
+    powers, both = Powers(dtype, steps, beta1=0.9, beta2=0.999), {"beta1": 0.9, "beta2": 0.999}
+    shown = {"beta2": 0.999} if (dtype == "float32" and steps > 829) or steps > 6700 else both
+    assert from_paddle._paddle_step(powers, powers.slots, {}) == (steps, shown)
+    assert from_paddle._paddle_step(powers, powers.slots, both) == (steps, both)
+    assert from_paddle._paddle_step(powers, powers.slots, {**both, "step": steps}) == (steps, both)
+    with pytest.raises(UsageError, match=rf"{steps:,} steps with .*: step={steps + 10} contradicts it"):
+        from_paddle._paddle_step(powers, powers.slots, {"step": steps + 10})
+    for beta, value in both.items():
+        assert power(value, steps, dtype) == powers.values[beta][0]
+
+
+def test_powers_that_are_too_small_need_the_number_of_steps():
+    powers = Powers("float32", 120_000, beta1=0.9, beta2=0.999)
+    with pytest.raises(UsageError, match="too small to show a number of steps: state --hyper step="):
+        from_paddle._paddle_step(powers, powers.slots, {})
+    assert from_paddle._paddle_step(powers, powers.slots, {"step": 120_000}) == (120_000, {})
+    assert power(0.9, 120_000, "float32") == powers.values["beta1"][0]
+
+
+def test_a_beta_of_another_value_is_no_number_of_steps():
+    """One power alone has to be nearly exact: powers of 0.95 are seldom those of 0.999."""
+    powers = Powers("float32", 1000, beta1=0.9, beta2=0.95)
+    with pytest.raises(UsageError, match=r"no whole number of steps with beta2 0\.999: state --hyper beta1"):
+        from_paddle._paddle_step(powers, powers.slots, {})
+    assert from_paddle._paddle_step(powers, powers.slots, {"beta2": 0.95}) == (1000, {"beta2": 0.95})
 
 
 def test_betas_that_paddle_does_not_state():

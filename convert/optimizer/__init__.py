@@ -4,7 +4,7 @@ A library's way to store it is data (families). The state is found, read into on
 out as another library stores it; plan leads through these:
 
     find     finding (in a checkpoint), holding (which file), copies (averages of the weights, EMA)
-    read     reading: from_optax, from_torch, from_paddle; what all store alike is in shared
+    read     reading: from_optax, from_torch, from_paddle (its steps by powers); what all store alike is in shared
     settle   settling joins what the file stores with what --hyper states; groups keeps torch's groups of parameters
     choose   parameters tells which arrays are parameters, and which are buffers
     move     moving applies the moves of the weights, since a moment has the shape of its parameter; averages does so

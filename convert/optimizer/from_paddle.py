@@ -13,9 +13,11 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from specs.moves import Shape
 from specs.numerals import measured
+from specs.words import in_a_row
 
 from .families import FAMILIES, MOMENTS, TENSOR
 from .finding import PADDLE, Found
+from .powers import NEAR, SURE, steps_of
 from .shared import family_of, one_step, plain_number, scalar
 from .state import State
 
@@ -25,7 +27,6 @@ MIXED = (
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 SCHEDULER = "LR_Scheduler/"
-NEAR = 0.1  # steps: how far a power of beta may be from a whole number of them
 
 
 def read_paddle(
@@ -144,37 +145,31 @@ def _paddle_step(
 
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
-    powers: dict[str, float] = {}
+    found: dict[str, tuple[float, str]] = {}
     for beta in USUAL_BETAS:
-        values = [scalar(reader, tensor) for tensor in slots.get(f"{beta}_pow_acc", {}).values()]
-        powers[beta] = next(iter(values), math.nan)
+        first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
+        found[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
     betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
-    counts = {
-        beta: math.log(power) / math.log(betas[beta]) - 1
-        for beta, power in powers.items()
-        if 0 < betas[beta] < 1 and 1e-30 < power < 1
-    }
+    counts = {beta: count for beta, of in found.items() if (count := steps_of(of[0], betas[beta], of[1])) is not None}
+    sure = {beta: NEAR if beta in stated or len(counts) == 2 else SURE for beta in counts}
     whole = {round(count) for count in counts.values()}
-    exact = all(abs(count - round(count)) < NEAR for count in counts.values())
-    known = len(counts) == 2 or set(USUAL_BETAS) <= set(stated)
-    agreed = next(iter(whole)) if len(whole) == 1 and exact and known and min(whole) >= 0 else None
-    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, power in powers.items())
+    exact = all(abs(count - round(count)) < sure[beta] for beta, count in counts.items())
+    agreed = next(iter(whole)) if len(whole) == 1 and exact and min(whole) >= 0 else None
+    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
+    shown = {beta: value for beta, value in betas.items() if beta in counts or beta in stated}
+    written = " and ".join(f"{beta} {value:g}" for beta, value in betas.items() if beta in counts)
     if "step" in stated:
         step = int(stated["step"])
-        shown = {beta for beta in betas if _is_power(powers[beta], betas[beta], step + 1)}
-        unlike = [beta for beta in counts if beta in stated and beta not in shown]
-        if unlike or agreed not in (None, step):
-            what = f"{agreed:,} steps with {betas}" if agreed is not None else f"other steps with {betas}"
-            raise UsageError(f"{reader.path}: {stored}: {what}: step={step} contradicts it")
-        return step, {beta: value for beta, value in betas.items() if beta in shown}
+        if agreed not in (None, step):
+            raise UsageError(
+                f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it"
+            )
+        fitting = {beta for beta, count in counts.items() if abs(count - step) < NEAR}
+        if unlike := [beta for beta in counts if beta in stated and beta not in fitting]:
+            raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
+        return step, {beta: value for beta, value in shown.items() if beta in fitting or beta in stated}
     if agreed is None:
-        raise UsageError(
-            f"{reader.path}: {stored}: no whole number of steps with {betas}: state --hyper beta1=... and beta2=..., "
-            "or --hyper step=..."
-        )
-    return agreed, betas
-
-
-def _is_power(power: float, beta: float, exponent: int) -> bool:
-    """Tell whether a stored power shows a beta: not where it is too small, or of another beta."""
-    return 1e-30 < power < 1 and 0 < beta < 1 and abs(math.log(power) / math.log(beta) - exponent) < NEAR
+        told = f"no whole number of steps with {written}: state --hyper beta1=... and beta2=..., or --hyper step=..."
+        small = "too small to show a number of steps: state --hyper step=..."
+        raise UsageError(f"{reader.path}: {stored}: {told if counts else small}")
+    return agreed, shown

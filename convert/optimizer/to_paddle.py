@@ -12,6 +12,7 @@ from specs.words import in_a_row
 
 from .builder import AVERAGES, ZEROS, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
 from .families import FAMILIES, MOMENTS, call
+from .powers import power
 from .state import State
 
 ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
@@ -102,7 +103,4 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
             key = f"{model.own[weight]}_{beta}_pow_acc_0"
             dtype = "float64" if model.dtypes["first", weight] == "float64" else "float32"
             steps = model.steps.get(weight, state.step) if model.has_state(weight) else 0
-            power = float(state.hyper[beta]) ** (steps + 1)
-            if dtype == "float32" and power < 1e-37:
-                power = 0.0
-            yield key, builder.number(folder + key, power, dtype, (1,))
+            yield key, builder.number(folder + key, power(float(state.hyper[beta]), steps, dtype), dtype, (1,))
