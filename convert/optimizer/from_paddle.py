@@ -161,9 +161,7 @@ def _paddle_step(
     if "step" in stated:
         step = int(stated["step"])
         if agreed not in (None, step):
-            raise UsageError(
-                f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it"
-            )
+            raise UsageError(f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it")
         fitting = {beta for beta, count in counts.items() if abs(count - step) < NEAR}
         if unlike := [beta for beta in counts if beta in stated and beta not in fitting]:
             raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
