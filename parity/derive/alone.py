@@ -59,8 +59,12 @@ def success(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _apart(candidate: Candidate) -> float:
-    """Return how far the outputs are apart, as matched; infinite where the match is not complete."""
+    """Return how far the outputs are apart, as matched, or values before them; infinite where it is not complete.
+
+    Where values part a little, the right side goes on with the left ones, so that its outputs may agree all the same.
+    """
     found = candidate.found
     if found.failure or found.outputs is None:
         return float("inf")
-    return difference(candidate.programs[0].outputs, found.outputs)
+    gaps = [step.gap for step in found.steps if step.kind != "add"]
+    return max(difference(candidate.programs[0].outputs, found.outputs), *gaps, 0.0)
