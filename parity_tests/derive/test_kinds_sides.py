@@ -340,3 +340,36 @@ def test_tokens_stay_where_one_side_is_given_others_that_are_made_from_them():
     for given in (calls, calls[::-1]):
         found = parity.derive(Shifted(), Shifted(), *given)
         assert found.proven, (found.failure, found.error, found.divergences)
+
+
+class Rotary(torch.nn.Module):
+    """Attention with rotary positions, of neighbours with frequencies as a buffer, or of halves with a constant."""
+
+    def __init__(self, halves: bool):
+        super().__init__()
+        self.halves, frequencies = halves, 1e4 ** -(torch.arange(0, 8, 2).double() / 8)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16, bias=False) for _ in range(4))
+        if halves:
+            self.frequencies = [frequencies]
+        else:
+            self.register_buffer("inv_freq", frequencies)
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = (layer(x).unflatten(-1, (2, 8)).transpose(1, 2) for layer in list(self.layers)[:3])
+        angles = torch.arange(x.shape[1])[:, None] * (self.frequencies[0] if self.halves else self.inv_freq)
+        y = torch.nn.functional.scaled_dot_product_attention(self.turned(q, angles), self.turned(k, angles), v)
+        return self.layers[3](y.transpose(1, 2).flatten(2))
+
+    def turned(self, x: Any, angles: Any) -> Any:
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x.chunk(2, -1) if self.halves else (x[..., ::2], x[..., 1::2])
+        a, b = a * cos - b * sin, b * cos + a * sin
+        return torch.cat([a, b], -1) if self.halves else torch.stack([a, b], -1).flatten(-2)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_frequencies_that_one_side_stores_as_a_buffer_keep_their_values(swapped: bool):
+    """With random ones the sides part by little, and go on alike: only that they part shows what the buffer is."""
+    sides = (Rotary(False), Rotary(True))[:: -1 if swapped else 1]
+    found = parity.derive(*sides, (np.random.default_rng(0).standard_normal((2, 7, 16)) / 4,))
+    assert found.proven, str(found)

@@ -92,6 +92,17 @@ def size_of(statistics: Array) -> float:
     return float(np.sqrt((statistics[:, 3] ** 2).mean())) if len(statistics) else 0.0
 
 
+def repeated(statistics: Array) -> bool:
+    """Tell whether some columns are alike, as dead channels are, so that values do not tell their order."""
+    scale = size_of(statistics) or 1.0
+    return len(np.unique(np.round(statistics / scale, 9), axis=0)) < len(statistics)
+
+
+def equal(a: Array, b: Array) -> bool:
+    """Tell whether columns are the same one by one, up to rounding."""
+    return a.shape == b.shape and bool((np.abs(a - b) <= SAME * max(size_of(a), size_of(b))).all())
+
+
 def distance(a: Array, b: Array) -> float:
     """Tell how far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
     return between(np.sort(a, axis=0), np.sort(b, axis=0), max(size_of(a), size_of(b)))

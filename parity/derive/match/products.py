@@ -47,8 +47,11 @@ class Near(NamedTuple):
         """Return the left row of each right one; None if they differ."""
         if seen in self.partial:
             return self.partial[seen]
-        if self.gaps.get(seen, 0.0) > ALIKE and (channels := self.told(seen)) is not None:
-            return (channels[:, None] * self.block + np.arange(self.block)).ravel()
+        unclear = self.gaps.get(seen, 0.0) > ALIKE or columns.repeated(self.found)
+        if unclear and (channels := self.told(seen)) is not None:
+            rows: Array = (channels[:, None] * self.block + np.arange(self.block)).ravel()
+            if self.gaps.get(seen, 0.0) > ALIKE or columns.equal(self.found, seen.statistics[rows]):
+                return rows
         rows = columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
 
