@@ -203,3 +203,36 @@ def test_a_later_block_follows_an_earlier_one_whatever_its_names_look_like():
     assert not analogous("features.8.branch1.0", "blockA_2.conv3_1") and not analogous("a.7", "b.2")
     analogous.learn("a.6", "b.1")
     assert analogous("a.7", "b.2")
+
+
+def gated(order: tuple[int, int], convolution: bool) -> torch.nn.Module:
+    """Two branches joined in an order, times a gate whose columns nothing but their place beside the branches tells."""
+
+    def joined(m: Any, x: Any) -> Any:
+        parts = [m.a(x), m.b(x)]
+        return torch.cat([parts[k] for k in order], 1)
+
+    if convolution:  # squeeze and excitation
+        return Net(
+            lambda m, x: m.out(
+                (y := joined(m, x).relu()) * m.gate(m.squeeze(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+            ),
+            **{
+                k: torch.nn.Conv2d(*n, 1)
+                for k, n in {"a": (3, 3), "b": (3, 4), "squeeze": (7, 5), "gate": (5, 7), "out": (7, 2)}.items()
+            },
+        )
+    return Net(
+        lambda m, x: m.out(joined(m, x) * m.gate(x).sigmoid()),
+        a=linear(6, 3),
+        b=linear(6, 4),
+        gate=linear(6, 7),
+        out=linear(7, 3),
+    )
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_columns_of_a_gate_follow_what_they_are_multiplied_with(convolution: bool):
+    given = images(2, 3, 5, 5) if convolution else images(5, 6)
+    found = parity.derive(gated((0, 1), convolution), gated((1, 0), convolution), (given,))
+    assert found.proven, str(found)

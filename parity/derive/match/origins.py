@@ -15,6 +15,7 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 from .following import INPUT, way_back
+from .roles import Beside
 
 COLOURS = 1 << 40  # whole numbers, so that sums of some thousand are exact in any order
 
@@ -35,10 +36,37 @@ def colours(program: Program, at: int, start: Mapping[int, Array], products: Col
     """Return the colours of the channels that a product reads; None where they cannot be told.
 
     Args:
-      at: the product. start: the colours of the columns of other products, by their places on the tape.
-      products: all products of the tape.
+      at: the product. start, products: see coloured.
     """
-    sources, between = way_back(program, at, products)
+    reader = program.tape.nodes[at]
+    read = coloured(program, reader.inputs[0], start, products)
+    if read is None:
+        return None
+    rows = np.moveaxis(read, _axis(reader), 0)
+    channels = _constant(rows.reshape(len(rows), -1), 1)
+    return None if channels is None else channels[:, 0]
+
+
+def beside(program: Program, of: Beside, start: Mapping[int, Array], products: Collection[int]) -> Array | None:
+    """Return the colours of what columns are multiplied with or added to; None where they cannot be told.
+
+    Args:
+      start, products: see coloured.
+    """
+    met = coloured(program, of.value, start, products)
+    return None if met is None else np.broadcast_to(met, of.shape)[np.unravel_index(of.places, of.shape)]
+
+
+def coloured(program: Program, number: int, start: Mapping[int, Array], products: Collection[int]) -> Array | None:
+    """Return the colours of a value; None where they cannot be told.
+
+    Args:
+      start: the colours of the columns of products, by their places on the tape. products: all of the tape.
+    """
+    made = program.makers.get(number)
+    if made is None:
+        return None
+    sources, between = (frozenset([made]), set[int]()) if made in products else way_back(program, made, products)
     if INPUT in sources or not sources <= start.keys():
         return None
     values = dict[int, Array]()
@@ -48,19 +76,13 @@ def colours(program: Program, at: int, start: Mapping[int, Array], products: Col
         if len(start[k]) != shape[_axis(node)] or not start[k].all():
             return None
         values[node.output] = np.broadcast_to(_along(start[k], _axis(node), len(shape)), shape)
-    for k in sorted(between):
+    for k in sorted(between if made in products else between | {made}):
         node = program.tape.nodes[k]
         passed = _passed(program, node, values)
         if passed is None:
             return None
         values[node.output] = passed
-    reader = program.tape.nodes[at]
-    read = values.get(reader.inputs[0])
-    if read is None:
-        return None
-    rows = np.moveaxis(read, _axis(reader), 0)
-    channels = _constant(rows.reshape(len(rows), -1), 1)
-    return None if channels is None else channels[:, 0]
+    return values.get(number)
 
 
 def order(left: Array, right: Array) -> Array | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -198,10 +199,23 @@ class Products(Regrouping):
                     role = roles.difference(group.role, other.role), group.biased != other.biased
                     likely = (seen in strays, hollow, taken, split, alone, *role)
                     differs = other.grid != group.grid
-                    for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):
+                    aligned = self._aligned(group, seen, other)
+                    for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
                         order = self._order(use, seen, (*likely, turned), apart, differs)
                         options.append((order, gap, seen, columns_of))
         return options
+
+    def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
+        """Return the left columns in the order of what they are multiplied with or added to, or nothing."""
+        if group.beside is None or other.beside is None or len(group.columns) == 1:
+            return []
+        right = origins.beside(self.program, group.beside, self._colours, self._own_products)
+        if right is None:
+            return []
+        left = origins.beside(seen.program, other.beside, origins.every(seen.program), self._products)
+        index = None if left is None else origins.order(left, right)
+        straight = index is None or (np.diff(index) == 1).all()
+        return [] if straight else [replace(other, columns=other.columns[index], places=other.places[index])]
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
         """Return (left row of each right one) of uses that do not meet the values, but for which other evidence speaks.

@@ -27,6 +27,18 @@ SINGLE = -1  # in place of an axis: a function of single values mixes none
 MAX_STEPS = 200  # operations that are followed from one product
 
 
+class Beside(NamedTuple):
+    """What columns are multiplied with or added to.
+
+    Args:
+      value: its number. shape: of the result. places: in the flat result, the first of each column.
+    """
+
+    value: int
+    shape: tuple[int, ...]
+    places: Array
+
+
 @dataclass(frozen=True)
 class Group:
     """Columns that are read by the same operations.
@@ -36,12 +48,14 @@ class Group:
       columns: in the order of their places there.
       places: the coordinates of each, as ranks; axes along which all are alike are left out.
       biased: whether anything but zero is added to them before.
+      beside: None where they are multiplied with or added to no other activation.
     """
 
     role: str
     columns: Array
     places: Array
     biased: bool = False
+    beside: Beside | None = None
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -96,6 +110,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
     biased = np.zeros(count + 1, bool)
+    met = _met(program, node.output, np.broadcast_to(labels, shape))
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -112,8 +127,46 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
-        found.append(Group(role, columns[order], places[order], bool(biased[columns + 1].any())))
+        found.append(Group(role, columns[order], places[order], bool(biased[columns + 1].any()),
+                           met and _beside(program, met, columns[order])))  # fmt: skip
     return found
+
+
+def _met(program: Program, value: int, labels: Array) -> tuple[int, Array] | None:
+    """Return (other operand, labels) of the first product or sum with another activation, past functions of values."""
+    waiting = [(value, labels)]
+    for _ in range(MAX_STEPS):
+        if not waiting:
+            break
+        value, labels = waiting.pop(0)
+        for at, slot in program.consumers.get(value, []):
+            node = program.tape.nodes[at]
+            if node.kind == "layout":
+                waiting.append((node.output, _moved(program, node, slot, labels)))
+            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
+                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+            elif node.kind in ("add", "mul"):
+                return node.inputs[1 - slot], labels
+            elif node.kind == "other" and _is_single(program, node, slot, labels):
+                waiting.append((node.output, labels))
+    return None
+
+
+def _is_single(program: Program, node: Node, slot: int, labels: Array) -> bool:
+    """Tell whether an operation is a function of each single value of one operand."""
+    _reader(program, node, slot, labels)
+    return program.mixing.get(node.output) == SINGLE
+
+
+def _beside(program: Program, met: tuple[int, Array], columns: Array) -> Beside | None:
+    """Return where columns meet another activation; None where some do not."""
+    number, labels = met
+    shape = np.broadcast_shapes(labels.shape, program.shapes[number])
+    found, first = np.unique(np.broadcast_to(labels, shape), return_index=True)
+    at = np.searchsorted(found, columns + 1)
+    if (at >= len(found)).any() or (found[at] != columns + 1).any():
+        return None
+    return Beside(number, shape, first[at])
 
 
 def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool, biased: Array) -> list[Reader]:
