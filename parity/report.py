@@ -54,8 +54,10 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Tell whether something was compared, and nothing of it differs."""
-        return any(r.passed for r in self.results) and not any(r.passed is False for r in self.results)
+        """Tell whether something was compared of each model, but for what could not run, and nothing of it differs."""
+        from .summary import passed
+
+        return passed(self.results)
 
     @property
     def first_divergence(self) -> Divergence | None:

@@ -70,8 +70,7 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
       report: the HTML page that was written.
     """
     screen = Screen(colour, width)
-    passed = any(r.passed for r in results) and not any(r.passed is False for r in results)
-    blocks = [screen.wrap(summary.verdict(results), "good" if passed else "differs")]
+    blocks = [screen.wrap(summary.verdict(results), "good" if summary.passed(results) else "differs")]
     blocks += [_table(group, screen) for group in _groups(results)]
     blocks += [legend] if (legend := _legend(results, screen)) else []
     blocks += _findings(results, screen, report)

@@ -81,6 +81,8 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
+    if compared and (unproven := unjudged(results)):
+        return f"Nothing is proven of {in_a_row(unproven)}; of others, {compared:,} comparisons agree.{skipped}"
     if not compared:
         return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
     number = "both comparisons" if compared == 2 else f"{'all ' * (compared > 1)}{count(compared, 'comparison')}"
@@ -88,6 +90,19 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def passed(results: Sequence[Result]) -> bool:
+    """Tell whether something was compared of each model, but for what could not run, and nothing of it differs."""
+    return any(r.passed for r in results) and not any(r.passed is False for r in results) and not unjudged(results)
+
+
+def unjudged(results: Iterable[Result]) -> list[str]:
+    """Name the models of which something could not be judged, as NaN, and nothing was."""
+    grades_of: dict[str, set[str]] = {}
+    for r in results:
+        grades_of.setdefault(model(r), set()).add(r.grade)
+    return [name for name, found in grades_of.items() if "not judged" in found <= {"not judged", "not run"}]
 
 
 def closeness(results: Iterable[Result]) -> str:

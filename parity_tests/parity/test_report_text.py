@@ -327,3 +327,13 @@ def test_what_to_do_depends_on_whether_the_models_return_the_same() -> None:
     assert "differs in training mode alone" in advice("gradients", "layers", loss=0.1)
     assert "detached tensor" in advice("gradients", "layers", **{"fc.kernel": 0.1})
     assert "weight decay" in advice("train", **late)
+
+
+def test_a_model_that_cannot_be_judged_is_not_carried_by_others() -> None:
+    good, bad = results(variants=("tiny S/16",)), results(variants=("tiny B/16",))
+    bad = [replace(r, error=None, passed=None, cause="NaN in both") for r in bad]
+    assert {r.grade for r in bad} == {"not judged"}
+    report = Report([*good, *bad])
+    assert Report(good).passed and not report.passed
+    verdict = str(report).splitlines()[0]
+    assert verdict.startswith("Nothing is proven of mlp_mixer:tiny B/16; of others, 12 comparisons agree.")
