@@ -136,14 +136,19 @@ class Plan:
         """Return what the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.of_modules(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
-        why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
-        lines += [f"as {self.src}'s own code computes, {why}: {fixed}"] if fixed else []
+        lines += [*self.taken_from_dialect()]
         lines += self._scaled_otherwise()
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         lines += self._used_extras()
         return [*lines, *self.filled(), *self.counts()[1]]
+
+    def taken_from_dialect(self) -> Iterator[str]:
+        """Say which fields that change the outputs are those of the dialect's own code, as the file does not say."""
+        fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
+        why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
+        if fixed:
+            yield f"as {self.src}'s own code computes, {why}: {fixed}"
 
     def _used_extras(self) -> Iterator[str]:
         """Report matrices that the dialect lists as unused and that equal a used one: its code may tie them."""

@@ -61,10 +61,14 @@ class Processes:
             return {check: load(path) if os.path.exists(path) else lost[check] for check, path in paths.items()}
 
 
+# with this process's own path, but for the user's folder, which may hold a convert.py or a ports.py of theirs
+START = "import sys; sys.path[:] = {path!r}; import runpy; runpy.run_module('parity.processes', run_name='__main__')"
+
+
 class _Process:
     def __init__(self) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # kept as long as the process; a pipe might fill up
-        words = [sys.executable, "-W", "ignore", "-m", "parity.processes"]
+        words = [sys.executable, "-P", "-W", "ignore", "-c", START.format(path=sys.path)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
 

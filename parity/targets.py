@@ -153,7 +153,7 @@ def _checkpoint(
 
     with plan(path, src, settings=settings, weights=weights, assume=assume, step=step) as planned:
         path = planned.reader.path
-        for note in (*planned.part(), *planned.left_out(), *planned.doubts()):
+        for note in (*planned.part(), *planned.left_out(), *planned.doubts(), *planned.taken_from_dialect()):
             say_note(f"{path}: {note}")
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)
         part = planned.reading.prefix

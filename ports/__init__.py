@@ -77,7 +77,8 @@ def load(
       config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
         `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
-    file does not hold and that begin at 0, of what is assumed of the file, now or when it was written, where `config`
+    file does not hold and that begin at 0, of what the dialect's own code computes and the file does not say, of what is
+      assumed of the file, now or when it was written, where `config`
     contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
     imprecise in `dtype`.
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
@@ -93,7 +94,8 @@ def load(
     planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
     with planned as loaded:
         source = Source.of(loaded.reader.path, loaded.reading.prefix)
-        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
+        notes = *loaded.doubts(), *loaded.taken_from_dialect(), *loaded.filled(), *loaded.counts()[1]
+        for note in (*loaded.part(), *loaded.left_out(), *notes):
             warnings.warn(f"{path}: {note.removeprefix(WARNING)}", stacklevel=2)
         if dtype is None:
             dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
