@@ -1,5 +1,6 @@
 """The command line as people meet it: the installed command, each command's help, a terminal of 80 columns."""
 
+import json
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ from convert.version import __version__
 from ports.__main__ import main as ports
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM
+from .conftest import needs
 
 
 @pytest.fixture
@@ -46,6 +48,14 @@ def test_the_installed_command_works_beside_files_of_the_same_names(triptych, tm
     done = triptych("parity", "--version")
     assert done.returncode == 0 and done.stdout.startswith(f"Triptych {__version__}, Python ")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["flax", "torch", "paddle"]
+
+
+def test_a_process_for_each_framework_works_beside_files_of_the_same_names(triptych):
+    needs("torch")
+    needs("flax")
+    words = ["--isolate", "--check", "forward", "--frameworks", "torch", "flax", "--json"]
+    (row,) = json.loads(triptych("parity", "convmixer:tiny 1536/20", *words).stdout)
+    assert row["passed"], row
 
 
 def test_the_installed_command_is_named_as_it_was_called(triptych):

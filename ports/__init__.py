@@ -77,10 +77,9 @@ def load(
       config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
         `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
-    file does not hold and that begin at 0, of what the dialect's own code computes and the file does not say, of what is
-      assumed of the file, now or when it was written, where `config`
-    contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
-    imprecise in `dtype`.
+    file does not hold and that begin at 0, of what the dialect's own code computes and the file does not say, of what
+    is assumed of the file, now or when it was written, where `config` contradicts its record, of arrays of several
+    dtypes in one file, and of values that become zero, infinite or imprecise in `dtype`.
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
     framework that is not installed, and OpenFields, one of them, for what changes the outputs and nobody states.
     """
