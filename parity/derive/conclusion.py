@@ -14,7 +14,7 @@ from ..summary import count
 from .candidates import Candidate, Left
 from .comments import commented
 from .depths import differing
-from .derivation import Derivation
+from .derivation import CHOSEN, Derivation
 from .fold.lone import lone
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTNER
 from .match.choices import Step
@@ -32,7 +32,6 @@ from .writing import Written, unseen, without_drops, written
 
 MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
-CHOSEN = "chosen among several partners, which no outputs confirm"
 
 
 class Verdict(NamedTuple):
@@ -83,7 +82,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         *(f"free: {text}" for text in free),
         *filter(None, [untried]),
     ]
-    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if not (proven or confirmed(places)) else []
+    chosen = [] if proven or confirmed(places) else _chosen(found.steps)
+    notes += [f"{CHOSEN}: {name}" for name in folded(chosen)]
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     return Derivation(
@@ -100,6 +100,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         reads_numbers=verdict.reads_numbers,
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
+        chosen=chosen,
         remark=proof.remark if proof.gradient is None else "",
         kept=proof.kept,
         correspondence=best.correspondence,

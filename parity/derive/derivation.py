@@ -38,6 +38,7 @@ NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
 )
+CHOSEN = "chosen among several partners, which no outputs confirm"
 BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
@@ -247,6 +248,8 @@ class Derivation(Evidence):
             )
         if self.doubtful:
             lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
+        if self.chosen:
+            lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))

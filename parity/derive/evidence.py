@@ -34,6 +34,7 @@ class Evidence:
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`.
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
+      chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
         tried of that, "" if all was.
       uses: each use of a parameter on the right with its partner, in the order of execution.
@@ -83,6 +84,7 @@ class Evidence:
     remark: str = ""
     doubtful: Sequence[str] = ()
     untold: Sequence[str] = ()
+    chosen: Sequence[str] = ()
     untried: str = ""
     exact: float = math.nan
 
@@ -148,6 +150,7 @@ class Evidence:
             "untold": list(self.untold),
             "inferred": self.inferred,
             "doubtful": list(self.doubtful),
+            "chosen": list(self.chosen),
             "freedom": self.freedom,
             "untried": self.untried,
             "fixed": self.fixed,

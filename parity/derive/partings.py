@@ -9,15 +9,16 @@ import numpy as np
 
 from .candidates import SEED, Candidate, Left
 from .fold.rows import DerivedTable
-from .limits import EQUAL_OUTPUTS, EXACT, PARTED_MATCH
+from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
 from .match.match import Match
-from .prove.explanation import CAUSES, Divergence, explain
+from .prove.explanation import CAUSES, Divergence, confirmed, explain
 from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof
 from .prove.translated import TranslatedWeights
 from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
+from .trace.outputs import difference
 from .trace.sites import OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
@@ -60,10 +61,23 @@ def partings(
     """
     sides, found = _runs(left, best, of.table), _known(of)
     others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
-    places = explain(*sides, found)
-    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
-        places = explain(*_runs(left, best, of.table, proof=True), found)
+    places, without = explain(*sides, found)
+    checked = not places or (confirmed(places) and len(of.rights) <= LARGE_MODEL)
+    others_drawn = _runs(left, best, of.table, proof=True) if checked else None
+    if others_drawn and not places and found.whole:  # few values show the difference, as those that one side cuts off
+        places, _ = explain(*others_drawn, found)
+    elif others_drawn and confirmed(places) and not _equal(without, others_drawn):  # these inputs do not show all
+        places[-1] = places[-1]._replace(whole=False)
     return _with_known(places, found, known), others
+
+
+def _equal(sides: tuple[Run, Run], drawn: tuple[Run, Run]) -> bool:
+    """Tell whether both sides have equal outputs with other weights and inputs."""
+    try:
+        ran = [run(side.tape, other.weights, other.inputs, side.side) for side, other in zip(sides, drawn, strict=True)]
+    except Exception:  # an edit that holds for the first inputs alone
+        return False
+    return difference(ran[0].program.outputs, ran[1].program.outputs) <= PARTED_USES
 
 
 def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:

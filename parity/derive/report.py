@@ -16,7 +16,7 @@ from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
-from .derivation import Derivation, converting
+from .derivation import CHOSEN, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.explanation import Divergence
@@ -230,6 +230,8 @@ def _remarks(found: Derivation) -> Markup:
         rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
+    if found.chosen:
+        rows.append(f"{CHOSEN[0].upper()}{CHOSEN[1:]}: {', '.join(folded_names(found.chosen))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
     rows += [found.untried[:1].upper() + found.untried[1:]] * bool(found.untried)
     if not rows:

@@ -69,8 +69,8 @@ def confirmed(places: Sequence[Divergence]) -> bool:
     return bool(places) and all(place.whole for place in places)
 
 
-def explain(left: Run, right: Run, mapped: Mapped) -> list[Divergence]:
-    """List where the models part, each with its cause, until a difference has none."""
+def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tuple[Run, Run]]:
+    """Return where the models part, each with its cause, until a difference has none; and both without these causes."""
     places: list[Divergence] = []
     stop = time.thread_time() + CAUSE_SECONDS
     while len(places) < CAUSES:
@@ -89,7 +89,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> list[Divergence]:
         left, right = sides
     if len(places) == CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
         places[-1] = places[-1]._replace(whole=False)  # there are more
-    return places
+    return places, (left, right)
 
 
 def _advice(pair: Pair, right: Run) -> str:
