@@ -193,7 +193,7 @@ def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):
     code, printed, err = run(*words)
     assert code == 0, err
     assert "proven: " in printed
-    assert "not covered by this proof, as set aside: head.weight float32 [7, 25] (named like a part" in printed
+    assert "not covered by this proof: as set aside: head.weight float32 [7, 25] (named like a part" in printed
     proof = json.loads(run(*words, "--json")[1])["proof"]
     assert [entry["name"] for entry in proof["not_covered"]] == ["head.weight"]
     assert "not covered" not in run("timm2torch", TIMM, "-o", tmp_path / "z.safetensors", "--prove")[1]

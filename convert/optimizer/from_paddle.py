@@ -106,7 +106,7 @@ def _candidates(
     listed = []
     for shape, keys in list(alike.items())[:6]:
         fits = folding.fold(t.name for name, t in parameters.items() if t.shape == shape and name not in own)[:4]
-        which = f"its shape is that of {' and '.join(fits)}" if fits else "no parameter has its shape"
+        which = f"its shape is that of {' and '.join(fits)}" if fits else "no parameter of its shape is left"
         listed.append(f"{', '.join(folding.fold(keys)[:4])} {list(shape)} ({which})")
     return ", ".join(listed)
 

@@ -76,8 +76,9 @@ def test_partners_are_marked_where_a_window_differs_before_them():
 
     found = parity.derive(net(1, False), net(0, True), (images(2, 3, 9, 9),))
     assert not found.missing and not found.confirmed
-    chosen = "chosen among several partners, which no outputs confirm: one.weight"
-    assert f"# {chosen}" in found.table.print() and chosen in str(found) and "one.weight" in found.to_dict()["chosen"]
+    chosen = "chosen among several partners, which no outputs confirm: "
+    assert f"# {chosen}one.weight" in found.table.print() and f"{chosen}two.weight, one.weight" in str(found)
+    assert found.to_dict()["chosen"] == ["two.weight", "one.weight"]
     assert "the Table holds" not in str(found)
 
 

@@ -341,7 +341,7 @@ def test_commands_name_what_was_skipped(run: Any, tmp_path: Path) -> None:
     code, printed, _ = run("inspect", tmp_path / "x")
     assert (code, line.replace("aside, ", "aside:    ") in printed) == (0, True)
     code, printed, notes = run("flax2torch", tmp_path / "x", "-o", tmp_path / "y.safetensors", "--assume", "--prove")
-    assert (code, f"note: {line}" in notes, f"not covered by this proof, as {line}" in printed) == (0, True, True)
+    assert (code, f"note: {line}" in notes, f"not covered by this proof: as {line}" in printed) == (0, True, True)
     code, printed, _ = run("flax2torch", tmp_path / "x", "--assume", "--dry-run", "--json")
     assert json.loads(printed)["skipped"] == [f"{NUMBER}: epoch, params/logit_scale"]
     assert json.loads(printed)["config"]["classes"] == 7
