@@ -45,6 +45,7 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
             for table in proof.rounded[:MAX_TABLES]
         ]
         who = f"the {proof.lower[0]} model computes" if len(proof.lower) == 1 else "both models compute"
+        who = "one side computes" if proof.rounded else who  # which one has the rounded tables is not known
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
