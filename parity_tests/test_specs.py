@@ -119,7 +119,7 @@ def test_values_that_a_page_states_have_the_types_of_their_fields():
         "activations: 'GELU': act='tanh' does not fit: act is gelu or relu",
         "dialects: 'a': conventions: act='silu' does not fit: act is gelu or relu",
         "dialects: 'a': requires: norm_eps='1e-6' does not fit: norm_eps is float",
-        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,... or none",
+        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,..., one as 4, or none",
     ]
 
 

@@ -177,7 +177,8 @@ def describe(hint: Any) -> str:
     if _is_union(hint):
         return " or ".join(map(describe, args))
     if typing.get_origin(hint) is tuple:
-        return ",".join("..." if part is ... else _item(part) for part in args)
+        one = ", one as 4," if args == (int, ...) else ""  # 4 alone would be a number
+        return ",".join("..." if part is ... else _item(part) for part in args) + one
     return "none" if hint is type(None) else str(getattr(hint, "__name__", hint))
 
 
