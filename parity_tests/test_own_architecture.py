@@ -73,7 +73,8 @@ def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_
     text = page.read_text()
     for line in re.findall(r"    (?:act: |norm_eps: |norms=|activations=).*\n", text):
         text = text.replace(line, "")
-    for part in (', act="relu"', ", norm_eps=1e-4", ', {"act": "gelu", "norm_eps": 1e-6}', ', "torch": "closed_torch.py"'):
+    fields = ', act="relu"', ", norm_eps=1e-4", ', {"act": "gelu", "norm_eps": 1e-6}'
+    for part in (*fields, ', "torch": "closed_torch.py"'):
         assert part in text
         text = text.replace(part, "")
     page.write_text(text.replace("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"))

@@ -176,7 +176,10 @@ def test_what_stays_open_is_no_reason_why_a_file_does_not_fit(run):
     printed = run("inspect", Case("raft_native").folder / "weights.pth")[1]
     nearest, stated = printed.partition("nearest:")[2].split("open:")
     assert "whether they fit depends on patches, rafts, kernels, image" in nearest and "--set" not in nearest
-    assert stated.split()[:8] == ["patches:", "set", "it", "(int,...,", "one", "as", "4,);", "rafts:"] and "is open" not in stated
+    assert (
+        stated.split()[:8] == ["patches:", "set", "it", "(int,...,", "one", "as", "4,);", "rafts:"]
+        and "is open" not in stated
+    )
 
 
 def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 
 import parity
 from convert.errors import UsageError
+from parity.derive.fold.names import Names
+from parity.derive.fold.related import Atom
 
 torch = pytest.importorskip("torch", reason="both sides are torch modules")
 from .pairs import images  # noqa: E402
@@ -42,3 +44,13 @@ def test_a_scripted_module_is_refused_with_the_remedy(side: int):
     models[side] = torch.jit.script(models[side])
     with pytest.raises(UsageError, match="give it before scripting"):
         parity.derive(*models, images(3, 4))
+
+
+def test_pieces_of_one_length_have_one_name_where_compositions_are_alike():
+    """Heads of pairs are no heads and their width, though all lengths may be equal in a small model."""
+    names = Names(("torch", "nnx"))
+    heads, pairs, again = ([Atom(2, 0, 1) for _ in range(2)] for _ in range(3))
+    for atoms, count in ((heads, 2), (pairs, 3), (again, 2)):
+        for atom, wanted in zip(atoms, "hd", strict=True):
+            names.give(atom, wanted, set(), count)
+    assert [[atom.name for atom in atoms] for atoms in (heads, pairs, again)] == [["h", "d"], ["h2", "d2"], ["h", "d"]]

@@ -37,7 +37,9 @@ VARIANTS = {"S": Config(patch=16, depth=8, width=256, hidden=512)}
 TINY = {  # small twins that use every option; unlike sizes, so that no two axes can be confused, and an epsilon
     # that is no framework's default, so that a port which forgets it is found
     "S": Config(patch=2, depth=2, width=7, hidden=11, image=6, classes=5),
-    "relu, headless": Config(patch=3, depth=1, width=5, hidden=13, act="relu", image=9, channels=1, classes=0, norm_eps=1e-4),
+    "relu, headless": Config(
+        patch=3, depth=1, width=5, hidden=13, act="relu", image=9, channels=1, classes=0, norm_eps=1e-4
+    ),
 }
 
 

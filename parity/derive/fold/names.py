@@ -19,6 +19,9 @@ FIRST = ("torch", "paddle")  # frameworks whose images have their channels first
 class Names:
     """Chooses names; the pieces of compositions have one length for each name in the whole table.
 
+    Heads and their width are alike in compositions of two and, beside query, key and value, of three pieces; others,
+    such as heads of pairs, have names of their own: in larger models equal lengths of small ones need not be equal.
+
     Args:
       sides: the frameworks.
     """
@@ -26,6 +29,7 @@ class Names:
     def __init__(self, sides: tuple[str, str]):
         self.sides = sides
         self.lengths: dict[str, int] = {}
+        self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
 
     def letters(self, side: int, rank: int) -> str:
@@ -39,15 +43,21 @@ class Names:
         self.orders[name] = tuple(numbers)
         return name
 
-    def give(self, atom: Atom, wanted: str, taken: set[str]) -> None:
-        """Name a piece of a composition as wanted, or so with a number if that name has another length."""
+    def give(self, atom: Atom, wanted: str, taken: set[str], count: int = 0) -> None:
+        """Name a piece of a composition as wanted, or so with a number if that name has another length.
+
+        Args:
+          count: how many pieces the composition has; 0 where that does not matter.
+        """
         numbered = (f"{wanted}{k}" for k in range(2, 1000))
         for name in (wanted, *numbered):
-            if name not in taken and self.lengths.get(name, atom.length) == atom.length:
+            alike = self.lengths.get(name, atom.length) == atom.length and self._counts.get(name, count) == count
+            if name not in taken and alike:
                 break
         atom.name = name
         taken.add(name)
         self.lengths[name] = atom.length
+        self._counts[name] = count
 
     def assign(self, axes: Axes, stacked: int, side: int) -> None:
         """Name all pieces by the side with fewer axes.
@@ -67,8 +77,9 @@ class Names:
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
+                count = len(atoms) - any(atom.length == 3 for atom in atoms) * (len(atoms) == 3)
                 for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
-                    self.give(atom, wanted, taken)
+                    self.give(atom, wanted, taken, count)
         for letter, atoms in zip(letters, own, strict=False):
             if len(atoms) == 1 and not atoms[0].name:
                 atoms[0].name = next(name for name in (letter, *SPARE) if name not in taken)
