@@ -12,7 +12,7 @@ from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from specs.moves import Shape
-from specs.numerals import measured
+from specs.numerals import exact, measured
 from specs.words import in_a_row
 
 from .families import FAMILIES, MOMENTS, TENSOR
@@ -153,19 +153,19 @@ def _paddle_step(
     counts = {beta: count for beta, of in found.items() if (count := steps_of(of[0], betas[beta], of[1])) is not None}
     sure = {beta: NEAR if beta in stated or len(counts) == 2 else SURE for beta in counts}
     whole = {round(count) for count in counts.values()}
-    exact = all(abs(count - round(count)) < sure[beta] for beta, count in counts.items())
-    agreed = next(iter(whole)) if len(whole) == 1 and exact and min(whole) >= 0 else None
+    fitting = all(abs(count - round(count)) < sure[beta] for beta, count in counts.items())
+    agreed = next(iter(whole)) if len(whole) == 1 and fitting and min(whole) >= 0 else None
     stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
     shown = {beta: value for beta, value in betas.items() if beta in counts or beta in stated}
-    written = " and ".join(f"{beta} {value:g}" for beta, value in betas.items() if beta in counts)
+    written = " and ".join(f"{beta} {exact(value)}" for beta, value in betas.items() if beta in counts)
     if "step" in stated:
         step = int(stated["step"])
         if agreed not in (None, step):
             raise UsageError(f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it")
-        fitting = {beta for beta, count in counts.items() if abs(count - step) < NEAR}
-        if unlike := [beta for beta in counts if beta in stated and beta not in fitting]:
+        alike = {beta for beta, count in counts.items() if abs(count - step) < NEAR}
+        if unlike := [beta for beta in counts if beta in stated and beta not in alike]:
             raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
-        return step, {beta: value for beta, value in shown.items() if beta in fitting or beta in stated}
+        return step, {beta: value for beta, value in shown.items() if beta in alike or beta in stated}
     if agreed is None:
         told = f"no whole number of steps with {written}: state --hyper beta1=... and beta2=..., or --hyper step=..."
         small = "too small to show a number of steps: state --hyper step=..."

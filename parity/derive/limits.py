@@ -9,7 +9,7 @@ EQUAL_GRADIENTS = 1e-7  # relative difference of gradients that rounding explain
 ROUNDED_GRADIENTS = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
 NO_GRADIENTS = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 REPLAYED_OUTPUTS = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
-REPLAYED_NUMBERS = 1e-6  # the same, of paddle's kernels, which take a slope or an epsilon as float32
+REPLAYED_FLOAT64 = 1e-7  # the same, where nothing is cast: rounding of float64 in a model that magnifies it
 REPLAYED_TABLES = 1e-2  # the same, where it reads tables of float32: rotating by a large angle magnifies rounding
 PARTED_MATCH = 1e-6  # difference of values in the matching beyond which models are not proven equal
 

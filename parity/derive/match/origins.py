@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
-from functools import cache
 
 import numpy as np
 
@@ -25,10 +24,9 @@ def colours_of(at: int, count: int) -> Array:
     return np.random.default_rng(at).integers(1, COLOURS, count).astype(np.float64)
 
 
-@cache
-def every(program: Program) -> dict[int, Array]:
+def every(program: Program, products: Collection[int]) -> dict[int, Array]:
     """Return the colours of the columns of each product of the left tape."""
-    nodes = ((at, node) for at, node in enumerate(program.tape.nodes) if node.kind == "product")
+    nodes = ((at, program.tape.nodes[at]) for at in products)
     return {at: colours_of(at, program.shapes[node.output][_axis(node)]) for at, node in nodes}
 
 
@@ -73,7 +71,7 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
     for k in sources:
         node = program.tape.nodes[k]
         shape = program.shapes[node.output]
-        if len(start[k]) != shape[_axis(node)] or not start[k].all():
+        if len(start[k]) != shape[_axis(node)] or not start[k].all() or 0 in shape:
             return None
         values[node.output] = np.broadcast_to(_along(start[k], _axis(node), len(shape)), shape)
     for k in sorted(between if made in products else between | {made}):
@@ -107,9 +105,12 @@ def _along(values: Array, axis: int, ndim: int) -> Array:
 def _passed(program: Program, node: Node, values: Mapping[int, Array]) -> Array | None:
     """Return the colours of an operation's result."""
     if node.kind == "layout":
-        return node.run(
-            *(values[n] if n in values else program.indices.get(n, np.zeros(program.shapes[n])) for n in node.inputs)
-        )
+        operands = (values.get(n, program.indices.get(n)) for n in node.inputs)
+        shapes = (program.shapes[n] for n in node.inputs)
+        try:
+            return node.run(*(np.zeros(s) if v is None else np.array(v) for v, s in zip(operands, shapes, strict=True)))
+        except Exception:  # a function that takes no such array
+            return None
     total: Array | None = None
     for number in node.inputs:
         if number in values:
@@ -137,5 +138,7 @@ def _fitted(colours: Array, shape: tuple[int, ...]) -> Array | None:
 
 def _constant(colours: Array, axis: int) -> Array | None:
     """Return the colours along one place of an axis if they are alike along it, but for zeros of padding."""
+    if not colours.size:
+        return None
     most = colours.max(axis, keepdims=True)
     return most if ((colours == most) | (colours == 0)).all() else None

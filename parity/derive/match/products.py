@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -149,6 +149,11 @@ class Products(Regrouping):
         rows = {seen: rows for seen, (rows, _) in partial.items()}
         return Near(use, found, taps, near, rows, scales, cache(lambda seen: self._told(use, seen)))
 
+    @cached_property
+    def _starts(self) -> dict[int, Array]:
+        """Return the colours of the columns of each left product."""
+        return origins.every(self.seen[0].program, self._products)
+
     def _told(self, use: Use, seen: uses.Seen) -> Array | None:
         """Return the left channel of each right one, by the products whose columns they are."""
         if use.flipped or seen.use.flipped:
@@ -158,7 +163,7 @@ class Products(Regrouping):
             return None
         if seen not in self._left_colours:
             program, at = seen.program, seen.use.node
-            self._left_colours[seen] = origins.colours(program, at, origins.every(program), self._products)
+            self._left_colours[seen] = origins.colours(program, at, self._starts, self._products)
         left = self._left_colours[seen]
         return None if left is None else origins.order(left, right)
 
@@ -212,7 +217,7 @@ class Products(Regrouping):
         right = origins.beside(self.program, group.beside, self._colours, self._own_products)
         if right is None:
             return []
-        left = origins.beside(seen.program, other.beside, origins.every(seen.program), self._products)
+        left = origins.beside(seen.program, other.beside, self._starts, self._products)
         index = None if left is None else origins.order(left, right)
         straight = index is None or (np.diff(index) == 1).all()
         return [] if straight else [replace(other, columns=other.columns[index], places=other.places[index])]
