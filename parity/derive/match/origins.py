@@ -7,6 +7,7 @@ sums and products of values add them, and functions pass them on: what correspon
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..trace.tape import Array, Node
 from .following import INPUT, way_back
 from .roles import Beside
 
+MOST = 1 << 20  # elements of all values on the way, above which colours would take too long
 COLOURS = 1 << 40  # whole numbers, so that sums of some thousand are exact in any order
 
 
@@ -65,7 +67,8 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
     if made is None:
         return None
     sources, between = (frozenset([made]), set[int]()) if made in products else way_back(program, made, products)
-    if INPUT in sources or not sources <= start.keys():
+    size = sum(math.prod(program.shapes[program.tape.nodes[k].output]) for k in (*sources, *between))
+    if INPUT in sources or not sources <= start.keys() or size > MOST:
         return None
     values = dict[int, Array]()
     for k in sources:

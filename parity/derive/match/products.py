@@ -204,9 +204,11 @@ class Products(Regrouping):
                     role = roles.difference(group.role, other.role), group.biased != other.biased
                     likely = (seen in strays, hollow, taken, split, alone, *role)
                     differs = other.grid != group.grid
+                    # layouts exchange the axes of values; those of the operands of products are in one order
+                    unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
                     aligned = self._aligned(group, seen, other)
                     for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
-                        order = self._order(use, seen, (*likely, turned), apart, differs)
+                        order = self._order(use, seen, (*likely, turned), apart, unlike)
                         options.append((order, gap, seen, columns_of))
         return options
 

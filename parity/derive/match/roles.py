@@ -8,6 +8,7 @@ heads in front or behind, split or flattened, are told apart without a guess fro
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 
@@ -110,7 +112,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
     biased = np.zeros(count + 1, bool)
-    met = _met(program, node.output, np.broadcast_to(labels, shape))
+    met = _met(program, node.output, np.broadcast_to(labels, shape)) if math.prod(shape) <= LARGE_USE else None
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -123,8 +125,8 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         if not path:
             found.append(Group(UNREAD, columns, np.arange(len(columns))[:, None]))
             continue
-        places = _places(readers[path[0]], columns)
-        order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
+        ranks, places = _places(readers[path[0]], columns)
+        order = np.lexsort(ranks.T[::-1]) if ranks.size else np.arange(len(columns))
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         found.append(Group(role, columns[order], places[order], bool(biased[columns + 1].any()),
@@ -274,20 +276,23 @@ def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
     return node.run(*operands)
 
 
-def _places(reader: Reader, columns: Array) -> Array:
-    """Rank (columns, axes) of the mean place of each column, along the reader's axes; else in the flat array.
+def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:
+    """Return (order of columns, coordinates of each): ranks of their mean places along the axes of what reads them.
 
     The axis over which a product sums, or along which a function mixes values, comes last: einsums exchange operands,
-    and a softmax may be taken over any axis.
+    and a softmax may be taken over any axis. Where there is none, columns are ordered by their places in the whole
+    array; their coordinates tell more where they lie along three axes, as pixels that come out of channels do.
     """
     labels = reader.labels
     last = 1 if reader.role.startswith("product 1") else reader.axis
     each = np.ix_(*map(np.arange, labels.shape))
     axes = [axis for d, axis in enumerate(each) if d != last] + ([] if last is None else [each[last]])
     ranks = _ranks(labels, axes, columns)
-    if last is not None or len(np.unique(ranks, axis=0)) == len(columns):
-        return ranks
-    return _ranks(labels, [np.arange(labels.size).reshape(labels.shape)], columns)
+    if reader.role.startswith("product") or reader.axis is not None:
+        return ranks, ranks
+    flat = _ranks(labels, [np.arange(labels.size).reshape(labels.shape)], columns)
+    pixels = ranks.shape[1] > 2 and np.prod(ranks.max(0) + 1) == len(np.unique(ranks, axis=0)) == len(columns)
+    return flat, ranks if pixels else flat
 
 
 def _ranks(labels: Array, axes: Sequence[Array], columns: Array) -> Array:
