@@ -20,6 +20,8 @@ from .prove.freedom import exchanged
 from .trace.outputs import equal
 from .trace.tape import Array
 
+FEW = 16  # parameters outside of any module that are compared with each other
+
 
 class Terms(NamedTuple):
     """Two right parameters that have the elements of two left ones, both those of one place at each place.
@@ -74,9 +76,9 @@ def _terms(found: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:
         if 0 < part.size < MANY and (part > 0).all() and len(owners := lefts.owners(part)) <= 2:
             key = frozenset(owners) if len(owners) == 2 else split(name)[0]
             groups.setdefault(key, []).append((name, owners))
-    for (one, own), (other, its) in itertools.chain.from_iterable(
-        itertools.combinations(group, 2) for group in groups.values()
-    ):
+    # many parameters without a module have names that say nothing of what belongs together
+    some = (group for key, group in groups.items() if key or len(group) <= FEW)
+    for (one, own), (other, its) in itertools.chain.from_iterable(itertools.combinations(group, 2) for group in some):
         owners = list(dict.fromkeys([*own, *its]))
         shapes = {rights.shapes[one], rights.shapes[other], *(lefts.shapes[owner] for owner in owners)}
         if len(owners) != 2 or len(shapes) != 1:
