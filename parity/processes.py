@@ -61,7 +61,7 @@ class Processes:
             return {check: load(path) if os.path.exists(path) else lost[check] for check, path in paths.items()}
 
 
-# with this process's own path, but for the user's folder, which may hold a convert.py or a ports.py of theirs
+# with the path of this process: `-m` would put the user's folder first, which may hold a convert.py or a ports.py
 START = "import sys; sys.path[:] = {path!r}; import runpy; runpy.run_module('parity.processes', run_name='__main__')"
 
 

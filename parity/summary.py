@@ -82,7 +82,8 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if compared and (unproven := unjudged(results)):
-        return f"Nothing is proven of {in_a_row(unproven)}; of others, {compared:,} comparisons agree.{skipped}"
+        agree = f"{count(compared, 'comparison')} {'agrees' if compared == 1 else 'agree'}"
+        return f"Nothing is proven of {in_a_row(unproven)}; of others, {agree}.{skipped}"
     if not compared:
         return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
     number = "both comparisons" if compared == 2 else f"{'all ' * (compared > 1)}{count(compared, 'comparison')}"

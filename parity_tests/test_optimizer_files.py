@@ -9,7 +9,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import finding, from_paddle
-from convert.optimizer.powers import power
+from convert.optimizer.powers import MOST, power, steps_of
 
 from .conftest import needs
 from .optimizing import HYPER, Torch, batches, save_config
@@ -584,3 +584,8 @@ def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path)
     code, _, err = run("torch2flax", tmp_path / "model.pt", *words)
     assert code == 0
     assert f"set aside, of {tmp_path / 'optimizer.pt'}: ema/stem.weight\n" in err
+
+
+def test_powers_of_other_dtypes_and_after_very_many_steps():
+    assert steps_of(0.9**5, 0.9, "bfloat16") == pytest.approx(4, abs=0.01)  # rounded to 16 bits it would be off by more
+    assert power(0.9999999, MOST + 5, "float64") == 0.9999999 ** (MOST + 6)

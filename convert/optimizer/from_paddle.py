@@ -167,7 +167,7 @@ def _paddle_step(
             raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
         return step, {beta: value for beta, value in shown.items() if beta in alike or beta in stated}
     if agreed is None:
-        told = f"no whole number of steps with {written}: state --hyper beta1=... and beta2=..., or --hyper step=..."
+        unfit = f"no whole number of steps with {written}: state --hyper beta1=... and beta2=..., or --hyper step=..."
         small = "too small to show a number of steps: state --hyper step=..."
-        raise UsageError(f"{reader.path}: {stored}: {told if counts else small}")
+        raise UsageError(f"{reader.path}: {stored}: {unfit if counts else small}")
     return agreed, shown

@@ -63,11 +63,13 @@ def partings(
     sides, found = _runs(left, best, of.table), _known(of)
     others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
     places, without = explain(*sides, found)
-    checked = not places or (confirmed(places) and len(of.rights) <= LARGE_MODEL)
-    others_drawn = _runs(left, best, of.table, proof=True) if checked else None
-    if others_drawn and not places and found.whole:  # few values show the difference, as those that one side cuts off
-        places, _ = explain(*others_drawn, found)
-    elif others_drawn and confirmed(places) and not _equal(without, others_drawn):  # these inputs do not show all
+    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
+        places, _ = explain(*_runs(left, best, of.table, proof=True), found)
+    elif (
+        confirmed(places)
+        and len(of.rights) <= LARGE_MODEL
+        and not _equal(without, _runs(left, best, of.table, proof=True))
+    ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
     return _with_known(places, found, known), others
 

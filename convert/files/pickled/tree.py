@@ -58,7 +58,7 @@ def leaves(
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
-    budget, torchs = MAX_OPCODES, set[tuple[Any, ...]]()  # the paths of pickled modules of torch itself
+    budget, torch_modules = MAX_OPCODES, set[tuple[Any, ...]]()  # their paths
     while todo:
         path, value = todo.pop()
         if (found := leaf(value)) is not None:
@@ -80,9 +80,9 @@ def leaves(
             if budget < 0:
                 raise Refused(TOO_MANY, SAVE_LESS)
             if value.name.startswith("torch.nn.modules."):
-                torchs.add(path)
+                torch_modules.add(path)
             if not inside:
-                skipped.add(partial(spelt, path), SETTINGS if path in torchs else f"an object of {value.name}")
+                skipped.add(partial(spelt, path), SETTINGS if path in torch_modules else f"an object of {value.name}")
                 continue
             if not value.called and any(type(key) is int for key, _ in value):
                 skipped.add(partial(spelt, path), NAMELESS)
@@ -96,7 +96,7 @@ def leaves(
         if budget < 0:
             raise Refused(TOO_MANY, SAVE_LESS)
         if len(inner) < len(items):
-            _skip_plain(path, value, items, skipped, SETTINGS if torchs & {path, path[:-1]} else "")
+            _skip_plain(path, value, items, skipped, SETTINGS if torch_modules & {path, path[:-1]} else "")
         todo += reversed(inner)
 
 

@@ -77,7 +77,8 @@ class Names:
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
-                count = len(atoms) - any(atom.length == 3 for atom in atoms) * (len(atoms) == 3)
+                fused = len(atoms) == 3 and any(atom.length == 3 for atom in atoms)
+                count = 2 if fused else len(atoms)
                 for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
                     self.give(atom, wanted, taken, count)
         for letter, atoms in zip(letters, own, strict=False):

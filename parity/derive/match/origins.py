@@ -66,7 +66,11 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
     made = program.makers.get(number)
     if made is None:
         return None
-    sources, between = (frozenset([made]), set[int]()) if made in products else way_back(program, made, products)
+    if made in products:
+        sources, between = frozenset([made]), set[int]()
+    else:
+        sources, between = way_back(program, made, products)
+        between.add(made)
     size = sum(math.prod(program.shapes[program.tape.nodes[k].output]) for k in (*sources, *between))
     if INPUT in sources or not sources <= start.keys() or size > MOST:
         return None
@@ -77,7 +81,7 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
         if len(start[k]) != shape[_axis(node)] or not start[k].all() or 0 in shape:
             return None
         values[node.output] = np.broadcast_to(_along(start[k], _axis(node), len(shape)), shape)
-    for k in sorted(between if made in products else between | {made}):
+    for k in sorted(between):
         node = program.tape.nodes[k]
         passed = _passed(program, node, values)
         if passed is None:

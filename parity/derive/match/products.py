@@ -33,7 +33,7 @@ class Near(NamedTuple):
       gaps: the distance of each use.
       partial: the rows of those that were compared in part.
       scales: the factor by which the right values are larger.
-      told: returns the left channel of each right one, by where they come from; None where that is not clear.
+      by_origin: returns the left channel of each right one, by where they come from; None where that is not clear.
     """
 
     use: Use
@@ -42,16 +42,16 @@ class Near(NamedTuple):
     gaps: Mapping[uses.Seen, float]
     partial: Mapping[uses.Seen, Array]
     scales: Mapping[uses.Seen, float]
-    told: Callable[[uses.Seen], Array | None] = lambda seen: None
+    by_origin: Callable[[uses.Seen], Array | None] = lambda seen: None
 
     def rows(self, seen: uses.Seen) -> Array | None:
         """Return the left row of each right one; None if they differ."""
         if seen in self.partial:
             return self.partial[seen]
-        unclear = self.gaps.get(seen, 0.0) > ALIKE or columns.repeated(self.found)
-        if unclear and (channels := self.told(seen)) is not None:
+        parted = self.gaps.get(seen, 0.0) > ALIKE
+        if (parted or columns.repeated(self.found)) and (channels := self.by_origin(seen)) is not None:
             rows: Array = (channels[:, None] * self.block + np.arange(self.block)).ravel()
-            if self.gaps.get(seen, 0.0) > ALIKE or columns.equal(self.found, seen.statistics[rows]):
+            if parted or columns.equal(self.found, seen.statistics[rows]):
                 return rows
         rows = columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
@@ -147,14 +147,14 @@ class Products(Regrouping):
             partial = {seen: (rows, gaps.get(seen, PARTNER)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         rows = {seen: rows for seen, (rows, _) in partial.items()}
-        return Near(use, found, taps, near, rows, scales, cache(lambda seen: self._told(use, seen)))
+        return Near(use, found, taps, near, rows, scales, cache(lambda seen: self._by_origin(use, seen)))
 
     @cached_property
     def _starts(self) -> dict[int, Array]:
         """Return the colours of the columns of each left product."""
         return origins.every(self.seen[0].program, self._products)
 
-    def _told(self, use: Use, seen: uses.Seen) -> Array | None:
+    def _by_origin(self, use: Use, seen: uses.Seen) -> Array | None:
         """Return the left channel of each right one, by the products whose columns they are."""
         if use.flipped or seen.use.flipped:
             return None

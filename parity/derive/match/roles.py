@@ -149,15 +149,9 @@ def _met(program: Program, value: int, labels: Array) -> tuple[int, Array] | Non
                 waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
             elif node.kind in ("add", "mul"):
                 return node.inputs[1 - slot], labels
-            elif node.kind == "other" and _is_single(program, node, slot, labels):
+            elif (run := _function(program, node, slot)) and _mixed(program, node, slot, run) == SINGLE:
                 waiting.append((node.output, labels))
     return None
-
-
-def _is_single(program: Program, node: Node, slot: int, labels: Array) -> bool:
-    """Tell whether an operation is a function of each single value of one operand."""
-    _reader(program, node, slot, labels)
-    return program.mixing.get(node.output) == SINGLE
 
 
 def _beside(program: Program, met: tuple[int, Array], columns: Array) -> Beside | None:
@@ -228,17 +222,10 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
         summed = 1 if slot else 2  # queries and keys are summed over there, values are not: in any order of operands
         kept = (labels.min(summed) == labels.max(summed)).all()
         return Reader(f"product {slot}" + " kept" * bool(kept), labels)
-    constants = program.tape.constants
-    others = {k: constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
-    if node.kind != "other" or any(value is None for value in others.values()):
+    run = _function(program, node, slot)
+    if run is None:
         return Reader(node.kind, labels)
-
-    def run(x: Array) -> Array:
-        return node.run(*(others.get(k, x) for k in range(len(node.inputs))))
-
-    if node.output not in program.mixing:
-        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
-    axis = program.mixing[node.output]
+    axis = _mixed(program, node, slot, run)
     axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else PROBE.reshape([-1 if d == axis else 1 for d in range(labels.ndim)])
     try:
@@ -246,6 +233,21 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     except Exception:  # a function that does not take such an array
         return Reader(node.kind, labels, axis)
     return Reader(f"other {values.tolist()}", labels, axis)
+
+
+def _function(program: Program, node: Node, slot: int) -> Callable[[Array], Array] | None:
+    """Return an operation as a function of one operand; None where others are no constants, or it has another form."""
+    others = {k: program.tape.constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
+    if node.kind != "other" or any(value is None for value in others.values()):
+        return None
+    return lambda x: node.run(*(others.get(k, x) for k in range(len(node.inputs))))
+
+
+def _mixed(program: Program, node: Node, slot: int, run: Callable[[Array], Array]) -> int | None:
+    """Return what `mixed` does of the function of an operand, computed once."""
+    if node.output not in program.mixing:
+        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
+    return program.mixing[node.output]
 
 
 def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 
@@ -28,14 +29,16 @@ class Numbered(NamedTuple):
     template: str
     numbers: tuple[int, ...]
 
-    @classmethod
-    def of(cls, name: str) -> Numbered:
-        return cls(re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name))))
-
     def step(self, before: Numbered) -> int:
         """Return by how much the only number that differs is larger; 0 where none or several differ."""
         steps = [a - b for a, b in zip(self.numbers, before.numbers, strict=True) if a != b]
         return steps[0] if len(steps) == 1 else 0
+
+
+@cache
+def numbered(name: str) -> Numbered:
+    """Take a name apart; once, since each step back compares the same names."""
+    return Numbered(re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name))))
 
 
 class Analogy:
@@ -51,13 +54,13 @@ class Analogy:
 
     def learn(self, left: str, right: str) -> None:
         """Take a pair of names for granted."""
-        name = Numbered.of(right)
+        name = numbered(right)
         if name.numbers:
-            self._pairs.setdefault(name.template, {})[name.numbers] = Numbered.of(left)
+            self._pairs.setdefault(name.template, {})[name.numbers] = numbered(left)
 
     def __call__(self, left: str, right: str) -> bool:
         """Tell whether both are one block further than names that went together."""
-        here, there = Numbered.of(right), Numbered.of(left)
+        here, there = numbered(right), numbered(left)
         return any(
             before.template == there.template and (step := here.step(Numbered(here.template, numbers)))
             and step == there.step(before)

@@ -14,7 +14,7 @@ from convert.errors import UsageError
 from .call import Call
 from .frames import message
 from .outputs import Named, listed
-from .tape import Array
+from .tape import Array, Tape
 
 
 class ModuleSide(ABC):
@@ -65,6 +65,15 @@ class ModuleSide(ABC):
         kept = {name: self.parameters.pop(name) for name in names}
         self.others |= kept
         self._load(kept)
+
+    def _note_numbers(self, tape: Tape, numbers: Collection[int], inputs: Mapping[str, Any]) -> None:
+        """Note on a tape whether some numbers that the model's code took out depend on floats of the user's.
+
+        Args:
+          numbers: those of the values. inputs: the tensors by name, in the order of the tape.
+        """
+        floats = [k for k, tensor in zip(tape.inputs, inputs.values(), strict=True) if tensor.is_floating_point()]
+        tape.reads_numbers = tape.depends(numbers, {*floats, *tape.parameters.values()})
 
     def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
         """Call the model with tensors by name, and return its result as tensors."""

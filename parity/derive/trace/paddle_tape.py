@@ -104,8 +104,7 @@ class PaddleSide(ModuleSide):
             with recorder.installed():
                 outputs = self._run(tensors)
         tape.outputs = [recorder.value(tensor) for tensor in outputs]
-        floats = [k for k, tensor in zip(tape.inputs, tensors.values(), strict=True) if tensor.is_floating_point()]
-        tape.reads_numbers = tape.depends(recorder.numbers, {*floats, *tape.parameters.values()})
+        self._note_numbers(tape, recorder.numbers, tensors)
         return tape
 
 

@@ -124,8 +124,7 @@ class TorchSide(ModuleSide):
         with torch.no_grad(), _double(), forgotten(self.model.modules()), _sites(self.model, mode.path), mode:
             outputs = self._run(tensors)
         tape.outputs = [mode.value(tensor) for tensor in outputs]
-        floats = [k for k, tensor in zip(tape.inputs, tensors.values(), strict=True) if tensor.is_floating_point()]
-        tape.reads_numbers = tape.depends(mode.numbers, {*floats, *tape.parameters.values()})
+        self._note_numbers(tape, mode.numbers, tensors)
         mode.release()
         return tape
 
