@@ -1,5 +1,6 @@
 # make demo: the main job on real input.  make parity: the tests.  make example: a training that goes on in other
 # frameworks.  All set up .venv first, once; with VENV= they take PYTHON and its packages as they are.
+# make pairs CORPUS=FOLDER: derive() on real pairs of models, in an environment of their packages, .pairs.
 PYTHON ?= python3
 VENV := .venv
 READY := $(if $(VENV),$(VENV)/.ready)
@@ -13,7 +14,7 @@ DEVICE ?= cpu
 WORKERS ?= $(if $(filter cpu,$(DEVICE)),2,0)
 FUZZ ?= 60
 
-.PHONY: demo parity example lint bench fuzz clean
+.PHONY: demo parity example lint bench fuzz pairs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
@@ -43,6 +44,17 @@ fuzz: $(READY)
 	$(INSTALL) '.[fuzz]'
 	$(RUN) -m parity_tests.fuzz $(FUZZ)
 
+.pairs/.ready: pyproject.toml
+	@test -e '$(CORPUS)/requirements.txt' || { echo 'make pairs CORPUS=FOLDER [PAIRS="NAME ..."]: FOLDER holds the corpus' >&2; exit 2; }
+	$(PYTHON) -m venv .pairs
+	.pairs/bin/pip install --quiet --disable-pip-version-check -r '$(CORPUS)/requirements.txt' -e .
+	.pairs/bin/pip install --quiet --disable-pip-version-check --no-deps -r '$(CORPUS)/requirements-nodeps.txt'
+	@touch $@
+
+pairs: .pairs/.ready
+	@OMP_NUM_THREADS=1 JAX_PLATFORMS=cpu .pairs/bin/python benchmarks/pairs/run.py '$(CORPUS)' $(PAIRS) > .pairs/results.jsonl
+	@.pairs/bin/python benchmarks/pairs/run.py --markdown .pairs/results.jsonl
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pairs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

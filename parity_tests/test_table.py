@@ -369,6 +369,14 @@ MISFITS = {
     "windows that overlap": (
         "a: p[:3] <-> b: p\na: q[2:] <-> c: q", {"a": (5,)}, "a is used twice in places, by line 2 and line 3"
     ),
+    "windows of axes that are not divided alike": (
+        "a: p[:2] c <-> b: p c\na: p[2:] (1[:-1] c) <-> c: p c\na: p[2:] (1[1:] c) -> drop", {"a": (4, 6)},
+        "divided by line 2 and line 3 and line 4 in ways that do not match",
+    ),
+    "blocks of which one is used twice": (
+        "a: (1[:-2] h=2 d) <-> b: d h\na: (1[:-2] c) <-> c: c\na: (1[2:] c) <-> e: c",
+        {"a": (24,)}, "a is used twice in places, by line 2 and line 3 and line 4",
+    ),
     "a window beyond the end": ("a: p[:7] <-> b: p", {"a": (5,)}, r"5 is too short for the window of p\[:7\]"),
     "a part that nobody gets": ("a: (q+k+v) <-> q: q, k: k", {"a": (5,)}, "a is used only in part"),
     "stacks that do not agree": (

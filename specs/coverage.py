@@ -20,11 +20,26 @@ def gap(boxes: list[tuple[Line, Box | None]], size: int) -> str:
         return ""
     parts = [box for _, box in boxes if box is not None]
     if len({atoms for atoms, _ in parts}) > 1:
+        parts = [_merged(box) for box in parts]
+    if len({atoms for atoms, _ in parts}) > 1:
         return f"is divided by {lines} in ways that do not match: write its axes alike"
     if size and _overlap([spans for _, spans in parts], 0):
         return f"is used twice in places, by {lines}"
     used = sum(math.prod(stop - start for start, stop in spans) for _, spans in parts)
     return "" if used == size else f"is used only in part, by {lines}: {size - used} of {size} elements are left over"
+
+
+def _merged(box: Box) -> Box:
+    """Return the box with each axis of which it has all positions made one with the axis before."""
+    lengths, spans = list[int](), list[tuple[int, int]]()
+    for length, (start, stop) in zip(*box, strict=True):
+        if lengths and (start, stop) == (0, length):
+            lengths[-1] *= length
+            spans[-1] = (spans[-1][0] * length, spans[-1][1] * length)
+        else:
+            lengths.append(length)
+            spans.append((start, stop))
+    return tuple(lengths), tuple(spans)
 
 
 def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:

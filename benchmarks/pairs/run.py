@@ -1,10 +1,12 @@
 """Derive the Tables of a corpus of real pairs and judge them by its ground truth: one line of JSON a pair.
 
-    python benchmarks/pairs/run.py CORPUS [NAME ...] >> results.jsonl        where the pairs' packages are installed
-    python benchmarks/pairs/run.py --markdown results.jsonl                  the table of the latest result of each pair
+    make pairs CORPUS=FOLDER [PAIRS="NAME ..."]                        in an environment of its own, .pairs: does both
+    python benchmarks/pairs/run.py CORPUS [NAME ...] >> results.jsonl  where the pairs' packages are installed
+    python benchmarks/pairs/run.py --markdown results.jsonl            the table of the latest result of each pair
 
-CORPUS is a folder with a module `pairs`: PAIRS = {name: () -> pair}, where a pair has left and right sides and
-`truth`: {right name: expression of left arrays}; NAME+repaired is a pair whose two models were made equal.
+CORPUS is a folder with requirements.txt, requirements-nodeps.txt (packages without what they ask for) and a module
+`pairs`: PAIRS = {name: () -> pair}, where a pair has left and right sides and `truth`: {right name: expression of left
+arrays}; NAME+repaired is a pair whose two models were made equal.
 Each pair runs in its own process, forked after the imports, and is ended after LIMIT seconds or above MEMORY.
 """
 

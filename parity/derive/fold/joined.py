@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .names import SPARE, Names, composed, initials
-from .related import Axes, relate
+from .related import Atom, Axes, relate
 from .rows import Row
 
 PIECES = "rsuv"  # how many pieces each part has in a group, as (g r+1+1 d): r queries to one key and one value
@@ -87,10 +89,10 @@ def joined(
         if period is None:
             continue
         split = Split(axis, axis + 1, axis + 2)
-        for width in _widths(period):
+        found = [parts for width in _widths(period) if (parts := _related(sources, whole, split, period, width))]
+        for parts in sorted(found, key=lambda parts: len(next(iter(parts.values())).target[split.width])):
             before = dict(names.lengths)
-            parts = _related(sources, whole, split, period, width)
-            if parts and (row := _row(parts, whole, split, period.groups > 1, names, side)):
+            if row := _row(parts, whole, split, period.groups > 1, names, side):
                 return row
             names.lengths = before  # what no line uses is free
     return None
@@ -124,12 +126,40 @@ def _related(sources: Elements, whole: Whole, split: Split, period: Period, widt
         name = sources.names[k - 1]
         pieces = numbers.reshape(*numbers.shape[: split.part], -1, width, *numbers.shape[split.part + 1 :])
         axes = relate(pieces - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
-        if axes is None or any(axes.windows) or any(len(axes.target[d]) > 1 for d in split):
+        if axes is None or any(axes.windows) or any(len(axes.target[d]) > 1 for d in (split.group, split.part)):
             return None
         if any(len(axes.target[d]) != 1 for d in range(len(whole.stacked))):
             return None
         parts[name] = axes
-    return parts
+    return parts if _cut_alike(parts, split.width) else None
+
+
+def _cut_alike(parts: Parts, at: int) -> bool:
+    """Cut the atoms of one axis so that those of all parts have the same lengths; tell whether that is possible.
+
+    A part whose pieces are in the order of its array is one atom, others are several: rotary positions order queries
+    and keys of a head in pairs, but not values.
+    """
+    every = [list(itertools.accumulate((atom.length for atom in axes.target[at]), mul)) for axes in parts.values()]
+    cuts = sorted(set(itertools.chain(*every)))  # how many steps of the outermost pieces there are
+    for axes in parts.values():
+        before = 1
+        for atom in list(axes.target[at]):
+            inside = [cut for cut in cuts if before < cut <= before * atom.length]
+            lengths = [stop // start for start, stop in itertools.pairwise([before, *inside])]
+            if math.prod(lengths) != atom.length or (len(lengths) > 1 and atom.backwards):
+                return False
+            before *= atom.length
+            _cut(axes, at, atom, lengths)
+    return True
+
+
+def _cut(axes: Axes, at: int, atom: Atom, lengths: Sequence[int]) -> None:
+    """Replace an atom of an axis of the target, and of its axis of the source, by pieces of these lengths."""
+    pieces = [replace(atom, length=n, inner=atom.inner * math.prod(lengths[k + 1 :])) for k, n in enumerate(lengths)]
+    for atoms in (axes.target[at], axes.source[atom.axis]) if len(pieces) > 1 else ():
+        k = next(k for k, other in enumerate(atoms) if other is atom)
+        atoms[k : k + 1] = pieces
 
 
 def _row(parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names, side: int) -> Row | None:
@@ -139,7 +169,7 @@ def _row(parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names
         for name, (atom,) in zip(whole.stacked, axes.target, strict=False):
             atom.name = name
     _name_shared(parts, split.group, "g", names, taken)
-    _name_shared(parts, split.width, "d", names, taken)
+    _name_shared(parts, split.width, "d" + SPARE, names, taken)
     for axes, letter in zip(parts.values(), _letters(list(parts), whole, in_groups, names), strict=True):
         if pieces := axes.target[split.part]:
             names.give(pieces[0], letter, taken)
@@ -160,7 +190,7 @@ def _composition(parts: Parts, split: Split) -> str:
     """Return the axis of the parts: "(o+p)", "(g r+1+1 d)"."""
     total = "+".join(composed(axes.target[split.part]) for axes in parts.values())
     group, width = (
-        next((composed(axes.target[d]) for axes in parts.values() if axes.target[d]), "")
+        next((" ".join(atom.name for atom in axes.target[d]) for axes in parts.values() if axes.target[d]), "")
         for d in (split.group, split.width)
     )
     return f"({' '.join(filter(None, (group, total, width)))})"
@@ -176,12 +206,12 @@ def _letters(part_names: list[str], whole: Whole, in_groups: bool, names: Names)
 
 
 def _name_shared(parts: Parts, at: int, wanted: str, names: Names, taken: set[str]) -> None:
-    """Give an axis that all parts share one name."""
-    shared = [axes.target[at][0] for axes in parts.values() if axes.target[at]]
-    if shared:
-        names.give(shared[0], wanted, taken)
-    for atom in shared:
-        atom.name = shared[0].name
+    """Give the pieces of an axis that all parts share one name each."""
+    alike = [axes.target[at] for axes in parts.values() if axes.target[at]]
+    for shared, letter in zip(zip(*alike, strict=True), wanted, strict=False):
+        names.give(shared[0], letter, taken)
+        for atom in shared:
+            atom.name = shared[0].name
 
 
 def _name_others(axes: Axes, split: Split, stacked: int, names: Names, side: int) -> None:

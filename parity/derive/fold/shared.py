@@ -12,12 +12,13 @@ from specs.paths import escaped
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
+from .apart import apart
 from .blockwise import blockwise
 from .facts import Facts
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
-from .permuted import permuted
+from .permuted import listed, permuted
 from .ranges import block, even, left_over, window
 from .related import Axes, relate
 from .rows import Row
@@ -74,17 +75,17 @@ def many_to_one(
     cells = grid(source_names) if len(shapes) == 1 else None
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
-        one = joined(sources, len(source_names), target, numbers, names, side)
-        row = [one] if one else None
-    if row is None and len(source_names) > 1:
-        one = segmented(sources, source_names, target, numbers, names, side)
-        row = [one] if one else None
-    if row is None and len(source_names) == 1:
-        name = source_names[0]
-        local = numbers - sources.first(name)
-        one = permuted(name, sources.shapes[name], target, local, names, side)
-        row = [one] if one else None
+        of = (sources, source_names, target, numbers, names, side)
+        row = _alone(joined(sources, len(source_names), target, numbers, names, side)) or _alone(segmented(*of))
+    elif row is None:
+        (name,) = source_names
+        only = (name, sources.shapes[name], target, numbers - sources.first(name), names, side)
+        row = _alone(permuted(*only)) or apart(*only) or _alone(listed(*only))
     return row
+
+
+def _alone(row: Row | None) -> list[Row] | None:
+    return [row] if row else None
 
 
 def _stacked(

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array, Node
+from .beside import Beside
 from .following import INPUT, way_back
-from .roles import Beside
+from .uses import pattern
 
 MOST = 1 << 20  # elements of all values on the way, above which colours would take too long
 COLOURS = 1 << 40  # whole numbers, so that sums of some thousand are exact in any order
@@ -57,6 +58,24 @@ def beside(program: Program, of: Beside, start: Mapping[int, Array], products: C
     return None if met is None else np.broadcast_to(met, of.shape)[np.unravel_index(of.places, of.shape)]
 
 
+def over(program: Program, of: Beside, products: Collection[int]) -> Array | None:
+    """Return numbers of what columns are summed over with, alike where that is alike; None where it cannot be told.
+
+    It has to be made of the columns of one product, as keys are; numbers count these as they first appear.
+
+    Args:
+      products: see coloured.
+    """
+    made = program.makers.get(of.value)
+    sources = frozenset[int]() if made is None else way_back(program, made, products)[0]
+    if len(sources) != 1 or INPUT in sources:
+        return None
+    (at,) = sources
+    node = program.tape.nodes[at]
+    found = beside(program, of, {at: colours_of(0, program.shapes[node.output][_axis(node)])}, products)
+    return None if found is None else pattern(found)
+
+
 def coloured(program: Program, number: int, start: Mapping[int, Array], products: Collection[int]) -> Array | None:
     """Return the colours of a value; None where they cannot be told.
 
@@ -94,6 +113,19 @@ def order(left: Array, right: Array) -> Array | None:
     """Return the left channel of each right one of the same colour; None if colours differ or occur twice."""
     there, here = np.argsort(left), np.argsort(right)
     if len(left) != len(right) or (left[there] != right[here]).any() or (np.diff(left[there]) == 0).any():
+        return None
+    found = np.empty(len(left), np.int64)
+    found[here] = there
+    return found
+
+
+def regrouped(left: Array, right: Array) -> Array | None:
+    """Return the left column of each right one of the same number, of which each occurs several times.
+
+    So heads of queries share those of keys: neighbours one, or by turns. None where their order is alike already.
+    """
+    there, here = (np.argsort(numbers, kind="stable") for numbers in (left, right))
+    if len(left) != len(right) or (left == right).all() or (left[there] != right[here]).any():
         return None
     found = np.empty(len(left), np.int64)
     found[here] = there

@@ -213,16 +213,30 @@ class Products(Regrouping):
         return options
 
     def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
-        """Return the left columns in the order of what they are multiplied with or added to, or nothing."""
-        if group.beside is None or other.beside is None or len(group.columns) == 1:
+        """Return the left columns in the order of what they are multiplied with, added to or summed over with."""
+        if len(group.columns) == 1:
             return []
+        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other))
+        orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
+        return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
+
+    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        if group.beside is None or other.beside is None:
+            return None
         right = origins.beside(self.program, group.beside, self._colours, self._own_products)
         if right is None:
-            return []
+            return None
         left = origins.beside(seen.program, other.beside, self._starts, self._products)
-        index = None if left is None else origins.order(left, right)
-        straight = index is None or (np.diff(index) == 1).all()
-        return [] if straight else [replace(other, columns=other.columns[index], places=other.places[index])]
+        return None if left is None else origins.order(left, right)
+
+    def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        if group.over is None or other.over is None:
+            return None
+        right = origins.over(self.program, group.over, self._own_products)
+        if right is None or right.max() == len(right) - 1:
+            return None
+        left = origins.over(seen.program, other.over, self._products)
+        return None if left is None else origins.regrouped(left, right)
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
         """Return (left row of each right one) of uses that do not meet the values, but for which other evidence speaks.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,26 +19,15 @@ import numpy as np
 from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array, Node
+from .beside import Beside, beside, met, summed_over
+from .operations import SINGLE, function, mixing, moved
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
-SINGLE = -1  # in place of an axis: a function of single values mixes none
 MAX_STEPS = 200  # operations that are followed from one product
-
-
-class Beside(NamedTuple):
-    """What columns are multiplied with or added to.
-
-    Args:
-      value: its number. shape: of the result. places: in the flat result, the first of each column.
-    """
-
-    value: int
-    shape: tuple[int, ...]
-    places: Array
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,7 @@ class Group:
       places: the coordinates of each, as ranks; axes along which all are alike are left out.
       biased: whether anything but zero is added to them before.
       beside: None where they are multiplied with or added to no other activation.
+      over: what they are summed over with, as queries with keys; None where there is no such product.
     """
 
     role: str
@@ -58,6 +48,7 @@ class Group:
     places: Array
     biased: bool = False
     beside: Beside | None = None
+    over: Beside | None = None
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -112,7 +103,8 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
     biased = np.zeros(count + 1, bool)
-    met = _met(program, node.output, np.broadcast_to(labels, shape)) if math.prod(shape) <= LARGE_USE else None
+    start = (program, node.output, np.broadcast_to(labels, shape))
+    others = (met(*start), summed_over(*start)) if math.prod(shape) <= LARGE_USE else ([], [])
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -129,40 +121,10 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         order = np.lexsort(ranks.T[::-1]) if ranks.size else np.arange(len(columns))
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
-        found.append(Group(role, columns[order], places[order], bool(biased[columns + 1].any()),
-                           met and _beside(program, met, columns[order])))  # fmt: skip
+        columns = columns[order]
+        found.append(Group(role, columns, places[order], bool(biased[columns + 1].any()),
+                           *(beside(program, some, columns) for some in others)))  # fmt: skip
     return found
-
-
-def _met(program: Program, value: int, labels: Array) -> tuple[int, Array] | None:
-    """Return (other operand, labels) of the first product or sum with another activation, past functions of values."""
-    waiting = [(value, labels)]
-    for _ in range(MAX_STEPS):
-        if not waiting:
-            break
-        value, labels = waiting.pop(0)
-        for at, slot in program.consumers.get(value, []):
-            node = program.tape.nodes[at]
-            if node.kind == "layout":
-                waiting.append((node.output, _moved(program, node, slot, labels)))
-            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
-                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
-            elif node.kind in ("add", "mul"):
-                return node.inputs[1 - slot], labels
-            elif (run := _function(program, node, slot)) and _mixed(program, node, slot, run) == SINGLE:
-                waiting.append((node.output, labels))
-    return None
-
-
-def _beside(program: Program, met: tuple[int, Array], columns: Array) -> Beside | None:
-    """Return where columns meet another activation; None where some do not."""
-    number, labels = met
-    shape = np.broadcast_shapes(labels.shape, program.shapes[number])
-    found, first = np.unique(np.broadcast_to(labels, shape), return_index=True)
-    at = np.searchsorted(found, columns + 1)
-    if (at >= len(found)).any() or (found[at] != columns + 1).any():
-        return None
-    return Beside(number, shape, first[at])
 
 
 def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool, biased: Array) -> list[Reader]:
@@ -184,7 +146,7 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
         for at, slot in program.consumers.get(value, []):
             node = tape.nodes[at]
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, _moved(program, node, slot, labels), summed, ended))
+                waiting.append((node.output, moved(program, node, slot, labels), summed, ended))
                 continue
             spread = program.shapes[node.output]
             if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
@@ -222,10 +184,10 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
         summed = 1 if slot else 2  # queries and keys are summed over there, values are not: in any order of operands
         kept = (labels.min(summed) == labels.max(summed)).all()
         return Reader(f"product {slot}" + " kept" * bool(kept), labels)
-    run = _function(program, node, slot)
+    run = function(program, node, slot)
     if run is None:
         return Reader(node.kind, labels)
-    axis = _mixed(program, node, slot, run)
+    axis = mixing(program, node, slot, run)
     axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else PROBE.reshape([-1 if d == axis else 1 for d in range(labels.ndim)])
     try:
@@ -233,49 +195,6 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     except Exception:  # a function that does not take such an array
         return Reader(node.kind, labels, axis)
     return Reader(f"other {values.tolist()}", labels, axis)
-
-
-def _function(program: Program, node: Node, slot: int) -> Callable[[Array], Array] | None:
-    """Return an operation as a function of one operand; None where others are no constants, or it has another form."""
-    others = {k: program.tape.constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
-    if node.kind != "other" or any(value is None for value in others.values()):
-        return None
-    return lambda x: node.run(*(others.get(k, x) for k in range(len(node.inputs))))
-
-
-def _mixed(program: Program, node: Node, slot: int, run: Callable[[Array], Array]) -> int | None:
-    """Return what `mixed` does of the function of an operand, computed once."""
-    if node.output not in program.mixing:
-        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
-    return program.mixing[node.output]
-
-
-def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
-    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one.
-
-    SINGLE is returned for a function of each single value.
-    """
-    values = np.zeros(shape)
-    try:
-        before = run(values)
-        values[(0,) * len(shape)] = 1
-        changed = run(values) != before
-    except Exception:  # a function that does not take such an array
-        return None
-    if changed.shape != shape or not shape:
-        return None
-    axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
-    return axes[0] if len(axes) == 1 else None if axes else SINGLE
-
-
-def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
-    operands = []
-    for k, number in enumerate(node.inputs):
-        if k == slot:
-            operands.append(labels)
-        else:
-            operands.append(program.indices.get(number, np.zeros(program.shapes[number])))
-    return node.run(*operands)
 
 
 def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:

@@ -1,0 +1,69 @@
+"""Write lines for blocks of an axis whose pieces stand in different orders, as rotary positions order queries alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from specs.paths import escaped
+
+from ..trace.tape import Array
+from .names import Names, composed
+from .ranges import block
+from .related import relate
+from .rows import Row
+
+MAX_BLOCKS = 4
+
+
+def apart(
+    source: str, shape: tuple[int, ...], target: str, numbers: Array, names: Names, side: int
+) -> list[Row] | None:
+    """Write `a: (1[:-2] h d r) c <-> target: (1[:-2] h r d) c`, and a line for each other block of the axis.
+
+    Args:
+      numbers: for each element of the target, the place in the flat source, from 0.
+      side: of the source.
+    """
+    for axis, length in enumerate(numbers.shape):
+        for count in (n for n in range(2, MAX_BLOCKS + 1) if length % n == 0 and length > n):
+            parts = np.split(numbers, count, axis)
+            rows = [_row(source, shape, target, part, (axis, k, length), names, side) for k, part in enumerate(parts)]
+            if all(rows):
+                return [row for row in rows if row]
+    return None
+
+
+def _row(
+    source: str, shape: tuple[int, ...], target: str, part: Array, of: tuple[int, int, int], names: Names, side: int
+) -> Row | None:
+    """Write the line of one block that is a block of an axis of the source; None where no composition of axes does.
+
+    Args:
+      of: the axis of the target, which of its blocks this is, and the axis' length.
+    """
+    axis, k, length = of
+    size = part.shape[axis]
+    for own, start, places in _blocks(part, shape, size):
+        axes = relate(places, tuple(size if d == own else n for d, n in enumerate(shape)))
+        if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
+            continue
+        names.assign(axes, 0, side)
+        left = [composed(atoms, signs=True) for atoms in axes.source]
+        right = [composed(atoms) for atoms in axes.target]
+        left[own] = block(left[own].strip("()"), start, size, shape[own])
+        right[axis] = block(right[axis].strip("()"), k * size, size, length)
+        return Row(((escaped(source), " ".join(left)),), ((escaped(target), " ".join(right)),))
+    return None
+
+
+def _blocks(part: Array, shape: tuple[int, ...], size: int) -> Iterator[tuple[int, int, Array]]:
+    """Yield (axis of the source, start, places in that block alone) where the part is one block of the axis."""
+    places = np.unravel_index(part.astype(np.int64), shape)
+    for own, n in enumerate(shape):
+        start = int(places[own].min())
+        if n > size and n % size == 0 and start % size == 0 and places[own].max() < start + size:
+            inside = [index - start if d == own else index for d, index in enumerate(places)]
+            less = tuple(size if d == own else n for d, n in enumerate(shape))
+            yield own, start, np.ravel_multi_index(inside, less)

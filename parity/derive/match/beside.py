@@ -1,0 +1,94 @@
+"""Tell what the columns of a product are multiplied with or added to, or summed over with: what orders them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..trace.program import Program
+from ..trace.tape import Array
+from .operations import SINGLE, function, mixing, moved
+
+MAX_STEPS = 200  # operations that are followed from one product
+MAX_SUMMED = 40  # the same, to a product with an activation
+
+
+class Met(NamedTuple):
+    """Another activation that labelled columns meet: its number, and the labels, which fit its shape."""
+
+    value: int
+    labels: Array
+
+
+class Beside(NamedTuple):
+    """What columns are multiplied with or added to, or summed over with.
+
+    Args:
+      value: its number. shape: of the result, or of what is summed over. places: there, the first of each column.
+    """
+
+    value: int
+    shape: tuple[int, ...]
+    places: Array
+
+
+def met(program: Program, value: int, labels: Array) -> list[Met]:
+    """Return the first product or sum with another activation, past functions of values.
+
+    Args:
+      labels: of the value's elements: the number of the column, from 1.
+    """
+    waiting = [(value, labels)]
+    for _ in range(MAX_STEPS):
+        if not waiting:
+            break
+        value, labels = waiting.pop(0)
+        for at, slot in program.consumers.get(value, []):
+            node = program.tape.nodes[at]
+            if node.kind == "layout":
+                waiting.append((node.output, moved(program, node, slot, labels)))
+            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
+                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+            elif node.kind in ("add", "mul"):
+                return [Met(node.inputs[1 - slot], labels)]
+            elif (run := function(program, node, slot)) and mixing(program, node, slot, run) == SINGLE:
+                waiting.append((node.output, labels))
+    return []
+
+
+def summed_over(program: Program, value: int, labels: Array) -> list[Met]:
+    """Return the products with an activation that sum over columns, past sums and products with others.
+
+    Args:
+      labels: see met. Those returned have one place along the axis of the other operand that is not summed.
+    """
+    waiting, found = [(value, labels)], list[Met]()
+    for _ in range(MAX_SUMMED):
+        if not waiting:
+            break
+        value, labels = waiting.pop(0)
+        for at, slot in program.consumers.get(value, []):
+            node = program.tape.nodes[at]
+            if node.kind == "product" and not node.window:
+                other, columns = node.inputs[1 - slot], labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
+                if other in program.active and (columns == columns[:, :, :1]).all():
+                    columns = columns[:, :, :1]
+                    found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
+            elif node.kind == "layout":
+                waiting.append((node.output, moved(program, node, slot, labels)))
+            elif node.kind in ("add", "mul"):
+                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+    return found
+
+
+def beside(program: Program, found: Iterable[Met], columns: Array) -> Beside | None:
+    """Return where columns meet another activation, the first that all of them meet; None where there is none."""
+    for other, labels in found:
+        shape = np.broadcast_shapes(labels.shape, program.shapes[other])
+        every, first = np.unique(np.broadcast_to(labels, shape), return_index=True)
+        at = np.searchsorted(every, columns + 1)
+        if (at < len(every)).all() and (every[at] == columns + 1).all():
+            return Beside(other, shape, first[at])
+    return None

@@ -1,0 +1,56 @@
+"""Tell what operations between products do with each value: move it, or compute a function of one operand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+
+SINGLE = -1  # in place of an axis: a function of single values mixes none
+
+
+def function(program: Program, node: Node, slot: int) -> Callable[[Array], Array] | None:
+    """Return an operation as a function of one operand; None where others are no constants, or it has another form."""
+    others = {k: program.tape.constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
+    if node.kind != "other" or any(value is None for value in others.values()):
+        return None
+    return lambda x: node.run(*(others.get(k, x) for k in range(len(node.inputs))))
+
+
+def mixing(program: Program, node: Node, slot: int, run: Callable[[Array], Array]) -> int | None:
+    """Return what `mixed` does of the function of an operand, computed once."""
+    if node.output not in program.mixing:
+        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
+    return program.mixing[node.output]
+
+
+def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
+    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one.
+
+    SINGLE is returned for a function of each single value.
+    """
+    values = np.zeros(shape)
+    try:
+        before = run(values)
+        values[(0,) * len(shape)] = 1
+        changed = run(values) != before
+    except Exception:  # a function that does not take such an array
+        return None
+    if changed.shape != shape or not shape:
+        return None
+    axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
+    return axes[0] if len(axes) == 1 else None if axes else SINGLE
+
+
+def moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
+    """Return labels of an operand after a layout operation; elements of others have none."""
+    operands = []
+    for k, number in enumerate(node.inputs):
+        if k == slot:
+            operands.append(labels)
+        else:
+            operands.append(program.indices.get(number, np.zeros(program.shapes[number])))
+    return node.run(*operands)

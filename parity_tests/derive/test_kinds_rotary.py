@@ -1,0 +1,93 @@
+"""Rotary positions in pairs or halves, fused or not, and query heads that share those of keys in another order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import parity
+from specs.table import Table
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+HEADS, WIDTH = 4, 16
+
+
+def rotated(x: Any, pairs: bool) -> Any:
+    """Rotate each half of a head's channels with the other half, or each even channel with the next one."""
+    half = x.shape[-1] // 2
+    angles = torch.arange(x.shape[-2]).double()[:, None] / 10.0 ** torch.arange(half)
+    one, two = (x[..., ::2], x[..., 1::2]) if pairs else (x[..., :half], x[..., half:])
+    turned = one * angles.cos() - two * angles.sin(), two * angles.cos() + one * angles.sin()
+    return torch.stack(turned, -1).flatten(-2) if pairs else torch.cat(turned, -1)
+
+
+def attention(fused: bool, pairs: bool | None, groups: int = HEADS, by_turns: bool = False, heads: int = HEADS) -> Net:
+    """An attention with a residual.
+
+    Args:
+      pairs: whether rotary positions turn pairs; None for none. groups: heads of keys and values.
+      by_turns: whether query heads use the heads of keys by turns, in place of neighbours the same one.
+    """
+    d = WIDTH // heads
+
+    def attend(m: Any, x: Any) -> Any:
+        n, t, _ = x.shape
+        split = [heads * d, groups * d, groups * d]
+        parts = m.qkv(x).split(split, -1) if fused else (m.q(x), m.k(x), m.v(x))
+        q, k, v = (y.view(n, t, -1, d).transpose(1, 2) for y in parts)
+        q, k = (q, k) if pairs is None else (rotated(q, pairs), rotated(k, pairs))
+        times = heads // groups
+        k, v = (y.repeat(1, times, 1, 1) if by_turns else y.repeat_interleave(times, 1) for y in (k, v))
+        y = (q @ k.transpose(2, 3) / d**0.5).softmax(-1) @ v
+        return x + m.o(y.transpose(1, 2).reshape(n, t, WIDTH))
+
+    sizes = {"q": heads * d, "k": groups * d, "v": groups * d}
+    layers = {"qkv": sum(sizes.values())} if fused else sizes
+    return Net(attend, o=linear(WIDTH, WIDTH), **{name: linear(WIDTH, o) for name, o in layers.items()})
+
+
+def fits(table: Any, left: Net, right: Net, **sizes: int) -> bool:
+    """Tell whether a Table gives the right model what the left one computes."""
+    arrays = {name: array.numpy() for name, array in left.double().state_dict().items()}
+    moved = Table.parse(table.print(), table.orders).apply(arrays, **sizes)
+    right.double().load_state_dict({name: torch.from_numpy(array) for name, array in moved.items()})
+    x = torch.from_numpy(images(2, 5, WIDTH))
+    with torch.no_grad():
+        return torch.allclose(left(x), right(x), rtol=0, atol=1e-12)  # rounding of float64, of values near 1
+
+
+@pytest.mark.parametrize("groups", [HEADS, 2])
+@pytest.mark.parametrize("fused", [(True, False), (False, True)])
+def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[bool, bool], groups: int):
+    left, right = attention(fused[0], True, groups), attention(fused[1], False, groups)
+    found = parity.derive(left, right, (images(2, 5, WIDTH),))
+    assert found.proven and not found.missing, (found.reasons, found.divergences)
+    assert "qkv.bias: (q+k+v d a)" in found.table.print()
+    left, right = (attention(f, p, 2, heads=2) for f, p in zip(fused, (True, False), strict=True))
+    assert fits(found.table, left, right, q=2, k=2, v=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
+
+
+def test_two_fused_projections_whose_queries_and_keys_turn_pairs_or_halves():
+    found = parity.derive(attention(True, True), attention(True, False), (images(2, 5, WIDTH),))
+    assert found.proven and not found.table.orders, found.divergences
+    assert "qkv.bias: (1[2:] c) <-> qkv.bias: (1[2:] c)" in found.table.print()
+    assert fits(found.table, attention(True, True, 2, heads=2), attention(True, False, 2, heads=2), s2=2, h=4, d=2)
+
+
+@pytest.mark.parametrize("pairs", [(None, None), (False, False), (True, False)])
+@pytest.mark.parametrize("by_turns", [(False, True), (True, False)])
+def test_query_heads_that_share_heads_of_keys_by_turns(pairs: tuple[Any, Any], by_turns: tuple[bool, bool]):
+    left, right = (attention(False, p, 2, turns) for p, turns in zip(pairs, by_turns, strict=True))
+    found = parity.derive(left, right, (images(2, 5, WIDTH),))
+    assert found.proven and not found.missing, (found.failure, found.divergences)
+    assert fits(found.table, left, right, **found.table.sizes)
+
+
+def test_the_order_of_heads_that_share_none_stays():
+    left, right = (attention(False, None, HEADS, turns) for turns in (False, True))
+    found = parity.derive(left, right, (images(2, 5, WIDTH),))
+    assert found.proven and "q.weight: o i <-> q.weight: o i" in found.table.print()
