@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import parity
@@ -120,3 +121,34 @@ def test_a_residual_that_is_added_in_place_to_some_of_the_channels():
     for a, b in ((left, right), (right, left)):
         found = parity.derive(a, b, (images(9, 4),))
         assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def tokens_and_patches(position: bool) -> Net:
+    """Class and register tokens before patches; the class token has a position, which the registers never have."""
+
+    def embed(m: Any, x: Any) -> Any:
+        patches, (cls, registers) = m.patch(x), (token.expand(len(x), -1, -1) for token in (m.cls, m.registers))
+        if position:
+            cls, patches = (torch.cat([cls, patches], 1) + m.positions).split([1, patches.shape[1]], 1)
+        else:
+            patches = patches + m.positions
+        x = torch.cat([cls, registers, patches], 1)
+        return m.head((x + m.mix(m.norm(x)).softmax(1)).mean(1))
+
+    shapes = {"cls": (1, 1, 6), "registers": (1, 2, 6), "positions": (1, 4 + position, 6)}
+    tokens = {name: torch.nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
+    return Net(embed, patch=linear(5, 6), norm=torch.nn.LayerNorm(6), mix=linear(), head=linear(6, 3), **tokens)
+
+
+@pytest.mark.parametrize("position", [(True, False), (False, True), (True, True)])
+def test_a_class_token_with_and_without_a_position(position: tuple[bool, bool]):
+    left, right = (tokens_and_patches(own) for own in position)
+    found = parity.derive(left, right, (images(3, 4, 5),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    given = {name: array.detach().numpy() for name, array in left.double().state_dict().items()}
+    moved = found.table.apply(given)
+    token = given["cls"] + (given["positions"][:, :1] if position[0] else 0)
+    there = moved["cls"] + (moved["positions"][:, :1] if position[1] else 0)
+    assert np.array_equal(there, token) and np.array_equal(moved["positions"][:, -4:], given["positions"][:, -4:])
+    back = found.table.reverse().apply(moved)
+    assert np.array_equal(back["cls"] + (back["positions"][:, :1] if position[0] else 0), token)

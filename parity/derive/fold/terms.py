@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from specs.paths import escaped
 
+from ..trace.tape import Array
 from .facts import Facts, Group, components
 from .names import Names
 from .rows import Arrays, Row
 from .shared import lines
 from .summed import sums
 
+Range = tuple[str, tuple[str, ...]]  # of an array: its path, and the windows of its axes
+
 
 def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names: Names) -> list[Group]:
-    """Return the groups with second terms of sums: left ones that are added, right ones that get zeros."""
-    seconds: dict[str, tuple[list[str], Row]] = {}
-    for left_names, right_names in components(replace(facts, found=facts.plus)) if facts.plus.any() else ():
-        rows = lines(replace(facts, found=facts.plus), left_names, right_names, names) if left_names else None
-        if rows and len(rows) == 1:
-            seconds[right_names[0]] = (left_names, rows[0])
-    added = []
+    """Return the groups with second terms of sums: left ones that are added, right ones that get zeros.
+
+    A term may be a range of an array, as the position of a class token, which has no line of its own then.
+    """
+    seconds = {right_names[0]: (left_names, row) for left_names, right_names, row in _lines(facts, facts.plus, names)}
+    to = np.where(facts.found < 0, facts.found[-np.minimum(facts.found, 0)], 0)
+    ranges = [*_lines(facts, to, names)] if any(_in_part(facts, name) for name in facts.rights.names) else []
+    added, said = [], set[Range]()
     for left_names, right_names, rows in groups:
         row = rows[0]
         # a total is one whole array: parts_of_sums writes what is a sum part by part, as gates in another order
@@ -33,11 +38,43 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
                 replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
                 [*left_names, *more],
             )
+            said.add(_range(second.left))
         for zero in (zero for zero, first in zeros.items() if first == right_names[0] and _is_whole(row.left)):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
             right_names = [*right_names, zero]
+        for _, more, second in ranges:
+            if row.left == second.left and more[0] not in right_names and _is_whole(row.left):
+                row = replace(row, right=(*row.right, *second.right), joins=(row.joins[0], " + "))
+                said.add(_range(second.right))
         added.append((left_names, right_names, [row, *rows[1:]]))
-    return added
+    return [(lefts, rights, [row for row in rows if not _left_over(row, said)]) for lefts, rights, rows in added]
+
+
+def _lines(facts: Facts, found: Array, names: Names) -> Iterator[tuple[list[str], list[str], Row]]:
+    """Yield (left names, right names, the one line that moves elements) of the groups of another map than `found`."""
+    other = replace(facts, found=found)
+    for left_names, right_names in components(other) if found.any() else ():
+        rows = lines(other, left_names, right_names, names) if left_names else None
+        if rows and all(row.constant or row.arrow != "<->" for row in rows[1:]):
+            yield left_names, right_names, rows[0]
+
+
+def _in_part(facts: Facts, name: str) -> bool:
+    """Tell whether some elements of a right array of several axes get zeros, and others values."""
+    numbers = facts.rights.part(facts.found, name)
+    return numbers.ndim > 1 and bool((numbers < 0).any() and (numbers > 0).any())
+
+
+def _range(arrays: Arrays) -> Range:
+    """Return the path and the windows of one array."""
+    ((path, axes),) = arrays
+    return path, tuple(re.findall(r"\[[^]]*\]", axes or ""))
+
+
+def _left_over(row: Row, said: Collection[Range]) -> bool:
+    """Tell whether a line says what becomes of a range that a sum speaks of."""
+    arrays = row.left if row.arrow == "->" else row.right if row.constant and not row.left else ()
+    return len(arrays) == 1 and bool(_range(arrays)[1]) and _range(arrays) in said
 
 
 def _is_whole(arrays: Arrays) -> bool:

@@ -119,6 +119,7 @@ class Attempt(Products):
             self._assign(rows, rows - here + there)
         elif same:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
+            self._add_bare(use)
         else:  # read in another order, as by steps of time
             self._assign(np.unique(use.ids), np.unique(seen.use.ids))
 

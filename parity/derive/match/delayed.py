@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .symbols import Symbol, moved
+from .symbols import Pending, Symbol, moved
 
 
 def layout(program: Program, node: Node, operands: list[Any]) -> Symbol:
@@ -40,6 +41,62 @@ def layout(program: Program, node: Node, operands: list[Any]) -> Symbol:
     )
     whole = out if reads and plain else symbols[0].whole if len(symbols) == 1 else None
     return replace(out, whole=whole)
+
+
+def is_sum_beside_symbols(operands: list[Any], indices: list[bool]) -> bool:
+    """Tell whether one operand is a sum and the others are parameters, as class tokens beside patches.
+
+    Args:
+      indices: which operands are indices.
+    """
+    sums = [v for v in operands if isinstance(v, Pending)]
+    others = [v for v, index in zip(operands, indices, strict=True) if not index and not isinstance(v, Pending)]
+    return len(sums) == 1 and sums[0].kind == "add" and all(map(_is_plain, others))
+
+
+def pending_layout(program: Program, node: Node, operands: list[Any], bare: Mapping[int, Array]) -> Pending:
+    """Return a product or sum after a layout operation, which may read indices, and other values, beside it.
+
+    Args:
+      bare: see bare().
+    """
+    pending = next(v for v in operands if isinstance(v, Pending))
+    shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+
+    def run(array: Array, others: bool = False) -> Array:
+        """Run the operation, with zeros for other values unless these are wanted."""
+        values = list[Array]()
+        for number, v in zip(node.inputs, operands, strict=True):
+            known = others or number in program.indices
+            values.append(np.broadcast_to(array, shape) if v is pending else v if known else np.zeros(np.shape(v)))
+        return node.run(*values)
+
+    parts = tuple(part._replace(symbol=part.symbol.moved(run)) for part in pending.parts)
+    numbers = bare.get(node.output) if pending.bare is None else run(pending.bare)
+    return Pending(pending.kind, run(pending.x, True), parts, numbers)
+
+
+def bare(program: Program, node: Node, operands: list[Any], known: Mapping[int, Array]) -> Array | None:
+    """Return the numbers of the elements that stand as they are among other values of a layout; None if none do.
+
+    So a class token stands before patches: what is added to it is added to a parameter.
+
+    Args:
+      known: the same of other values.
+    """
+    plain = [_is_plain(v) for v in operands]
+    active = [n in program.active and not own for n, own in zip(node.inputs, plain, strict=True)]
+    if node.kind != "layout" or not ((any(plain) and any(active)) or any(n in known for n in node.inputs)):
+        return None
+    numbers = [
+        v.ids if own else known.get(n, program.indices.get(n, np.zeros(program.shapes[n])))
+        for n, v, own in zip(node.inputs, operands, plain, strict=True)
+    ]
+    return moved(node.run, *numbers)
+
+
+def _is_plain(v: Any) -> bool:
+    return isinstance(v, Symbol) and v.plain and v.ids is not None
 
 
 def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:

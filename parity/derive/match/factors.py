@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..limits import EXACT, MARGIN, PARTNER
+from ..trace.program import Program
 from ..trace.tape import Array
 from . import columns, uses
 from .advice import compare
@@ -39,9 +40,10 @@ class Factors(Biases):
     """What an attempt does where a parameter is multiplied or added element by element."""
 
     def _elementwise(self, use: Use) -> Array | None:
+        self._zeros_for_bare(use)
         numbers, found = uses.statistics(use, self.program)
         new = self.map[numbers.astype(np.int64)] == 0  # a part of a vector may have been read before all of it
-        return self._factors(use, numbers[new].astype(np.int64), found[new])
+        return self._factors(use, numbers[new].astype(np.int64), found[new]) if new.any() else None
 
     def _factors(self, use: Use, numbers: Array, found: Array) -> Array | None:
         """Match elements by what each of them meets; return the left values where those of two models part."""
@@ -174,10 +176,48 @@ class Factors(Biases):
                 self.plus[numbers] = left
 
     @cached_property
+    def _added(self) -> Array:
+        """The left element that is added to each left one before anything else reads it, or 0."""
+        found = np.zeros(len(self.lefts), np.int32)
+        for seen in self._of_kind("add"):
+            elements, terms = seen.pairs
+            found[elements] = terms
+        return found
+
+    def _add_bare(self, use: Use) -> None:
+        """Add to elements that are read as they are what the left side adds to them, if the right side adds nothing."""
+        numbers = uses.distinct_of(use.ids)
+        terms = self._added[np.maximum(self.map[numbers], 0)]
+        if terms.all() and not self.plus[numbers].any() and not _adds(self.program, self.walk.at):
+            self._enter(numbers, numbers[:0])
+            self.plus[numbers] = terms
+
+    def _zeros_for_bare(self, use: Use) -> None:
+        """Set elements to zero that are added to other elements, to which the left side adds nothing."""
+        elements, terms = uses.bare(use)
+        alone = (self._added[np.maximum(self.map[elements], 0)] == 0) & (self.map[terms] == 0)
+        if alone.any():
+            self._enter(terms[alone], terms[:0])
+            self.map[terms[alone]] = -elements[alone]
+
+    @cached_property
     def _apart(self) -> list[uses.Seen]:
         """The elements of the products on the left, each for itself."""
         every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
         return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
+
+
+def _adds(program: Program, at: int) -> bool:
+    """Tell whether a parameter is added to the result of an operation, through layouts."""
+    waiting = [program.tape.nodes[at].output]
+    while waiting:
+        for reader, slot in program.consumers.get(waiting.pop(), ()):
+            node = program.tape.nodes[reader]
+            if node.kind == "add" and node.inputs[1 - slot] not in program.active:
+                return True
+            if node.kind == "layout":
+                waiting.append(node.output)
+    return False
 
 
 def _apart(use: Use, seen: uses.Seen) -> float:

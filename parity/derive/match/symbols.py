@@ -232,11 +232,13 @@ class Pending:
       kind: "mul" or "add".
       x: the product or sum of the activations.
       parts: the parameters.
+      bare: see Use.
     """
 
     kind: str
     x: Array
     parts: tuple[Part, ...]
+    bare: Array | None = None
 
 
 class Use(NamedTuple):
@@ -250,6 +252,8 @@ class Use(NamedTuple):
       flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
       group: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
       beside: see Part.
+      bare: of a term, the numbers of the elements that it is added to, as a position to a class token; else zeros.
+        None where it is added to none.
     """
 
     kind: str
@@ -259,6 +263,7 @@ class Use(NamedTuple):
     flipped: bool = False
     group: tuple[int, int, int] = (0, 0, 0)
     beside: float = 0.0
+    bare: Array | None = None
 
     @property
     def ids(self) -> Array:

@@ -25,11 +25,12 @@ class Seen:
     def __init__(self, use: Use, program: Program, elements: Elements):
         self.use, self.program = compact(use), program
         self.name = " ".join(elements.owners(self.use.ids))
+        self.pairs = bare(use)
         if (
             use.kind in ("add", "mul") and use.x.size > LARGE_USE
         ):  # bounds memory: its statistics are all that is needed
             symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
-            self.use = use._replace(x=np.zeros(0), symbol=symbol)
+            self.use = use._replace(x=np.zeros(0), symbol=symbol, bare=None)
 
     @property
     def window(self) -> Window | None:
@@ -80,6 +81,15 @@ class Seen:
     @cached_property
     def shares(self) -> Array:
         return shares(self.use.ids)
+
+
+def bare(use: Use) -> tuple[Array, Array]:
+    """Return (elements of parameters, those that a term of a sum adds to each)."""
+    if use.bare is None or np.shape(use.bare) != np.shape(use.ids):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    there = (np.asarray(use.bare) > 0) & (np.asarray(use.ids) > 0)
+    pairs = np.unique(np.stack([np.asarray(use.bare)[there], np.asarray(use.ids)[there]]).astype(np.int64), axis=1)
+    return pairs[0], pairs[1]
 
 
 def distances(found: Array, pool: Iterable[Seen]) -> dict[Seen, float]:

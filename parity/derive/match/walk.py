@@ -34,6 +34,9 @@ class Walk:
         self._now: dict[int, Array] = {}  # what operands became at this operation
         self._rows: dict[int, Symbol] = {}  # rows that tokens read and whose values an operation needed, by identity
         self.values: dict[int, Any] = {**tape.constants, **program.inputs}
+        self._bare: dict[
+            int, Array
+        ] = {}  # values -> the numbers of the elements that stand in them as they are, else 0
         self._names = {number: name for name, number in tape.parameters.items()}
 
     def state(self) -> Place:
@@ -58,7 +61,10 @@ class Walk:
             while self.at < len(tape.nodes):
                 node = tape.nodes[self.at]
                 self._joins, self._now = 0, {}
-                value = self._step(self.at, node, [self._operand(number) for number in node.inputs])
+                operands = [self._operand(number) for number in node.inputs]
+                if (numbers := delayed.bare(self.program, node, operands, self._bare)) is not None:
+                    self._bare[node.output] = numbers
+                value = self._step(self.at, node, operands)
                 if isinstance(value, Pending) and self._forks(node.output):
                     value = self._settled(value)
                 self.values |= {**self._now, node.output: value}
@@ -107,7 +113,10 @@ class Walk:
                 return next(v for v in operands if isinstance(v, Pending))
             indices = [n in self.program.indices for n in node.inputs]
             if node.kind == "layout" and sum(indices) == len(operands) - 1:
-                return self._moved_pending(node, operands)
+                return delayed.pending_layout(self.program, node, operands, self._bare)
+            if node.kind == "layout" and delayed.is_sum_beside_symbols(operands, indices):
+                shown = [self._forced(at, v) if isinstance(v, Symbol) else v for v in operands]
+                return delayed.pending_layout(self.program, node, shown, self._bare)
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and node.kind == "layout":
                     operands[k] = self._settled_in_part(v, self._passed_on(node, node.inputs[k]))
@@ -155,31 +164,19 @@ class Walk:
         read = self.program.active.intersection(symbols)
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
-    def _moved_pending(self, node: Node, operands: list[Any]) -> Pending:
-        """Return a product or sum after a layout operation, which may read indices beside it."""
-        pending = next(v for v in operands if isinstance(v, Pending))
-
-        def run(array: Array) -> Array:
-            return node.run(*(np.broadcast_to(array, shape) if v is pending else v for v in operands))
-
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
-        parts = []
-        for part in pending.parts:
-            parts.append(part._replace(symbol=part.symbol.moved(run)))
-        return Pending(pending.kind, run(pending.x), tuple(parts))
-
     def _settled(self, pending: Pending) -> Array:
         """Return the value of a product or sum; its parameters meet its activations."""
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         if 0 in shape:  # an empty part, as of a shift by nothing
             return np.zeros(shape)
         x = np.broadcast_to(pending.x, shape)
+        bare = None if pending.bare is None else np.broadcast_to(pending.bare, shape)
         operation = np.multiply if pending.kind == "mul" else np.add
         self._joins += 1
         for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
             spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
             group = (self.at, self._joins, len(pending.parts) - k - 1)
-            other = self._meet(Use(pending.kind, at, x, spread, group=group, beside=beside))
+            other = self._meet(Use(pending.kind, at, x, spread, group=group, beside=beside, bare=bare))
             x = x if other is None else other
         out = x
         for part in pending.parts:
@@ -197,7 +194,8 @@ class Walk:
 
         parts = tuple(part._replace(symbol=part.symbol.moved(take)) for part in pending.parts)
         out = np.zeros(math.prod(shape))
-        out[places] = self._settled(Pending(pending.kind, take(pending.x), parts))
+        bare = None if pending.bare is None else take(pending.bare)
+        out[places] = self._settled(Pending(pending.kind, take(pending.x), parts, bare))
         return out.reshape(shape)
 
     def _forced(self, at: int, value: Any) -> Array:
@@ -228,7 +226,11 @@ class Walk:
             else:
                 found.append(v)
         x = found[0] if len(found) == 1 else node.run(*found)
-        return Pending(node.kind, x, parts) if parts else x
+        of = (
+            v.bare if isinstance(v, Pending) else self._bare.get(n) for n, v in zip(node.inputs, operands, strict=True)
+        )
+        bare = next((n for n in of if n is not None), None) if node.kind == "add" and len(found) == 1 else None
+        return Pending(node.kind, x, parts, bare) if parts else x
 
     def _product(self, at: int, node: Node, operands: list[Any]) -> Array:
         x, w = operands
