@@ -91,8 +91,11 @@ def graded(grade: str, text: str) -> str:
 
 
 def command(text: str) -> Markup:
-    """Build a command that is broken into lines between its arguments alone; copied, it is the text that was given."""
-    parts = [tag("span", part) for part in ARGUMENT.findall(text)]
+    """Build a command that is broken into lines between its arguments; copied, it is the text that was given.
+
+    An argument that may be longer than a line of a narrow screen is broken as well.
+    """
+    parts = [tag("span", part, class_="long" if len(part) > WHOLE else None) for part in ARGUMENT.findall(text)]
     return tag("code", join(*(join(" " * bool(k), part) for k, part in enumerate(parts))), class_="command")
 
 

@@ -198,7 +198,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) 
     text = grade if grade in summary.UNDECIDED else graded(grade, short(worst.error))
     parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
     if grade not in summary.UNDECIDED:  # the head of the column has a limit that all share, on wide screens
-        parts.append(tag("span", f"of {limit(worst.tolerance)}", class_="of whole" if shared else "who whole"))
+        parts.append(tag("span", f"of {limit(worst.tolerance)}", class_="of whole" if shared else "own-limit whole"))
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
     parts += [tag("span", prose(text), class_="who") for text in numbers]

@@ -75,7 +75,7 @@ def trees(found: Derivation) -> Markup:
         "table",
         tag("thead", tag("tr", *heads)),
         tag("tbody", *rows),
-        class_="modules trees",
+        class_="modules trees" if found.proven else "modules trees open",
         aria_label="modules of both models",
     )
     parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""

@@ -144,9 +144,10 @@ def _cards(found: Derivation) -> Markup:
     ]
     addresses = anchors(found)
     for place in found.divergences:
-        head = tag("h3", f"{place.left} ↔ {place.right}", _link(addresses.get((place.left, place.right))))
-        size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         whole = place.left == place.right and place.left in (OWN, "output")
+        title = "outputs of both models" if whole else f"{place.left} ↔ {place.right}"
+        head = tag("h3", title, _link(addresses.get((place.left, place.right))))
+        size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         most = EQUAL_OUTPUTS if whole else PARTED_USES
         rows = [("differ by", size), ("limit", limit(most)), ("last that agrees", _before(found, place)),
                 ("cause", place.cause or "none was confirmed")]  # fmt: skip

@@ -240,12 +240,13 @@ def test_a_number_is_not_broken_from_its_label_and_unit(text: str, bound: list[s
     assert re.sub("<[^>]*>", "", prose(text)) == text
 
 
-def test_a_command_is_broken_between_its_arguments_alone_and_copied_as_it_is() -> None:
+def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None:
     text = "python -m parity 'mlp_mixer:tiny S/16' --check layers -o OUT a/b.npz --quiet"
     assert re.findall("<span>(.*?)</span>", command(text)) == [
         "python -m parity", "&#x27;mlp_mixer:tiny S/16&#x27;", "--check layers", "-o OUT", "a/b.npz", "--quiet",
     ]  # fmt: skip
     assert unescape(re.sub("<[^>]*>", "", command(text))) == text
+    assert '<span class="long">--report /' in command(f"python -m parity x --report {'/a' * 40}.html")
     found = with_commands("compare (python -m convert diff a 'b (1)'), or triptych convert x")
     assert [unescape(re.sub("<[^>]*>", "", line)) for line in re.findall("<code.*?</code>", found)] == [
         "python -m convert diff a 'b (1)'", "triptych convert x",
@@ -257,7 +258,7 @@ def test_a_command_is_broken_between_its_arguments_alone_and_copied_as_it_is() -
 def test_a_cell_states_its_limit_where_its_column_has_several_or_is_not_shown() -> None:
     wide = replace(row(("a",), variant="w"), tolerance=1e-9)
     for results, kind, head in (
-        ([row(("a",)), wide], "who whole", "limits 1e-10 to 1e-9"),
+        ([row(("a",)), wide], "own-limit whole", "limits 1e-10 to 1e-9"),
         ([row(("a",)), row(("a",), variant="w")], "of whole", "limit 1e-10"),
     ):
         page = Report(results).to_html()
