@@ -101,7 +101,7 @@ def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
       rows: (class of the sample, its text, its meaning).
     """
     return tag("dl", *(join(tag("dt", tag("span", sample, class_=kind)), tag("dd", prose(text)))
-                       for kind, sample, text in rows), class_="keys soft")  # fmt: skip
+                       for kind, sample, text in rows), class_="meanings soft")  # fmt: skip
 
 
 def _module(path: str, kind: str | None, element: str) -> Markup:
