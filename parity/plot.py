@@ -59,7 +59,7 @@ def _grid(scale: Scale) -> Markup:
     rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
     rows += [(scale.floor, scale.least)] if scale.zero else []
     rows += [(scale.y(math.inf), scale.above)] if scale.above else []
-    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - 11), text_anchor="end")]
+    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - 15), text_anchor="end")]
     for y, text in rows:
         parts.append(tag("line", x1=px(scale.left), x2=WIDTH - RIGHT, y1=px(y), y2=px(y), class_="grid"))
         parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + 4), text_anchor="end"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .result import Result
 from .tolerance import ROUNDOFF
 
-WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
+WIDTH, PLOT, TOP, RIGHT = 640, 190, 28, 14  # user units of the SVG
 LABEL = 22  # characters of an array's name below the axis
 LANE = 18  # height of the lines for errors that are too small, infinite, or no numbers
 DECADES = 18  # that are drawn: smaller errors stand on a line below them
