@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from specs.numerals import limit, short
 
 from . import findings, summary
-from .markup import Markup, join, name, prose, tag
+from .markup import Markup, join, name, prose, tag, with_commands
 from .next_steps import reassurance
 from .result import Result
 
@@ -19,7 +19,7 @@ WIDE = 60  # characters of a fact that takes a line of its own where others stan
 def headline(verdict: str, *marked: str) -> Markup:
     """Mark the words of a verdict that somebody should look at, in their order there."""
     parts = []
-    for words in filter(None, marked):
+    for words in (words for words in marked if words and words in verdict):
         head, _, verdict = verdict.partition(words)
         parts += [prose(head), tag("span", prose(words), class_="look")]
     return join(*parts, prose(verdict))
@@ -30,7 +30,7 @@ def provenance(about: Mapping[str, str]) -> Markup:
     rows = sorted(about.items(), key=lambda row: len(row[1]) > WIDE)
     named = {label: f"{label} {value}" for label, value in about.items() if label in ("seed", "batch")}
     known = [{**about, **named}[label] for label in BRIEF if label in about]
-    line = tag("span", *(tag("span", prose(text)) for text in known), class_="brief")
+    line = tag("span", *(tag("span", with_commands(text)) for text in known), class_="brief")
     head = tag("summary", tag("h2", "What was run"), line)
     return tag("details", head, tag("div", facts(rows)), class_="provenance")
 
@@ -48,12 +48,22 @@ def _fact(label: str, value: str, is_key: bool) -> Markup:
     wide = "wide" if len(value) > WIDE else None
     kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
     lines = value.split("; ") if label in LISTS else []
-    text = join(*(tag("div", prose(line)) for line in lines)) if lines[1:] else prose(value)
+    text = join(*(tag("div", prose(line)) for line in lines)) if lines[1:] else with_commands(value)
     return join(tag("dt", name(label), class_=wide), tag("dd", text, class_=kind))
 
 
-def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
-    """Build a card for each first divergence; `home` has the address of the plot of each result by its id."""
+def models(about: Mapping[str, str], labels: Iterable[str]) -> Markup:
+    """State what each of the user's models is: its class with its file, framework, dtypes, device and mode."""
+    rows = [(label, about[label]) for label in labels if label in about]
+    return tag("div", facts(rows), class_="sides") if rows else Markup()
+
+
+def divergences(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup:
+    """Build a card for each first divergence.
+
+    Args:
+      home: the address of the plot of each result by its id. own: what the user's models are called.
+    """
     found = findings.find(results)
     if not found:
         return Markup()
@@ -61,7 +71,7 @@ def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     for finding in found:
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", name(summary.model(r)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        head = tag("h3", name(summary.model(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = findings.facts(finding)
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
@@ -75,13 +85,16 @@ def _shown(r: Result) -> str:
     return "plot" if len(r.curve) > 1 else "errors"
 
 
-def near(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
-    """Build a card for each check that agrees close to its limit: its pairs with their numbers, and what that means."""
+def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup:
+    """Build a card for each check that agrees close to its limit: its pairs with their numbers, and what that means.
+
+    Args: see divergences.
+    """
     cards = []
     for group in summary.near(results):
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
-        head = tag("h3", summary.model(r), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        head = tag("h3", summary.model(r, own), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:

@@ -224,6 +224,7 @@ def _about(
     known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
     about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
     alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
+    alone |= {label: f"{port.modules[''].kind}{f' in {port.file}' * bool(port.file)}; " for label, port in own.items()}
     sides, weights = _states(ports, check, results)
     return {
         **about,

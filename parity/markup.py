@@ -10,6 +10,15 @@ SHORT = 12  # characters of a name that is not broken
 WHOLE = 28  # characters of the longest word that is not broken
 
 MARKS = {"differs": "✗", "close": "!"}  # beside the number of a grade, which is not shown by its colour alone
+BOUND = 34  # characters of a number with its label and unit that are not broken from each other
+LABELS = "limits?|errors?|seed|batch|epsilon|momentum|float16|bfloat16|float32|float64|most|of|by|to|at|under"
+UNITS = "arrays?|channels?|checks?|comparisons?|decades?|elements?|images?|lines?|models?|pairs?|parameters?|places?"
+UNITS += "|s|seconds?|steps?|times|uses"
+NUMBER = r"(?:[\[(][\d, ]+[\])]|[(\[]?-?\d)\S*"  # "1e-10", "(2", "3.0e-5;", "[3, 8]"
+LABELLED = re.compile(rf"((?<!\S)(?:\S?(?:{LABELS}) )*{NUMBER}(?: of {NUMBER}| (?:{UNITS})\b[^\s\w]*)*(?!\S))")
+WORD = r"""(?:[^\s'"]|'[^']*'|"[^"]*")+"""  # of a command line, with what is quoted in it
+ARGUMENT = re.compile(rf"python -m \S+|-\S+ (?!-){WORD}|{WORD}")  # an option has its value with it
+COMMAND = re.compile(r"""((?:python -m|triptych) (?:convert|parity)\b(?:[^)'"]|'[^']*'|"[^"]*")*)""")
 
 
 class Markup(str):
@@ -33,7 +42,19 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """Escape a text; keep short words with a hyphen on one line ("1e-10", "flax-torch"), break long ones as names."""
+    """Escape a text that is broken into lines between words.
+
+    What stays on one line: a number with its label and its unit ("limit 1e-10", "of 36 uses"), and a short word with a
+    hyphen ("flax-torch"). A long word is broken as a name is.
+    """
+    return join(*(_labelled(part) if k % 2 else _words(part) for k, part in enumerate(LABELLED.split(text))))
+
+
+def _labelled(text: str) -> Markup:
+    return whole(text) if re.search(r"[\s-]", text) and len(text) <= BOUND else _words(text)
+
+
+def _words(text: str) -> Markup:
     return join(*(_word(part) if k % 2 else part for k, part in enumerate(re.split(r"(\S+)", text))))
 
 
@@ -67,6 +88,20 @@ def name(text: str) -> Markup:
 def graded(grade: str, text: str) -> str:
     """Put the mark of a grade before a number."""
     return f"{MARKS[grade]} {text}" if grade in MARKS else text
+
+
+def command(text: str) -> Markup:
+    """Build a command that is broken into lines between its arguments; copied, it is the text that was given.
+
+    An argument that may be longer than a line of a narrow screen is broken as well.
+    """
+    parts = [tag("span", part, class_="long" if len(part) > WHOLE else None) for part in ARGUMENT.findall(text)]
+    return tag("code", join(*(join(" " * bool(k), part) for k, part in enumerate(parts))), class_="command")
+
+
+def with_commands(text: str) -> Markup:
+    """Escape a text in which commands of Triptych stand, at its end or within parentheses."""
+    return join(*(command(part) if k % 2 else prose(part) for k, part in enumerate(COMMAND.split(text))))
 
 
 def words(text: str) -> Markup:

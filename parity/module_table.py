@@ -2,62 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from specs.numerals import limit, short
 
 from .findings import merge
-from .markup import Markup, graded, name, prose, tag, words
+from .markup import MARKS, Markup, join, name, prose, tag, words
 from .result import Result
 
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
+
+GRADES = {"first": "differs", "nan": "close"}  # of states that have a mark
+ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
+KEYS = (
+    ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
+    ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
+    ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
+    ("absent", "-", "the model has no such module, or its output was not compared"),
+)
+
+
+@dataclass(frozen=True)
+class Error:
+    """The error of a module's output in one dtype: that of the pair that comes closest to its limit.
+
+    Args:
+      state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it, "nan"
+        of one in which both sides have NaN and agree beside it, or "".
+      is_nan: whether a side has NaN in it.
+    """
+
+    error: float
+    bound: float
+    state: str = ""
+    is_nan: bool = False
 
 
 def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
     """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
     if not modules:
         return Markup()
-    errors: dict[str, dict[str, tuple[float, float]]] = {}  # by dtype: of the pair that comes closest to its limit
-    for r in results:
-        of = errors.setdefault(r.dtype, {}) if r.check == "layers" else {}
-        for tap, error, bound in r.curve:
-            if tap not in of or error * of[tap][1] > of[tap][0] * bound:
-                of[tap] = error, bound
-    firsts = {str(r.first_divergence) for r in results if r.check == "layers" and r.first_divergence is not None}
+    errors = _errors([r for r in results if r.check == "layers"])
     trees = {label: dict(tree) for label, tree in modules.items()}
-    rows, wrong = [], {tap for of in errors.values() for tap, (error, bound) in of.items() if error > bound}
+    rows = []
     for tap in merge(trees.values()):
-        differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)
         first = next(iter(trees))
         cells = [_module(tap, tree.get(tap), "th" if label == first else "td") for label, tree in trees.items()]
-        cells += [cell for of in errors.values() for cell in _error(of.get(tap), differs, tap in firsts)]
-        rows.append(tag("tr", *cells, class_="differs" if differs else None))
+        found = [of.get(tap) for of in errors.values()]
+        cells += [cell for error in found for cell in _error(error)]
+        is_first = any(error is not None and error.state == "first" for error in found)
+        rows.append(tag("tr", *cells, class_="differs" if is_first else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
     for dtype in errors:
         heads += [tag("th", f"error, {dtype}", scope="col", class_="number")]
         heads += [tag("th", "limit", scope="col", class_="number bound")]
     title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    about = "Modules of one path, or of one name that was given (names=), stand in a row."
-    about += " Those with an error were compared; -: not compared."
-    about += " Red: beyond the limit. ✗: so is the module, and none within it." if wrong else ""
-    return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
+    states = {error.state for of in errors.values() for error in of.values()}
+    legend = join(tag("p", ROWS, class_="soft"), key_list([row for row in KEYS if row[0] in {*states, "absent"}]))
+    return tag("section", tag("h2", "Modules"), legend, tag("div", table, class_="scroll"))
 
 
-def _error(found: tuple[float, float] | None, differs: bool, first: bool) -> list[Markup]:
-    """Build the cells of a module's error, with a mark if it makes the row one that differs, and of its limit.
+def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
+    """Return the error of each array that was compared, by dtype and name."""
+    errors: dict[str, dict[str, Error]] = {}
+    for r in results:
+        of = errors.setdefault(r.dtype, {})
+        for tap, error, bound in r.curve:
+            if tap not in of or error * of[tap].bound > of[tap].error * bound:
+                of[tap] = Error(error, bound)
+    for dtype, of in errors.items():
+        alike = [r for r in results if r.dtype == dtype]
+        firsts = {str(r.first_divergence) for r in alike if r.first_divergence is not None}
+        nans = {tap for r in alike for tap in r.nans}
+        for tap, found in of.items():
+            off = "" if found.error <= found.bound else "first" if tap in firsts else "follows"
+            of[tap] = replace(found, state=off or ("nan" if tap in nans else ""), is_nan=tap in nans)
+    return errors
 
-    Args:
-      first: whether it is the first that differs. On narrow screens the limit stands below the error.
-    """
+
+def _error(found: Error | None) -> list[Markup]:
+    """Build the cells of a module's error and of its limit. On narrow screens the limit stands below the error."""
     if found is None:
         return [tag("td", "-", class_=f"number absent{kind}") for kind in ("", " bound")]
-    error, bound = found
-    text = graded("differs" if differs and error > bound else "agrees", short(error))
-    notes = [tag("span", "first", class_="first-word")] * (first and error > bound)
-    notes += [tag("span", f"of {limit(bound)}", class_="of")]
-    kind = "number beyond" if error > bound else "number"
-    return [tag("td", prose(text), *notes, class_=kind), tag("td", limit(bound), class_="number bound")]
+    text = "NaN" if found.is_nan else short(found.error)
+    notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
+    notes += [tag("span", f"of {limit(found.bound)}", class_="of whole")]
+    mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []
+    number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip())
+    return [number, tag("td", limit(found.bound), class_="number bound")]
+
+
+def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
+    """Build the legend of a table of modules: what a row or a cell looks like, and what it means.
+
+    Args:
+      rows: (class of the sample, its text, its meaning).
+    """
+    return tag("dl", *(join(tag("dt", tag("span", sample, class_=kind)), tag("dd", prose(text)))
+                       for kind, sample, text in rows), class_="meanings soft")  # fmt: skip
 
 
 def _module(path: str, kind: str | None, element: str) -> Markup:

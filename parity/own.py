@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,7 +52,16 @@ def wrap(
     home, model = recognise(model)
     runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
     require_arguments(*runner.signature(), Inputs.of(inputs))
-    return Own(runner, Inputs.of(inputs), names, feature_maps)
+    return Own(runner, Inputs.of(inputs), names, feature_maps, file_of(type(model[0] if home == "linen" else model)))
+
+
+def file_of(kind: type) -> str:
+    """Return the file that defines a class, without its folders; "" of one of a package, or typed in a shell."""
+    try:
+        path = inspect.getfile(kind)
+    except (OSError, TypeError):
+        return ""
+    return "" if "site-packages" in path or path.startswith("<") else os.path.basename(path)
 
 
 def recognise(model: Any) -> tuple[str, Any]:
@@ -77,7 +88,11 @@ def recognise(model: Any) -> tuple[str, Any]:
 
 
 class Own(Model):
-    """A user's model: a Runner, and names for its modules in place of a spec."""
+    """A user's model: a Runner, and names for its modules in place of a spec.
+
+    Args:
+      file: defines its class, see file_of.
+    """
 
     architecture, config, spec = OWN, None, None
 
@@ -87,8 +102,10 @@ class Own(Model):
         inputs: Inputs,
         names: Mapping[str, str] | None,
         feature_maps: Collection[str] | None,
+        file: str = "",
     ):
         self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
+        self.file = file
         self.modules = runner.modules(inputs)
         self.chosen = dict(names) if names is not None else {path: _tap(path) for path in self._default()}
         for path in self.chosen:

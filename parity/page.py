@@ -11,12 +11,14 @@ from specs.words import in_a_row
 
 from . import findings, naming, summary
 from .cards import divergences, headline, near, provenance
+from .cards import models as sides
 from .caveats import caveats
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
 from .module_table import Tree, module_table
 from .pair_table import Column, pair_table
-from .plot import chart, swatch
+from .plot import chart
+from .plot_lines import plot_legend, swatch
 from .result import Result
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 
@@ -27,6 +29,7 @@ CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
 )
+ASSUMED = "Assumed:"  # a word of the verdict that somebody should look at
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
@@ -41,21 +44,22 @@ def page(
       modules: the modules of models of no known architecture, by label.
     """
     subject = summary.compared(results, about.get("models", "own models"))
+    own = about.get("models", "own model")
     verdict = summary.verdict(results, alone=True)
     if subject:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
-    models = _models(results)
+    models = _models(results, own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
         title=join(verdict),
         state="good" if passed else "bad",
-        verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
+        verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(f"{summary.totals(results, places=True)}."),
-        provenance=provenance(about),
-        divergences=join(divergences(results, home), near(results, home)),
+        provenance=join(sides(about, modules or {}), provenance(about)),
+        divergences=join(divergences(results, home, own), near(results, home, own)),
         results=join(_results(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
         details=_details(models, limits),
@@ -74,10 +78,14 @@ def _asset(name: str) -> str:
 
 
 class Model:
-    """One model's results by check, dtype and device; `key` begins the addresses of its checks."""
+    """One model's results by check, dtype and device.
 
-    def __init__(self, key: str, architecture: str, variant: str):
-        self.key, self.architecture, self.variant = key, architecture, variant
+    Args:
+      key: begins the addresses of its checks. own: what the user's models are called.
+    """
+
+    def __init__(self, key: str, architecture: str, variant: str, own: str):
+        self.key, self.architecture, self.variant, self.own = key, architecture, variant, own
         self.cells: dict[Column, list[Result]] = {}
 
     def __iter__(self) -> Iterator[Result]:
@@ -87,7 +95,7 @@ class Model:
         return f"{self.key}-{check}"
 
 
-def _models(results: Iterable[Result]) -> list[Model]:
+def _models(results: Iterable[Result], own: str) -> list[Model]:
     """Group results by model; a second result for the same place starts another model."""
     models: list[Model] = []
     for r in results:
@@ -95,7 +103,7 @@ def _models(results: Iterable[Result]) -> list[Model]:
         named = (m for m in models if (m.architecture, m.variant) == (r.architecture, r.variant))
         model = next((m for m in named if all(r.pair != other.pair for other in m.cells.get(column, ()))), None)
         if model is None:
-            models.append(model := Model(f"m{len(models)}", r.architecture, r.variant))
+            models.append(model := Model(f"m{len(models)}", r.architecture, r.variant, own))
         model.cells.setdefault(column, []).append(r)
     return models
 
@@ -115,7 +123,7 @@ def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
 def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build a section with the errors of one architecture; those of one model pair by pair, if there are several."""
     pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
-    title = "Own model" if architecture == "own" else architecture
+    title = f"{models[0].own[:1].upper()}{models[0].own[1:]}" if architecture == "own" else architecture
     if len(models) == 1 and len(pairs) > 1:
         (model,) = models
         what = f"{_name(model)}: worst errors. Each number leads to where it is shown array by array."
@@ -141,13 +149,13 @@ def _checks_table(models: Sequence[Model]) -> Markup:
     begins = {next(column for column in columns if column[0] == check) for check in checks}
     names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
     dtypes = [
-        tag("th", names[c], tag("span", _limits(models, c), class_="bound"), scope="col",
+        tag("th", names[c], tag("span", _bounds(_limits(models, c)), class_="bound"), scope="col",
             class_="begin" if c in begins else None)
         for c in columns
     ]  # fmt: skip
     rows = [
         tag("tr", tag("th", name(_name(model)), scope="row"),
-            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
+            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, len(_limits(models, c)) == 1) for c in columns))
         for model in models
     ]  # fmt: skip
     title = tag("caption", "Worst errors by model, check and dtype", class_="unseen")
@@ -156,21 +164,29 @@ def _checks_table(models: Sequence[Model]) -> Markup:
     )
 
 
-def _limits(models: Iterable[Model], column: Column) -> str:
-    """State the limits of a column: "limit 1e-10", or "limits 6e-6 to 7e-6"; "" where nothing was compared."""
+def _limits(models: Iterable[Model], column: Column) -> list[str]:
+    """List the limits of a column, the least first; none where nothing was compared."""
     found = {r.tolerance for model in models for r in model.cells.get(column, ()) if r.tolerance}
-    texts = list(dict.fromkeys(limit(bound) for bound in sorted(found)))
-    return f"limit {texts[0]}" if len(texts) == 1 else f"limits {texts[0]} to {texts[-1]}" if texts else ""
+    return list(dict.fromkeys(limit(bound) for bound in sorted(found)))
+
+
+def _bounds(limits: Sequence[str]) -> str:
+    """State limits: "limit 1e-10", or "limits 6e-6 to 7e-6"; "" for none."""
+    return f"limit {limits[0]}" if len(limits) == 1 else f"limits {limits[0]} to {limits[-1]}" if limits else ""
 
 
 def _name(model: Model) -> str:
     if model.variant != "own":
         return model.variant
-    return "own model" if model.architecture == "own" else "own settings"
+    return model.own if model.architecture == "own" else "own settings"
 
 
-def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
-    """Build a cell: the error closest to its limit, as a link to the plot, and the pairs that differ."""
+def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) -> Markup:
+    """Build a cell: the error closest to its limit, as a link to the plot, its limit, and the pairs that differ.
+
+    Args:
+      begins: whether the column is the first of its check. shared: whether all results of the column have one limit.
+    """
     results = model.cells.get(column, [])
     grade = min((r.grade for r in results), key=WORST.index, default="not run")
     attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
@@ -180,7 +196,9 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
         return tag("td", "not asked", **attributes)
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else graded(grade, short(worst.error))
-    parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
+    parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
+    if grade not in summary.UNDECIDED:  # the head of the column has a limit that all share, on wide screens
+        parts.append(tag("span", f"of {limit(worst.tolerance)}", class_="of whole" if shared else "own-limit whole"))
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
     parts += [tag("span", prose(text), class_="who") for text in numbers]
@@ -219,10 +237,11 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     for model in models:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
-        state = "bad" if wrong else "look" if counts["close"] else "soft"
-        title = summary.model(next(iter(model)))
-        counted = tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
-        head = tag("summary", tag("b", name(title)), *([" ", counted] if len(models) > 1 else []))
+        grade = "differs" if wrong else "close" if counts["close"] else ""
+        title = summary.model(next(iter(model)), model.own)
+        mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
+        counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
+        head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         body = tag("div", *(_check(model, check, limits) for check in checks))
         is_open = model is first or len(models) == 1
@@ -232,12 +251,8 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
     drawn = [r for model in models for r in model if len(r.curve) > 1]
-    keys: list[str] = [tag("span", class_="limit-key"), "the limit, the lowest of several."] if drawn else []
-    if any(r.noise for r in drawn):
-        keys += [tag("span", class_="noise-key"), "each framework's own rounding: its error against its float64 run."]
-    if any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn):
-        keys += [tag("span", class_="first-key"), "what differs first: a line at the array, a ring around each error."]
-    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *keys, class_="soft"), *parts)
+    title = tag("h2", "Errors, array by array")
+    return tag("section", title, tag("p", about, class_="soft"), plot_legend(drawn), *parts)
 
 
 def _check(model: Model, check: str, limits: LimitNotes) -> Markup:

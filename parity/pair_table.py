@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from specs.numerals import limit, short
+from specs.numerals import short
 
 from . import summary
 from .limit_notes import LimitNotes
 from .markup import Markup, graded, prose, tag
 from .result import Result
+from .row_limit import limit_text, own_limit, row_limit
 
 Column = tuple[str, str, str]  # check, dtype, device
 
@@ -31,29 +31,30 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
     for column in sorted(cells, key=lambda column: checks.index(column[0])):
         check, dtype, device = column
         results = {r.pair: r for r in cells[column]}
-        usual = _usual(results.values())
+        usual = row_limit(results)
         where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
-        marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
+        marks = limits.mark(*(r for r in results.values() if limit_text(r.tolerance) == limit_text(usual)))
         cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
-        rows.append(tag("tr", tag("th", check, where, scope="row"), tag("td", usual, marks, data_label="limit"), *cell))
+        rows.append(
+            tag(
+                "tr",
+                tag("th", check, where, scope="row"),
+                tag("td", limit_text(usual), marks, data_label="limit"),
+                *cell,
+            )
+        )
     title = tag("caption", "Worst errors by check and pair", class_="unseen")
     return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 
-def _usual(results: Collection[Result]) -> str:
-    """Return the limit that most of the results have."""
-    limits = Counter(limit(r.tolerance) for r in results if r.tolerance is not None)
-    return limits.most_common(1)[0][0] if limits else "-"
-
-
-def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:
+def _cell(r: Result | None, pair: str, usual: float | None, address: str, limits: LimitNotes) -> Markup:
     """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
     undecided = r.grade in summary.UNDECIDED
     text = r.grade if undecided else graded(r.grade, short(r.error))
-    odd = not undecided and limit(r.tolerance) != usual
-    text += f" of {limit(r.tolerance)}" * odd
+    own = "" if undecided else own_limit(r, usual)
+    text += f" of {own}" * bool(own)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
-    parts = [tag("a", text, href=f"#{address}"), limits.mark(r) if odd else Markup()]
+    parts = [tag("a", prose(text), href=f"#{address}"), limits.mark(r) if own else Markup()]
     return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from specs import numerals
 
 from . import findings, summary
 from .result import Result
+from .row_limit import limit_text, own_limit, row_limit
 
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
@@ -97,11 +97,13 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: worst errors", "head")]
     rows = _rows(group)
     pairs = _ran(group)
-    widths = {pair: max(len(pair), *(len(_words(row.get(pair), _limit(row))) for _, _, row in rows)) for pair in pairs}
+    widths = {
+        pair: max(len(pair), *(len(_words(row.get(pair), row_limit(row))) for _, _, row in rows)) for pair in pairs
+    }
     layout = Layout(
         _model_width({variant for variant, _, _ in rows} - {"own"}, screen.longest),
         max(len("check"), *(len(check) for _, check, _ in rows)),
-        max(len("limit"), *(len(_shown(_limit(row))) for _, _, row in rows)),
+        max(len("limit"), *(len(limit_text(row_limit(row))) for _, _, row in rows)),
     )
     for shown in _chunks(widths, screen.width - layout.width):
         lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, screen)
@@ -165,7 +167,7 @@ def _lines(
     if len(pairs) == 1 and layout.width + 2 + max(pairs.values()) > screen.width:
         (pair,) = pairs
         yield screen.paint(f"  {pair}", "soft")
-        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), _limit(row))) for _, _, row in rows))}
+        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), row_limit(row))) for _, _, row in rows))}
         columns = f"  {ERROR:>{pairs[pair]}}"
     else:
         columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
@@ -177,31 +179,8 @@ def _lines(
         if len(name) > screen.longest:
             yield f"  {name}"
             name = ""
-        cells = "".join(_cell(row.get(pair), _limit(row), width, screen) for pair, width in pairs.items())
-        yield layout.row(name, check, _shown(_limit(row))) + cells
-
-
-def _limit(row: Row) -> float | None:
-    """Return the smallest limit of a row's results if all are within it; else that of most of them."""
-    errors = [(r.tolerance, r.error) for r in row.values() if r.tolerance is not None]
-    if not errors:
-        return None
-    least = min(tolerance for tolerance, _ in errors)
-    if all(error is not None and error <= least for _, error in errors):
-        return least
-    return Counter(tolerance for tolerance, _ in errors).most_common(1)[0][0]
-
-
-def _shown(of: float | None) -> str:
-    return "-" if of is None else numerals.limit(of)
-
-
-def _odd(result: Result, usual: float | None) -> bool:
-    """Tell whether a result needs its own limit beside its error: that of its row is too small or too large for it."""
-    own, error = result.tolerance, result.error
-    if own is not None and usual is not None and error is not None and error <= usual <= own:
-        return False
-    return _shown(own) != _shown(usual)
+        cells = "".join(_cell(row.get(pair), row_limit(row), width, screen) for pair, width in pairs.items())
+        yield layout.row(name, check, limit_text(row_limit(row))) + cells
 
 
 def _words(result: Result | None, usual: float | None) -> str:
@@ -211,8 +190,8 @@ def _words(result: Result | None, usual: float | None) -> str:
     grade = result.grade
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
-    own = f" of {_shown(result.tolerance)}" if _odd(result, usual) else ""
-    return numerals.short(result.error) + own + MARKS.get(result.grade, "")
+    own = own_limit(result, usual)
+    return numerals.short(result.error) + f" of {own}" * bool(own) + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: float | None, width: int, screen: Screen) -> str:
@@ -224,7 +203,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(_odd(r, _limit(row)) for row in rows for r in row.values() if r.tolerance)
+    odd = any(own_limit(r, row_limit(row)) for row in rows for r in row.values() if r.tolerance)
     marks += ["a of b: the error is a, and its limit is b, not that of the row"] if odd else []
     lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
     return "\n".join(screen.wrap(line, "soft") for line in lines)

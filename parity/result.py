@@ -77,6 +77,7 @@ class Result:
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
+      nans: the arrays that have NaN on either side.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
 
@@ -100,6 +101,7 @@ class Result:
     assumed: tuple[str, ...] = ()
     basis: str = ""
     remarks: tuple[str, ...] = ()
+    nans: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

@@ -22,10 +22,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def model(result: Result) -> str:
-    """Name a result's model: ARCHITECTURE:VARIANT, ARCHITECTURE alone of no known variant, or a user's "own model"."""
+def model(result: Result, own: str = "own model") -> str:
+    """Name a result's model: ARCHITECTURE:VARIANT, or ARCHITECTURE alone of no known variant.
+
+    Args:
+      own: what the user's models are called.
+    """
     if result.variant == "own":
-        return "own model" if result.architecture == "own" else result.architecture
+        return own if result.architecture == "own" else result.architecture
     return f"{result.architecture}:{result.variant}"
 
 

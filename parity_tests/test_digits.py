@@ -13,6 +13,7 @@ from digits_result import Result
 from specs.mlp_mixer import Config
 
 from .conftest import needs
+from .parity.pages import unbound
 
 IMAGES, LABELS = 0x803, 0x801
 
@@ -112,7 +113,7 @@ def test_the_example(folder, monkeypatch, capsys):
     text = (folder / "out" / "digits.html").read_text()
     assert text.count('class="confusion"') == 3 and text.count(accuracies[0]) >= 6
     assert text.count('class="digit"') == 10 + 12 and text.count("<svg") == 3
-    assert "Three frameworks put all 20 images into the same classes" in text
+    assert "Three frameworks put all 20 images into the same classes" in unbound(text)
     assert not re.search(r"https?://|<script|\bsrc=\"(?!data:)", text)
 
     before = (folder / "out" / "mlp_mixer.msgpack").read_bytes()

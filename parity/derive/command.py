@@ -66,7 +66,8 @@ def run(
         )
         about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
         for k, side in enumerate(("left", "right")):
-            about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
+            size = f"{count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
+            about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
         about |= {"Table": saved} if saved else {}
         write_page(report, page(found, about, saved, (left, right)))

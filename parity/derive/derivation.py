@@ -170,6 +170,11 @@ class Derivation(Evidence):
         return f"{matched:,} of {matched + others:,} uses of parameters matched, {which} agree"
 
     @property
+    def matched_to(self) -> str:
+        """Say the same with the difference up to which uses agree, where any was compared."""
+        return self.matched + f" to {limit(PARTED_USES)}" * bool(self.uses)
+
+    @property
     def places(self) -> list[Line]:
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
         lines = []
@@ -211,8 +216,7 @@ class Derivation(Evidence):
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
-        uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
-        uses += f" to {limit(PARTED_USES)}" if uses and self.uses else ""
+        uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "doubt" if self.explained else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convert.folding import fold
-from specs.numerals import short
+from specs.numerals import limit, short
 
-from ..markup import Markup, name, tag
+from ..markup import MARKS, Markup, join, name, prose, tag
+from ..module_table import key_list
 from .derivation import Derivation
 from .limits import PARTED_USES
 from .match.choices import Step
@@ -19,20 +20,26 @@ from .unmatched import Unmatched
 
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
 ALIKE = 3  # modules in a row from which they share a row
+GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 STOPPED = "stopped"  # the address of the row at which matching stopped
 
-READ = (
-    "Left: a module of the left model. Right: the module that corresponds to it. Below them: each parameter.",
-    "The difference is that of the values that a parameter is used with; a module shows the largest below it.",
+READ = f"""A row in bold has a module of the left model and the module of the right one that corresponds to it. The
+rows below it have their parameters. A difference is that of the values that a parameter is used with; of a module it is
+the largest below it. At most {limit(PARTED_USES)} counts as agreeing."""
+PARTED = """The difference is a mean over the columns of values; where a card above has one, it is the card's, the
+largest of them. After a small difference both sides go on with the left model's values, so that only the next row that
+reads its output follows."""
+FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
+KEYS = (
+    (
+        "first",
+        f"{MARKS['differs']} parts",
+        "the models part here, as a card above says; its module has the mark as well",
+    ),
+    ("noted", f"{MARKS['close']} parts", "the values part here, but the outputs are proven to be equal"),
+    ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
+    ("lone", "-", "no partner on this side; what only the right model has stands at the end"),
 )
-FOLDED = "{0..3} stands for modules in a row that are alike and do not differ."
-PARTED = (
-    "A module is red where something below it differs.",
-    "After a small difference both sides go on with the left model's values, so that of later rows only the next that "
-    "reads its output is red by it; after a large one, more may be.",
-    "The difference is a mean over the columns of values; where a card above has one, it is the card's, their largest.",
-)
-ALONE = "What has no partner stands beside a dash, that of the right model at the end."
 
 
 @dataclass
@@ -60,26 +67,45 @@ def trees(found: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    top, addresses = tree(_measured(found), found.unmatched), anchors(found)
-    rows = [row for modules in _alike([m] for m in top.below.values()) for row in _rows(modules, addresses)]
+    top, rated = tree(_measured(found), found.unmatched), Rated(found)
+    rows = [row for modules in _alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
     rows += _right_alone(found)
     table = tag(
         "table",
         tag("thead", tag("tr", *heads)),
         tag("tbody", *rows),
-        class_="modules trees",
+        class_="modules trees" if found.proven else "modules trees open",
         aria_label="modules of both models",
     )
-    about = [*READ, *[FOLDED] * folded]
-    if found.agreeing < len(found.compared):
-        about += PARTED
-    if found.unmatched:
-        about.append(ALONE)
-    legend = tag("ul", *(tag("li", text) for text in about), class_="soft")
+    parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
+    keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in rows)]
+    keys += [("", *FOLDED)] * folded
+    legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
-    details = tag("details", tag("summary", found.matched), body, open=None if found.proven else "")
+    details = tag("details", tag("summary", prose(found.matched_to)), body, open=None if found.proven else "")
     return tag("section", tag("h2", "Modules"), details)
+
+
+class Rated:
+    """How the differences of uses are rated: those of places where the models part, and those that follow.
+
+    Args:
+      found: what was derived.
+    """
+
+    def __init__(self, found: Derivation):
+        self.addresses = anchors(found)
+        self.parting = "noted" if found.proven else "first"
+        wheres = [_where(use) for use in found.compared]
+        begin = next((k for k, where in enumerate(wheres) if where in self.addresses), len(wheres))
+        after = (_where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
+        self.follow = {*after} - {*self.addresses}
+
+    def rate(self, uses: Iterable[Step]) -> str:
+        """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
+        off = [_where(use) for use in uses if use.gap > PARTED_USES]
+        return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
 
 
 def anchors(found: Derivation) -> dict[tuple[str, str], str]:
@@ -120,8 +146,8 @@ def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
             module = module.below.setdefault(part, Module((*module.path, part)))
         return module
 
-    for use in uses:
-        module_at(use.left_site, use.left).uses.append(use)
+    for use in uses:  # what is read as it is, such as a table of an embedding, shows at a module that reads the result
+        module_at("" if use.kind == "place" else use.left_site, use.left).uses.append(use)
     for lone in unmatched:
         if lone.side == "left":
             module_at(lone.site, lone.names).alone.append(lone)
@@ -148,19 +174,20 @@ def _numberless(names: str) -> str:
     return re.sub(r"\d+", "#", names)
 
 
-def _rows(modules: list[Module], addresses: dict[tuple[str, str], str]) -> Iterator[Markup]:
+def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     """Yield the rows of a module, or of several that are alike, and of those below it."""
     depth = len(modules[0].path) - 1
-    within = [[module_of(use.right_site, use.right) for use in module.within()] for module in modules]
+    within = [[module_of(_right_site(use), use.right) for use in module.within()] for module in modules]
     right = ", ".join(fold("/".join(_common(paths)) or OWN for paths in within if paths))
-    gap = max((use.gap for module in modules for use in module.within()), default=None)
+    below = [use for module in modules for use in module.within()]
+    gap, state = max((use.gap for use in below), default=None), rated.rate(below)
     cells = [
         _head(tag("b", ", ".join(fold(module.path[-1] for module in modules))), depth),
         tag("td", tag("b", name(right)) if right else "-"),
         tag("td"),
-        tag("td", short(gap), class_="number"),
+        _difference(gap, state),
     ]
-    yield tag("tr", *cells, class_="module lone" if gap is None else _grade(gap, "module"))
+    yield tag("tr", *cells, class_=f"module {'lone' if gap is None else state}".strip())
     for uses in zip(*(module.uses for module in modules), strict=True):
         lefts = [use.left for use in uses]
         gap = max(use.gap for use in uses)
@@ -168,14 +195,26 @@ def _rows(modules: list[Module], addresses: dict[tuple[str, str], str]) -> Itera
             _head(tag("code", _folded(map(_leaves, lefts))), depth + 1, _folded(lefts)),
             tag("td", tag("code", name(_folded(use.right for use in uses)))),
             tag("td", KINDS[uses[0].kind], class_="soft"),
-            tag("td", short(gap), class_="number"),
+            _difference(gap, rated.rate(uses)),
         ]
+        addresses = rated.addresses
         address = next((addresses.pop(where) for where in map(_where, uses) if where in addresses), None)
-        yield tag("tr", *cells, class_=_grade(gap), id=address)
+        yield tag("tr", *cells, class_=rated.rate(uses) or None, id=address)
     for lone in zip(*(module.alone for module in modules), strict=True):
         yield _lone(lone, depth + 1)
-    for below in _alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
-        yield from _rows(below, addresses)
+    for inner in _alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
+        yield from _rows(inner, rated)
+
+
+def _right_site(use: Step) -> str:
+    return "" if use.kind == "place" else use.right_site
+
+
+def _difference(gap: float | None, state: str) -> Markup:
+    """Build the cell of a difference with the mark of its state; "-" for none."""
+    mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
+    word = [tag("span", "follows", class_="state")] if state == "follows" else []
+    return tag("td", *mark, prose(short(gap)), *word, class_=f"number {state}".strip())
 
 
 def _head(text: str, depth: int, title: str | None = None) -> Markup:
@@ -206,10 +245,6 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None = None) -> 
         tag("td", "-", class_="number"),
     ]
     return tag("tr", *cells, class_="lone", id=address)
-
-
-def _grade(gap: float, kind: str = "") -> str | None:
-    return f"{kind} differs".strip() if gap > PARTED_USES else kind or None
 
 
 def _leaves(names: str) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
-from ..cards import facts, provenance
+from ..cards import facts, models, provenance
 from ..caveats import section
-from ..markup import Markup, join, name, prose, tag
+from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
 from ..summary import count
 from .derivation import CHOSEN, Derivation, converting
@@ -54,7 +54,12 @@ def page(
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
-    totals = f"The Table has {lines}{filled if number else ''}. {found.matched}, {found.took}."
+    error = found.exact if found.rounded else found.error
+    measured = (
+        f"Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)}). "
+    )
+    totals = f"The Table has {lines}{filled if number else ''}. {found.matched_to[:1].upper()}{found.matched_to[1:]}. "
+    totals += f"{measured * math.isfinite(error)}{found.took}."
     names = _names(found, sides)
     return fill(
         kicker="Triptych derivation",
@@ -62,7 +67,7 @@ def page(
         state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(_verdict(found, *names)),
         totals=prose(totals),
-        provenance=provenance(about),
+        provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(_cards(found), _measures(found)),
         results=join(_table(found, out), section(_caveats(found))),
         modules=trees(found),
@@ -139,11 +144,15 @@ def _cards(found: Derivation) -> Markup:
     ]
     addresses = anchors(found)
     for place in found.divergences:
-        head = tag("h3", f"{place.left} ↔ {place.right}", _link(addresses.get((place.left, place.right))))
+        whole = place.left == place.right and place.left in (OWN, "output")
+        title = "outputs of both models" if whole else f"{place.left} ↔ {place.right}"
+        head = tag("h3", title, _link(addresses.get((place.left, place.right))))
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
-        rows = [("differ by", size), ("limit", limit(PARTED_USES)), ("last that agrees", _before(found, place)),
+        most = EQUAL_OUTPUTS if whole else PARTED_USES
+        rows = [("differ by", size), ("limit", limit(most)), ("last that agrees", _before(found, place)),
                 ("cause", place.cause or "none was confirmed")]  # fmt: skip
-        cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
+        key = "cause" if place.cause else "differ by"
+        cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
     if found.failure:
         where, why, advice = found.stopped
         look = facts([("compare before it", advice)]) if advice else Markup()
@@ -162,6 +171,11 @@ def _cards(found: Derivation) -> Markup:
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _card(found: Derivation, is_within: bool) -> str:
+    """Return the class of a card: red is what exceeds its limit, amber if the outputs are proven to be equal."""
+    return "card within" if is_within else "card near" if found.proven else "card"
 
 
 def _before(found: Derivation, place: Divergence) -> str:
@@ -209,8 +223,8 @@ def _table(found: Derivation, out: str | None) -> Markup:
     lines = [tag("span", prose(line)) for line in found.table.print().splitlines(keepends=True)]
     next_step = []
     if found.table.lines and not found.missing:
-        command, what = converting(found.table, out or "FILE.table")
-        next_step = [tag("p", tag("code", prose(command)), prose(f" {what}."), class_="soft")]
+        line, what = converting(found.table, out or "FILE.table")
+        next_step = [tag("p", command(line), prose(f" {what}."), class_="soft")]
     legend = tag("p", prose(LEGEND), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
 

@@ -25,13 +25,13 @@ from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of
-from parity.derive.trace.sites import module_of
+from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
 from parity.derive.user_modules import Imports
 from specs.table import Table
 
 from ..conftest import needs
-from ..parity.pages import Text
+from ..parity.pages import Text, unbound
 
 TABLE = Table.parse("table 1\nblocks.{i}.fc.weight: o i <-> layer_{i}/w: i o\n")
 SITES = ("Net/layer_0", "Net/layer_1")
@@ -67,16 +67,16 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
 
 def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
     assert rows(page_of(DERIVED, {})) == [
-        ["blocks", "Net", "", "3.0e-5"],
+        ["blocks", "Net", "", "✗ 3.0e-5"],
         ["0", "Net/layer_0", "", "1.0e-16"],
         ["fc", "Net/layer_0", "", "1.0e-16"],
         ["weight", "layer_0/w", "matrix or kernel", "1.0e-16"],
-        ["1", "Net/layer_1", "", "3.0e-5"],
-        ["fc", "Net/layer_1", "", "3.0e-5"],
-        ["weight", "layer_1/w", "matrix or kernel", "3.0e-5"],
+        ["1", "Net/layer_1", "", "✗ 3.0e-5"],
+        ["fc", "Net/layer_1", "", "✗ 3.0e-5"],
+        ["weight", "layer_1/w", "matrix or kernel", "✗ 3.0e-5"],
     ]
     marked = re.findall(r'<tr class="([^"]*)"', page_of(DERIVED, {}))
-    assert marked == ["module differs", "module", "module", "module differs", "module differs", "differs"]
+    assert marked == ["module first", "module", "module", "module first", "module first", "first"]
 
 
 def test_modules_have_a_heading_and_each_row_a_cell_that_names_it():
@@ -90,7 +90,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
-    page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
+    page = unbound(page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {}))
     assert (
         "Incomplete: 1 parameter of the right model has no partner in the left model" in page and "No partner." in page
     )
@@ -183,7 +183,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         DERIVED, reasons={"head/bias": "no evidence"}, failure="head/bias: no operation meets it", error=float("nan"),
         incomparable="1 parameter is missing", unmatched=unmatched,
     )  # fmt: skip
-    page = page_of(found, {})
+    page = unbound(page_of(found, {}))
     cards = re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))
     assert cards[:2] == ["blocks.1.fc ↔ Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
@@ -231,13 +231,13 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
     )  # fmt: skip
     page = page_of(found, {})
     assert rows(page) == [
-        ["blocks", "Net", "", "1.0e-5"],
+        ["blocks", "Net", "", "✗ 1.0e-5"],
         ["{0..2}", "Net/layer_{0..2}", "", "3.0e-16"],
         ["fc", "Net/layer_{0..2}", "", "3.0e-16"],
         ["weight", "layer_{0..2}/w", "matrix or kernel", "3.0e-16"],
         *(
             row
-            for k, gap in ((3, "1.0e-5"), (4, "0"), (5, "0"))
+            for k, gap in ((3, "✗ 1.0e-5"), (4, "0"), (5, "0"))
             for row in (
                 [str(k), f"Net/layer_{k}", "", gap],
                 ["fc", f"Net/layer_{k}", "", gap],
@@ -246,9 +246,9 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
         ),
         ["-", "head_{0..8}/bias", "term", "-"],
     ]
-    assert "{0..3} stands for modules" in page and "{0..3} stands for modules" not in page_of(DERIVED, {})
+    assert "{0..3}</span></dt>" in page and "{0..3}</span></dt>" not in page_of(DERIVED, {})
     for head, address, row in (
-        ("blocks.3.fc ↔ Net/layer_3", "place-0", '<tr class="differs" id="place-0">'),
+        ("blocks.3.fc ↔ Net/layer_3", "place-0", '<tr class="first" id="place-0">'),
         ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
     ):
         assert f'<h3>{head} <a href="#{address}">row</a></h3>' in page and page.count(row) == 1
@@ -264,12 +264,11 @@ def test_a_use_without_a_module_stands_at_its_parameters_place(site: str, names:
 
 def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
     found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
-    assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["4.0e-4"] * 3
-    assert "A module is red where something below it differs" in page_of(found, {})
+    assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["✗ 4.0e-4"] * 3
 
 
 def test_the_page_states_coverage_gradients_and_the_next_step():
-    page = page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table")
+    page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
     assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
     assert re.search(r"error of the gradients</dt><dd><b>(<span[^>]*>)?2.0e-15", page)
     assert "python -m convert --table my.table CKPT -o OUT converts" in re.sub("<[^>]*>", "", page)
@@ -336,7 +335,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     assert side in page and "Proven" in page
     text = unescape(re.sub("<.*?>", "", page))
     for stated in (
-        "Sequential, 4 arrays, 26 elements",
+        "Sequential (torch), 4 arrays, 26 elements",
         "inputs(2, 3)",
         f"--report {tmp_path}/out.html",
         "of the proof 2",
@@ -367,3 +366,43 @@ def test_the_page_says_what_the_proof_took_for_granted():
     assert "Kept in the proof: the given values of mask" in text
     assert "Output a of the left model is compared with b" in text
     assert "Code of the left model reads numbers of values" in text
+
+
+def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
+    gaps = 1e-16, 1e-3, 2e-5, 0.0
+    uses = [Step("product", f"l{k}.w", f"r{k}.w", f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate(gaps)]
+    found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
+    page = page_of(found, {})
+    assert [row[-1] for row in rows(page)[1::2]] == ["1.0e-16", "✗ 1.0e-3", "2.0e-5follows", "0"]
+    assert re.findall('<dt><span class="(first|follows)">', page) == ["first", "follows"]
+    assert [row[-1] for row in rows(page_of(replace(found, divergences=[]), {}))[3::2]] == [
+        "✗ 1.0e-3",
+        "✗ 2.0e-5",
+        "0",
+    ]  # without a place that parts the models, nothing is known to follow
+
+
+def test_red_is_only_what_exceeds_its_limit_and_nothing_of_a_proof():
+    within, beyond = Divergence(OWN, OWN, 5e-10, "lower precision"), Divergence("blocks.1.fc", "Net/layer_1", 3e-5)
+    for found, kinds in (
+        (replace(DERIVED, divergences=[within, beyond]), ["card within", "card"]),
+        (replace(DERIVED, divergences=[within, beyond], proven=True), ["card within", "card near"]),
+        (replace(DERIVED, divergences=[within._replace(size=5e-9)]), ["card"]),  # outputs have a limit of their own
+    ):
+        assert re.findall('<article class="(.*?)">', page_of(found, {})) == kinds
+    proven = page_of(replace(DERIVED, divergences=[beyond], proven=True), {})
+    assert [row[-1] for row in rows(proven)][-3:] == ["! 3.0e-5"] * 3 and 'class="module noted"' in proven
+
+
+def test_what_is_read_as_it_is_stands_at_its_own_name_and_not_where_it_shows():
+    table = Step("place", "embed.weight", "tokens/w", "blocks.0.norm", "Net/layer_0", 0.0, 0, 1)
+    assert rows(page_of(replace(DERIVED, uses=[table, *USES]), {}))[:3] == [
+        ["embed", "tokens", "", "0"], ["weight", "tokens/w", "read as it is", "0"], ["blocks", "Net", "", "✗ 3.0e-5"],
+    ]  # fmt: skip
+
+
+def test_totals_state_limits_and_both_models_are_named_below_the_verdict():
+    about = {"left": "a.py:build, Net (torch)", "right": "b.py:build, Net (linen)"}
+    text = re.sub("<[^>]*>", " ", unbound(page_of(DERIVED, about)).partition("<h1")[2].partition("What was run")[0])
+    assert "1 of 2 uses of parameters agree to 1e-8. Error of the outputs: 3.0e-5 (limit 1e-9)." in text
+    assert all(value in text for value in about.values())

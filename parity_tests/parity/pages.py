@@ -78,6 +78,11 @@ class Text(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
+def unbound(page: str) -> str:
+    """A page without the elements that keep a number and its label on one line."""
+    return re.sub('<span class="whole">(.*?)</span>', r"\1", page)
+
+
 def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", cause: str = "") -> Result:
     points = tuple((name, 1e-12, 1e-10) for name in curve)
     about = ("x", variant, "layers", dtype, "cpu", "a-b")

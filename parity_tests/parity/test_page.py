@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
 
 from parity import summary
-from parity.markup import name, prose
+from parity.elements import Worst
+from parity.markup import command, name, prose, with_commands
 from parity.report import Report
-from parity.result import Result
+from parity.result import Divergence, Result
+from specs.numerals import limit
 
-from .pages import Text, report, row
+from .pages import Text, report, row, unbound
 
 
 def test_the_page_is_whole_and_fetches_nothing() -> None:
@@ -137,13 +140,13 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     near = [replace(row(("a",)), check="train", pair=p, error=4e-10, tolerance=1e-9) for p in ("a-b", "a-c")]
     page = Report([row(("a",)), *near]).to_html()
     assert re.search(
-        r'<h1 class="good">.* agree in all 3 comparisons, <span class="look">1 check close to its limit', page
+        r'<h1 class="good">.* agree in all 3 comparisons, <span class="look">1 check close to its limit', unbound(page)
     )
     (card,) = re.findall('<article class="card near">.*?</article>', page)
     text = re.sub("<[^>]*>", "", card)
     assert "a-b4.0e-10 (limit 1e-9), at a" in text and "a-c4.0e-10 (limit" in text
     assert "training amplifies rounding" in text
-    assert '<td data-label="a-c" class="close"><a href="#m0-train">! 4.0e-10</a></td>' in page
+    assert '<td data-label="a-c" class="close"><a href="#m0-train">! 4.0e-10</a></td>' in unbound(page)
     assert '<b class="close">!</b>agrees, close to its limit: above 10% of it in float64' in page
 
 
@@ -163,7 +166,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
-        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 of 1e-9"],
+        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12"],
         ["train float64", "1e-10", "not judged", "not asked"],
     ]  # fmt: skip
 
@@ -175,18 +178,36 @@ def test_a_page_without_a_comparison_claims_none() -> None:
     assert not re.search("no pair|worst element|agrees", text)
 
 
-def test_a_module_is_not_red_for_what_is_within_it() -> None:
-    points = tuple((tap, error, 1e-10) for tap, error in (("a", 1e-3), ("a.fc", 1e-3), ("b", 1e-12)))
-    tree = [("a", "Block"), ("a.fc", "Linear"), ("b", "Linear")]
-    page = Report([replace(row(("a",)), curve=points, passed=False)], modules={"m": tree}).to_html()
+def first(tap: str, error: float = 1e-3) -> Divergence:
+    return Divergence.at(tap, Worst(error, (0,), 1.0, 1.001), 1e-10)
+
+
+def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to_follow() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("s", 1e-12), ("a.fc", 1e-3), ("a", 1e-3), ("b", 2e-3)))
+    tree = [("s", "Stem"), ("a", "Block"), ("a.fc", "Linear"), ("b", "Linear")]
+    off = replace(row(("a",)), curve=points, passed=False, first_divergence=first("a.fc"))
+    page = unbound(Report([off], modules={"m": tree}).to_html())
     assert [re.findall("<code>(.*?)</code>", line) for line in re.findall(r'<tr class="differs">.*?</tr>', page)] == [
         ["a.fc"]
     ]
-    table = re.sub(
-        '<span class="whole">(.*?)</span>', r"\1", page.partition('class="modules"')[2].partition("</table>")[0]
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    cells = re.findall('<td class="number ?((?!bound)[a-z]*)">(.*?)</td>', table)
+    assert [(state, re.sub("<[^>]*>", " ", text).split()) for state, text in cells] == [
+        ("", ["1.0e-12", "of", "1e-10"]), ("follows", ["1.0e-3", "follows", "of", "1e-10"]),
+        ("first", ["✗", "1.0e-3", "first", "of", "1e-10"]), ("follows", ["2.0e-3", "follows", "of", "1e-10"]),
+    ]  # fmt: skip
+    legend = re.findall(r'<dt><span class="(\w+)">(.*?)</span></dt>', page.partition("<h2>Modules</h2>")[2])
+    assert legend == [("first", "✗ first"), ("follows", "follows"), ("absent", "-")]
+    assert not re.search(
+        "var[(]--bad[^)]*[)]", "".join(re.findall("[^}]*follows[^}]*}", page.partition("</style>")[0]))
     )
-    assert table.count("✗ 1.0e-3<span") == 1 and "Red: beyond the limit. ✗: so is the module, and none within" in page
-    assert [table.count(kind) for kind in ('td class="number beyond"', 'td class="number"')] == [2, 1]
+
+
+def test_a_module_in_which_both_sides_have_nan_has_no_number() -> None:
+    both = replace(row(("a", "b")), curve=(("a", 1e-12, 1e-10), ("b", 0.0, 1e-10)), passed=None, nans=("b",))
+    page = unbound(Report([both], modules={"m": [("a", "Conv"), ("b", "Log")]}).to_html())
+    assert re.findall('<td class="number nan"><b class="mark">(.)</b> (NaN)<', page) == [("!", "NaN")]
+    assert "both sides have NaN here" in page
 
 
 def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
@@ -200,6 +221,49 @@ def test_words_with_a_hyphen_are_not_broken() -> None:
         'x <span class="whole">&lt;-</span> y, python <span class="whole">--table</span> '
         '<span class="whole">1e-10</span>'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("worst error: float64 2.2e-4 (limit 1e-10; a)", ["float64 2.2e-4", "(limit 1e-10;"]),
+        ("limits 6e-6 to 7e-6", ["limits 6e-6", "to 7e-6"]),
+        ("14 of 17 uses of parameters agree to 1e-8.", ["14 of 17 uses", "to 1e-8."]),
+        ("epsilon 1e-5, 3 decades above", ["epsilon 1e-5,", "3 decades"]),
+        ("flax at [3, 8] of (4, 4)", ["at [3, 8] of (4, 4)"]),
+        ("24 times 4", ["24 times"]),
+        ("limit " + "1" * 60, []),  # too long for a line
+    ],
+)
+def test_a_number_is_not_broken_from_its_label_and_unit(text: str, bound: list[str]) -> None:
+    assert re.findall('<span class="whole">(.*?)</span>', prose(text)) == bound
+    assert re.sub("<[^>]*>", "", prose(text)) == text
+
+
+def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None:
+    text = "python -m parity 'mlp_mixer:tiny S/16' --check layers -o OUT a/b.npz --quiet"
+    assert re.findall("<span>(.*?)</span>", command(text)) == [
+        "python -m parity", "&#x27;mlp_mixer:tiny S/16&#x27;", "--check layers", "-o OUT", "a/b.npz", "--quiet",
+    ]  # fmt: skip
+    assert unescape(re.sub("<[^>]*>", "", command(text))) == text
+    assert '<span class="long">--report /' in command(f"python -m parity x --report {'/a' * 40}.html")
+    found = with_commands("compare (python -m convert diff a 'b (1)'), or triptych convert x")
+    assert [unescape(re.sub("<[^>]*>", "", line)) for line in re.findall("<code.*?</code>", found)] == [
+        "python -m convert diff a 'b (1)'", "triptych convert x",
+    ]  # fmt: skip
+    made = Report([row(("a",))], {"command": text}).to_html()
+    assert made.count('<code class="command">') == 2  # beside "What was run", and in it
+
+
+def test_a_cell_states_its_limit_where_its_column_has_several_or_is_not_shown() -> None:
+    wide = replace(row(("a",), variant="w"), tolerance=1e-9)
+    for results, kind, head in (
+        ([row(("a",)), wide], "own-limit whole", "limits 1e-10 to 1e-9"),
+        ([row(("a",)), row(("a",), variant="w")], "of whole", "limit 1e-10"),
+    ):
+        page = Report(results).to_html()
+        cells = re.findall(f'<a href="[^"]*">.*?</a><span class="{kind}">of (.*?)</span>', page)
+        assert cells == [limit(r.tolerance) for r in results] and head in page
 
 
 def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
@@ -268,8 +332,11 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     labels = [label for label in made.about if label != "script"]  # which tests may have or not
     assert labels[:6] == ["check", "inputs", "models", "date", "triptych", "python"]
     assert (made.about["inputs"], made.about["models"]) == ("[2, 4] float64", "Named (one) and Other (other)")
+    sides = dict(re.findall("<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", unbound(made.to_html()).partition('"sides"')[2]))
+    assert sides["one"].startswith("Named in test_page.py; torch 2") and sides["other"].startswith("Other in test_page")
+    assert re.search("<h2>Named [(]one[)] and Other [(]other[)]</h2>", made.to_html())
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
-    text = re.sub("<[^>]*>", " ", made.to_html())
+    text = re.sub("<[^>]*>", " ", unbound(made.to_html()))
     assert "[2, 4] float64" in text and "images" not in text
     assert "one and other agree in 1 comparison." in text
     assert '<table class="modules">' in made.to_html()

@@ -161,3 +161,29 @@ def test_chromium_breaks_long_lines_of_a_table_of_any_page(chromium: str, tmp_pa
     page = fill(kicker="", title="", state="", verdict="", totals="", provenance="",
                 results=tag("pre", tag("span", prose(line)), class_="lines"))  # fmt: skip
     assert probed(chromium, tmp_path, page, (400, 1200), cut("pre")) == ["400,0", "1200,0"]
+
+
+BROKEN = """[...page.querySelectorAll(".whole, .command > span")].filter(e =>
+  e.getClientRects().length > 1 && e.className != "long" ||
+  e.getBoundingClientRect().right > page.documentElement.clientWidth).length"""
+LIMITS = """[...page.querySelectorAll(".of")].filter(
+  e => e.getBoundingClientRect().height > 1 && e.getBoundingClientRect().width > 1).length"""
+
+
+def test_chromium_breaks_no_number_from_its_label_and_no_argument_and_shows_limits(
+    chromium: str, tmp_path: object
+) -> None:
+    command = f"python -m parity 'a file with spaces.npz' {'long/' * 30}x.npz --check layers --report {'y' * 30}.html"
+    made = report()
+    page = Report(made.results, {"command": command, "date": "today"}, {"m": [("blocks.0.norm1", "LayerNorm")]})
+    opened = page.to_html().replace("<details", "<details open")
+    narrow, wide = probed(chromium, tmp_path, opened, (400, 1200), BROKEN, LIMITS)
+    assert narrow == "400,0,6" and wide == "1200,0,0"  # below each number, or in the heads of columns alone
+
+
+def test_chromium_colours_the_mark_of_a_verdict_and_not_its_words(chromium: str, tmp_path: object) -> None:
+    seen = [
+        f'getComputedStyle(page.querySelector("{selector}"){part}).color == getComputedStyle(page.body).color'
+        for selector, part in (("h1", ""), ("h1", ', "::before"'), (".key ~ .key, .key ~ dd", ""), (".key", ""))
+    ]
+    assert probed(chromium, tmp_path, report().to_html(), (1200,), *seen) == ["1200,true,false,true,false"]

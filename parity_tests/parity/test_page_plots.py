@@ -140,17 +140,76 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
 
 def test_keys_are_of_what_the_plots_have() -> None:
     def keys(results: list[Result]) -> list[str]:
-        return re.findall(r'class="(\w+)-key"', Report(results).to_html().partition("Errors, array by array")[2])
+        return re.findall(r'class="sample (\w+)-key"', Report(results).to_html().partition("Errors, array by array")[2])
 
     every = list(report())
-    assert keys(every) == ["limit", "noise", "first"]
-    assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit"]
+    assert keys(every) == ["limit", "noise", "ring", "worst"]
+    assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit", "worst"]
+    assert keys([replace(row(("a", "b")), nans=("b",))]) == ["limit", "worst", "cross"]
     assert keys([row(("a",))]) == []  # one array is no plot
 
 
 def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:
     page = report().to_html()
-    text = re.sub("<[^>]*>", "|", page.partition("Errors, array by array")[2].partition("</p>")[0])
-    assert "the limit, the lowest of several." in text and "own rounding: its error against its float64 run" in text
-    colours = dict(re.findall(r"\.chart \.(limit|noise) \{[^}]*stroke: var\((--\w+)\)", page))
-    assert colours == {"limit": "--ink", "noise": "--noise"}
+    text = re.sub("<[^>]*>", "", page.partition("Errors, array by array")[2].partition("<details")[0])
+    assert "the limit, the lowest of several" in text and "own rounding: its error against its float64 run" in text
+    edges = dict(re.findall(r"[ }]\.(limit|noise) \{[^}]*stroke: var\((--[\w-]+)\)", page.replace("\n", " ")))
+    assert edges == {"limit": "--ink", "noise": "--noise-edge"}
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio that WCAG 2 defines of two colours, as "#rrggbb"."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_lines_are_seen_over_the_band_of_rounding() -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", report().to_html(), re.S)
+    for sheet in (light, dark):
+        colours = dict(re.findall(r"--([\w-]+): (#\w{6})", sheet))
+        on_band = [contrast(colours[f"s{k}"], colours["noise"]) for k in range(6)]
+        assert min(on_band) >= 3  # what WCAG asks of graphics
+        assert contrast(colours["noise-edge"], colours["paper"]) >= 3
+
+
+def off(*points: tuple[str, float], first: str, nans: tuple[str, ...] = ()) -> Result:
+    at = Divergence.at(first, Worst(1e-3, (0,), 1.0, 1.001), 1e-10)
+    curve = tuple((name, error, 1e-10) for name, error in points)
+    return replace(row(("a",)), curve=curve, error=1e-3, passed=False, first_divergence=at, nans=nans)
+
+
+def places(chart: str, kind: str) -> list[str]:
+    return re.findall(rf'<title>(\w+): [^<]*</title><path d="[^"]*" class="{kind}"', chart)
+
+
+def test_a_plot_marks_the_worst_error_and_names_what_differs_first() -> None:
+    result = off(("a", 1e-15), ("b", 1e-4), ("c", 1e-3), ("d", 1e-5), first="b")
+    (chart,) = charts(Report([result]).to_html())
+    assert (places(chart, "ring"), places(chart, "worst")) == (["b"], ["c"])
+    assert re.findall('class="first-text beyond"[^>]*>(.*?)<', chart) == ["first: b"]
+    other = replace(result, pair="a-c", first_divergence=off(("a", 1.0), first="c").first_divergence)
+    (chart,) = charts(Report([result, other]).to_html())
+    assert places(chart, "ring") == ["b", "c"] and chart.count('class="first"') == 2
+    assert re.findall('class="first-text beyond"[^>]*>(.*?)<', chart) == ["first: b and 1 more"]
+    (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
+    assert places(chart, "worst") == []  # none of equal arrays is the worst
+
+
+def test_what_is_not_a_number_is_a_cross_at_the_top_that_no_line_leads_to() -> None:
+    inf = float("inf")
+    for nan in (inf, 0.0, float("nan")):  # on one side; on both, beside which nothing differs; whatever else
+        points = ("a", 1e-12), ("b", 2e-12), ("c", nan), ("d", 3e-12), ("e", 1e-12)
+        (chart,) = charts(Report([off(*points, first="c", nans=("c",))]).to_html())
+        assert places(chart, "cross") == ["c"] and "c: not a number, a-b" in chart
+        assert ">NaN</text>" in chart and ">0</text>" not in chart
+        assert [len(line.split()) for line in re.findall(r'points="([^"]*)" class="line"', chart)] == [2, 2]
+        heights = re.findall(r'y="([\d.]+)"[^>]*>(?:NaN|1e-\d+)</text>', chart)
+        assert float(heights[-1]) == min(map(float, heights))  # above all decades
+    (chart,) = charts(Report([off(("a", inf), ("b", inf), first="a", nans=("b",))]).to_html())
+    assert ">NaN, ∞</text>" in chart and places(chart, "cross") == ["b"]
