@@ -15,6 +15,7 @@ from convert.errors import ConvertError
 from parity.derive import candidates, conclusion, writing
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
+from parity.derive.limits import FAINT_GRADIENTS
 from parity.derive.match import symbols
 from parity.derive.match.symbols import Elements, Filled, Packed
 from parity.derive.prove import freedom, gradients
@@ -424,6 +425,31 @@ def test_outputs_that_no_parameter_has_an_effect_on_prove_nothing(scale: float, 
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((3, 6)),))
     assert not found.missing and found.proven == proven, found.incomparable
     assert proven == (not found.incomparable)
+
+
+def test_gradients_that_have_lost_digits_are_not_compared(monkeypatch: pytest.MonkeyPatch):
+    """Behind a softmax of large values they are a part of 1e-11 of the outputs: smaller weights are drawn."""
+    needs("torch")
+    import torch
+
+    from parity.derive.prove import prove
+
+    class Sharp(torch.nn.Sequential):
+        def forward(self, x: Any) -> Any:
+            return (270 * super().forward(x)).softmax(-1)
+
+    drawn, draw = [], prove._draw
+
+    def spy(*args: Any) -> Any:
+        grads, result = draw(*args)
+        drawn.append((args[-1], grads.largest > FAINT_GRADIENTS))
+        return grads, result
+
+    monkeypatch.setattr(prove, "_draw", spy)
+    layers = [lambda: torch.nn.Linear(6, 6, bias=False), torch.nn.Tanh, lambda: torch.nn.Linear(6, 4, bias=False)]
+    left, right = (Sharp(*(layer() for layer in layers)) for _ in range(2))
+    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((1, 6)),))
+    assert found.proven and drawn == [(1.0, False), (0.5, True), (0.5, True)]
 
 
 def quantized(turned: bool, values: Any) -> tuple[Any, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from specs.table import Table
 from ..limits import (
     EQUAL_GRADIENTS,
     EQUAL_OUTPUTS,
+    FAINT_GRADIENTS,
     LARGE_MODEL,
     NO_GRADIENTS,
     REPLAYED_FLOAT64,
@@ -100,7 +102,7 @@ def prove(
         for factor in factors:
             compared = (maps, lefts, rights) if whole and not remark else None
             grads, run = _draw(left, right, table, tapes, compared, k, factor)
-            if not run.void:
+            if not run.faint:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
         error, exact, rounded = max(error, run.error), max(exact, run.exact), rounded or run.rounded
@@ -126,7 +128,11 @@ def prove(
 
 
 class Draw(NamedTuple):
-    """Both models with one draw of weights: see Proof."""
+    """Both models with one draw of weights: see Proof.
+
+    Args:
+      faint: whether gradients are so small that rounding may explain how they differ.
+    """
 
     error: float
     exact: float
@@ -134,7 +140,7 @@ class Draw(NamedTuple):
     remark: str = ""
     incomparable: str = ""
     limit: float = EQUAL_GRADIENTS
-    void: bool = False
+    faint: bool = False
     lower: Sequence[str] = ()
     kept: Sequence[str] = ()
 
@@ -217,12 +223,11 @@ def _drawn(
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
-    void = (
-        grads is not None and not remark and exact <= EQUAL_OUTPUTS and grads.largest <= NO_GRADIENTS * largest(a.exact)
-    )
+    seen = grads.largest if grads is not None and not remark and exact <= EQUAL_OUTPUTS else math.inf
+    void, faint = (seen <= part * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
     lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
              if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
-    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void, lower)
+    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, faint, lower)
 
 
 def _replayed(of: Side, tape: Tape, tables: bool) -> float:
