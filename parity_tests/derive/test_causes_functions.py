@@ -180,6 +180,36 @@ def test_the_setting_of_an_operation_on_images_is_named(left: Net, right: Net, c
     assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
 
 
+def of_a_parameter(function: Scores) -> Net:
+    """A sum with a function of a parameter, which is a table of 3 x 3 positions."""
+
+    def run(m: Any, x: Any) -> Any:
+        y = m.patch(x) + function(m.grid)
+        return m.head((y + m.mix(y.tanh()).tanh()).mean((2, 3)))
+
+    parts = {"patch": torch.nn.Conv2d(3, 6, 2, 2), "mix": torch.nn.Conv2d(6, 6, 1), "head": linear(6, 2)}
+    return Net(run, grid=torch.nn.Parameter(torch.randn(1, 6, 3, 3)), **parts)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "cause"),
+    [
+        (
+            resized("bicubic"),
+            resized("bilinear"),
+            "upsample_bicubic2d on the left and upsample_bilinear2d on the right",
+        ),
+        (resized("bicubic"), resized("bicubic", antialias=True), "upsample_bicubic2d on the left"),
+        (lambda a: resized("nearest")(a.exp()), lambda a: resized("nearest")(f.softplus(a)), "exp on the left"),
+    ],
+)
+def test_functions_of_a_parameter_alone_are_compared(left: Scores, right: Scores, cause: str):
+    found = parity.derive(of_a_parameter(left), of_a_parameter(right), (images(2, 3, 12, 12),))
+    assert not found.missing and not found.proven
+    (parted,) = found.divergences
+    assert cause in parted.cause and "recomputed so, they are equal" in parted.cause
+
+
 def test_masks_of_jax_and_of_paddle_are_compared_with_those_of_torch():
     needs("flax")
     needs("paddle")

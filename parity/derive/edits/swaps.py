@@ -21,10 +21,11 @@ RESAMPLING = re.compile(r"pad|upsample|interp|nearest")  # names of operations t
 
 
 class Unary(NamedTuple):
-    """An operation of one activation; its other operands are known before the model runs.
+    """An operation of one activation or parameter; its other operands are known before the model runs.
 
     Args:
-      entry: the number of the activation. slot: its place among the operands. known: the others, by their places.
+      entry: the number of the activation or parameter. slot: its place among the operands.
+      known: the others, by their places.
     """
 
     node: Node
@@ -95,7 +96,7 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
 
 
 def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
-    """Yield those operations that read one activation and else what is known.
+    """Yield those operations that read one activation or parameter, as a table of positions, and else what is known.
 
     Those that only move elements are among them if others would compute in their place; sums and products, if they are
     with a table: single numbers are changed one by one instead.
@@ -106,7 +107,7 @@ def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
         moves = node.kind == "layout" and node.call is not None and RESAMPLING.search(node.call.name)
         joins = node.kind in ("add", "mul") and any(np.size(value) > 1 for value in known.values())
         slots = list(every.keys() - known)
-        if (node.kind == "other" or moves or joins) and len(slots) == 1 and node.inputs[slots[0]] in program.active:
+        if (node.kind == "other" or moves or joins) and len(slots) == 1:
             yield Unary(node, node.inputs[slots[0]], slots[0], known)
 
 

@@ -123,7 +123,8 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 def _unseen(trial: Recomputation, side: int) -> set[int]:
     """Return the operations of a side that lead to where the sides part, from the uses before it that agree.
 
-    A bias is compared where it is added, so that operations up to the next use, or to the outputs, are among them.
+    A bias is compared where it is added, so that operations up to the next use, or to the outputs, are among them. So
+    are functions of a parameter alone, whose result a use that agrees has added or multiplied with.
     """
     run = trial.both[side]
     uses = [(pair.left, pair.right)[side] for pair in trial.pairs]
@@ -133,9 +134,14 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
     waiting += run.tape.outputs if len(trial.pairs) <= trial.at + 2 else []
     while waiting:
         at = run.program.makers.get(waiting.pop())
-        if at is not None and at not in found and at not in agreeing:
+        if at is None or at in found:
+            continue
+        inputs = run.tape.nodes[at].inputs
+        if at in agreeing:
+            waiting.extend(n for n in inputs if n not in run.program.active)
+        else:
             found.add(at)
-            waiting.extend(run.tape.nodes[at].inputs)
+            waiting.extend(inputs)
     return found
 
 
