@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from specs.numerals import limit, short
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from . import findings
 from .own import OWN
@@ -15,11 +15,6 @@ from .result import Result
 UNDECIDED = ("failed", "not run", "not judged")
 WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 comparison", "2 comparisons"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def model(result: Result) -> str:

@@ -21,9 +21,9 @@ from convert.progress import Status
 from convert.running import dumps
 from convert.table_file import load
 from specs.table import Table
+from specs.words import count
 
 from ..report import check_page, write_page
-from ..summary import count
 from .candidates import SEED
 from .derivation import Derivation, Line, converting
 from .deriving import derive

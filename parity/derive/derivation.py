@@ -13,9 +13,8 @@ from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
 from specs.table import Table
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
-from ..summary import count
 from .comments import agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable

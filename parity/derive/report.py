@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
+from specs.words import count
 
 from ..cards import facts, provenance
 from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
-from ..summary import count
 from .derivation import CHOSEN, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
