@@ -42,6 +42,8 @@ INITS = ("upstream", "random")
 SHOWN = 60  # characters of a value in an error
 # Paddle warns when it is imported that a compiler cache is missing, which nothing here needs.
 warnings.filterwarnings("ignore", "No ccache found", UserWarning, r"paddle\.")
+# torch warns once that it pads such inputs itself, which costs memory and changes no value.
+warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths", UserWarning)
 
 
 def load(
