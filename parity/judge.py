@@ -172,7 +172,8 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
     earlier = itertools.takewhile(lambda name: name != first, a.arrays if first in a.arrays else b.arrays)
     shared = [name for name in earlier if name in a.arrays and name in b.arrays]
     before = (shared[-1], worst(a.arrays[shared[-1]], b.arrays[shared[-1]]).error) if shared else None
-    divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0, before) if first else None
+    lacking = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
+    divergence = Divergence.at(first, lacking, 0.0, before) if first else None
     return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from specs.numerals import limit, short
+from specs.numerals import limit
 
 from . import summary
 from .limit_notes import LimitNotes
@@ -51,7 +51,7 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
     undecided = r.grade in summary.UNDECIDED
-    text = r.grade if undecided else graded(r.grade, short(r.error))
+    text = r.grade if undecided else graded(r.grade, r.shown)
     odd = not undecided and limit(r.tolerance) != usual
     text += f" of {limit(r.tolerance)}" * odd
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")

@@ -213,7 +213,7 @@ def _words(result: Result | None, usual: float | None) -> str:
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = f" of {_shown(result.tolerance)}" if _odd(result, usual) else ""
-    return numerals.short(result.error) + own + MARKS.get(result.grade, "")
+    return result.shown + own + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: float | None, width: int, screen: Screen) -> str:
