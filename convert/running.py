@@ -89,6 +89,9 @@ class Version(argparse.Action):
         parser.exit()
 
 
+ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print notes and errors only")
 

@@ -71,7 +71,7 @@ def load(
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
-      assume: accept defaults for what changes the outputs and neither the file nor the caller states.
+      assume: accept the default of each setting that changes the outputs and that nobody states.
       settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
