@@ -32,13 +32,13 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
         if key == "parameters" and about["statistics"]:
-            yield f"{'':14}and {about['statistics']:,} elements of running statistics and counters"
+            yield f"{'':14}and {count(about['statistics'], 'element')} of running statistics and counters"
     if near := about["nearest"]:
         fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
-            yield f"  - and {more} more reason{'s' if more > 1 else ''}"
+            yield f"  - and {count(more, 'more reason')}"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
     yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"]))

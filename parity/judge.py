@@ -194,7 +194,7 @@ def _compare(
         chance = remarks.random(s.check, a, b, bool(off))
         return replace(unjudged, cause=remarks.join(chance, void, pairing.unpaired, *remarks.notes(a, b)))
     if not judged:
-        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays")
+        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays" if len(names) > 1 else "the one array")
         return replace(unjudged, cause=remarks.join(drowned, void, nans, pairing.unpaired, *remarks.notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))

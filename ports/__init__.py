@@ -23,7 +23,7 @@ from convert.altered import WARNING
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
-from specs.words import hint, with_article
+from specs.words import count, hint, with_article
 
 from .frameworks import available, network, ported, require
 
@@ -156,7 +156,7 @@ def _losses(lost: Tallies, dtype: str) -> list[str]:
     for kind, became in LOSSES.items():
         counts = {n: losses.lost()[kind] for n, losses in lost.items() if n not in refused and kind in losses.lost()}
         if counts:
-            lines.append(f"{sum(counts.values()):,} values {became} in {dtype}: {summarised(counts)}")
+            lines.append(f"{count(sum(counts.values()), 'value')} {became} in {dtype}: {summarised(counts)}")
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
+from specs.words import count
 
 from .averages import Averages
 from .builder import Written
@@ -59,7 +60,7 @@ class Moves:
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
-        counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
+        counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
             counted = ", whose steps are not counted"
         if state.steps:

@@ -61,12 +61,11 @@ def run(
         from .report import page
 
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
-        command = shlex.join(
-            ["derive", left, right, *(word for option, path in options.items() if path for word in (option, path))]
-        )
+        words = [word for option, path in options.items() if path for word in (option, path)]
+        command = shlex.join(["derive", left, right, *words, "--force"])  # to be repeated: the page exists by now
         about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
         for k, side in enumerate(("left", "right")):
-            about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
+            about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
         about |= {"Table": saved} if saved else {}
         write_page(report, page(found, about, saved, (left, right)))

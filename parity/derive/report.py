@@ -184,9 +184,9 @@ def _sentence(text: str) -> Markup:
 def _missing(found: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
     if found.nothing_matched:
-        alone = (
-            f"All {count(found.arrays[1], 'parameter')} of the right model and all {found.arrays[0]:,} of the left one"
-        )
+        left, right = found.arrays
+        alone = f"{'All ' * (right > 1)}{count(right, 'parameter')} of the right model"
+        alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines = []
     for names, why in found.alone:
