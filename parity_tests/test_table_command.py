@@ -312,8 +312,9 @@ def test_inspect_folds_only_modules_with_the_same_arrays(tmp_path, capsys):
     }
     listed = run(capsys, "inspect", save(tmp_path / "x.npz", arrays))[1].partition("tensors:")[2].splitlines()[1:]
     assert listed == [
-        "  m.{0..1}.0.weight  float32 [3]", "  m.{0..1}.0.bias  float32 [3]",
-        "  m.{0..1}.1.weight  float32 [3, 2]", "  m.{0..1}.1.bias  float32 [3]",
+        "  dtype    shape   name",
+        "  float32  [3]     m.{0..1}.0.weight", "  float32  [3]     m.{0..1}.0.bias",
+        "  float32  [3, 2]  m.{0..1}.1.weight", "  float32  [3]     m.{0..1}.1.bias",
     ]  # fmt: skip
 
 
@@ -454,7 +455,7 @@ def test_a_pickled_module_has_the_names_of_its_state_dict(tmp_path, capsys):
     assert main(["diff", module_pt, state_pt, "--weights", "model", "--weights", "/"]) == 0
     capsys.readouterr()
     assert main(["inspect", module_pt]) == 0
-    assert "  model/0.weight  float32 [2, 3]" in capsys.readouterr().out
+    assert "  float32  [2, 3]  model/0.weight\n" in capsys.readouterr().out
 
 
 def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
@@ -667,6 +668,23 @@ def test_tied_arrays_are_counted_once(tmp_path):
     save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
     with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
         assert (len(plan.steps), plan.parameters) == (4, 12)
+
+
+def test_ties_are_noted(tmp_path, capsys):
+    """Those of the table in both directions, and those that a torch file has and the table takes apart."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    weight = torch.ones(3, 2)
+    torch.save({"emb": weight, "head": weight}, tmp_path / "a.pt")
+    (tmp_path / "tie.table").write_text("table 1\nemb: v d = head: v d <-> e: v d\n")
+    (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: d v\n")
+    words = ["--table", tmp_path / "tie.table", tmp_path / "a.pt", "-o", tmp_path / "b.npz"]
+    assert "tied, as the table says: compared before anything is written: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "tie.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
+    assert "tied, as the table says: written from one array: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "a.pt", "-o", tmp_path / "d.npz"]
+    assert "tied in the source, and written apart, " in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "c.npz", "-o", tmp_path / "e.npz"]  # no ties in npz
+    assert "tied" not in run(capsys, *words)[2]
 
 
 def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path, capsys):
