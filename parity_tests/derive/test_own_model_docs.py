@@ -144,3 +144,12 @@ def _module(path: str) -> Any:
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_fields_of_a_derivation_are_those_of_the_page() -> None:
+    from parity.derive.derivation import Derivation
+
+    rows = re.findall(r"^\| (`d\..*?) \|", PAGE.read_text(), re.MULTILINE)
+    names = re.findall(r"`d\.(\w+)`", " ".join(rows))
+    known = {*Derivation.__dataclass_fields__, *(name for kind in Derivation.__mro__ for name in vars(kind))}
+    assert len(names) > 15 and not set(names) - known
