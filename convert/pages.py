@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import specs
-from specs.spec import SpecError, described, line_of
+from specs.raised import line_of
+from specs.spec import SpecError, described
 
 from .dialect_faults import check
 from .errors import UsageError

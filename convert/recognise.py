@@ -184,7 +184,7 @@ def unknown_page(hints: Mapping[str, Any]) -> str:
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
+    return f"names the architecture {shown(str(recorded))}, which needs a page of its own: add {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:
@@ -214,7 +214,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
 
 
 def _having(dialect: str) -> str:
-    """Name a dialect with the architectures that have it: "timm (of mlp_mixer and convmixer; ...)"."""
+    """Name a dialect with the architectures that have it, and the way to add another."""
     pages = all_dialects().get(dialect, [])
     more = f"{option('spec', 'PAGE')} adds another architecture's"
     return dialect if dialect in PORTS else f"{dialect} (of {in_a_row(pages)}; {more})"

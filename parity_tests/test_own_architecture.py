@@ -139,7 +139,7 @@ def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, mo
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "by default, not read off" in line]
     assert line.split(": ")[1] == "image"
     monkeypatch.setattr(specs, "_added", {})
-    remedy = "names the architecture 'eleventh': name that one's page: --spec PAGE"
+    remedy = "names the architecture 'eleventh', which needs a page of its own: add --spec PAGE"
     assert convert(["inspect", source]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first == f"record:       {remedy}"
@@ -218,7 +218,7 @@ def test_no_checkpoint_loads_a_page(installed, tmp_path):
     assert run("-m", "parity", source, PYTHONPATH=path).returncode != 0
     assert not trace.exists()
     done = run("-m", "convert", "torch2flax", source, PYTHONPATH=path)
-    assert "its record names the architecture 'tenth': name that one's page: --spec PAGE" in done.stderr
+    assert "its record names the architecture 'tenth', which needs a page of its own: add --spec PAGE" in done.stderr
     done = run("-m", "convert", "inspect", source, "--spec", "tenth", PYTHONPATH=path)
     assert "architecture: tenth" in done.stdout
     assert trace.exists()

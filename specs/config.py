@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from .numerals import exact
+from .raised import line_of
 from .words import hint
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
@@ -105,12 +106,10 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
     except ValueError:
         raise
     except Exception as error:  # of a page's own code, as a division by a field that is 0
-        from .spec import described, line_of
-
         file = sys.modules[config.__module__].__file__ or config.__module__
         line = line_of(error, [file])
         where = f"{file}, line {line}" if line else file
-        raise ValueError(f"no Config has these values: {described(error)} ({where})") from None
+        raise ValueError(f"no Config has these values: {type(error).__name__}: {error} ({where})") from None
 
 
 def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
