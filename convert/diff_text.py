@@ -27,7 +27,7 @@ KINDS = {
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
-NAMES = "names: those in A, or in B where A lacks the array; --json states both"
+NAMES = "names: those in A; --json states those in B too"
 MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind; names, which may be long, stand last, so that no row breaks the columns
@@ -51,7 +51,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(ERROR, kind="soft")
         if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
             say(ORDER, kind="soft")
-        if any(entry["a"] != entry["b"] for entry in comparison.differences):
+        if any(entry["a"] != entry["b"] for entry in comparison.differences if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
         placed = [
             entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]

@@ -543,7 +543,7 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
     changed.pop("layer.1.norm.weight")
     code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
     assert code == 1
-    verdict, _, _, _, *rows, _, _, _, _, last = out.splitlines()
+    verdict, _, _, _, *rows, _, _, _, last = out.splitlines()
     assert [row.split(": ")[0] for row in rows[:3]] == ["  arrays only in A", "    layer.1.norm.weight", ""]
     assert [row.split(": ")[0].split()[-1] for row in rows[3:]] == ["array", "layer.0.norm.weight", "step"]
     assert verdict == "different: 1 array only in A and the values of 2 arrays"
