@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from specs.words import count
+
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import counted
@@ -40,9 +42,7 @@ class Aside(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        arrays, elements = (
-            f"{n:,} {what}{'s' * (n != 1)}" for n, what in ((self.arrays, "array"), (self.elements, "element"))
-        )
+        arrays, elements = (count(n, what) for n, what in ((self.arrays, "array"), (self.elements, "element")))
         size = f"{arrays} of {elements}" if self.arrays > 1 or not self.detail else ""
         return f"{self.name} {' '.join(filter(None, (self.detail, size)))} ({self.reason})"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from specs.config import as_dict, tuples
 from specs.numerals import exact
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from . import folding
 from .array_differences import differences, entry
@@ -117,7 +117,7 @@ def compare(
         counters = _unlike_counters(left, right)
         for path, names in counters:
             of = folding.summarised(name.rpartition(".")[0] for name in names)
-            norms = f"{len(names):,} norm{'s' * (len(names) > 1)}"
+            norms = count(len(names), "norm")
             notes.append(f"{path}: it stores no batch counters of {norms}, which are not compared: {of}")
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, rtol, skip=skip.__contains__)

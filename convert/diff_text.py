@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from specs.numerals import exact, short
+from specs.words import count, in_a_row
 
 from .diff import Comparison
 from .diff_plans import NOBODY
@@ -18,36 +19,39 @@ from .settings import spelled
 from .terminal import say, table
 
 SMALL = 1e-8  # of the largest element of all: arrays below it are the rounding of zeros, whatever their error
+# Of the verdict, by the kind of a difference: words before the number, and the noun and words behind it.
 KINDS = {
-    "architecture": "in architecture", "config": "in a setting", "missing": "missing in B",
-    "unexpected": "missing in A", "shape": "in shape", "dtype": "in dtype", "value": "in values",
+    "architecture": ("", "architecture", ""), "config": ("", "setting", ""), "missing": ("", "array", " only in A"),
+    "unexpected": ("", "array", " only in B"), "shape": ("the shape of ", "array", ""),
+    "value": ("the values of ", "array", ""),
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
-NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
+NAMES = "names: those in A; --json states those in B too"
 MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
-HEADS = {  # of the table of each kind
-    "architecture": ("architecture", "A", "B"), "config": ("setting", "A", "B"), "missing": ("missing in B", ""),
-    "unexpected": ("missing in A", ""), "shape": ("other shape", "A", "B"),
-    "value": ("other values", "elements", "error", ""),
+HEADS = {  # of the table of each kind; names, which may be long, stand last, so that no row breaks the columns
+    "architecture": ("", "in A", "in B"), "config": ("setting", "in A", "in B"),
+    "missing": ("arrays only in A",), "unexpected": ("arrays only in B",),
+    "shape": ("shape in A", "shape in B", "array"), "value": ("error", "elements", "array"),
 }  # fmt: skip
-NUMBERS = (1, 2)  # columns that are aligned on the right in the table of values
+NUMBERS = (0, 1)  # columns that are aligned on the right in the table of values
 
 
 def show(comparison: Comparison, a: str, b: str) -> None:
     """Print a comparison of the files a and b. The first line is the verdict, the last one counts."""
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
-    say(printable(f"A = {a}, B = {b}"))
+    say(printable(f"A: {a}"))
+    say(printable(f"B: {b}"))
     if comparison.differences:
-        for line in rows(comparison.differences):
+        for line in ["", *rows(comparison.differences), ""]:
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
         if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
             say(ORDER, kind="soft")
-        if any(entry["a"] != entry["b"] for entry in comparison.differences):
+        if any(entry["a"] != entry["b"] for entry in comparison.differences if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
         placed = [
             entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
@@ -73,14 +77,17 @@ def tally(comparison: Comparison) -> str:
     """Count the arrays that were compared, and those that differ, also by no more than was asked for."""
     counts = Counter(entry["kind"] for entry in comparison.differences)
     apart, within = counts["shape"] + counts["value"], len(comparison.within)
-    parts = [f"{apart:,} {_differ(apart)}"] if apart else []
-    parts += [f"{counts[kind]:,} {KINDS[kind]}" for kind in ("missing", "unexpected") if counts[kind]]
+    every = "all " * (1 < apart == comparison.arrays)
+    parts = [f"{every}{apart:,} {_differ(apart)}"] if apart else []
     if within:
         worst, error = max(comparison.within.items(), key=lambda one: one[1])
-        more = "more" if apart else _differ(within)
-        parts.append(f"{within:,} {more} by at most {short(error)}, within {exact(comparison.rtol)} ({worst})")
+        more = "more " if apart else ""
+        parts.append(
+            f"{within:,} {more}{_differ(within)} by at most {short(error)}, within {exact(comparison.rtol)} ({worst})"
+        )
     parts = parts or ["every element equal"] * bool(comparison.arrays)
-    return ", ".join([f"{comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared", *parts])
+    parts += [f"{counts[kind]:,} more{KINDS[kind][2]}" for kind in ("missing", "unexpected") if counts[kind]]
+    return ", ".join([f"{count(comparison.arrays, 'array')} compared", *parts])
 
 
 def _differ(number: int) -> str:
@@ -112,11 +119,12 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def counted(differences: list[dict[str, Any]]) -> str:
-    """Count the differences by kind."""
+    """Count the differences by kind: ": 1 setting, 2 arrays only in A and the values of 3 arrays"."""
     counts = Counter(entry["kind"] for entry in differences)
-    first = next((kind for kind in KINDS if counts[kind] and kind not in MODEL), "")  # whose number says of what
-    nouns = {first: " array" if counts[first] == 1 else " arrays"}
-    shown = ", ".join(f"{counts[kind]:,}{nouns.get(kind, '')} {words}" for kind, words in KINDS.items() if counts[kind])
+    if counts["architecture"]:
+        return ": two architectures"
+    kinds = {kind: words for kind, words in KINDS.items() if counts[kind]}
+    shown = in_a_row(f"{before}{count(counts[kind], noun)}{after}" for kind, (before, noun, after) in kinds.items())
     return f": {shown}" if shown else ""
 
 
@@ -136,7 +144,11 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
                 zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], top), reverse=True
             )
             cells = [_cells(group, entry) for entry, group in ranked]
-            lines += [""] * bool(lines) + table(heads, cells, NUMBERS if kind == "value" else ())
+            lines += [""] * bool(lines) + (
+                [f"  {heads[0]}", *(f"    {name}" for (name,) in cells)]
+                if len(heads) == 1
+                else table(heads, cells, NUMBERS if kind == "value" else ())
+            )
     return lines
 
 
@@ -162,10 +174,11 @@ def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...
     names = summarised(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
     if worst["kind"] != "value":
         a, _, b = worst["detail"].partition(" and ")
-        return (names, a, b)[: len(HEADS[worst["kind"]])]
+        by_kind = {"architecture": ("architecture", a, b), "config": (names, a, b), "shape": (a, b, names)}
+        return by_kind.get(worst["kind"], (names,))
     where, _, values = worst["detail"].partition(": ")
     a, _, b = values.partition(" and ")
     error = "not finite" if worst["error"] is None else short(worst["error"])
     counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
-    of = f"{_name(worst)} " if len(group) > 1 else ""
-    return names, counted, error, f"{of}{where}: A={a}, B={b}"
+    of = f" of {_name(worst)}" if len(group) > 1 else ""
+    return error, counted, f"{names}: A={a}, B={b} {where}{of}"

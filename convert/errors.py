@@ -151,8 +151,9 @@ class OpenFields(UsageError):
         choices: Mapping[str, Sequence[Any]],
     ):
         self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
-        stated = "the model's arrays do not show it" if is_saving() else "neither the file nor a record states it"
-        self.why = f"{stated}, and outputs or training depend on it"
+        it = "it" if len(fields) == 1 else "them"
+        stated = f"the model's arrays do not show {it}" if is_saving() else f"neither the file nor a record states {it}"
+        self.why = f"{stated}, and outputs or training depend on {it}"
         wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
         super().__init__(f"{path}: {architecture}: {wanted}: {self.why}", problems)
 

@@ -16,7 +16,7 @@ from specs.paths import fill, match, normal
 from . import folding
 from .conventions import computing, required
 from .documents import document
-from .errors import ConvertError, option
+from .errors import ConvertError, PlanError, option
 from .readings import Reading
 from .recognise import DialectLine, lines, spellings
 
@@ -49,7 +49,7 @@ def _inferred(reading: Reading) -> Mapping[str, Any]:
 def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
     """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
 
-    Raises: ConvertError that names the array.
+    Raises: PlanError that names the array.
     """
     try:
         configs.build(reading.spec.config, stated)
@@ -67,7 +67,7 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
             what += (
                 f" in {reading.prefix}; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
             )
-        raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
+        raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
 
 
 @lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ from . import folding, module_settings
 from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .conventions import same
-from .errors import ConvertError, OpenFields, UsageError, printable
+from .errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
@@ -27,7 +27,7 @@ from .pixels import sized
 from .planning import left_open, plan_read
 from .plans import Plan
 from .readings import Ambiguous, Names, Reading
-from .recognise import NEAR, USUAL, candidates, dialects, far, nearest, unknown_page
+from .recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
 from .record import DIALECT, Record
 from .record import read as read_record
 from .running import dumps
@@ -222,25 +222,28 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         } | counted
     from .parametrized import parametrized
 
-    reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]
+    asked = isinstance(error, OpenFields)
+    message = error.message.removeprefix(f"{reader.path}: ")
+    reasons = error.problems if isinstance(error, PlanError) else [message, *error.problems]
     if isinstance(error, OpenFields):
-        reasons = [f"no official variant has its arrays: whether they fit depends on {', '.join(error.fields)}"]
+        reasons = [f"that depends on {in_a_row(error.fields)}: no official variant has these arrays"]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]
     else:
-        reading = nearest(reader, weights)
+        reading, asked = nearest(reader, weights), False
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
+        why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
         if reading and reading.score < NEAR:
-            return {"notes": [*reader.remarks, *filter(None, [parts]), far()], **_beside(reader)}
+            return {"notes": [*reader.remarks, *why, far()], **_beside(reader)}
         if reading:
             size = len(reading.tensors)
             share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"
-            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *filter(None, [parts])]
+            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *why]
     if reading is None:
         return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
     near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}
-    return {"nearest": {**near, "reasons": reasons}, "notes": [*reader.remarks], **_beside(reader)}
+    return {"nearest": {**near, "open": asked, "reasons": reasons}, "notes": [*reader.remarks], **_beside(reader)}
 
 
 def _beside(reader: Reader) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from specs.numerals import exact
-from specs.words import with_article
+from specs.words import count, with_article
 
 from .altered import WARNING
 from .aside import STATE
@@ -14,8 +14,10 @@ from .errors import OpenFields
 from .folding import fold
 from .readings import normal
 from .record import DEFAULT, DIALECT, OFFICIAL
+from .terminal import table
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
+ROOT = "/"  # the part that is the whole file
 REASONS = 5  # printed of why the nearest architecture does not fit
 
 
@@ -24,18 +26,19 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     if about["record"]:
         yield f"{'record:':14}{'; '.join(about['record'])}"
     by_table = any(line.startswith(BY_TABLE) for line in about["record"])
+    unknown = () if about["architecture"] else ("dialect", "variant", "part", *["architecture"] * by_table)
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
-        if key in about and not (by_table and about[key] is None):
+        if key in about and key not in unknown:
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
         if key == "parameters" and about["statistics"]:
-            yield f"{'':14}and {about['statistics']:,} elements of running statistics and counters"
+            yield f"{'':14}and {count(about['statistics'], 'element')} of running statistics and counters"
     if near := about["nearest"]:
-        yield f"{'':14}{with_article(about['format'])} file of an unknown architecture"
-        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
+        fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
+        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
-            yield f"  - and {more} more reason{'s' if more > 1 else ''}"
+            yield f"  - and {count(more, 'more reason')}"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
     yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"]))
@@ -46,6 +49,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     if about["open"]:
         wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
         first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
+        first = f"if it is {with_article(near['architecture'])}: {first}" if near else first
         yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
@@ -53,12 +57,12 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
     state = tuple(name for name in containers if name.endswith("/"))
     shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
-    yield from _listed({name: f"{tensor['dtype']} {tensor['shape']}" for name, tensor in shown.items()})
-    yield from (f"  {name}  {containers[name]:,} arrays of training state" for name in state)
+    yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
+    yield from (f"  {name}: {count(containers[name], 'array')} of training state" for name in state)
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
     for entry in about["aside"]:
-        yield f"  {entry['name']}  {entry['detail'] or entry['arrays']}  ({entry['reason']})"
+        yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 
 
@@ -78,22 +82,27 @@ def _stated(about: dict[str, Any], key: str) -> str:
     """Return what is known of a file under one key, as people read it."""
     if about[key] is None:
         return "no official variant" if key == "variant" and about["architecture"] else "unknown"
+    if key == "part":
+        return "the whole file" if about[key] == ROOT else str(about[key])
     return f"{about[key]:,}" if key == "parameters" else str(about[key])
 
 
-def _listed(tensors: dict[str, str]) -> Iterator[str]:
-    """List arrays by name and what they are; fold numbers of modules that have the same arrays.
+def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """List arrays with dtype and shape; fold numbers of modules that have the same arrays.
+
+    Names, which may be long, stand last, so that no row breaks the columns.
 
     A norm and a dense layer, whose biases are alike, stay apart: their other arrays are not.
     """
-    modules: dict[str, set[tuple[str, str]]] = {}
+    modules: dict[str, set[tuple[str, tuple[str, str]]]] = {}
     for name, what in tensors.items():
         modules.setdefault(_module(name), set()).add((name.removeprefix(_module(name)), what))
     kinds = {module: frozenset(arrays) for module, arrays in modules.items()}
-    groups: dict[tuple[str, str, frozenset[tuple[str, str]]], list[str]] = {}
+    groups: dict[tuple[str, tuple[str, str], frozenset[tuple[str, tuple[str, str]]]], list[str]] = {}
     for name, what in tensors.items():
         groups.setdefault((normal(name), what, kinds[_module(name)]), []).append(name)
-    yield from (f"  {name}  {tensors[names[0]]}" for names in groups.values() for name in fold(names))
+    rows = [(*tensors[names[0]], name) for names in groups.values() for name in fold(names)]
+    yield from table(("dtype", "shape", "name"), rows) if rows else ()
 
 
 def _module(name: str) -> str:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 
+from specs.words import count
+
 from .errors import UsageError, option
 from .files.base import Tensor, shown
 
@@ -64,8 +66,8 @@ def label(place: str) -> str:
 def cuts(name: str) -> Iterator[int]:
     """Return positions at which the name of a model's array may begin: 0 and after each of the first separators."""
     yield 0
-    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
-        if count > DEPTH:
+    for number, separator in enumerate(SEPARATOR.finditer(name), 1):
+        if number > DEPTH:
             return
         yield separator.end()
 
@@ -108,8 +110,8 @@ def prefix(name: str, depth: int) -> str:
     """Return the first `depth` segments of a name, with their separators."""
     if not depth:
         return ""
-    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
-        if count == depth:
+    for number, separator in enumerate(SEPARATOR.finditer(name), 1):
+        if number == depth:
             return name[: separator.end()]
     raise AssertionError(name)
 
@@ -147,7 +149,7 @@ def by_container(names: Iterable[str]) -> list[str]:
         return training(name) or copied_place(name) or (top if top in many else name)
 
     counts = Counter(map(container, every))
-    counted = {name: f"{name} ({count} array{'s' * (count > 1)})" for name, count in counts.items()}
+    counted = {name: f"{name} ({count(number, 'array')})" for name, number in counts.items()}
     return [text if name[-1] in "/." else name for name, text in counted.items()]
 
 

@@ -58,7 +58,7 @@ def open_error(
         problems.append(f"or take it from the record of a checkpoint: {files}")
     if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
-        problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
+        problems.append(f"or accept the default, which the record marks as assumed: {chosen}: {option('assume')}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: configs.describe(hints[name]) for name in names}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from specs.numerals import limit, short
+from specs.words import count
 
 from .dry_run import folded
 from .dtypes import LOSSES
@@ -57,7 +58,7 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
         counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
-            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {summarised(counts)}")
+            notes.add(f"{count(sum(counts.values()), 'value')} {became} in {dtypes}: {summarised(counts)}")
     return found
 
 
@@ -81,7 +82,7 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
     """Say what a target contains: the weights, or the state of their optimizer alone."""
     alone = result["out"].endswith(".pdopt")
-    return f"{'the optimizer alone of ' if alone else ''}{plan.parameters:,} parameters"
+    return f"{'the optimizer alone of ' if alone else ''}{count(plan.parameters, 'parameter')}"
 
 
 def _verdict(proof: Mapping[str, Any], lost: str) -> str:
@@ -113,7 +114,7 @@ def _untested(plan: Plan) -> str:
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    say(printable(f"{ends}: {len(plan.steps)} tensors, {_contents(plan, result)}"))
+    say(printable(f"{ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)
 
 
@@ -126,7 +127,7 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
             say(
                 printable(f"  each of the {state['moments']:,} moments of {state['kind']} is moved as its parameter is")
             )
-        print(f"{len(plan.steps)} tensors; nothing was written")
+        print(f"{count(len(plan.steps), 'tensor')}; nothing was written")
 
 
 def not_finite(

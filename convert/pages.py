@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import specs
-from specs.spec import SpecError
+from specs.raised import line_of
+from specs.spec import SpecError, described
 
 from .dialect_faults import check
 from .errors import UsageError
@@ -24,3 +25,15 @@ def use(sources: Iterable[str]) -> None:
         except SpecError as error:
             raise UsageError(f"--spec: {error.message}", error.problems) from None
         check(architecture)
+
+
+def fault(error: Exception) -> str:
+    """Say where the code of a page that was added raised an exception, and what; "" for one of other code."""
+    for name in specs.names():
+        if specs.folder(name) is None:
+            continue
+        file = specs.get(name).layers.__code__.co_filename
+        if line := line_of(error, [file]):
+            what = "code of a page that you added: correct it, or choose other settings"
+            return f"{file}, line {line}: {described(error)} ({what})"
+    return ""

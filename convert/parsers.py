@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .documents import document
 from .errors import called
-from .running import Arguments, Version, add_quiet
+from .running import ASSUME, Arguments, Version, add_quiet
 
 
 class Command(NamedTuple):
@@ -102,7 +102,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
         "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
-    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated")
+    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", ASSUME_ALIKE)
     _add_spec(parser)
     add_quiet(parser)
 
@@ -136,8 +136,14 @@ def _add_spec(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+ASSUME_ALIKE = "accept that both files agree in each setting that changes the outputs and that neither states"
+
+
 def _add_settings(
-    parser: ArgumentParser, form: str = "KEY=VALUE", about: str = "one Config field; may be repeated"
+    parser: ArgumentParser,
+    form: str = "KEY=VALUE",
+    about: str = "one Config field; may be repeated",
+    assume: str = ASSUME,
 ) -> None:
     parser.add_argument(
         "--config",
@@ -145,9 +151,7 @@ def _add_settings(
         help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
     )
     parser.add_argument("--set", metavar=form, action="append", default=[], help=about)
-    parser.add_argument(
-        "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
-    )
+    parser.add_argument("--assume", action="store_true", help=assume)
 
 
 def _add_step(parser: ArgumentParser) -> None:

@@ -52,7 +52,8 @@ def plan(
       settings: Config fields set by the user, above everything the file says.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
-      assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
+      assume: accept the default of each setting that changes the outputs and that nobody states; `Plan.assumed` and the
+        record name them.
       sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
       unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
       step: which step of a training run's folder; None takes the newest.

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
+from specs import words
 from specs.dialects import HUB, extras
 from specs.layer import count
 from specs.numerals import exact
@@ -282,7 +283,7 @@ class Plan:
         which = f"an extra of {self.dst}: tied arrays would be no extras"
         lines = [f"{why}: {', '.join(folding.fold(unused))} ({which})"] if unused else []
         if names := self.uncounted:
-            counters = f"{len(names):,} batch counter{'s' if len(names) > 1 else ''} set to 0"
+            counters = f"{words.count(len(names), 'batch counter')} set to 0"
             lines.append(f"{counters}, as the source stores none: {folding.summarised(names)}")
         return lines
 

@@ -17,7 +17,7 @@ from specs.kinds import COLLECTIONS
 from specs.paths import Hole, Path, fill, holes, joined, normal
 from specs.signature import Signature
 from specs.spec import Dialect
-from specs.words import with_article
+from specs.words import in_a_row, with_article
 
 from . import folding
 from .documents import document
@@ -184,7 +184,7 @@ def unknown_page(hints: Mapping[str, Any]) -> str:
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
+    return f"names the architecture {shown(str(recorded))}, which needs a page of its own: add {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:
@@ -197,11 +197,12 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         count = f"holds {len(reader.tensors):,} arrays"
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
     others = _readings(reader, names, _all(specs.names(), None)) if dialect else []
-    if isinstance(others, list) and others:
+    if dialect and isinstance(others, list) and others:
         best, size = others[0], len(others[0].tensors)
-        known = f"{round(best.score * size)} of {size} are known in {best.dialect} ({best.architecture})"
-        return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
-    what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
+        where = f" under {best.prefix!r}" if best.prefix else ""
+        known = f"{round(best.score * size)} of {size}{where} are known in {best.dialect} ({best.architecture})"
+        return f"{reader.path}: its names are not those of dialect {_having(dialect)}: {known}"
+    what = f"not those of dialect {_having(dialect)}" if dialect else "those of no architecture known here"
     first = ", ".join(
         [state_name(reader.stored_name(name)) for name in reader.tensors if name.startswith(names.root)][:3]
     )
@@ -210,6 +211,13 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     near = nearest(reader, weights)
     distant = f"; {far()}" if near is None or near.score < NEAR else ""
     return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{distant}"
+
+
+def _having(dialect: str) -> str:
+    """Name a dialect with the architectures that have it, and the way to add another."""
+    pages = all_dialects().get(dialect, [])
+    more = f"{option('spec', 'PAGE')} adds another architecture's"
+    return dialect if dialect in PORTS else f"{dialect} (of {in_a_row(pages)}; {more})"
 
 
 def far() -> str:

@@ -5,7 +5,8 @@ Few files need this: planning.py imports it for these alone.
 
 from __future__ import annotations
 
-from specs.dialects import HUB
+from specs.dialects import HUB, PORTS
+from specs.words import in_a_row
 
 from .choosing import Choice, Rejected, Request, attempt, choose
 from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
@@ -13,7 +14,7 @@ from .files.base import Reader
 from .files.inside import JOIN_ZERO
 from .plans import Plan
 from .readings import Reading
-from .recognise import USUAL, candidates, unknown_page
+from .recognise import USUAL, all_dialects, candidates, unknown_page
 from .replicas import FirstReplica, replicated, twice, without_replicas
 
 EMPTY = (
@@ -83,6 +84,10 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         if other:
             which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
             remedies.append(f"every array fits as {other.src}: {which}")
+    if src is not None and src not in PORTS and choice.rejected:
+        tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
+        if tried and (others := [name for name in all_dialects()[src] if name not in tried]):
+            remedies.append(f"{in_a_row(others)} {'has' if len(others) == 1 else 'have'} a dialect {src} too")
     if (page := unknown_page(hints)) and page not in error.message:
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies

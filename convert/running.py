@@ -89,6 +89,9 @@ class Version(argparse.Action):
         parser.exit()
 
 
+ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print notes and errors only")
 
@@ -182,6 +185,13 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
     except KeyboardInterrupt:
         say(f"{name}: {interrupted}", sys.stderr, "bad")
         return INTERRUPTED
+    except Exception as error:  # of a page that the user added, or a fault of ours, which is raised
+        from .pages import fault
+
+        if not (what := fault(error)):
+            raise
+        say(f"{name}: {what}", sys.stderr, "bad")
+        return 1
 
 
 def wants_json(argv: list[str]) -> bool:

@@ -21,6 +21,14 @@ from .nesting import by_container, within
 from .steps import ConstantFilling, Promise, Step, sources_of, supplied, supplied_in_part
 from .table_like import NOTHING, Copies
 
+TIED = "tied in the source, and written apart, as the table has a line for each (A = B in one line ties them)"
+
+
+def _taken(filling: Any) -> tuple[object, ...]:
+    """Return which elements of the source fill an array of the target; () where none do."""
+    moves = [part for part in filling if isinstance(part, Move)] if isinstance(filling, list) else []
+    return tuple((move.source, move.source_atoms, repr(move.select)) for move in moves)
+
 
 @dataclass(frozen=True)
 class TablePlan:
@@ -57,11 +65,8 @@ class TablePlan:
         theirs = no_parameters({tensor.name: tensor for tensor, _ in self.steps})
         own = no_parameters(self.sources)
         for tensor, filling in self.steps:
-            if tensor.name in theirs or not own.isdisjoint(sources_of(filling)):
-                continue
-            moves = [part for part in filling if isinstance(part, Move)] if isinstance(filling, list) else []
-            taken = tuple((move.source, move.source_atoms, repr(move.select)) for move in moves)
-            sizes[taken or tensor.name] = tensor.size
+            if tensor.name not in theirs and own.isdisjoint(sources_of(filling)):
+                sizes[_taken(filling) or tensor.name] = tensor.size
         return sum(sizes.values())
 
     def notes(self) -> list[str]:
@@ -82,6 +87,7 @@ class TablePlan:
                 [check.name for check in self.checks if not check.other],
             ),
             *self._other_dtypes(),
+            *self._ties(),
             (record.EARLIER, [name for name in known if name in self.earlier - self.partly]),
             (record.PARTLY, [name for name in known if name in self.partly]),
         )
@@ -106,6 +112,27 @@ class TablePlan:
         for dtype in dict.fromkeys(stated.values()):
             names = [name for name, one in stated.items() if one == dtype != self.sources[name].dtype]
             yield f"of another dtype than {dtype}, which the table states", names
+
+    def _ties(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield which arrays are tied in the table, on either side, and which in the source alone."""
+        equal = [f"{check.name} = {check.other}" for check in self.checks if check.other]
+        yield "tied, as the table says: compared before anything is written", equal
+        targets: dict[object, list[str]] = {}
+        for tensor, filling in self.steps:
+            if taken := _taken(filling):
+                targets.setdefault(taken, []).append(tensor.name)
+        yield "tied, as the table says: written from one array", [" = ".join(t) for t in targets.values() if t[1:]]
+        yield TIED, self._tied()
+
+    def _tied(self) -> list[str]:
+        """List names of one array of the source (tied weights) that become several arrays of the target."""
+        from .files.pickled.tree import PickleReader
+
+        aliases = self.reader.aliases() if isinstance(self.reader, PickleReader) else {}
+        if not aliases:
+            return []
+        moved = {self.sources[name].name: name for _, filling in self.steps for name in sources_of(filling)}
+        return [f"{moved[one]} = {moved[first]}" for one, first in aliases.items() if one in moved and first in moved]
 
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""

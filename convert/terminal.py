@@ -107,7 +107,8 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Align rows below a header, within the width of the terminal; elsewhere each row is one line.
 
-    A first cell of more than half the width has a line of its own, and so has the last cell of a row that is too long.
+    A first cell of more than half the width has a line of its own. The last cell of a row that is too long is wrapped
+    within its column, or on lines of its own where a word of it is too long for that column.
 
     Args:
       right: the columns whose cells are aligned on the right.
@@ -131,6 +132,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collectio
         if [first, *others] == list(header) and len(cells) > 1 and not beside:
             last, fits = "", True
         beside |= fits
-        below = [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), *wrapped(last, width, "    ", "      ")]
+        below = [f"{line}  {last}".rstrip()]
+        if not fits and len(line) + 2 + max(map(len, last.split())) <= width:
+            below, beside = wrapped(last, width, f"{line}  ", " " * (len(line) + 2)), True
+        elif not fits:
+            below = [line.rstrip(), *wrapped(last, width, "    ", "      ")]
         lines[:0] = [*above, *below]
     return [line for line in lines if line]

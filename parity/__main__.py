@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from convert.errors import called
-from convert.running import Arguments, Version, add_quiet, guarded
+from convert.running import ASSUME, Arguments, Version, add_quiet, guarded
 from specs.kinds import FRAMEWORKS
 
 EXAMPLES = """examples:
@@ -76,13 +76,15 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
     )
-    flags.add_argument(
-        "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
-    )
+    flags.add_argument("--assume", action="store_true", help=ASSUME)
     flags.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
     flags.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_quiet(flags)
-    flags.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")
+    flags.add_argument(
+        "--isolate",
+        action="store_true",
+        help="run each framework in a process of its own: if one crashes, the others go on (always on gpu)",
+    )
     flags.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
     flags.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
     flags.add_argument("--version", action=Version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from specs.numerals import limit, short
+from specs.numerals import limit
 
 from . import findings, summary
 from .markup import Markup, join, name, prose, tag, with_commands
@@ -95,7 +95,7 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
         head = tag("h3", summary.model(r, own), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
-        rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
+        rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:
         return Markup()

@@ -134,12 +134,15 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Leave out the ending after " and " that all names of both sides share: it is no difference."""
-    endings = {name.partition(" and ")[2] for name in (*left, *right)}
-    (ending,) = endings if len(endings) == 1 else ("",)
-    if not ending:
+    """Leave out what stands before or behind " and " in all names of both sides alike: it is no difference."""
+    names = (*left, *right)
+    if any(" and " not in name for name in names):
         return left, right
-    return tuple(n.partition(" and ")[0] for n in left), tuple(n.partition(" and ")[0] for n in right)
+    for alike, other in ((2, 0), (0, 2)):
+        if len({name.partition(" and ")[alike] for name in names}) == 1:
+            one, two = (tuple(name.partition(" and ")[other] for name in side) for side in (left, right))
+            return one, two
+    return left, right
 
 
 def _activation(

@@ -12,7 +12,7 @@ from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
@@ -20,7 +20,6 @@ from .own import OWN, Own, wrap
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
-from .summary import count
 from .usage import (
     require_count,
     require_feature_maps,

@@ -11,6 +11,7 @@ import ports
 from convert.planning import plan
 from specs.kinds import FRAMEWORKS
 from specs.numerals import short
+from specs.words import count
 
 from . import goldens
 from .conversion_proof import TOLERANCE, relative_error
@@ -24,7 +25,8 @@ def main(folder: str) -> int:
             out = os.path.join(scratch, f"model.{framework}.safetensors")
             with plan(case.weights, dst=framework, settings=case.settings) as planned:
                 planned.write(out)
-                print(f"{planned.src}2{framework}: {len(planned.steps)} tensors, {planned.parameters:,} parameters")
+                tensors, parameters = count(len(planned.steps), "tensor"), count(planned.parameters, "parameter")
+                print(f"{planned.src}2{framework}: {tensors}, {parameters}")
             logits[framework] = ports.load(out, framework, dtype="float64")(case.images)
     print(f"\nfloat64 logits of {len(case.images)} images against {case.about['upstream']['repo']}'s own code")
     rows = [(name, relative_error(case.logits, ours)) for name, ours in logits.items()]

@@ -22,6 +22,7 @@ class Worst:
       cause: why the error is infinite.
       remark: what the error is relative to, and of which run it is.
       sides: labels of the runs that `left` and `right` are from, where these are not the models themselves.
+      word: what a table shows in place of an infinite error, where there are no two arrays to compare: "not called".
     """
 
     error: float
@@ -31,6 +32,7 @@ class Worst:
     cause: str = ""
     remark: str = ""
     sides: tuple[str, ...] = ()
+    word: str = ""
 
     def between(self, left: str, right: str) -> Worst:
         """Name the two sides in the cause, where that is a value that is not finite."""
@@ -72,7 +74,7 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     """
     a, b = double(a), double(b)
     if a.shape != b.shape:
-        return Worst(math.inf, cause=f"shapes differ: {list(a.shape)} and {list(b.shape)}")
+        return Worst(math.inf, cause=f"shapes differ: {list(a.shape)} and {list(b.shape)}", word="other shape")
     if a.size == 0:
         return Worst(math.inf, cause="nothing to compare: the arrays are empty")
     sick = ~(np.isfinite(a) & np.isfinite(b))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from convert.files.base import Tensor
 from convert.planning import plan
 from convert.plans import Plan
 from convert.recognise import dialects
+from convert.terminal import say_note
 from ports.frameworks import unported
 from specs.config import tuples
 from specs.numerals import exact, limit, short
@@ -110,6 +112,11 @@ def _of_arrays(images: np.ndarray, logits: np.ndarray) -> Iterator[str]:
 class Golden(NamedTuple):
     """A case as read: `weights` is the path of its checkpoint, for the rest see `write`."""
 
+    @property
+    def name(self) -> str:
+        """Return the name of the case's folder."""
+        return os.path.basename(os.path.dirname(os.path.abspath(self.weights)))
+
     weights: str
     settings: Mapping[str, Any]
     images: np.ndarray
@@ -173,12 +180,15 @@ def _check(folder: str, page: str) -> int:
         raise UsageError(f"{folder}: nothing was run, as {unported(architecture)}")
     check_dialects(architecture)
     shared = _shared(folder, case)
-    computed = outputs(case)
+    with warnings.catch_warnings(record=True) as caught:
+        computed = outputs(case)
+    for note in dict.fromkeys(str(one.message) for one in caught):  # each framework's port warns alike
+        say_note(note)
     errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
     for framework, found in errors.items():
         remark = f", more than {limit(LIMIT)}" if found.error > LIMIT else ""
         error = f"error relative to the largest logit: {short(found.error)}{remark}"
-        print(f"{framework}: {found.between('the case', framework).cause or error}")
+        print(f"{case.name}, {framework}: {found.between('the case', framework).cause or error}")
     if all(found.error <= LIMIT for found in errors.values()):
         return 0
     first, *others = computed.values()

@@ -45,20 +45,25 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def dense(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     """Multiply over the last axis, or over the rows of a matrix."""
-    kernel, bias = w["kernel"], w.get("bias", np.zeros(1))
+    kernel, bias = w["kernel"], w.get("bias")
     if x.shape[-1] == len(kernel):
         yield from _dense(x, kernel, bias, lambda y: y)
     if x.ndim == 3 and x.shape[1] == len(kernel):
         yield from _dense(x.swapaxes(1, 2), kernel, bias, lambda y: y.swapaxes(1, 2))
 
 
-def _dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, turn: Callable[[np.ndarray], np.ndarray]) -> Hypotheses:
-    yield "its kernel as (in, out), with bias", turn(x @ kernel + bias)
+def _dense(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, turn: Callable[[np.ndarray], np.ndarray]
+) -> Hypotheses:
+    """Multiply with a kernel (in, out) and add a bias, in several wrong ways too; None: the layer has no bias."""
+    shift, beside = (0.0, "") if bias is None else (bias, " and its bias")
+    yield f"its kernel as (in, out){beside}", turn(x @ kernel + shift)
     if kernel.shape[0] == kernel.shape[1]:
-        yield "a transposed kernel", turn(x @ kernel.T + bias)
-    yield "no bias", turn(x @ kernel)
-    yield "reversed input features", turn(x[..., ::-1] @ kernel + bias)
-    yield "reversed output features", turn((x @ kernel + bias)[..., ::-1])
+        yield f"a transposed kernel{beside}", turn(x @ kernel.T + shift)
+    if bias is not None:
+        yield "its kernel as (in, out) and no bias", turn(x @ kernel)
+    yield f"reversed input features{beside}", turn(x[..., ::-1] @ kernel + shift)
+    yield f"reversed output features{beside}", turn((x @ kernel + shift)[..., ::-1])
 
 
 def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:

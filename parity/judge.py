@@ -172,7 +172,8 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
     earlier = itertools.takewhile(lambda name: name != first, a.arrays if first in a.arrays else b.arrays)
     shared = [name for name in earlier if name in a.arrays and name in b.arrays]
     before = (shared[-1], worst(a.arrays[shared[-1]], b.arrays[shared[-1]]).error) if shared else None
-    divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0, before) if first else None
+    lacking = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
+    divergence = Divergence.at(first, lacking, 0.0, before) if first else None
     return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
 
 
@@ -193,7 +194,7 @@ def _compare(
         chance = remarks.random(s.check, a, b, bool(off))
         return replace(unjudged, cause=remarks.join(chance, void, pairing.unpaired, *remarks.notes(a, b)))
     if not judged:
-        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays")
+        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays" if len(names) > 1 else "the one array")
         return replace(unjudged, cause=remarks.join(drowned, void, nans, pairing.unpaired, *remarks.notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))

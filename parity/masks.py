@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from specs.numerals import exact
+from specs.words import count
 
 from .elements import Worst
 from .recording import SEEDS, Recording
@@ -26,10 +27,9 @@ def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
     """
     left, right = a.masks or [], b.masks or []
     if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
-        calls = "; ".join(f"{r.label} has {_calls(r.masks or [])}" for r in (a, b))
-        differ = Worst(math.inf, cause=f"calls of dropout differ: {calls}")
-        guess = "dropout of another rate, or in another place"
-        return _failed(arrays, Divergence.at("dropout", differ, 0.0, guess=guess), error=math.inf)
+        calls = "; ".join(f"{_calls(r.masks or [])} in {r.label}" for r in (a, b))
+        differ = Worst(math.inf, cause=f"calls of dropout differ: {calls}", word="other calls")
+        return _failed(arrays, Divergence.at("dropout", differ, 0.0, guess=_guess(a, b)), error=math.inf)
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(*side) for side in sides]
@@ -58,10 +58,23 @@ def _wrong(score: float) -> str:
     return f"how many units it keeps is {score:.1f} standard deviations off, above {SCORES:.0f}"
 
 
+def _guess(a: Recording, b: Recording) -> str:
+    """Say in what the calls of dropout differ: whether there are any, their rates, or their places."""
+    sides = {r.label: r.masks or [] for r in (a, b)}
+    if not all(sides.values()):
+        return f"dropout in {next(label for label, masks in sides.items() if masks)} alone"
+    (one, left), (other, right) = sides.items()
+    if [m[1] for m in left] == [m[1] for m in right]:
+        rates = next((m[0], n[0]) for m, n in zip(left, right, strict=True) if m[0] != n[0])
+        return f"dropout of rate {exact(rates[1])} in {other}, for rate {exact(rates[0])} in {one}"
+    return "dropout in other places"
+
+
 def _calls(masks: Sequence[Sequence[float]]) -> str:
     """List calls of dropout, each by its rate and the units of one run."""
-    calls = [f"rate {exact(rate)} over {int(units) // SEEDS:,} units" for rate, units, *_ in masks]
-    return ", ".join([*calls[:4], f"{len(calls) - 4} more"] if len(calls) > 4 else calls) or "none"
+    calls = [f"rate {exact(rate)} on {count(int(units) // SEEDS, 'unit')}" for rate, units, *_ in masks]
+    listed = ", ".join([*calls[:4], f"{len(calls) - 4} more"] if len(calls) > 4 else calls)
+    return listed or "none"
 
 
 def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:

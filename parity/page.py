@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
 
-from specs.numerals import limit, short
+from specs.numerals import limit
 from specs.words import in_a_row
 
 from . import findings, naming, summary
@@ -195,12 +195,12 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) 
     if not results:
         return tag("td", "not asked", **attributes)
     worst = max(results, key=lambda r: r.ratio)
-    text = grade if grade in summary.UNDECIDED else graded(grade, short(worst.error))
+    text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
     parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
     if grade not in summary.UNDECIDED:  # the head of the column has a limit that all share, on wide screens
         parts.append(tag("span", f"of {limit(worst.tolerance)}", class_="of whole" if shared else "own-limit whole"))
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
-    numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
+    numbers = [r.pair if grade == "failed" else f"{r.pair} {r.shown}" for r in off if len(results) > 1]
     parts += [tag("span", prose(text), class_="who") for text in numbers]
     judged = [r for r in results if r.grade not in summary.UNDECIDED]
     if 0 < len(judged) < len(results):
@@ -211,7 +211,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) 
 def _tooltip(r: Result) -> str:
     if r.passed is None or r.missing:
         return f"{r.pair}: {r.grade}: {r.cause}"
-    return f"{r.pair}: {short(r.error)} (limit {limit(r.tolerance)})"
+    return f"{r.pair}: {r.shown} (limit {limit(r.tolerance)})"
 
 
 def _legend(models: Sequence[Model]) -> Markup:
@@ -285,7 +285,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
     worst = tag("td", tag("code", name(findings.worst_array(r))))
-    error = tag("td", graded(r.grade, short(r.error)), class_=f"number {kind}".strip())
+    error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
     bound = tag("td", limit(r.tolerance), limits.mark(r), class_="number")
     return tag("tr", head, error, bound, worst)
 

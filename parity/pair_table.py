@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from specs.numerals import short
-
 from . import summary
 from .limit_notes import LimitNotes
 from .markup import Markup, graded, prose, tag
@@ -52,7 +50,7 @@ def _cell(r: Result | None, pair: str, usual: float | None, address: str, limits
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
     undecided = r.grade in summary.UNDECIDED
-    text = r.grade if undecided else graded(r.grade, short(r.error))
+    text = r.grade if undecided else graded(r.grade, r.shown)
     own = "" if undecided else own_limit(r, usual)
     text += f" of {own}" * bool(own)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")

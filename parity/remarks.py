@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from specs import numerals
+from specs.words import count
 
 from .agreement import Verdict
 from .elements import Worst, double, shared_nans
@@ -82,7 +83,7 @@ def nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
     if not odd:
         return ""
     size = double(a.arrays[odd[0]]).size
-    others = f", and in {len(odd) - 1:,} more array{'s' * (len(odd) > 2)}" if len(odd) > 1 else ""
+    others = f", and in {count(len(odd) - 1, 'more array')}" if len(odd) > 1 else ""
     return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from convert.errors import printable
 from convert.terminal import WIDTH, painted, shortened, wrapped
-from specs import numerals
+from specs.words import count
 
 from . import findings, summary
 from .result import Result
@@ -191,7 +191,7 @@ def _words(result: Result | None, usual: float | None) -> str:
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = own_limit(result, usual)
-    return numerals.short(result.error) + f" of {own}" * bool(own) + MARKS.get(result.grade, "")
+    return result.shown + f" of {own}" * bool(own) + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: float | None, width: int, screen: Screen) -> str:
@@ -217,7 +217,7 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:
         where = report or "a page (--report FILE)"
-        more = summary.count(len(divergences) - FINDINGS, "more divergence")
+        more = count(len(divergences) - FINDINGS, "more divergence")
         yield f"{more}, marked X above: see {where}."
 
 
@@ -229,5 +229,5 @@ def _notes(results: Sequence[Result], screen: Screen) -> str:
     remarks = summary.notes(results)
     lines = [screen.wrap(f"note: {note} ({which})", "soft", "", "  ") for note, which in remarks[:NOTES]]
     if len(remarks) > NOTES:
-        lines.append(screen.paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
+        lines.append(screen.paint(f"{count(len(remarks) - NOTES, 'more note')}: see --report or --json", "soft"))
     return "\n".join(lines)

@@ -130,6 +130,12 @@ class Result:
         return self.cause
 
     @property
+    def shown(self) -> str:
+        """Write the worst error as tables show it; a word where there are no two arrays to compare."""
+        word = self.first_divergence.worst.word if self.first_divergence is not None else ""
+        return word if word and self.error == math.inf else short(self.error)
+
+    @property
     def ratio(self) -> float:
         """Divide error by tolerance: above 1 the pair differs; infinite if a side failed to run, 0 if none ran."""
         if self.error is None:

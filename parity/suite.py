@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import specs
-from convert.errors import called
+from convert.errors import ConvertError, called, install
 from convert.files.hashing import sha256
 from convert.pages import use
 from convert.progress import Status
@@ -18,8 +18,9 @@ from convert.running import dumps
 from convert.settings import stated
 from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version
-from ports.frameworks import available, quick_xla_flags
+from ports.frameworks import available, declared, quick_xla_flags
 from specs.config import written
+from specs.words import count, in_a_row
 
 from . import report_text, summary
 from .job import Job, Recordings, Run, run_here
@@ -32,13 +33,17 @@ from .targets import Target, targets
 
 
 def run(arguments: Namespace) -> Report:
-    """Build the report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    """Build the report of a command line.
+
+    Raises: ConvertError for targets that are not there or do not fit, and where no two frameworks can run one.
+    """
     use(arguments.spec)
     settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights, arguments.step)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
         check_page(arguments.report)
+    _require_two(chosen, arguments)
     _prepare(chosen, arguments)
     runs, total = itertools.count(1), len(chosen) * len(arguments.dtype) * len(arguments.frameworks)
     report = Report(about=_about(chosen, arguments))
@@ -52,6 +57,21 @@ def run(arguments: Namespace) -> Report:
         for label in ("batch", "training", "images"):
             report.about.pop(label, None)
     return report
+
+
+def _require_two(chosen: list[Target], arguments: Namespace) -> None:
+    """Check, before any model runs, that some target can run in two frameworks; a GPU is compared with the CPU too."""
+    if arguments.device != "cpu":
+        return
+    there = [framework for framework in arguments.frameworks if framework in available()]
+    if len(there) < 2:
+        lacking = next(framework for framework in arguments.frameworks if framework not in there)
+        which, asked = f"only {there[0]}" if there else "none", in_a_row(arguments.frameworks)
+        raise ConvertError(f"a comparison needs two frameworks; of {asked}, {which} is installed: {install(lacking)}")
+    ports = {t.architecture: [f for f in there if declared(t.architecture, f)] for t in chosen}
+    if all(len(runs) < 2 for runs in ports.values()):
+        which = "; ".join(f"the page of {name} has {in_a_row(runs) or 'none'}" for name, runs in ports.items())
+        raise ConvertError(f"a comparison needs ports in two frameworks; of {in_a_row(there)}, {which}")
 
 
 def _prepare(chosen: list[Target], arguments: Namespace) -> None:
@@ -108,9 +128,9 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     """Return what was run on what, by label."""
     weights = " and random weights" * any(target.path is None for target in chosen)
     about = {"command": arguments.command, "seed": f"{arguments.seed}, of images{weights}"}
-    about["batch"] = summary.count(arguments.batch, "image")
+    about["batch"] = count(arguments.batch, "image")
     if "train" in arguments.check:
-        about["training"] = summary.count(arguments.steps, "step")
+        about["training"] = count(arguments.steps, "step")
     about |= surroundings(arguments.device)
     about |= {f: version(f) if f in available() else "not installed" for f in arguments.frameworks}
     return about | _models(chosen, arguments.batch)
@@ -155,7 +175,7 @@ def _usual(chosen: list[Target]) -> dict[str, dict[str, str]]:
             fields.setdefault(name, Counter())[text] += 1
     return {
         architecture: {
-            name: count.most_common(1)[0][0] for name, count in fields.items() if count.most_common(1)[0][1] > 1
+            name: texts.most_common(1)[0][0] for name, texts in fields.items() if texts.most_common(1)[0][1] > 1
         }
         for architecture, fields in counts.items()
     }

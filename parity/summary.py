@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from specs.numerals import limit, short
-from specs.words import in_a_row
+from specs.numerals import limit
+from specs.words import count, in_a_row
 
 from . import findings
 from .own import OWN
@@ -15,11 +15,6 @@ from .result import Result
 UNDECIDED = ("failed", "not run", "not judged")
 WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 comparison", "2 comparisons"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def model(result: Result, own: str = "own model") -> str:
@@ -167,7 +162,9 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     errors = [
-        f"{dtype} {short(r.error)} (limit {limit(r.tolerance)}{f'; {_place(r, several)}' * places})"
+        f"{dtype} {r.shown} ({'; '.join([f'limit {limit(r.tolerance)}', *[_place(r, several)] * places])})"
+        if r.tolerance
+        else f"{dtype} {r.shown}{f' ({_place(r, several)})' * places}"
         for dtype, r in ((dtype, worst[dtype]) for dtype in _ordered(worst))
     ]
     return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
@@ -206,11 +203,9 @@ def causes(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 def _reason(why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
     """Write a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
-    concerned = [r for r in results if any(r is other for _, other in group)]
     sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
-    why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in concerned)))
-    which = f"{count(len(concerned), 'comparison')}: {_which(concerned, results)}"
-    return f"{sides}{': ' * bool(sides)}{why} ({which})"
+    why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in results if any(r is other for _, other in group))))
+    return f"{sides}{': ' * bool(sides)}{why} ({_concerned(group, results)})"
 
 
 def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
@@ -230,10 +225,29 @@ def _some(names: Sequence[str]) -> str:
 
 
 def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Return (remark on results that ran, the comparisons that it concerns: "2 comparisons: a-b"), each remark once."""
-    groups: dict[str, list[Result]] = {}
+    """Return (remark on results that ran, the comparisons that it concerns: "2 comparisons: a-b"), each remark once.
+
+    A remark that several models share names them together: "a and b: ...".
+    """
+    groups: dict[str, list[tuple[str, Result]]] = {}  # by the text without the model in front
     for r in results:
         if r.cause and r.passed is not None and not r.missing:
             for note in r.remarks or (r.cause,):
-                groups.setdefault(note, []).append(r)
-    return [(note, f"{count(len(group), 'comparison')}: {_which(group, results)}") for note, group in groups.items()]
+                label, _, text = note.partition(": ")
+                own = bool(text) and label in r.sides
+                groups.setdefault(text if own else note, []).append((label if own else "", r))
+    return [(_of_sides(text, group), _concerned(group, results)) for text, group in groups.items()]
+
+
+def _of_sides(text: str, group: Sequence[tuple[str, Result]]) -> str:
+    """Put the models of a remark in front of it: none where it is of both models in each comparison."""
+    if not any(label for label, _ in group):
+        return text
+    sides = dict.fromkeys(side for label, r in group for side in ([label] if label else r.sides))
+    return f"{in_a_row(sides)}: {text}"
+
+
+def _concerned(group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
+    """Count and name the comparisons of a remark."""
+    concerned = [r for r in results if any(r is other for _, other in group)]
+    return f"{count(len(concerned), 'comparison')}: {_which(concerned, results)}"

@@ -94,7 +94,7 @@ def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):
     code, printed, err = run(*words, "--lossy", "--json")
     about = json.loads(printed)
     assert (code, about["lossy"]["params/norm/bias"]["infinities"], about["not_finite"]) == (0, 1, {})
-    assert "note: 1 values became infinite in float16: params/norm/bias" in err
+    assert "note: 1 value became infinite in float16: params/norm/bias" in err
 
 
 SMALL = {"float16": 1e-9, "float32": 1e-50, "bfloat16": 1e-50}  # zero in each
@@ -115,7 +115,7 @@ def test_values_lost_to_zero_are_counted_and_refused_where_they_are_many(dtype, 
     code, printed, err = run("google2torch", tmp_path / "few.npz", "-o", out, "--dtype", dtype, "--json")
     zeros = {name: lost["zeros"] for name, lost in json.loads(printed)["lossy"].items() if "zeros" in lost}
     assert (code, zeros) == (0, {"stem.weight": 1})
-    assert f"note: 1 values became zero in {dtype}: stem.weight\n" in err
+    assert f"note: 1 value became zero in {dtype}: stem.weight\n" in err
     words = "google2torch", tmp_path / "all.npz", "-o", out, "--dtype", dtype, "--force"
     code, printed, err = run(*words)
     total = arrays["stem/kernel"].size
@@ -206,7 +206,7 @@ def test_values_that_lose_precision_below_the_normal_numbers(dtype, run, tmp_pat
     words = "google2flax", tmp_path / "few.npz", "-o", out, "--dtype", dtype
     code, printed, err = run(*words, "--json")
     assert (code, json.loads(printed)["lossy"]) == (0, {"params/stem/kernel": {"imprecise": 1}})
-    assert f"note: 1 values lost precision (below the smallest normal number) in {dtype}: params/stem/kernel" in err
+    assert f"note: 1 value lost precision (below the smallest normal number) in {dtype}: params/stem/kernel" in err
     words = "google2flax", tmp_path / "all.npz", "-o", out, "--dtype", dtype, "--force"
     code, _, err = run(*words)
     assert (code, f"{kernel.size:,} of its {kernel.size:,} values that are not zero are off by over 1/16" in err) == (

@@ -9,6 +9,7 @@ from convert.recognise import dialects
 from specs.dialects import shapes
 
 from .commands import GOOGLE, TIMM, python
+from .conftest import needs
 from .golden import Case
 
 LOADED = "import sys; print([m for m in ('jax', 'flax', 'torch', 'paddle', 'numpy') if m in sys.modules])"
@@ -35,6 +36,16 @@ def test_of_paddles_warnings_only_that_of_a_missing_compiler_cache_is_silent():
     done = python("-c", "; ".join(["import warnings, parity.derive.command", *lines]))
     assert "x.py:2: UserWarning: another" in done.stderr
     assert "ccache" not in done.stderr
+
+
+def test_of_torchs_warnings_only_that_of_even_kernels_is_silent():
+    """It would stand in the middle of parity's progress line."""
+    needs("torch")
+    lines = ["import ports, torch, warnings", "warnings.warn('another')"]
+    lines.append("torch.nn.Conv2d(1, 1, 4, padding='same')(torch.zeros(1, 1, 8, 8))")
+    assert "even kernel lengths" in python("-c", "; ".join([lines[0].replace("ports, ", ""), *lines[1:]])).stderr
+    done = python("-c", "; ".join(lines))
+    assert "UserWarning: another" in done.stderr and "even kernel" not in done.stderr
 
 
 SIGNED = [(a, d) for a in specs.names() if specs.get(a).sign for d in dialects(a)]

@@ -59,7 +59,8 @@ def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
             names = [f"my_network{part}.py" for part in ("", "_flax", "_golden", "_paddle", "_torch")]
             assert sorted(path.name for path in tmp_path.iterdir()) == names
         elif "my_network_golden.py" in words:
-            assert [told.partition(":")[0] for told in done.stdout.splitlines()] == ["flax", "torch", "paddle"]
+            told = [line.partition(":")[0] for line in done.stdout.splitlines()]
+            assert told == [f"my_network_small, {framework}" for framework in ("flax", "torch", "paddle")]
     files = [ROOT / "parity_tests" / name for name in GENERIC]
     page = tmp_path / "my_network.py"
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "my_network", *files)
@@ -138,7 +139,7 @@ def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, mo
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "by default, not read off" in line]
     assert line.split(": ")[1] == "image"
     monkeypatch.setattr(specs, "_added", {})
-    remedy = "names the architecture 'eleventh': name that one's page: --spec PAGE"
+    remedy = "names the architecture 'eleventh', which needs a page of its own: add --spec PAGE"
     assert convert(["inspect", source]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first == f"record:       {remedy}"
@@ -217,7 +218,7 @@ def test_no_checkpoint_loads_a_page(installed, tmp_path):
     assert run("-m", "parity", source, PYTHONPATH=path).returncode != 0
     assert not trace.exists()
     done = run("-m", "convert", "torch2flax", source, PYTHONPATH=path)
-    assert "its record names the architecture 'tenth': name that one's page: --spec PAGE" in done.stderr
+    assert "its record names the architecture 'tenth', which needs a page of its own: add --spec PAGE" in done.stderr
     done = run("-m", "convert", "inspect", source, "--spec", "tenth", PYTHONPATH=path)
     assert "architecture: tenth" in done.stdout
     assert trace.exists()
@@ -393,6 +394,43 @@ def test_a_page_without_all_ports_is_compared_and_proven_with_those_that_it_has(
     with mock.patch.dict(os.environ):  # a comparison adds variables that frameworks read
         assert parity_main(["sixteenth:tiny S", "--spec", str(page), "--check", "forward"]) == 0
     assert "flax: sixteenth has no port in flax" in " ".join(capsys.readouterr().out.split())
+
+
+def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):
+    """A route names a dialect, and several architectures have one of that name."""
+    page = new("twentieth")
+    page.write_text(page.read_text().replace('"original": Dialect', '"timm": Dialect'))
+    file = weights(page, tmp_path / "a.safetensors", "timm")
+    arrays = {name.replace("embed.", "stem."): array for name, array in load_file(file).items()}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = ["timm2flax", str(tmp_path / "b.safetensors"), "-o", str(tmp_path / "c.msgpack"), "--spec", str(page)]
+    assert convert(words) == 1
+    err = capsys.readouterr().err
+    assert (
+        "no complete timm checkpoint of twentieth" in err and "convmixer and mlp_mixer have a dialect timm too" in err
+    )
+
+
+@pytest.mark.parametrize("place", ["layers", "Config"])
+def test_code_of_a_page_that_raises_is_one_line_with_its_place(place, new, tmp_path, capsys):
+    """For values that the checks of a page did not try: a division by a setting, a name that is not there."""
+    page = new("seventeenth")
+    text = page.read_text()
+    before = {"layers": "    for b in range(c.depth):", "Config": "        check_numbers("}[place]
+    wrong = {"layers": "    if c.image == 8:\n        norms(3)", "Config": "        1 // (self.image - 8)"}[place]
+    assert text.count(before) == 1
+    text = text.replace(before, f"{wrong}\n{before}")
+    page.write_text(text)
+    file = weights(page, tmp_path / "a.safetensors")
+    target = str(tmp_path / "b.msgpack")
+    assert convert(["original2flax", str(file), "-o", target, "--spec", str(page), "--set", "image=8"]) == 1
+    err = capsys.readouterr().err
+    raised = {"layers": "NameError: name 'norms' is not defined", "Config": "ZeroDivisionError: "}[place]
+    number = text.splitlines().index(wrong.split("\n")[-1]) + 1
+    assert f"{page}, line {number}: {raised}" in err and "Traceback" not in err
+    if place == "Config":
+        with pytest.raises(UsageError, match=r"no Config has these values: ZeroDivisionError: .*line"):
+            ports.build("seventeenth", "S", "torch", image=8)
 
 
 @pytest.mark.parametrize("error", ["ValueError('width is odd')", "ZeroDivisionError('by 0')", "RuntimeError('x')"])

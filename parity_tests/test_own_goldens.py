@@ -66,8 +66,8 @@ def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(gold
     in_frameworks(monkeypatch, torch=1.0, flax=1 + 1.5e-4)
     assert goldens.check(case, str(page)) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "torch: error relative to the largest logit: 0",
-        "flax: error relative to the largest logit: 1.5e-4, more than 1e-10",
+        f"{case.name}, torch: error relative to the largest logit: 0",
+        f"{case.name}, flax: error relative to the largest logit: 1.5e-4, more than 1e-10",
         f"to find where the ports part: python -m parity golden --spec {page} --check layers",
     ]
     in_frameworks(monkeypatch, torch=1.0, flax=np.nan)
@@ -158,7 +158,9 @@ def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
     needs("torch")
     monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
     assert goldens.check(Case("timm_mixer").folder) == 0
-    assert capsys.readouterr().out.startswith("torch: error relative to the largest logit: ")
+    printed = capsys.readouterr()
+    assert printed.out.startswith("timm_mixer, torch: error relative to the largest logit: ")
+    assert printed.err.startswith("note: ") and "UserWarning" not in printed.err and "as timm's own code" in printed.err
 
 
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):

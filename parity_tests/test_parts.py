@@ -249,8 +249,7 @@ def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):
     path = save(tmp_path / "x.safetensors", {name: np.zeros(shape, "f4") for name, shape in sizes.items()})
     code, printed, _ = run("inspect", path)
     assert code == 0
-    assert "a safetensors file of an unknown architecture" in printed
-    assert "architecture: unknown" in printed
+    assert "architecture: unknown" in printed and not {"part:", "dialect:", "variant:"} & set(printed.split())
     assert "nearest:      convmixer (official), which does not fit" in printed
     assert "missing 0.weight" not in printed  # which is there
     about = json.loads(run("inspect", path, "--json")[1])

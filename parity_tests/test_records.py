@@ -104,7 +104,7 @@ def test_models_that_only_their_records_tell_apart(architecture, name, value, tm
     rewrite(path, tmp_path / "y.safetensors", record)
     assert main(["diff", str(path), str(path)]) == 0
     assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 1
-    assert re.search(rf"\n  setting +A +B\n  {name} +", capsys.readouterr().out)
+    assert re.search(rf"\n  setting +in A +in B\n  {name} +", capsys.readouterr().out)
 
 
 def test_what_does_not_matter_is_no_difference(tmp_path):

@@ -139,7 +139,7 @@ def test_a_model_in_memory_is_no_file_and_has_no_settings(tmp_path, monkeypatch)
     (tmp_path / "other.pt").write_bytes(b"of another program")
     said = refusal(ports.save, port.model, "x.safetensors")
     assert "with config=dict(act=..." in said and said.endswith("record of a checkpoint: config='own.safetensors'")
-    assert "the model's arrays do not show it" in said and not re.search("settings|file", said)
+    assert "the model's arrays do not show them" in said and not re.search("settings|file", said)
     said = refusal(ports.save, port.model, "x.safetensors", config={"width": 99, "act": "gelu"}, assume=True)
     assert "width=99 was asked for, but the model has width=" in said
 

@@ -312,8 +312,9 @@ def test_inspect_folds_only_modules_with_the_same_arrays(tmp_path, capsys):
     }
     listed = run(capsys, "inspect", save(tmp_path / "x.npz", arrays))[1].partition("tensors:")[2].splitlines()[1:]
     assert listed == [
-        "  m.{0..1}.0.weight  float32 [3]", "  m.{0..1}.0.bias  float32 [3]",
-        "  m.{0..1}.1.weight  float32 [3, 2]", "  m.{0..1}.1.bias  float32 [3]",
+        "  dtype    shape   name",
+        "  float32  [3]     m.{0..1}.0.weight", "  float32  [3]     m.{0..1}.0.bias",
+        "  float32  [3, 2]  m.{0..1}.1.weight", "  float32  [3]     m.{0..1}.1.bias",
     ]  # fmt: skip
 
 
@@ -454,7 +455,7 @@ def test_a_pickled_module_has_the_names_of_its_state_dict(tmp_path, capsys):
     assert main(["diff", module_pt, state_pt, "--weights", "model", "--weights", "/"]) == 0
     capsys.readouterr()
     assert main(["inspect", module_pt]) == 0
-    assert "  model/0.weight  float32 [2, 3]" in capsys.readouterr().out
+    assert "  float32  [2, 3]  model/0.weight\n" in capsys.readouterr().out
 
 
 def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
@@ -525,7 +526,7 @@ def test_diff_compares_across_a_table(files, capsys):
     assert run(capsys, "diff", b, kept, "--table", table, "--reverse")[0] == 0
     changed = {**right, "params/layers/norm/scale": right["params/layers/norm/scale"] * 2}
     code, out, _ = run(capsys, "diff", "--table", table, a, save(folder / "changed.npz", changed))
-    assert code == 1 and re.search(r"layer[.]\{0..2\}[.]norm[.]weight +36 of 36 +1 ", out), out
+    assert code == 1 and re.search(r"1 +36 of 36 +layer[.]\{0..2\}[.]norm[.]weight: ", out), out
     short = {name: array for name, array in right.items() if "norm" not in name}
     code, _, error = run(capsys, "diff", "--table", table, a, save(folder / "short.npz", short))
     assert code == 1 and "params/layers/norm/scale" in error
@@ -537,21 +538,18 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
     a = save(folder / "a.npz", left)
     b = save(folder / "b.pt", left)
     code, out, _ = run(capsys, "diff", a, b)
-    assert (code, out) == (0, f"the same arrays\nA = {a}, B = {b}\n{len(left)} arrays compared, every element equal\n")
+    assert (code, out) == (0, f"the same arrays\nA: {a}\nB: {b}\n{len(left)} arrays compared, every element equal\n")
     changed = {**left, "step": np.array(4), "layer.0.norm.weight": left["layer.0.norm.weight"] + 1}
     changed.pop("layer.1.norm.weight")
     code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
     assert code == 1
-    verdict, _, *rows, _, _, _, last = out.splitlines()
-    assert [row.split()[:2] for row in rows if row and not row.startswith("    ")] == [
-        ["missing", "in"], ["layer.1.norm.weight"], ["other", "values"], ["layer.0.norm.weight", "12"], ["step", "1"]
-    ]  # fmt: skip
-    assert verdict == "different: 1 array missing in B, 2 in values"
-    assert last == f"{len(left) - 1} arrays compared, 2 differ, 1 missing in B"
+    verdict, _, _, _, *rows, _, _, _, last = out.splitlines()
+    assert [row.split(": ")[0] for row in rows[:3]] == ["  arrays only in A", "    layer.1.norm.weight", ""]
+    assert [row.split(": ")[0].split()[-1] for row in rows[3:]] == ["array", "layer.0.norm.weight", "step"]
+    assert verdict == "different: 1 array only in A and the values of 2 arrays"
+    assert last == f"{len(left) - 1} arrays compared, 2 differ, 1 more only in A"
     last = run(capsys, "diff", a, save(folder / "c.npz", changed), "--rtol", "0.5")[1].splitlines()[-1]
-    assert last.startswith(
-        f"{len(left) - 1} arrays compared, 1 differs, 1 missing in B, 1 more by at most 0.33, within 0.5 ("
-    )
+    assert last.startswith(f"{len(left) - 1} arrays compared, 1 differs, 1 more differs by at most 0.33, within 0.5 (")
 
 
 def test_diff_of_other_names_asks_for_a_table(files, capsys):
@@ -670,6 +668,23 @@ def test_tied_arrays_are_counted_once(tmp_path):
     save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
     with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
         assert (len(plan.steps), plan.parameters) == (4, 12)
+
+
+def test_ties_are_noted(tmp_path, capsys):
+    """Those of the table in both directions, and those that a torch file has and the table takes apart."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    weight = torch.ones(3, 2)
+    torch.save({"emb": weight, "head": weight}, tmp_path / "a.pt")
+    (tmp_path / "tie.table").write_text("table 1\nemb: v d = head: v d <-> e: v d\n")
+    (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: d v\n")
+    words = ["--table", tmp_path / "tie.table", tmp_path / "a.pt", "-o", tmp_path / "b.npz"]
+    assert "tied, as the table says: compared before anything is written: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "tie.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
+    assert "tied, as the table says: written from one array: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "a.pt", "-o", tmp_path / "d.npz"]
+    assert "tied in the source, and written apart, " in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "c.npz", "-o", tmp_path / "e.npz"]  # no ties in npz
+    assert "tied" not in run(capsys, *words)[2]
 
 
 def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path, capsys):

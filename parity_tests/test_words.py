@@ -23,6 +23,20 @@ def test_names_are_joined_as_in_a_sentence(text):
     assert words.in_a_row(name for name in "hwc" if name in text.replace("and", "")) == text
 
 
+@pytest.mark.parametrize("text", ["0 tensors", "1 tensor", "2 tensors", "1,000 more reasons"])
+def test_a_noun_follows_its_number(text):
+    number, _, noun = text.partition(" ")
+    assert words.count(int(number.replace(",", "")), noun.removesuffix("s")) == text
+
+
+def test_messages_count_by_one_function():
+    """A plural of one ("1 tensors"), or a noun that is spelled in a place of its own."""
+    files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
+    own = re.compile(r"""(?:len\([^{}]*\)|:,)\} \w+\{['"]s['"] (?:\*|if)""")
+    lines = [f"{path}: {line}" for path in files for line in path.read_text().splitlines() if own.search(line)]
+    assert not lines
+
+
 def test_no_message_puts_an_article_before_a_name_that_it_does_not_know():
     files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
     guessed = re.compile(r'f".*\b[Aa]n? \{(?!noun|with_article|\')')

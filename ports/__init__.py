@@ -23,7 +23,7 @@ from convert.altered import WARNING
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
-from specs.words import hint, with_article
+from specs.words import count, hint, with_article
 
 from .frameworks import available, network, ported, require
 
@@ -42,6 +42,8 @@ INITS = ("upstream", "random")
 SHOWN = 60  # characters of a value in an error
 # Paddle warns when it is imported that a compiler cache is missing, which nothing here needs.
 warnings.filterwarnings("ignore", "No ccache found", UserWarning, r"paddle\.")
+# torch warns once that it pads such inputs itself, which costs memory and changes no value.
+warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths", UserWarning)
 
 
 def load(
@@ -69,7 +71,7 @@ def load(
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
-      assume: accept defaults for what changes the outputs and neither the file nor the caller states.
+      assume: accept the default of each setting that changes the outputs and that nobody states.
       settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
@@ -154,7 +156,7 @@ def _losses(lost: Tallies, dtype: str) -> list[str]:
     for kind, became in LOSSES.items():
         counts = {n: losses.lost()[kind] for n, losses in lost.items() if n not in refused and kind in losses.lost()}
         if counts:
-            lines.append(f"{sum(counts.values()):,} values {became} in {dtype}: {summarised(counts)}")
+            lines.append(f"{count(sum(counts.values()), 'value')} {became} in {dtype}: {summarised(counts)}")
     return lines
 
 

@@ -10,7 +10,7 @@ from specs.numerals import exact
 
 HEAD = (
     "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
-    "outputs depend on a field that nobody states, --assume takes its default."
+    "outputs depend on a field that nobody states, --assume accepts its default."
 )
 
 

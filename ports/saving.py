@@ -45,7 +45,8 @@ def save(
       config: Config, Settings, {field: value}, or the path of a configuration file or of a checkpoint with a record.
         What the arrays show need not be stated.
       architecture: its name, where the names of the arrays leave it open.
-      assume: accept defaults for what changes the outputs and `config` does not state; the record marks them.
+      assume: accept the default of each setting that changes the outputs and that `config` does not state; the record
+        marks them.
       force: replace an existing target.
       supplied: arrays that began at 0, as no source states them: those that are still 0 are marked in the record.
     Returns: the record that travels with the checkpoint.

@@ -16,7 +16,8 @@ from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .numerals import exact
 from .paths import normal
-from .spec import Spec, described, line_of
+from .raised import line_of
+from .spec import Spec, described
 from .spec import __file__ as spec_file
 from .words import in_a_row, unknown, with_article
 

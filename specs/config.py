@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import struct
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from .numerals import exact
+from .raised import line_of
 from .words import hint
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
@@ -87,7 +89,8 @@ def _numbers(value: Any) -> list[float]:
 def build(config: type, values: Mapping[str, Any]) -> Any:
     """Build a Config from named values (JSON types welcome).
 
-    Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once.
+    Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once, and for
+    whatever the Config's own code raises, with its line.
     """
     hints = types_of(config)
     problems = misfits(config, values)
@@ -98,7 +101,15 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
     ]
     if problems:
         raise ValueError("; ".join(problems))
-    return config(**{name: tuples(value) for name, value in values.items()})
+    try:
+        return config(**{name: tuples(value) for name, value in values.items()})
+    except ValueError:
+        raise
+    except Exception as error:  # of a page's own code, as a division by a field that is 0
+        file = sys.modules[config.__module__].__file__ or config.__module__
+        line = line_of(error, [file])
+        where = f"{file}, line {line}" if line else file
+        raise ValueError(f"no Config has these values: {type(error).__name__}: {error} ({where})") from None
 
 
 def misfits(config: type, values: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from specs.words import count
+
 from .axes import Axes, Factor, names, parse_axes, plain, shape_of
 from .env import Env
 from .kinds import ANY, BUFFERS, COLLECTIONS, FRAMEWORKS, KINDS, PORTED, Leaf
@@ -271,7 +273,7 @@ def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> 
             if isinstance(part, str):
                 return part
             if part.values is not None and len(part.values) != sizes[part.name]:
-                raise ValueError(f"{part} lists {len(part.values)} values, {part.name} has {sizes[part.name]}")
+                raise ValueError(f"{part} lists {count(len(part.values), 'value')}, {part.name} has {sizes[part.name]}")
             if part.name in stacked:
                 return Hole(part.name, values=tuple(map(part.fill, range(sizes[part.name]))))
             number = fill((part,), numbers, config)

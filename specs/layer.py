@@ -168,7 +168,12 @@ class Sizes:
             yield from (axes for other, axes in self._axes.items() if pattern.fullmatch(other))
 
     def count(self, prefix: str) -> int:
-        """Return how many children with consecutive numbers from 0 stand under a path."""
+        """Return how many numbered children a path has, those included that are missing below the largest number.
+
+        A missing block is then reported as missing. Where more are missing than are there, a number is no block's: only
+        consecutive numbers from 0 are counted.
+        """
         inner = (name[len(prefix) + 1 :] for name in self._axes if name.startswith(f"{prefix}."))
         numbers = {int(word) for word, dot, _ in (name.partition(".") for name in inner) if dot and word.isdecimal()}
-        return next(n for n in range(len(numbers) + 1) if n not in numbers)
+        whole = max(numbers, default=-1) + 1
+        return whole if whole <= 2 * len(numbers) else next(n for n in range(whole) if n not in numbers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from specs.words import count
+
 from .lines import Line
 
 
@@ -23,7 +25,7 @@ def check(line: Line) -> None:
         if "[" in hole.name:
             raise ValueError(f"{hole} reads a list of a Config, which a table does not have")
         if hole.values is not None and len(hole.values) != line.length(line.variable(hole)):
-            raise ValueError(f"{{{hole.name}}} lists {len(hole.values)} values here and others elsewhere")
+            raise ValueError(f"{{{hole.name}}} lists {count(len(hole.values), 'value')} here and others elsewhere")
         if hole.values is None and line.listed.get(line.variable(hole)) == () and (hole.scale, hole.shift) == (1, 0):
             raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
     counted = [{line.variable(hole) for hole in array.holes} - line.axes for array in line.arrays]

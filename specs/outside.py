@@ -14,7 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
-from .spec import Spec, SpecError, described, line_of
+from .raised import line_of
+from .spec import Spec, SpecError, described
 from .words import unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)

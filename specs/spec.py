@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
@@ -150,16 +150,6 @@ class Spec:
     def named(self) -> dict[str, Any]:
         """Return every Config that has a name: the variants, and the small ones as "tiny NAME"."""
         return {**self.variants, **{TINY + name: config for name, config in self.tiny.items()}}
-
-
-def line_of(error: BaseException, files: Collection[str]) -> int | None:
-    """Return the last line in one of these files that an exception passed; None where it passed none."""
-    line, step = None, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename in files:
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
 
 
 def described(error: Exception) -> str:

@@ -15,6 +15,11 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if name.startswith(("a", "e", "i", "o", *SPELLED)) else f"a {noun}"
 
 
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 comparison", "2 comparisons"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def in_a_row(names: Iterable[object]) -> str:
     """Join names as in a sentence: "h, w and c"; "" for none."""
     texts = [str(name) for name in names]

@@ -57,7 +57,7 @@ def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
-_MSGPACK = rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"
+_MSGPACK = rb"[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"
 _NEVER = rb"(?!)"
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
@@ -157,6 +157,8 @@ def _open(name: str) -> Reader:
         from convert.files.npy_series import refusal
 
         raise refusal(name)
+    if head == b"\x80":  # msgpack for {}, and the first byte of a pickle
+        raise FormatError(name, "has one byte only", "it is cut short, or was written of a model without arrays")
     for entry in FORMATS:
         if re.match(entry.head, head, re.DOTALL) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
             opened: Reader = entry.load(entry.reader)(name)

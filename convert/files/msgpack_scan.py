@@ -13,6 +13,7 @@ from typing import TypeVar
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
 from convert.files.skipped import Skipped
+from specs.words import count
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # flax's extension types
@@ -69,7 +70,7 @@ class Tokens:
     def room(self, size: int) -> None:
         """Check that the file has `size` more bytes. Raises: FormatError."""
         if size > self.file.size - self.at:
-            problem = f"{size} bytes are needed, the file ends after {self.file.size - self.at}"
+            problem = f"needs {count(size, 'more byte')}, the file ends after {self.file.size - self.at}"
             raise self.bad(problem, "the file is cut short, or flax did not write it")
 
     def skip(self, size: int) -> None:

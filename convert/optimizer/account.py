@@ -9,6 +9,8 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
+from specs.numerals import exact
+from specs.words import count, in_a_row
 
 from .averages import Averages
 from .builder import Written
@@ -17,6 +19,7 @@ from .holding import Held
 from .state import NO_INITIAL, State
 
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
+REACHED = "the learning rate that goes along is the one that its schedule had reached, not the one that it began with"
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
     "optax": "a mask of its weight decay",
@@ -59,7 +62,7 @@ class Moves:
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
-        counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
+        counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
             counted = ", whose steps are not counted"
         if state.steps:
@@ -72,9 +75,10 @@ class Moves:
         if state.scheduler and self.library != "paddle":
             last = state.scheduler.get("last_epoch")
             at = f", which counts {last:,}" if type(last) is int else ""
-            lines.append(f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); its rate goes along")
+            lines.append(f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {REACHED}")
         if state.initial and self.library != "torch":
-            lines.append(NO_INITIAL)
+            began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
+            lines.append(f"{NO_INITIAL}, {began}; {REACHED}")
         if state.library in NOT_SHOWN and self.library != state.library:
             remedy = f"if the training has any, build {self.library}'s optimizer with it: {document('training')}"
             lines.append(f"{state.library}'s state does not show {NOT_SHOWN[state.library]}: {remedy}")

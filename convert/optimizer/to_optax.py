@@ -7,6 +7,7 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Tensor
+from specs.words import count
 
 from .builder import Builder, Model, Written, missing_of, stateless, unknown
 from .families import FAMILIES, MOMENTS, STATE, call, nest
@@ -18,9 +19,9 @@ def check_steps(path: str, state: State) -> None:
     if not state.steps:
         return
     groups: dict[int, list[str]] = {}
-    for name, count in state.steps.items():
-        groups.setdefault(count, []).append(name)
-    each = "; ".join(f"{count:,} times {folding.listed(names)}" for count, names in sorted(groups.items()))
+    for name, steps in state.steps.items():
+        groups.setdefault(steps, []).append(name)
+    each = "; ".join(f"{count(steps, 'time')} {folding.listed(names)}" for steps, names in sorted(groups.items()))
     what = f"its parameters were updated differently often: {each}: optax has one count of steps for all"
     remedy = f"--hyper step={max(groups)} counts all alike, which changes the next updates of the others"
     raise ConvertError(f"{path}: {what}: {remedy}; or convert to torch or paddle, which count each parameter's")
@@ -64,7 +65,7 @@ def _zeros(state: State) -> str:
     """Say what zeros of weights without a state come to, where optax has one count of steps for all."""
     if state.family == "sgd" or not state.step:
         return "so zeros, as of a new optimizer"
-    counted = f"{state.step:,} step{'s' * (state.step != 1)}"
+    counted = count(state.step, "step")
     return f"so zeros, counted as after {counted} like all others: their first updates are not a new optimizer's"
 
 

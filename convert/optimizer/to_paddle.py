@@ -17,7 +17,7 @@ from .state import State
 
 ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
 SCHEDULED = (
-    "a learning-rate scheduler needs an entry: call step() on a new one as many times as in the source run, and load "
+    "its learning-rate scheduler needs an entry: call step() on a new one as many times as in the source run, and load "
     'the state by optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
 )
 
@@ -39,7 +39,9 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
     notes = [f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}"]
-    notes += [] if scheduler else [SCHEDULED.format("**saved" if alone else '**saved["optimizer"]')]
+    if state.initial or state.library == "optax":  # whose state does not show whether its rate follows a schedule
+        known = "" if state.initial else "if the training has a schedule of learning rates, "
+        notes.append(known + SCHEDULED.format("**saved" if alone else '**saved["optimizer"]'))
     notes += stateless(model, ZEROS)
     notes += _later_names(model)
     if missing := missing_of(state):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convert.documents import document
 from convert.plans import Plan
 from specs.kinds import FRAMEWORKS, KINDS, LIBRARIES, UNBIASED, VARIANCE
+from specs.words import count
 
 from .families import FRAMEWORK
 
@@ -39,4 +40,4 @@ def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
     (other,) = (side for side in sides if side not in UNBIASED)
     what = f"{unbiased[0]} updates running variances with n / (n - 1) times what {other} does, n = batch x positions"
     effect = f"weights train alike, outputs in evaluation mode do not ({document('training')}, BatchNorm)"
-    return [f"{len(own):,} BatchNorm{'s' * (len(own) > 1)}: {what}: {effect}"]
+    return [f"{count(len(own), 'BatchNorm')}: {what}: {effect}"]

@@ -21,9 +21,9 @@ from convert.progress import Status
 from convert.running import dumps
 from convert.table_file import load
 from specs.table import Table
+from specs.words import count
 
 from ..report import check_page, write_page
-from ..summary import count
 from .candidates import SEED
 from .derivation import Derivation, Line, converting
 from .deriving import derive
@@ -61,13 +61,12 @@ def run(
         from .report import page
 
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
-        command = shlex.join(
-            ["derive", left, right, *(word for option, path in options.items() if path for word in (option, path))]
-        )
+        words = [word for option, path in options.items() if path for word in (option, path)]
+        command = shlex.join(["derive", left, right, *words, "--force"])  # to be repeated: the page exists by now
         about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
         for k, side in enumerate(("left", "right")):
-            size = f"{count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
-            about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
+            elements = count(found.elements[k], "element")
+            about[side] += f", {sides[k]} ({found.table.sides[k]}), {count(found.arrays[k], 'array')}, {elements}"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
         about |= {"Table": saved} if saved else {}
         write_page(report, page(found, about, saved, (left, right)))

@@ -10,8 +10,8 @@ import numpy as np
 from convert.folding import fold as folded_names
 from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
+from specs.words import count
 
-from ..summary import count
 from .fold.buffers import VALUED, Partner
 from .fold.rows import DerivedTable, missing_lines
 from .prove.prove import Proof

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from convert.folding import fold as folded
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
-from ..summary import count
 from .candidates import Candidate, Left
 from .comments import commented
 from .depths import differing

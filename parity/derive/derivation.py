@@ -13,9 +13,8 @@ from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
 from specs.table import Table
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
-from ..summary import count
 from .comments import agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
@@ -105,7 +104,10 @@ class Derivation(Evidence):
     def lacking(self) -> list[str]:
         """List the right parameters without a partner by the reason; one line where none has a partner."""
         if self.nothing_matched:
-            return [f"all {count(self.arrays[1], 'parameter')} of the right model: no parameter has a partner"]
+            number = self.arrays[1]
+            return [
+                f"{'all ' * (number > 1)}{count(number, 'parameter')} of the right model: no parameter has a partner"
+            ]
         return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
 
     @property
@@ -163,11 +165,13 @@ class Derivation(Evidence):
         matched, agree = len(self.compared), self.agreeing
         others = sum(use.side == "right" and bool(use.kind) for use in self.unmatched)
         if not others:
-            return f"{agree:,} of {matched:,} uses of parameters agree"
+            verb = "agrees" if agree == matched == 1 else "agree"
+            return f"{agree:,} of {count(matched, 'use')} of parameters {verb}"
         if not matched:
-            return f"0 of {others:,} uses of parameters matched"
-        which = f"all {agree:,}" if agree == matched else f"{agree:,} of these"
-        return f"{matched:,} of {matched + others:,} uses of parameters matched, {which} agree"
+            return f"0 of {count(others, 'use')} of parameters matched"
+        which = f"{'all ' * (agree > 1)}{agree:,}" if agree == matched else f"{agree:,} of these"
+        verb = "agrees" if agree == matched == 1 else "agree"
+        return f"{matched:,} of {count(matched + others, 'use')} of parameters matched, {which} {verb}"
 
     @property
     def matched_to(self) -> str:

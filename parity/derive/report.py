@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
+from specs.words import count
 
 from ..cards import facts, models, provenance
 from ..caveats import section
 from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
-from ..summary import count
 from .derivation import CHOSEN, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
@@ -198,9 +198,9 @@ def _sentence(text: str) -> Markup:
 def _missing(found: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
     if found.nothing_matched:
-        alone = (
-            f"All {count(found.arrays[1], 'parameter')} of the right model and all {found.arrays[0]:,} of the left one"
-        )
+        left, right = found.arrays
+        alone = f"{'All ' * (right > 1)}{count(right, 'parameter')} of the right model"
+        alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines = []
     for names, why in found.alone:

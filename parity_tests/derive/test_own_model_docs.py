@@ -36,21 +36,25 @@ def _contains(text: str, block: str) -> bool:
 def _nnx_loads_targets(run: Any) -> None:
     """Convert a torch checkpoint into a file and a folder of Orbax, and load both as the page says."""
     import flax.serialization
+    import jax
     import orbax.checkpoint
     import torch
     from flax import nnx
 
+    names = {"nnx": nnx, "Path": Path, "flax": flax, "orbax": orbax, "jax": jax}
     model = _module("mlp.py").build()[0]
     torch.save(model.state_dict(), "mlp.pt")
-    loading = re.findall(r"^    (nnx\.replace_by_pure_dict.*)$", PAGE.read_text(), re.MULTILINE)
-    assert len(loading) == 2
-    for suffix, line in zip(("msgpack", "orbax"), loading, strict=True):
+    reading = re.findall(r"^    (arrays = (?:flax|orbax).*)$", PAGE.read_text(), re.MULTILINE)
+    (replacing,) = re.findall(r"^    (nnx\.replace_by_pure_dict.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(reading) == 2
+    for suffix, line in zip(("msgpack", "orbax"), reading, strict=True):
         code, out, err = run("--table", "mlp.table", "mlp.pt", "-o", f"converted.{suffix}")
         assert code == 0, out + err
         ours = _module("nnx_mlp.py").build()
         state = nnx.state(ours, nnx.Not(nnx.RngState))
-        exec(line, {"nnx": nnx, "state": state, "Path": Path, "flax": flax, "orbax": orbax})
+        exec(f"{line}\n{replacing}", {**names, "state": state})
         nnx.update(ours, state)
+        assert all(isinstance(array, jax.Array) for array in jax.tree.leaves(nnx.state(ours)))  # NumPy's are read-only
         assert np.array_equal(ours.up.kernel[...], model[0].weight.detach().numpy().T)
 
 
@@ -140,3 +144,12 @@ def _module(path: str) -> Any:
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_fields_of_a_derivation_are_those_of_the_page() -> None:
+    from parity.derive.derivation import Derivation
+
+    rows = re.findall(r"^\| (`d\..*?) \|", PAGE.read_text(), re.MULTILINE)
+    names = re.findall(r"`d\.(\w+)`", " ".join(rows))
+    known = {*Derivation.__dataclass_fields__, *(name for kind in Derivation.__mro__ for name in vars(kind))}
+    assert len(names) > 15 and not set(names) - known

@@ -8,7 +8,7 @@ import mmap
 import pytest
 
 from convert.errors import ConvertError, FormatError
-from convert.files import msgpack
+from convert.files import msgpack, open_checkpoint
 from convert.files.base import MAX_DEPTH, Tensor
 from convert.files.msgpack import MsgpackReader, MsgpackWriter
 from parity_tests.files.corpus_plain import array, chunked, string, tree
@@ -253,3 +253,10 @@ def test_the_remedy_for_keys_with_a_slash_works(tmp_path, flax, np):
     nested = eval(str(caught.value).partition("traverse_util: ")[2].removesuffix(")"), names)
     (tmp_path / "y.msgpack").write_bytes(flax.msgpack_serialize(nested))
     assert set(MsgpackReader(tmp_path / "y.msgpack").tensors) == {"params/head/kernel", "params/head/bias"}
+
+
+def test_a_file_of_one_byte_is_refused(tmp_path):
+    """0x80 begins a pickle, and is a msgpack of nothing."""
+    (tmp_path / "x.pt").write_bytes(b"\x80")
+    with pytest.raises(FormatError, match=r"x\.pt: has one byte only"):
+        open_checkpoint(tmp_path / "x.pt")

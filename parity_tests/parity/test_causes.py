@@ -150,3 +150,22 @@ def test_a_place_is_no_cause() -> None:
     facts = dict(findings.facts(findings.find([result])[0]))
     assert facts["cause lies"] == "after fc and ahead of norm, whose input differs already"
     assert "looks like" not in facts
+
+
+DENSE, X = RNG.standard_normal((3, 3)), RNG.standard_normal((4, 3))
+
+
+@pytest.mark.parametrize(("bias", "left", "right", "told"), [
+    (None, X @ DENSE, X @ DENSE.T, "a transposed kernel in b, for its kernel as (in, out) in a"),
+    (BIAS, X @ DENSE + BIAS, X @ DENSE.T + BIAS, "a transposed kernel in b, for its kernel as (in, out) in a"),
+    (BIAS, X @ DENSE + BIAS, X @ DENSE, "no bias in b, for its bias in a"),
+])  # fmt: skip
+def test_a_bias_is_named_only_where_a_layer_has_one(
+    bias: np.ndarray | None, left: np.ndarray, right: np.ndarray, told: str
+) -> None:
+    sides = []
+    for label, output in (("a", left), ("b", right)):
+        made = Recording(label, "torch", "float64", "cpu", {"fc": output}, [Tap("fc", (X,), (output,))])
+        made.weights, made.kinds = {"fc.kernel": DENSE} | ({} if bias is None else {"fc.bias": bias}), {"fc": "dense"}
+        sides.append(made)
+    assert guess("fc", "layers", *sides).startswith(f"{told} (recomputed so")

@@ -97,6 +97,27 @@ def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize(("there", "which"), [(["torch"], "only torch"), ([], "none")])
+def test_fewer_than_two_frameworks_are_refused_before_a_model_runs(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], which: str
+) -> None:
+    monkeypatch.setattr("parity.suite.available", lambda: there)
+    monkeypatch.setattr("parity.suite.run_here", lambda *_: pytest.fail("a model was run"))
+    done = parity(TWIN)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = f"a comparison needs two frameworks; of flax, torch and paddle, {which} is installed: pip install "
+    assert told in " ".join(done.stderr.split())
+
+
+def test_a_page_with_one_port_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("torch", "paddle")
+    monkeypatch.setattr("parity.suite.declared", lambda _, framework: framework == "torch")
+    monkeypatch.setattr("parity.suite.run_here", lambda *_: pytest.fail("a model was run"))
+    done = parity(TWIN, *PAIR)
+    told = "a comparison needs ports in two frameworks; of torch and paddle, the page of mlp_mixer has torch"
+    assert done.returncode == 1 and told in done.stderr
+
+
 def test_a_missing_gpu_is_said_and_proves_nothing() -> None:
     need("torch", "flax")
     done = process(

@@ -167,14 +167,22 @@ def test_masks_answer_to_their_rate() -> None:
     assert few and "standard deviations off, above 5" in few.sentence()
     other = verdict(masks("one", 7_500), masks("two", 5_000, rate=0.5), subject)
     assert (other.error, other.tolerance) == (math.inf, 1e-9) and other.cause == ""
-    calls = "one has rate 0.25 over 312 units; two has rate 0.5 over 312 units"
+    calls = "rate 0.25 on 312 units in one; rate 0.5 on 312 units in two"
     assert other.first_divergence and other.first_divergence.worst.cause == f"calls of dropout differ: {calls}"
+    assert (other.shown, other.first_divergence.guess) == (
+        "other calls", "dropout of rate 0.5 in two, for rate 0.25 in one"
+    )  # fmt: skip
+    without = masks("two", 0)
+    without.masks = []
+    alone = verdict(masks("one", 7_500), without, subject).first_divergence
+    assert alone and alone.guess == "dropout in one alone"
+    assert alone.worst.cause == "calls of dropout differ: rate 0.25 on 312 units in one; none in two"
     slipped = masks("two", 7_500)
     slipped.arrays["sgd: losses"] = np.asarray(1.1)
     assert verdict(masks("one", 7_500), slipped, subject).first_divergence == "sgd: losses"
     slipped.masks = []
     both = verdict(masks("one", 7_500), slipped, subject)
-    assert both.first_divergence == "sgd: losses" and "two has none" in both.cause
+    assert both.first_divergence == "sgd: losses" and "none in two" in both.cause
 
 
 def test_what_training_moves_by_rounding_alone_is_measured_by_the_largest_parameter() -> None:

@@ -215,7 +215,7 @@ def test_arrays_of_one_side_alone_are_named() -> None:
     del b.arrays["blocks.1.norm1"]
     text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
     assert text.startswith("flax and torch differ, first at blocks.1.norm1 (x:v, check layers in float64).")
-    assert "infinite X" in text
+    assert "not called X" in text and "infinite" not in text
     shown = " ".join(text.split())
     assert " cause only flax has 'blocks.1.norm1'; torch calls no module of this name: " in shown
     assert " next let both models call this module, or take it out of feature_maps" in shown
@@ -267,6 +267,14 @@ def test_a_note_of_both_sides_of_several_comparisons_and_checks_is_one() -> None
         "note: dropout was off (6 comparisons: flax-torch, flax-paddle and torch-paddle)",
         "note: paddle: ran slowly (4 comparisons: flax-paddle and torch-paddle)",
     ]
+
+
+def test_a_note_of_some_sides_names_them_together_and_stands_once() -> None:
+    sides = [recording(label) for label in LABELS]
+    sides[1].notes = sides[2].notes = ["never called: 'unused'"]
+    text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
+    pairs = "flax-torch, flax-paddle and torch-paddle"
+    assert re.findall("note: .*", text) == [f"note: torch and paddle: never called: 'unused' (3 comparisons: {pairs})"]
 
 
 def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:

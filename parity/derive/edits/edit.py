@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from specs.words import count
+
 from ..trace.tape import Array, Node, Tape
 
 SIDES = ("left", "right")
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 def and_so(more: int) -> str:
     """Say that an edit has other places too; "" if it has none."""
-    return f", and so in {more} more place{'s' if more > 1 else ''}" if more else ""
+    return f", and so in {count(more, 'more place')}" if more else ""
 
 
 @dataclass(frozen=True)

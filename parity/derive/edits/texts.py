@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specs.numerals import apart, exact, measured
+from specs.words import count
 
 from ..trace.precomputed import HIDDEN
 from ..trace.sites import OWN
@@ -172,5 +173,5 @@ def _later_rows(left: Array, right: Array) -> str:
     for k in range(1, min(SHIFTS, len(left) - 1) + 1):
         for one, other, where in ((left, right, "right"), (right, left, "left")):
             if np.allclose(one[k:], other[:-k], 1e-9, 1e-12):
-                return f"a table of positions begins {k} row{'s' * (k > 1)} later on the {where}"
+                return f"a table of positions begins {count(k, 'row')} later on the {where}"
     return ""
