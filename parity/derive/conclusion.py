@@ -101,7 +101,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
         chosen=chosen,
-        remark=proof.remark if proof.gradient is None else "",
+        remark=proof.remark,
         kept=proof.kept,
         correspondence=best.correspondence,
         drawn=left.drawn,

@@ -113,7 +113,8 @@ def _measures(found: Derivation) -> Markup:
         most = f"at most {limit(EQUAL_GRADIENTS)} counts as equal"
         if found.proven and found.gradient > EQUAL_GRADIENTS:
             most = f"at most {limit(ROUNDED_GRADIENTS)} is rounding, as they are partly computed in lower precision"
-        rows.append(("error of the gradients", short(found.gradient), most, GRADIENTS))
+        which = f"{most}; {found.remark}" if found.remark else most
+        rows.append(("error of the gradients", short(found.gradient), which, GRADIENTS))
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
     rows += [

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from convert.errors import UsageError
+from convert.folding import fold as folded_names
 from specs.table import Table
+from specs.words import in_a_row
 
 from ..limits import (
     EQUAL_GRADIENTS,
@@ -42,6 +44,8 @@ UNLIKE = (
     "computes in 16 bits, computes others"
 )
 RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
+UNCLEAR = "those of {} are NaN or infinite in both models"
+ALONE = "those of {} are NaN or infinite in one model alone"
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
 
@@ -94,6 +98,7 @@ def prove(
     remark = reason = ""
     rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
+    unclear = dict[str, None]()
     lower: Sequence[str] = ()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
@@ -116,8 +121,15 @@ def prove(
         used = grads.used
         for name in lefts.names:
             seen[name] |= grads.shows(name)
+        unclear.update(dict.fromkeys(grads.unclear))
         if gradient is not None:
             gradient = max(gradient, grads.error)
+        if grads.alone:
+            remark = ALONE.format(in_a_row(folded_names(grads.alone)))
+            break
+    else:
+        if unclear:
+            remark, gradient = remark or UNCLEAR.format(in_a_row(folded_names(list(unclear)))), None
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
     unobservable, untold = effects(left, unobservable)
     left.release()
@@ -218,7 +230,10 @@ def _drawn(
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
     void = (
-        grads is not None and not remark and exact <= EQUAL_OUTPUTS and grads.largest <= NO_GRADIENTS * largest(a.exact)
+        grads is not None
+        and not (remark or grads.alone or grads.unclear)
+        and exact <= EQUAL_OUTPUTS
+        and grads.largest <= NO_GRADIENTS * largest(a.exact)
     )
     lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
              if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
