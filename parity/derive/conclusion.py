@@ -55,7 +55,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     found, lefts, of = best.found, left.elements, written(left, best)
-    verdict, tapes = judged(left, best, of), (left.program.tape, best.tape)
+    verdict, tapes = judged(left, best, of), (left.tape, best.tape)
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof, proven), list[str](), "", list[Unmatched]()
     untraced = verdict.reads_numbers or proof.incomparable == RANDOM
@@ -135,13 +135,13 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED_MATCH and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
-    tapes = left.program.tape, best.tape
+    tapes = left.tape, best.tape
 
     def run(whole: bool) -> Proof:
         return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
 
     proof = run(whole)
-    edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
+    edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
     if doubted and not whole:  # both compute the same, whatever the matching took for partners

@@ -218,10 +218,10 @@ def _drawn(
     unlike, float64 = "", [a.exact, b.exact]
     limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
     if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
-        right_tape, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
+        *same, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
         if exact > EQUAL_OUTPUTS:
             sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
-            replayed = [ran.replayed(tape) for ran, tape in zip(sides, (tapes[0], right_tape), strict=True)]
+            replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
             near = [_replayed(ran.side, tape, bool(rounded)) for ran, tape in zip(sides, tapes, strict=True)]
             apart = [difference(ran.outputs.written, own) for ran, own in zip(sides, replayed, strict=True)]
             if all(gap <= most for gap, most in zip(apart, near, strict=True)):
