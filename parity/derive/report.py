@@ -144,6 +144,8 @@ def _cards(found: Derivation) -> Markup:
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("limit", limit(PARTED_USES)), ("last that agrees", _before(found, place)),
                 ("cause", place.cause or "none was confirmed")]  # fmt: skip
+        if len(place.places) > 1:
+            rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.failure:
         where, why, advice = found.stopped

@@ -46,6 +46,8 @@ class Divergence(NamedTuple):
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
+      changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
+        order of execution.
       late: the time for finding a cause ended before all was tried.
     """
 
@@ -58,10 +60,13 @@ class Divergence(NamedTuple):
     whole: bool = False
     times: int = 1
     late: bool = False
+    changed: str = ""
+    places: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
-        return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice", "late")}
+        shown = ("left", "right", "size", "cause", "advice", "late", "changed")
+        return {**{name: getattr(self, name) for name in shown}, "places": list(self.places)}
 
 
 def confirmed(places: Sequence[Divergence]) -> bool:
@@ -79,14 +84,16 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         if at is None:
             break
         pair = pairs[at]
-        text, kind, sides, times = _cause(left, right, mapped, pairs, at, stop)
-        advice = "" if text else _advice(pair, right)
+        cause = _cause(left, right, mapped, pairs, at, stop)
+        advice = "" if cause.text else _advice(pair, right)
         sites = left.site(pair.left), right.site(pair.right)
-        late = not text and time.thread_time() >= stop
-        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None, times, late))
-        if sides is None:
+        late = not cause.text and time.thread_time() >= stop
+        whole = cause.sides is not None
+        where = cause.changed, cause.places
+        places.append(Divergence(*sites, pair.gap, cause.text, advice, cause.kind, whole, cause.times, late, *where))
+        if cause.sides is None:
             break
-        left, right = sides
+        left, right = cause.sides
     if len(places) == CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from specs.numerals import short
 
-from ..edits.edit import Edit
+from ..edits.edit import SIDES, Edit
 from ..limits import RECOMPUTED
+from ..trace.sites import OWN
 from ..trace.tape import Tape
 from .pairs import Mapped, Pair, Run, first, pairs, run
 
@@ -29,6 +30,8 @@ class Cause(NamedTuple):
     kind: str = ""
     sides: tuple[Run, Run] | None = None
     times: int = 1
+    changed: str = ""
+    places: tuple[str, ...] = ()
 
 
 class Recomputation:
@@ -59,13 +62,23 @@ class Recomputation:
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
                 if agreeing > most:
                     same = f"they agree to {short(gap)}" if gap else "they are equal"
-                    best = Cause(f"{one.text} (recomputed so, {same})", one.kind, sides, one.times)
+                    text = f"{one.text} (recomputed so, {same})"
+                    best = Cause(text, one.kind, sides, one.times, SIDES[one.side], self._places(one))
                     most = agreeing
                 elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
                     break
             if most == len(self.pairs) or (best.text and not left_over):
                 break
         return best
+
+    def _places(self, edit: Edit) -> tuple[str, ...]:
+        """Name each place that an edit changes: its module, or the next use of a parameter where there is none."""
+        run = self.both[edit.side]
+        uses = [(use.node, run.site(use)) for use in run.uses]
+        return tuple(
+            run.tape.nodes[at].site or next((site for node, site in uses if node >= at), OWN)
+            for at in edit.nodes(run.tape)
+        )
 
     def _early(self, edit: Edit) -> float:
         """Return the difference where the sides part, of one that is run no further; 0 where that cannot be told."""
