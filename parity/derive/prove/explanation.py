@@ -22,6 +22,7 @@ from ..edits.affine import without_parameters
 from ..edits.edit import Edit
 from ..edits.functions import without_functions
 from ..edits.numbers import changes
+from ..edits.outputs import rearranged
 from ..edits.rewiring import rewirings
 from ..edits.roots import moved
 from ..edits.stretches import restretched
@@ -169,7 +170,9 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
 
 
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
-    """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
+    """Yield what is told by one look: outputs in another order, parameters that one side lacks, other activations."""
+    if trial.pairs[trial.at].right is None:
+        yield from rearranged(*(run.program for run in trial.both))
     for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
         # where not all have been matched, those behind this place may have partners yet
         span = None if trial.mapped.whole else spans[side]
