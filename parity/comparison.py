@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from convert.errors import ConvertError, UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
+from specs.table import Table
 from specs.words import in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
+from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
@@ -31,13 +33,16 @@ from .usage import (
     require_training,
 )
 
+if TYPE_CHECKING:
+    from .derive import Derivation
+
 
 def compare(
     models: Mapping[str, Any],
     images: Any,
     check: str = "forward",
     *,
-    names: Mapping[str, Mapping[str, str]] | None = None,
+    names: Mapping[str, Mapping[str, str]] | Table | Derivation | None = None,
     feature_maps: Collection[str] | None = None,
     steps: int = 10,
     dtype: str | None = None,
@@ -54,7 +59,8 @@ def compare(
         bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
-        out is not compared. By default, every module that holds parameters is compared under its own path.
+        out is not compared. By default, every module that holds parameters is compared under its own path. What
+        parity.derive returned, or its Table, names the modules of two models, of which the first is its left side.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -75,9 +81,10 @@ def compare(
     require_mapping(training)
     inputs = _inputs(images)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
-    require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
+    names = cast(Mapping[str, Mapping[str, str]], paired(names, models) if is_paired(names) else names or {})
+    require_names(names, own, [label for label in models if label not in own], OUTPUT)
     with precision_kept():
-        ports = _ports(models, inputs, names or {}, feature_maps, training)
+        ports = _ports(models, inputs, names, feature_maps, training)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)

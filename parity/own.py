@@ -76,6 +76,10 @@ def recognise(model: Any) -> tuple[str, Any]:
     )
 
 
+class PairedNames(dict[str, str]):
+    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused."""
+
+
 class Own(Model):
     """A user's model: a Runner, and names for its modules in place of a spec."""
 
@@ -122,7 +126,8 @@ class Own(Model):
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
-        for path in self._uncalled(taps) if self.names is not None else ():
+        strict = self.names is not None and not isinstance(self.names, PairedNames)
+        for path in self._uncalled(taps) if strict else ():
             name = self.chosen[path]
             raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
         return taps
