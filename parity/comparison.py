@@ -53,7 +53,9 @@ def compare(
         report = parity.compare({"torch": a, "flax": b}, images, check="layers")
 
     Args:
-      models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
+      models: ports, torch modules, (linen module, variables), bound linen modules, nnx modules, paddle layers or (JAX
+        function of parameters and inputs, parameters), by a label each. A function has no modules, so that `layers`
+        and `single-step` refuse it.
       images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
         named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
         bools, as NHWC.
@@ -85,6 +87,7 @@ def compare(
     require_names(names, own, [label for label in models if label not in own], OUTPUT)
     with precision_kept():
         ports = _ports(models, inputs, names, feature_maps, training)
+        _require_modules(ports, check)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
@@ -131,6 +134,13 @@ def _ports(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
         )
     return ports
+
+
+def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
+    """Raise UsageError for a check of modules where a model is a function of JAX, which has none."""
+    for label, port in ports.items():
+        if check in ("layers", "single-step") and isinstance(port, Own) and port.runner.library == "jax":
+            raise UsageError(f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs")
 
 
 def _is_own_flax(port: Port | Own) -> bool:

@@ -69,11 +69,22 @@ def recognise(model: Any) -> tuple[str, Any]:
         return "linen", model.unbind()
     if linen and isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
         return "linen", model
+    if _is_function(model):
+        return "function", model
     what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
     raise UsageError(
         f"{what} is no model: pass a port, a torch module, (linen module, variables), a bound linen module, an nnx "
-        "module or a paddle layer"
+        "module, a paddle layer or (JAX function of parameters and inputs, parameters)"
     )
+
+
+def _is_function(model: Any) -> bool:
+    """Tell whether this is a function of JAX, and the parameters that it takes first."""
+    if "jax" not in sys.modules or not (isinstance(model, tuple) and len(model) == 2 and callable(model[0])):
+        return False
+    bases = ("torch.nn", "Module"), ("paddle.nn", "Layer"), ("flax.nnx", "Module"), ("flax.linen", "Module")
+    modules = tuple(getattr(sys.modules[name], base) for name, base in bases if name in sys.modules)
+    return not isinstance(model[0], (type, *modules))
 
 
 class PairedNames(dict[str, str]):

@@ -71,6 +71,8 @@ def _shapes(model: Any) -> Shapes:
 
 def _module(home: str) -> Callable[[str], str]:
     """Return what tells the path of the module that an array belongs to, as the framework's models list it."""
+    if home == "function":
+        return lambda name: ""
     if home in ("torch", "paddle"):
         return lambda name: name.rpartition(".")[0]
 
