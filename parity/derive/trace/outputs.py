@@ -189,13 +189,13 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
             return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
-        if text := _unlike_infinities(*map(_wide, (x, y))):
+        if not all(np.isfinite(side).all() for side in (x, y)) and (text := _infinite(_wide(x), _wide(y))):
             return text
     return ""
 
 
-def _unlike_infinities(x: Array, y: Array) -> str:
-    """Return how two outputs of one shape differ in what is not finite, or why that shows nothing; "" if neither."""
+def _infinite(x: Array, y: Array) -> str:
+    """Return how two outputs of one shape differ in what is not finite, or that nothing is finite; "" if neither."""
     for array, side in ((x, "left"), (y, "right")):
         if np.isnan(array).any():
             return f"those on the {side} have NaN, which is equal to nothing"
@@ -206,7 +206,7 @@ def _unlike_infinities(x: Array, y: Array) -> str:
         first = tuple(map(int, apart[0]))
         values = f"{list(first)} with {measured(x[first])} and {measured(y[first])}"
         return f"{INFINITE} {numbers[0]} on the left, {numbers[1]} on the right; the first that differs is {values}"
-    return NOWHERE if x.size and infinite[0].all() else ""
+    return NOWHERE if infinite[0].all() else ""
 
 
 def coarse(a: Sequence[Array]) -> str:
