@@ -149,3 +149,28 @@ def test_edits_late_in_a_deep_model_are_tried_on_a_few_of_its_operations(monkeyp
     found = parity.derive(deep(1), deep(0.75), (images(4, 6),))
     assert found.confirmed and found.divergences[0].cause.startswith("a factor of 0.75 on the right, which the other")
     assert len(lengths) > 3 and sum(length > max(lengths) / 2 for length in lengths) == 1, lengths
+
+
+def test_standardized_kernels_of_jax_are_compared_with_those_of_torch():
+    """jnp.std drops the axes, so that its results are laid out anew before they divide."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    def in_jax(params: Any, x: Any) -> Any:
+        for w, scale, bias in zip(params["kernels"], params["scales"], params["biases"], strict=True):
+            w = w - jnp.mean(w, axis=(0, 1, 2))
+            w = w / (jnp.std(w, axis=(0, 1, 2)) + 1e-3)
+            x = jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = jax.nn.relu(jax.nn.standardize(x.reshape(len(x), -1, 2, 3), (1, 3), epsilon=1e-5).reshape(x.shape)
+                            * scale + bias)  # fmt: skip
+        return x.mean((1, 2)) @ params["head"]
+
+    rng = np.random.default_rng(0)
+    kernels = [rng.standard_normal((3, 3, 6 if k else 3, 6)) for k in range(STAGES)]
+    params = {"kernels": kernels, "scales": list(rng.random((STAGES, 6)) + 0.5), "head": rng.standard_normal((6, 5)),
+              "biases": list(rng.standard_normal((STAGES, 6)))}  # fmt: skip
+    left = standardized(under_the_root)
+    left.head = torch.nn.Linear(6, 5, bias=False)
+    assert causes(left, (in_jax, params)) == [MOVED[0]]

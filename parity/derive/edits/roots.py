@@ -24,7 +24,8 @@ class Epsilon(NamedTuple):
 
     Args:
       power: of the sum: of a variance 0.5 or -0.5, of a deviation 1.
-      entry: what it is added to. result: of the sum, or of the root. active: whether these depend on the inputs.
+      entry: what the root reads, a variance with this number, or the deviation. result: of the root, or of the sum.
+      active: whether these depend on the inputs.
     """
 
     value: float
@@ -52,14 +53,14 @@ def moved(left: Program, right: Program) -> Iterator[Other]:
                 text = f"{one[0].text} on the left, {other[0].text} on the right{and_so(len(other) - 1)}"
                 for power in dict.fromkeys(epsilon.power for epsilon in other):
                     some = {epsilon.result: epsilon.entry for epsilon in other if epsilon.power == power}
-                    yield Other(1, "epsilon", text, some, _as(one[0].value, power), times=len(some))
+                    yield Other(1, "epsilon", text, some, _as(one[0].value, other[0].value, power), times=len(some))
 
 
-def _as(value: float, power: float) -> Callable[[Array], Array]:
-    """Return the function that has its epsilon in the other place than one with this power."""
+def _as(value: float, own: float, power: float) -> Callable[[Array], Array]:
+    """Return the function that has an epsilon in the other place than its own one, of this power."""
     if power == 1:
         return lambda deviation: np.sqrt(np.square(deviation) + value)
-    return lambda variance: (np.sqrt(variance) + value) ** np.sign(power)
+    return lambda total: (np.sqrt(np.maximum(total - own, 0)) + value) ** np.sign(power)
 
 
 def _groups(program: Program) -> list[list[Epsilon]]:
@@ -73,14 +74,23 @@ def _groups(program: Program) -> list[list[Epsilon]]:
 def _epsilons(program: Program) -> Iterator[Epsilon]:
     for node in program.tape.nodes:
         value, entry = _added(program, node)
-        readers = [program.tape.nodes[at] for at, _ in program.consumers.get(node.output, ())]
-        if value is None or len(readers) != 1:
+        reader = _reader(program, node) if value is not None else None
+        if value is None or reader is None:
             continue
-        power, active = _power(readers[0]), node.output in program.active
+        power, active = _power(reader), node.output in program.active
         if power in (0.5, -0.5):
-            yield Epsilon(value, power, entry, readers[0].output, active)
+            yield Epsilon(value, power, reader.inputs[0], reader.output, active)
         elif power == -1:
             yield Epsilon(value, 1, entry, node.output, active)
+
+
+def _reader(program: Program, node: Node) -> Node | None:
+    """Return the one operation that reads a result, laid out otherwise or not; None if there are others."""
+    while len(places := program.consumers.get(node.output, [])) == 1:
+        node = program.tape.nodes[places[0][0]]
+        if node.kind != "layout" or len(node.inputs) > 1:
+            return node
+    return None
 
 
 def _added(program: Program, node: Node) -> tuple[float | None, int]:
