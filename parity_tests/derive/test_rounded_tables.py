@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 import parity
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_causes_functions import Scores, attention
+from parity_tests.derive.test_kinds_matching import Net, linear
 
 ANGLES = np.arange(9)[:, None] * 1e4 ** -np.array([0.0, 0.5])
 
@@ -65,6 +68,25 @@ def test_the_verdict_is_the_same_in_both_directions(other: Scores, low: bool):
         assert found.proven and found.rounded and found.exact <= 1e-15, str(found)
         causes = [place.cause for place in found.divergences]
         assert causes == ["one side computes a table in float32", "one side computes partly in lower precision"]
+
+
+def test_all_places_of_a_rounded_number_are_listed():
+    def net(low: bool) -> Net:
+        epsilon = float(np.float32(0.7)) if low else 0.7  # large, for rounding of it to show
+        norms = {f"n{k}": torch.nn.LayerNorm(8, epsilon) for k in range(6)}
+
+        def forward(m: Any, x: Any) -> Any:
+            for k in range(6):
+                x = x + getattr(m, f"fc{k}")(getattr(m, f"n{k}")(x)).tanh()
+            return m.head(x)
+
+        return Net(forward, **norms, **{f"fc{k}": linear(8, 8) for k in range(6)}, head=linear(8, 5))
+
+    found = parity.derive(net(False), net(True), (images(2, 6, 8),))
+    assert found.proven and found.rounded
+    first = found.divergences[0]
+    assert first.cause == "one number is rounded: 0.7 on the left, 0.6999999881 on the right, and so in 5 more places"
+    assert first.places == tuple(f"n{k}" for k in range(6)) and first.to_dict()["places"] == list(first.places)
 
 
 @pytest.mark.parametrize("other", [joined, longer, in_complex])
