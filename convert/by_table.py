@@ -25,7 +25,7 @@ from .spelling import out_of_modules
 from .steps import Promise, Step, step
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
-from .table_lengths import contradictions
+from .table_lengths import contradictions, supplied
 from .table_like import NOTHING, copies
 from .table_part import TablePart, matching, without_training
 from .table_plan import TablePlan
@@ -79,18 +79,34 @@ def plan(
         its = record.read(stored)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
-        contradicted = contradictions(lines, sizes or {}, layout.sizes)
+        lengths = sizes or {}
+
+        def fits(others: Mapping[str, int]) -> bool:
+            try:
+                return bool(lay_out(lines, path, sources, like, others, like_weights, backwards, own.prefix))
+            except ConvertError:
+                return False
+
+        needed = _needed(lengths, fits)
+        contradicted = [*supplied(lines, needed, layout.sizes), *contradictions(lines, lengths, layout.sizes)]
         remarks = (*doubts, *contradicted, *own.reader.remarks, *own.notes, *doubts_on_record(its))
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
             remarks=(*remarks, *masters.remarks(stored, sources.values())),
+            given=needed,
             earlier=earlier, partly=partly, accounted=accounted, copies=others,
             altered=altered.facts(os.path.basename(path), its.content, its.change),
         )  # fmt: skip
     except BaseException:
         stored.close()
         raise
+
+
+def _needed(lengths: Mapping[str, int], fits: Callable[[Mapping[str, int]], bool]) -> Mapping[str, int]:
+    """Return the lengths without which others leave axes open; all of them where any of them would do."""
+    needed = {name: lengths[name] for name in lengths if not fits({n: lengths[n] for n in lengths if n != name})}
+    return needed or ({} if fits({}) else lengths)
 
 
 def _source(

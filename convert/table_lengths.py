@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from specs.axes import parts
 from specs.signature import Signature
 from specs.table import Table
+from specs.words import in_a_row
 
-from .errors import UsageError
+from .errors import UsageError, option
 
 
 def lengths(texts: Iterable[str]) -> dict[str, int]:
@@ -22,6 +23,27 @@ def lengths(texts: Iterable[str]) -> dict[str, int]:
         if given.setdefault(name, int(number)) != int(number):
             raise UsageError(f"--set {name}: given twice, as {given[name]} and as {int(number)}")
     return given
+
+
+def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> list[str]:
+    """Say which lengths the user gives, and those of axes composed with them: "--set h=3, beside d=16"; [] if none.
+
+    Any factor of a dimension fits, so that no shape tells a wrong one.
+
+    Args:
+      sizes: lengths of axes by line number.
+    """
+    taken = {name: length for name, length in given.items() if any(own.get(name) == length for own in sizes.values())}
+    composed = dict[str, None]()
+    for line in lines.lines:
+        for names in (names for array in line.arrays for names in _composed(array) if not names.isdisjoint(taken)):
+            own = sizes.get(line.number, {})
+            composed |= dict.fromkeys(f"{name}={own[name]}" for name in sorted(names - taken.keys()) if name in own)
+    if not taken:
+        return []
+    texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
+    beside = f", beside {in_a_row(list(composed))}" if composed else ""
+    return [f"given, as no shape shows it: {texts}{beside}"]
 
 
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:

@@ -56,6 +56,7 @@ class TablePlan:
     partly: frozenset[str] = frozenset()  # those of them of which it read some elements
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     copies: Copies = NOTHING
+    given: Mapping[str, int] = field(default_factory=dict)  # lengths of axes that no shape shows, from the user
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 
     @property
@@ -165,6 +166,7 @@ class TablePlan:
                 "to": self.table.sides[1],
                 "reversed": self.backwards,
                 "text": str(original),
+                **({"given": dict(self.given)} if self.given else {}),
                 **(
                     {"orders": {name: list(order) for name, order in original.orders.items()}}
                     if original.orders

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from convert.errors import ConvertError, UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
+from specs.table import Table
 from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
+from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
@@ -30,13 +32,16 @@ from .usage import (
     require_training,
 )
 
+if TYPE_CHECKING:
+    from .derive import Derivation
+
 
 def compare(
     models: Mapping[str, Any],
     images: Any,
     check: str = "forward",
     *,
-    names: Mapping[str, Mapping[str, str]] | None = None,
+    names: Mapping[str, Mapping[str, str]] | Table | Derivation | None = None,
     feature_maps: Collection[str] | None = None,
     steps: int = 10,
     dtype: str | None = None,
@@ -47,13 +52,16 @@ def compare(
         report = parity.compare({"torch": a, "flax": b}, images, check="layers")
 
     Args:
-      models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
+      models: ports, torch modules, (linen module, variables), bound linen modules, nnx modules, paddle layers or (JAX
+        function of parameters and inputs, parameters), by a label each. A function has no modules, so that `layers`
+        and `single-step` refuse it.
       images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
         named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
         bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
-        out is not compared. By default, every module that holds parameters is compared under its own path.
+        out is not compared. By default, every module that holds parameters is compared under its own path. What
+        parity.derive returned, or its Table, names the modules of two models, of which the first is its left side.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -74,9 +82,11 @@ def compare(
     require_mapping(training)
     inputs = _inputs(images)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
-    require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
+    names = cast(Mapping[str, Mapping[str, str]], paired(names, models) if is_paired(names) else names or {})
+    require_names(names, own, [label for label in models if label not in own], OUTPUT)
     with precision_kept():
-        ports = _ports(models, inputs, names or {}, feature_maps, training)
+        ports = _ports(models, inputs, names, feature_maps, training)
+        _require_modules(ports, check)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
@@ -123,6 +133,13 @@ def _ports(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
         )
     return ports
+
+
+def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
+    """Raise UsageError for a check of modules where a model is a function of JAX, which has none."""
+    for label, port in ports.items():
+        if check in ("layers", "single-step") and isinstance(port, Own) and port.runner.library == "jax":
+            raise UsageError(f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs")
 
 
 def _is_own_flax(port: Port | Own) -> bool:

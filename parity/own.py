@@ -80,11 +80,26 @@ def recognise(model: Any) -> tuple[str, Any]:
         return "linen", model.unbind()
     if linen and isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
         return "linen", model
+    if _is_function(model):
+        return "function", model
     what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
     raise UsageError(
         f"{what} is no model: pass a port, a torch module, (linen module, variables), a bound linen module, an nnx "
-        "module or a paddle layer"
+        "module, a paddle layer or (JAX function of parameters and inputs, parameters)"
     )
+
+
+def _is_function(model: Any) -> bool:
+    """Tell whether this is a function of JAX, and the parameters that it takes first."""
+    if "jax" not in sys.modules or not (isinstance(model, tuple) and len(model) == 2 and callable(model[0])):
+        return False
+    bases = ("torch.nn", "Module"), ("paddle.nn", "Layer"), ("flax.nnx", "Module"), ("flax.linen", "Module")
+    modules = tuple(getattr(sys.modules[name], base) for name, base in bases if name in sys.modules)
+    return not isinstance(model[0], (type, *modules))
+
+
+class PairedNames(dict[str, str]):
+    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused."""
 
 
 class Own(Model):
@@ -139,7 +154,8 @@ class Own(Model):
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
-        for path in self._uncalled(taps) if self.names is not None else ():
+        strict = self.names is not None and not isinstance(self.names, PairedNames)
+        for path in self._uncalled(taps) if strict else ():
             name = self.chosen[path]
             raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
         return taps

@@ -192,6 +192,22 @@ def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):
     assert "was given" not in run(capsys, *words, "p=4")[2]
 
 
+def test_a_length_that_only_the_user_states_is_printed_and_recorded(tmp_path, capsys):
+    """Any number that divides the axis fits: a wrong number of heads shows in no shape."""
+    (tmp_path / "x.table").write_text("table 1\nproj: o (h d) <-> proj: h d o\n")
+    source = save(tmp_path / "a.npz", {"proj": np.ones((48, 48), "f4")})
+    words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz"]
+    code, _, error = run(capsys, *words, "--set", "h=3")
+    said = "given, as no shape shows it: --set h=3, beside d=16"
+    assert code == 0 and f"note: {said}" in error
+    kept = json.loads((tmp_path / "b.npz.json").read_text())
+    assert kept["table"]["given"] == {"h": 3} and said in kept["notes"]
+    back = ["--table", tmp_path / "x.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
+    code, _, error = run(capsys, *back, "--set", "h=3")  # which the shape of (h d o) shows
+    assert code == 0 and "no shape shows it" not in error
+    assert "given" not in json.loads((tmp_path / "c.npz.json").read_text())["table"]
+
+
 def test_a_kernels_height_does_not_contradict_a_number_of_heads(tmp_path, capsys):
     """They are two axes of one letter, as nothing composes both with the same other axis."""
     lines = "kernel: o i h w <-> kernel: h w i o\nqkv: (s h d) i <-> qkv: (h s d) i\nproj: o (h d) <-> proj: h d o\n"

@@ -29,6 +29,8 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     if isinstance(left, Integral) and isinstance(right, Integral):
         return str(left), str(right)
     gap = abs(left - right)
+    if math.isinf(gap):
+        return measured(left, least), measured(right, least)
 
     def shows(digits: int) -> bool:
         return abs(abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}")) - gap) <= 0.005 * gap

@@ -70,7 +70,7 @@ class Tokens:
     def room(self, size: int) -> None:
         """Check that the file has `size` more bytes. Raises: FormatError."""
         if size > self.file.size - self.at:
-            problem = f"needs {count(size, 'more byte')}, the file ends after {self.file.size - self.at}"
+            problem = f"needs {count(size, 'more byte')}, of which the file has {self.file.size - self.at}"
             raise self.bad(problem, "the file is cut short, or flax did not write it")
 
     def skip(self, size: int) -> None:

@@ -39,12 +39,14 @@ class Left(NamedTuple):
     """The left model, run on known weights.
 
     Args:
+      tape: as it was recorded; the program's has the right tables in place of rounded ones.
       elements: its elements, with these weights.
       checkpoint: the file that they are read from, or a tree of arrays by name; None for random ones.
       drawn: parameters that are random all the same: those of one value in the checkpoint, which would show nothing.
     """
 
     side: Side
+    tape: Tape
     program: Program
     elements: Filled
     checkpoint: Weights
@@ -78,7 +80,7 @@ class Candidate(NamedTuple):
 
     Args:
       tape: of the right side, with its inputs.
-      exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
+      exact: the tape as it is matched: with tables of the left side in place of rounded ones, and convolutions cropped.
       hint: lines that are known.
       programs: those of both sides that were matched; edited where these match deeper.
       correspondence: see Called. clash: see outputs.
@@ -111,7 +113,8 @@ def read(a: Side, checkpoint: Weights) -> Left:
     else:
         drawn = fill(a, elements, checkpoint)
         tape = recorded(a, elements.arrays, given, "left")
-    return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint, drawn)
+    program = program_of(tape, elements.arrays, list(given.values()))
+    return Left(a, program.tape, program, elements, checkpoint, drawn)
 
 
 def fill(a: Side, elements: Filled, checkpoint: Weights) -> list[str]:

@@ -58,28 +58,45 @@ def run(
     if saved:
         found.table.save(saved)
     if report:
-        from .report import page
-
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
         words = [word for option, path in options.items() if path for word in (option, path)]
         command = shlex.join(["derive", left, right, *words, "--force"])  # to be repeated: the page exists by now
         about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
-        for k, side in enumerate(("left", "right")):
-            elements = count(found.elements[k], "element")
-            about[side] += f", {sides[k]} ({found.table.sides[k]}), {count(found.arrays[k], 'array')}, {elements}"
-        about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
-        about |= {"Table": saved} if saved else {}
-        write_page(report, page(found, about, saved, (left, right)))
+        _write_page(report, found, about, sides, saved)
     if as_json:
         print(dumps(found.to_dict()))
-        return 0 if found.proven else 1
-    if out is None and not (quiet and report):  # whose page has it
+    else:
+        _print(found, out, quiet, table=out is None and not (quiet and report))  # whose page has it
+    return 0 if found.proven else 1
+
+
+def _write_page(
+    report: str, found: Derivation, about: dict[str, str], sides: tuple[str, str, str], saved: str | None
+) -> None:
+    """Write the page of a derivation.
+
+    Args:
+      about: what was run on what, by label. sides: see _derived. saved: the file of the Table.
+    """
+    from .report import page
+
+    files = about["left"], about["right"]
+    for k, side in enumerate(("left", "right")):
+        size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
+        about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
+    about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
+    about |= {"Table": saved} if saved else {}
+    write_page(report, page(found, about, saved, files))
+
+
+def _print(found: Derivation, out: str | None, quiet: bool, table: bool) -> None:
+    """Print what was found in words; if `quiet`, only what is wrong. Args: table: whether the Table comes first."""
+    if table:
         print(found.table.print().rstrip())
     if not quiet:
         _say(_summary(found, out))
     elif not found.proven:
         _say(found.judgement)
-    return 0 if found.proven else 1
 
 
 def _derived(

@@ -54,7 +54,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     found, lefts, of = best.found, left.elements, written(left, best)
-    verdict, tapes = judged(left, best, of), (left.program.tape, best.tape)
+    verdict, tapes = judged(left, best, of), (left.tape, best.tape)
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof, proven), list[str](), "", list[Unmatched]()
     untraced = verdict.reads_numbers or proof.incomparable == RANDOM
@@ -74,15 +74,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     doubtful = [] if proven else _doubtful(found.steps)
     only_inferred = [name for name in of.inferred if name not in doubtful]
-    notes = [
-        *best.correspondence,
-        *of.notes,
-        *(_unseen_notes(of) if proven else []),
-        *(f"free: {text}" for text in free),
-        *filter(None, [untried]),
-    ]
     chosen = [] if proven or confirmed(places) else _chosen(found.steps)
-    notes += [f"{CHOSEN}: {name}" for name in folded(chosen)]
+    notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(chosen))]
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     return Derivation(
@@ -100,7 +93,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
         chosen=chosen,
-        remark=proof.remark if proof.gradient is None else "",
+        remark=proof.remark,
         kept=proof.kept,
         correspondence=best.correspondence,
         drawn=left.drawn,
@@ -134,13 +127,13 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED_MATCH and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
-    tapes = left.program.tape, best.tape
+    tapes = left.tape, best.tape
 
     def run(whole: bool) -> Proof:
         return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
 
     proof = run(whole)
-    edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
+    edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
     if doubted and not whole:  # both compute the same, whatever the matching took for partners
@@ -149,23 +142,39 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     if best.clash:
         proof = proof._replace(incomparable=best.clash, error=math.nan)
         proven = False
-    if proven and proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
-        proof = proof._replace(incomparable=ALIKE)
-        proven = False
-    unshown = unproven(a, b, of.table) if proven else []
-    proven = proven and not unshown
-    if proven and (names := only_positive(a, b, of.table, proof.error)):
-        proof = proof._replace(incomparable=f"equal only for positive values of {in_a_row(folded(names))}")
-        proven = False
-    if proven and (names := stored_orders(a, b, of.map, left.elements, of.rights)):
-        proof = proof._replace(incomparable=f"equal only with these values of {in_a_row(names)}, {ORDERED}")
-        proven = False
+    inputs = [*a.call.arrays().values(), *b.call.arrays().values()]
+    objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
+    unshown = unproven(a, b, of.table) if proven and not objection else []
+    if proven and not unshown and (objection := objection or _only_with(left, best, of, proof.error)):
+        proof = proof._replace(incomparable=objection)
+    proven = proven and not unshown and not objection
     # without these parameters, outputs say nothing
     if set(of.reasons) - set(best.tape.unread()):
         number = len(of.reasons)
         lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
         proof = proof._replace(error=float("nan"), incomparable=proof.incomparable or lacking)
     return Verdict(proof, proven, unshown, numbers or proof.incomparable == UNLIKE)
+
+
+def _only_with(left: Left, best: Candidate, of: Written, error: float) -> str:
+    """Say with which values alone the outputs are equal; "" where others were tried, or are not needed.
+
+    Args:
+      error: that of the outputs, as the models compute them.
+    """
+    a, b = left.side, best.side
+    if names := only_positive(a, b, of.table, error):
+        return f"equal only for positive values of {in_a_row(folded(names))}"
+    if names := stored_orders(a, b, of.map, left.elements, of.rights):
+        return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
+    return ""
+
+
+def _notes(best: Candidate, of: Written, proven: bool, free: Sequence[str], untried: str) -> list[str]:
+    """List what the Table's comments say beside its evidence."""
+    unseen_lines = _unseen_notes(of) if proven else []
+    freed = (f"free: {text}" for text in free)
+    return [*best.correspondence, *of.notes, *unseen_lines, *freed, *filter(None, [untried])]
 
 
 def _unseen_notes(of: Written) -> list[str]:

@@ -22,7 +22,7 @@ from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
 from .trace.inputs import ALIKE
-from .trace.outputs import COARSE, LACKING
+from .trace.outputs import COARSE, LACKING, NOWHERE
 from .trace.sites import OWN
 
 NEXT = (
@@ -84,13 +84,19 @@ class Derivation(Evidence):
             and self.gradient > EQUAL_GRADIENTS
             and self.error <= EQUAL_OUTPUTS
         ):
-            return (
-                f"outputs agree to {short(self.error)}, but gradients differ by {short(self.gradient)} of their largest"
-            )
+            agree = f"outputs {agreeing(self.error)}, but gradients"
+            return f"{agree} {self._apart}"
         if self.rounded:
             lower = f"as the models compute, partly in lower precision, they differ by {short(self.error)}"
             return f"outputs {agreeing(self.exact)} in float64; {lower}"
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
+
+    @property
+    def _apart(self) -> str:
+        """Say how gradients differ."""
+        if self.gradient is None or math.isinf(self.gradient):
+            return f"differ: {self.remark}"
+        return f"differ by {short(self.gradient)} of their largest"
 
     @property
     def alone(self) -> list[tuple[list[str], str]]:
@@ -143,6 +149,8 @@ class Derivation(Evidence):
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
         if self.incomparable[:1].isdigit() or LACKING in self.incomparable:
             return "let both models return the same outputs: parity.Call(..., output=...) picks those that are compared"
+        if self.incomparable == NOWHERE:
+            return "let both models return outputs with finite values, as those before a mask; then derive again"
         if self.incomparable.startswith("shape "):
             return "let both models return outputs of one shape; then derive again"
         if self.explained:

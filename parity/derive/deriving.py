@@ -99,7 +99,7 @@ def _best(
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
-    a, best, uses = known.side, None, None
+    a, best, uses, deepest = known.side, None, None, None
     problems, waiting = list[str](), calls(a.call, right_inputs)
     while (called := next(waiting, None)) is not None:
         say("recording right")
@@ -116,14 +116,17 @@ def _best(
             continue
         if fix(a, tape):
             known, uses = read(a, known.checkpoint), None
-        if fix(b, known.program.tape):
+        if fix(b, known.tape):
             tape = recorded(b, b.parameters, others, "right")
         lefts, values = known.elements, list(others.values())
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         left_values = list(given.values())
-        if (quiet := still(known.program.tape, left_values, values)) is not known.program.tape:
-            known, uses = known._replace(program=program_of(quiet, lefts.arrays, left_values)), None
-        exact = still(aligned(known.program.tape, tape, left_values, values)[0], values, left_values)
+        quiet = still(known.tape, left_values, values)
+        own, exact, _ = aligned(quiet, tape, left_values, values)
+        if own is not known.program.tape:
+            program, uses = program_of(own, lefts.arrays, left_values), None
+            known = known._replace(tape=program.tape if own is quiet else quiet, program=program)
+        exact = still(exact, values, left_values)
         programs = known.program, program_of(exact, b.parameters, values)
         other = arranged(called, a, b, programs[0].outputs, programs[1].outputs)
         if other.call is not called.call:
@@ -136,13 +139,13 @@ def _best(
             found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash
         )
         if best is None or attempt.depth > best.depth:
-            best = attempt
+            best, deepest = attempt, (known, uses)
         if not found.failure:
             break
-    if best is None or uses is None:
+    if best is None or deepest is None:
         problems = list(dict.fromkeys(problems))  # one for each order of axes
         raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
-    return known, uses, best
+    return *deepest, best
 
 
 def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:

@@ -52,7 +52,7 @@ class Evidence:
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
-      remark: why gradients were not compared; "" where they were, or where outputs differ.
+      remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
     """
 
     table: DerivedTable
@@ -142,7 +142,7 @@ class Evidence:
             "verdict": self.verdict,
             "table": self.table.print(),
             "proven": self.proven,
-            "gradient": self.gradient,
+            "gradient": self.gradient if self.gradient is None or np.isfinite(self.gradient) else None,
             "error": self.error if np.isfinite(self.error) else None,
             "exact": self.exact if np.isfinite(self.exact) else None,
             "divergences": [divergence.to_dict() for divergence in self.divergences],

@@ -31,7 +31,8 @@ AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match ne
 # CPU time in seconds, of one thread unless it says otherwise
 MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
 EDIT_SECONDS = 15  # for finding edits with which a match goes further
-CAUSE_SECONDS = 5  # for the causes of all places where models part
+CAUSE_SECONDS = 5  # for the cause of one place where models part
+CAUSES_SECONDS = 20  # for those of all places, which are looked for in turn while each has one
 EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
 
 # What may be permuted: how much is run for that, alike on every machine

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .candidates import SEED, Candidate, Left
+from .edits.edit import and_so
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
@@ -19,12 +20,11 @@ from .prove.translated import TranslatedWeights
 from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import difference
+from .trace.precomputed import RoundedTable
 from .trace.sites import OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
 from .writing import Written
-
-MAX_TABLES = 4  # tables of lower precision that are listed
 
 
 def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
@@ -40,16 +40,28 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
-        parted += [
-            Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
-            for table in proof.rounded[:MAX_TABLES]
-        ]
+        parted += _rounded(proof.rounded)
         who = f"the {proof.lower[0]} model computes" if len(proof.lower) == 1 else "both models compute"
         who = "one side computes" if proof.rounded else who  # which one has the rounded tables is not known
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted
+
+
+def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
+    """Return a place for each cause of rounded tables: where the first of them is read, with the places of all."""
+    groups: dict[str, list[RoundedTable]] = {}
+    for table in tables:
+        groups.setdefault(table.cause, []).append(table)
+    return [
+        Divergence(
+            place(some[0].left, ""), place(some[0].right, ""), max(table.size for table in some),
+            cause + and_so(len(some) - 1), times=len(some), changed="right",
+            places=tuple(place(table.right, "") for table in some),
+        )
+        for cause, some in groups.items()
+    ]  # fmt: skip
 
 
 def partings(

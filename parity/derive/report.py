@@ -118,7 +118,8 @@ def _measures(found: Derivation) -> Markup:
         most = f"at most {limit(EQUAL_GRADIENTS)} counts as equal"
         if found.proven and found.gradient > EQUAL_GRADIENTS:
             most = f"at most {limit(ROUNDED_GRADIENTS)} is rounding, as they are partly computed in lower precision"
-        rows.append(("error of the gradients", short(found.gradient), most, GRADIENTS))
+        which = f"{most}; {found.remark}" if found.remark else most
+        rows.append(("error of the gradients", short(found.gradient), which, GRADIENTS))
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
     rows += [
@@ -151,6 +152,8 @@ def _cards(found: Derivation) -> Markup:
         most = EQUAL_OUTPUTS if whole else PARTED_USES
         rows = [("differ by", size), ("limit", limit(most)), ("last that agrees", _before(found, place)),
                 ("cause", place.cause or "none was confirmed")]  # fmt: skip
+        if len(place.places) > 1:
+            rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "cause" if place.cause else "differ by"
         cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
     if found.failure:

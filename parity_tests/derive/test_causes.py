@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as f
 
 import parity
 from parity.derive import partings
+from parity.derive.report import page
+from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
 
@@ -211,3 +215,33 @@ def test_causes_are_confirmed_only_with_other_weights_and_inputs(monkeypatch: py
     monkeypatch.setattr(partings, "_equal", lambda *_: False)
     found = parity.derive(net(1e-5), net(1e-3), (images(5, 6),))
     assert found.explained and not found.confirmed and "the Table holds as it is" not in str(found)
+
+
+def test_every_place_of_a_cause_is_listed():
+    found = parity.derive(normed(1e-5, 1e-5, 1e-5, 1e-5), normed(1e-6, 1e-6, 1e-6, 1e-5), (images(4, 6),))
+    (place,) = found.divergences
+    assert ", and so in 2 more places" in place.cause and (place.changed, place.places) == ("right", ("n0", "n1", "n2"))
+    (shown,) = found.to_dict()["divergences"]
+    assert shown["changed"] == "right" and shown["places"] == ["n0", "n1", "n2"]
+    about = {"left": "a.py:build", "right": "b.py:build", "command": "derive"}
+    text = re.sub(r"<[^>]*>", "", page(found, about, None, ("a.py:build", "b.py:build")))
+    assert "places on the rightn{0..2}" in text.replace("\u200b", "")
+    assert "n1" not in str(found)
+
+
+def test_places_outside_of_modules_are_named_by_the_parameters_that_follow():
+    needs("flax")
+    import jax
+
+    def in_jax(act: Any) -> Any:
+        def run(params: Any, x: Any) -> Any:
+            for layer in params["layers"]:
+                x = act(x @ layer["w"])
+            return x @ params["head"]
+
+        return run, {"layers": [{"w": np.ones((6, 6))} for _ in range(3)], "head": np.ones((6, 2))}
+
+    found = parity.derive(in_jax(jax.nn.relu), in_jax(jax.nn.elu), (images(16, 6),))
+    (place,) = found.divergences
+    assert ", and so in 2 more places" in place.cause
+    assert place.places == ("layers/1", "layers/2", "the model's own function"), place

@@ -322,3 +322,46 @@ def test_a_constant_without_elements_is_no_table():
 
     found = parity.derive(attention(cached), attention(added(-1e9)), (images(2, 6, 8),))
     assert found.confirmed and "applies a mask that hides 15 of 36 places" in found.divergences[0].cause
+
+
+def test_settings_of_paddle_are_named():
+    """Its primitive operations take their arguments by place, and have no signatures that Python can read."""
+    needs("paddle")
+    import paddle
+    from paddle.nn import functional as g
+
+    class Layer(paddle.nn.Layer):
+        def __init__(self, function: Any):
+            super().__init__()
+            self.first, self.head, self.function = paddle.nn.Conv2D(3, 6, 3), paddle.nn.Linear(6, 5), function
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.function(self.first(x)).tanh().mean([2, 3]))
+
+    def pooled(exclusive: bool) -> Layer:
+        return Layer(lambda x: g.avg_pool2d(x, 3, 2, 1, exclusive=exclusive))
+
+    def resized(align: bool) -> Layer:
+        return Layer(lambda x: g.interpolate(x, scale_factor=2, mode="bilinear", align_corners=align))
+
+    for left, right, cause in (
+        (pooled(False), pooled(True), "pool2d: exclusive False on the left, True on the right (recomputed so"),
+        (resized(True), resized(False), "bilinear_interp: align_corners True on the left, False on the right ("),
+        (Layer(lambda x: g.elu(x, 1.5)), Layer(lambda x: g.elu(x, 0.5)), "elu: alpha 1.5 on the left, 0.5 on the"),
+        (Layer(lambda x: x.abs() ** 2), Layer(lambda x: x.abs() ** 3), "__pow__: y 2 on the left, 3 on the right ("),
+    ):
+        found = parity.derive(left, right, (images(2, 3, 9, 9),))
+        assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_arguments_of_paddle_without_known_names_are_named_by_their_place():
+    needs("paddle")
+    from paddle import _C_ops, _legacy_C_ops
+
+    from parity.derive.trace.paddle_names import LEGACY, settings
+
+    assert settings("pool2d", _C_ops.pool2d, range(12), {}) == {f"argument {k + 1}": k for k in range(12)}  # too many
+    assert settings("unknown", len, [3], {"axis": 1}) == {"obj": 3, "axis": 1}
+    assert settings("unknown", dict, [3], {"axis": 1}) == {"argument 1": 3, "axis": 1}
+    given = settings(f"{LEGACY}pool2d", _legacy_C_ops.pool2d, [None, "ksize", 3, "ceil_mode", True], {})
+    assert given == {"ksize": 3, "ceil_mode": True}

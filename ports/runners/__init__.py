@@ -1,7 +1,7 @@
 """Call, trace, differentiate and train models of any framework, and read their arrays: one Runner a framework.
 
 base defines the Runner, records what its runs return, and inputs what a model is called with. torch, paddle, linen and
-nnx are the four. What two of them share:
+nnx are the four, and function serves users' JAX functions, which have no modules. What two of them share:
 
     hooked      torch and paddle: a model stores its arrays, and hooks on its modules trace it
     functional  linen and nnx: a model is a pure function of its parameters and inputs, which may draw random numbers;

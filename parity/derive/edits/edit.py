@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -47,6 +47,20 @@ class Edit(ABC):
     def tape(self, tape: Tape) -> Tape:
         """Return the side's tape with the change."""
 
+    @property
+    @abstractmethod
+    def changed(self) -> Collection[int]:
+        """Return the values of the tape that it computes otherwise, or replaces."""
+
+    def nodes(self, tape: Tape) -> list[int]:
+        """Return for each value that it changes the operation that computes it, or else the first that reads it."""
+        places = dict[int, int]()
+        for at, node in enumerate(tape.nodes):
+            for number in (*node.inputs, node.output):
+                if number == node.output or number in tape.constants:
+                    places.setdefault(number, at)
+        return sorted(places[number] for number in self.changed if number in places)
+
     def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
         """Return both tapes, one of them with the change."""
         return (self.tape(left), right) if self.side == 0 else (left, self.tape(right))
@@ -61,6 +75,10 @@ class LeftOut(Edit):
     """
 
     passed: Mapping[int, int]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return self.passed
 
     def tape(self, tape: Tape) -> Tape:
         nodes = [
@@ -82,6 +100,10 @@ class Other(Edit):
 
     entries: Mapping[int, int]
     run: Callable[[Array], Array]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return self.entries
 
     def tape(self, tape: Tape) -> Tape:
         nodes = [

@@ -47,6 +47,10 @@ class After(Edit):
 
     norms: Mapping[int, Norm]
 
+    @property
+    def changed(self) -> Collection[int]:
+        return self.norms
+
     def tape(self, tape: Tape) -> Tape:
         size, nodes, normalized = tape.size, list[Node](), dict[int, int]()
         skipped = {norm.result: norm.entry for norm in self.norms.values()}

@@ -31,6 +31,10 @@ class Change(Edit):
 
     values: Mapping[int, float]
 
+    @property
+    def changed(self) -> Collection[int]:
+        return self.values
+
     def tape(self, tape: Tape) -> Tape:
         new = {number: np.full(np.shape(tape.constants[number]), value) for number, value in self.values.items()}
         return replace(tape, constants={**tape.constants, **new})

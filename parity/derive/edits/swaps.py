@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -58,6 +58,10 @@ class Swap(Edit):
 
     slots: Mapping[int, int]
     run: Callable[[Array], Array]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return self.slots
 
     def tape(self, tape: Tape) -> Tape:
         nodes = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,6 +65,10 @@ class OtherTables(Edit):
     """Compute with other values in place of those of some tables, by number."""
 
     values: Mapping[int, Array]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return self.values
 
     def tape(self, tape: Tape) -> Tape:
         return with_tables(tape, self.values)

@@ -15,24 +15,26 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from specs.numerals import short
+
 from ..edits.activations import others
 from ..edits.affine import without_parameters
 from ..edits.edit import Edit
 from ..edits.functions import without_functions
 from ..edits.numbers import changes
+from ..edits.outputs import rearranged
 from ..edits.rewiring import rewirings
+from ..edits.roots import moved
 from ..edits.stretches import restretched
 from ..edits.swaps import swaps
 from ..edits.tables import retabled
-from ..limits import CAUSE_SECONDS
+from ..limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
 from ..match.advice import feeds
 from .convolutions import differing
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
-from .recomputation import Cause, Recomputation
+from .recomputation import BEHIND, SPAN, Cause, Recomputation
 
-SPAN = 2  # uses before the first that differs whose operations are searched for the cause
-BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 CAUSES = 8  # differences that are explained one after the other
 
 
@@ -46,6 +48,8 @@ class Divergence(NamedTuple):
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
+      changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
+        order of execution.
       late: the time for finding a cause ended before all was tried.
     """
 
@@ -58,10 +62,13 @@ class Divergence(NamedTuple):
     whole: bool = False
     times: int = 1
     late: bool = False
+    changed: str = ""
+    places: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
-        return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice", "late")}
+        shown = ("left", "right", "size", "cause", "advice", "late", "changed")
+        return {**{name: getattr(self, name) for name in shown}, "places": list(self.places)}
 
 
 def confirmed(places: Sequence[Divergence]) -> bool:
@@ -72,22 +79,25 @@ def confirmed(places: Sequence[Divergence]) -> bool:
 def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tuple[Run, Run]]:
     """Return where the models part, each with its cause, until a difference has none; and both without these causes."""
     places: list[Divergence] = []
-    stop = time.thread_time() + CAUSE_SECONDS
+    end = time.thread_time() + CAUSES_SECONDS
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at is None:
             break
-        pair = pairs[at]
-        text, kind, sides, times = _cause(left, right, mapped, pairs, at, stop)
-        advice = "" if text else _advice(pair, right)
+        pair, stop = pairs[at], min(end, time.thread_time() + CAUSE_SECONDS)
         sites = left.site(pair.left), right.site(pair.right)
-        late = not text and time.thread_time() >= stop
-        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None, times, late))
-        if sides is None:
+        if not (causes := _causes(left, right, mapped, pairs, at, stop)):
+            late = time.thread_time() >= stop
+            places.append(Divergence(*sites, pair.gap, advice=_advice(pair, right), late=late))
             break
-        left, right = sides
-    if len(places) == CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
+        for cause in causes:
+            place = Divergence(*sites, cause.gap, cause.text, "", cause.kind, cause.sides is not None, cause.times)
+            places.append(place._replace(changed=cause.changed, places=cause.places))
+        if causes[-1].sides is None:
+            break
+        left, right = causes[-1].sides
+    if len(places) >= CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)
 
@@ -99,25 +109,45 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.tape.nodes[pair.right.node].window)
 
 
-def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
-    """Return the cause of a difference, without a text where none is confirmed."""
+def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> list[Cause]:
+    """Return the cause of a difference, or two that act at once; [] where none is confirmed."""
     pair = pairs[at]
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
-            return Cause(text, "convolution window")
+            return [Cause(text, "convolution window", gap=pair.gap)]
     trial = Recomputation((left, right), mapped, pairs, at, stop)
-    if (cause := trial.best(_simple(trial, _spans(trial, BEHIND)))).text:
-        return cause
-    return trial.best(_edits(trial, _spans(trial, SPAN)))
+    cause = _tried(trial)
+    return [cause] if cause.text else _two(trial)
+
+
+def _tried(trial: Recomputation) -> Cause:
+    """Return the cause that one edit confirms, without a text where none does."""
+    cause = trial.best(_simple(trial, _spans(trial, BEHIND)))
+    return cause if cause.text else trial.best(_edits(trial, _spans(trial, SPAN)))
+
+
+def _two(trial: Recomputation) -> list[Cause]:
+    """Return two causes that make the sides equal together: the edit that leaves the least difference, and another."""
+    left_over, edit = trial.nearest
+    sides = trial.replaced(edit) if edit else None
+    if edit is None or sides is None:
+        return []
+    pairs = list(pairs_of(*sides, trial.mapped))
+    at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
+    if at != trial.at:
+        return []
+    other = Recomputation(sides, trial.mapped, pairs, at, trial.stop)
+    other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
+    cause = _tried(other)
+    first = trial.cause(edit, f"(recomputed so, they differ by {short(left_over)}, for the next cause)", cause.sides)
+    return [first, cause] if cause.text else []
 
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     """Return of each side the operations between the last `uses` that agree and the first that does not."""
-    some = trial.pairs[max(0, trial.at - uses) : trial.at]
-    before = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
-    firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
-    return [(firsts[side], _end(run, trial.pairs[trial.at], side)) for side, run in enumerate(trial.both)]
+    firsts, pair = trial.firsts(uses), trial.pairs[trial.at]
+    return [(firsts[side], _end(run, pair, side)) for side, run in enumerate(trial.both)]
 
 
 def _unseen(trial: Recomputation, side: int) -> set[int]:
@@ -146,7 +176,9 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
 
 
 def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
-    """Yield what is told by one look: parameters that one side lacks, and other activation functions."""
+    """Yield what is told by one look: outputs in another order, parameters that one side lacks, other activations."""
+    if trial.pairs[trial.at].right is None:
+        yield from rearranged(*(run.program for run in trial.both))
     for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
         # where not all have been matched, those behind this place may have partners yet
         span = None if trial.mapped.whole else spans[side]
@@ -166,7 +198,7 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     In turn: other numbers, sums, tables, operations and functions; then several operations in a row.
     """
     left, right = trial.both
-    read = [run.program.tape.constants.keys() for run in trial.early]
+    read = trial.read()
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
     alone = _without_partner(left, right, trial.mapped)
@@ -174,7 +206,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
     functions = without_functions((left.program, right.program), near)
-    for few in itertools.zip_longest(numbers, sums, tables, operations, functions):
+    epsilons = moved(left.program, right.program)
+    for few in itertools.zip_longest(numbers, epsilons, sums, tables, operations, functions):
         yield from filter(None, few)
     for met in _met(trial):
         yield from restretched(left.program, right.program, met)

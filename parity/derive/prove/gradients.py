@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -61,13 +62,15 @@ class Gradients:
     Args:
       maps: the left element of each right one, and a second one that is added to it; see Match.
       sizes: the largest left gradient of each parameter; apart: its largest difference from the sum of the gradients of
-        the elements that it became.
+        the elements that it became. Gradients that are not finite are in neither.
+      infinite: the parameters of each side whose gradient is not finite.
     """
 
     def __init__(self, maps: Sequence[Array], lefts: Elements, rights: Elements):
         self.maps, self.lefts, self.rights = maps, lefts, rights
         self.sizes: dict[str, float] = {}
         self.apart: dict[str, float] = {}
+        self.infinite: tuple[set[str], set[str]] = set(), set()
         self._right = Spool(len(rights))
         self._became: dict[str, list[str]] = {name: [] for name in lefts.names}
         for name in rights.names:
@@ -114,19 +117,36 @@ class Gradients:
 
         Gradients far below the largest one also have to agree within their module, up to rounding.
         """
-        errors = [0.0]
+        errors = [math.inf if self.alone else 0.0]
         for name, size in self.sizes.items():
             if max(size, self.apart[name]) > UNSEEN * self.largest:  # the left side's may be cut
                 near, far = self._within(name), self.apart[name] / max(size, self.apart[name], PART * self.largest)
                 errors.append(near if near > NEAR else far)
         return max(errors)
 
+    @property
+    def alone(self) -> list[str]:
+        """List the left parameters of which one side alone has gradients that are not finite, as NaN."""
+        lefts, rights = self.infinite
+        return [name for name, others in self._became.items() if (name in lefts) != (not rights.isdisjoint(others))]
+
+    @property
+    def unclear(self) -> list[str]:
+        """List the left parameters whose gradients are not finite on either side, and cannot be compared."""
+        both = self.infinite[0].difference(self.alone)
+        return [name for name in self._became if name in both]
+
     def keep(self, name: str, gradient: Array | Outer) -> None:
         """Store a gradient of the right side."""
+        if not _is_finite(gradient):
+            self.infinite[1].add(name)
         self._right.put(name, gradient)
 
     def compare(self, name: str, gradient: Array | Outer) -> None:
         """Compare a gradient of the left side, once all of the right one are stored."""
+        if not _is_finite(gradient):
+            self.infinite[0].add(name)
+            return
         if isinstance(gradient, Outer) and (apart := self._in_parts(name, gradient)) is not None:
             self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(CHUNK))), apart
             return
@@ -211,6 +231,12 @@ class Gradients:
                 elements = numbers[at : at + CHUNK].astype(np.int64) - first
                 there = self._right.part(other, at, CHUNK) if other in self._right else elements
                 yield elements, there
+
+
+def _is_finite(gradient: Array | Outer) -> bool:
+    """Tell it without an array of as many truth values."""
+    parts = (gradient.rows, gradient.columns) if isinstance(gradient, Outer) else (np.asarray(gradient),)
+    return all(math.isfinite(part.sum()) for part in parts)
 
 
 def _largest(array: Array) -> float:

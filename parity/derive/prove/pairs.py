@@ -15,7 +15,7 @@ from ..match.stepped import Stepped
 from ..match.symbols import Elements, Use
 from ..match.uses import compact
 from ..match.walk import Walk
-from ..trace.outputs import difference
+from ..trace.outputs import parted
 from ..trace.precomputed import nearest
 from ..trace.program import Program
 from ..trace.sites import place
@@ -106,7 +106,7 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
         ]
         if turn < len(left_uses):
             yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, found)
-    yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
+    yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
 
 
 def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from convert.errors import UsageError
+from convert.folding import fold as folded_names
 from specs.table import Table
+from specs.words import in_a_row
 
 from ..limits import (
     EQUAL_GRADIENTS,
@@ -44,6 +46,8 @@ UNLIKE = (
     "computes in 16 bits, computes others"
 )
 RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
+UNCLEAR = "those of {} are NaN or infinite in both models"
+ALONE = "those of {} are NaN or infinite in one model alone"
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
 
@@ -96,6 +100,7 @@ def prove(
     remark = reason = ""
     rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
+    unclear = dict[str, None]()
     lower: Sequence[str] = ()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
@@ -118,8 +123,15 @@ def prove(
         used = grads.used
         for name in lefts.names:
             seen[name] |= grads.shows(name)
+        unclear.update(dict.fromkeys(grads.unclear))
         if gradient is not None:
             gradient = max(gradient, grads.error)
+        if grads.alone:
+            remark = ALONE.format(in_a_row(folded_names(grads.alone)))
+            break
+    else:
+        if unclear:
+            remark, gradient = remark or UNCLEAR.format(in_a_row(folded_names(list(unclear)))), None
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
     unobservable, untold = effects(left, unobservable)
     left.release()
@@ -212,10 +224,10 @@ def _drawn(
     unlike, float64 = "", [a.exact, b.exact]
     limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
     if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
-        right_tape, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
+        *same, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
         if exact > EQUAL_OUTPUTS:
             sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
-            replayed = [ran.replayed(tape) for ran, tape in zip(sides, (tapes[0], right_tape), strict=True)]
+            replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
             near = [_replayed(ran.side, tape, bool(rounded)) for ran, tape in zip(sides, tapes, strict=True)]
             apart = [difference(ran.outputs.written, own) for ran, own in zip(sides, replayed, strict=True)]
             if all(gap <= most for gap, most in zip(apart, near, strict=True)):
@@ -223,7 +235,8 @@ def _drawn(
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
-    seen = grads.largest if grads is not None and not remark and exact <= EQUAL_OUTPUTS else math.inf
+    told = grads is not None and not (remark or grads.alone or grads.unclear) and exact <= EQUAL_OUTPUTS
+    seen = grads.largest if grads is not None and told else math.inf
     void, faint = (seen <= part * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
     lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
              if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip

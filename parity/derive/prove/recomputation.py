@@ -5,16 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from specs.numerals import short
 
-from ..edits.edit import Edit
+from ..edits.edit import SIDES, Edit
 from ..limits import RECOMPUTED
+from ..trace.sites import OWN
 from ..trace.tape import Tape
+from .excerpts import excerpt
 from .pairs import Mapped, Pair, Run, first, pairs, run
 
+SPAN = 2  # uses before the first that differs whose operations are searched for the cause
+BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
+NEARER = 0.5  # part of a difference that may remain of it with one of two causes removed
 MORE = 12  # edits that are tried after one that is right here: another one may be right in later places too
 
 
@@ -23,12 +29,16 @@ class Cause(NamedTuple):
 
     Args:
       sides: both models with the cause removed; None where they cannot be run on so.
+      gap: the difference where they part.
     """
 
     text: str = ""
     kind: str = ""
     sides: tuple[Run, Run] | None = None
     times: int = 1
+    changed: str = ""
+    places: tuple[str, ...] = ()
+    gap: float = math.nan
 
 
 class Recomputation:
@@ -36,30 +46,58 @@ class Recomputation:
 
     Args:
       every: all pairs of uses. at: the first that parts.
+      nearest: the smallest difference that remains where the sides part, with the edit that leaves it.
       stop: the thread's CPU time from which nothing more is tried.
     """
 
     def __init__(self, both: tuple[Run, Run], mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
         self.both, self.mapped, self.pairs, self.at, self.stop = both, mapped, every, at, stop
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
+        self.nearest: tuple[float, Edit | None] = every[at].gap * NEARER, None
         self.ends = _ends(both, every[: at + 2])
-        # both sides, run up to where they part
-        self.early = (_until(both[0], self.ends[0]), _until(both[1], self.ends[1])) if self.ends else both
-        if self.ends and self._agreement(self.early) != every[at].gap:  # what the use meets is computed behind it
-            self.ends, self.early = [], both
+        # the short one serves most edits
+        few = (excerpt(both, self.firsts(uses), mapped, every[at]) for uses in (SPAN, BEHIND))
+        self.excerpts = [one for one in few if one]
+
+    @cached_property
+    def early(self) -> tuple[Run, Run]:
+        """Return both sides, run up to where they part; to their outputs where that cannot be told."""
+        if not self.ends:
+            return self.both
+        early = _until(self.both[0], self.ends[0]), _until(self.both[1], self.ends[1])
+        if self._agreement(early, self.at) == self.pairs[self.at].gap:
+            return early
+        self.ends = []  # what the use meets is computed behind it
+        return self.both
+
+    def read(self) -> list[KeysView[int]]:
+        """Return the constants of each side that are read up to where they part."""
+        if not (self.ends and self.excerpts):
+            return [side.program.tape.constants.keys() for side in self.early]
+        parts = [side.tape.until(end) for side, end in zip(self.both, self.ends, strict=True)]
+        return [part.live().constants.keys() for part in parts if part]
+
+    def firsts(self, uses: int) -> list[int]:
+        """Return of each side the first operation of the last `uses` that agree before the sides part."""
+        some = self.pairs[max(0, self.at - uses) : self.at]
+        nodes = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
+        return [min((both[side] for both in nodes), default=0) for side in (0, 1)]
 
     def best(self, edits: Iterable[Edit]) -> Cause:
         """Return the edit with which the sides agree where they part, and furthest after it; an empty one if none."""
         best, most, left_over = Cause(), 0, MORE
         for edit in itertools.takewhile(lambda _: time.thread_time() < self.stop, edits):
             left_over -= bool(best.text)
-            for one in (edit, *edit.wider) if self._early(edit) <= self.limit else ():
-                sides = _replaced(self.both, one.side, one.tape(self.both[one.side].tape))
-                gap = self._agreement(sides)
+            early = self._early(edit)
+            if self.limit < early < self.nearest[0]:
+                self.nearest = early, edit
+            for one in (edit, *edit.wider) if early <= self.limit else ():
+                sides = self.replaced(one)
+                gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
                 if agreeing > most:
                     same = f"they agree to {short(gap)}" if gap else "they are equal"
-                    best = Cause(f"{one.text} (recomputed so, {same})", one.kind, sides, one.times)
+                    best = self.cause(one, f"(recomputed so, {same})", sides)
                     most = agreeing
                 elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
                     break
@@ -67,18 +105,45 @@ class Recomputation:
                 break
         return best
 
+    def replaced(self, edit: Edit) -> tuple[Run, Run] | None:
+        """Return both sides with an edit; None if an operation refuses what it reads there."""
+        return _replaced(self.both, edit.side, edit.tape(self.both[edit.side].tape))
+
+    def cause(self, edit: Edit, what: str, sides: tuple[Run, Run] | None) -> Cause:
+        """Return an edit as a cause, with what came of recomputing."""
+        text, gap = f"{edit.text} {what}", self.pairs[self.at].gap
+        return Cause(text, edit.kind, sides, edit.times, SIDES[edit.side], self._places(edit), gap)
+
+    def _places(self, edit: Edit) -> tuple[str, ...]:
+        """Name each place that an edit changes: its module, or the next use of a parameter where there is none."""
+        run = self.both[edit.side]
+        uses = [(use.node, run.site(use)) for use in run.uses]
+        return tuple(
+            run.tape.nodes[at].site or next((site for node, site in uses if node >= at), OWN)
+            for at in edit.nodes(run.tape)
+        )
+
     def _early(self, edit: Edit) -> float:
         """Return the difference where the sides part, of one that is run no further; 0 where that cannot be told."""
-        part = edit.tape(self.both[edit.side].tape).until(self.ends[edit.side]) if self.ends else None
-        return self._agreement(_replaced(self.early, edit.side, part)) if part else 0.0
+        whole = self.both[edit.side]
+        for few in self.excerpts:
+            if (tape := few.edited(edit, whole)) is not None:
+                return self._agreement(_replaced(few.sides, edit.side, tape), few.at)
+        early = self.early  # before the ends, which it may void
+        part = edit.tape(whole.tape).until(self.ends[edit.side]) if self.ends else None
+        return self._agreement(_replaced(early, edit.side, part), self.at) if part else 0.0
 
-    def _agreement(self, sides: tuple[Run, Run] | None) -> float:
-        """Return the relative difference where the sides parted; infinity where they part before that place."""
+    def _agreement(self, sides: tuple[Run, Run] | None, at: int) -> float:
+        """Return the relative difference where the sides parted; infinity where they part before that place.
+
+        Args:
+          at: the number of that pair of uses.
+        """
         use = self.pairs[self.at].right
         for k, pair in enumerate(pairs(*sides, self.mapped)) if sides else ():
             same = use is None or (pair.right is not None and pair.right.kind == use.kind
                                    and first(pair.right.ids) == first(use.ids))  # fmt: skip
-            if k >= self.at and same:
+            if k >= at and same:
                 return pair.gap
             if pair.parts:
                 break

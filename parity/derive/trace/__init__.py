@@ -8,7 +8,7 @@ change a tape to one that computes the same. outputs compares what two models re
              torch_state (what can be recorded); all else: torch_forms or torch_decompositions
     JAX      jax_tape, jax_groups, jax_wide, jax_dense; its primitives: jax_values (results), jax_recorder (forms)
     paddle   paddle_tape (sets recurrent layers in training mode, where their gradients are), paddle_recorder,
-             paddle_values; a new one: paddle_forms or paddle_decompositions
+             paddle_names (of settings), paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum, outer (gradients by large matrices)
 
 Nothing here knows of a second model but outputs, inputs, still (inputs that one model alone is given) and precomputed

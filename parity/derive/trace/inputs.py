@@ -14,7 +14,11 @@ from .still import even
 from .tape import Array
 
 BFLOAT16 = 2**-8  # relative difference of a number that bfloat16 rounds
-ONE_VALUE = "each has one value alone: give others to cover them"
+ONE_VALUE = "each has one value alone, so that no other one was tested: give random numbers"
+ONE_TOKEN = (
+    "each has one value alone, so that neither other tokens and their order were tested, nor what a mask hides: give "
+    "random tokens, rng.integers(0, vocabulary, (2, 5)), or a mask of both values"
+)
 MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
 ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
@@ -69,7 +73,7 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 
 def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
-        return ONE_VALUE
+        return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
     return MASKS if array.dtype.kind in "iub" and (even(array) or not _tokens(array)) else ""
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError
+from specs.numerals import measured
 from specs.words import with_article
 
 from ..limits import EQUAL_OUTPUTS
@@ -20,6 +21,8 @@ MASK = 1e6  # absolute value from which an output of models with random weights 
 MOST_AXES = 5  # of outputs of which orders of axes are tried
 LACKING = " is None on the "
 COARSE = "whole numbers, which nearly equal models share"
+INFINITE = "infinite in"
+NOWHERE = "infinite everywhere, which shows nothing"
 
 
 class Outputs(NamedTuple):
@@ -143,15 +146,23 @@ def _numeric(leaf: Any) -> bool:
 def difference(a: Sequence[Array], b: Sequence[Array]) -> float:
     """Return the largest difference of an element, relative to the largest element of its output, of any dtype.
 
-    It is infinite where outputs have other shapes or numbers, or a value that is not finite.
+    Infinite values, as masked logits have, are equal to those of the same sign. The difference is infinite where
+    outputs cannot be compared.
     """
     if incomparable(a, b):
         return float("inf")
     return max((_apart(_wide(x), _wide(y)) for x, y in zip(a, b, strict=True)), default=0.0)
 
 
+def parted(a: Sequence[Array], b: Sequence[Array]) -> float:
+    """Return `difference`, but 1 where outputs are infinite in other places: an edit may make them equal there."""
+    return 1.0 if incomparable(a, b).startswith(INFINITE) else difference(a, b)
+
+
 def _apart(x: Array, y: Array) -> float:
     """Compare what a mask hides, -1e9 say, apart from other elements: relative to it, all others would be equal."""
+    finite = np.isfinite(x)  # infinities are equal here: see incomparable
+    x, y = x[finite], y[finite]
     masked = np.maximum(np.abs(x), np.abs(y)) >= MASK
     errors = [0.0]
     for part in (masked, ~masked):
@@ -178,10 +189,24 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
             return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
-        for array, side in ((x, "left"), (y, "right")):
-            if not np.isfinite(array).all():
-                return f"those on the {side} are not all finite"
+        if not all(np.isfinite(side).all() for side in (x, y)) and (text := _infinite(_wide(x), _wide(y))):
+            return text
     return ""
+
+
+def _infinite(x: Array, y: Array) -> str:
+    """Return how two outputs of one shape differ in what is not finite, or that nothing is finite; "" if neither."""
+    for array, side in ((x, "left"), (y, "right")):
+        if np.isnan(array).any():
+            return f"those on the {side} have NaN, which is equal to nothing"
+    infinite = [~np.isfinite(array) for array in (x, y)]
+    apart = np.argwhere((infinite[0] | infinite[1]) & (x != y))
+    if len(apart):
+        numbers = [f"{int(places.sum()):,} of {places.size:,} places" for places in infinite]
+        first = tuple(map(int, apart[0]))
+        values = f"{list(first)} with {measured(x[first])} and {measured(y[first])}"
+        return f"{INFINITE} {numbers[0]} on the left, {numbers[1]} on the right; the first that differs is {values}"
+    return NOWHERE if infinite[0].all() else ""
 
 
 def coarse(a: Sequence[Array]) -> str:

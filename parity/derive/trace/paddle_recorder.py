@@ -14,6 +14,7 @@ from paddle import _legacy_C_ops as old_ops
 from .call import flatten
 from .paddle_decompositions import COMPOSED
 from .paddle_forms import Forms, is_layout, lifted, positional
+from .paddle_names import LEGACY, settings
 from .paddle_values import numpy_of, runner
 from .tape import Operation, Tape
 
@@ -71,7 +72,7 @@ class Recorder(Forms):
         for name in dir(old_ops):  # their attributes come as pairs: they have no form of their own
             original = getattr(old_ops, name)
             if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
-                wrapped[id(original)] = (original, self._wrapper(f"old {name}", original))
+                wrapped[id(original)] = (original, self._wrapper(f"{LEGACY}{name}", original))
         undo: list[tuple[Any, str, Any]] = []
         for path, module in list(sys.modules.items()):
             if not path.startswith("paddle.") or "libpaddle" in path or "pir" in path or module is None:
@@ -147,7 +148,7 @@ class Recorder(Forms):
             self.adopt(results[0], value)
             return out
         kind = "layout" if is_layout(name, args, kwargs, results) else "other"
-        call = Operation.of(name, {**{f"argument {k}": value for k, value in enumerate(args, 1)}, **kwargs})
+        call = Operation.of(name, settings(name, original, args, kwargs))
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
             self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))

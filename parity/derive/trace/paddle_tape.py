@@ -20,6 +20,7 @@ from .cotangents import Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .paddle_recorder import Recorder
+from .paddle_values import numpy_of
 from .tape import Tape
 
 
@@ -79,7 +80,7 @@ class PaddleSide(ModuleSide):
         self._load(parameters)
         with _double(), forgotten(self._layers()), _recurrent_in_training(self._layers()):
             outputs = self._run(_tensors_of(inputs))
-            weights = zip(outputs, cotangents(outputs), strict=True)
+            weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
         state = self.model.state_dict()
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}

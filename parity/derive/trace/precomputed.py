@@ -1,7 +1,7 @@
 """Find tables that both sides compute (positions, masks, rates of rotation), one of them in lower precision.
 
-A table depends on constants and on inputs of integers alone. Where one of the right side's is, up to rounding to
-float32, one of the left side's, the left one takes its place: the rest of the two models can then be compared exactly.
+A table depends on constants and on inputs of integers alone. Where one of a side's is, up to rounding to float32, one
+of the other side's or a part of it, that one takes its place: the rest of the two models can then be compared exactly.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class RoundedTable(NamedTuple):
     numbers: tuple[float, float] | None = None
 
     @property
+    def mirrored(self) -> RoundedTable:
+        """Return the same with the sides exchanged."""
+        return RoundedTable(self.right, self.left, self.size, self.numbers and self.numbers[::-1])
+
+    @property
     def cause(self) -> str:
         """Say how the sides differ."""
         if self.numbers is None:
@@ -52,19 +57,32 @@ class RoundedTable(NamedTuple):
 
 def aligned(
     left: Tape, right: Tape, left_inputs: Sequence[Array], right_inputs: Sequence[Array]
+) -> tuple[Tape, Tape, list[RoundedTable]]:
+    """Return both tapes with the same values in tables that are equal up to rounding, and these tables.
+
+    The right side takes those of the left one, then the left one those of the right one: either may have joined several
+    tables of the other one, or have more rows.
+    """
+    right, rounded = _with_values_of(left, right, left_inputs, right_inputs)
+    left, others = _with_values_of(right, left, right_inputs, left_inputs)
+    return left, right, [*rounded, *(table.mirrored for table in others)]
+
+
+def _with_values_of(
+    one: Tape, other: Tape, inputs: Sequence[Array], other_inputs: Sequence[Array]
 ) -> tuple[Tape, list[RoundedTable]]:
-    """Return the right tape with the left one's values in place of tables that are equal up to rounding."""
-    left_tables, right_tables = tables(left, left_inputs), tables(right, right_inputs)
-    known = _known(left_tables)
+    """Return the second tape with the values of the first one in place of tables that are equal up to rounding."""
+    known = _known(tables(one, inputs, "fc"))
     replaced: dict[int, Array] = {}
     rounded: dict[tuple[str, str], RoundedTable] = {}
-    for table in right_tables:
+    for table in tables(other, other_inputs, "fc"):
         if (near := _nearest(table, known)) is not None:
             value, size, site = near
             replaced[table.number] = value
-            single = (float(value.flat[0]), float(table.value.flat[0])) if np.ptp(table.value) == 0 else None
+            one_value = table.value.dtype.kind == "f" and np.ptp(table.value) == 0
+            single = (float(value.flat[0]), float(table.value.flat[0])) if one_value else None
             rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single))
-    return (with_tables(right, replaced) if replaced else right), list(rounded.values())
+    return (with_tables(other, replaced) if replaced else other), list(rounded.values())
 
 
 def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
@@ -85,8 +103,12 @@ def _always(value: Array) -> Callable[..., Array]:
     return lambda *_: value
 
 
-def tables(tape: Tape, inputs: Sequence[Array]) -> list[Precomputed]:
-    """List the tables of floats that meet other values, or are outputs."""
+def tables(tape: Tape, inputs: Sequence[Array], kinds: str = "f") -> list[Precomputed]:
+    """List the tables of floats that meet other values, or are outputs.
+
+    Args:
+      kinds: of their dtypes; "fc" for complex numbers too.
+    """
     tape = tape.live()
     values: dict[int, Array] = {**tape.constants}
     values |= {
@@ -103,27 +125,36 @@ def tables(tape: Tape, inputs: Sequence[Array]) -> list[Precomputed]:
                 for number in node.inputs:
                     read.setdefault(number, node.site)
     read |= {number: "" for number in tape.outputs if number not in read}
-    found = [Precomputed(number, values[number], site) for number, site in read.items() if _floats(values.get(number))]
+    found = [
+        Precomputed(number, values[number], site) for number, site in read.items() if _floats(values.get(number), kinds)
+    ]
     return found if sum(table.value.size for table in found) <= LARGE_TABLES else []
 
 
-def _floats(value: Array) -> bool:
-    return isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f" and value.size > 0
+def _floats(value: Array, kinds: str = "f") -> bool:
+    return isinstance(value, (np.ndarray, np.inexact)) and value.dtype.kind in kinds and value.size > 0
+
+
+def _real(value: Array) -> Array:
+    """Return the numbers of a table; of complex ones, as rotations may be, both parts in a row."""
+    return np.ascontiguousarray(value, np.complex128).view(np.float64) if value.dtype.kind == "c" else value
 
 
 def _known(tables: Iterable[Precomputed]) -> list[tuple[Array, str]]:
     """Return the distinct finite values of each table, sorted; of equal ones the first."""
     known: dict[bytes, tuple[Array, str]] = {}
     for table in tables:
-        distinct = np.unique(table.value[np.isfinite(table.value)])
+        numbers = _real(table.value)
+        distinct = np.unique(numbers[np.isfinite(numbers)])
         known.setdefault(distinct.tobytes(), (distinct, table.site))
     return list(known.values())
 
 
 def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
     """Return (values of a left table in the shape of this one, their distance, its site); None if equal or unlike."""
-    finite = np.isfinite(table.value)
-    sizes = np.abs(table.value[finite])
+    numbers = _real(table.value)
+    finite = np.isfinite(numbers)
+    sizes = np.abs(numbers[finite])
     hidden = sizes >= -HIDDEN  # these are compared by their own size, or any other would be near
     scale = np.where(hidden, sizes, sizes[~hidden].max(initial=0))
     if not scale.any():
@@ -133,14 +164,18 @@ def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Ar
     for distinct, site in known:
         if not len(distinct):
             continue
-        near = nearest(distinct, table.value[finite])
-        gap = float((np.abs(near - table.value[finite]) / scale).max())
+        near = nearest(distinct, numbers[finite])
+        gap = float((np.abs(near - numbers[finite]) / scale).max())
         if gap <= EQUAL_TABLES:
             return None
         if gap <= ROUNDED_TABLES and (best is None or gap < best[1]):
-            value = np.array(table.value)
+            value = np.array(numbers)
             value[finite] = near
-            best = (value, gap, site)
+            best = (
+                value if numbers is table.value else value.view(np.complex128).reshape(table.value.shape),
+                gap,
+                site,
+            )
     return best
 
 

@@ -94,7 +94,7 @@ class TorchSide(ModuleSide):
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
         with _double(), forgotten(self.model.modules()), dense:
             outputs = self._run(_tensors_of(inputs))
-        weights = zip(outputs, cotangents(outputs), strict=True)
+        weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
         total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
 
         handles = [

@@ -1,0 +1,117 @@
+"""Move the epsilon of a division by a deviation: from under the root, sqrt(variance + e), to the deviation, or back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.numerals import measured
+
+from ..limits import ROUNDED_FUNCTIONS
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+from .edit import Other, and_so
+
+LARGEST = 1e-2  # epsilon
+VALUES = np.linspace(0.5, 4, 8)  # at which functions are compared
+POWERS = {0.5: np.sqrt(VALUES), -0.5: VALUES**-0.5, -1.0: 1 / VALUES}
+
+
+class Epsilon(NamedTuple):
+    """A small number that is added to a variance or to a deviation.
+
+    Args:
+      power: of the sum: of a variance 0.5 or -0.5, of a deviation 1.
+      entry: what the root reads, a variance with this number, or the deviation. result: of the root, or of the sum.
+      active: whether these depend on the inputs.
+    """
+
+    value: float
+    power: float
+    entry: int
+    result: int
+    active: bool
+
+    @property
+    def inside(self) -> bool:
+        return abs(self.power) < 1
+
+    @property
+    def text(self) -> str:
+        where = "under the root" if self.inside else "added to the root"
+        return f"epsilon {measured(self.value, 6)} {where}"
+
+
+def moved(left: Program, right: Program) -> Iterator[Other]:
+    """Yield edits of the right side that put epsilons where the left side has them, wherever it has such a one."""
+    lefts, rights = _groups(left), _groups(right)
+    for other in rights:
+        for one in lefts:
+            if one[0].inside != other[0].inside and one[0].active == other[0].active:
+                text = f"{one[0].text} on the left, {other[0].text} on the right{and_so(len(other) - 1)}"
+                for power in dict.fromkeys(epsilon.power for epsilon in other):
+                    some = {epsilon.result: epsilon.entry for epsilon in other if epsilon.power == power}
+                    yield Other(1, "epsilon", text, some, _as(one[0].value, other[0].value, power), times=len(some))
+
+
+def _as(value: float, own: float, power: float) -> Callable[[Array], Array]:
+    """Return the function that has an epsilon in the other place than its own one, of this power."""
+    if power == 1:
+        return lambda deviation: np.sqrt(np.square(deviation) + value)
+    return lambda total: (np.sqrt(np.maximum(total - own, 0)) + value) ** np.sign(power)
+
+
+def _groups(program: Program) -> list[list[Epsilon]]:
+    """Return the epsilons of a program, those of one kind together."""
+    groups: dict[tuple[float, float, bool], list[Epsilon]] = {}
+    for epsilon in _epsilons(program):
+        groups.setdefault((epsilon.value, epsilon.power, epsilon.active), []).append(epsilon)
+    return list(groups.values())
+
+
+def _epsilons(program: Program) -> Iterator[Epsilon]:
+    for node in program.tape.nodes:
+        value, entry = _added(program, node)
+        reader = _reader(program, node) if value is not None else None
+        if value is None or reader is None:
+            continue
+        power, active = _power(reader), node.output in program.active
+        if power in (0.5, -0.5):
+            yield Epsilon(value, power, reader.inputs[0], reader.output, active)
+        elif power == -1:
+            yield Epsilon(value, 1, entry, node.output, active)
+
+
+def _reader(program: Program, node: Node) -> Node | None:
+    """Return the one operation that reads a result, laid out otherwise or not; None if there are others."""
+    while len(places := program.consumers.get(node.output, [])) == 1:
+        node = program.tape.nodes[places[0][0]]
+        if node.kind != "layout" or len(node.inputs) > 1:
+            return node
+    return None
+
+
+def _added(program: Program, node: Node) -> tuple[float | None, int]:
+    """Return (a small number that an operation adds, what it adds it to); (None, 0) for other operations."""
+    for number, entry in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind == "add" else ():
+        array = program.tape.constants.get(number)
+        if array is not None and np.size(array) and np.asarray(array).dtype.kind == "f":
+            value = float(np.ravel(array)[0])
+            if 0 < value <= LARGEST and (np.asarray(array) == value).all():
+                return value, entry
+    return None, 0
+
+
+def _power(node: Node) -> float | None:
+    """Return the power that an operation raises to: 0.5, -0.5 or -1; None for other operations."""
+    if node.kind != "other" or len(node.inputs) != 1:
+        return None
+    try:
+        values = np.asarray(node.run(VALUES))
+    except Exception:  # an operation that does not take a list of numbers
+        return None
+    near = (power for power, of in POWERS.items() if values.shape == of.shape
+            and np.allclose(values, of, ROUNDED_FUNCTIONS, 0))  # fmt: skip
+    return next(near, None)

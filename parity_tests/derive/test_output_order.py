@@ -1,0 +1,57 @@
+"""Outputs of one shape that are given in another order, or with axes of one length exchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import parity
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+
+def test_outputs_of_one_shape_in_another_order_are_a_difference_that_is_said():
+    """No parameter tells which pooled values are meant, and equal lengths not which axis is which."""
+
+    def pooled(exchanged: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.up(x).tanh()
+            both = y.mean(1), y.amax(1)
+            return both[::-1] if exchanged else both
+
+        return Net(forward, up=linear(8, 8))
+
+    found = parity.derive(pooled(False), pooled(True), (images(2, 6, 8),))
+    assert not found.proven and found.confirmed and found.explained == "one order of outputs"
+    assert found.divergences[0].cause.startswith(
+        "output 1 of the left model is output 2 of the right one and output 2 of the left model is output 1 of the"
+    )
+
+
+def test_heads_of_one_shape_go_by_the_place_of_their_output():
+    def heads(exchanged: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.up(x).tanh()
+            both = m.first(y), m.second(y)
+            return both[::-1] if exchanged else both
+
+        return Net(forward, up=linear(8, 8), first=linear(8, 5), second=linear(8, 5))
+
+    found = parity.derive(heads(False), heads(True), (images(2, 6, 8),))
+    assert found.proven and "first.weight: o i <-> second.weight: o i" in found.table.print()
+
+
+def test_axes_of_one_length_that_are_exchanged_are_a_difference_that_is_said():
+    def turned(is_turned: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.head(m.up(x).tanh())
+            return y.mT if is_turned else y
+
+        return Net(forward, up=linear(8, 8), head=linear(8, 6))
+
+    found = parity.derive(turned(False), turned(True), (images(2, 6, 8),))
+    assert not found.proven and found.confirmed
+    assert found.divergences[0].cause.startswith(
+        "the output of the left model is that of the right one with its axes in the order (0, 2, 1) (recomputed so"
+    )
+    told = parity.derive(turned(False), turned(True), (images(2, 5, 8),))  # other lengths tell them apart
+    assert told.proven and told.correspondence == ("the output of the right model is compared as axes (0, 2, 1)",)

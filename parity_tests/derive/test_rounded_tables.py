@@ -1,0 +1,97 @@
+"""One side has a table rounded to float32: the verdict must not depend on which side is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_causes_functions import Scores, attention
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+ANGLES = np.arange(9)[:, None] * 1e4 ** -np.array([0.0, 0.5])
+
+
+def table(values: np.ndarray, low: bool) -> torch.Tensor:
+    """Return a table, rounded to float32 or not, that is no buffer of a module."""
+    kinds = {"f": np.float32, "c": np.complex64}
+    return torch.from_numpy(values.astype(kinds[values.dtype.kind]) if low else values)
+
+
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    one, other = x.chunk(2, -1)
+    return torch.cat([one * cos - other * sin, other * cos + one * sin], -1)
+
+
+def separate(low: bool) -> Scores:
+    cos, sin = table(np.cos(ANGLES[:6]), low), table(np.sin(ANGLES[:6]), low)
+    return lambda x: turned(x, cos, sin)
+
+
+def joined(low: bool) -> Scores:
+    both = table(np.concatenate([np.cos(ANGLES[:6]), np.sin(ANGLES[:6])], -1), low)
+
+    def turn(x: torch.Tensor) -> torch.Tensor:
+        one, other = (torch.cat([half, half], -1) * both.to(x.dtype) for half in x.chunk(2, -1))
+        return torch.cat([one[..., :2] - other[..., 2:], other[..., :2] + one[..., 2:]], -1)
+
+    return turn
+
+
+def longer(low: bool) -> Scores:
+    """Turn padded rows too: the table has rows that the other side lacks."""
+    cos, sin = table(np.cos(ANGLES), low), table(np.sin(ANGLES), low)
+    return lambda x: turned(torch.nn.functional.pad(x, (0, 0, 0, 3)), cos, sin)[..., :6, :]
+
+
+def in_complex(low: bool) -> Scores:
+    both = table(np.exp(1j * ANGLES[:6]), low)
+
+    def turn(x: torch.Tensor) -> torch.Tensor:
+        z = torch.complex(*x.chunk(2, -1)) * both.to(torch.complex128)
+        return torch.cat([z.real, z.imag], -1)
+
+    return turn
+
+
+@pytest.mark.parametrize("low", [True, False], ids=["rounded", "exact"])
+@pytest.mark.parametrize("other", [separate, joined, longer, in_complex])
+def test_the_verdict_is_the_same_in_both_directions(other: Scores, low: bool):
+    one, other_one = attention(turn=separate(not low)), attention(turn=other(low))
+    for left, right in ((one, other_one), (other_one, one)):
+        found = parity.derive(left, right, (images(2, 6, 8),))
+        assert found.proven and found.rounded and found.exact <= 1e-15, str(found)
+        causes = [place.cause for place in found.divergences]
+        assert causes == ["one side computes a table in float32", "one side computes partly in lower precision"]
+
+
+def test_all_places_of_a_rounded_number_are_listed():
+    def net(low: bool) -> Net:
+        epsilon = float(np.float32(0.7)) if low else 0.7  # large, for rounding of it to show
+        norms = {f"n{k}": torch.nn.LayerNorm(8, epsilon) for k in range(6)}
+
+        def forward(m: Any, x: Any) -> Any:
+            for k in range(6):
+                x = x + getattr(m, f"fc{k}")(getattr(m, f"n{k}")(x)).tanh()
+            return m.head(x)
+
+        return Net(forward, **norms, **{f"fc{k}": linear(8, 8) for k in range(6)}, head=linear(8, 5))
+
+    found = parity.derive(net(False), net(True), (images(2, 6, 8),))
+    assert found.proven and found.rounded
+    first = found.divergences[0]
+    assert first.cause == "one number is rounded: 0.7 on the left, 0.6999999881 on the right, and so in 5 more places"
+    assert first.places == tuple(f"n{k}" for k in range(6)) and first.to_dict()["places"] == list(first.places)
+
+
+@pytest.mark.parametrize("other", [joined, longer, in_complex])
+def test_tables_that_rounding_does_not_explain_are_a_difference_in_both_directions(other: Scores):
+    one, far = attention(turn=separate(False)), attention(turn=lambda x: other(False)(x) * (1 + 1e-4))
+    for left, right in ((one, far), (far, one)):
+        found = parity.derive(left, right, (images(2, 6, 8),))
+        assert not found.proven and found.exact > 1e-6

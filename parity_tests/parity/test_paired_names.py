@@ -1,0 +1,96 @@
+"""parity.compare takes the pairs of modules from a Table that was derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+from convert.table_file import load
+from parity_tests.conftest import needs
+
+X = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+
+
+def torch_net() -> Any:
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.fc1, self.fc2 = torch.nn.LayerNorm(8), torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+            self.qkv = torch.nn.Linear(8, 24)
+
+        def forward(self, x: Any) -> Any:
+            x = self.norm(x)
+            q, k, v = self.qkv(x).chunk(3, -1)
+            x = x + (0.1 * q @ k.mT).softmax(-1) @ v
+            return x + self.fc2(self.fc1(x).tanh())
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Linear(8, 5)
+            self.blocks = torch.nn.ModuleList(Block() for _ in range(2))
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x).flatten(2).mT
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x.mean(1))
+
+    return Net()
+
+
+def linen_net() -> Any:
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = nn.Conv(8, (4, 4), strides=4, name="patches")(x).reshape(len(x), -1, 8)
+            for i in range(2):
+                x = nn.LayerNorm(epsilon=1e-5, name=f"ln_{i}")(x)
+                q, k, v = (nn.Dense(8, name=f"{part}_{i}")(x) for part in "qkv")
+                x = x + jax.nn.softmax(0.1 * q @ k.swapaxes(1, 2)) @ v
+                x = x + nn.Dense(8, name=f"down_{i}")(jnp.tanh(nn.Dense(16, name=f"up_{i}")(x)))
+            return nn.Dense(5, name="classes")(x.mean(1))
+
+    return Net(), Net().init(jax.random.key(0), X.transpose(0, 2, 3, 1))
+
+
+def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
+    needs("flax")
+    left, right = torch_net(), linen_net()
+    found = parity.derive(left, right, (X,))
+    assert found.proven
+    right = parity.transfer(left, right, (X,))
+    found.table.save(str(tmp_path / "my.table"))
+    for names in (found, found.table, load(str(tmp_path / "my.table"))):
+        report = parity.compare({"a": left, "b": right}, X, check="layers", names=names, dtype="float64")
+        assert report.passed, str(report)
+        (result,) = report.results
+        taps = [name for name, *_ in result.curve]
+        pairs = [f"blocks.{k}.{name}" for k in range(2) for name in ("norm", "fc1", "fc2")]
+        assert taps == ["stem", *pairs, "head", "output"]  # and no part of qkv, which is one module on the left alone
+    changed = parity.transfer(left, right, (X,))
+    changed[1]["params"]["down_1"]["bias"] = changed[1]["params"]["down_1"]["bias"] + 1e-3
+    report = parity.compare({"a": left, "b": changed}, X, check="layers", names=found, dtype="float64")
+    assert not report.passed and report.first_divergence == "blocks.1.fc2"
+
+
+@pytest.mark.parametrize("labels", ["ba", "abc"])
+def test_a_table_of_other_models_is_refused(labels: str):
+    needs("flax")
+    left, right = torch_net(), linen_net()
+    found = parity.derive(left, right, (X,))
+    models = dict(zip(labels, [right, left, left] if labels == "ba" else [left, right, left], strict=False))
+    why = "does not fit b and a, of which the first is its left side" if labels == "ba" else "two models, not of 3"
+    with pytest.raises(UsageError, match=why):
+        parity.compare(models, X, names=found)
