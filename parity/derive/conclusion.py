@@ -15,9 +15,10 @@ from .comments import commented
 from .depths import differing
 from .derivation import CHOSEN, Derivation
 from .fold.lone import lone
-from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTNER
+from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
 from .partings import divergences, partings
+from .prove.constants import unlike_number
 from .prove.explanation import confirmed
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
@@ -136,16 +137,18 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
-    if doubted and not whole:  # both compute the same, whatever the matching took for partners
+    if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
         whole, proof = True, run(True)
-    proven = proof.holds and whole and not of.reasons
+    apart = any(step.gap > PARTED_USES and step.kind != "add" for step in found.steps)
+    nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
+    proven = proof.holds and whole and not nearly and not of.reasons
     if best.clash:
         proof = proof._replace(incomparable=best.clash, error=math.nan)
         proven = False
     inputs = [*a.call.arrays().values(), *b.call.arrays().values()]
     objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
     unshown = unproven(a, b, of.table) if proven and not objection else []
-    if proven and not unshown and (objection := objection or _only_with(left, best, of, proof.error)):
+    if proven and not unshown and (objection := objection or _only_with(left, best, of, proof)):
         proof = proof._replace(incomparable=objection)
     proven = proven and not unshown and not objection
     # without these parameters, outputs say nothing
@@ -156,18 +159,14 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     return Verdict(proof, proven, unshown, numbers or proof.incomparable == UNLIKE)
 
 
-def _only_with(left: Left, best: Candidate, of: Written, error: float) -> str:
-    """Say with which values alone the outputs are equal; "" where others were tried, or are not needed.
-
-    Args:
-      error: that of the outputs, as the models compute them.
-    """
+def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
+    """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
     a, b = left.side, best.side
-    if names := only_positive(a, b, of.table, error):
+    if names := only_positive(a, b, of.table, proof.error):
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    return ""
+    return unlike_number(a, b, (left.tape, best.tape), of.table, proof.exact)
 
 
 def _notes(best: Candidate, of: Written, proven: bool, free: Sequence[str], untried: str) -> list[str]:

@@ -128,6 +128,9 @@ def _best(
             known = known._replace(tape=program.tape if own is quiet else quiet, program=program)
         exact = still(exact, values, left_values)
         programs = known.program, program_of(exact, b.parameters, values)
+        if right_inputs is None and _without_elements(programs[1]):
+            problems.append("a convolution's kernel is larger than what it reads in this order of axes")
+            continue
         other = arranged(called, a, b, programs[0].outputs, programs[1].outputs)
         if other.call is not called.call:
             waiting = itertools.chain([other], waiting)
@@ -146,6 +149,11 @@ def _best(
         problems = list(dict.fromkeys(problems))  # one for each order of axes
         raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
     return *deepest, best
+
+
+def _without_elements(program: Program) -> bool:
+    """Tell whether a convolution returns nothing: JAX refuses no kernel that is larger than the input."""
+    return any(0 in program.shapes[node.output] for node in program.tape.nodes if node.window)
 
 
 def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:

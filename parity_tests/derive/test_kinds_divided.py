@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,43 @@ def test_a_class_token_with_and_without_a_position(position: tuple[bool, bool]):
     assert np.array_equal(there, token) and np.array_equal(moved["positions"][:, -4:], given["positions"][:, -4:])
     back = found.table.reverse().apply(moved)
     assert np.array_equal(back["cls"] + (back["positions"][:, :1] if position[0] else 0), token)
+
+
+def test_two_inputs_that_one_side_joins_before_a_product():
+    left = Net(
+        lambda m, x, y: m.out(m.join(torch.cat([m.a(x), m.b(y)], -1)).tanh()),
+        a=linear(5, 6, False), b=linear(4, 6, False), join=linear(12, 6), out=linear(6, 3, False),
+    )  # fmt: skip
+
+    def right(p: Any, x: Any, y: Any) -> Any:
+        return jnp.tanh(x @ p["a"] @ p["one"] + y @ p["b"] @ p["other"] + p["bias"]) @ p["out"]
+
+    shapes = {"a": (5, 6), "b": (4, 6), "one": (6, 6), "other": (6, 6), "bias": (6,), "out": (6, 3)}
+    right_side = right, {name: jnp.zeros(n) for name, n in shapes.items()}
+    found = parity.derive(left, right_side, (images(7, 5), images(7, 4)))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def test_an_order_of_axes_in_which_a_convolution_returns_nothing_is_none():
+    """A text of 20 steps read as 2: JAX runs a kernel of 4 on it, and returns nothing."""
+    left = Net(lambda m, x: m.out(m.first(x[:, None]).tanh().mT), first=torch.nn.Conv1d(1, 4, 4), out=linear(4, 3))
+
+    def right(p: Any, x: Any) -> Any:
+        y = jax.lax.conv_general_dilated(x[..., None], p["k"], (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
+        return jnp.tanh(y) @ p["w"]  # no biases: what it computes differs, and each order is tried
+
+    shapes = {"k": (4, 1, 4), "w": (4, 3)}
+    found = parity.derive(left, (right, {name: jnp.zeros(n) for name, n in shapes.items()}), (images(2, 20),))
+    assert not found.proven and not found.missing, found.failure
+
+
+def test_integers_of_a_tree_reach_the_function_as_arrays_of_jax():
+    left = Net(lambda m, x: m.out(m.words(m.map[x]).tanh()), words=torch.nn.Embedding(12, 6), out=linear(6, 3))
+    left.register_buffer("map", torch.arange(12).flip(0))
+
+    def right(p: Any, x: Any) -> Any:
+        return jnp.tanh(p["words"][p["map"][x]]) @ p["w"] + p["b"]
+
+    tree = {"map": jnp.arange(12)[::-1], "words": jnp.zeros((12, 6)), "w": jnp.zeros((6, 3)), "b": jnp.zeros(3)}
+    found = parity.derive(left, (right, tree), (tokens(3, 20),))
+    assert not found.missing and found.exact < 1e-12, found.failure  # rounding of float64

@@ -27,8 +27,8 @@ class Net(torch.nn.Module):
         for name, part in parts.items():
             setattr(self, name, part)
 
-    def forward(self, x: Any) -> Any:
-        return self.run(self, x)
+    def forward(self, *inputs: Any) -> Any:
+        return self.run(self, *inputs)
 
 
 def numbers(model: Any, inputs: Any) -> dict[str, np.ndarray]:

@@ -318,8 +318,10 @@ class Products(Regrouping):
     def _colour(self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array) -> None:
         """Note which columns of a left product those of a right one correspond to."""
         window = self.program.tape.nodes[use.node].window
-        (groups, length, count), (left_groups, _, left_count) = use.ids.shape, seen.use.ids.shape
-        if use.flipped or seen.use.flipped or (not window and groups > 1) or groups != left_groups:
+        (groups, length, count), (left_groups, left_length, left_count) = use.ids.shape, seen.use.ids.shape
+        if use.flipped or seen.use.flipped or (not window and groups > 1):
+            return
+        if (groups, length) != (left_groups, left_length):
             return
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)

@@ -190,29 +190,41 @@ def _candidates(
             template = re.sub(r"\d+", "#", " ".join(names))
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
-            own = [(use.ids[0, :, 0], use.ids[0, :, 1])]
-            taps, rest = divmod(other.ids.shape[1], width)  # of each channel, one after the other
-            if not rest and taps:
-                into = [(other.ids[0, :taps].ravel(), other.ids[0, taps : 2 * taps].ravel())]
+            own = [_columns(use, width)]
+            if other.ids.shape[1] and other.ids.shape[1] % width == 0:  # taps of each channel, one after the other
+                channels = other.ids[0].reshape(width, -1)
+                one, another = _exchanged(width)
+                into = [(channels[one].ravel(), channels[another].ravel())]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
                     yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
             if other.ids.shape[2] == width:
-                into = [(other.ids[0, :, 0], other.ids[0, :, 1])]
+                into = [_columns(other, width)]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
                 yield seen, f"{template} out", text, own + into + _vectors([*beside, *beside_other], width)
     yield from ((0, *term) for term in _terms(uses, elements, partners))
 
 
+def _columns(use: Use, width: int) -> tuple[Array, Array]:
+    """Return the elements of columns of a product that are exchanged."""
+    one, another = _exchanged(width)
+    return use.ids[0][:, one].ravel(), use.ids[0][:, another].ravel()
+
+
+def _exchanged(width: int) -> tuple[list[int], list[int]]:
+    """Return which of some units are exchanged for which: the first two, and the last two, as the first may be dead."""
+    return ([0, width - 2], [1, width - 1]) if width > 3 else ([0], [1])
+
+
 def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
-    """Return the first two elements of each vector of this width."""
-    found = {}
+    """Return the elements of each vector of this width that are exchanged."""
+    found, (one, another) = {}, _exchanged(width)
     for use in uses:
         _, first = np.unique(use.ids, return_index=True)
         flat = np.ravel(use.ids)[np.sort(first)]
         flat = flat[flat > 0]
         if len(flat) == width and not any(use is other for other in without):
-            found[int(flat[0])] = (flat[:1], flat[1:2])
+            found[int(flat[0])] = (flat[one], flat[another])
     return list(found.values())
 
 

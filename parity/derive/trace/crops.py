@@ -105,7 +105,7 @@ def _cut(part: tuple[slice, ...]) -> Callable[[Array], Array]:
 def _kept(program: Program, reader: Node, space: Sequence[int]) -> tuple[int, ...] | None:
     """Return the first position along each axis that an operation keeps; None unless it only crops axes of space."""
     shape, kept = program.shapes[reader.inputs[0]], program.shapes[reader.output]
-    if len(reader.inputs) > 1 or len(shape) != len(kept):
+    if len(reader.inputs) > 1 or len(shape) != len(kept) or 0 in kept:
         return None
     if any(n > m or (n < m and d not in space) for d, (n, m) in enumerate(zip(kept, shape, strict=True))):
         return None

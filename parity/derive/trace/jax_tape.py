@@ -59,6 +59,9 @@ class JaxSide:
             if jnp.issubdtype(a.dtype, jnp.floating)
         }
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
+        self._of_jax = {
+            k for k, a in parameters.items() if isinstance(a, jax.Array)
+        }  # a function may index these alone
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""
@@ -68,6 +71,7 @@ class JaxSide:
     def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
         others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
+        others = {name: jnp.asarray(array) if name in self._of_jax else array for name, array in others.items()}
         result = self.call.output(self.function({**others, **parameters}, args, kwargs))
         leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
         self.named = Named.of(leaves)

@@ -243,6 +243,10 @@ def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
     """Return a view (groups, c / groups, *taps, n, *positions) of what a convolution of these taps reads from x."""
     extent = tuple((t - 1) * d + 1 for t, d in zip(taps, window.dilation, strict=True))
     space = tuple(range(2, x.ndim))
+    if any(x.shape[axis] < length for axis, length in zip(space, extent, strict=True)):  # as JAX allows
+        of = zip(x.shape[2:], extent, window.stride, strict=True)
+        counts = [max(0, (n - length) // stride + 1) for n, length, stride in of]
+        return np.zeros((window.groups, x.shape[1] // window.groups, *taps, len(x), *counts), x.dtype)
     view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=space)
     steps = [slice(None, None, s) for s in (*window.stride, *window.dilation)]
     view = view[(slice(None), slice(None), *steps)]
@@ -269,7 +273,7 @@ def _convolve(x: Array, w: Array, window: Window) -> Array:
     space = view.shape[3 + len(taps) :]
     out: Array = 0.0
     for tap in np.ndindex(*taps):
-        part = view[(slice(None), slice(None), *tap)].reshape(groups, -1, n * int(np.prod(space)))
+        part = view[(slice(None), slice(None), *tap)].reshape(groups, w.shape[1], n * int(np.prod(space)))
         factor = w[(slice(None), slice(None), *tap)].reshape(groups, o // groups, -1)
         out = out + (factor * part if w.shape[1] == 1 else factor @ part)
     return np.moveaxis(out.reshape(o, n, *space), 1, 0)
