@@ -116,7 +116,8 @@ class Table(Lines):
 
         Args:
           arrays: by name, or in a nested tree, whose levels are joined by "/".
-          like: arrays, or anything with a shape, of the right side; sizes: lengths of axes that stay open else.
+          like: arrays, or anything with a shape, of the right side; arrays that the Table drops there are copied.
+          sizes: lengths of axes that stay open else.
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
         Warns where the Table says that it is incomplete, or was not proven.
         """
@@ -124,9 +125,13 @@ class Table(Lines):
         from .claims import warn
 
         warn(self)
+        if like is not None and not isinstance(like, Mapping):
+            raise TableError(f"like: a mapping of names to arrays, such as a state_dict, and no {type(like).__name__}")
         arrays, like = as_arrays(flat(arrays)), None if like is None else flat(like)
 
         def shapes(of: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             return {name: tuple(array.shape) for name, array in of.items()}
 
-        return translate(self.layout(shapes(arrays), None if like is None else shapes(like), sizes), arrays)
+        made = translate(self.layout(shapes(arrays), None if like is None else shapes(like), sizes), arrays)
+        rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}
+        return {**made, **as_arrays(rest)}

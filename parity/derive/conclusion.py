@@ -13,7 +13,7 @@ from specs.words import count, in_a_row
 from .candidates import Candidate, Left
 from .comments import commented
 from .depths import differing
-from .derivation import CHOSEN, Derivation
+from .derivation import CHOSEN, FILLED, Derivation
 from .fold.lone import lone
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
@@ -25,7 +25,7 @@ from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .trace.inputs import ALIKE, only_one_value
+from .trace.inputs import ALIKE, ONE_STEP, only_one_step, only_one_value
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
@@ -59,12 +59,13 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof, proven), list[str](), "", list[Unmatched]()
     untraced = verdict.reads_numbers or proof.incomparable == RANDOM
+    depths = "" if proven else differing(left.side.parameters, best.side.parameters)
     if untraced:  # what the tapes compute are not these models
         places = []
     if proven:
         free, untried = _free(left, of)
     elif not untraced:
-        sized = not unlike and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
+        sized = not (unlike or depths) and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):
             return concluded(left, best._replace(found=without(found, others, of.rights)), began, others)
@@ -79,6 +80,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(chosen))]
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
+    sizes = "" if depths else sizes
     return Derivation(
         table=table,
         proven=proven,
@@ -97,6 +99,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         remark=proof.remark,
         kept=proof.kept,
         correspondence=best.correspondence,
+        filled=of.filled,
         drawn=left.drawn,
         reasons=of.reasons,
         unmatched=rows,
@@ -106,7 +109,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         untried=untried,
         uses=found.steps,
         fixed=lone(table, lefts.names, of.rights.names),
-        depths="" if proven else differing(left.side.parameters, best.side.parameters),
+        depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),
         elements=(len(lefts) - 1, len(of.rights) - 1),
@@ -147,6 +150,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         proven = False
     inputs = [*a.call.arrays().values(), *b.call.arrays().values()]
     objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
+    idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
+    if proven and not objection and idle and only_one_step(inputs):
+        objection = f"{ONE_STEP} {in_a_row(folded(idle))}"
     unshown = unproven(a, b, of.table) if proven and not objection else []
     if proven and not unshown and (objection := objection or _only_with(left, best, of, proof)):
         proof = proof._replace(incomparable=objection)
@@ -173,7 +179,8 @@ def _notes(best: Candidate, of: Written, proven: bool, free: Sequence[str], untr
     """List what the Table's comments say beside its evidence."""
     unseen_lines = _unseen_notes(of) if proven else []
     freed = (f"free: {text}" for text in free)
-    return [*best.correspondence, *of.notes, *unseen_lines, *freed, *filter(None, [untried])]
+    filled = (f"{FILLED}: {name}" for name in folded(of.filled))
+    return [*best.correspondence, *filled, *of.notes, *unseen_lines, *freed, *filter(None, [untried])]
 
 
 def _unseen_notes(of: Written) -> list[str]:

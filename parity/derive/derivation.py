@@ -21,7 +21,7 @@ from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
-from .trace.inputs import ALIKE
+from .trace.inputs import ALIKE, ONE_STEP
 from .trace.outputs import COARSE, LACKING, NOWHERE
 from .trace.sites import OWN
 
@@ -37,6 +37,7 @@ NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
 )
+FILLED = "filled with 0, as the left model has no such bias"
 CHOSEN = "chosen among several partners, which no outputs confirm"
 BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
@@ -132,17 +133,19 @@ class Derivation(Evidence):
     @property
     def following(self) -> str:
         """Say what to do next; "" where everything is proven or explained."""
+        if self.depths:
+            return "build both models with the same number of blocks; then derive again"
         if self.sizes:
             return "build both models of one size, and derive again"
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
-        if self.missing and self.depths:
-            return "build both models with the same number of blocks; then derive again"
         if self.missing and self.places:
             return NEXT
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
+        if self.incomparable.startswith(ONE_STEP):
+            return "give inputs of several steps, such as 5 tokens; then derive again"
         if self.incomparable == ALIKE:
             return "give inputs of several values, such as random tokens; then derive again"
         if self.unshown:
@@ -274,6 +277,7 @@ class Derivation(Evidence):
             which = ", ".join(folded_names(self.drawn))
             lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))
         lines += [Line(text) for text in self.correspondence]
+        lines += [Line(f"{FILLED}: {', '.join(folded_names(self.filled))}")] if self.filled else []
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         if self.reads_numbers and self.proven:
             lines.append(Line(NUMBERS))

@@ -47,6 +47,7 @@ class Evidence:
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
       kept: inputs that kept their given values in the proof, each with the reason.
+      filled: right parameters that are zero, as the left model has no such bias.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
@@ -78,6 +79,7 @@ class Evidence:
     unshown: Sequence[str] = ()
     kept: Sequence[str] = ()
     correspondence: Sequence[str] = ()
+    filled: Sequence[str] = ()
     drawn: Sequence[str] = ()
     reads_numbers: bool = False
     branches: Sequence[str] = ()
@@ -157,6 +159,7 @@ class Evidence:
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),
+            "filled": list(self.filled),
             "drawn": list(self.drawn),
             "reads_numbers": self.reads_numbers,
             "branches": list(self.branches),

@@ -16,7 +16,7 @@ from ..cards import facts, models, provenance
 from ..caveats import section
 from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
-from .derivation import CHOSEN, Derivation, converting
+from .derivation import CHOSEN, FILLED, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.explanation import Divergence
@@ -234,6 +234,7 @@ def _table(found: Derivation, out: str | None) -> Markup:
 
 def _remarks(found: Derivation) -> Markup:
     rows = [f"{text[:1].upper()}{text[1:]}" for text in found.correspondence]
+    rows += [f"{FILLED[:1].upper()}{FILLED[1:]}: {', '.join(folded_names(found.filled))}"] if found.filled else []
     rows += [f"Kept in the proof: {text}" for text in found.kept]
     if found.proven and (text := found.branching):
         rows.append(f"{text[:1].upper()}{text[1:]}")

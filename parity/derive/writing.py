@@ -38,6 +38,7 @@ class Written(NamedTuple):
       reasons: right parameters that no line describes, each with the reason.
       inferred: right parameters of which all or some elements follow a pattern or a name.
       notes: comments on what no line translates.
+      filled: right parameters that are zero, as the left model has no such bias.
     """
 
     table: DerivedTable
@@ -47,6 +48,7 @@ class Written(NamedTuple):
     reasons: dict[str, str]
     inferred: list[str]
     notes: list[str]
+    filled: list[str]
 
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
         """Return the right parameters that each left one becomes, or is a term of."""
@@ -67,12 +69,13 @@ def written(left: Left, best: Candidate) -> Written:
     mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
+    filled = [name for name in _zeros(mapped, rights) if not best.hint or name not in best.hint.right]
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
-    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes)
+    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes, filled)
 
 
 def _folded(

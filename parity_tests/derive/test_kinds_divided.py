@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import parity
-from specs.table import Table
+from specs.table import Table, TableError
 
 from .pairs import images
 from .test_kinds_matching import Net, linear, numbers, tokens
@@ -194,3 +194,69 @@ def test_integers_of_a_tree_reach_the_function_as_arrays_of_jax():
     tree = {"map": jnp.arange(12)[::-1], "words": jnp.zeros((12, 6)), "w": jnp.zeros((6, 3)), "b": jnp.zeros(3)}
     found = parity.derive(left, (right, tree), (tokens(3, 20),))
     assert not found.missing and found.exact < 1e-12, found.failure  # rounding of float64
+
+
+def test_a_head_that_is_tied_to_the_embedding_on_one_side_alone():
+    parts = {"words": torch.nn.Embedding(11, 6), "fc": linear(), "head": linear(6, 11, False)}
+    left = Net(lambda m, x: m.head(m.fc(m.words(x)).tanh()), **parts)
+    left.head.weight = left.words.weight
+
+    def right(p: Any, x: Any) -> Any:
+        return jnp.tanh(p["words"][x] @ p["k"] + p["b"]) @ p["head"]
+
+    shapes = {"words": (11, 6), "k": (6, 6), "b": (6,), "head": (6, 11)}
+    found = parity.derive(left, (right, {name: jnp.zeros(n) for name, n in shapes.items()}), (tokens(2, 4),))
+    assert found.proven and not found.missing, found.reasons
+    moved = found.table.apply(numbers(left, tokens(2, 4)))
+    assert np.array_equal(moved["head"], moved["words"].T)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_attention_to_one_step_proves_nothing(turned: bool):
+    def attend(m: Any, x: Any) -> Any:
+        q, k = (m.q(x), m.k(x)) if not turned else (m.k(x), m.q(x))
+        return m.o((q @ k.mT).softmax(-1) @ m.v(x))
+
+    left, right = (Net(attend, **{name: linear() for name in "qkvo"}) for _ in range(2))
+    found = parity.derive(left, right, (images(4, 1, 6),))
+    assert (
+        not found.proven and "one step" in found.incomparable and found.following.startswith("give inputs of several")
+    )
+    assert parity.derive(left, right, (images(4, 3, 6),)).proven
+
+
+def test_a_bias_that_the_left_model_lacks_is_said_to_be_filled():
+    left, right = (Net(lambda m, x: m.b(m.a(x).tanh()), a=linear(), b=linear(6, 3, bias)) for bias in (False, True))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.proven and found.filled == ["b.bias"]
+    assert "filled with 0, as the left model has no such bias: b.bias" in str(found)
+    assert found.to_dict()["filled"] == ["b.bias"]
+
+
+def test_arrays_that_the_table_drops_are_copied_from_a_mapping():
+    left, right = (Net(lambda m, x: m.a(x), a=linear()) for _ in range(2))
+    right.register_buffer("mask", torch.arange(3))
+    found = parity.derive(left, right, (images(4, 6),))
+    like = {name: array.numpy() for name, array in right.state_dict().items()}
+    arrays = {name: array.numpy() for name, array in left.state_dict().items()}
+    assert set(found.table.apply(arrays, like=like)) == {*like} and "mask" not in found.table.apply(arrays)
+    with pytest.raises(TableError, match="a mapping of names to arrays, such as a state_dict, and no str"):
+        found.table.apply(arrays, like="new.pt")
+
+
+def test_models_of_unlike_depths_are_told_to_have_one():
+    def blocks(count: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            for block in m.blocks:
+                x = x + block(x.tanh())
+            return m.out(x)
+
+        def block() -> Any:
+            return torch.nn.Sequential(linear(), torch.nn.Tanh(), linear())
+
+        return Net(run, blocks=torch.nn.ModuleList(block() for _ in range(count)), out=linear(6, 3))
+
+    for counts in ((2, 3), (3, 1)):
+        found = parity.derive(*map(blocks, counts), (images(4, 6),))
+        assert not found.proven and not found.sizes
+        assert found.following.startswith("build both models with the same number of blocks")

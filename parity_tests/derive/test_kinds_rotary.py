@@ -71,6 +71,15 @@ def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[boo
     assert fits(found.table, left, right, q=2, k=2, v=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
 
 
+def test_pairs_of_channels_stay_pairs_where_their_length_tells():
+    left, right = attention(True, True, 2, heads=2), attention(False, False, 2, heads=2)
+    found = parity.derive(left, right, (images(2, 5, WIDTH),))
+    assert (
+        "qkv.bias: (q+k+v d a=2) <-> q.bias: (q a d)" in found.table.print()
+        and "d" not in found.table.reverse().lengths()
+    )
+
+
 def test_two_fused_projections_whose_queries_and_keys_turn_pairs_or_halves():
     found = parity.derive(attention(True, True), attention(True, False), (images(2, 5, WIDTH),))
     assert found.proven and not found.table.orders, found.divergences

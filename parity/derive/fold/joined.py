@@ -19,6 +19,7 @@ from .names import SPARE, Names, composed, initials
 from .related import Atom, Axes, relate
 from .rows import Row
 
+PAIR = 2  # channels that rotary positions turn
 PIECES = "rsuv"  # how many pieces each part has in a group, as (g r+1+1 d): r queries to one key and one value
 
 
@@ -190,10 +191,16 @@ def _composition(parts: Parts, split: Split) -> str:
     """Return the axis of the parts: "(o+p)", "(g r+1+1 d)"."""
     total = "+".join(composed(axes.target[split.part]) for axes in parts.values())
     group, width = (
-        next((" ".join(atom.name for atom in axes.target[d]) for axes in parts.values() if axes.target[d]), "")
+        next((" ".join(_stated(axes.target[d])) for axes in parts.values() if axes.target[d]), "")
         for d in (split.group, split.width)
     )
     return f"({' '.join(filter(None, (group, total, width)))})"
+
+
+def _stated(atoms: Sequence[Atom]) -> list[str]:
+    """Return the names of pieces; of several, the only one of length 2 states it: pairs stay pairs in wider heads."""
+    pairs = [atom for atom in atoms if atom.length == PAIR] if len(atoms) > 1 else []
+    return [atom.name + f"={PAIR}" * (pairs == [atom]) for atom in atoms]
 
 
 def _letters(part_names: list[str], whole: Whole, in_groups: bool, names: Names) -> Sequence[str]:

@@ -67,6 +67,9 @@ class Attempt(Products):
             return None
         if use.x is not None and use.x.size and np.isnan(use.x).all():  # nothing can be told from such values
             names = " ".join(self.rights.owners(use.ids))
+            if any(np.isfinite(output).any() for output in self.program.outputs):  # those of the model's own weights
+                why = "what it reads depends on parameters that have no partner on the left"
+                raise DeadEnd(f"{names}: {why}: {compare(use.kind, self.program.tape.nodes[use.node].window)}")
             remedy = command_or_call("--left-weights CKPT takes those of a checkpoint", "left_weights= takes others")
             raise DeadEnd(f"{names}: its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}")
         if use.kind == "product":

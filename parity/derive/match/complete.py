@@ -54,6 +54,8 @@ def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
     for other in rights.names:
         part = rights.part(found, other)
         shared = other != name and np.isin(part, filled).any()
+        if shared and np.array_equal(np.sort(part, None), np.sort(filled, None)):  # in another order of axes, as a head
+            continue
         if shared and (part.shape != filled.shape or ((part != 0) & (part != filled)).any()):
             return False
     return True

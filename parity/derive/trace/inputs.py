@@ -21,6 +21,7 @@ ONE_TOKEN = (
 )
 MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
+ONE_STEP = "equal only for sequences of one step, with which no output depends on"
 ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
@@ -75,6 +76,13 @@ def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
     return MASKS if array.dtype.kind in "iub" and (even(array) or not _tokens(array)) else ""
+
+
+def only_one_step(inputs: Sequence[Array]) -> bool:
+    """Tell whether sequences have one step: tokens (n, 1), or vectors (n, 1, width), of which attention sees one."""
+    steps = [array.shape[-1] for array in inputs if array.dtype.kind in "iu" and array.ndim > 1]
+    steps += [array.shape[1] for array in inputs if array.dtype.kind == "f" and array.ndim == 3]
+    return bool(steps) and all(step == 1 for step in steps)
 
 
 def only_one_value(inputs: Sequence[Array]) -> bool:
