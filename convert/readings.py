@@ -25,6 +25,7 @@ from .nesting import (
     TRAINING,
     chosen,
     cuts,
+    has_word,
     is_training,
     label,
     prefix,
@@ -212,10 +213,28 @@ def _usual(name: str, spelled: Mapping[str, str]) -> str:
 
 
 def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:
-    """Return containers that copy the arrays of a linen collection: "ema/a/kernel" beside "params/a/kernel"."""
-    bare = {normal(name.partition("/")[2]) for name in own} - {""}
-    hits = Counter(name.partition("/")[0] for name in others if normal(name.partition("/")[2]) in bare)
-    return {f"{top}/" for top, count in hits.items() if count >= max(LEAST, len(bare) / 2)}
+    """Return containers that copy a linen collection: "ema/a/kernel" beside "params/a/kernel", or "ema_batch_stats".
+
+    Each copies half of a collection at least; where its name has no word of a copy, of at least as many arrays as half
+    of all collections have together.
+    """
+    collections: dict[str, set[str]] = {}
+    for name in own:
+        collection, _, rest = name.partition("/")
+        collections.setdefault(collection, set()).add(normal(rest))
+    bare = set().union(*collections.values()) - {""}
+    inside: dict[str, set[str]] = {}
+    for name in others:
+        top, _, rest = name.partition("/")
+        if top not in collections and normal(rest) in bare:
+            inside.setdefault(top, set()).add(normal(rest))
+    return {f"{top}/" for top, forms in inside.items() if _copies(top, forms, collections.values(), len(bare))}
+
+
+def _copies(top: str, forms: set[str], collections: Collection[set[str]], every: int) -> bool:
+    if len(forms) >= max(LEAST, every / 2):
+        return True
+    return has_word(top) and any(2 * len(forms & collection) >= len(collection) for collection in collections)
 
 
 def _container(outer: str, inner: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.planning import plan
+from specs import config as configs
 
 from .conftest import needs
 from .optimizing import Torch, batches, config_of, save_config
@@ -457,3 +458,31 @@ def test_commands_agree_on_what_is_a_copy(copied, run, tmp_path):
     assert "set aside" not in err
     got = numpy_arrays(tmp_path / "o.msgpack")
     np.testing.assert_array_equal(got["ema_params/last/kernel"], average["last.weight"].T)
+
+
+def test_a_copy_of_few_running_statistics_is_one(tmp_path):
+    """A Mobile-Former has ten times as many parameters as statistics: its average is read back all the same."""
+    config = config_of("mobile_former")
+    write_numbers(tmp_path / "w.msgpack", "mobile_former", config, "flax")
+    weights = numpy_arrays(tmp_path / "w.msgpack")
+    save(tmp_path / "m.msgpack", {**weights, **{f"ema_{name}": array for name, array in weights.items()}})
+    with plan(tmp_path / "m.msgpack", settings=configs.as_dict(config)) as found:
+        assert found.architecture == "mobile_former"
+        assert {entry.name for entry in found.aside} == {"ema_params/", "ema_batch_stats/"}
+
+
+def test_moments_of_another_framework_are_refused(run, tmp_path):
+    """A square model's moments fit in any layout: those of torch are no paddle's."""
+    needs("torch")
+    config, file = config_of("mlp_mixer"), tmp_path / "t.pt"
+    save_config("mlp_mixer", tmp_path / "config.json")
+    write_numbers(tmp_path / "w.pdparams", "mlp_mixer", config, "paddle")
+    import torch
+
+    model = Torch("mlp_mixer", "adamw")
+    model.train(batches("mlp_mixer")[:1])
+    torch.save({"optimizer": model.optimizer.state_dict()}, file)
+    words = ["paddle2torch", tmp_path / "w.pdparams", "--config", tmp_path / "config.json", "--with-optimizer"]
+    code, _, err = run(*words, "--optimizer", file, "-o", tmp_path / "o.pt")
+    assert code == 1 and "holds a state of torch, and the weights of" in err and "are paddle's" in err, err
+    assert not (tmp_path / "o.pt").exists()

@@ -15,9 +15,11 @@ from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
 from convert.masters import optimizer_file
 from convert.plans import Plan
+from convert.recognise import dialects
 from convert.replicas import FirstReplica
 
 from . import copies, finding
+from .families import FRAMEWORK
 
 if TYPE_CHECKING:
     from convert.table_plan import TablePlan
@@ -95,6 +97,9 @@ def held(
     found = finding.find(reader)
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
+    if path and isinstance(plan, Plan) and (own := _framework(plan)) != FRAMEWORK[found.library]:
+        what = f"{path}: holds a state of {FRAMEWORK[found.library]}, and the weights of {plan.reader.path} are {own}'s"
+        raise ConvertError(f"{what}: give the state that was saved with these weights, or --src where they are not")
     state_names = frozenset[str]() if path else finding.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
@@ -110,6 +115,11 @@ def held(
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
     return Held(reader, path, found, state_names, averages, tuple(remarks))
+
+
+def _framework(plan: Plan) -> str:
+    """Return the framework in whose layout the weights are, and so their moments."""
+    return dialects(plan.architecture)[plan.src].framework
 
 
 def _opened(path: str) -> Reader:
