@@ -486,3 +486,18 @@ def test_moments_of_another_framework_are_refused(run, tmp_path):
     code, _, err = run(*words, "--optimizer", file, "-o", tmp_path / "o.pt")
     assert code == 1 and "holds a state of torch, and the weights of" in err and "are paddle's" in err, err
     assert not (tmp_path / "o.pt").exists()
+
+
+def test_a_number_of_averages_is_refused_where_no_average_goes_along(run, tmp_path):
+    needs("torch")
+    import torch
+
+    model = Torch("mlp_mixer", "adamw")
+    model.train(batches("mlp_mixer")[:1])
+    saved = {"state_dict": model.model.state_dict(), "optimizer": model.optimizer.state_dict()}
+    torch.save(saved, tmp_path / "m.pt")
+    words = ["torch2flax", tmp_path / "m.pt", "--config", save_config("mlp_mixer", tmp_path / "config.json")]
+    words += ["--with-optimizer", "-o", tmp_path / "o.msgpack"]
+    assert run(*words)[0] == 0
+    code, _, err = run(*words, "--force", "--hyper", "averaged=20")
+    assert code == 2 and "--hyper averaged=...: no average of the weights goes along" in err, err

@@ -27,6 +27,7 @@ MIXED = (
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 SCHEDULER = "LR_Scheduler/"
+OTHERS = {"moment2_max": "Adam with amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax"}  # by what each keeps
 
 
 def read_paddle(
@@ -47,7 +48,9 @@ def read_paddle(
             elif found.root or "/" in rest:
                 strangers.append(name)
     names = {name for arrays in slots.values() for name in arrays}
-    for name in reader.tensors.keys() - used:  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
+    for name in (
+        name for name in reader.tensors if name not in used
+    ):  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
         cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
         strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
     if any("master_weights/" in name for name in strangers):
@@ -55,7 +58,9 @@ def read_paddle(
     if strangers:
         called = {second: parameters[name].name for name, second in own.items() if name in parameters}
         problem = f"its optimizer keeps {folding.listed(_of(name, called) for name in strangers)}"
-        raise ConvertError(f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW")
+        which = next((kind for slot, kind in OTHERS.items() if any(f"_{slot}_" in name for name in strangers)), "")
+        known = f"this is {which}, " if which else ""
+        raise ConvertError(f"{reader.path}: {problem}: {known}neither SGD with momentum, nor Adam, nor AdamW")
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours: dict[str, list[str]] = {}  # a parameter may have several names in a state_dict, as those of GRU and LSTM
     for name in parameters:
@@ -92,7 +97,8 @@ def read_paddle(
 
 def _of(name: str, called: Mapping[str, str]) -> str:
     """Add the model's own name of the parameter to an optimizer's name, where that begins with paddle's name of it."""
-    parameter = next((called[key] for key in called if f"{key}_" in name), None)
+    last = name.rpartition("/")[2]
+    parameter = next((called[key] for key in called if last.startswith(f"{key}_")), None)
     return f"{name} (of {parameter})" if parameter else name
 
 
