@@ -34,7 +34,7 @@ KEYS = (
     (
         "first",
         f"{MARKS['differs']} parts",
-        "the models part here, as a card above says; its module has the mark as well",
+        "the models part here, as a card above says; the module has the mark as well",
     ),
     ("noted", f"{MARKS['close']} parts", "the values part here, but the outputs are proven to be equal"),
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
@@ -99,8 +99,10 @@ class Rated:
         self.parting = "noted" if found.proven else "first"
         wheres = [_where(use) for use in found.compared]
         begin = next((k for k, where in enumerate(wheres) if where in self.addresses), len(wheres))
-        after = (_where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
-        self.follow = {*after} - {*self.addresses}
+        listed = {(card.changed, site) for card in found.divergences for site in card.places}
+        after = [use for use in found.compared[begin:] if use.gap > PARTED_USES]
+        again = {_where(use) for use in after if listed & {("left", use.left_site), ("right", use.right_site)}}
+        self.follow = {*map(_where, after)} - {*self.addresses} - again
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import parity
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
-from parity.derive import Derivation, Divergence
+from parity.derive import Derivation, Divergence, module_trees
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import converting
@@ -406,3 +407,25 @@ def test_totals_state_limits_and_both_models_are_named_below_the_verdict():
     text = re.sub("<[^>]*>", " ", unbound(page_of(DERIVED, about)).partition("<h1")[2].partition("What was run")[0])
     assert "1 of 2 uses of parameters agree to 1e-8. Error of the outputs: 3.0e-5 (limit 1e-9)." in text
     assert all(value in text for value in about.values())
+
+
+def test_every_place_of_a_cause_is_marked():
+    """One epsilon in three blocks: the card lists three places, and none of them only follows."""
+    needs("torch")
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, epsilon: float) -> None:
+            super().__init__()
+            self.norm, self.fc = torch.nn.LayerNorm(6, eps=epsilon), torch.nn.Linear(6, 6)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.fc(self.norm(x)).tanh()
+
+    left, right = (torch.nn.Sequential(*(Block(epsilon) for _ in range(3))) for epsilon in (1e-5, 1e-3))
+    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((4, 6)),))
+    assert found.divergences[0].places == ("0.norm", "1.norm", "2.norm")
+    rated = module_trees.Rated(found)
+    norms = [use for use in found.compared if "norm" in use.left and use.gap > 1e-8]  # the limit of uses
+    assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
+    assert "follows" in {rated.rate([use]) for use in found.compared}
