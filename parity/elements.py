@@ -153,7 +153,7 @@ def double(array: Any) -> np.ndarray:
 
 
 def _word(value: float) -> str:
-    return "NaN" if math.isnan(value) else repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}infinity"
+    return "NaN" if math.isnan(value) else measured(value) if math.isfinite(value) else f"{'-' * (value < 0)}infinity"
 
 
 def _at(array: np.ndarray, flat: int) -> tuple[int, ...]:

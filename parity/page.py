@@ -133,7 +133,9 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> M
         what = (
             f"Each number is the worst error of {in_a_row(pairs)}, and leads to where it is shown array by array.{own}"
         )
-        what = what if pairs else "Nothing was compared: each cell leads to its pairs, and to why they did not run."
+        ran = any(r.grade == "not judged" for model in models for r in model)
+        why = "no number could be judged" if ran else "they did not run"
+        what = what if pairs else f"Nothing was compared: each cell leads to its pairs, and to why {why}."
         table = _checks_table(models)
     return tag("section", tag("h2", title), tag("p", prose(what), class_="soft"), tag("div", table, class_="scroll"))
 
