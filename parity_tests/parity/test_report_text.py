@@ -345,3 +345,11 @@ def test_a_model_that_cannot_be_judged_is_not_carried_by_others() -> None:
     assert Report(good).passed and not report.passed
     verdict = str(report).splitlines()[0]
     assert verdict.startswith("Nothing is proven of mlp_mixer:tiny B/16; of others, 12 comparisons agree.")
+
+
+def test_the_total_states_the_limit_of_the_row():
+    one, *others = [r for r in results(variants=("tiny S/16",)) if r.check == "forward"]
+    made = [replace(one, tolerance=7e-6, error=4.3e-7), *(replace(r, tolerance=6e-6, error=3e-7) for r in others)]
+    assert "(limit 6e-6)" in summary.totals(made)
+    beyond = [replace(one, tolerance=7e-6, error=6.5e-6), *made[1:]]  # within its own limit, and beyond the row's
+    assert "(limit 7e-6)" in summary.totals(beyond)
