@@ -396,6 +396,24 @@ def test_a_page_without_all_ports_is_compared_and_proven_with_those_that_it_has(
     assert "flax: sixteenth has no port in flax" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(("conventions", "asked"), [
+    ('{"act": "gelu"}', ["norm_eps"]), ("{}", ["act", "norm_eps"]), ('{"act": "gelu", "norm_eps": 1e-5}', []),
+])  # fmt: skip
+def test_a_convention_that_only_another_dialect_states_is_asked_for(conventions, asked, new, tmp_path, capsys):
+    """Its default may be wrong: the author forgot the convention, or left it open."""
+    page = new("forgetful")
+    text = page.read_text()
+    other = f'DIALECTS["other"] = DIALECTS["original"]._replace(conventions={conventions})\n\nSPEC = '
+    page.write_text(text.replace("SPEC = ", other))
+    source = weights(page, tmp_path / "a.safetensors")
+    words = ["other2flax", source, "-o", str(tmp_path / "b.msgpack"), "--spec", str(page)]
+    assert convert(words) == (2 if asked else 0)
+    err = capsys.readouterr().err
+    assert [name for name in ("act", "norm_eps") if f"{name} is open: set it" in err] == asked
+    assert convert([*words, "--assume", "--force"]) == 0
+    assert ("assumed: " in capsys.readouterr().err) == bool(asked)
+
+
 def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):
     """A route names a dialect, and several architectures have one of that name."""
     page = new("twentieth")
