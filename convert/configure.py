@@ -7,8 +7,8 @@ What is known of a Config field, in the words of this file:
     suggested    neither shown nor stated: a default or an official variant suggests it, and the record names which
     assumed      suggested and unshown: reported by a note, and marked as assumed in the record
     marked       those of the assumed fields that the source's record marks so
-    must_state   suggested and unshown, in a dialect of the ports: the user has to state it, or to accept the default;
-                 messages call it open, and OpenFields lists it
+    must_state   suggested and unshown, in a dialect of the ports, or by a default alone in place of what other dialects
+                 fix: the user has to state it, or to accept the default; messages call it open, and OpenFields lists it
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -23,7 +23,7 @@ from specs.spec import ADAPTED, Spec
 from specs.words import with_article
 
 from . import module_settings
-from .conventions import computing, required, same, unshown_from
+from .conventions import computing, fixed, required, same, unshown_from
 from .errors import ConvertError, UsageError, option, subject
 from .files.modules import Module
 from .inference import inferred, sizes, whole_config
@@ -159,7 +159,7 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
         path, spec, dialect, variant_of(reading.architecture, config), config, record, settings.preprocessing
     )
     suggested = [name for origin in ("default", "variant") for name in unshown_from(spec, config, origins, origin)]
-    must_state = _must_state(reading, suggested)
+    must_state = _must_state(reading, suggested, origins)
     marked = ((record.assumed & recorded.keys()) - asked.keys()) | (settings.assumed & asked.keys())
     assumed = {*marked, *suggested} - set(must_state)
     contradictions = _contradictions(settings, evidence, reading.dialect)
@@ -231,7 +231,7 @@ def _to_ask_for(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     spec = reading.spec
     without = {f.name for f in fields(spec.config) if f.name not in values}
     needed = without & required(spec)
-    return _in_order(spec, {*needed, *_must_state(reading, without & computing(spec))}) if needed else ()
+    return _in_order(spec, {*needed, *_must_state(reading, without & computing(spec), values)}) if needed else ()
 
 
 def _suggested(reading: Reading, evidence: Evidence, settings: Settings) -> dict[str, str]:
@@ -255,9 +255,15 @@ def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(spec.config) if f.name in chosen)
 
 
-def _must_state(reading: Reading, names: Iterable[str]) -> list[str]:
-    """Return those of these fields that the user must state: all for the ports' own dialects, none for others."""
-    return list(names) if reading.dialect in PORTS else []
+def _must_state(reading: Reading, names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return those of these fields that the user must state.
+
+    In the ports' own dialects these are all. In another dialect they are the fields that other dialects of the page
+    fix, and for which there is nothing but a default: no other sign tells them from a convention that was forgotten.
+    """
+    if reading.dialect in PORTS:
+        return list(names)
+    return [name for name in names if name not in known and name in fixed(reading.spec)]
 
 
 def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[str]) -> UsageError:

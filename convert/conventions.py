@@ -15,8 +15,12 @@ from specs.spec import Spec
 
 def computing(spec: Spec) -> set[str]:
     """Return the Config fields that change the outputs and that no array shows: fixed by dialects or left open."""
-    fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
-    return fixed | spec.unshown
+    return fixed(spec) | spec.unshown
+
+
+def fixed(spec: Spec) -> set[str]:
+    """Return the Config fields that any dialect of a page fixes."""
+    return {name for dialect in spec.dialects.values() for name in dialect.conventions}
 
 
 def required(spec: Spec) -> set[str]:

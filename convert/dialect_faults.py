@@ -116,7 +116,8 @@ def _without_effect(architecture: str, line: Rule) -> str:
         return own
     known = {_pattern(name, line): None for name in sorted(arrays if placing else paths)}
     what = "array" if placing else "layer"
-    return f"no {what} is named {line.ours.label!r}{hint(line.ours.label, known, FAR)}"
+    near = hint(line.ours.label, [name for name in known if name.count(".") == line.ours.label.count(".")], FAR)
+    return f"layers yields no {'' if what == 'layer' else what + ' '}{line.ours.label!r}{near}"
 
 
 def _leaves(line: Rule, known: Iterable[Parameter]) -> str:

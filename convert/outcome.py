@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from specs.dialects import PORTS
 from specs.numerals import limit, short
-from specs.words import count
+from specs.words import count, in_a_row
 
 from .dry_run import folded
 from .dtypes import LOSSES
@@ -106,9 +107,10 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
 
 def _untested(plan: Plan) -> str:
     """Say what a proof takes for granted: what source and target are both read by."""
-    lines = " and ".join(dict.fromkeys((plan.src, plan.dst)))
+    dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
+    lines = f"the lines of {in_a_row(dialects)} and " if dialects else ""
     assumed = f", {', '.join(plan.assumed)} assumed among them" if plan.assumed else ""
-    shared = f"the lines of {lines} and the settings that no array shows{assumed}"
+    shared = f"{lines}the settings that no array shows{assumed}"
     return f"not tested by this proof, as both sides share them: {shared}"
 
 

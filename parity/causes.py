@@ -100,7 +100,7 @@ def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
         return ""
     sides = []
     for tap in (left, right):
-        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0].shape)
+        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0])
         finer = "float32(" if a.dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
         tried = (pair for pair in tried if finer is None or finer not in pair[0])
         sides.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))

@@ -60,8 +60,9 @@ def compare(
         bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
-        out is not compared. By default, every module that holds parameters is compared under its own path. What
-        parity.derive returned, or its Table, names the modules of two models, of which the first is its left side.
+        out is compared only if another model has a module of the same path. By default, every module that holds
+        parameters is compared under its own path. What parity.derive returned, or its Table, names the modules of two
+        models, of which the first is its left side.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -128,11 +129,19 @@ def _ports(
         label: _port(label, model, inputs, names.get(label), feature_maps, training) for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
+    taps = {label: _tap_names(port) for label, port in ports.items()}
+    for label, port in ports.items():
+        if isinstance(port, Own):
+            port.match({name for other, found in taps.items() if other != label for name in found})
     if feature_maps is not None:
         require_feature_maps(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
         )
     return ports
+
+
+def _tap_names(port: Port | Own) -> list[str]:
+    return port.tap_names() if isinstance(port, Own) else [layer.path for layer in port.layers()]
 
 
 def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:

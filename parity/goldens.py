@@ -28,7 +28,7 @@ from convert.plans import Plan
 from convert.recognise import dialects
 from convert.terminal import say_note
 from ports.frameworks import unported
-from specs.config import tuples
+from specs.config import misfits, tuples
 from specs.numerals import exact, limit, short
 from specs.spec import SpecError
 
@@ -50,6 +50,7 @@ def write(
     settings: Mapping[str, Any],
     param_count: int,
     upstream: Mapping[str, str],
+    page: str = "",
     **arrays: np.ndarray,
 ) -> None:
     """Write io.safetensors and case.json beside the checkpoint that lies in a folder.
@@ -61,11 +62,16 @@ def write(
       settings: Config fields that the checkpoint leaves open.
       param_count: the original's own count of its trained parameters.
       upstream: whose code ran: {"repo": ..., "commit": ...}.
+      page: the file of the architecture, with whose Config `settings` are compared; "" for one that is known already.
       arrays: anything else that it recorded.
-    Raises: UsageError that lists everything that makes this no golden case.
+    Raises: UsageError that lists everything that makes this no golden case; nothing is written then. SpecError for a
+    page with a fault.
     """
     folder = os.fspath(folder)
-    if problems := [*_of_checkpoint(folder, checkpoint), *_of_arrays(images, logits)]:
+    if page:
+        specs.add(page)
+    wrong = _of_settings(architecture, settings)
+    if problems := [*_of_checkpoint(folder, checkpoint), *_of_arrays(images, logits), *wrong]:
         raise UsageError(f"{folder}: this is no golden case", problems)
     stored = {IMAGES: images, LOGITS: logits, **arrays}
     stored = {name: np.ascontiguousarray(array) for name, array in stored.items()}
@@ -107,6 +113,12 @@ def _of_arrays(images: np.ndarray, logits: np.ndarray) -> Iterator[str]:
             yield f"{name}: have NaNs or infinities"
     if len(images) != len(logits):
         yield f"logits: are of {len(logits)} images, and there are {len(images)}"
+
+
+def _of_settings(architecture: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Describe settings that no Config of an architecture has; nothing, if the architecture is not known."""
+    if architecture in specs.names():
+        yield from (f"settings: {problem}" for problem in misfits(specs.get(architecture).config, settings))
 
 
 class Golden(NamedTuple):

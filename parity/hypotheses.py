@@ -1,7 +1,8 @@
 """Compute in numpy what layers are known to compute where implementations differ: each variant of a kind, by name.
 
-Hypotheses map a layer's input, its arrays (the reference's, in the shared layout) and the shape of its recorded output
-to outputs; those of another shape may be left out, and are where they cost much.
+Hypotheses map a layer's input, its arrays (the reference's, in the shared layout) and its recorded output to outputs.
+Those of another shape may be left out, and are where they cost much. What was recorded is used for its shape, and to
+solve it for an epsilon.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from specs.numerals import short
+
 Weights = Mapping[str, np.ndarray]
 Hypotheses = Iterator[tuple[str, np.ndarray]]
 Shape = tuple[int, ...]
@@ -20,6 +23,8 @@ WORK = 1 << 31  # multiplications that all hypotheses about one output may take:
 
 EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
             float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
+
+SOLVED = 100  # roundings of a variance below which an epsilon that was solved for would be noise
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -43,7 +48,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def dense(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+def dense(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     """Multiply over the last axis, or over the rows of a matrix."""
     kernel, bias = w["kernel"], w.get("bias")
     if x.shape[-1] == len(kernel):
@@ -66,12 +71,31 @@ def _dense(
     yield f"reversed output features{beside}", turn((x @ kernel + shift)[..., ::-1])
 
 
-def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+def epsilons(
+    centred: np.ndarray, variance: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarray
+) -> dict[float, str]:
+    """Return the usual epsilons, and the one, to two digits, with which a norm would return what was recorded."""
+    if recorded.shape != centred.shape or recorded.dtype.name not in ("float32", "float64"):
+        return EPSILONS
+    with np.errstate(all="ignore"):
+        normed = (recorded.astype(np.float64) - bias) / scale
+        found = np.square(centred / normed) - variance
+    found = found[np.isfinite(found)]
+    epsilon = float(f"{np.median(found):.1e}") if found.size else 0.0
+    noise = SOLVED * float(np.finfo(recorded.dtype).eps) * float(np.median(variance))
+    if not noise < epsilon < 1:
+        return EPSILONS
+    name = short(epsilon).replace(".0e", "e")
+    return {epsilon: name, float(np.float32(epsilon)): f"float32({name})", **EPSILONS}
+
+
+def norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
     if x.shape[-1] != max(len(scale), len(bias)):
         return
     centred = x - x.mean(-1, keepdims=True)
-    for (epsilon, name), ddof in itertools.product(EPSILONS.items(), (0, 1)):
+    solved = epsilons(centred, x.var(-1, keepdims=True), scale, bias, recorded)
+    for (epsilon, name), ddof in itertools.product(solved.items(), (0, 1)):
         normed = centred / np.sqrt(x.var(-1, ddof=ddof, keepdims=True) + epsilon)
         variance = "an unbiased variance" if ddof else "a biased variance"
         yield f"epsilon {name} and {variance}", normed * scale + bias
@@ -79,11 +103,11 @@ def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     yield "no normalisation", x
 
 
-def rms_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+def rms_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     if x.shape[-1] != len(w["scale"]):
         return
     square = (x * x).mean(-1, keepdims=True)
-    for epsilon, name in EPSILONS.items():
+    for epsilon, name in epsilons(x, square, w["scale"], np.zeros(1), recorded).items():
         normed = x / np.sqrt(square + epsilon)
         yield f"epsilon {name}", normed * w["scale"]
         yield f"epsilon {name}, its scale as what is added to 1", normed * (1 + w["scale"])
@@ -92,7 +116,7 @@ def rms_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     yield "no normalisation", x
 
 
-def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+def batch_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     if x.ndim < 2 or "mean" not in w or "var" not in w or x.shape[1] != len(w["mean"]):
         return
     scale, bias = w.get("scale", np.ones_like(w["mean"])), w.get("bias", np.zeros_like(w["mean"]))
@@ -106,13 +130,14 @@ def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
         ", this batch's statistics": (x.mean(axes), x.var(axes)),
         ", mean and variance swapped": (w["var"], np.abs(w["mean"])),
     }
-    for (epsilon, name), (of, (mean, var)) in itertools.product(EPSILONS.items(), statistics.items()):
+    solved = epsilons(x - w["mean"][wide], w["var"][wide], scale[wide], bias[wide], recorded)
+    for (epsilon, name), (of, (mean, var)) in itertools.product(solved.items(), statistics.items()):
         normed = (x - mean[wide]) / np.sqrt(var[wide] + epsilon)
         yield f"epsilon {name}{of}", normed * scale[wide] + bias[wide]
 
 
-def conv(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
-    kernel, bias = w["kernel"], w.get("bias")
+def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    kernel, bias, shape = w["kernel"], w.get("bias"), recorded.shape
     if x.ndim != 4 or x.shape[1] % kernel.shape[1] or not math.prod(shape):
         return
     shift = 0.0 if bias is None else bias[:, None, None]
@@ -181,7 +206,7 @@ def convolve(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: P
     return out.reshape(shape)
 
 
-def heads(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+def heads(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     kernel = w["kernel"]
     bias = w.get("bias", np.zeros_like(kernel[:, 0]))
     h, i, o = kernel.shape
@@ -196,7 +221,7 @@ def heads(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     yield "features dealt out to the heads in turn", strided @ kernel + bias[:, None]
 
 
-HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, Shape], Hypotheses]] = {
+HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, np.ndarray], Hypotheses]] = {
     "dense": dense, "norm": norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
 }  # fmt: skip
 

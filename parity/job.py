@@ -59,7 +59,7 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
         port = job.target.port(job.framework, job.dtype, job.device)
         images = job.target.images(port.config, job.batch)
         if misfits := port.runner.misfits(Inputs(images)):
-            return without(f"its port does not fit the page: {', '.join(misfits)}", False)
+            return without(f"its port does not fit the page: {'; '.join(misfits)}", False)
     except Unavailable as error:
         return without(error.why, True)
     except PortError as error:

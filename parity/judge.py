@@ -9,6 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+import specs
+from specs.paths import normal
+from specs.words import in_a_row
+
 from . import remarks
 from .agreement import Verdict
 from .elements import Worst, double, worst
@@ -81,7 +85,7 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
 def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
     pairing = _correspond(s.check, a, b)
     if not pairing.names:
-        return _incomparable(unjudged, a, b)
+        return _incomparable(unjudged, a, b, everyone)
     return _compare(unjudged, s, a, b, [r for r in everyone if not r.cause], pairing)
 
 
@@ -155,26 +159,38 @@ def _without_run(check: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(n.partition(": ")[2] if check == "train" else n for n in names))
 
 
-UNCALLED = (  # why a port has no output of a module that another one calls
-    "its forward leaves it out, or computes with the layer's arrays itself, or feature_maps lists what some frameworks "
-    "alone call, such as a list"
-)
-
-
-def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
+def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
     """Return the result of a pair whose arrays do not correspond: the first that one side lacks, and the one before."""
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
-    cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
-    cause = cause or "nothing to compare: no side has any array"
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
-    if first and a.architecture == b.architecture != OWN:
-        cause += f"; {(b if first in a.arrays else a).label} calls no module of this name: {UNCALLED}"
+    if first and unjudged.check in ACTIVATIONS and a.architecture == b.architecture != OWN:
+        lacking = [(other, odd[r.label]) for r, other in ((a, b), (b, a)) if odd[r.label]]
+        cause = f"{'; '.join(_uncalled(r, names, everyone) for r, names in lacking)}: {_why_uncalled(first, a)}"
+    else:
+        cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
+        cause = cause or "nothing to compare: no side has any array"
     earlier = itertools.takewhile(lambda name: name != first, a.arrays if first in a.arrays else b.arrays)
     shared = [name for name in earlier if name in a.arrays and name in b.arrays]
     before = (shared[-1], worst(a.arrays[shared[-1]], b.arrays[shared[-1]]).error) if shared else None
-    lacking = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
-    divergence = Divergence.at(first, lacking, 0.0, before) if first else None
+    nothing = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
+    divergence = Divergence.at(first, nothing, 0.0, before) if first else None
     return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
+
+
+def _uncalled(r: Recording, names: Sequence[str], everyone: Sequence[Recording]) -> str:
+    """Say which modules a port never calls, and which ports do: "torch never calls 'norm'; flax and paddle do"."""
+    callers = [other.label for other in everyone if names[0] in other.arrays]
+    return f"{r.label} never calls {remarks.some(names)}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
+
+
+def _why_uncalled(name: str, r: Recording) -> str:
+    """Say why a port may have no output of a module that another one calls."""
+    why = "its forward leaves it out, or computes with the layer's arrays itself"
+    maps = specs.get(r.architecture).feature_maps if r.architecture in specs.names() else ()
+    path = normal(name.partition("#")[0])
+    if path in map(normal, maps):
+        return f"{why}, or feature_maps, which lists it, names what some frameworks alone call, such as a list"
+    return why
 
 
 def _compare(

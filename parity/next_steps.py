@@ -55,8 +55,9 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         return f"look at what computes {first}: its shapes differ"
     if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
         return "let both models return arrays under the same names: a dict or a dataclass on both sides, or on none"
-    if first.worst.cause.startswith("only "):  # one side alone calls a module of this name
-        return "let both models call this module, or take it out of feature_maps"
+    if first.worst.word in ("not called", "missing"):
+        listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
+        return f"let both models call this module{listed}"
     if not math.isfinite(first.error):
         return f"look at {first} and its inputs, on the side that is not finite"
     if first.place:

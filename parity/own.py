@@ -135,6 +135,15 @@ class Own(Model):
         """Return names of its taps, without the output of the whole model."""
         return list(self.chosen.values())
 
+    def match(self, others: Collection[str]) -> None:
+        """Add modules that `names` leaves out as taps by their own paths, where other models have such taps."""
+        if self.names is None or isinstance(self.names, PairedNames):
+            return
+        taken = {*self.chosen, *self.chosen.values()}
+        free = [path for path in self._default() if not any(f"{path}.".startswith(f"{name}.") for name in taken)]
+        self.chosen.update({path: path for path in free if path in others})
+        self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
+
     def tree(self) -> list[tuple[str, str]]:
         """Return (name of its tap, or else its path; name of its class) of every module, in the model's order."""
         taken = set(self.chosen.values())
@@ -154,8 +163,10 @@ class Own(Model):
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
-        strict = self.names is not None and not isinstance(self.names, PairedNames)
-        for path in self._uncalled(taps) if strict else ():
+        stated = () if self.names is None or isinstance(self.names, PairedNames) else self.names
+        for path in self._uncalled(taps):
+            if path not in stated:
+                continue
             name = self.chosen[path]
             raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
         return taps
@@ -227,7 +238,9 @@ class Own(Model):
                 raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
-        return Own(runner, self.inputs, self.names, self.feature_maps)
+        cast = Own(runner, self.inputs, self.names, self.feature_maps)
+        cast.match(self.chosen)
+        return cast
 
     def shared(self, name: str) -> str | None:
         """Name by the nearest tap above; what `names` does not cover is not compared."""

@@ -3,19 +3,19 @@
 import json
 import re
 import runpy
+import sys
 
 import numpy as np
 import pytest
 
 import convert
-import parity
 import ports
 import specs
 from convert.errors import UsageError
 from parity import goldens
 from ports import new
 
-from . import documents
+from . import documents, test_goldens
 from .conftest import needs
 from .golden import Case
 
@@ -96,24 +96,38 @@ WRONG_CASES = {
     "one image": ({"images": lambda a: a[0]}, "images: have shape [3, 6, 6], not (n, c, h, w)"),
     "NaN": ({"images": lambda a: a * np.nan}, "images: have NaNs or infinities"),
     "no file": ({"checkpoint": lambda name: "other.pth"}, "checkpoint: there is no file "),
+    "unknown settings": (
+        {"settings": lambda settings: {"imge": 6}},
+        "settings: unknown name 'imge', did you mean 'image'?",
+    ),
+    "settings of a wrong type": ({"settings": lambda settings: {"image": "6"}}, "settings: image='6' does not fit: "),
     "a folder": ({"checkpoint": lambda name: ""}, " is a folder: save the model as one file"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG_CASES)
 def test_what_is_no_golden_case_is_not_written(wrong, golden):
-    _, write = golden
+    page, write = golden
     changes, message = WRONG_CASES[wrong]
     with pytest.raises(UsageError, match="this is no golden case") as caught:
         write(**changes)
     assert message in str(caught.value)
+    assert not (page.parent / "case.json").exists()
+
+
+def test_the_page_of_a_case_need_not_be_added_before(golden):
+    page, _ = golden
+    (page.parent / "w.pth").touch()
+    about = {"checkpoint": "w.pth", "architecture": "golden", "settings": {"imge": 6}, "param_count": 1, "upstream": {}}
+    arrays = {"images": np.zeros((1, 3, 6, 6)), "logits": np.zeros((1, 5))}
+    with pytest.raises(UsageError, match="unknown name 'imge'"):
+        goldens.write(page.parent, **about, **arrays, page=str(page))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"logits": lambda a: a[:, :2]}, "logits: are of 2 classes, the model has 5"),
     ({"param_count": lambda count: 7}, "param_count: the case says 7, the page's layers have 503"),
     ({"architecture": lambda name: "convmixer"}, "is a case of 'convmixer', and the page is 'golden'"),
-    ({"settings": lambda settings: {"imge": 6}}, "unknown name 'imge', did you mean 'image'?"),
 ])  # fmt: skip
 def test_a_golden_case_that_does_not_fit_is_one_error(changes, message, golden, capsys):
     page, write = golden
@@ -163,6 +177,12 @@ def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
     assert printed.err.startswith("note: ") and "UserWarning" not in printed.err and "as timm's own code" in printed.err
 
 
+def test_a_dialect_without_a_golden_case_is_skipped_with_the_cause():
+    test_goldens.test_a_dialect_has_a_case("convmixer", "official")
+    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect timm of convmixer: "):
+        test_goldens.test_a_dialect_has_a_case("convmixer", "timm")
+
+
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
     _, write = golden
     (write() / "z.pth").touch()
@@ -180,11 +200,16 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     list(new.write("my_network", "."))
     page = tmp_path / "my_network.py"
     page.write_text(page.read_text().replace('"norm_eps": 1e-6', '"norm_eps": 1e-5'))
-    specs.add(str(page))
-    (code,) = re.findall("```text\n(port = .*?)```", documents.read("docs/own-architecture.md"), re.DOTALL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_network_golden", raising=False)
+    (code,) = re.findall(
+        "```text\n(import parity, ports, specs\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
+    )
     original = runpy.run_path("my_network_golden.py")["Original"]
     model = original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
     (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
     torch.save(model.state_dict(), "goldens/my_network_small/weights.pth")
-    exec(code, {"model": model, "images": torch.randn(2, 3, 12, 12).double(), "ports": ports, "parity": parity})
+    exec(code, {"model": model, "images": torch.randn(2, 3, 12, 12).double()})
     assert "first at blocks.0.norm" in capsys.readouterr().out
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10

@@ -25,8 +25,9 @@ WRONG = {
     "stem -> drop": "a line of a dialect has one name on each side of <->",
     "norm.scale: c <-> a: c, b: c": "a line of a dialect has one name on each side of <->",
     "blocks.{i}.norm1 <-> b.{i}.{s=x|y}": "hole {s=x|y} lists values",
-    "norm.scale:c <-> n.scale:c": "no layer is named 'norm.scale:c'",
-    "blocks.{i}.norn1 <-> b.{i}.n": "no layer is named 'blocks.{i}.norn1', did you mean 'blocks.{i}.norm1'?",
+    "norm.scale:c <-> n.scale:c": "layers yields no 'norm.scale:c'",
+    "head.kernel: 'o i' <-> h: i o": "an axis is a name, a composition such as (s u), or 1",
+    "blocks.{i}.norn1 <-> b.{i}.n": "layers yields no 'blocks.{i}.norn1', did you mean 'blocks.{i}.norm1'?",
     "blocks.{i}.token_mix.fc1.kernal: i o <-> b.{i}.k: i o": "did you mean 'blocks.{i}.token_mix.fc1.kernel'?",
     "blocks.{i}.token_mix.fc1.kernel <-> b.{i}.k": "names an array without its axes: give them on both sides, as in "
     "'blocks.{i}.token_mix.fc1.kernel: i o'",
@@ -50,7 +51,7 @@ WRONG = {
     "window: a line of a dialect places whole arrays",
     "norm.scale: c[1:] <-> n: c": "has a window",
     "# first\ntable 1: a <-> b": "line 2, 'table 1: a <-> b': a dialect has no header",
-    "norm <-> n  # last\nnorn <-> m  # last": "line 2, 'norn <-> m': no layer is named 'norn'",
+    "norm <-> n  # last\nnorn <-> m  # last": "line 2, 'norn <-> m': layers yields no 'norn'",
     "head.{k=a|b}: i o <-> h.{k=a|b}: i o": "hole {k=a|b} lists values",
     "head.kernel: i o <-> h.{o=a|b}: i": "head.kernel: {o=a|b} lists 2 values, o has",
     "norm.scale: c <-> n: c[@order.txt]": "has an order of a file",
@@ -90,6 +91,17 @@ def test_a_line_that_does_nothing_is_refused(table, dialect):
     with pytest.raises(ConvertError, match=re.escape(WRONG[table])) as error:
         check("mlp_mixer")
     assert str(error.value).startswith("mlp_mixer: dialect 'mine' ")
+
+
+def test_a_layer_of_another_depth_is_no_hint(dialect):
+    dialect("norm1 <-> n")
+    with pytest.raises(ConvertError) as error:
+        check("mlp_mixer")
+    assert error.value.problems == ["line 1, 'norm1 <-> n': layers yields no 'norm1', did you mean 'norm'?"]
+    dialect("fc1 <-> n")
+    with pytest.raises(ConvertError) as error:
+        check("mlp_mixer")
+    assert error.value.problems == ["line 1, 'fc1 <-> n': layers yields no 'fc1'"]
 
 
 @pytest.fixture

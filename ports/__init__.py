@@ -58,6 +58,7 @@ def load(
     settings: Stated = None,
     unreplicate: bool = False,
     step: int | None = None,
+    spec: str = "",
     **config: Any,
 ) -> Port:
     """Load a checkpoint of any dialect and format as a running port.
@@ -76,6 +77,7 @@ def load(
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
       step: which step of a training run's folder; None takes the newest.
+      spec: a page of yours to add first, as `--spec` names it: a .py file or an entry point.
       config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
         `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
@@ -85,9 +87,11 @@ def load(
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
     framework that is not installed, and OpenFields, one of them, for what changes the outputs and nobody states.
     """
+    from convert.pages import use
     from convert.planning import plan
 
     require(framework)
+    use([spec] if spec else [])
     from .port import Port
     from .source import Source
 

@@ -111,7 +111,7 @@ def parse_axes(text: str) -> tuple[Dim, ...]:
         else:
             found = _PART.match(text, at)
             if not found:
-                raise ValueError(f"axes {text!r} are not names, (compositions of names) and 1")
+                raise ValueError(f"axes {text!r}: {text[at:]!r}: an axis is a name, a composition such as (s u), or 1")
             factors, end = ((_part(found),),), found.end()
         window = _WINDOW.match(text, end)
         dims.append(_dim(factors, _window(window, text) if window else None, text))

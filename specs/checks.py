@@ -159,7 +159,8 @@ def _of_leaves(layer: Layer) -> Iterator[str]:
         axis for leaf, axes in leaves.items() if leaf not in layer.without and axes != ANY for axis in axes.split()
     }
     if missing := sorted(needed - layer.sizes.keys()):
-        yield f"sizes lack {', '.join(missing)}"
+        other = [axis for axis in layer.sizes if axis not in needed]
+        yield f"sizes lack {', '.join(missing)}" + (f", and have {', '.join(other)}" if other else "")
     yield from (
         f"size of {axis} is {size!r}" for axis, size in layer.sizes.items() if type(size) is not int or size < 1
     )
@@ -187,7 +188,8 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
         yield from (f"infer: {problem}" for problem in problems)
         return
     if spec.takes_any_image and "image" in inferred:
-        yield "check_images: infer reads image off the arrays, so that the network takes that one alone: refuse others"
+        what = "write a check_images that raises ValueError for other sizes than config.image"
+        yield f"check_images: infer reads image off the arrays, so that the network takes this size alone: {what}"
     again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
     if _arrays(spec, again) != _arrays(spec, config):
         for name, value in inferred.items():
@@ -219,14 +221,15 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[str]:
     every = [f for f in fields(spec.config) if f.name not in {*inferred, *spec.immaterial(again)}]
     left_open = [f.name for f in every if f.default is MISSING and f.default_factory is MISSING]
     fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
-    shown = [name for name in left_open if _is_shown(spec, again, name)]
-    if len(shown) == 1 and shown[0] not in {*fixed, *spec.unshown}:
-        yield f"infer returns no {shown[0]}, which these arrays show"
+    shown = {name: array for name in left_open if (array := _shown_by(spec, again, name))}
+    if len(shown) == 1 and not shown.keys() & {*fixed, *spec.unshown}:
+        yield from (f"infer returns no {name}, which arrays show, as {array!r}" for name, array in shown.items())
     for name in [f.name for f in every if f.name not in (*left_open, *fixed, *spec.unshown) and "drop" not in f.name]:
-        if not _is_shown(spec, again, name):
+        array = _shown_by(spec, again, name)
+        if not array:
             yield f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
         elif not shown:  # else arrays may show a product of both
-            yield f"infer returns no {name}, which these arrays show"
+            yield f"infer returns no {name}, which arrays show, as {array!r}"
 
 
 def _no_dialect(spec: Spec) -> str:
@@ -236,17 +239,18 @@ def _no_dialect(spec: Spec) -> str:
     return f"no dialect{names} fixes it"
 
 
-def _is_shown(spec: Spec, config: Any, name: str) -> bool:
-    """Tell whether a Config with another value of a field has other arrays, or cannot be with these arrays."""
-    own = getattr(config, name)
+def _shown_by(spec: Spec, config: Any, name: str) -> str:
+    """Return an array that is another one in a Config with another value of a field; "" for none."""
+    own, arrays = getattr(config, name), _arrays(spec, config)
     values = [getattr(other, name) for other in (*spec.tiny.values(), *spec.variants.values())]
     values += [f.default for f in fields(spec.config) if f.name == name and f.default is not MISSING]
     values += [2 * own] if type(own) is int else []
     for value in values:
         with contextlib.suppress(Exception):  # of the page's own code: the value does not fit the other fields
-            if value != own and _arrays(spec, replace(config, **{name: value})) != _arrays(spec, config):
-                return True
-    return False
+            other = _arrays(spec, replace(config, **{name: value})) if value != own else arrays
+            if differing := [array for array in {**arrays, **other} if arrays.get(array) != other.get(array)]:
+                return differing[0]
+    return ""
 
 
 def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .raised import line_of
 from .spec import Spec, SpecError, described
-from .words import unknown
+from .words import in_a_row, unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
 
@@ -103,6 +103,7 @@ def _page(name: str, source: str, module: ModuleType) -> Page:
 
 def _faults_of_ports(spec: Spec, folder: str) -> Iterator[str]:
     """Describe the ports that do not exist or lack the class; none is imported, nor a package around one."""
+    unfit: dict[str, dict[str, str]] = {}  # what is wrong with the text of a port -> {framework: file}
     for framework, port in spec.ports.items():
         file: str | None = os.path.join(folder, port)
         if not port.endswith(".py"):
@@ -114,7 +115,10 @@ def _faults_of_ports(spec: Spec, folder: str) -> Iterator[str]:
             yield f"ports: {framework!r}: {file}: there is no such file"
             file = None
         if file and file.endswith(".py"):
-            yield from (f"ports: {framework!r}: {file}{fault}" for fault in _without_class(file, spec.network))
+            for fault in _without_class(file, spec.network):
+                unfit.setdefault(fault, {})[framework] = file
+    for fault, files in unfit.items():
+        yield f"ports: {in_a_row(map(repr, files))}: {in_a_row(files.values())}{fault}"
 
 
 def _without_class(file: str, name: str) -> Iterator[str]:

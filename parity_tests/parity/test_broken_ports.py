@@ -12,6 +12,7 @@ from parity.__main__ import main
 from parity.job import Job, run_here
 from parity.targets import targets
 from ports.new import write
+from ports.runners.fit import misfits
 
 from ..conftest import needs
 
@@ -34,7 +35,7 @@ FAULTS = {
     "missing": ("torch", None, None, "there is no such file"),
     "import": ("torch", "from torch import", "from torhc import", "No module named 'torhc'"),
     "class": ("torch", "class Fragile(", "class Frgile(", "has no class 'Fragile'"),
-    "names": ("torch", "self.head = ", "self.haed = ", "haed"),
+    "names": ("torch", "self.head = ", "self.haed = ", "the page has head.weight, head.bias, the port does not"),
     "syntax": ("torch", "class Fragile(", "class Fragile((", "SyntaxError"),
     "raises": (
         "torch",
@@ -42,16 +43,36 @@ FAULTS = {
         "x = 1 / 0 * self.stem(images)",
         "ZeroDivisionError: ",
     ),
-    "paddle names": ("paddle", "self.head = ", "self.haed = ", "head.weight"),
-    "flax names": ("flax", 'name="head"', 'name="haed"', "its module needs params/haed/kernel"),
+    "paddle names": (
+        "paddle",
+        "self.head = ",
+        "self.haed = ",
+        "the port has haed.weight, haed.bias, the page does not",
+    ),
+    "flax names": (
+        "flax",
+        'name="head"',
+        'name="haed"',
+        "; the port has params/haed/bias, params/haed/kernel, ",
+    ),
     "flax unused": (
         "flax",
         'nn.Dense(c.classes, name="head")(x) if c.classes else x',
         "x",
-        "has no params/head/kernel",
+        "the page has params/head/kernel, params/head/bias, the port does not",
     ),
     "flax raises": ("flax", "x = x.mean(1)", "x = {}[0]", "KeyError: 0"),
 }
+
+
+def test_arrays_of_one_side_are_folded_and_other_shapes_named() -> None:
+    page = {"a.0.b": (2, 3), "a.1.b": (2, 3), "c": (4,), "d": (5,)}
+    assert misfits(page, page) == []
+    assert misfits(page, {"c": (5,), "d": (5,), "e": (1,)}) == [
+        "the page has a.{0..1}.b, the port does not",
+        "the port has e, the page does not",
+        "c is (4,) by the page and (5,) in the port",
+    ]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -117,6 +117,34 @@ def test_an_epsilon_that_the_dtype_cannot_tell_is_not_told() -> None:
     assert guess("norm", "layers", left, layer_norm("b", *normed(float(np.float32(1e-5)), "float32"))) == ""
 
 
+@pytest.mark.parametrize(("epsilon", "dtype", "name"), [
+    (1e-4, "float64", "1e-4"), (1e-7, "float64", "1e-7"), (3.5e-6, "float64", "3.5e-6"), (1e-4, "float32", "1e-4"),
+    (float(np.float32(2e-3)), "float64", "float32(2e-3)"),
+])  # fmt: skip
+def test_an_epsilon_that_is_not_usual_is_solved_for(epsilon: float, dtype: str, name: str) -> None:
+    left, right = (layer_norm(label, *normed(eps, dtype)) for label, eps in (("a", 1e-5), ("b", epsilon)))
+    assert guess("norm", "layers", left, right).startswith(f"epsilon {name} in b, for epsilon 1e-5 in a")
+
+
+def test_an_epsilon_of_other_norms_is_solved_for() -> None:
+    """Of a batch norm and an RMSNorm, with scales and biases; noise is named as no epsilon."""
+    x, scale, bias, mean = (RNG.standard_normal(shape) for shape in ((3, 4, 2, 2), 4, 4, 4))
+    wide, var = (slice(None), None, None), np.arange(1.0, 5.0)
+    for kind, arrays, compute in (
+        ("batch_norm", {"scale": scale, "bias": bias, "mean": mean, "var": var},
+         lambda e: (x - mean[wide]) / np.sqrt(var[wide] + e) * scale[wide] + bias[wide]),
+        ("rms_norm", {"scale": scale[:2]}, lambda e: x / np.sqrt((x * x).mean(-1, keepdims=True) + e) * scale[:2]),
+    ):  # fmt: skip
+        sides = []
+        for label, epsilon in (("a", 1e-5), ("b", 1e-4)):
+            made = layer_norm(label, x, compute(epsilon))
+            made.weights, made.kinds = {f"norm.{leaf}": array for leaf, array in arrays.items()}, {"norm": kind}
+            sides.append(made)
+        assert guess("norm", "layers", *sides).startswith("epsilon 1e-4 in b, for epsilon 1e-5 in a"), kind
+    noisy = RNG.standard_normal((4, 16))
+    assert guess("norm", "layers", layer_norm("a", *normed(1e-5)), layer_norm("b", normed(1e-5)[0], noisy)) == ""
+
+
 @pytest.mark.parametrize("layout", ["whole", "half", "tokens"])
 def test_an_activation_is_named_also_where_a_gate_or_a_reshape_follows(layout: str) -> None:
     """A norm reads all of a dense layer's activated output, the second half of it, or pixels as tokens."""

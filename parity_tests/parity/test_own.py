@@ -340,3 +340,25 @@ def test_outputs_of_other_names_are_no_matter_of_modules() -> None:
 
     report = parity.compare({"a": Named(4, 2), "b": torch.nn.Linear(4, 2)}, np.ones((3, 4), "float32"))
     assert not report.passed and "let both models return arrays under the same names" in " ".join(str(report).split())
+
+
+def test_modules_that_names_leave_out_are_compared_if_their_paths_are_equal() -> None:
+    """Not where a name of the user's is taken, by a module or for another one."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, first: str) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = first
+            for name in (first, "norm", "head"):
+                setattr(self, name, torch.nn.LayerNorm(3))
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.norm(getattr(self, self.first)(x)))
+
+    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    models = {"a": Net("one"), "b": Net("two")}
+    report = parity.compare(models, x, "layers", names={"b": {"two": "one"}})
+    assert [[name for name, _, _ in r.curve] for r in report.results] == [["one", "norm", "head", "output"]] * 2
+    report = parity.compare(models, x, "layers", names={"b": {"two": "norm"}})
+    assert [name for name, _, _ in report.results[0].curve] == ["norm", "head", "output"]

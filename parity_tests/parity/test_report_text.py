@@ -210,17 +210,29 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.endswith("2 compared, 2 agree, 1 not judged; worst error: float64 0 (limit 1e-10)")
 
 
-def test_arrays_of_one_side_alone_are_named() -> None:
-    a, b = (replace(recording(label), architecture="x") for label in ("flax", "torch"))  # ports of one architecture
-    del b.arrays["blocks.1.norm1"]
-    text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
-    assert text.startswith("flax and torch differ, first at blocks.1.norm1 (x:v, check layers in float64).")
+def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> None:
+    labels = ("flax", "torch", "paddle")
+    everyone = [replace(recording(label), architecture="convmixer") for label in labels]  # ports of one architecture
+    del everyone[1].arrays["blocks.1.norm1"]
+    made = judge(Subject("convmixer", "v", "layers", "float64", "cpu"), everyone)
+    text = report_text.render(made)
+    assert "first at blocks.1.norm1" in " ".join(text.split())
     assert "not called X" in text and "infinite" not in text
     shown = " ".join(text.split())
-    assert " cause only flax has 'blocks.1.norm1'; torch calls no module of this name: " in shown
-    assert " next let both models call this module, or take it out of feature_maps" in shown
-    assert "feature_maps lists what some frameworks alone call" in shown
+    assert " cause torch never calls 'blocks.1.norm1'; flax and paddle do: its forward leaves it out, or " in shown
+    assert " next let both models call this module" in shown
+    assert "feature_maps" not in shown
     assert "  layer before  blocks.0.norm1, error 0" in text.splitlines()
+
+
+def test_feature_maps_are_named_where_they_list_a_module_that_is_not_called() -> None:
+    a, b = (replace(recording(label), architecture="convmixer") for label in ("flax", "torch"))
+    a.arrays = {"stem": a.arrays["output"], "blocks.1": a.arrays["output"], **a.arrays}
+    b.arrays = {"stem": b.arrays["output"], **b.arrays}
+    shown = " ".join(report_text.render(judge(Subject("convmixer", "v", "layers", "float64", "cpu"), [a, b])).split())
+    assert "torch never calls 'blocks.1'; flax does: " in shown
+    assert "or feature_maps, which lists it, names what some frameworks alone call" in shown
+    assert " next let both models call this module, or take it out of feature_maps" in shown
 
 
 def test_a_strangers_text_cannot_steer_the_terminal() -> None:

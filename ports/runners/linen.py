@@ -19,6 +19,7 @@ from specs.words import with_article
 
 from ..structure import Structure, of_module
 from . import functional, jax_trees, modes
+from .fit import misfits
 from .inputs import Inputs
 
 
@@ -79,14 +80,7 @@ class Runner(functional.Runner):
 
         wanted = {path: a.shape for path, a in flatten_dict(jax.eval_shape(init, self.arrays(inputs)), sep="/").items()}
         present = {path: a.shape for path, a in flatten_dict(self.model.variables, sep="/").items()}
-        missing = [f"its module needs {path} {shape}" for path, shape in wanted.items() if path not in present]
-        unused = [f"its module has no {path}" for path in present if path not in wanted]
-        other = [
-            f"{path} is {present[path]} by the page and {shape} in the module"
-            for path, shape in wanted.items()
-            if present.get(path, shape) != shape
-        ]
-        return [*missing, *unused, *other]
+        return misfits(present, wanted)
 
     def split(self) -> tuple[Any, Any]:
         variables = self.model.variables

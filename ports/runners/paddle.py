@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 
 from ..frameworks import PortError
 from . import base, hooked
+from .fit import misfits
 from .inputs import Inputs
 from .paddle_norms import exact
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
@@ -58,18 +59,14 @@ class Runner(hooked.Runner):
         with _undrawn():
             runner.model = network(config)
         runner.model.to(dtype=dtype)
-        unfilled, misfits = runner.model.state_dict(), []
+        unfilled, given = runner.model.state_dict(), {}
+        shapes = {name: tuple(array.shape) for name, array in unfilled.items()}
         for name, array in tensors:
-            if name not in unfilled:
-                misfits.append(f"its layers have no {name}")
-            elif list(array.shape) != list(unfilled[name].shape):
-                misfits.append(f"{name} is {array.shape} by the page and {tuple(unfilled[name].shape)} in the layer")
-            else:
+            given[name] = tuple(array.shape)
+            if shapes.get(name) == given[name]:
                 unfilled[name].set_value(runner.tensor(array))
-            unfilled.pop(name, None)
-        if misfits or unfilled:
-            misfits += [f"its layers need {name}" for name in unfilled]
-            raise PortError(f"paddle's {network.__name__} does not fit the page: {', '.join(misfits)}")
+        if wrong := misfits(given, shapes):
+            raise PortError(f"paddle's {network.__name__} does not fit the page", wrong)
         runner.model.eval()
         return runner
 

@@ -15,6 +15,7 @@ from convert.errors import UsageError
 
 from ..frameworks import PortError
 from . import base, hooked
+from .fit import misfits
 from .inputs import Inputs
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
 from .torch_ties import copied, shared
@@ -78,13 +79,10 @@ class Runner(hooked.Runner):
         with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
             runner = cls(network(config), dtype, device)
         filled = {name: runner.tensor(array) for name, array in tensors}
-        try:
-            runner.model.load_state_dict(filled, strict=True, assign=True)
-        except RuntimeError as error:  # lists every array that the network lacks or does not take
-            first, *problems = str(error).splitlines()
-            raise PortError(
-                f"torch's {network.__name__} does not fit: {first.rstrip(':')}", map(str.strip, problems)
-            ) from None
+        shapes = {name: tuple(tensor.shape) for name, tensor in runner.model.state_dict().items()}
+        if wrong := misfits({name: tuple(tensor.shape) for name, tensor in filled.items()}, shapes):
+            raise PortError(f"torch's {network.__name__} does not fit the page", wrong)
+        runner.model.load_state_dict(filled, strict=True, assign=True)
         runner.model.eval().requires_grad_(True)
         return runner
 

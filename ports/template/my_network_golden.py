@@ -47,6 +47,7 @@ def main() -> int:
     images = torch.randn(2, 3, 12, 12).double()
     with torch.no_grad():
         logits = model.double()(images)
+    page = str(HERE / "my_network.py")
     goldens.write(
         case,
         checkpoint="weights.pth",
@@ -56,8 +57,9 @@ def main() -> int:
         settings={"image": 12},  # Config fields that the checkpoint leaves open
         param_count=sum(p.numel() for p in model.parameters()),
         upstream={"repo": "owner/name", "commit": "the commit that was run"},
+        page=page,
     )
-    return goldens.check(case, str(HERE / "my_network.py"))
+    return goldens.check(case, page)
 
 
 if __name__ == "__main__":
