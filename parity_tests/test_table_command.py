@@ -531,6 +531,18 @@ def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):
     assert load(tmp_path / "y.npz")["a"].tolist() == [0, 0, 2, 3, 4]
 
 
+def test_a_given_length_that_fits_no_array_of_its_module_is_noted(tmp_path, capsys):
+    """A bias of a constant has an axis of its own, which takes whatever is given: nothing else contradicts it."""
+    (tmp_path / "t").write_text("table 1\nw: o i <-> head.w: o i\n<-> head.b: a = 0\n")
+    source = save(tmp_path / "a.npz", {"w": np.zeros((6, 3), "f4")})
+    for length, notes in ((7, 1), (6, 0), (3, 0)):
+        out = tmp_path / f"{length}.npz"
+        code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", out, "--set", f"a={length}")
+        assert code == 0 and load(out)["head.b"].shape == (length,)
+        assert f"given, as no shape shows it: --set a={length}" in error
+        assert error.count(f"head.b gets the shape [{length}], as a={length} was given, and head.w has [6, 3]") == notes
+
+
 # diff.
 
 
