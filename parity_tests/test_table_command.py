@@ -98,7 +98,7 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     )
     code, out, error = run(capsys, "--table", table, source, "-o", there, "--set", "h=3")
     assert code == 0, error
-    assert "(torch) -> " in out and "8 tensors" in out
+    assert out.startswith(f"wrote {there} (side ") and f"from {source} (side torch): " in out and "8 tensors" in out
     assert "note: dropped, as the table says: layer.{0..2}.mask" in error
     found = load(there)
     assert set(found) == set(right)
