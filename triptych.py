@@ -68,6 +68,12 @@ def _unknown(word: str) -> str:
     return f"{unknown(word, PARTS)} ({listed})"
 
 
+def hidden() -> str:
+    """Say which file hides one of our packages from a user's script, and the remedy; "" if none does."""
+    remedy = "rename it, or run the script as python -P (docs/quick-start.md)"
+    return f"{shadow} hides Triptych's own: {remedy}" if (shadow := _shadow()) else ""
+
+
 def _shadow() -> str:
     """Return a file of other people's that Python would import for one of our packages; "" if there is none."""
     for name in PACKAGES:

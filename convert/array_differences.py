@@ -29,6 +29,7 @@ class Differences(NamedTuple):
       compared: how many arrays were compared.
       within: the errors of arrays that differ by no more than was asked for, by the array's name in A's file.
       dtypes: (dtype in A, dtype in B) -> names in A's file of the arrays of which these differ.
+      but: what was not compared, in words of the verdict.
     """
 
     entries: list[dict[str, Any]]
@@ -36,6 +37,7 @@ class Differences(NamedTuple):
     compared: int = 0
     within: Mapping[str, float] = MappingProxyType({})
     dtypes: Mapping[tuple[str, str], list[str]] = MappingProxyType({})
+    but: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Report the places that have NaN on both sides, and dtypes that differ."""
@@ -95,10 +97,10 @@ def entry(
     Args:
       tensor: the array's name in the layout in which both files are compared; a field's name for kind "config".
       kind: architecture, config, missing (only in A), unexpected (only in B), shape or value.
-      error: of a value, the largest difference relative to A's largest finite element; None where a number stands
-        against NaN or an infinity.
+      error: of a value, the largest difference relative to `largest`; None where a number stands against NaN or an
+        infinity.
       differing: how many of its `elements` differ.
-      largest: of a value, A's largest finite element, to which `error` is relative (to 1 where it is 0).
+      largest: of a value, the largest finite element of both arrays, so that no order of the files changes `error`.
       a, b: the names that the files themselves have for it; empty where a file lacks it.
     """
     counts = {"differing": differing, "elements": elements, "largest": largest}
@@ -106,7 +108,7 @@ def entry(
 
 
 def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> tuple[dict[str, Any] | None, int]:
-    """Compare two arrays: in shape, else by the largest difference over the first one's largest element.
+    """Compare two arrays: in shape, else by the largest difference over the largest element of both.
 
     Returns: what differs, None if nothing does, and how many places have NaN in both.
 
@@ -131,7 +133,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         at = int(np.argmax(gap))
         if gap[at] > largest.gap:
             largest = Largest(float(gap[at]), start + at, a[at], b[at])
-        scale = max(scale, float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))))
+        scale = max(scale, *(float(np.max(np.abs(one), initial=0.0, where=np.isfinite(one))) for one in (a, b)))
         start, differing = start + a.size, differing + int(np.count_nonzero(gap))
         nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
     error = largest.gap / (scale or 1.0)

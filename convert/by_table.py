@@ -25,7 +25,7 @@ from .spelling import out_of_modules
 from .steps import Promise, Step, step
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
-from .table_lengths import contradictions, supplied
+from .table_lengths import contradictions, supplied, unlike
 from .table_like import NOTHING, copies
 from .table_part import TablePart, matching, without_training
 from .table_plan import TablePlan
@@ -89,6 +89,7 @@ def plan(
 
         needed = _needed(lengths, fits)
         contradicted = [*supplied(lines, needed, layout.sizes), *contradictions(lines, lengths, layout.sizes)]
+        contradicted += unlike(layout.constants, layout.shapes, needed)
         remarks = (*doubts, *contradicted, *own.reader.remarks, *own.notes, *doubts_on_record(its))
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,

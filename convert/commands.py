@@ -91,7 +91,7 @@ def diff(arguments: Namespace) -> int:
         arrays, remarks = compared
         comparison = Comparison(
             arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", rtol=arguments.rtol,
-            notes=tuple(remarks), layout="that of B",
+            but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
         )  # fmt: skip
     notes += comparison.notes
     for note in notes:

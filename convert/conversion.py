@@ -18,7 +18,7 @@ from . import planning, record
 from .aside import as_json
 from .documents import document
 from .dry_run import described
-from .errors import ConvertError, UsageError, called
+from .errors import ConvertError, Exists, UsageError, called
 from .execute import execute
 from .files.base import Reader
 from .files.hashing import Source
@@ -249,7 +249,12 @@ def _carry_out(
       plan: of the weights. whole: the same, or with the state of the optimizer.
     """
     _check_inputs(out, arguments)
-    target_of(whole, out, arguments.force, byte_count(arguments.shard_size))  # refused before any note
+    try:
+        target_of(whole, out, arguments.force, byte_count(arguments.shard_size))  # refused before any note
+    except Exists as error:
+        if not arguments.dry_run:  # which writes nothing
+            raise
+        notes.add(str(error))
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:

@@ -18,9 +18,10 @@ LEAVES = {
 
 
 def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Return {"parameters", "statistics", "named"} of a file's arrays, without those that are of no model.
+    """Return {"parameters", "statistics", "masks", "named"} of a file's arrays, without those that are of no model.
 
-    "statistics": elements of running statistics, counters and other whole numbers. "parameters": all others.
+    "masks": elements of bool. "statistics": of running statistics, counters and other whole numbers.
+    "parameters": all others.
     "named": whether most of these have names of parameters, so that they may be called so.
     """
     gone = beside(tensors)
@@ -29,7 +30,8 @@ def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
     rest = [name for name in model if name not in others]
     return {
         "parameters": sum(model[name].size for name in rest),
-        "statistics": sum(model[name].size for name in others),
+        "statistics": sum(model[name].size for name in others if model[name].dtype != "bool"),
+        "masks": sum(model[name].size for name in others if model[name].dtype == "bool"),
         "named": 2 * sum(_leaf(name)[1] in LEAVES for name in rest) >= len(rest),
     }
 

@@ -45,7 +45,7 @@ class Comparison:
       what: the verdict on two files without differences.
       rtol: values that differ by no more than this share were passed over.
       but: what was not compared, in words of the verdict.
-      arrays: how many arrays were compared.
+      arrays: how many arrays were compared. of: of which file they are counted, where a Table parts or joins them.
       within: the errors of arrays that differ by no more than `rtol`, by the array's name in A.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
       layout: in which both files are compared, in words.
@@ -62,6 +62,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     layout: str = COMMON
     accepted: bool = False
+    of: str = ""
 
     @property
     def conditions(self) -> list[str]:

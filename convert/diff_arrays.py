@@ -21,6 +21,8 @@ from .spelling import out_of_modules
 from .steps import Promise, Step
 from .table_part import matching, part, without_training
 
+DROPPED = "what the Table drops"
+
 
 def across(
     a: str,
@@ -43,10 +45,13 @@ def across(
         )
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1], left.table.reverse())
-        unread = left.layout.unread
+        layout = left.layout
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
-        notes = [*own, *_beside(right)]
-        arrays = differences(left, right, rtol, skip=unread.__contains__)
+        unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
+        notes = [*own, *unread, *_beside(right)]
+        arrays = differences(left, right, rtol, skip=layout.unread.__contains__)
+        if layout.dropped or layout.cut or layout.unread:
+            arrays = arrays._replace(but=(DROPPED,))
         return arrays, [*notes, *arrays.notes()]
 
 
@@ -55,7 +60,7 @@ def by_names(
 ) -> tuple[Differences, list[str]] | None:
     """Return how two files of one layout differ, and notes on what in them is not compared.
 
-    None where most names are not in both.
+    None where most names of neither file are in the other.
 
     Args:
       weights: which part of A and of B to take; None takes the whole file.
@@ -65,7 +70,7 @@ def by_names(
         if _state_of(one).keys() != _state_of(two).keys():
             one, two = _without_state(one), _without_state(two)
         both = one.sources.keys() & two.sources.keys()
-        if 2 * len(both) <= max(len(one.sources), len(two.sources)):
+        if 2 * len(both) <= min(len(one.sources), len(two.sources)):
             return None
         arrays = differences(one, two, rtol)
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]

@@ -25,8 +25,8 @@ KINDS = {
     "unexpected": ("", "array", " only in B"), "shape": ("the shape of ", "array", ""),
     "value": ("the values of ", "array", ""),
 }  # fmt: skip
-ERROR = "error: the largest difference, relative to the largest element of A's array"
-ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
+ERROR = "error: the largest difference, relative to the largest element of the two arrays"
+ORDER, ROUNDING = "order: largest error first", "; last, arrays whose values are below 1e-8 of the largest value listed"
 NAMES = "names: those in A; --json states those in B too"
 MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
@@ -50,7 +50,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
         if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
-            say(ORDER, kind="soft")
+            say(order(comparison.differences), kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
         placed = [
@@ -73,6 +73,13 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     say(printable(tally(comparison)))
 
 
+def order(differences: list[dict[str, Any]]) -> str:
+    """Say in which order rows stand, and of arrays of rounding alone where there are any."""
+    top = _top(differences)
+    rounding = any(entry["kind"] == "value" and _size(entry) <= SMALL * top for entry in differences)
+    return ORDER + ROUNDING * rounding
+
+
 def tally(comparison: Comparison) -> str:
     """Count the arrays that were compared, and those that differ, also by no more than was asked for."""
     counts = Counter(entry["kind"] for entry in comparison.differences)
@@ -87,7 +94,7 @@ def tally(comparison: Comparison) -> str:
         )
     parts = parts or ["every element equal"] * bool(comparison.arrays)
     parts += [f"{counts[kind]:,} more{KINDS[kind][2]}" for kind in ("missing", "unexpected") if counts[kind]]
-    return ", ".join([f"{count(comparison.arrays, 'array')} compared", *parts])
+    return ", ".join([f"{count(comparison.arrays, 'array')}{comparison.of} compared", *parts])
 
 
 def _differ(number: int) -> str:
@@ -131,7 +138,7 @@ def counted(differences: list[dict[str, Any]]) -> str:
 def rows(differences: list[dict[str, Any]]) -> list[str]:
     """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row."""
     lines: list[str] = []
-    top = max((_size(entry) for entry in differences if isfinite(_size(entry))), default=0.0)
+    top = _top(differences)
     for kind, heads in HEADS.items():
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for entry in differences:
@@ -152,11 +159,14 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _top(differences: list[dict[str, Any]]) -> float:
+    """Return the largest value of all arrays that differ."""
+    return max((_size(entry) for entry in differences if isfinite(_size(entry))), default=0.0)
+
+
 def _size(entry: dict[str, Any]) -> float:
-    """Return the largest element of an array, or the largest difference if that is larger; else infinity."""
-    if entry["error"] is None or entry["largest"] is None:
-        return float("inf")
-    return float(max(entry["largest"], entry["error"] * (entry["largest"] or 1.0)))
+    """Return the largest element of two arrays, infinity where the difference is not finite or of no values."""
+    return float("inf") if entry["error"] is None or entry["largest"] is None else float(entry["largest"])
 
 
 def _rank(entry: dict[str, Any], top: float) -> tuple[bool, float]:

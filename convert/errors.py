@@ -122,6 +122,13 @@ class FormatError(ConvertError):
         self.problem = problem
 
 
+class Exists(ConvertError):
+    """A target that is there already and that nobody allows to replace."""
+
+    def __init__(self, path: str):
+        super().__init__(f"{path}: exists: {option('force')} replaces it")
+
+
 class PlanError(ConvertError):
     """A file from which a target cannot be made; `problems` lists everything that does not fit."""
 

@@ -115,7 +115,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
-        "aside": [], "statistics": 0, "named": True,
+        "aside": [], "statistics": 0, "masks": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
@@ -220,8 +220,11 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
             "notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)],
             **_beside(reader),
         } | counted
+    from .files.sharded import remedy
     from .parametrized import parametrized
 
+    if part := remedy(reader.path):
+        return {"notes": [*reader.remarks, part], **_beside(reader)}
     asked = isinstance(error, OpenFields)
     message = error.message.removeprefix(f"{reader.path}: ")
     reasons = error.problems if isinstance(error, PlanError) else [message, *error.problems]

@@ -31,8 +31,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         if key in about and key not in unknown:
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
-        if key == "parameters" and about["statistics"]:
-            yield f"{'':14}and {count(about['statistics'], 'element')} of running statistics and counters"
+        others = {"statistics": "running statistics and counters", "masks": "masks, of bool"}
+        for kind in (kind for kind in others if key == "parameters" and about[kind]):
+            yield f"{'':14}and {count(about[kind], 'element')} of {others[kind]}"
     if near := about["nearest"]:
         fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
@@ -61,7 +62,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from (f"  {name}: {count(containers[name], 'array')} of training state" for name in state)
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
-    for entry in about["aside"]:
+    for entry in (entry for entry in about["aside"] if entry["name"] not in state):  # which stand among the tensors
         yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 

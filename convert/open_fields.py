@@ -49,8 +49,7 @@ def open_error(
         if is_saving()
         else command_or_call(
             f"with --set {first}{more}, or in a --config FILE{guess}",
-            f"with {first}{more}: keywords of ports.load, else settings={dictionary}, or config={dictionary} of "
-            f"ports.save{guess}",
+            f"with {first}{more} in ports.load, settings={dictionary} in convert.plan{guess}",
         )
     ]
     if near := records_near(path, architecture, spec, shown):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from specs.dialects import PORTS
-from specs.numerals import limit, short
+from specs.numerals import exact, limit, short
 from specs.words import count, in_a_row
 
 from .dry_run import folded
@@ -65,13 +65,15 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
-    line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
-    say(printable(line))
+    source = f"{plan.reader.path} (format {plan.reader.format}, dialect {plan.src})"
+    say(printable(f"{_verb(result)} {result['out']} (dialect {plan.dst}) from {source}: {what}"))
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         is_proven = proof["exact"] and proof["source"] != proof["target"]
         say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
+        if plan.conflicts():
+            say(printable(_conditions(plan)), kind="doubt")
         say(printable(_untested(plan)), kind="soft")
         lines = [f"as {line}" for line in plan.left_out()]
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
@@ -105,6 +107,18 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
 
 
+def _verb(result: Mapping[str, Any]) -> str:
+    """Tell what was written from what --dry-run only plans."""
+    return "planned" if "plan" in result else "wrote"
+
+
+def _conditions(plan: Plan) -> str:
+    """Say with which settings both sides ran, where the code that the target is for computes other ones."""
+    ours = ", ".join(f"{name}={exact(value)}" for name, (_, value) in plan.conflicts().items())
+    theirs = ", ".join(f"{name}={exact(value)}" for name, (value, _) in plan.conflicts().items())
+    return f"this holds for both sides with {ours}; {plan.dst}'s own code, which was not run, computes {theirs}"
+
+
 def _untested(plan: Plan) -> str:
     """Say what a proof takes for granted: what source and target are both read by."""
     dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
@@ -115,8 +129,9 @@ def _untested(plan: Plan) -> str:
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
-    ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    say(printable(f"{ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
+    left, right = plan.table.sides
+    ends = f"{result['out']} (side {right}) from {plan.reader.path} (side {left})"
+    say(printable(f"{_verb(result)} {ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)
 
 

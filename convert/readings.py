@@ -82,6 +82,9 @@ class Reading:
         return len(self.known), self.score
 
 
+SEQUENTIAL = re.compile(r"(#[./])+\w+")  # forms of names without a word but the last: "#.weight", "#.#.bias"
+
+
 class Names:
     """The names in a file, grouped by their form, so that each form is looked up once.
 
@@ -169,7 +172,13 @@ class Section:
             self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(tensors[name].name)
 
     def known(self, spelled: Collection[str]) -> list[str]:
-        """Return names in the file of the arrays that a dialect knows."""
+        """Return names in the file of the arrays that a dialect knows.
+
+        None if all of these are names of any nn.Sequential ("0.weight") and the dialect has others too, as convmixer's.
+        """
+        specific = {form for form in spelled if not SEQUENTIAL.fullmatch(form)}
+        if specific and specific.isdisjoint(self.forms):
+            return []
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
 

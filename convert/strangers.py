@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
-from .errors import ConvertError, option
+from .errors import ConvertError, called, option
 from .files import open_checkpoint
 from .recognise import nearest, unknown_page
 from .record import read as read_record
@@ -41,7 +42,8 @@ def unrelated(a: str, b: str) -> ConvertError | None:
     if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
         return ConvertError(pages[0])
     if weights := _weights(*(file.names for file in files.values())):
-        return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {weights} compares them")
+        command = f"{called('convert diff')} {weights} {shlex.quote(a)} {shlex.quote(b)}"
+        return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {command} compares them")
     what = "names of no known architecture, and the two files have different names"
     records = [
         f"the record of {path} has the Table that wrote it: {option('table', file.table)}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from specs.axes import parts
+from specs.moves import Shape
 from specs.signature import Signature
 from specs.table import Table
 from specs.words import in_a_row
@@ -64,6 +65,26 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
             what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
             remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
             yield f"{what}: {remedy}"
+
+
+def unlike(constants: Iterable[str], shapes: Mapping[str, Shape], given: Mapping[str, int]) -> Iterator[str]:
+    """Yield each constant whose length the user gives and that no array of its module has as first or last dimension.
+
+    Args:
+      constants: names of the target's arrays that hold one value. shapes: of all its arrays.
+    """
+    for name in constants:
+        module, length = _module(name), shapes[name][0] if len(shapes[name]) == 1 else 0
+        beside = [one for one, shape in shapes.items() if module and _module(one) == module and len(shape) > 1]
+        axes = [axis for axis, size in given.items() if size == length]
+        if axes and beside and not any(length in (shapes[one][0], shapes[one][-1]) for one in beside):
+            known = in_a_row(f"{one} has {list(shapes[one])}" for one in beside)
+            remedy = f"if that is wrong, give another length, or {option('like', 'FILE')}, which shows it"
+            yield f"{name} gets the shape [{length}], as {axes[0]}={length} was given, and {known}: {remedy}"
+
+
+def _module(name: str) -> str:
+    return name[: max(name.rfind("."), name.rfind("/")) + 1]
 
 
 def _composed(array: Signature) -> list[set[str]]:

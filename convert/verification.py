@@ -55,7 +55,8 @@ def check(path: str) -> list[str]:
             _let_go(name)
     damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    return [*damaged, *change, *metadata, *damage(path, lines)]
+    others = (line for line in damage(path, lines) if record.change != f"whose {line}")  # which `change` says already
+    return [*damaged, *change, *metadata, *others]
 
 
 def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:

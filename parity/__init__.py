@@ -54,5 +54,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        except ImportError:
+            from triptych import hidden
+
+            if hidden():
+                raise ImportError(hidden()) from None
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

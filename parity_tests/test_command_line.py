@@ -156,6 +156,14 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_dry_run_notes_a_target_that_exists(run, tmp_path):
+    (tmp_path / "x.pth").write_text("mine")
+    code, printed, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
+    assert code == 0 and printed.endswith("; nothing was written\n")
+    assert f"note: {tmp_path / 'x.pth'}: exists: --force replaces it\n" in err
+    assert (tmp_path / "x.pth").read_text() == "mine"
+
+
 def test_conventions_of_dialects_are_reported(run, tmp_path):
     """Those that a target does not share, and those that stand in the code of the source alone, not in its file."""
     _, _, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")
@@ -181,6 +189,8 @@ def test_what_is_proven(run, tmp_path):
     assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
     _, printed, _ = run("torch2timm", tmp_path / "x.safetensors", "-o", tmp_path / "y.pth", "--prove")
     assert "proven: torch and flax in float64 differ by at most" in printed
+    condition = "this holds for both sides with gelu=tanh; timm's own code, which was not run, computes gelu=erf\n"
+    assert condition in printed
     code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "z.pt", "--prove", "--dtype", "float16")
     assert code == 0
     assert (

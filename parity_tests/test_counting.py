@@ -14,13 +14,15 @@ def test_statistics_and_counters_are_no_parameters(run, tmp_path):
         "bn.running_mean": np.zeros(4, "f4"),
         "bn.running_var": np.ones(4, "f4"),
         "bn.num_batches_tracked": np.array(3),
+        "attention.mask": np.ones((2, 3), bool),
         "pool.mean": np.zeros(5, "f4"),  # no variance stands beside it, so that this may be a parameter
     }
     save_file(arrays, tmp_path / "x.safetensors")
     about = json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])
-    assert (about["parameters"], about["statistics"], about["named"]) == (108 + 4 + 5, 9, True)
+    assert (about["parameters"], about["statistics"], about["masks"], about["named"]) == (108 + 4 + 5, 9, 6, True)
     printed = run("inspect", tmp_path / "x.safetensors")[1]
-    assert "parameters:   117\n              and 9 elements of running statistics and counters\n" in printed
+    others = ["and 9 elements of running statistics and counters", "and 6 elements of masks, of bool"]
+    assert "\n              ".join(["parameters:   117", *others]) + "\n" in printed
 
 
 def test_arrays_of_other_names_are_called_elements(run, tmp_path):

@@ -148,7 +148,7 @@ def test_verify_finds_a_flipped_bit_with_one_reader_and_with_two(large, run, tmp
     assert run("verify", tmp_path / "x.safetensors")[0] == 0
     path = flipped(tmp_path / "x.safetensors", tmp_path / "bad.safetensors")
     code, out, _ = run("verify", path)
-    assert code == 1 and "has other values than were written" in out, out
+    assert code == 1 and out.count("has other values than were written") == 1, out
 
 
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])
@@ -234,7 +234,7 @@ def test_a_wrong_suffix_does_not_mislead(run, tmp_path):
     assert json.loads(run("inspect", tmp_path / "a.pt", "--json")[1])["format"] == "npz"
     shutil.copy(Case("passl_mixer").folder / "weights.pdparams", tmp_path / "b.safetensors")
     code, printed, _ = run("passl2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors")
-    assert code == 0 and "passl, pdparams" in printed
+    assert code == 0 and "(format pdparams, dialect passl)" in printed
 
 
 def test_names_with_terminal_codes_are_shown_as_text(run, tmp_path):

@@ -82,6 +82,20 @@ def test_a_path_that_hides_our_packages_is_named(triptych, tmp_path):
     )
 
 
+@pytest.mark.parametrize("statement", ["import ports", "import parity; parity.compare"])
+def test_an_import_beside_a_file_of_the_same_name_says_which(tmp_path, statement):
+    """As of a script: Python then looks into its folder first."""
+    (tmp_path / "convert.py").write_text("")
+    (tmp_path / "script.py").write_text(statement)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words, code in ((["script.py"], 1), (["-P", "script.py"], 0)):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        said = f"ImportError: {tmp_path}/convert.py hides Triptych's own: rename it, or run the script as python -P"
+        assert (done.returncode, said in done.stderr) == (code, bool(code)), done.stderr
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS, "google2torch"])
 def test_each_help_fits_and_shows_its_own_options(command):
     text = parser(command).format_help()

@@ -124,7 +124,7 @@ def test_every_command_takes_a_page(new, tmp_path, capsys, monkeypatch):
 def test_a_route_into_a_part_of_an_unknown_model_offers_a_page(tmp_path, capsys):
     """All names of one part may be those of an architecture here, as two numbers and a leaf are."""
     names = [f"stem_layers.{n}.{m}.{leaf}" for n in range(4) for m in range(2) for leaf in ("weight", "bias")]
-    arrays = dict.fromkeys([*names, "stages.0.0.gamma"], np.ones((3, 3), "f4"))
+    arrays = dict.fromkeys([*names, "stem_layers.0.0.fn.0.weight", "stages.0.0.gamma"], np.ones((3, 3), "f4"))
     save_file(arrays, tmp_path / "x.safetensors")
     assert convert(["official2flax", str(tmp_path / "x.safetensors"), "-o", str(tmp_path / "y.msgpack")]) == 1
     err = capsys.readouterr().err

@@ -244,8 +244,8 @@ def test_the_root_can_be_chosen(model, tmp_path):
 
 
 def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):
-    """Four arrays of an nn.Sequential have names that an official ConvMixer has as well."""
-    sizes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (5, 4), "2.bias": (5,)}
+    """These five arrays have names that an official ConvMixer has as well."""
+    sizes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (5, 4), "2.bias": (5,), "3.0.fn.0.weight": (5,)}
     path = save(tmp_path / "x.safetensors", {name: np.zeros(shape, "f4") for name, shape in sizes.items()})
     code, printed, _ = run("inspect", path)
     assert code == 0

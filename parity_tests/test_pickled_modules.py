@@ -214,6 +214,13 @@ def test_settings_of_other_modules_are_not_those_of_norms(saved):
     assert {eps for _, eps, _ in modules} == {1e-5, None}
 
 
+def test_settings_of_modules_are_one_line_of_inspect(saved, run):
+    """Also those of classes of the user's, whose attributes are those of torch's modules."""
+    printed = run("inspect", saved(Mixer()))[1]
+    (line,) = (line for line in printed.splitlines() if line.startswith("set aside:"))
+    assert line.startswith("set aside:    settings of pickled modules: training, ")
+
+
 def read_modules(path):
     with open_checkpoint(path) as reader:
         return reader.modules

@@ -340,6 +340,8 @@ def test_a_mixer_takes_no_other_image(tmp_path, run):
     assert about(tmp_path / "x.safetensors").values["image"] == (16, 24)
     code, _, err = run("google2torch", GOOGLE, "--image", "16x24", "--set", "preprocessing.image=24x16")
     assert code == 2 and "another size" in err
+    code, _, err = run("google2torch", GOOGLE, "--image", "16by24")
+    assert code == 2 and err.endswith("image='16by24' does not fit: image is int or HxW or none\n")
 
 
 def test_a_raft_takes_every_image_as_upstream_does(tmp_path, run):

@@ -277,11 +277,11 @@ def test_everything_that_is_missing_is_told_at_once(run, tmp_path):
 
 
 def test_a_route_is_suggested_only_if_it_works(run, tmp_path):
-    """All four names of this file are known in convmixer's dialect official, whose network it does not hold."""
-    names = {"0.weight": [4, 3], "0.bias": [4], "2.weight": [2, 4], "2.bias": [2]}
+    """All five names of this file are known in convmixer's dialect official, whose network it does not hold."""
+    names = {"0.weight": [4, 3], "0.bias": [4], "2.weight": [2, 4], "2.bias": [2], "3.0.fn.0.weight": [2]}
     save_file({name: np.ones(shape, "f4") for name, shape in names.items()}, tmp_path / "x.safetensors")
     code, _, err = run("timm2torch", tmp_path / "x.safetensors")
-    assert code == 1 and "4 of 4 are known in official (convmixer)" in err and "official2" not in err
+    assert code == 1 and "5 of 5 are known in official (convmixer)" in err and "official2" not in err
 
 
 def nested(path, places, prefix=""):

@@ -157,6 +157,12 @@ def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
     assert "m-00002-of-0000" in err and "which is not there" in err
 
 
+def test_inspect_names_the_index_of_a_shard_and_no_nearest_architecture(run, sharded, tmp_path):
+    first = sorted(tmp_path.glob("m-*"))[0]
+    printed = run("inspect", first)[1]
+    assert "note:         it is shard 1 of " in printed and "nearest" not in printed
+
+
 SUFFIXES = (".bin", ".msgpack", ".npz", ".pdparams", ".safetensors")
 
 

@@ -18,12 +18,19 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import specs
-from convert.altered import WARNING
-from convert.errors import UsageError
-from specs import config as configs
-from specs.spec import Spec
-from specs.words import count, hint, with_article
+try:
+    import specs
+    from convert.altered import WARNING
+    from convert.errors import UsageError
+    from specs import config as configs
+    from specs.spec import Spec
+    from specs.words import count, hint, with_article
+except ImportError:
+    from triptych import hidden
+
+    if hidden():
+        raise ImportError(hidden()) from None
+    raise
 
 from .frameworks import available, network, ported, require
 

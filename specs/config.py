@@ -181,12 +181,14 @@ def written(config: Any) -> dict[str, str]:
 
 
 def describe(hint: Any) -> str:
-    """Return what a field holds, as `--set` takes it: "gelu or relu", "int or int,int", "[int,int,int],..."."""
+    """Return what a field holds, as `--set` takes it: "gelu or relu", "int or HxW", "[int,int,int],..."."""
     args = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in args)
     if _is_union(hint):
         return " or ".join(map(describe, args))
+    if args == (int, int) and typing.get_origin(hint) is tuple:
+        return "HxW"  # as --image takes it
     if typing.get_origin(hint) is tuple:
         one = ", one as 4," if args == (int, ...) else ""  # 4 alone would be a number
         return ",".join("..." if part is ... else _item(part) for part in args) + one

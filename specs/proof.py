@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -38,6 +39,14 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
         name for line in drops for _, arrays in found.groups(line) for named in arrays for name in named.values()
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
+    made = {_form(name) for name in filling.targets}
+    if more := [name for name in others if _form(name) in made]:
+        there, here = ({name for name in names if _form(name) == _form(more[0])} for names in (like, filling.targets))
+        what = (
+            f"{len(there)} arrays of this form are in {LIKE}, and {len(here)} are made here: another number of blocks"
+        )
+        misfits.append((more[0], f"is one of {len(more)} that no line makes: {what}"))
+    others = [name for name in others if name not in more]
     misfits += [(name, f"is in {LIKE}, and no line makes it (drop <- NAME leaves it to the model)") for name in others]
     if misfits:
         raise Misfit(f"{table.name}: does not fit", [], [], misfits)
@@ -58,3 +67,8 @@ def prove(
         wrong = sorted(name for name in {**back, **left} if back.get(name) != left.get(name))
         raise TableError(f"{table.name}: does not lead back to the same arrays", wrong)
     return there
+
+
+def _form(name: str) -> str:
+    """Return a name without its numbers: blocks differ in those alone."""
+    return re.sub(r"\d+", "#", name)

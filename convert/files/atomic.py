@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
 
-from convert.errors import ConvertError, UsageError, command_or_call, option
+from convert.errors import ConvertError, Exists, UsageError, command_or_call, option
 from convert.files.base import URL, write_all
 
 KEEP_SIZE = 1  # of fallocate(2)
@@ -36,7 +36,7 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
         elsewhere = command_or_call("give another -o", "give another path")
         raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
     if os.path.lexists(out) and not force:
-        raise ConvertError(f"{out}: exists: {option('force')} replaces it")
+        raise Exists(out)
     if not os.access(folder, os.W_OK):
         raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
 

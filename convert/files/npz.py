@@ -76,7 +76,7 @@ def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
             raise Text
         raise NpyError(f"has dtype {descr[1][:40]!a}", _dtype_remedy(descr[1]))
     if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
-        raise NpyError(f"has the .npy header {text[:80]!a}", DAMAGED)
+        raise NpyError(f"has the .npy header {text[:80].rstrip()!a}{_odd_byte(text)}", DAMAGED)
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
     if len(sizes) > MAX_DIMS or (len(sizes) == 1 and "," not in shape[1]):
         raise NpyError(f"has the shape ({shape[1][:80]})", DAMAGED)
@@ -84,6 +84,12 @@ def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
     if not tensor.addressable:
         raise NpyError(f"has the shape ({shape[1][:80]}), over 2^63 bytes", DAMAGED)
     return tensor, order[1] == "True"
+
+
+def _odd_byte(text: str) -> str:
+    """Name the first byte of a header that is no printable ASCII, which numpy writes alone; "" if there is none."""
+    at, byte = next(((at, c) for at, c in enumerate(text.rstrip("\n")) if not " " <= c <= "~"), (0, ""))
+    return f", whose byte {at} is 0x{ord(byte):02x} where numpy writes printable ASCII alone" if byte else ""
 
 
 def _dtype_remedy(descr: str) -> str:

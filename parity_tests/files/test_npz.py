@@ -215,6 +215,13 @@ def test_a_directory_that_would_not_be_read_is_not_written(monkeypatch):
                 NpzWriter(io.BytesIO(), items, {})
 
 
+def test_a_header_with_an_odd_byte_says_which(tmp_path):
+    array = npy()
+    (tmp_path / "a.npz").write_bytes(zipped(("a.npy", patched(array, array.index(b"}") - 1, b"\xdf"))))
+    with pytest.raises(FormatError, match=rf"whose byte {array.index(b'}') - 1 - 10} is 0xdf where numpy writes"):
+        NpzReader(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
 def test_a_wrong_crc_is_found_in_one_read_and_in_pieces(tmp_path, method):
     raw = zipped(("a.npy", npy()), method=method)

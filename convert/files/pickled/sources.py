@@ -62,7 +62,9 @@ class Checked(Stored):
         if self._running != self.crc:
             problem = f"the {self.size:,} bytes at byte {self.offset} fail their CRC32 check: damaged"
             raise Refused(
-                problem, "fetch it again, or call torch.serialization.set_crc32_options(True) and save it again"
+                problem,
+                "download or copy it again; a file that torch saved after torch.serialization.set_crc32_options(False) "
+                "has no CRC32: load it in torch, call set_crc32_options(True), and save it",
             )
         self._verified = True
 

@@ -28,6 +28,7 @@ PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 NO_TENSORS = "holds no tensors"
 SETTINGS = "settings of pickled modules"  # whether it trains, a kernel's size, a module without arrays
+OF_MODULES = {"_parameters", "_modules"}  # attributes of every torch module, also of a class of the user's
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -79,7 +80,7 @@ def leaves(
             budget -= looked
             if budget < 0:
                 raise Refused(TOO_MANY, SAVE_LESS)
-            if value.name.startswith("torch.nn.modules."):
+            if value.name.startswith("torch.nn.modules.") or {key for key, _ in value} >= OF_MODULES:
                 torch_modules.add(path)
             if not inside:
                 skipped.add(partial(spelt, path), SETTINGS if path in torch_modules else f"an object of {value.name}")
