@@ -79,8 +79,11 @@ class Runner(hooked.Runner):
         with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
             runner = cls(network(config), dtype, device)
         filled = {name: runner.tensor(array) for name, array in tensors}
-        shapes = {name: tuple(tensor.shape) for name, tensor in runner.model.state_dict().items()}
-        if wrong := misfits({name: tuple(tensor.shape) for name, tensor in filled.items()}, shapes):
+        page, port = (  # a single number may have an axis, as load_state_dict allows
+            {name: tuple(tensor.shape) or (1,) for name, tensor in arrays.items()}
+            for arrays in (filled, runner.model.state_dict())
+        )
+        if wrong := misfits(page, port):
             raise PortError(f"torch's {network.__name__} does not fit the page", wrong)
         runner.model.load_state_dict(filled, strict=True, assign=True)
         runner.model.eval().requires_grad_(True)
