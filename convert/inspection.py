@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -28,7 +29,7 @@ from .planning import left_open, plan_read
 from .plans import Plan
 from .readings import Ambiguous, Names, Reading
 from .recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
-from .record import DIALECT, Record
+from .record import DIALECT, INSIDE, Record
 from .record import read as read_record
 from .running import dumps
 from .settings import Settings
@@ -64,7 +65,8 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
         reader = respelled(stored)
-        known = {**_known(reader, record, weights), "record": _recorded(record)}
+        known = _known(reader, record, weights)
+        known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
@@ -85,6 +87,16 @@ def _recorded(record: Record) -> list[str]:
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
     line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
     return [line, *filter(None, [doubt(record.content)])]
+
+
+def _used(record: Record, known: bool) -> list[str]:
+    """Name the record that states settings of a file of a known architecture, and the file that was converted."""
+    if not known or not record.content or record.change:
+        return []
+    source = record.content.get("source")
+    file = source.get("file") if isinstance(source, dict) else None
+    place = "in the file" if record.place == INSIDE else os.path.basename(record.place)
+    return [f"{place}{f', written from {str(file)[:80]}' if file else ''}"]
 
 
 def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
             yield f"  - and {count(more, 'more reason')}"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
-    yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"]))
+    yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"], about["record"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
@@ -67,15 +67,19 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 
 
-def _suggested(origins: dict[str, str], dialect: str) -> Iterator[str]:
+def _suggested(origins: dict[str, str], dialect: str, record: list[str]) -> Iterator[str]:
     """Say of each Config field that the file does not state what suggests its value.
 
     Args:
-      dialect: of the file; a record names that of the file from which it was converted.
+      dialect: of the file; a record names that of the file from which it was converted. record: what is said of it.
     """
     for origin in dict.fromkeys(origins.values()):
         how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
-        how = "by its record, from the" if origin.startswith(DIALECT) and origin != f"{DIALECT}{dialect}" else how
+        how = (
+            "by its record, from the"
+            if origin.startswith(DIALECT) and (record or origin != f"{DIALECT}{dialect}")
+            else how
+        )
         yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
 
 

@@ -174,7 +174,7 @@ class Section:
     def known(self, spelled: Collection[str]) -> list[str]:
         """Return names in the file of the arrays that a dialect knows.
 
-        None if all of these are names of any nn.Sequential ("0.weight") and the dialect has others too, as convmixer's.
+        None if all of these are names of any nn.Sequential ("0.weight") and the dialect has others too.
         """
         specific = {form for form in spelled if not SEQUENTIAL.fullmatch(form)}
         if specific and specific.isdisjoint(self.forms):

@@ -19,6 +19,7 @@ from .files.base import MAX_RECORD, Reader, record_at
 from .record_fit import other_arrays, other_bytes, other_values
 from .version import __version__
 
+INSIDE = "its record"  # the place of a record that the checkpoint itself holds
 TOOL = "triptych-ports"  # what wrote a record
 TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
@@ -165,7 +166,7 @@ def read(reader: Reader) -> Record:
     """Return a checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
-        return _compared(reader, Record("its record", content, _damage(text, content)))
+        return _compared(reader, Record(INSIDE, content, _damage(text, content)))
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
     record = beside(reader.path)
