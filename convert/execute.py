@@ -115,6 +115,7 @@ def execute(
     """
     target = target_of(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_naming(target))
         progress = Progress(payload_bytes(plan.steps), os.path.basename(target.out))
         stack.callback(progress.close)
         source = source or stack.enter_context(hashing.Source(path_of(plan), verify))
@@ -123,6 +124,20 @@ def execute(
         if not target.writer.one_file:
             return _write_folder(job)
         return _write_shards(job) if target.sharded else _write_whole(job)
+
+
+@contextlib.contextmanager
+def _naming(target: Target) -> Iterator[None]:
+    """Name the target in errors of its unfinished file, which its user does not know."""
+    try:
+        yield
+    except ConvertError as error:
+        names = {atomic.temporary_of(out): out for out in (target.out, *(target.names if target.sharded else ()))}
+        names[_unproven(target)] = target.out
+        for temporary, out in names.items():
+            error.message = error.message.replace(temporary, out)
+            error.problems = [problem.replace(temporary, out) for problem in error.problems]
+        raise
 
 
 def _write_folder(job: Job) -> Outcome:
@@ -208,12 +223,17 @@ def _write_shards(job: Job) -> Outcome:
 
 def _prove_shards(target: Target, prove: Prove, content: dict[str, Any], temporaries: list[str]) -> Any:
     """Prove shards that have no names yet, through an index that is removed again."""
-    folder, name = os.path.split(os.path.abspath(target.out))
-    unnamed = os.path.join(folder, f".{name}.triptych.unproven.index.json")
+    unnamed = _unproven(target)
     with contextlib.ExitStack() as stack:
         stack.callback(atomic.remove, unnamed)
         atomic.write(unnamed, _index(target, content, temporaries))
         return prove(unnamed)
+
+
+def _unproven(target: Target) -> str:
+    """Return the path of the index that leads to shards without names."""
+    folder, name = os.path.split(os.path.abspath(target.out))
+    return os.path.join(folder, f".{name}.triptych.unproven.index.json")
 
 
 def _index(target: Target, content: dict[str, Any], files: list[str]) -> bytes:

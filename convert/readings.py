@@ -30,6 +30,7 @@ from .nesting import (
     prefix,
     rank,
     several,
+    statistics_of,
     unwrapped,
 )
 
@@ -97,7 +98,7 @@ class Names:
         self.root = self.roots[0]
         self.forms: dict[str, list[str]] = {}
         for name in tensors:
-            if len(name) <= LONGEST and name.startswith(self.root):
+            if len(name) <= LONGEST and _cut(name, self.root) is not None:
                 self.forms.setdefault(normal(name), []).append(name)
 
     def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
@@ -133,14 +134,16 @@ class Names:
     def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
         """Return {name below a place, without wrappers: tensor}, training state left out.
 
+        Params, as in ema_params/, have their running statistics beside it, as ema_batch_stats/.
+
         Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
         whose form is in `known`: a dialect may have a module of such a name.
         """
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
-            if name.startswith(place)
-            and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            if (rest := _cut(name, place)) is not None
+            and rest.partition("/")[0] not in TRAINING
             and RANDOM not in name
             and not name.endswith(PROFILED)
         }
@@ -150,6 +153,13 @@ class Names:
         plain |= {rest: rest for rest, short in plain.items() if short != rest and normal(rest) in known}
         times = Counter(plain.values())
         return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
+
+
+def _cut(name: str, place: str) -> str | None:
+    """Return what follows a place in a name, or the place of its running statistics; None for other names."""
+    statistics = statistics_of(place)
+    within = next((one for one in (place, statistics) if name.startswith(one) and (one or not place)), None)
+    return None if within is None else name[len(within) :]
 
 
 def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
@@ -184,6 +194,7 @@ def _without_copies(
             enough = max(LEAST, len(own) / 2)
             inner = {_container(place, p) for p, n in known.items() if p != place and len(n) >= enough}
             inner.update(copies_without_collection(own, tensors))
+            inner.update([statistics_of(container) for container in inner])
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
