@@ -549,6 +549,31 @@ def test_no_file_of_the_command_is_its_target(trained, run, tmp_path):
     assert own.read_bytes() == before
 
 
+def test_a_state_of_another_framework_is_refused(run, tmp_path):
+    """The shapes of square arrays would fit: paddle's and torch's layouts differ."""
+    needs("paddle"), needs("torch")
+    import ports
+
+    square = {"patch": 4, "depth": 1, "width": 16, "token_hidden": 16, "channel_hidden": 16, "gelu": "erf"}
+    square |= {"norm_eps": 1e-6, "image": 16, "channels": 1, "classes": 16}
+    (tmp_path / "c.json").write_text(json.dumps(square))
+    model = ports.build("mlp_mixer", str(tmp_path / "c.json"), "torch", init="random").model
+    import paddle
+    import torch
+
+    adam = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    adam.step()
+    torch.save({"model": model.state_dict(), "optimizer": adam.state_dict()}, tmp_path / "x.pt")
+    weights = ports.build("mlp_mixer", str(tmp_path / "c.json"), "paddle", init="random").model.state_dict()
+    paddle.save(weights, str(tmp_path / "x.pdparams"))
+    words = ["--config", tmp_path / "c.json", OPTIMIZER, "--optimizer", tmp_path / "x.pt", "--hyper", "lr=1"]
+    for route, out in (("paddle2torch", "y.pt"), ("paddle2flax", "y.msgpack")):
+        code, _, err = run(route, tmp_path / "x.pdparams", *words, "-o", tmp_path / out)
+        assert code == 1 and f"{tmp_path / 'x.pt'} holds torch's state, {tmp_path / 'x.pdparams'} is paddle's" in err
+
+
 def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     needs("paddle")
     import paddle
@@ -561,10 +586,15 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     trained = {name: Tensor(name, tuple(p.shape), "float32") for name, p in model.state_dict().items()}
     own = {name: p.name for name, p in model.state_dict().items()}
     with open_checkpoint(tmp_path / "x.pdopt") as reader:
-        with pytest.raises(ConvertError, match=r"_moment2_max_0 \(of weight\)"):
+        with pytest.raises(ConvertError, match=r"keeps moment2_max of bias, weight: this is amsgrad, not converted$"):
             from_paddle.read_paddle(reader, finding.find(reader), trained, own, {})
-        with pytest.raises(ConvertError, match="_moment2_max_0"):
+        with pytest.raises(ConvertError, match=r"keeps moment2_max of linear_\d+.b_0, linear_\d+.w_0: this is amsgrad"):
             from_paddle.read_paddle(reader, finding.find(reader), {}, {}, {})
+        ends = {name: f"pointwise_{own[name]}" for name in own} | {"other": own["weight"]}  # whole names alone count
+        trained["other"] = trained["weight"]
+        with pytest.raises(ConvertError, match=r"keeps moment2_max of linear_\d+.b_0, other: this"):
+            from_paddle.read_paddle(reader, finding.find(reader), trained, ends, {})
+        del trained["other"]
     plain = paddle.optimizer.Adam(parameters=model.parameters())
     model(paddle.ones([1, 2])).sum().backward()
     plain.step()
