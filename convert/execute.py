@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -294,17 +294,30 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
     """
     lines = {}
-    refused: list[tuple[str, str]] = []
+    refused: dict[str, tuple[str, str]] = {}  # name -> its dtype, and what it loses
     for step in steps:
         tensor, tally = step[0], Tally()
         digest = hashing.Digest(tensor, job.options.verify)
         writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
         lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
         if problem := tally.problem(tensor.dtype):
-            refused.append((tensor.name, problem))
+            refused[tensor.name] = tensor.dtype, problem
     if refused and not job.options.lossy:
         what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
-        raise ConvertError(what, folding.misfits(refused))
+        raise ConvertError(what, _losses(refused, getattr(job.plan, "labels", {})))
+    return lines
+
+
+def _losses(refused: Mapping[str, tuple[str, str]], labels: Mapping[str, str]) -> list[str]:
+    """List what tensors lose; the moments of an optimizer, which have labels, in one line for each dtype."""
+    lines = folding.misfits((name, problem) for name, (_, problem) in refused.items() if name not in labels)
+    moments: dict[str, list[str]] = {}
+    for name, (dtype, _) in refused.items():
+        if name in labels:
+            moments.setdefault(dtype, []).append(name)
+    for dtype, names in moments.items():
+        count = f"{len(names):,} of {len(labels):,} moments of the optimizer have values that {dtype} does not hold"
+        lines.append(f"{count}, as {names[0]}, which {refused[names[0]][1]}")
     return lines
 
 

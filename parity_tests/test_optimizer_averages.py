@@ -404,7 +404,11 @@ def test_batch_counters_of_an_average_are_not_passed_off_as_its_own(run, tmp_pat
     torch.save(model.state_dict(), tmp_path / "new.pt")
     code, _, err = run("flax2official", tmp_path / "there.msgpack", *words, *order, "-o", tmp_path / "back.pt")
     assert code == 0, err
-    assert "has none of its own: the copy has the model's" in err and "num_batches_tracked" in err
+    assert (
+        "ema_params, ema_batch_stats lacks arrays that the target's average has: the model's own stand for them: "
+        in err
+    )
+    assert "num_batches_tracked" in err
     back = torch.load(tmp_path / "back.pt")
     assert (back["model"]["2.num_batches_tracked"], back["model_ema"]["module.2.num_batches_tracked"]) == (4, 4)
     record = json.loads((tmp_path / "back.pt.json").read_text())

@@ -619,3 +619,44 @@ def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path)
 def test_powers_of_other_dtypes_and_after_very_many_steps():
     assert steps_of(0.9**5, 0.9, "bfloat16") == pytest.approx(4, abs=0.01)  # rounded to 16 bits it would be off by more
     assert power(0.9999999, MOST + 5, "float64") == 0.9999999 ** (MOST + 6)
+
+
+def test_names_that_weights_have_lost_are_not_searched_for(run, tmp_path):
+    """paddle calls what astype and clone return eager_tmp_0: its optimizer's names lead nowhere."""
+    needs("paddle"), needs("torch")
+    import paddle
+
+    import ports
+
+    config = save_config("mlp_mixer", tmp_path / "c.json")
+    model = ports.build("mlp_mixer", str(config), "paddle", init="random").model
+    adam = paddle.optimizer.Adam(parameters=model.parameters())
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    adam.step()
+    paddle.save({name: t.clone() for name, t in model.state_dict().items()}, str(tmp_path / "x.pdparams"))
+    paddle.save(model.state_dict(), str(tmp_path / "y.pdparams"))
+    for name in "xy":
+        paddle.save(adam.state_dict(), str(tmp_path / f"{name}.pdopt"))
+    words = ["--config", config, OPTIMIZER, "--hyper", "kind=adam"]
+    lost = r"the weights have lost paddle's parameter names (eager_tmp_"
+    code, _, err = run("paddle2torch", tmp_path / "x.pdparams", *words, "-o", tmp_path / "x.pt")
+    assert code == 1 and "x.pdopt: which parameters are " in err and lost in err, err
+    code, _, err = run("paddle2torch", tmp_path / "y.pdparams", *words, "-o", tmp_path / "y.pt")
+    assert code == 0, err
+    words += ["--like", tmp_path / "x.pdparams", "-o", tmp_path / "z.pdparams", "--hyper", "beta1=0.9"]
+    code, _, err = run("torch2paddle", tmp_path / "y.pt", *words, "--hyper", "beta2=0.999")
+    assert code == 2 and f"x.pdparams: --like: {lost}" in err, err
+
+
+def test_moments_that_a_dtype_does_not_hold_are_counted(trained, run, tmp_path):
+    words = ["--config", trained[1], OPTIMIZER, "--dtype", "float16", "-o", tmp_path / "x.msgpack"]
+    code, _, err = run("torch2flax", trained[0], *words)
+    problems = [line for line in err.splitlines() if line.startswith("  - ")]
+    assert code == 1 and len(problems) == 1, err
+    assert "moments of the optimizer have values that float16 does not hold, as opt_state/" in problems[0]
+
+
+def test_a_count_of_averages_without_an_average_is_refused(trained, run, tmp_path):
+    words = ["--config", trained[1], OPTIMIZER, "-o", tmp_path / "x.msgpack", "--hyper", "averaged=20"]
+    code, _, err = run("torch2flax", trained[0], *words)
+    assert code == 2 and "--hyper averaged=20: no average of the weights goes along" in err, err

@@ -103,7 +103,7 @@ def _merged(parts: list[Copy]) -> Copy:
         return parts[0]
     counts = {part.count for part in parts}
     return Copy(
-        ", ".join(part.place for part in parts),
+        ", ".join(label(part.place) for part in parts),
         {name: tensor for part in parts for name, tensor in part.arrays.items()},
         tuple(name for part in parts for name in part.strangers),
         counts.pop() if len(counts) == 1 else None,

@@ -15,7 +15,7 @@ from specs.moves import Shape
 from specs.numerals import exact, measured
 from specs.words import in_a_row
 
-from .families import FAMILIES, MOMENTS, TENSOR
+from .families import FAMILIES, MOMENTS, TENSOR, lost_names
 from .finding import PADDLE, Found
 from .powers import NEAR, SURE, steps_of
 from .shared import family_of, one_step, plain_number, scalar
@@ -56,6 +56,8 @@ def read_paddle(
         ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
+        if lost := lost_names(own):
+            raise ConvertError(f"{reader.path}: which parameters are {folding.listed(unknown)}? {lost}")
         remedy = (
             "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
         )
