@@ -134,7 +134,7 @@ class Names:
     def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
         """Return {name below a place, without wrappers: tensor}, training state left out.
 
-        Params, as in ema_params/, have their running statistics beside it, as ema_batch_stats/.
+        Params, as in ema_params/, have their running statistics beside them, as in ema_batch_stats/.
 
         Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
         whose form is in `known`: a dialect may have a module of such a name.

@@ -656,6 +656,19 @@ def test_moments_that_a_dtype_does_not_hold_are_counted(trained, run, tmp_path):
     assert "moments of the optimizer have values that float16 does not hold, as opt_state/" in problems[0]
 
 
+def test_a_proof_speaks_of_what_is_set_aside_only_where_something_is(trained, run, tmp_path):
+    needs("flax")
+    import torch
+
+    words = ["--config", trained[1], OPTIMIZER, "--prove", "-o", tmp_path / "x.msgpack", "--force"]
+    moved = "not covered by this proof: the optimizer's state, which goes along, moved as the weights are"
+    code, printed, err = run("torch2flax", trained[0], *words)
+    assert code == 0 and f"{moved}\n" in printed, err
+    torch.save({**torch.load(trained[0]), "others": torch.ones(2)}, tmp_path / "more.pt")
+    code, printed, err = run("torch2flax", tmp_path / "more.pt", *words)
+    assert code == 0 and f"{moved}, and what is set aside above\n" in printed, err
+
+
 def test_a_count_of_averages_without_an_average_is_refused(trained, run, tmp_path):
     words = ["--config", trained[1], OPTIMIZER, "-o", tmp_path / "x.msgpack", "--hyper", "averaged=20"]
     code, _, err = run("torch2flax", trained[0], *words)
