@@ -203,6 +203,11 @@ def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
     got = {name[4:]: array for name, array in arrays(out).items() if name.startswith("ema_")}
     assert got == arrays(alone)
     assert run(*words, tmp_path / "x.msgpack", "--with-optimizer", "--weights", "state_dict_ema")[0] == 2
+    back = ["flax2torch", out, "--config", config, "-o", tmp_path / "back.pt", "--with-optimizer"]
+    code, _, err = run(*back, "--hyper", "lr=0.5")
+    assert code == 0 and "the average of the weights goes along: ema_params, ema_batch_stats -> model_ema" in err, err
+    code, _, err = run(*back, "--weights", "ema_params")
+    assert code == 2 and f"{out}: --weights ema_params takes an average of the weights" in err, err
     with plan(out) as again:
         assert {entry.name for entry in again.aside} >= {"ema_params/", "ema_batch_stats/"}
 

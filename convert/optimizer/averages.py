@@ -122,7 +122,7 @@ def chosen(
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
         why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
-        return None, {}, [f"{why} ({option('weights', places[0])} converts one alone, without --with-optimizer)"]
+        return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)
