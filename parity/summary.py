@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from specs.numerals import limit
 from specs.words import count, in_a_row
 
 from . import findings
