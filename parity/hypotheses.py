@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from specs.numerals import short
+from specs.numerals import measured, short
 
 Weights = Mapping[str, np.ndarray]
 Hypotheses = Iterator[tuple[str, np.ndarray]]
@@ -81,7 +81,7 @@ def epsilons(
         normed = (recorded.astype(np.float64) - bias) / scale
         found = np.square(centred / normed) - variance
     found = found[np.isfinite(found)]
-    epsilon = float(f"{np.median(found):.1e}") if found.size else 0.0
+    epsilon = float(measured(float(np.median(found)), 2)) if found.size else 0.0
     noise = SOLVED * float(np.finfo(recorded.dtype).eps) * float(np.median(variance))
     if not noise < epsilon < 1:
         return EPSILONS

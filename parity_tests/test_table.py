@@ -413,7 +413,7 @@ HOSTILE = {
     "table 1\na: (o (h d)) <-> b: o h d": "nest",
     "table 1\na: (o <-> b: o": "parentheses",
     "table 1\na: q+k <-> b: q": "parentheses",
-    "table 1\na: 2 o <-> b: o": "names",
+    "table 1\na: 2 o <-> b: o": "an axis is a name",
     "table 1\na o <-> b: o": "without white space",
     "table 1\na <-> b": "write its axes",
     "table 1\na{: o <-> b: o": "{ without }",
