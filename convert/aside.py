@@ -10,12 +10,13 @@ from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import counted
 from .named_copies import likely_places
-from .nesting import LEAST, LONGEST, PROFILED, TRAINING, copied_place, cuts, label, training, unwrapped
+from .nesting import LEAST, LONGEST, PROFILED, TRAINING, copied_place, cuts, label, statistics_of, training, unwrapped
 from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
 COPY = "a model with the same names: {} takes it"
 BARE = "a copy of arrays of this model, without the name of their collection"
+STATISTICS = "running statistics of {}"
 STATE = "training state"
 COUNTS = "counts of a profiler"
 PART = "named like a part of this model"
@@ -53,12 +54,17 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     left = [name for name in tensors if name not in names]
     copies = _copies(left, _spelled(reading), max(LEAST, len(names) / 2)) if left else []
     bare = tuple(copies_without_collection(names, left))
+    tops = {name[: name.index("/") + 1] for name in left if "/" in name}
+    statistics = {place: of for of in (*copies, *bare) if (place := statistics_of(of))}
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
         tensor = tensors[name]
         container, reason = _explain(name, reading, copies)
         if not container and name.startswith(bare):
-            container, reason = name[: name.index("/") + 1], BARE
+            container = name[: name.index("/") + 1]
+            reason = _copy_reason(container) if statistics_of(container) in tops else BARE
+        if place := next(filter(name.startswith, statistics), ""):
+            container, reason = place, STATISTICS.format(statistics[place])
         key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)
         groups.setdefault(key, []).append(tensor)
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+import specs
 from specs import config as configs
 from specs.dialects import PORTS
 from specs.numerals import exact
@@ -219,8 +220,17 @@ def _check_values(path: str, reading: Reading, settings: Settings, evidence: Evi
     if problems := configs.misfits(config, values):
         wrong = {name for name, value in values.items() if configs.misfits(config, {name: value})}
         if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
+            others = _having(settings.values.keys() - settings.chosen)
+            if others and reading.architecture not in others:
+                what = f"{option('config', settings.file)} has fields of {', '.join(others)}"
+                raise UsageError(f"{path}: {what}; the file is {reading.architecture}")
             problems.append(f"stated by {option('config', settings.file)}")
         raise _impossible(path, reading, "; ".join(problems), wrong & evidence.says["record"].keys() - asked.keys())
+
+
+def _having(names: Collection[str]) -> list[str]:
+    """Return the architectures whose Configs have all of these fields."""
+    return [one for one in specs.names() if {f.name for f in fields(specs.get(one).config)}.issuperset(names)]
 
 
 def _to_ask_for(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:

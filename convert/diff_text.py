@@ -189,6 +189,7 @@ def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...
     where, _, values = worst["detail"].partition(": ")
     a, _, b = values.partition(" and ")
     error = "not finite" if worst["error"] is None else short(worst["error"])
+    error = "NaN" if "NaN" in (a, b) else error
     counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
     of = f" of {_name(worst)}" if len(group) > 1 else ""
     return error, counted, f"{names}: A={a}, B={b} {where}{of}"

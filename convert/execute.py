@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,7 @@ def execute(
     """
     target = target_of(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_naming(target))
         progress = Progress(payload_bytes(plan.steps), os.path.basename(target.out))
         stack.callback(progress.close)
         source = source or stack.enter_context(hashing.Source(path_of(plan), verify))
@@ -123,6 +124,20 @@ def execute(
         if not target.writer.one_file:
             return _write_folder(job)
         return _write_shards(job) if target.sharded else _write_whole(job)
+
+
+@contextlib.contextmanager
+def _naming(target: Target) -> Iterator[None]:
+    """Name the target in errors of its unfinished file, which its user does not know."""
+    try:
+        yield
+    except ConvertError as error:
+        names = {atomic.temporary_of(out): out for out in (target.out, *(target.names if target.sharded else ()))}
+        names[_unproven(target)] = target.out
+        for temporary, out in names.items():
+            error.message = error.message.replace(temporary, out)
+            error.problems = [problem.replace(temporary, out) for problem in error.problems]
+        raise
 
 
 def _write_folder(job: Job) -> Outcome:
@@ -208,12 +223,17 @@ def _write_shards(job: Job) -> Outcome:
 
 def _prove_shards(target: Target, prove: Prove, content: dict[str, Any], temporaries: list[str]) -> Any:
     """Prove shards that have no names yet, through an index that is removed again."""
-    folder, name = os.path.split(os.path.abspath(target.out))
-    unnamed = os.path.join(folder, f".{name}.triptych.unproven.index.json")
+    unnamed = _unproven(target)
     with contextlib.ExitStack() as stack:
         stack.callback(atomic.remove, unnamed)
         atomic.write(unnamed, _index(target, content, temporaries))
         return prove(unnamed)
+
+
+def _unproven(target: Target) -> str:
+    """Return the path of the index that leads to shards without names."""
+    folder, name = os.path.split(os.path.abspath(target.out))
+    return os.path.join(folder, f".{name}.triptych.unproven.index.json")
 
 
 def _index(target: Target, content: dict[str, Any], files: list[str]) -> bytes:
@@ -274,17 +294,30 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
     """
     lines = {}
-    refused: list[tuple[str, str]] = []
+    refused: dict[str, tuple[str, str]] = {}  # name -> its dtype, and what it loses
     for step in steps:
         tensor, tally = step[0], Tally()
         digest = hashing.Digest(tensor, job.options.verify)
         writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
         lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
         if problem := tally.problem(tensor.dtype):
-            refused.append((tensor.name, problem))
+            refused[tensor.name] = tensor.dtype, problem
     if refused and not job.options.lossy:
         what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
-        raise ConvertError(what, folding.misfits(refused))
+        raise ConvertError(what, _losses(refused, getattr(job.plan, "labels", {})))
+    return lines
+
+
+def _losses(refused: Mapping[str, tuple[str, str]], labels: Mapping[str, str]) -> list[str]:
+    """List what tensors lose; the moments of an optimizer, which have labels, in one line for each dtype."""
+    lines = folding.misfits((name, problem) for name, (_, problem) in refused.items() if name not in labels)
+    moments: dict[str, list[str]] = {}
+    for name, (dtype, _) in refused.items():
+        if name in labels:
+            moments.setdefault(dtype, []).append(name)
+    for dtype, names in moments.items():
+        count = f"{len(names):,} of {len(labels):,} moments of the optimizer have values that {dtype} does not hold"
+        lines.append(f"{count}, as {names[0]}, which {refused[names[0]][1]}")
     return lines
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 
+from specs.kinds import COLLECTIONS
 from specs.words import count
 
 from .errors import UsageError, option
@@ -114,6 +115,13 @@ def prefix(name: str, depth: int) -> str:
         if number == depth:
             return name[: separator.end()]
     raise AssertionError(name)
+
+
+def statistics_of(place: str) -> str:
+    """Return where the running statistics of params lie in linen: "ema_params/" -> "ema_batch_stats/"; or ""."""
+    outer, slash, level = label(place).rpartition("/")
+    trained, statistics = COLLECTIONS
+    return f"{outer}{slash}{level.replace(trained, statistics)}/" if trained in level else ""
 
 
 def training(name: str) -> str:

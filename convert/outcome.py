@@ -77,7 +77,9 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
         say(printable(_untested(plan)), kind="soft")
         lines = [f"as {line}" for line in plan.left_out()]
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
-            lines = ["the optimizer's state, which goes along, moved as the weights are, and what is set aside above"]
+            aside = any(note.startswith("set aside") for note in result["notes"])
+            what = "the optimizer's state, which goes along, moved as the weights are"
+            lines = [what + (", and what is set aside above" if aside else "")]
         for line in lines:
             say(printable(f"not covered by this proof: {line}"), kind="doubt")
 

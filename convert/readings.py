@@ -25,12 +25,12 @@ from .nesting import (
     TRAINING,
     chosen,
     cuts,
-    has_word,
     is_training,
     label,
     prefix,
     rank,
     several,
+    statistics_of,
     unwrapped,
 )
 
@@ -101,7 +101,7 @@ class Names:
         self.root = self.roots[0]
         self.forms: dict[str, list[str]] = {}
         for name in tensors:
-            if len(name) <= LONGEST and name.startswith(self.root):
+            if len(name) <= LONGEST and _cut(name, self.root) is not None:
                 self.forms.setdefault(normal(name), []).append(name)
 
     def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
@@ -137,14 +137,16 @@ class Names:
     def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
         """Return {name below a place, without wrappers: tensor}, training state left out.
 
+        Params, as in ema_params/, have their running statistics beside them, as in ema_batch_stats/.
+
         Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
         whose form is in `known`: a dialect may have a module of such a name.
         """
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
-            if name.startswith(place)
-            and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            if (rest := _cut(name, place)) is not None
+            and rest.partition("/")[0] not in TRAINING
             and RANDOM not in name
             and not name.endswith(PROFILED)
         }
@@ -154,6 +156,13 @@ class Names:
         plain |= {rest: rest for rest, short in plain.items() if short != rest and normal(rest) in known}
         times = Counter(plain.values())
         return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
+
+
+def _cut(name: str, place: str) -> str | None:
+    """Return what follows a place in a name, or the place of its running statistics; None for other names."""
+    statistics = statistics_of(place)
+    within = next((one for one in (place, statistics) if name.startswith(one) and (one or not place)), None)
+    return None if within is None else name[len(within) :]
 
 
 def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
@@ -194,6 +203,7 @@ def _without_copies(
             enough = max(LEAST, len(own) / 2)
             inner = {_container(place, p) for p, n in known.items() if p != place and len(n) >= enough}
             inner.update(copies_without_collection(own, tensors))
+            inner.update([statistics_of(container) for container in inner])
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
@@ -222,28 +232,10 @@ def _usual(name: str, spelled: Mapping[str, str]) -> str:
 
 
 def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:
-    """Return containers that copy a linen collection: "ema/a/kernel" beside "params/a/kernel", or "ema_batch_stats".
-
-    Each copies half of a collection at least; where its name has no word of a copy, of at least as many arrays as half
-    of all collections have together.
-    """
-    collections: dict[str, set[str]] = {}
-    for name in own:
-        collection, _, rest = name.partition("/")
-        collections.setdefault(collection, set()).add(normal(rest))
-    bare = set().union(*collections.values()) - {""}
-    inside: dict[str, set[str]] = {}
-    for name in others:
-        top, _, rest = name.partition("/")
-        if top not in collections and normal(rest) in bare:
-            inside.setdefault(top, set()).add(normal(rest))
-    return {f"{top}/" for top, forms in inside.items() if _copies(top, forms, collections.values(), len(bare))}
-
-
-def _copies(top: str, forms: set[str], collections: Collection[set[str]], every: int) -> bool:
-    if len(forms) >= max(LEAST, every / 2):
-        return True
-    return has_word(top) and any(2 * len(forms & collection) >= len(collection) for collection in collections)
+    """Return containers that copy the arrays of a linen collection: "ema/a/kernel" beside "params/a/kernel"."""
+    bare = {normal(name.partition("/")[2]) for name in own} - {""}
+    hits = Counter(name.partition("/")[0] for name in others if normal(name.partition("/")[2]) in bare)
+    return {f"{top}/" for top, count in hits.items() if count >= max(LEAST, len(bare) / 2)}
 
 
 def _container(outer: str, inner: str) -> str:

@@ -14,8 +14,8 @@ from .recording import Recording
 
 # fields of a Recording that JSON can hold
 PLAIN = (
-    "label", "framework", "dtype", "device", "architecture", "kinds", "cause", "unable", "masks", "origin", "notes",
-    "file",
+    "label", "framework", "dtype", "device", "architecture", "kinds", "cause", "unable", "masks", "origin", "holds",
+    "notes", "file",
 )  # fmt: skip
 
 

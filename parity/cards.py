@@ -71,13 +71,19 @@ def divergences(results: Sequence[Result], home: Mapping[int, str], own: str) ->
     for finding in found:
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", name(summary.model(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        head = tag("h3", name(_title(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = findings.facts(finding)
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
         )
     word = "First divergence" + "s" * (len(cards) > 1)
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
+
+
+def _title(r: Result, own: str) -> str:
+    """Name the model of a card; "The models" for those of the user."""
+    title = summary.model(r, own)
+    return f"{title[:1].upper()}{title[1:]}" if title == own else title
 
 
 def _shown(r: Result) -> str:
@@ -94,7 +100,7 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
     for group in summary.near(results):
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
-        head = tag("h3", summary.model(r, own), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        head = tag("h3", name(_title(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
         rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:

@@ -38,11 +38,15 @@ class Worst:
         """Name the two sides in the cause, where that is a value that is not finite."""
         if self.index is None or not self.cause:
             return self
-        place, values = list(self.index), [_word(value) for value in (self.left, self.right)]
-        cause = f"{values[0]} at {place} in {left}, {values[1]} in {right}"
+        place, values = f" at {list(self.index)}" if self.index else "", [_word(value) for value in self.values]
+        cause = f"{values[0]} in {left}, {values[1]} in {right}{place}"
         if values[0] == values[1]:
-            cause = f"{values[0]} at {place} in {left} and in {right}, so that nothing is proven of it"
+            cause = f"{values[0]} in {left} and in {right}{place}, so that nothing is proven of it"
         return replace(self, cause=cause)
+
+    @property
+    def values(self) -> tuple[float, float]:
+        return self.left, self.right
 
     def __str__(self) -> str:
         if self.cause:
@@ -80,8 +84,9 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     sick = ~(np.isfinite(a) & np.isfinite(b))
     if sick.any():
         index = _at(sick, int(np.argmax(sick)))
-        cause = f"not finite at {list(index)}: {a[index]} and {b[index]}"
-        return Worst(math.inf, index, float(a[index]), float(b[index]), cause)
+        values = float(a[index]), float(b[index])
+        cause = f"not finite at {list(index)}: {_word(values[0])} and {_word(values[1])}"
+        return Worst(math.inf, index, *values, cause, word="NaN" if any(map(math.isnan, values)) else "")
     difference = np.abs(a - b)
     index = _at(difference, int(np.argmax(difference)))
     largest = float(np.max(np.abs(a))) if scale is None else scale

@@ -215,6 +215,7 @@ def _compare(
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
     beside = [void, *remarks.remarks(s.dtype, a, b, names, pairing.unpaired, judged, nans)]
+    beside = [void, remarks.origins(a, b)] if empty and empty == nans else beside  # the reason alone
     return replace(
         unjudged,
         error=nearest.worst.error,
@@ -262,7 +263,23 @@ def _divergence(
     lies = "" if cause else place(name, s.check, a, b)
     before, weights = _before(name, order, judged), unequal_weights(name, a, b)
     returned = _returned(s.check, name, a, b, verdict.limit)
-    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned)
+    between = _between(name, before, a, b) if s.check in ACTIVATIONS else ()
+    sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
+    holds = "; ".join(sick) if verdict.worst.cause else ""
+    return Divergence.at(
+        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds
+    )
+
+
+def _between(name: str, before: tuple[str, float] | None, a: Recording, b: Recording) -> tuple[str, ...]:
+    """List what one side alone has between the array that differs first and the one before it."""
+    found = []
+    for r, other in ((a, b), (b, a)):
+        order = list(r.arrays)
+        start = order.index(before[0]) + 1 if before else 0
+        lone = (tap for tap in order[start : order.index(name)] if tap not in other.arrays)
+        found += [f"{tap} (only in {r.label})" for tap in lone]
+    return tuple(found)
 
 
 def _returned(check: str, name: str, a: Recording, b: Recording, limit: float) -> bool:

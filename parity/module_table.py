@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from specs.numerals import limit, short
+from specs.words import in_a_row
 
 from .findings import merge
 from .markup import MARKS, Markup, join, name, prose, tag, words
+from .own import LISTS
 from .result import Result
 
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
-GRADES = {"first": "differs", "nan": "close"}  # of states that have a mark
+GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
 ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
     ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
+    ("starts", f"{MARKS['close']} NaN starts here", "the first output with NaN on a side, as the models run"),
     ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
-    ("absent", "-", "the model has no such module, or its output was not compared"),
+    ("only", "only in ...", "one model alone has or calls this module"),
+    ("absent", "-", "not compared: it has no parameters, or is no output of the same shape on both sides"),
+    ("container", "container", "holds modules in a row, and was not compared itself"),
 )
 
 
@@ -28,8 +34,9 @@ class Error:
     """The error of a module's output in one dtype: that of the pair that comes closest to its limit.
 
     Args:
-      state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it, "nan"
-        of one in which both sides have NaN and agree beside it, or "".
+      state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it,
+        "starts" of the first of these in which a side has NaN, "nan" of an output in which both sides have NaN and
+        agree beside it, or "".
       is_nan: whether a side has NaN in it.
     """
 
@@ -50,7 +57,8 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         first = next(iter(trees))
         cells = [_module(tap, tree.get(tap), "th" if label == first else "td") for label, tree in trees.items()]
         found = [of.get(tap) for of in errors.values()]
-        cells += [cell for error in found for cell in _error(error)]
+        shown = _uncompared(tap, trees)
+        cells += [cell for error in found for cell in _error(error, *shown)]
         is_first = any(error is not None and error.state == "first" for error in found)
         rows.append(tag("tr", *cells, class_="differs" if is_first else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
@@ -59,8 +67,8 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         heads += [tag("th", "limit", scope="col", class_="number bound")]
     title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    states = {error.state for of in errors.values() for error in of.values()}
-    legend = join(tag("p", ROWS, class_="soft"), key_list([row for row in KEYS if row[0] in {*states, "absent"}]))
+    keys = [row for row in KEYS if any(re.search(rf'class="number {row[0]}[" ]', text) for text in rows)]
+    legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
     return tag("section", tag("h2", "Modules"), legend, tag("div", table, class_="scroll"))
 
 
@@ -79,14 +87,32 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
         for tap, found in of.items():
             off = "" if found.error <= found.bound else "first" if tap in firsts else "follows"
             of[tap] = replace(found, state=off or ("nan" if tap in nans else ""), is_nan=tap in nans)
+        start = next((tap for tap in of if tap in nans), "")
+        if start and of[start].state == "follows":
+            of[start] = replace(of[start], state="starts")
     return errors
 
 
-def _error(found: Error | None) -> list[Markup]:
-    """Build the cells of a module's error and of its limit. On narrow screens the limit stands below the error."""
+def _uncompared(tap: str, trees: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
+    having = [label for label, tree in trees.items() if tap in tree]
+    if len(having) < len(trees):
+        return f"only in {in_a_row(having)}", "only"
+    if all(re.search(LISTS, tree[tap]) for tree in trees.values()):
+        return "container", "container"
+    return "-", "absent"
+
+
+def _error(found: Error | None, uncompared: str, kind: str) -> list[Markup]:
+    """Build the cells of a module's error and of its limit. On narrow screens the limit stands below the error.
+
+    Args:
+      uncompared, kind: what stands in place of an error, and its class.
+    """
     if found is None:
-        return [tag("td", "-", class_=f"number absent{kind}") for kind in ("", " bound")]
+        return [tag("td", uncompared, class_=f"number {kind}"), tag("td", "-", class_="number bound absent")]
     text = "NaN" if found.is_nan else short(found.error)
+    text += " starts here" * (found.state == "starts")
     notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
     notes += [tag("span", f"of {limit(found.bound)}", class_="of whole")]
     mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []

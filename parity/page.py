@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from specs.numerals import limit
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from . import findings, naming, summary
 from .cards import divergences, headline, near, provenance
@@ -16,6 +16,7 @@ from .caveats import caveats
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
 from .module_table import Tree, module_table
+from .own import OWN
 from .pair_table import Column, pair_table
 from .plot import chart
 from .plot_lines import plot_legend, swatch
@@ -49,6 +50,7 @@ def page(
     if subject:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
+    own = "the models" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
     models = _models(results, own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
@@ -57,14 +59,28 @@ def page(
         title=join(verdict),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
-        totals=coded(f"{summary.totals(results, places=True)}."),
-        provenance=join(sides(about, modules or {}), provenance(about)),
+        totals=coded(_totals(results)),
+        provenance=join(sides(about, modules or {}), provenance(_further(about, modules or {}))),
         divergences=join(divergences(results, home, own), near(results, home, own)),
         results=join(_results(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
         details=_details(models, limits),
         remarks=_remarks(results),
     )
+
+
+def _totals(results: Sequence[Result]) -> str:
+    """State the worst errors; what was counted too, unless all came out alike, as the verdict says."""
+    counted, _, worst = summary.totals(results, places=True).partition("; ")
+    parts = [counted] * (len(summary.grades(results)) > 1) + [worst] * bool(worst)
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str, str]:
+    """Return what was run without what the head states of models of no known architecture."""
+    stated = {*modules, "models"} if modules else set()
+    return {label: text for label, text in about.items() if label not in stated}
 
 
 def fill(**parts: str) -> str:
@@ -133,14 +149,21 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> M
         what = (
             f"Each number is the worst error of {in_a_row(pairs)}, and leads to where it is shown array by array.{own}"
         )
-        ran = any(r.grade == "not judged" for model in models for r in model)
-        why = "no number could be judged" if ran else "they did not run"
-        what = what if pairs else f"Nothing was compared: each cell leads to its pairs, and to why {why}."
-        table = _checks_table(models)
+        what = what if pairs else _unjudged([r for model in models for r in model])
+        table = _checks_table(models, limits)
     return tag("section", tag("h2", title), tag("p", prose(what), class_="soft"), tag("div", table, class_="scroll"))
 
 
-def _checks_table(models: Sequence[Model]) -> Markup:
+def _unjudged(results: Sequence[Result]) -> str:
+    """Say of results of which none could be judged how many ran, and where the reason stands."""
+    ran = sum(r.grade == "not judged" for r in results)
+    if not ran:
+        return "Nothing was compared: each cell leads to its pairs, and to why they did not run."
+    skipped = f" {count(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
+    return f"{ran:,} ran, none could be judged.{skipped} Remarks say why."
+
+
+def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build a table with a row for each model, and a column for each check and dtype."""
     columns = list(dict.fromkeys(column for model in models for column in model.cells))
     checks = list(dict.fromkeys(check for check, _, _ in columns))
@@ -151,8 +174,7 @@ def _checks_table(models: Sequence[Model]) -> Markup:
     begins = {next(column for column in columns if column[0] == check) for check in checks}
     names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
     dtypes = [
-        tag("th", names[c], tag("span", _bounds(_limits(models, c)), class_="bound"), scope="col",
-            class_="begin" if c in begins else None)
+        tag("th", names[c], _bounds(models, c, limits), scope="col", class_="begin" if c in begins else None)
         for c in columns
     ]  # fmt: skip
     rows = [
@@ -172,9 +194,12 @@ def _limits(models: Iterable[Model], column: Column) -> list[str]:
     return list(dict.fromkeys(limit(bound) for bound in sorted(found)))
 
 
-def _bounds(limits: Sequence[str]) -> str:
-    """State limits: "limit 1e-10", or "limits 6e-6 to 7e-6"; "" for none."""
-    return f"limit {limits[0]}" if len(limits) == 1 else f"limits {limits[0]} to {limits[-1]}" if limits else ""
+def _bounds(models: Sequence[Model], column: Column, limits: LimitNotes) -> Markup:
+    """State the limits of a column with the letters of their reasons: "limit 1e-10", or "limits 6e-6 to 7e-6"."""
+    bounds = _limits(models, column)
+    text = f"limit {bounds[0]}" if len(bounds) == 1 else f"limits {bounds[0]} to {bounds[-1]}" if bounds else ""
+    marks = limits.mark(*(r for model in models for r in model.cells.get(column, ()) if r.tolerance))
+    return tag("span", text, marks, class_="bound")
 
 
 def _name(model: Model) -> str:

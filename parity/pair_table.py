@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from specs.numerals import limit
+
 from . import summary
 from .limit_notes import LimitNotes
 from .markup import Markup, graded, prose, tag
 from .result import Result
-from .row_limit import limit_text, own_limit, row_limit
+from .row_limit import own_limit, row_limit
 
 Column = tuple[str, str, str]  # check, dtype, device
 
@@ -31,13 +33,13 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
         results = {r.pair: r for r in cells[column]}
         usual = row_limit(results)
         where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
-        marks = limits.mark(*(r for r in results.values() if limit_text(r.tolerance) == limit_text(usual)))
+        marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
         cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
         rows.append(
             tag(
                 "tr",
                 tag("th", check, where, scope="row"),
-                tag("td", limit_text(usual), marks, data_label="limit"),
+                tag("td", usual, marks, data_label="limit"),
                 *cell,
             )
         )
@@ -45,7 +47,7 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
     return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 
-def _cell(r: Result | None, pair: str, usual: float | None, address: str, limits: LimitNotes) -> Markup:
+def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:
     """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")

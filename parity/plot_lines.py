@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from specs.numerals import limit, short
 
-from .findings import worst_array
+from .findings import key, worst_array
 from .markup import Markup, join, prose, tag
 from .plot_scale import TOP, WIDTH, Scale, joined, px, shortened
 from .result import Result
@@ -25,7 +25,7 @@ SHAPES = (  # markers around (0, 0)
     "M0 4.2L4 -3.2H-4z",
     "M-4.6 -1.2h9.2v2.4h-9.2z",
 )
-CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # what is not a number
+CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # NaN
 RING = "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z"  # around an error of what differs first
 DIAMOND = "M0 -10.5L10.5 0L0 10.5L-10.5 0z"  # around the worst error of a pair
 
@@ -47,15 +47,24 @@ def plot_legend(results: Iterable[Result]) -> Markup:
     """Explain what the plots of these results have beside their lines."""
     drawn = list(results)
     keys = (
-        ("limit", "M-12 0H12", "the limit, the lowest of several", bool(drawn)),
+        ("limit", "M-12 0H12", "the limit" + ", the lowest of several" * _several(drawn), bool(drawn)),
         ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
          any(r.noise for r in drawn)),
         ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
         ("worst", DIAMOND, "the worst error of a pair", any(map(_worst_point, drawn))),
-        ("cross", CROSS, "not a number: a side has NaN in this array", any(r.nans for r in drawn)),
+        ("cross", CROSS, "NaN: a side has it in this array", any(r.nans for r in drawn)),
     )  # fmt: skip
     shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
     return tag("p", *shown, class_="legend soft") if shown else Markup()
+
+
+def _several(results: Iterable[Result]) -> bool:
+    """Tell whether an array has several limits in one plot, of which the lowest is drawn."""
+    limits: dict[tuple[str, ...], set[str]] = {}
+    for r in results:
+        for name, _, bound in r.curve:
+            limits.setdefault((*key(r), name), set()).add(limit(bound))
+    return any(len(bounds) > 1 for bounds in limits.values())
 
 
 def _key(kind: str, shape: str) -> Markup:
@@ -72,23 +81,27 @@ class _Point:
 
 
 def line(scale: Scale, result: Result, n: int) -> Markup:
-    """Draw a pair's errors, joined where the check has an order; a cross at the top where there is no number."""
+    """Draw a pair's errors, joined where the check has an order; a cross at the top where there is NaN.
+
+    Each point that no line joins has its marker; on a line, as many as leave it legible.
+    """
     points = [_point(scale, result, *point) for point in result.curve]
     numbers = [p for p in points if p.is_number]
     if unjoined(result):
-        line = tag("path", d="".join(f"M{px(p.x)} {px(p.y)}h0" for p in numbers), class_="dots")
+        line, marked = Markup(), iter(numbers)
     else:
         runs = (list(run) for is_number, run in itertools.groupby(points, lambda p: p.is_number) if is_number)
         line = join(*(tag("polyline", points=joined((p.x, p.y) for p in run), class_="line",
                           stroke_dasharray=DASHES[n % STYLES]) for run in runs))  # fmt: skip
-    marks = [_mark(p, SHAPES[n % STYLES], "marker") for p in _spaced(numbers, n)]
+        marked = _spaced(numbers, n)
+    marks = [_mark(p, SHAPES[n % STYLES], "marker") for p in marked]
     marks += [_mark(p, CROSS, "cross") for p in points if not p.is_number]
     return tag("g", line, *marks, class_=f"s{n % STYLES}")
 
 
 def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
     if name in result.nans:
-        return _Point(scale.x(name), scale.y(math.nan), f"{name}: not a number, {result.pair}", False)
+        return _Point(scale.x(name), scale.y(math.nan), f"{name}: NaN, {result.pair}", False)
     return _Point(scale.x(name), scale.y(error), f"{name}: {short(error)} of {limit(bound)}, {result.pair}")
 
 

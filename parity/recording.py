@@ -47,6 +47,7 @@ class Recording:
       untrained: shapes of the model's arrays that take no gradient, for `gradients`.
       random: whether its outputs are known to depend on random numbers, other than those of dropout.
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
+      holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
       file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
@@ -67,6 +68,7 @@ class Recording:
     untrained: dict[str, tuple[int, ...]] = field(default_factory=dict)
     random: bool = False
     origin: str = ""
+    holds: str = ""
     notes: list[str] = field(default_factory=list)
     architecture: str = OWN
     file: str = ""
@@ -109,7 +111,7 @@ def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Record
     """Record a model without random drops, its spread and its twin."""
     recording = _run(model, inputs, check, label, feed, steps)
     recording.spread = _spread(recording, model, inputs, check, feed, steps)
-    recording.origin = _origin(recording, model, inputs)
+    recording.origin, recording.holds = _origin(recording, model, inputs)
     if model.dtype != "float64":
         feed = feed.truth if feed is not None and feed.truth is not None else feed
         with precision_kept():  # the models that are run next compute in their own dtype
@@ -161,26 +163,27 @@ def _spread(
     return spread
 
 
-def _origin(r: Recording, model: Port | Own, inputs: Any) -> str:
-    """Describe the first tap of inference with NaN, else with infinities, if the recording has any."""
-    kinds = (("NaN", np.isnan), ("infinities", np.isinf))
+def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
+    """Describe the first tap of inference with NaN, else with infinities, and what brings them in; "" for neither."""
+    kinds = (("NaN starts", np.isnan), ("infinities start", np.isinf))
     kind, is_bad = next((k for k in kinds if any(_any(k[1], array) for array in r.arrays.values())), ("", np.isnan))
     if not kind:
-        return ""
+        return "", ""
     try:
         taps = r.taps or model.trace(inputs)
     except ConvertError:  # modules that cannot be taps; `layers` reports them
-        return ""
+        return "", ""
     for tap in taps:
         if any(_any(is_bad, array) for array in tap.outputs):
-            where = f"{kind} arise first in {tap.name!r}"
+            where = f"{kind} in {tap.name!r}"
             if not all(_finite(array) for array in tap.inputs):
-                return f"{where}, whose inputs are not finite either"
+                return f"{where}, whose inputs are not finite either", ""
             weights = _shared(model, model.state())
             bad = [name for name, a in weights.items() if name.startswith(f"{tap.name.partition('#')[0]}.")]
             bad = [name for name in bad if not _finite(weights[name])]
-            return f"{where}, whose inputs are finite" + (f"; its {bad[0]!r} is not" if bad else "")
-    return ""
+            holds = f"{bad[0]} holds {'NaN' if _any(np.isnan, weights[bad[0]]) else 'infinities'}" if bad else ""
+            return f"{where}, whose inputs are finite" + f": {holds}" * bool(holds), holds
+    return "", ""
 
 
 def _any(test: Callable[[Any], Any], array: np.ndarray) -> bool:

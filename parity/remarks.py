@@ -35,7 +35,7 @@ def remarks(
     found = [f"{drowned(dtype, some(lost))}: not judged"] if lost else []
     found += [unpaired, both_nan if off else ""]
     if both_nan or any(not np.isfinite(_values(judged[name].worst)).all() for name in off):
-        found.append(_origins(a, b))
+        found.append(origins(a, b))
     if not off:
         found += [_close(dtype, judged), _amplified(dtype, judged)]
     return [*found, _infinite(a, b, names), *notes(a, b)]
@@ -63,10 +63,10 @@ def _values(element: Worst) -> tuple[float, ...]:
     return (element.left, element.right) if element.cause and element.index is not None else ()
 
 
-def _origins(a: Recording, b: Recording) -> str:
+def origins(a: Recording, b: Recording) -> str:
     """Say where values that are not finite arise in each model."""
     if a.origin == b.origin:
-        return f"in {a.label} and {b.label}, {a.origin}" if a.origin else ""
+        return a.origin
     return join(*(f"in {r.label}, {r.origin}" for r in (a, b) if r.origin))
 
 

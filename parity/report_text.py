@@ -12,7 +12,7 @@ from specs.words import count
 
 from . import findings, summary
 from .result import Result
-from .row_limit import limit_text, own_limit, row_limit
+from .row_limit import own_limit, row_limit
 
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
@@ -75,11 +75,8 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     blocks += [legend] if (legend := _legend(results, screen)) else []
     blocks += _findings(results, screen, report)
     blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
-    last = summary.totals(results)
-    if report:
-        where = f"report: {report}"
-        last += ("; " if len(f"{last}; {where}") <= width else "\n") + where
-    return "\n\n".join([*blocks, "\n".join(screen.wrap(line, "head") for line in last.split("\n"))])
+    last = [summary.totals(results), *([f"report: {report}"] if report else [])]
+    return "\n\n".join([*blocks, "\n".join(screen.wrap(line, "head", "", "  ") for line in last)])
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:
@@ -103,7 +100,7 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     layout = Layout(
         _model_width({variant for variant, _, _ in rows} - {"own"}, screen.longest),
         max(len("check"), *(len(check) for _, check, _ in rows)),
-        max(len("limit"), *(len(limit_text(row_limit(row))) for _, _, row in rows)),
+        max(len("limit"), *(len(row_limit(row)) for _, _, row in rows)),
     )
     for shown in _chunks(widths, screen.width - layout.width):
         lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, screen)
@@ -180,10 +177,10 @@ def _lines(
             yield f"  {name}"
             name = ""
         cells = "".join(_cell(row.get(pair), row_limit(row), width, screen) for pair, width in pairs.items())
-        yield layout.row(name, check, limit_text(row_limit(row))) + cells
+        yield layout.row(name, check, row_limit(row)) + cells
 
 
-def _words(result: Result | None, usual: float | None) -> str:
+def _words(result: Result | None, usual: str) -> str:
     """Write an error, its limit if that of its row does not do, and a mark; "" for what was not asked for."""
     if result is None:
         return ""
@@ -194,7 +191,7 @@ def _words(result: Result | None, usual: float | None) -> str:
     return result.shown + f" of {own}" * bool(own) + MARKS.get(result.grade, "")
 
 
-def _cell(result: Result | None, usual: float | None, width: int, screen: Screen) -> str:
+def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
     words = _words(result, usual)
     return "  " + " " * (width - len(words)) + screen.paint(words, result.grade if result else "")
 

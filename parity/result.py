@@ -16,11 +16,12 @@ class Divergence(str):
     """The first tap that differs, by its name, with what is known of it.
 
     error, tolerance: of this tap.  basis: the reason for this tolerance.  worst: its worst element.  previous: (name,
-    error) of the tap before, None if it is the first.  guess: the cause that gives the recorded values when it is
-    recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause lies, where it is
-    not known; "" where that is no news.  weights: which arrays of this layer differ between two ports of one
-    architecture; "" where none does.  returned: whether a check of training differs before any gradient is used: in an
-    output, in the loss, or in the loss of the first step.
+    error) of the tap before, None if it is the first.  between: what one side alone calls after that tap, "NAME (only
+    in LABEL)".  holds: what brings in NaN: "dense.bias holds NaN in flax".  guess: the cause that gives the recorded
+    values when it is recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause
+    lies, where it is not known; "" where that is no news.  weights: which arrays of this layer differ between two ports
+    of one architecture; "" where none does.  returned: whether a check of training differs before any gradient is used:
+    in an output, in the loss, or in the loss of the first step.
     """
 
     error: float
@@ -32,6 +33,8 @@ class Divergence(str):
     weights: str
     basis: str
     returned: bool
+    between: tuple[str, ...]
+    holds: str
 
     @classmethod
     def at(
@@ -45,11 +48,14 @@ class Divergence(str):
         weights: str = "",
         basis: str = "",
         returned: bool = False,
+        between: tuple[str, ...] = (),
+        holds: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
         divergence.previous, divergence.guess, divergence.place = previous, guess, place
         divergence.weights, divergence.basis, divergence.returned = weights, basis, returned
+        divergence.between, divergence.holds = between, holds
         return divergence
 
     def sentence(self) -> str:
@@ -131,9 +137,12 @@ class Result:
 
     @property
     def shown(self) -> str:
-        """Write the worst error as tables show it; a word where there are no two arrays to compare."""
+        """Write the worst error as tables show it; a word where there are no two numbers to compare."""
+        if self.error != math.inf:
+            return short(self.error)
         word = self.first_divergence.worst.word if self.first_divergence is not None else ""
-        return word if word and self.error == math.inf else short(self.error)
+        is_nan = any(name in self.nans for name, error, _ in self.curve if error == math.inf)
+        return word or ("NaN" if is_nan else short(self.error))
 
     @property
     def ratio(self) -> float:

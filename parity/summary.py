@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from specs.numerals import limit
 from specs.words import count, in_a_row
 
 from . import findings
 from .own import OWN
 from .result import Result
-from .row_limit import limit_text, own_limit, row_limit
 
 UNDECIDED = ("failed", "not run", "not judged")
 WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
@@ -162,19 +162,12 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     errors = [
-        f"{dtype} {r.shown} ({'; '.join([f'limit {_stated(r, results)}', *[_place(r, several)] * places])})"
+        f"{dtype} {r.shown} ({'; '.join([f'limit {limit(r.tolerance)}', *[_place(r, several)] * places])})"
         if r.tolerance
         else f"{dtype} {r.shown}{f' ({_place(r, several)})' * places}"
         for dtype, r in ((dtype, worst[dtype]) for dtype in _ordered(worst))
     ]
     return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
-
-
-def _stated(result: Result, results: Iterable[Result]) -> str:
-    """Write the limit that is stated for a result in tables: that of its row, where this does for it."""
-    row = {r.pair: r for r in results if subject(r) == subject(result)}
-    of_row = row_limit(row)
-    return own_limit(result, of_row) or limit_text(of_row)
 
 
 def several_limits(results: Iterable[Result]) -> bool:

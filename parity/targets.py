@@ -134,6 +134,8 @@ def targets(
                 origin = f"; stated by {option('config', stated.file)}" if stated.file and not stated.chosen else ""
                 raise UsageError(f"{error}{origin}") from None
         yield from models
+    elif "/" in text or os.path.splitext(text)[1]:
+        raise UsageError(f"{text}: there is no such file (check the path)")
     else:
         raise UsageError(
             f"{unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from specs.numerals import limit as written
+from specs.numerals import limit, short
 
 
 class Limit(NamedTuple):
@@ -101,6 +102,11 @@ TWINS = (
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
 
 
+def stated(value: float, reason: str) -> str:
+    """Write a limit beside its reason: in the two digits that show where it is the product of stated numbers."""
+    return short(value) if re.match(r"\d+ times \d+ ", reason) else limit(value)
+
+
 def amplified(dtype: str) -> str:
     """Return the reason of a limit that is measured with moved weights."""
     return f"{SPREAD_FACTOR[dtype]:.0f} times what the array moves by when all weights move by eight roundoffs"
@@ -128,7 +134,7 @@ def below(noise: float, typical: float, dtype: str, check: str) -> Limit:
     """
     units = TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR[dtype]
     factor = LOTTERY_FACTOR if _lottery(dtype, check) else NOISE_FACTOR[dtype]
-    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {written(ROUNDOFF[dtype])}"
+    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {short(ROUNDOFF[dtype])}"
     fed_back = " in training, which feeds it back" if check == "train" else ""
     most = "the largest" if _lottery(dtype, check) else "the median"
     measure, reason = max(

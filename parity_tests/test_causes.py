@@ -9,6 +9,7 @@ import specs
 from convert.errors import UsageError, command
 from convert.settings import read_config
 from parity.targets import targets
+from specs.config import as_dict
 from specs.table import Table, TableError
 
 from .commands import GOOGLE, TIMM
@@ -184,3 +185,10 @@ def test_a_file_of_settings_that_do_not_fit_is_named(run, tmp_path):
     with command(), pytest.raises(UsageError, match=r"gelu='relu' does not fit.*; stated by --config"):
         list(targets("mlp_mixer", settings=read_config(str(settings))))  # of parity
     assert "can be removed" not in err and "--config" not in run("torch2flax", out, "--set", "gelu=relu")[2]
+
+
+def test_a_configuration_of_another_architecture_is_named_as_such(run, tmp_path):
+    settings = tmp_path / "c.json"
+    settings.write_text(json.dumps(as_dict(specs.get("mobile_former").tiny["plain"])))
+    code, _, err = run("google2torch", GOOGLE, "--config", settings, "-o", tmp_path / "x.safetensors")
+    assert code == 2 and err.endswith(f"--config {settings} has fields of mobile_former; the file is mlp_mixer\n"), err

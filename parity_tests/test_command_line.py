@@ -405,6 +405,8 @@ def test_ports_table():
     table = json.loads(python("-m", "ports", "--json").stdout)
     assert {"architecture": "mlp_mixer", "variant": "B/16", "parameters": 59_880_472} in table
     assert "59,880,472" in python("-m", "ports").stdout
+    small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4,10 classes=11\n"
+    assert small in python("-m", "ports", "mlp_mixer").stdout
 
 
 def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):

@@ -188,9 +188,9 @@ def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
     (entry,) = json.loads(run("diff", a, b, "--json")[1])["differences"]
     assert entry["error"] == pytest.approx(1e-6, rel=0.1)  # of 1, the largest number there
     printed = run("diff", a, c, "--json")[1]
-    assert "Infinity" not in printed and "NaN" not in printed
-    (entry,) = json.loads(printed)["differences"]
-    assert (entry["error"], entry["detail"]) == (None, "at [0]: nan and 2")
+    (entry,) = json.loads(printed, parse_constant=pytest.fail)["differences"]  # strict: no bare NaN or Infinity
+    assert (entry["error"], entry["detail"]) == (None, "at [0]: NaN and 2")
+    assert "    NaN  " in run("diff", a, c)[1] and "A=NaN, B=2 at [0]" in run("diff", a, c)[1]
     assert [run("diff", a, a, "--rtol", rtol)[0] for rtol in ("-1", "nan", "inf")] == [2, 2, 2]
 
 

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 
 from convert.__main__ import main
+from convert.errors import ConvertError
+from convert.execute import execute
 from convert.files import atomic, open_checkpoint
 from convert.files.atomic import reserve
+from convert.planning import plan
 from convert.record import SEAL, read
 from convert.verification import check
 
@@ -71,6 +74,16 @@ def test_killed_at_every_change_on_disk(target, before, arguments):
     assert found["problems"] == []
     assert (found["last"], found["changed"]) == (0, True)
     assert found["points"] > 20  # one for each tensor at least
+
+
+@pytest.mark.parametrize(("out", "size"), [("x.safetensors", None), ("x.safetensors", 5000), ("x.dcp", None)])
+def test_errors_of_an_unfinished_file_name_the_target(out, size, tmp_path):
+    def prove(path):
+        raise ConvertError(f"{path}: does not fit", [f"{path} again"])
+
+    with plan(GOOGLE, dst="torch", assume=True) as planned, pytest.raises(ConvertError) as refused:
+        execute(planned, tmp_path / out, prove=prove, shard_size=size)
+    assert str(refused.value) == f"{tmp_path / out}: does not fit\n  - {tmp_path / out} again"
 
 
 def fail(error):

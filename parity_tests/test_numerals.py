@@ -22,7 +22,9 @@ def test_measured_values_have_three_digits_or_as_many_as_show_their_difference()
     assert numerals.measured(5.3333e-5) == "5.33e-5"
     assert numerals.apart(0.81405, -1.08541) == ("0.814", "-1.09")
     assert numerals.apart(0.64042, 0.64106) == ("0.64042", "0.64106")  # 0.64 and 0.641 would differ by 0.001
-    assert numerals.apart(2.0, 2.0) == ("2", "2") and numerals.apart(1.0, float("nan")) == ("1", "nan")
+    assert numerals.apart(2.0, 2.0) == ("2", "2") and numerals.apart(1.0, float("nan")) == ("1", "NaN")
+    assert numerals.apart(-0.14988213777542114, float("nan")) == ("-0.15", "NaN")
+    assert numerals.measured(float("-inf")) == "-inf"
     assert numerals.apart(5.0, 5.000000005) == ("5", "5.000000005")
     assert numerals.apart(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
     assert numerals.apart(1 + 2j, 1 + 2.0004j) == ("1+2j", "1+2.0004j")

@@ -52,6 +52,28 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     assert step == update == 10
 
 
+def test_a_step_of_flax_trains_running_statistics():
+    """By hand: momentum 0.75 of the old mean, 0, and 0.25 of the batch's; nothing else is normalised so."""
+    needs("flax")
+    import jax
+    import optax
+    from flax import linen as nn
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.Dense(3)(nn.BatchNorm(use_running_average=not train, momentum=0.75, name="norm")(x))
+
+    (block,) = (block for block in BLOCKS if "mutable=" in block)
+    images = np.array([[1.0, 8.0], [3.0, 0.0]], np.float32)
+    module = Net()
+    there = {"module": module, "variables": module.init(jax.random.key(0), images), "tx": optax.adamw(0.5)}
+    exec(block, there)
+    state = there["step"](there["state"], images, np.array([0, 2]))
+    assert state.batch_stats["norm"]["mean"].tolist() == [0.5, 1.0]
+    assert not np.array_equal(state.params["Dense_0"]["kernel"], there["state"].params["Dense_0"]["kernel"])
+
+
 def test_the_hook_trains_biased_variances():
     needs("torch")
     import torch
@@ -131,4 +153,4 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 10  # those of paddle in test_optimizer_hyper.py
+    assert len(BLOCKS) == 11  # those of paddle in test_optimizer_hyper.py

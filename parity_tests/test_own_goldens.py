@@ -72,7 +72,7 @@ def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(gold
     ]
     in_frameworks(monkeypatch, torch=1.0, flax=np.nan)
     assert goldens.check(case, str(page)) == 1
-    assert " at [0, 0] in the case, NaN in flax\n" in capsys.readouterr().out
+    assert " in the case, NaN in flax at [0, 0]\n" in capsys.readouterr().out
     assert "sys.exit(main())" in page.with_name("golden_golden.py").read_text()
 
 

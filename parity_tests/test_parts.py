@@ -18,6 +18,7 @@ from convert.nesting import rank, unwrapped
 from convert.readings import Ambiguous
 from parity.__main__ import main as parity
 from parity.targets import targets
+from specs.config import as_dict
 
 from .commands import GOOGLE, TIMM
 from .conftest import needs
@@ -136,6 +137,29 @@ def test_a_copy_of_the_parameters_without_the_name_of_their_collection(container
         assert "a copy of arrays of this model" in plan.aside[0].reason
         for name, array in plan.arrays():
             np.testing.assert_array_equal(array, whole[name])
+
+
+def test_a_copy_has_its_running_statistics_beside_its_parameters(tmp_path):
+    """Of this network few arrays are running statistics: their container is known by that of the parameters."""
+    config = specs.get("mobile_former").tiny["plain"]
+    write_numbers(tmp_path / "w.msgpack", "mobile_former", config, "flax")
+    whole = arrays(tmp_path / "w.msgpack")
+    path = save(tmp_path / "x.msgpack", {**whole, **under("ema_", plus(whole, 1))})
+    settings = as_dict(config)
+    with convert.plan(path, src="flax", dst="flax", settings=settings) as plan:
+        reasons = {entry.name: entry.reason for entry in plan.aside}
+        assert reasons == {
+            "ema_params/": "a model with the same names: weights='ema_params' takes it",
+            "ema_batch_stats/": "running statistics of ema_params/",
+        }
+        for name, array in plan.arrays():
+            np.testing.assert_array_equal(array, whole[name])
+    for choice, more in (("ema_params", 1), ("params", 0)):
+        with convert.plan(path, src="flax", dst="flax", settings=settings, weights=choice) as plan:
+            others = {f"{'' if more else 'ema_'}{name}/" for name in ("params", "batch_stats")}
+            assert {entry.name for entry in plan.aside} == others
+            for name, array in plan.arrays():
+                np.testing.assert_array_equal(array, whole[name] + whole[name].dtype.type(more))
 
 
 @pytest.mark.parametrize("names", [("backbone/", "target/"), ("student.", "teacher."), ("a/x.", "a/y.")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from convert.errors import UsageError, called
 from convert.running import Arguments, Version, dumps, guarded
@@ -11,6 +12,10 @@ from specs.numerals import exact
 HEAD = (
     "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
     "outputs depend on a field that nobody states, --assume accepts its default."
+)
+
+SMALL = (
+    'Small models, for tests and trials, as in ports.build("{}", "tiny {}", "torch"); what no default states of them:'
 )
 
 
@@ -64,7 +69,21 @@ def table(argv: list[str]) -> int:
         say(HEAD, indent=0)
         for line in _fields(specs.get(chosen[0]).config):
             say(line, indent=4)
+        print()
+        say(SMALL.format(chosen[0], next(iter(specs.get(chosen[0]).tiny))), indent=0)
+        for name, config in specs.get(chosen[0]).tiny.items():
+            say(f"  tiny {name}: {_settings(config)}", indent=4)
     return 0
+
+
+def _settings(config: Any) -> str:
+    """Return the fields of a Config that have no default, or another value, as --set takes them."""
+    from dataclasses import fields
+
+    from convert.settings import spelled
+
+    values = {f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default}
+    return " ".join(spelled(name, value).removeprefix("--set ") for name, value in values.items())
 
 
 def _fields(config: type) -> list[str]:

@@ -17,19 +17,19 @@ def exact(value: Any) -> str:
 
 
 def measured(value: complex, digits: int = 3) -> str:
-    """Write a measured value: "5.33e-5", "0.18", "nan", "1+2j"."""
-    return _short_exponents(f"{value:.{digits}g}")
+    """Write a measured value: "5.33e-5", "0.18", "NaN", "1+2j"."""
+    return _short_exponents(f"{value:.{digits}g}").replace("nan", "NaN")
 
 
 def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
 
-    Integers are written in full.
+    Integers are written in full; where one value is not finite, both have the least number of digits.
     """
     if isinstance(left, Integral) and isinstance(right, Integral):
         return str(left), str(right)
     gap = abs(left - right)
-    if math.isinf(gap):
+    if not math.isfinite(gap):
         return measured(left, least), measured(right, least)
 
     def shows(digits: int) -> bool:

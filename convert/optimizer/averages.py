@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert import folding
 from convert.dtypes import FLOATS
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
 from convert.nesting import label
 from convert.steps import Filling, Promise, Step, Sum, sources_of
@@ -122,7 +122,7 @@ def chosen(
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
         why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
-        return None, {}, [f"{why} ({option('weights', places[0])} converts one alone, without --with-optimizer)"]
+        return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)
@@ -132,8 +132,6 @@ def chosen(
         counters = f"{len(names):,} batch counters of the average stay behind, as no place of the target has them"
         left = [f"{counters}: {folding.summarised(names)}"] if names else []
         return replace(filled, count=stated.get("averaged", filled.count)), sources, left
-    if "averaged" in stated:
-        raise UsageError(f"{plan.reader.path}: {option('hyper', 'averaged=...')}: no average of the weights goes along")
     return None, {}, []
 
 

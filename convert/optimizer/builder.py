@@ -147,5 +147,5 @@ def from_zero(averages: Averages | None) -> list[str]:
 def shared(averages: Averages) -> list[str]:
     """Say which arrays of the copy are the model's own, as where AveragedModel does not average buffers."""
     names = [step[0].name for step in averages.steps if step[0].name in averages.shared]
-    why = f"{averages.place} has none of its own: the copy has the model's"
-    return [f"{why} {', '.join(folding.fold(names))}"] if names else []
+    why = f"{averages.place} lacks arrays that the target's average has: the model's own stand for them"
+    return [f"{why}: {', '.join(folding.fold(names))}"] if names else []

@@ -16,7 +16,7 @@ from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
 from convert.named_copies import COUNTS, SETTINGS
 from convert.named_copies import copies as named_copies
-from convert.nesting import COPIES, PROFILED, copied_place, label
+from convert.nesting import COPIES, PROFILED, copied_place, label, statistics_of
 from convert.replicas import leading
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Copy:
     count: int | None
     from_zero: bool
     used: frozenset[str]
+
+    @property
+    def part(self) -> str:
+        """Return the place as --weights takes it: of linen's collections that of the parameters."""
+        return label(self.place.partition(", ")[0])
 
 
 def find(reader: Reader, state_names: Collection[str], weights: Collection[str]) -> list[Copy]:
@@ -102,8 +107,9 @@ def _merged(parts: list[Copy]) -> Copy:
     if len(parts) == 1:
         return parts[0]
     counts = {part.count for part in parts}
+    parts = sorted(parts, key=lambda part: not statistics_of(part.place))  # parameters first
     return Copy(
-        ", ".join(part.place for part in parts),
+        ", ".join(label(part.place) for part in parts),
         {name: tensor for part in parts for name, tensor in part.arrays.items()},
         tuple(name for part in parts for name in part.strangers),
         counts.pop() if len(counts) == 1 else None,
@@ -147,7 +153,7 @@ def of_plan(plan: Plan | TablePlan, reader: Reader, state_names: frozenset[str])
         elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, WORDS)}
         for copy in find(reader, state_names, elsewhere):
             if weights <= {*copy.used, *copy.strangers}:
-                what = f"{option('weights', label(copy.place))} takes an average of the weights"
+                what = f"{option('weights', copy.part)} takes an average of the weights"
                 remedy = "leave it out, and the average goes along, or convert it alone, without --with-optimizer"
                 raise UsageError(f"{reader.path}: {what}, and the optimizer's state is of the weights: {remedy}")
     return find(reader, state_names, weights)

@@ -65,6 +65,7 @@ USUAL = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}  # suffix of
 BUFFER = re.compile(r"(?:^|[./])(?:running_mean|running_var|num_batches_tracked|_mean|_variance)$")
 TENSOR = re.compile(r"(?:generated_tensor|eager_(?:in_)?tmp)_\d+")  # paddle's names of tensors that are no parameters
 COLLECTION = re.compile(r"(?:^|/)(?:batch_stats|cache|intermediates)/")  # of linen: what is not trained
+LOST = "the weights have lost paddle's parameter names ({}), as by astype or clone: save model.state_dict() itself"
 
 # optax's chains, as its own functions nest them: STATE is the one that holds arrays, the others are empty.
 STATE = "state"
@@ -73,6 +74,12 @@ NESTS: Mapping[str, Any] = {
     "adam": {"0": STATE, "1": {}},
     "adamw": {"0": STATE, "1": {}, "2": {}},
 }
+
+
+def lost_names(own: Mapping[str, str]) -> str:
+    """Say that none of paddle's own names is a parameter's, as of copies of tensors; "" for names of parameters."""
+    names = list(own.values())
+    return LOST.format(names[0]) if names and all(map(TENSOR.fullmatch, names)) else ""
 
 
 def kinds_of(family: str) -> str:

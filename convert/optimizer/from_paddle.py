@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from convert import folding
@@ -15,7 +15,7 @@ from specs.moves import Shape
 from specs.numerals import exact, measured
 from specs.words import in_a_row
 
-from .families import FAMILIES, MOMENTS, TENSOR
+from .families import FAMILIES, MOMENTS, TENSOR, lost_names
 from .finding import PADDLE, Found
 from .powers import NEAR, SURE, steps_of
 from .shared import family_of, one_step, plain_number, scalar
@@ -26,8 +26,8 @@ MIXED = (
     "trained in mixed precision: paddle keeps float32 master weights here (master_weights), which are not converted: "
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
+OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
 SCHEDULER = "LR_Scheduler/"
-OTHERS = {"moment2_max": "Adam with amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax"}  # by what each keeps
 
 
 def read_paddle(
@@ -47,26 +47,17 @@ def read_paddle(
                 used.add(name)
             elif found.root or "/" in rest:
                 strangers.append(name)
-    names = {name for arrays in slots.values() for name in arrays}
-    for name in (
-        name for name in reader.tensors if name not in used
-    ):  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
-        cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
-        strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
-    if any("master_weights/" in name for name in strangers):
-        raise ConvertError(f"{reader.path}: {MIXED}")
-    if strangers:
-        called = {second: parameters[name].name for name, second in own.items() if name in parameters}
-        problem = f"its optimizer keeps {folding.listed(_of(name, called) for name in strangers)}"
-        which = next((kind for slot, kind in OTHERS.items() if any(f"_{slot}_" in name for name in strangers)), "")
-        known = f"this is {which}, " if which else ""
-        raise ConvertError(f"{reader.path}: {problem}: {known}neither SGD with momentum, nor Adam, nor AdamW")
+    called = {key: key for arrays in slots.values() for key in arrays} | {key: name for name, key in own.items()}
+    others = {name for name in reader.tensors.keys() - used if any(key in called for key, _ in _split(name, found))}
+    _check_others(reader, found, sorted({*strangers, *others}), called)
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours: dict[str, list[str]] = {}  # a parameter may have several names in a state_dict, as those of GRU and LSTM
     for name in parameters:
         ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
+        if lost := lost_names(own):
+            raise ConvertError(f"{reader.path}: which parameters are {folding.listed(unknown)}? {lost}")
         remedy = (
             "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
         )
@@ -95,11 +86,37 @@ def read_paddle(
     )  # fmt: skip
 
 
-def _of(name: str, called: Mapping[str, str]) -> str:
-    """Add the model's own name of the parameter to an optimizer's name, where that begins with paddle's name of it."""
-    last = name.rpartition("/")[2]
-    parameter = next((called[key] for key in called if last.startswith(f"{key}_")), None)
-    return f"{name} (of {parameter})" if parameter else name
+def _split(name: str, found: Found) -> Iterator[tuple[str, str]]:
+    """Yield what may be paddle's name of a parameter in a name, and what is kept of it: linear_0.w_0, moment2_max."""
+    name = name.removeprefix(found.root)
+    return ((name[: at.start()], at[1]) for at in re.finditer(r"_(?=([a-z]\w*)_\d+$)", name))
+
+
+def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Mapping[str, str]) -> None:
+    """Check that an optimizer keeps nothing but what is converted.
+
+    Args:
+      names: of what else it keeps. called: paddle's name of a parameter -> the model's, where it is known.
+    Raises: ConvertError that says which optimizer it is.
+    """
+    if any("master_weights/" in name for name in names):
+        raise ConvertError(f"{reader.path}: {MIXED}")
+    kept: dict[str, list[str]] = {}  # slot -> parameters
+    unknown = []
+    for name in names:
+        if split := next(((called[key], slot) for key, slot in _split(name, found) if key in called), None):
+            kept.setdefault(split[1], []).append(split[0])
+        else:
+            unknown.append(name)
+    alike: dict[tuple[str, ...], list[str]] = {}  # parameters -> slots
+    for slot, some in kept.items():
+        alike.setdefault(tuple(some), []).append(slot)
+    lines = [f"{', '.join(slots)} of {folding.listed(some)}" for some, slots in alike.items()]
+    lines += [folding.listed(unknown)] if unknown else []
+    kind = next((OTHERS[slot] for slot in kept if slot in OTHERS), "")
+    what = f"this is {kind}, not converted" if kind else "neither SGD with momentum, nor Adam, nor AdamW"
+    if lines:
+        raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
 def _candidates(

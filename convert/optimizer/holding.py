@@ -15,7 +15,7 @@ from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
 from convert.masters import optimizer_file
 from convert.plans import Plan
-from convert.recognise import dialects
+from convert.recognise import USUAL, dialects
 from convert.replicas import FirstReplica
 
 from . import copies, finding
@@ -97,9 +97,7 @@ def held(
     found = finding.find(reader)
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
-    if path and isinstance(plan, Plan) and (own := _framework(plan)) != FRAMEWORK[found.library]:
-        what = f"{path}: holds a state of {FRAMEWORK[found.library]}, and the weights of {plan.reader.path} are {own}'s"
-        raise ConvertError(f"{what}: give the state that was saved with these weights, or --src where they are not")
+    _check_library(plan, reader, found)
     state_names = frozenset[str]() if path else finding.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
@@ -117,9 +115,23 @@ def held(
     return Held(reader, path, found, state_names, averages, tuple(remarks))
 
 
-def _framework(plan: Plan) -> str:
-    """Return the framework in whose layout the weights are, and so their moments."""
-    return dialects(plan.architecture)[plan.src].framework
+def _check_library(plan: Plan | TablePlan, reader: Reader, found: finding.Found) -> None:
+    """Check that a state is of the framework of the weights. Raises: ConvertError where another lays arrays out.
+
+    The shapes of square arrays do not show it. A Table says nothing of frameworks, but the format may.
+    """
+    own, state = _framework(plan), FRAMEWORK[found.library]
+    if reader is not plan.reader and own not in (None, state):
+        problem = f"{reader.path} holds {state}'s state, {plan.reader.path} is {own}'s"
+        remedy = "their layouts differ: give the file that the training saved beside the weights"
+        raise ConvertError(f"{problem}: {remedy}")
+
+
+def _framework(plan: Plan | TablePlan) -> str | None:
+    """Return the framework of a plan's weights; None where nothing shows it."""
+    if isinstance(plan, Plan):
+        return dialects(plan.architecture)[plan.src].framework
+    return USUAL.get(plan.reader.format) if plan.reader.format not in ("npz", "safetensors") else None
 
 
 def _opened(path: str) -> Reader:

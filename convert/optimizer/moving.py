@@ -21,7 +21,7 @@ from specs.moves import Fill, Move
 from specs.words import with_article
 
 from . import finding, parameters, writing
-from .families import FAMILIES
+from .families import FAMILIES, lost_names
 from .state import State
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
         ]
         if misfits:
             raise ConvertError(f"{like}: --like: is of a model of another size", folding.misfits(misfits))
+        if lost := lost_names(own):
+            raise UsageError(f"{like}: --like: {lost}")
         first: dict[str, str] = {}
         aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
         return list(theirs), own, aliases

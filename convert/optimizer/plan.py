@@ -129,6 +129,9 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         model = replace(model, groups=groups.of(plan, state, model.trained))
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
+    if "averaged" in request.stated and not written.averages:
+        given = f"--hyper averaged={request.stated['averaged']}"
+        raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
     moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     return OptimizerPlan(

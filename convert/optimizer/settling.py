@@ -14,6 +14,7 @@ from typing import Any
 
 from convert.errors import UsageError
 from specs.numerals import exact
+from specs.words import in_a_row
 
 from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
 from .state import Group, State
@@ -40,9 +41,8 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
     if "kind" not in hyper:
         what = "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw"
         missing = [name for name in NEEDED[state.family] if name not in hyper]
-        line = " ".join(f"--hyper {name}=..." for name in ("kind", *missing))
         what += " (Lamb's, whose arrays have the same names, is not converted)" if state.library == "paddle" else ""
-        more = f"; nor does it say {', '.join(missing)}: {line} states all" if missing else ""
+        more = f"; {in_a_row(missing)} may stay open unless the target asks for it" if missing else ""
         raise UsageError(f"{path}: {state.library}'s state {what}{more}")
     return replace(
         state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes)

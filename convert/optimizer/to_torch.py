@@ -80,7 +80,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         for weights, values in model.groups or [(model.trained, {})]
     ]
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
-    notes = ["torch counts parameters in the order of model.parameters(): the target lists their names, param_names"]
+    notes = ["torch numbers parameters in the order of model.parameters(), as the target does: nothing is left to do"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
     notes += stateless(model, ZEROS if distributed else AT_FIRST)
     if rates and not missing_of(state):

@@ -59,9 +59,12 @@ def run(
         found.table.save(saved)
     if report:
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
+        flags = {"--json": as_json, "--quiet": quiet, "--force": force}
         words = [word for option, path in options.items() if path for word in (option, path)]
-        command = shlex.join(["derive", left, right, *words, "--force"])  # to be repeated: the page exists by now
-        about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights, imports)
+        words += [flag for flag, is_set in flags.items() if is_set]
+        command = f"{called('convert')} {shlex.join(['derive', left, right, *words])}"
+        about = {"command": command} | ({} if force else {"to repeat": f"{command} --force"})  # the files exist by now
+        about |= _about(left, right, start, left_weights, imports)
         _write_page(report, found, about, sides, saved)
     if as_json:
         print(dumps(found.to_dict()))
@@ -84,7 +87,7 @@ def _write_page(
     for k, side in enumerate(("left", "right")):
         size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
         about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
-    about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
+    about |= {"inputs": sides[2], "seed": f"{SEED} for the search, {DRAWS} others for the proof"}
     about |= {"Table": saved} if saved else {}
     write_page(report, page(found, about, saved, files))
 

@@ -194,9 +194,10 @@ class Derivation(Evidence):
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
         lines = []
         for at in self.divergences:
-            size = short(at.size) if math.isfinite(at.size) else "cannot be compared"
-            everywhere = at.left == at.right == OWN
-            where = f"outputs part by {size}" if everywhere else f"parts at {at.left} <-> {at.right}: {size}"
+            whose = "of their largest value" if at.left == at.right == OWN else "of the largest value"
+            size = f" by {short(at.size)} {whose}" if math.isfinite(at.size) else ", where values cannot be compared"
+            where = "outputs part" if at.left == at.right == OWN else f"parts at {at.left} <-> {at.right}"
+            where += size
             where += LATE * at.late
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
         if self.failure:

@@ -18,14 +18,19 @@ from .match.choices import Step
 from .trace.sites import OWN, module_of, place
 from .unmatched import Unmatched
 
-KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
+KINDS = {  # of uses: the word in a row, and its meaning
+    "product": ("matrix or kernel", "the values are multiplied with it as a matrix, or convolved with it"),
+    "mul": ("factor", "the values are multiplied with it element by element"),
+    "add": ("term", "the values are added to it"),
+    "place": ("read as it is", "its elements are read without computing with them, as those of an embedding"),
+}
 ALIKE = 3  # modules in a row from which they share a row
 GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 STOPPED = "stopped"  # the address of the row at which matching stopped
 
-READ = f"""A row in bold has a module of the left model and the module of the right one that corresponds to it. The
-rows below it have their parameters. A difference is that of the values that a parameter is used with; of a module it is
-the largest below it. At most {limit(PARTED_USES)} counts as agreeing."""
+SUMMARY = "Both models, parameter by parameter"
+READ = f"""Each row: how far the values that meet this parameter differ, relative to the largest of them. Bold rows: the
+largest below them. Up to {limit(PARTED_USES)} agrees."""
 PARTED = """The difference is a mean over the columns of values; where a card above has one, it is the card's, the
 largest of them. After a small difference both sides go on with the left model's values, so that only the next row that
 reads its output follows."""
@@ -34,7 +39,7 @@ KEYS = (
     (
         "first",
         f"{MARKS['differs']} parts",
-        "the models part here, as a card above says; the module has the mark as well",
+        "the models part here, as a card above says; the modules around it have the mark as well",
     ),
     ("noted", f"{MARKS['close']} parts", "the values part here, but the outputs are proven to be equal"),
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
@@ -81,9 +86,10 @@ def trees(found: Derivation) -> Markup:
     parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in rows)]
     keys += [("", *FOLDED)] * folded
+    keys += [("soft", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
-    details = tag("details", tag("summary", prose(found.matched_to)), body, open=None if found.proven else "")
+    details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
     return tag("section", tag("h2", "Modules"), details)
 
 
@@ -95,14 +101,13 @@ class Rated:
     """
 
     def __init__(self, found: Derivation):
-        self.addresses = anchors(found)
+        self.addresses = {_key(use): address for address, use in _parting(found).items()}
         self.parting = "noted" if found.proven else "first"
         wheres = [_where(use) for use in found.compared]
-        begin = next((k for k, where in enumerate(wheres) if where in self.addresses), len(wheres))
-        listed = {(card.changed, site) for card in found.divergences for site in card.places}
-        after = [use for use in found.compared[begin:] if use.gap > PARTED_USES]
-        again = {_where(use) for use in after if listed & {("left", use.left_site), ("right", use.right_site)}}
-        self.follow = {*map(_where, after)} - {*self.addresses} - again
+        parts = {*anchors(found), *_listed(found)}
+        begin = next((k for k, where in enumerate(wheres) if where in parts), len(wheres))
+        after = (_where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
+        self.follow = {*after} - parts
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
@@ -117,10 +122,39 @@ def anchors(found: Derivation) -> dict[tuple[str, str], str]:
     return {where: f"place-{k}" for k, where in enumerate(where for where in places if where in used)}
 
 
+def _parting(found: Derivation) -> dict[str, Step]:
+    """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
+    rows: dict[str, Step] = {}
+    for where, address in anchors(found).items():
+        uses = [use for use in found.compared if _where(use) == where]
+        rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
+    return rows
+
+
+def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
+    """Yield where each further place of a card parts the models: at the first use in it that no use before explains.
+
+    A place may be a module whose own code applies an activation: the product after it is the use that differs. Where
+    the use before differs already, only a use in the very module that the card names is such a place.
+    """
+    uses = found.compared
+    off = [use for k, use in enumerate(uses) if use.gap > PARTED_USES and (not k or uses[k - 1].gap <= PARTED_USES)]
+    for card in found.divergences:
+        side = ("left", "right").index(card.changed) if card.changed else 0
+        for path in card.places[1:]:
+            inside = (where for where in map(_where, off) if re.match(rf"{re.escape(path)}(?![^./\[])", where[side]))
+            own = (where for where in map(_where, uses) if where[side] == path)
+            yield from itertools.islice(itertools.chain(inside, own), 1)
+
+
 def stopping(found: Derivation) -> list[Unmatched]:
     """Return the uses on the right of the parameters at which matching stopped."""
     names = {*found.stopped[0].split(" ")}
     return [use for use in found.unmatched if use.side == "right" and names & {*use.names.split(" ")}]
+
+
+def _key(use: Step) -> tuple[str, ...]:
+    return use.kind, use.right, *_where(use)
 
 
 def _where(use: Step) -> tuple[str, str]:
@@ -196,11 +230,11 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
         cells = [
             _head(tag("code", _folded(map(_leaves, lefts))), depth + 1, _folded(lefts)),
             tag("td", tag("code", name(_folded(use.right for use in uses)))),
-            tag("td", KINDS[uses[0].kind], class_="soft"),
+            tag("td", KINDS[uses[0].kind][0], class_="soft"),
             _difference(gap, rated.rate(uses)),
         ]
         addresses = rated.addresses
-        address = next((addresses.pop(where) for where in map(_where, uses) if where in addresses), None)
+        address = next((addresses.pop(key) for key in map(_key, uses) if key in addresses), None)
         yield tag("tr", *cells, class_=rated.rate(uses) or None, id=address)
     for lone in zip(*(module.alone for module in modules), strict=True):
         yield _lone(lone, depth + 1)
@@ -243,7 +277,7 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None = None) -> 
     cells = [
         _head(left, depth, _folded(names)),
         tag("td", right),
-        tag("td", KINDS.get(use.kind, "not read"), class_="soft"),
+        tag("td", KINDS[use.kind][0] if use.kind in KINDS else "not read", class_="soft"),
         tag("td", "-", class_="number"),
     ]
     return tag("tr", *cells, class_="lone", id=address)

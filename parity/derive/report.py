@@ -31,7 +31,7 @@ LEGEND = """A line names an array on either side and its axes: letters that both
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
-CONFIRMED = "The models differ. With the differences above removed, the Table makes both equal."
+CONFIRMED = "With the differences above removed, the Table makes both models equal."
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
@@ -100,8 +100,13 @@ def _verdict(found: Derivation, left: str, right: str) -> str:
 def _caveats(found: Derivation) -> list[str]:
     ran, *others = CAVEATS
     convertible = found.table.lines and not found.missing
-    known = CONFIRMED if found.confirmed and not found.missing else UNPROVEN
-    return [*([] if found.proven else [known]), f"{ran} {SIZES}" if convertible else ran, *others]
+    shown = found.proven or _holds(found)
+    return [*([] if shown else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+
+
+def _holds(found: Derivation) -> bool:
+    """Tell whether the Table makes both models equal once all causes are removed."""
+    return found.confirmed and not found.missing
 
 
 def _measures(found: Derivation) -> Markup:
@@ -122,12 +127,10 @@ def _measures(found: Derivation) -> Markup:
         rows.append(("error of the gradients", short(found.gradient), which, GRADIENTS))
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
-    rows += [
-        ("uses that agree", found.matched, f"a difference of at most {limit(PARTED_USES)} counts as agreeing", USES),
-    ]
-    return tag(
-        "section", tag("h2", "How far they agree"), tag("dl", *(_measure(*row) for row in rows)), class_="measures"
-    )
+    rows.append(("uses of parameters", f"a difference of at most {limit(PARTED_USES)} counts as agreeing", "", USES))
+    holds = [tag("p", CONFIRMED)] if _holds(found) else []
+    measures = tag("dl", *(_measure(*row) for row in rows))
+    return tag("section", tag("h2", "How far they agree"), *holds, measures, class_="measures")
 
 
 def _measure(label: str, value: str, bound: str, about: str) -> Markup:
@@ -223,13 +226,21 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _table(found: Derivation, out: str | None) -> Markup:
-    lines = [tag("span", prose(line)) for line in found.table.print().splitlines(keepends=True)]
+    lines = [tag("span", *_sides(line)) for line in found.table.print().splitlines(keepends=True)]
     next_step = []
     if found.table.lines and not found.missing:
         line, what = converting(found.table, out or "FILE.table")
         next_step = [tag("p", command(line), prose(f" {what}."), class_="soft")]
     legend = tag("p", prose(LEGEND), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
+
+
+def _sides(line: str) -> list[Markup]:
+    """Split a line before its arrow, where it is broken first; comments and lines with one side are whole."""
+    left, arrow, right = line.partition(" <-> ")
+    if not arrow or line.startswith("#"):
+        return [prose(line)]
+    return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
 
 
 def _remarks(found: Derivation) -> Markup:

@@ -64,6 +64,11 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
     proven, other = (page_of(replace(DERIVED, proven=proven), {}) for proven in (True, False))
     assert "in evaluation mode" in proven.partition("<h2>What this does not show</h2>")[2]
     assert "It is not shown that the Table is right." in other and "It is not shown" not in proven
+    cause = Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon 1", kind="epsilon", whole=True)
+    confirmed = page_of(replace(DERIVED, divergences=[cause]), {})
+    far, _, caveats = confirmed.partition("<h2>What this does not show</h2>")
+    assert "the Table makes both models equal" in far.partition("<h2>How far they agree</h2>")[2]
+    assert "It is not shown" not in caveats and "the Table makes" not in caveats
 
 
 def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
@@ -172,9 +177,14 @@ def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     assert [line.kind for line in lines if line.text.startswith("next: make both models")] == ["head"]
     assert [line.kind for line in replace(DERIVED, proven=True, divergences=[]).judgement] == ["good"]
     assert [line.text.partition(": ")[0] for line in lines[:4]] == [
-        "incomplete", "proven", "parts at blocks.1.fc <-> Net/layer_1", "stopped at head/w",
+        "incomplete", "proven", "parts at blocks.1.fc <-> Net/layer_1 by 3.0e-5 of the largest value",
+        "stopped at head/w",
     ]  # fmt: skip
-    assert found.first == found.to_dict()["first"] == "parts at blocks.1.fc <-> Net/layer_1: 3.0e-5: epsilon <1> & 2"
+    assert (
+        found.first
+        == found.to_dict()["first"]
+        == ("parts at blocks.1.fc <-> Net/layer_1 by 3.0e-5 of the largest value: epsilon <1> & 2")
+    )
     assert replace(found, divergences=[]).first == "stopped at head/w: no partner"
 
 
@@ -215,7 +225,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
     for text in (
         "the largest difference of an element over the largest element of its output",
-        "uses that agree",
+        "a difference of at most 1e-8 counts as agreeing",
     ):
         assert text in page
 
@@ -338,10 +348,12 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     for stated in (
         "Sequential (torch), 4 arrays, 26 elements",
         "inputs(2, 3)",
-        f"--report {tmp_path}/out.html --force",  # else repeating it would stop at this page
-        "of the proof 2",
+        f"to repeatpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet --force",
+        "seed7 for the search, 2 others for the proof",
     ):
         assert stated in text, stated
+    command = f"commandpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet"
+    assert command in text and f"{command} --force" not in text  # as it was typed
     assert [row[:2] for row in rows(page)] == [
         ["0", "0"], ["weight", "0.weight"], ["bias", "0.bias"], ["2", "2"], ["weight", "2.weight"], ["bias", "2.bias"],
     ]  # fmt: skip
@@ -375,12 +387,64 @@ def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     page = page_of(found, {})
     assert [row[-1] for row in rows(page)[1::2]] == ["1.0e-16", "✗ 1.0e-3", "2.0e-5follows", "0"]
-    assert re.findall('<dt><span class="(first|follows)">', page) == ["first", "follows"]
+    assert re.findall('<dt><span class="([a-z]+)">', page) == ["first", "follows", "soft"]
     assert [row[-1] for row in rows(page_of(replace(found, divergences=[]), {}))[3::2]] == [
         "✗ 1.0e-3",
         "✗ 2.0e-5",
         "0",
     ]  # without a place that parts the models, nothing is known to follow
+
+
+def two_blocks(*gaps: tuple[str, str, float]) -> list[Step]:
+    """Uses in two blocks that are alike: (kind, module, difference)."""
+    return [
+        Step(kind, f"b.{k}.{at}.{kind}", f"r{k}/{at}/{kind}", f"b.{k}.{at}", f"r{k}/{at}", gap, 0, 1)
+        for k in range(2)
+        for kind, at, gap in gaps
+    ]
+
+
+def marked(page: str) -> list[str]:
+    """The parameters on the left of whose rows the difference has the mark of a place that parts the models."""
+    body = page[page.index("modules trees") :].partition("</table>")[0]
+    return re.findall(r'<tr class="first"[^>]*><td[^>]*title="([^"]*)"', body)
+
+
+@pytest.mark.parametrize(("side", "places"), [("left", ("b.0", "b.1")), ("right", ("r0/down", "r1/down"))])
+def test_every_place_that_a_card_lists_is_marked(side: str, places: tuple[str, str]):
+    uses = two_blocks(("product", "up", 0.0), ("product", "down", 1e-4), ("add", "down", 0.0))
+    first = Divergence("b.0.down", "r0/down", 1e-4, "GELU", changed=side, places=places, times=2)
+    page = page_of(replace(DERIVED, uses=uses, divergences=[first]), {})
+    assert marked(page) == ["b.0.down.product", "b.1.down.product"] and ">follows<" not in page
+    alone = page_of(replace(DERIVED, uses=uses, divergences=[first._replace(places=places[:1])]), {})
+    assert marked(alone) == ["b.0.down.product"] and ">follows<" in alone
+
+
+def test_a_use_that_one_before_it_explains_is_no_place_of_a_card():
+    uses = two_blocks(("product", "up", 1e-4), ("product", "down", 1e-4))
+    first = Divergence("b.0.up", "r0/up", 1e-4, "GELU", changed="left", places=("b.0", "b.1"), times=2)
+    assert marked(page_of(replace(DERIVED, uses=uses, divergences=[first]), {})) == ["b.0.up.product"]
+
+
+def test_a_card_leads_to_the_row_of_its_place_that_differs():
+    uses = [
+        Step(kind, f"l.{kind}", f"r/{kind}", "l", "r", gap, 0, 1) for kind, gap in (("product", 0.0), ("add", 1e-3))
+    ]
+    page = page_of(replace(DERIVED, uses=uses, divergences=[Divergence("l", "r", 1e-3)]), {})
+    assert re.findall(r'id="place-0"><td[^>]*title="([^"]*)"', page) == ["l.add"] and 'href="#place-0"' in page
+
+
+def test_the_legend_explains_the_uses_that_occur():
+    legend = page_of(DERIVED, {}).partition("<h2>Modules</h2>")[2].partition("<table")[0]
+    assert "multiplied with it as a matrix" in legend and "the values are added to it" not in legend
+
+
+def test_a_line_of_the_table_is_broken_before_its_arrow():
+    page = page_of(DERIVED, {}).replace("<wbr>", "")
+    assert (
+        '<span class="side">blocks.{i}.fc.weight: o i</span> <span class="side">&lt;-&gt; layer_{i}/w: i o'
+        in re.sub('<span class="whole">([^<]*)</span>', r"\1", page)
+    )
 
 
 def test_red_is_only_what_exceeds_its_limit_and_nothing_of_a_proof():

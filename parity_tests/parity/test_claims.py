@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import parity
 import ports
 from convert.errors import UsageError
+from parity.findings import facts, find
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
@@ -49,7 +51,7 @@ def test_nan_in_both_models_is_one_verdict_that_names_its_origin(check: str) -> 
     (result,) = report
     assert not report.passed
     assert (result.passed, result.grade, report.first_divergence) == (None, "not judged", None)
-    assert "in a and b, NaN arise first in 'stem', whose inputs are finite; its 'stem.kernel' is not" in result.cause
+    assert "; NaN starts in 'stem', whose inputs are finite: stem.kernel holds NaN" in result.cause
     first = {"forward": "output", "layers": "stem", "gradients": "loss"}[check]
     places, size = {"forward": (12, 12), "layers": (4, 24), "gradients": (1, 1)}[check]
     assert result.cause.startswith(f"both have NaN at {places} of {size} places of {first!r}")
@@ -72,7 +74,10 @@ def test_nan_in_one_model_is_a_difference_of_that_model() -> None:
     report = parity.compare({"a": Net().double(), "b": spoiled()}, X, "layers")
     assert report.first_divergence == "stem"
     assert "in a, NaN in b" in report.first_divergence.sentence()
-    assert report.results[0].cause.startswith("in b, NaN arise first in 'stem'")
+    assert report.results[0].cause.startswith("in b, NaN starts in 'stem'") and report.results[0].shown == "NaN"
+    (values, cause) = [text for label, text in facts(find(report.results)[0]) if label in ("values", "cause")]
+    assert re.fullmatch(r"-?[\d.]{1,6} in a, NaN in b at \[.*\]", values), values
+    assert cause == "stem.kernel holds NaN in b"
 
 
 class Masked(torch.nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from parity import tolerance
 from parity.archive import load, save
 from parity.elements import relative_error, worst
 from parity.judge import Subject, judge
+from parity.own import OWN
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
@@ -69,6 +71,14 @@ def test_the_first_divergent_tap_is_named_with_the_one_before() -> None:
     assert first.error == pytest.approx(5e-7)
     assert "[0]: 2.000000 and 2.000001" in first.sentence()
     assert result.error == pytest.approx(0.25)  # the worst of all, and not the first
+
+
+def test_what_one_side_alone_calls_before_the_first_divergent_tap_is_named() -> None:
+    """The model's output decides where taps have no partner; "y" is one of the side that has it alone."""
+    a = replace(recording("one", x=[1.0], y=[3.0], output=[2.0]), architecture=OWN)
+    b = replace(recording("two", x=[1.0], output=[5.0]), architecture=OWN)
+    first = verdict(a, b).first_divergence
+    assert first == "output" and first is not None and first.between == ("y (only in one)",)
 
 
 def test_a_missing_tap_fails_and_is_named() -> None:

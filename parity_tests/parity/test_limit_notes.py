@@ -13,7 +13,7 @@ from parity.limit_notes import LimitNotes
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
-from parity.tolerance import FIXED, TWINS, amplified, below
+from parity.tolerance import FIXED, TWINS, amplified, below, stated
 
 from .pages import report, row
 
@@ -90,6 +90,25 @@ def test_each_limit_of_the_page_leads_to_its_reason() -> None:
     ]  # fmt: skip
     marked = dict(re.findall(r'<td class="number">(1e-\d+)<a href="#limits" class="note">(\w)</a></td>', page))
     assert marked == {"1e-10": "c", "1e-9": "b"}  # of layers, the last one
+
+
+def test_a_limit_of_the_only_reason_bears_no_letter() -> None:
+    page = Report([replace(row(("a",)), basis=FIXED["layers"])]).to_html()
+    notes = page.partition('id="limits">')[2].partition("</section>")[0]
+    assert 'class="note"' not in page and "<ul><li>" in notes and "<ol" not in notes
+
+
+def test_the_head_of_a_column_has_the_letters_of_its_limits() -> None:
+    made = [replace(row(("a",)), basis=FIXED["layers"]), replace(row(("a",)), check="train", basis=FIXED["train"])]
+    head = Report(made).to_html().partition('<table class="matrix">')[2].partition("</thead>")[0]
+    assert re.findall(r'class="note">(\w)<', head) == ["a", "b"]
+
+
+def test_a_limit_has_the_digits_of_the_product_that_its_reason_states() -> None:
+    value, reason = below(0.0, 0.0, "bfloat16", "layers")
+    assert stated(value, reason) == "0.25" and reason.startswith("64 times 1 bfloat16 roundoff of 3.9e-3,")
+    assert stated(1e-10, FIXED["layers"]) == "1e-10"
+    assert "<b>0.25</b>" in LimitNotes([replace(row(("a",)), basis=reason, tolerance=value)]).notes()
 
 
 def test_limits_of_one_reason_are_stated_as_a_range() -> None:

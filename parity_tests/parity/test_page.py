@@ -96,7 +96,7 @@ def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
     (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
     heads = [re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
     assert [cell[0] for cell in heads] == ["model", "layers", "forward", "float64", "float32", "float16"]
-    assert heads[3] == ["float64", "limit", "1e-10"], heads
+    assert heads[3:5] == [["float64", "limit", "1e-10", "a"], ["float32", "limit", "6e-6", "b"]], heads
     (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
     assert re.findall(r'<th scope="row">([^<]*)', body) == ["S/16", "B/16"]
     labels = re.findall(r'data-label="([^"]*)"', body)
@@ -166,7 +166,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
-        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12"],
+        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 of 1e-9"],
         ["train float64", "1e-10", "not judged", "not asked"],
     ]  # fmt: skip
 
@@ -197,7 +197,7 @@ def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to
         ("first", ["✗", "1.0e-3", "first", "of", "1e-10"]), ("follows", ["2.0e-3", "follows", "of", "1e-10"]),
     ]  # fmt: skip
     legend = re.findall(r'<dt><span class="(\w+)">(.*?)</span></dt>', page.partition("<h2>Modules</h2>")[2])
-    assert legend == [("first", "✗ first"), ("follows", "follows"), ("absent", "-")]
+    assert legend == [("first", "✗ first"), ("follows", "follows")]
     assert not re.search(
         "var[(]--bad[^)]*[)]", "".join(re.findall("[^}]*follows[^}]*}", page.partition("</style>")[0]))
     )
@@ -208,6 +208,44 @@ def test_a_module_in_which_both_sides_have_nan_has_no_number() -> None:
     page = unbound(Report([both], modules={"m": [("a", "Conv"), ("b", "Log")]}).to_html())
     assert re.findall('<td class="number nan"><b class="mark">(.)</b> (NaN)<', page) == [("!", "NaN")]
     assert "both sides have NaN here" in page
+
+
+def test_the_module_in_which_nan_starts_is_marked_and_what_follows_it_is_not() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("a", 1e-3), ("b", np.inf), ("c", np.inf)))
+    off = replace(row(("a",)), error=np.inf, curve=points, passed=False, first_divergence=first("a"), nans=("b", "c"))
+    page = unbound(Report([off], modules={"m": [(tap, "Linear") for tap in "abc"]}).to_html())
+    cells = re.findall('<td class="number (first|starts|follows)">(.*?)</td>', page)
+    assert [(kind, re.sub("<[^>]*>", "", text).partition(" of")[0]) for kind, text in cells] == [
+        ("first", "✗ 1.0e-3firstof 1e-10"), ("starts", "! NaN starts hereof 1e-10"), ("follows", "NaNfollowsof 1e-10"),
+    ]  # fmt: skip
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules</h2>")[2])
+    assert legend == ["first", "starts", "follows"] or legend == ["first", "follows", "starts"]
+    assert off.shown == "NaN" and "infinite" not in page.partition("<body>")[2]
+
+
+def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_these() -> None:
+    both = [("blocks", "ModuleList"), ("act", "GELU"), ("fc", "Linear")]
+    page = Report([row(("fc",))], modules={"a": both, "b": [*both, ("extra", "Linear")]}).to_html()
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    cells = re.findall('<td class="number (container|absent|only)">(.*?)</td>', table)
+    assert cells == [("container", "container"), ("absent", "-"), ("only", "only in b")]
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules</h2>")[2])
+    assert legend == ["only", "absent", "container"]
+
+
+def test_a_page_of_which_nothing_could_be_judged_says_so() -> None:
+    nothing = replace(row(("a",)), passed=None, cause="both have NaN")
+    page = re.sub("<[^>]*>", "", Report([nothing, replace(nothing, pair="a-c")]).to_html())
+    assert "2 ran, none could be judged. Remarks say why." in page and "Nothing was compared" not in page
+    assert page.count("both have NaN (") == 1
+
+
+def test_the_head_counts_only_what_its_verdict_does_not() -> None:
+    off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
+    alike, mixed = (
+        Report(results).to_html() for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
+    )
+    assert '<p class="totals">Worst error: ' in alike and '<p class="totals">2 compared, 1 agrees, 1 differs' in mixed
 
 
 def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
@@ -297,7 +335,7 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     assert cells == [
         ["mine", "theirs", "error, float64", "limit"],
         ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "of 1e-10", "1e-10"],
-        ["act", "GELU", "-", "-", "-"],
+        ["act", "GELU", "-", "only in mine", "-"],
         ["head", "Linear", "head", "Dense", "1.0e-12", "of 1e-10", "1e-10"],
     ]
 
@@ -334,7 +372,9 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     assert (made.about["inputs"], made.about["models"]) == ("[2, 4] float64", "Named (one) and Other (other)")
     sides = dict(re.findall("<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", unbound(made.to_html()).partition('"sides"')[2]))
     assert sides["one"].startswith("Named in test_page.py; torch 2") and sides["other"].startswith("Other in test_page")
-    assert re.search("<h2>Named [(]one[)] and Other [(]other[)]</h2>", made.to_html())
+    assert "<h2>The models</h2>" in made.to_html()
+    assert unbound(made.to_html()).partition("<body>")[2].count("Named (one) and Other (other)") == 1
+    assert "<dt>one</dt>" not in made.to_html().partition("What was run")[2]  # which the head states
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
     text = re.sub("<[^>]*>", " ", unbound(made.to_html()))
     assert "[2, 4] float64" in text and "images" not in text

@@ -187,3 +187,21 @@ def test_chromium_colours_the_mark_of_a_verdict_and_not_its_words(chromium: str,
         for selector, part in (("h1", ""), ("h1", ', "::before"'), (".key ~ .key, .key ~ dd", ""), (".key", ""))
     ]
     assert probed(chromium, tmp_path, report().to_html(), (1200,), *seen) == ["1200,true,false,true,false"]
+
+
+def test_chromium_puts_two_checks_beside_each_other_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
+    results = [replace(row(("a",)), check=check) for check in ("forward", "layers", "gradients", "train")]
+    columns = 'new Set([...page.querySelectorAll(".matrix td")].map(e => e.getBoundingClientRect().left)).size'
+    for page in (Report(results).to_html(), report().to_html()):
+        assert probed(chromium, tmp_path, page, (400, 600), columns) == ["400,2", "600,2"]
+
+
+def test_chromium_breaks_a_line_of_a_table_before_its_arrow(chromium: str, tmp_path: object) -> None:
+    sides = [
+        tag("span", text, class_="side") for text in ("blocks.{i}.qkv.weight: o i", "<-> layer_{i}/qkv/kernel: i o")
+    ]
+    page = fill(kicker="", title="", state="", verdict="", totals="", provenance="",
+                results=tag("pre", tag("span", *sides), class_="lines"))  # fmt: skip
+    lines = 'new Set([...page.querySelectorAll(".side")].map(e => e.getBoundingClientRect().top)).size'
+    height = '[...page.querySelectorAll(".side")].every(e => e.getBoundingClientRect().height < 30)'
+    assert probed(chromium, tmp_path, page, (400, 1200), lines, height) == ["400,2,true", "1200,1,true"]
