@@ -100,8 +100,9 @@ class Names:
         self.file, self.roots = tensors, chosen(tensors, weights)
         self.root = self.roots[0]
         self.forms: dict[str, list[str]] = {}
+        places = _with_statistics(self.root)
         for name in tensors:
-            if len(name) <= LONGEST and _cut(name, self.root) is not None:
+            if len(name) <= LONGEST and name.startswith(places):
                 self.forms.setdefault(normal(name), []).append(name)
 
     def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
@@ -142,11 +143,12 @@ class Names:
         Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
         whose form is in `known`: a dialect may have a module of such a name.
         """
+        places = _with_statistics(place)
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
-            if (rest := _cut(name, place)) is not None
-            and rest.partition("/")[0] not in TRAINING
+            if (within := next((one for one in places if name.startswith(one)), None)) is not None
+            and (rest := name[len(within) :]).partition("/")[0] not in TRAINING
             and RANDOM not in name
             and not name.endswith(PROFILED)
         }
@@ -158,11 +160,9 @@ class Names:
         return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
 
 
-def _cut(name: str, place: str) -> str | None:
-    """Return what follows a place in a name, or the place of its running statistics; None for other names."""
-    statistics = statistics_of(place)
-    within = next((one for one in (place, statistics) if name.startswith(one) and (one or not place)), None)
-    return None if within is None else name[len(within) :]
+def _with_statistics(place: str) -> tuple[str, ...]:
+    """Return a place, and where its running statistics lie, if that is another one."""
+    return place, *filter(None, [statistics_of(place)])
 
 
 def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
@@ -183,12 +183,12 @@ class Section:
     def known(self, spelled: Collection[str]) -> list[str]:
         """Return names in the file of the arrays that a dialect knows.
 
-        None if all of these are names of any nn.Sequential ("0.weight") and the dialect has others too.
+        Those of any nn.Sequential ("0.weight") alone are no evidence of a dialect that has other names too.
         """
-        specific = {form for form in spelled if not SEQUENTIAL.fullmatch(form)}
-        if specific and specific.isdisjoint(self.forms):
+        forms = [form for form in self.forms if form in spelled]
+        if all(map(SEQUENTIAL.fullmatch, forms)) and not all(map(SEQUENTIAL.fullmatch, spelled)):
             return []
-        return [name for form, names in self.forms.items() if form in spelled for name in names]
+        return [name for form in forms for name in self.forms[form]]
 
 
 def _without_copies(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,8 +75,6 @@ def _module(home: str) -> Callable[[str], str]:
     if home in ("torch", "paddle"):
         return lambda name: name.rpartition(".")[0]
 
-    def path(name: str) -> str:
-        parts = name.split("/")[1 if home == "linen" else 0 : -1]
-        return ".".join(re.sub(r"_(?=\d+(_\d+)*$)", ".", part) for part in parts)  # as jax_trees.dotted
+    from ports.runners.jax_trees import dotted  # the model has imported jax
 
-    return path
+    return lambda name: dotted(name.split("/")[1 if home == "linen" else 0 : -1])

@@ -28,10 +28,14 @@ def apart(
     """
     for axis, length in enumerate(numbers.shape):
         for count in (n for n in range(2, MAX_BLOCKS + 1) if length % n == 0 and length > n):
-            parts = np.split(numbers, count, axis)
-            rows = [_row(source, shape, target, part, (axis, k, length), names, side) for k, part in enumerate(parts)]
-            if all(rows):
-                return [row for row in rows if row]
+            rows = list[Row]()
+            for k, part in enumerate(np.split(numbers, count, axis)):
+                row = _row(source, shape, target, part, (axis, k, length), names, side)
+                if row is None:
+                    break
+                rows.append(row)
+            if len(rows) == count:
+                return rows
     return None
 
 
@@ -45,8 +49,8 @@ def _row(
     """
     axis, k, length = of
     size = part.shape[axis]
-    for own, start, places in _blocks(part, shape, size):
-        axes = relate(places, tuple(size if d == own else n for d, n in enumerate(shape)))
+    for own, start, places, less in _blocks(part, shape, size):
+        axes = relate(places, less)
         if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
             continue
         names.assign(axes, 0, side)
@@ -58,12 +62,12 @@ def _row(
     return None
 
 
-def _blocks(part: Array, shape: tuple[int, ...], size: int) -> Iterator[tuple[int, int, Array]]:
-    """Yield (axis of the source, start, places in that block alone) where the part is one block of the axis."""
+def _blocks(part: Array, shape: tuple[int, ...], size: int) -> Iterator[tuple[int, int, Array, tuple[int, ...]]]:
+    """Yield (axis of the source, start, places in that block alone, its shape) where the part is one block."""
     places = np.unravel_index(part.astype(np.int64), shape)
     for own, n in enumerate(shape):
         start = int(places[own].min())
         if n > size and n % size == 0 and start % size == 0 and places[own].max() < start + size:
             inside = [index - start if d == own else index for d, index in enumerate(places)]
             less = tuple(size if d == own else n for d, n in enumerate(shape))
-            yield own, start, np.ravel_multi_index(inside, less)
+            yield own, start, np.ravel_multi_index(inside, less), less

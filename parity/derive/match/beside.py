@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..trace.program import Program
-from ..trace.tape import Array
+from ..trace.tape import Array, Node
 from .operations import SINGLE, function, mixing, moved
 
+PASSED = ("layout", "add", "mul")  # kinds of operations that move labels, or spread them
 MAX_STEPS = 200  # operations that are followed from one product
 MAX_SUMMED = 40  # the same, to a product with an activation
 
@@ -47,12 +48,10 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
         value, labels = waiting.pop(0)
         for at, slot in program.consumers.get(value, []):
             node = program.tape.nodes[at]
-            if node.kind == "layout":
-                waiting.append((node.output, moved(program, node, slot, labels)))
-            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
-                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
-            elif node.kind in ("add", "mul"):
+            if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:
                 return [Met(node.inputs[1 - slot], labels)]
+            if node.kind in PASSED:
+                waiting.append(_passed(program, node, slot, labels))
             elif (run := function(program, node, slot)) and mixing(program, node, slot, run) == SINGLE:
                 waiting.append((node.output, labels))
     return []
@@ -76,11 +75,16 @@ def summed_over(program: Program, value: int, labels: Array) -> list[Met]:
                 if other in program.active and (columns == columns[:, :, :1]).all():
                     columns = columns[:, :, :1]
                     found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
-            elif node.kind == "layout":
-                waiting.append((node.output, moved(program, node, slot, labels)))
-            elif node.kind in ("add", "mul"):
-                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+            elif node.kind in PASSED:
+                waiting.append(_passed(program, node, slot, labels))
     return found
+
+
+def _passed(program: Program, node: Node, slot: int, labels: Array) -> tuple[int, Array]:
+    """Return the result of a layout, a sum or a product with the labels that reach it."""
+    if node.kind == "layout":
+        return node.output, moved(program, node, slot, labels)
+    return node.output, np.broadcast_to(labels, program.shapes[node.output])
 
 
 def beside(program: Program, found: Iterable[Met], columns: Array) -> Beside | None:

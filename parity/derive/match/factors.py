@@ -8,11 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from ..limits import EXACT, MARGIN, PARTNER
-from ..trace.program import Program
 from ..trace.tape import Array
 from . import columns, uses
 from .advice import compare
-from .biases import Biases
+from .biases import Biases, biased
 from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
 from .symbols import Use
@@ -188,7 +187,7 @@ class Factors(Biases):
         """Add to elements that are read as they are what the left side adds to them, if the right side adds nothing."""
         numbers = uses.distinct_of(use.ids)
         terms = self._added[np.maximum(self.map[numbers], 0)]
-        if terms.all() and not self.plus[numbers].any() and not _adds(self.program, self.walk.at):
+        if terms.all() and not self.plus[numbers].any() and not biased(self.program, self.walk.at):
             self._enter(numbers, numbers[:0])
             self.plus[numbers] = terms
 
@@ -205,19 +204,6 @@ class Factors(Biases):
         """The elements of the products on the left, each for itself."""
         every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
         return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
-
-
-def _adds(program: Program, at: int) -> bool:
-    """Tell whether a parameter is added to the result of an operation, through layouts."""
-    waiting = [program.tape.nodes[at].output]
-    while waiting:
-        for reader, slot in program.consumers.get(waiting.pop(), ()):
-            node = program.tape.nodes[reader]
-            if node.kind == "add" and node.inputs[1 - slot] not in program.active:
-                return True
-            if node.kind == "layout":
-                waiting.append(node.output)
-    return False
 
 
 def _apart(use: Use, seen: uses.Seen) -> float:
