@@ -156,6 +156,29 @@ def test_a_class_token_with_and_without_a_position(position: tuple[bool, bool]):
     assert np.array_equal(back["cls"] + (back["positions"][:, :1] if position[0] else 0), token)
 
 
+@pytest.mark.parametrize("looked_up", [True, False])
+def test_a_bias_of_scores_that_is_looked_up_by_what_a_mask_counts(looked_up: bool):
+    """A position that is computed from a mask is no value among which the bias stands: nothing is zero here."""
+
+    def run(m: Any, x: Any, mask: Any) -> Any:
+        at = mask.long().cumsum(1)
+        bias = torch.nn.functional.embedding(at, m.bias) if looked_up else m.bias[at]
+        both = bias[:, None, :, 0] + (1 - mask)[:, None] * -100
+        for _ in range(2):
+            x = (m.q(x) @ m.k(x).mT + both).softmax(-1) @ x
+        return m.out(x)
+
+    def make() -> Net:
+        return Net(run, q=linear(), k=linear(), out=linear(6, 3), bias=torch.nn.Parameter(torch.randn(7, 1)))
+
+    mask = (images(2, 5) > 0).astype(np.float64)
+    left, right = make(), make()
+    found = parity.derive(left, right, (images(2, 5, 6), mask))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    given = {name: array.detach().numpy() for name, array in left.state_dict().items()}
+    assert np.array_equal(found.table.apply(given)["bias"][1:6], given["bias"][1:6])
+
+
 def test_two_inputs_that_one_side_joins_before_a_product():
     left = Net(
         lambda m, x, y: m.out(m.join(torch.cat([m.a(x), m.b(y)], -1)).tanh()),

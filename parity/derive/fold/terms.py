@@ -98,7 +98,7 @@ def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str])
 def parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
     """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
     rights = facts.rights
-    partial = [name for name in rights.names if _partly(facts, name, groups)]
+    partial = [name for name in rights.names if _partly(facts, name, groups) and _terms(facts, name)]
     while partial:
         names, lefts, grown = [partial[0]], set[str](), True
         while grown:  # all that share a left vector with the first one

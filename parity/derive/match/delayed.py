@@ -85,7 +85,9 @@ def bare(program: Program, node: Node, operands: list[Any], known: Mapping[int, 
       known: the same of other values.
     """
     plain = [_is_plain(v) for v in operands]
-    active = [n in program.active and not own for n, own in zip(node.inputs, plain, strict=True)]
+    active = [  # an index says where others stand, and stands nowhere itself
+        n in program.active and n not in program.indices and not own for n, own in zip(node.inputs, plain, strict=True)
+    ]
     if node.kind != "layout" or not ((any(plain) and any(active)) or any(n in known for n in node.inputs)):
         return None
     numbers = [
