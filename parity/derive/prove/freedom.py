@@ -20,6 +20,7 @@ from ..trace.outputs import equal
 from ..trace.program import Program
 from ..trace.sides import Side
 from ..trace.tape import Array
+from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
@@ -50,7 +51,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     uses = list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
     kinds: dict[str, dict[Hashable, dict[str, list[Pairs]]]] = {}
-    every = _candidates(uses, elements, [node.site for node in program.tape.nodes], partners)
+    every = _candidates(uses, elements, program, partners)
     for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
         kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
     trial = _Trial(run, elements, runs)
@@ -111,9 +112,9 @@ class _Trial:
             return self.runs >= 0 and equal(self.before, self._run())
 
     def _matters(self, pairs: Pairs) -> bool:
-        """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
+        """Tell whether a part of an exchange has an effect alone: with units that are dead or alike, all has none."""
         self.runs -= 1
-        with exchanged(self.elements, pairs[:1], 2.0):
+        with exchanged(self.elements, pairs[:1], 1.0 if len(pairs) > 1 else 2.0):
             return not equal(self.before, self._run())
 
 
@@ -153,12 +154,16 @@ def numbered(texts: Sequence[str]) -> str:
 def spacing(text: str) -> tuple[int, ...] | str:
     """Return how far the numbers of the second name in a text are ahead of those of the first one.
 
-    Blocks in which it is the same are alike: 0 and 0 are as 1 and 1, and not as 0 and 1. Names with unequal counts of
-    numbers are like no others: the text itself.
+    Blocks in which it is the same are alike: 0 and 0 are as 1 and 1, and not as 0 and 1. Of names with unequal counts
+    of numbers, those are alike that differ in what both begin with: the text without the numbers of that.
     """
-    numbers = [[int(number) for number in NUMBER.findall(name)] for name in BETWEEN.split(text)]
+    names = BETWEEN.split(text)
+    numbers = [[int(number) for number in NUMBER.findall(name)] for name in names]
     if len({len(some) for some in numbers}) > 1:
-        return text
+        words = [re.split(r"(?<=[./])", name.split(" ", 2)[-1]) for name in names]  # after "outputs of", "inputs of"
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False))
+        path = "".join(word for word, _ in same)
+        return text.replace(path, NUMBER.sub("#", path)) if path else text
     return tuple(b - a for a, b in zip(*numbers, strict=True))
 
 
@@ -169,17 +174,18 @@ def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
 
 
 def _candidates(
-    uses: list[Use], elements: Elements, sites: list[str], partners: Mapping[str, Sequence[str]]
+    uses: list[Use], elements: Elements, program: Program, partners: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[int, str, str, Pairs]]:
     """Yield (how many matrices the second one is ahead, template, what it says, the elements to exchange)."""
+    reach, sites = Reach(program, uses, elements), [node.site for node in program.tape.nodes]
     for k, use in enumerate(uses):
-        if use.kind != "product" or len(use.ids) > 1 or use.ids.shape[2] < 2:
+        if not is_matrix(use) or use.ids.shape[2] < 2:
             continue
         width, between, seen = use.ids.shape[2], list[Use](), 0
         for other in uses[k + 1 :]:
-            if other.kind in ("add", "mul"):
+            if other.kind in ("add", "mul") or len(other.ids) == width:
                 between.append(other)
-            if other.kind != "product" or len(other.ids) > 1:
+            if not is_matrix(other):
                 continue
             seen += 1
             if seen > AHEAD:
@@ -191,18 +197,20 @@ def _candidates(
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [_columns(use, width)]
-            if other.ids.shape[1] and other.ids.shape[1] % width == 0:  # taps of each channel, one after the other
+            if (
+                other.ids.shape[1] and other.ids.shape[1] % width == 0 and reach.undoes(use, other)
+            ):  # taps of each channel, one after the other
                 channels = other.ids[0].reshape(width, -1)
                 one, another = _exchanged(width)
                 into = [(channels[one].ravel(), channels[another].ravel())]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
                     yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
-            if other.ids.shape[2] == width:
+            if other.ids.shape[2] == width and reach.meet(use, other):
                 into = [_columns(other, width)]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
                 yield seen, f"{template} out", text, own + into + _vectors([*beside, *beside_other], width)
-    yield from ((0, *term) for term in _terms(uses, elements, partners))
+    yield from ((0, *term) for term in _terms(uses, elements, reach, partners))
 
 
 def _columns(use: Use, width: int) -> tuple[Array, Array]:
@@ -217,9 +225,12 @@ def _exchanged(width: int) -> tuple[list[int], list[int]]:
 
 
 def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
-    """Return the elements of each vector of this width that are exchanged."""
+    """Return the elements of each vector of this width, and of each kernel of as many channels, that are exchanged."""
     found, (one, another) = {}, _exchanged(width)
     for use in uses:
+        if use.kind == "product":  # of each channel alone
+            found[int(use.ids.flat[0])] = (use.ids[one].ravel(), use.ids[another].ravel())
+            continue
         _, first = np.unique(use.ids, return_index=True)
         flat = np.ravel(use.ids)[np.sort(first)]
         flat = flat[flat > 0]
@@ -229,7 +240,7 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
 
 
 def _terms(
-    uses: list[Use], elements: Elements, partners: Mapping[str, Sequence[str]]
+    uses: list[Use], elements: Elements, reach: Reach, partners: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str, Pairs]]:
     """Yield vectors that are added at one place: only their sum counts.
 
@@ -244,8 +255,9 @@ def _terms(
     for k, (use, one, name, whole) in enumerate(vectors):
         for other, two, its, entire in vectors[k + 1 :]:
             together = use.group[:2] == other.group[:2]
-            near = together or other.node == use.node or np.shape(use.x) == np.shape(other.x)
-            if near and (together or (whole and entire)) and name != its and len(one) == len(two):
+            if name == its or len(one) != len(two):
+                continue
+            if together or (whole and entire and reach.add_up(use, other)):
                 found.setdefault((name, its), []).append((one, two))
     for (name, its), pairs in found.items():
         one, two = np.unique(np.concatenate([np.stack(pair) for pair in pairs], 1), axis=1)
