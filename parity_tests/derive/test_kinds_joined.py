@@ -1,0 +1,82 @@
+"""Products whose inputs one side joins, whose steps it reads at once, or whose matrix stands at the other operand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear, numbers
+from .test_kinds_products import both_ways
+
+
+def test_joined_inputs_that_other_products_read_too():
+    def joined(m: Any, x: Any) -> Any:
+        return m.down(torch.tanh(m.all(torch.cat([x, torch.tanh(m.up(x))], 1))))
+
+    def apart(m: Any, x: Any) -> Any:
+        return m.down(torch.tanh(m.inputs(x) + m.rest(torch.tanh(m.up(x)))))
+
+    left = Net(joined, up=linear(6, 8), all=linear(14, 8), down=linear(8))
+    right = Net(apart, up=linear(6, 8), inputs=linear(6, 8), rest=linear(8, 8, False), down=linear(8))
+    found = both_ways(left, right, 9, 6)
+    moved = found.table.apply(given := numbers(left, images(9, 6)))
+    assert np.array_equal(moved["rest.weight"], given["all.weight"][:, 6:])
+
+
+def stepped(m: Any, x: Any) -> Any:
+    """Run a GRU step by step, each gate by kernels of its own."""
+    state, states = torch.zeros(len(x), 6), []
+    for t in range(x.shape[1]):
+        reset = torch.sigmoid(m.ir(x[:, t]) + m.hr(state))
+        update = torch.sigmoid(m.iz(x[:, t]) + m.hz(state))
+        new = torch.tanh(m.new(x[:, t]) + reset * m.hn(state))
+        state = (1 - update) * new + update * state
+        states.append(state)
+    return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_kernels_of_states_step_by_step_beside_one_that_reads_all_steps(joined: bool):
+    def left_run(m: Any, x: Any) -> Any:
+        states = m.rnn(x)[0]
+        return m.out(torch.tanh(m.mix(torch.cat([x, states], -1) if joined else states)))
+
+    def right_run(m: Any, x: Any) -> Any:
+        states = stepped(m, x)
+        return m.out(torch.tanh(m.mix(states) + m.of_x(x) if joined else m.mix(states)))
+
+    gates = {name: linear(4, 6) for name in ("ir", "iz", "new")}
+    gates |= {name: linear(6, 6, name == "hn") for name in ("hr", "hz", "hn")}
+    rest = {"of_x": linear(4, 6, False)} if joined else {}
+    left = Net(left_run, rnn=torch.nn.GRU(4, 6, batch_first=True), mix=linear(10 if joined else 6, 6), out=linear(6))
+    right = Net(right_run, **gates, mix=linear(6, 6), out=linear(6), **rest)
+    found = parity.derive(left, right, (images(2, 4, 4),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    moved = found.table.apply(given := numbers(left, images(2, 4, 4)))
+    assert np.array_equal(moved["hz.weight"], given["rnn.weight_hh_l0"][6:12])
+    assert np.array_equal(moved["mix.weight"], given["mix.weight"][:, -6:])
+
+
+@pytest.mark.parametrize("keys_first", [False, True])
+def test_a_bilinear_product_whose_matrix_stands_at_the_other_operand(keys_first: bool):
+    def run(m: Any, x: Any, at_keys: bool) -> Any:
+        keys, queries = (m.a(x), torch.tanh(m.b(x))) if keys_first else (torch.tanh(m.a(x)), m.b(x))
+        for w in m.between:
+            scores = queries @ w(keys).mT if at_keys else w(queries) @ keys.mT
+            keys, queries = torch.softmax(scores, -1) @ keys, torch.tanh(queries)
+        return m.out(keys)
+
+    def side(at_keys: bool) -> Net:
+        between = torch.nn.ModuleList([linear(6, 6, False), linear(6, 6, False)])
+        return Net(lambda m, x: run(m, x, at_keys), a=linear(5, 6), b=linear(5, 6), between=between, out=linear(6))
+
+    left = side(True)
+    found = both_ways(left, side(False), 2, 7, 5)
+    moved = found.table.apply(given := numbers(left, images(2, 7, 5)))
+    assert np.array_equal(moved["between.1.weight"], given["between.1.weight"].T)
