@@ -12,7 +12,7 @@ import parity
 
 from .pairs import images
 from .test_kinds_matching import Net, linear, numbers
-from .test_kinds_products import both_ways
+from .test_kinds_products import both_ways, weight
 
 
 def test_joined_inputs_that_other_products_read_too():
@@ -80,3 +80,37 @@ def test_a_bilinear_product_whose_matrix_stands_at_the_other_operand(keys_first:
     found = both_ways(left, side(False), 2, 7, 5)
     moved = found.table.apply(given := numbers(left, images(2, 7, 5)))
     assert np.array_equal(moved["between.1.weight"], given["between.1.weight"].T)
+
+
+def delayed(m: Any, x: Any) -> Any:
+    """Return the values of a causal convolution of two taps as two products."""
+    x, skips = x.mT @ m.start, 0
+    for k, out in zip(m.taps, m.out, strict=True):
+        a, b = (torch.nn.functional.pad(x, (0, 0, 2, 0))[:, :-2] @ k[0] + x @ k[1]).chunk(2, -1)
+        step, skip = out(a.tanh() * b.sigmoid()).chunk(2, -1)
+        x, skips = x + step, skips + skip
+    return skips.mT
+
+
+def convolved(m: Any, x: Any) -> Any:
+    x, skips = m.start(x), 0
+    for a, b, out, skip in zip(m.a, m.b, m.out, m.skip, strict=True):
+        gates = (gate(torch.nn.functional.pad(x, (2, 0))) for gate in (a, b))
+        y = next(gates).tanh() * next(gates).sigmoid()
+        x, skips = x + out(y), skips + skip(y)
+    return skips
+
+
+def test_a_convolution_of_two_taps_as_two_products_and_a_sound_of_one_channel():
+    def convolutions(taps: int) -> Any:
+        return torch.nn.ModuleList([torch.nn.Conv1d(6, 6, taps, dilation=taps, bias=taps == 1) for _ in range(2)])
+
+    left = Net(convolved, start=torch.nn.Conv1d(1, 6, 1, bias=False),
+               a=convolutions(2), b=convolutions(2), out=convolutions(1), skip=convolutions(1))  # fmt: skip
+    right = Net(delayed, start=weight(1, 6), taps=torch.nn.ParameterList([weight(2, 6, 12) for _ in range(2)]),
+                out=torch.nn.ModuleList([linear(6, 12), linear(6, 12)]))  # fmt: skip
+    found = parity.derive(left, right, (images(2, 1, 16),))
+    assert found.proven and found.unobservable == ["out.1.weight", "out.1.bias"], (found.failure, found.reasons)
+    moved = found.table.apply(given := numbers(left, images(2, 1, 16)))
+    wanted = np.concatenate([given["a.1.weight"], given["b.1.weight"]])
+    assert np.array_equal(moved["taps.1"], wanted.transpose(2, 1, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from ..trace.tape import Array
 from . import columns, uses
 from .choices import Step
 from .factors import SMALL, Factors
+from .following import taps_of
 from .symbols import Use
 
 MATRICES = 64  # of a batch, up to which each is compared for itself
@@ -50,19 +52,21 @@ class Regrouping(Factors):
     def _contained(self, use: Use, found: Array, wider: bool, pool: Iterable[uses.Seen]) -> dict[uses.Seen, float]:
         """Return those of a pool with more columns, of which these are some, or with fewer, which are some of these.
 
-        One side joins the inputs of products that the other side adds.
+        One side joins the inputs of products that the other side adds, or those are the taps of its convolution.
         """
         window, gaps = self.program.tape.nodes[use.node].window, {}
         for seen in pool:
             sets = (found, seen.statistics) if wider else (seen.statistics, found)
-            if len(seen.use.ids) == len(use.ids) == 1 and seen.window == window and len(sets[0]) < len(sets[1]):
+            alike = seen.window == window or (wider and window is None)
+            if len(seen.use.ids) == len(use.ids) == 1 and alike and len(sets[0]) < len(sets[1]):
                 gaps[seen] = columns.distance_within(*sets, EXACT)
         return {seen: gap for seen, gap in gaps.items() if gap <= EXACT}
 
     @cached_property
     def _joined(self) -> list[uses.Seen]:
-        """Return the left products that read several activations side by side."""
-        return [seen for seen in self._of_kind("product") if _joins(seen)]
+        """Return the left products that read several activations side by side, or one at several taps."""
+        every = self._of_kind("product")
+        return [seen for seen in every if _joins(seen) or math.prod(taps_of(seen.use, seen.program)) > 1]
 
     def _by_rows(self, use: Use, found: Array) -> bool:
         """Match parts of the rows, each to the product that reads it; columns of zeros may be left over."""
