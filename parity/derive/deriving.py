@@ -26,18 +26,16 @@ from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
-from .trace.bilinear import bilinears, turned
+from .recomposed import recomposed
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
 from .trace.precomputed import aligned
 from .trace.program import Program
-from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
 
-NEAREST = 3  # bilinear products before the end of a match whose matrices are tried at the other operand
 PRODUCTS = 6  # before a match ends, in whose operations functions are left out
 
 
@@ -168,7 +166,7 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
-    best = _turned(known, uses, _scaled(known, best, stop), stop)
+    best = recomposed(known, uses, best, stop)
     plain = best.programs
     say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
@@ -180,38 +178,6 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
         left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
         found = match(left_uses, programs[1], best.side.parameters, left_over, given, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
-    return best
-
-
-def _scaled(known: Left, best: Candidate, stop: float) -> Candidate:
-    """Match tapes that multiply the rows of products before these, if the match goes further so."""
-    a, b = (scaled_before(program) for program in best.programs)
-    if a is best.programs[0].tape and b is best.programs[1].tape:
-        return best
-    own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
-    target = Program(b, best.side.parameters, best.inputs)
-    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
-    found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
-    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
-
-
-def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Match tapes with matrices of bilinear products at the other operand, as far as the match goes further so."""
-    stop = min(stop, time.thread_time() + MATCH_SECONDS)
-    tapes, own = best.programs, uses if best.programs[0] is uses.program else None
-    while best.found.failure and time.thread_time() < stop:
-        before = [one for one in bilinears(best.programs[1]) if one.first <= best.found.at]
-        for one in before[: -NEAREST - 1 : -1]:
-            own = own or walked(tapes[0], known.elements)
-            target = Program(turned(best.programs[1], one), best.side.parameters, best.inputs)
-            limit, given = stop - time.thread_time(), best.hint and best.hint.map
-            found = match(own, target, best.side.parameters, limit, given)
-            new = best._replace(found=found, programs=(tapes[0], target))
-            if new.depth > best.depth:
-                best = new
-                break
-        else:
-            break
     return best
 
 

@@ -114,3 +114,5 @@ def test_a_convolution_of_two_taps_as_two_products_and_a_sound_of_one_channel():
     moved = found.table.apply(given := numbers(left, images(2, 1, 16)))
     wanted = np.concatenate([given["a.1.weight"], given["b.1.weight"]])
     assert np.array_equal(moved["taps.1"], wanted.transpose(2, 1, 0))
+    back = parity.derive(right, left, (images(2, 1, 16),))
+    assert back.proven, (back.failure, back.reasons)
