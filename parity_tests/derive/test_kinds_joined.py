@@ -1,4 +1,4 @@
-"""Products whose inputs one side joins, whose steps it reads at once, or whose matrix stands at the other operand."""
+"""Products that one side joins, reads at once, writes as another function, or multiplies at the other operand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import parity
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from .pairs import images
 from .test_kinds_matching import Net, linear, numbers
@@ -72,12 +74,12 @@ def test_a_bilinear_product_whose_matrix_stands_at_the_other_operand(keys_first:
             keys, queries = torch.softmax(scores, -1) @ keys, torch.tanh(queries)
         return m.out(keys)
 
-    def side(at_keys: bool) -> Net:
+    def model(at_keys: bool) -> Net:
         between = torch.nn.ModuleList([linear(6, 6, False), linear(6, 6, False)])
         return Net(lambda m, x: run(m, x, at_keys), a=linear(5, 6), b=linear(5, 6), between=between, out=linear(6))
 
-    left = side(True)
-    found = both_ways(left, side(False), 2, 7, 5)
+    left = model(True)
+    found = both_ways(left, model(False), 2, 7, 5)
     moved = found.table.apply(given := numbers(left, images(2, 7, 5)))
     assert np.array_equal(moved["between.1.weight"], given["between.1.weight"].T)
 
@@ -116,3 +118,24 @@ def test_a_convolution_of_two_taps_as_two_products_and_a_sound_of_one_channel():
     assert np.array_equal(moved["taps.1"], wanted.transpose(2, 1, 0))
     back = parity.derive(right, left, (images(2, 1, 16),))
     assert back.proven, (back.failure, back.reasons)
+
+
+@pytest.mark.parametrize("rows", [20, 30])  # torch computes distances of many rows by a product
+def test_the_nearest_code_by_distances_or_by_squares_and_a_product(rows: int):
+    def nearest(m: Any, x: Any, codes: Any, distances: bool) -> Any:
+        x = m.up(x)
+        squares = (x**2).sum(-1, keepdim=True) - 2 * x @ codes.T + (codes**2).sum(-1)
+        return m.down(codes[(torch.cdist(x, codes) if distances else squares).argmin(-1)])
+
+    layers = {"up": linear(8, 6), "down": linear(6, 4)}
+    left = Net(lambda m, x: nearest(m, x, m.codes, True), codes=weight(7, 6), **layers)
+    right = Net(lambda m, x: nearest(m, x, m.columns.T, False), columns=weight(6, 7), **layers)
+    found = both_ways(left, right, 2, rows, 8)
+    moved = found.table.apply(given := numbers(left, images(2, rows, 8)))
+    assert np.array_equal(moved["columns"], given["codes"].T)
+
+
+def test_distances_of_equal_points_are_zero_on_the_tape():
+    model = side(Net(lambda m, x: torch.cdist(m.up(x), m.up(x)), up=linear(8, 6)), parity.Call(x := images(9, 8)))
+    program = Program(model.record(model.parameters, model.call.arrays()), model.parameters, [x])
+    assert not program.outputs[0].diagonal().any()
