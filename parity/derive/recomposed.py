@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from .candidates import Candidate, Left
 from .limits import MATCH_SECONDS
 from .match.match import Walked, match, walked
 from .trace.bilinear import bilinears, turned
+from .trace.mixed import mixed
 from .trace.program import Program
 from .trace.scales import scaled_before
+from .trace.tape import Tape
 from .trace.unfolded import unfolded
 
 NEAREST = 3  # bilinear products before the end of a match whose matrices are tried at the other operand
 
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Return the deepest match with products of scaled rows, taps one by one, and matrices at the other operand."""
-    for compose in (_scaled, _by_taps, _turned):
+    """Return the deepest match with scaled rows, means in one form, taps one by one, matrices at the other operand."""
+    for compose in (_scaled, _mixed, _by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best
     return best
 
 
 def _scaled(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Match tapes that multiply the rows of products before these, if the match goes further so."""
-    a, b = (scaled_before(program) for program in best.programs)
+    return _both(known, best, stop, scaled_before)
+
+
+def _mixed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Match tapes with weighted means in one form, if the match goes further so."""
+    return _both(known, best, stop, mixed)
+
+
+def _both(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:
+    """Match tapes of another form, if one of them changes and the match goes further so."""
+    a, b = map(form, best.programs)
     if a is best.programs[0].tape and b is best.programs[1].tape:
         return best
     own = Program(a, known.elements.arrays, list(known.program.inputs.values()))

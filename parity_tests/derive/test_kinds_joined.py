@@ -139,3 +139,29 @@ def test_distances_of_equal_points_are_zero_on_the_tape():
     model = side(Net(lambda m, x: torch.cdist(m.up(x), m.up(x)), up=linear(8, 6)), parity.Call(x := images(9, 8)))
     program = Program(model.record(model.parameters, model.call.arrays()), model.parameters, [x])
     assert not program.outputs[0].diagonal().any()
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_weighted_means_as_two_products_or_as_one_of_the_difference(stacked: bool):
+    def shifted(x: Any) -> Any:
+        return torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
+
+    def two(m: Any, x: Any) -> Any:
+        key, gate = (x * w + shifted(x) * (1 - w) for w in (m.first, m.second))
+        return torch.relu(m.key(key)) * torch.sigmoid(m.gate(gate))
+
+    def one(m: Any, x: Any) -> Any:
+        last = shifted(x)
+        if stacked:
+            key, gate = last + (x - last) * m.both[:, None, None]
+        else:
+            key, gate = (last + (x - last) * w for w in m.both)
+        return torch.relu(m.key(key)) * torch.sigmoid(m.gate(gate))
+
+    layers = {"key": linear(), "gate": linear()}
+    left = Net(two, first=weight(6), second=weight(6), **layers)
+    found = parity.derive(left, Net(one, both=weight(2, 6), **layers), (images(2, 5, 6),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    assert all(use.gap <= 1e-8 for use in found.uses)  # rounding: the same values meet each parameter
+    moved = found.table.apply(given := numbers(left, images(2, 5, 6)))
+    assert np.array_equal(moved["both"], np.stack([given["first"], given["second"]]))
