@@ -151,7 +151,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     inputs = [*a.call.arrays().values(), *b.call.arrays().values()]
     objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
-    if proven and not objection and idle and only_one_step(inputs):
+    if proven and not objection and idle and only_one_step(left.program, best.programs[1]):
         objection = f"{ONE_STEP} {in_a_row(folded(idle))}"
     unshown = unproven(a, b, of.table) if proven and not objection else []
     if proven and not unshown and (objection := objection or _only_with(left, best, of, proof)):

@@ -26,12 +26,12 @@ from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
+from .recomposed import recomposed
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
 from .trace.precomputed import aligned
 from .trace.program import Program
-from .trace.scales import scaled_before
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
@@ -166,7 +166,7 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
-    best = _scaled(known, best, stop)
+    best = recomposed(known, uses, best, stop)
     plain = best.programs
     say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
@@ -179,18 +179,6 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
         found = match(left_uses, programs[1], best.side.parameters, left_over, given, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best
-
-
-def _scaled(known: Left, best: Candidate, stop: float) -> Candidate:
-    """Match tapes that multiply the rows of products before these, if the match goes further so."""
-    a, b = (scaled_before(program) for program in best.programs)
-    if a is best.programs[0].tape and b is best.programs[1].tape:
-        return best
-    own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
-    target = Program(b, best.side.parameters, best.inputs)
-    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
-    found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
-    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
 
 
 def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candidate:

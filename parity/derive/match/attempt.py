@@ -101,7 +101,7 @@ class Attempt(Products):
     def _composed(self, use: Use, found: Array, pool: list[uses.Seen]) -> bool:
         """Tell whether the left side has the same product but for a factor, or one of more or of fewer inputs."""
         scaled = self.scaling and any(proportional(found, seen.statistics) <= EXACT for seen in pool)
-        return scaled or any(self._contained(use, found, wider) for wider in (True, False))
+        return scaled or any(self._contained(use, found, wider, self._of_kind("product")) for wider in (True, False))
 
     def _place(self, use: Use) -> None:
         """Place parameters whose value is needed as it is, by how often each of their elements is repeated."""

@@ -122,10 +122,10 @@ class Products(Regrouping):
             return Near(use, found, taps, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
         if min(gaps.values(), default=np.inf) > PARTNER:
             partial = {} if window else uses.partial(use, pool)
-            if not partial:
-                if self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found):
-                    return None
-                gaps |= self._contained(use, found, True)
+            if not partial and (self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found)):
+                return None
+            if not any(self._free(seen, seen.use.ids) for seen in partial):
+                gaps |= self._contained(use, found, True, self._of_kind("product"))
         if min(gaps.values(), default=np.inf) > PARTNER:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
             scaled = {seen: proportional(found, seen.statistics) for seen in pool}
@@ -139,6 +139,7 @@ class Products(Regrouping):
             others = [seen for seen in pool if gaps[seen] > PARTNER and self._free(seen, seen.use.ids)]
             partial = uses.partial(use, [seen for seen in others if taken or uses.longer(seen.use, use)])
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+            gaps |= self._contained(use, found, True, self._joined)
         near = {seen: gap for seen, gap in gaps.items() if gap < PARTNER}
         unclear = self.walk.at in self.rough or all(
             gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items()
@@ -202,7 +203,8 @@ class Products(Regrouping):
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, left_groups)
                     role = roles.difference(group.role, other.role), group.biased != other.biased
-                    likely = (seen in strays, hollow, taken, split, alone, *role)
+                    whole = len(seen.statistics) == len(near.found) and seen not in near.partial
+                    likely = (seen in strays, hollow, taken, not whole, split, alone, *role)
                     differs = other.grid != group.grid
                     # layouts exchange the axes of values; those of the operands of products are in one order
                     unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..trace.tape import Array
 from . import columns, uses
 from .choices import Step
 from .factors import SMALL, Factors
+from .following import taps_of
 from .symbols import Use
 
 MATRICES = 64  # of a batch, up to which each is compared for itself
@@ -46,17 +49,24 @@ class Regrouping(Factors):
             self._product(item)
         return True
 
-    def _contained(self, use: Use, found: Array, wider: bool) -> dict[uses.Seen, float]:
-        """Return uses with more columns, of which these are some, or with fewer, which are some of these.
+    def _contained(self, use: Use, found: Array, wider: bool, pool: Iterable[uses.Seen]) -> dict[uses.Seen, float]:
+        """Return those of a pool with more columns, of which these are some, or with fewer, which are some of these.
 
-        One side joins the inputs of products that the other side adds.
+        One side joins the inputs of products that the other side adds, or those are the taps of its convolution.
         """
         window, gaps = self.program.tape.nodes[use.node].window, {}
-        for seen in self._of_kind("product"):
+        for seen in pool:
             sets = (found, seen.statistics) if wider else (seen.statistics, found)
-            if len(seen.use.ids) == len(use.ids) == 1 and seen.window == window and len(sets[0]) < len(sets[1]):
-                gaps[seen] = columns.distance_within(*sets)
+            alike = seen.window == window or (wider and window is None)
+            if len(seen.use.ids) == len(use.ids) == 1 and alike and len(sets[0]) < len(sets[1]):
+                gaps[seen] = columns.distance_within(*sets, EXACT)
         return {seen: gap for seen, gap in gaps.items() if gap <= EXACT}
+
+    @cached_property
+    def _joined(self) -> list[uses.Seen]:
+        """Return the left products that read several activations side by side, or one at several taps."""
+        every = self._of_kind("product")
+        return [seen for seen in every if _joins(seen) or math.prod(taps_of(seen.use, seen.program)) > 1]
 
     def _by_rows(self, use: Use, found: Array) -> bool:
         """Match parts of the rows, each to the product that reads it; columns of zeros may be left over."""
@@ -65,7 +75,7 @@ class Regrouping(Factors):
         left = found[:, 3] > 0
         parts = []
         steps = [] if window else [seen for seen in self._of_kind("product") if self._holds_steps(seen, use)]
-        for seen in (*self._contained(use, found, False), *steps):
+        for seen in (*self._contained(use, found, False, self._of_kind("product")), *steps):
             rows = (
                 columns.matched(seen.statistics, found, taps)
                 if seen not in steps
@@ -167,3 +177,15 @@ class Regrouping(Factors):
         program = self.seen[0].program if self.seen else self.program
         plain = (use for use in batches if not program.tape.nodes[use.node].window)
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
+
+
+def _joins(seen: uses.Seen) -> bool:
+    """Tell whether what a product reads is laid out of several activations."""
+    program = seen.program
+    value = program.tape.nodes[seen.use.node].inputs[seen.use.flipped]
+    while (made := program.makers.get(value)) is not None and program.tape.nodes[made].kind == "layout":
+        active = program.active.intersection(program.tape.nodes[made].inputs)
+        if len(active) != 1:
+            return len(active) > 1
+        (value,) = active
+    return False

@@ -10,6 +10,7 @@ import numpy as np
 from convert.errors import UsageError
 
 from .call import WIDE, label
+from .program import Program
 from .still import even
 from .tape import Array
 
@@ -78,10 +79,19 @@ def _reason(array: Array) -> str:
     return MASKS if array.dtype.kind in "iub" and (even(array) or not _tokens(array)) else ""
 
 
-def only_one_step(inputs: Sequence[Array]) -> bool:
-    """Tell whether sequences have one step: tokens (n, 1), or vectors (n, 1, width), of which attention sees one."""
-    steps = [array.shape[-1] for array in inputs if array.dtype.kind in "iu" and array.ndim > 1]
-    steps += [array.shape[1] for array in inputs if array.dtype.kind == "f" and array.ndim == 3]
+def only_one_step(*sides: Program) -> bool:
+    """Tell whether sequences have one step: tokens (n, 1), or vectors (n, 1, width), of which attention sees one.
+
+    Where a convolution reads vectors (n, channels, steps), as of a sound of one channel, steps are the last axis.
+    """
+    steps = list[int]()
+    for program in sides:
+        for number, array in program.inputs.items():
+            if array.dtype.kind in "iu" and array.ndim > 1:
+                steps.append(array.shape[-1])
+            elif array.dtype.kind == "f" and array.ndim == 3:
+                readers = [program.tape.nodes[at] for at, _ in program.consumers.get(number, [])]
+                steps.append(array.shape[2 if any(node.window for node in readers) else 1])
     return bool(steps) and all(step == 1 for step in steps)
 
 

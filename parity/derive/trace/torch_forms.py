@@ -137,3 +137,32 @@ class Forms:
             shape = (1, -1, *(1,) * rank)
             value = tape.add(value, tape.layout(inputs[2], lambda a: a.reshape(shape), site), site)
         return value
+
+    def _cdist_forward(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        """Write distances from vectors of a parameter as squares and a product; None for those of activations alone.
+
+        There, distances of equal points have to be zero to the last digit.
+        """
+        tape, site = self.tape, self.path[-1]
+        p = args[2] if len(args) > 2 else 2  # `_euclidean_dist` has none
+        if p != 2 or all(tape.depends([value], tape.inputs) for value in inputs):
+            return None
+        x, y = (tape.record("other", [value], lambda a: (a * a).sum(-1), site) for value in inputs)
+        rows, count = out.shape[-2:]
+        batch = tuple(out.shape[:-2])
+
+        def flat(value: int, columns: bool) -> int:
+            def run(a: np.ndarray) -> np.ndarray:
+                a = np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:])
+                return a.swapaxes(1, 2) if columns else a
+
+            return tape.layout(value, run, site)
+
+        product = tape.product(flat(inputs[0], False), flat(inputs[1], True), site)
+        product = tape.layout(product, lambda a: a.reshape(*batch, rows, count), site)
+        product = tape.multiply(product, tape.constant(np.float64(-2)), site)
+        x, y = tape.layout(x, lambda a: a[..., None], site), tape.layout(y, lambda a: a[..., None, :], site)
+        squares = tape.add(tape.add(x, product, site), y, site)
+        return tape.record("other", [squares], lambda a: np.sqrt(np.maximum(a, 0)), site)
+
+    _euclidean_dist = _cdist_forward

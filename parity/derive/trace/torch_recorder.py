@@ -120,7 +120,7 @@ class Recorder(Forms, TorchDispatchMode):
             for tensor in results_of(out):
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
             return out
-        special = getattr(self, f"_{name}", None)
+        special = getattr(self, f"_{name.lstrip('_')}", None)
         if special is not None and (value := special(args, kwargs, inputs, out)) is not None:
             self.adopt(out, value)
             return out

@@ -1,0 +1,85 @@
+"""Match tapes whose products are composed otherwise, where the match of the plain ones ends early."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from .candidates import Candidate, Left
+from .limits import MATCH_SECONDS
+from .match.match import Walked, match, walked
+from .trace.bilinear import bilinears, turned
+from .trace.mixed import mixed
+from .trace.program import Program
+from .trace.scales import scaled_before
+from .trace.tape import Tape
+from .trace.unfolded import unfolded
+
+NEAREST = 3  # bilinear products before the end of a match whose matrices are tried at the other operand
+
+
+def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Return the deepest match with scaled rows, means in one form, taps one by one, matrices at the other operand."""
+    for compose in (_scaled, _mixed, _by_taps, _turned):
+        best = compose(known, uses, best, stop) if best.found.failure else best
+    return best
+
+
+def _scaled(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Match tapes that multiply the rows of products before these, if the match goes further so."""
+    return _both(known, best, stop, scaled_before)
+
+
+def _mixed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Match tapes with weighted means in one form, if the match goes further so."""
+    return _both(known, best, stop, mixed)
+
+
+def _both(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:
+    """Match tapes of another form, if one of them changes and the match goes further so."""
+    a, b = map(form, best.programs)
+    if a is best.programs[0].tape and b is best.programs[1].tape:
+        return best
+    own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
+    target = Program(b, best.side.parameters, best.inputs)
+    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
+    found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
+    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
+
+
+def _by_taps(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Match the right tape with convolutions as products over patches, if the left side may multiply each tap."""
+    own, program = best.programs
+    node = next(iter(program.tape.nodes[best.found.at :]), None)
+    if node is None or not node.window:
+        return best
+    _, channels, *taps = program.shapes[node.inputs[1]]
+    single = [seen for seen in uses.seen if seen.use.kind == "product" and not seen.window]
+    if sum(seen.use.ids.shape[1] == channels for seen in single) < math.prod(taps) or math.prod(taps) == 1:
+        return best
+    left = uses if own is uses.program else walked(own, known.elements)
+    target = Program(unfolded(program), best.side.parameters, best.inputs)
+    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
+    found = match(left, target, best.side.parameters, limit, given)
+    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
+
+
+def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
+    """Match tapes with matrices of bilinear products at the other operand, as far as the match goes further so."""
+    stop = min(stop, time.thread_time() + MATCH_SECONDS)
+    tapes, own = best.programs, uses if best.programs[0] is uses.program else None
+    while best.found.failure and time.thread_time() < stop:
+        before = [one for one in bilinears(best.programs[1]) if one.first <= best.found.at]
+        for one in before[: -NEAREST - 1 : -1]:
+            own = own or walked(tapes[0], known.elements)
+            target = Program(turned(best.programs[1], one), best.side.parameters, best.inputs)
+            limit, given = stop - time.thread_time(), best.hint and best.hint.map
+            found = match(own, target, best.side.parameters, limit, given)
+            new = best._replace(found=found, programs=(tapes[0], target))
+            if new.depth > best.depth:
+                best = new
+                break
+        else:
+            break
+    return best

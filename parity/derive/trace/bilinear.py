@@ -1,0 +1,92 @@
+"""Multiply the other operand of a bilinear product by its matrix: (x w) y = x (w y), as scores of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .program import Program
+from .tape import Array, Node, Tape
+
+
+class Bilinear(NamedTuple):
+    """A product with a matrix whose columns another product sums over, with a second activation.
+
+    Args:
+      first, second: the places of both on the tape. slot: which operand of the second one the result of the first is.
+      rows: the row of x for each (b, row) of that operand. columns: the column of w for each place that is summed over.
+    """
+
+    first: int
+    second: int
+    slot: int
+    rows: Array
+    columns: Array
+
+
+def bilinears(program: Program) -> Iterator[Bilinear]:
+    """Yield the bilinear products of a tape, in its order."""
+    for at, node in enumerate(program.tape.nodes):
+        if node.kind == "product" and not node.window and [n in program.active for n in node.inputs] == [True, False]:
+            found = _summed(program, at)
+            if found is not None:
+                yield found
+
+
+def turned(program: Program, of: Bilinear) -> Tape:
+    """Return the tape with the matrix of a bilinear product at its other operand."""
+    tape, size = program.tape, program.tape.size
+    second = tape.nodes[of.second]
+    (x, w), y = tape.nodes[of.first].inputs, second.inputs[1 - of.slot]
+    flipped = of.slot == 0  # y then has what is summed over as its second axis, else as its third one
+    shape = program.shapes[y]
+    batches, count = shape[0], shape[2 if flipped else 1]
+
+    def rows_of_x(a: Array) -> Array:
+        picked = a[0][of.rows]
+        return picked if flipped else picked.swapaxes(1, 2)
+
+    def rows_of_y(a: Array) -> Array:
+        return (a.swapaxes(1, 2) if flipped else a).reshape(1, batches * count, -1)
+
+    def apart(a: Array) -> Array:
+        a = a.reshape(batches, count, -1)
+        return a.swapaxes(1, 2) if flipped else a
+
+    def layout(number: int, run: Callable[[Array], Array], output: int) -> Node:
+        return Node("layout", (number,), output, run, second.site, None)
+
+    matrix = layout(w, lambda a: a[:, :, of.columns].swapaxes(1, 2), size)
+    product = tape.nodes[of.first]._replace(inputs=(size + 1, size), output=size + 2)
+    nodes = [matrix, layout(y, rows_of_y, size + 1), product, layout(size + 2, apart, size + 3)]
+    nodes.append(layout(x, rows_of_x, size + 4))
+    operands = (size + 4, size + 3) if flipped else (size + 3, size + 4)
+    nodes.append(second._replace(inputs=operands))
+    every = [*tape.nodes[: of.second], *nodes, *tape.nodes[of.second + 1 :]]
+    return replace(tape, nodes=every, size=size + 5, parts={}).live()
+
+
+def _summed(program: Program, at: int) -> Bilinear | None:
+    """Return the bilinear product that begins with a product; None where its result goes elsewhere, or is added to."""
+    tape, node = program.tape, program.tape.nodes[at]
+    shape, value = program.shapes[node.output], node.output
+    if shape[0] != 1 or 0 in shape:
+        return None
+    numbers: Array = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
+        reader, slot = readers[0]
+        then = tape.nodes[reader]
+        if then.kind == "layout" and len(then.inputs) == 1:
+            numbers, value = then.run(numbers), then.output
+            continue
+        if then.kind != "product" or then.window or then.inputs[1 - slot] not in program.active:
+            return None
+        places = (numbers if slot == 0 else numbers.swapaxes(1, 2)).astype(np.int64) - 1  # (b, row, summed)
+        rows, columns = np.divmod(places, shape[2])
+        alike = (rows == rows[:, :, :1]).all() and (columns == columns[:1, :1]).all()
+        whole = sorted(columns[0, 0].tolist()) == list(range(shape[2])) and (places >= 0).all()
+        return Bilinear(at, reader, slot, rows[:, :, 0], columns[0, 0]) if alike and whole else None
+    return None

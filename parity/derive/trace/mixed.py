@@ -1,0 +1,86 @@
+"""Write weighted means x * m + y * (1 - m) by a parameter m as y + (x - y) * m, so that m meets one value alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from .program import Program
+from .tape import Array, Node, Tape
+
+
+def mixed(program: Program) -> Tape:
+    """Return the tape with such means in one form; the same one where there are none."""
+    tape, nodes, size = program.tape, list[Node](), program.tape.size
+    for node in tape.nodes:
+        found = _mean(program, node) if node.kind == "add" else None
+        if found is None:
+            nodes.append(node)
+            continue
+        x, y, weight = found
+        nodes += [
+            Node("other", (y,), size, np.negative, node.site, None),
+            Node("add", (x, size), size + 1, np.add, node.site, None),
+            Node("mul", (size + 1, weight), size + 2, np.multiply, node.site, None),
+            node._replace(inputs=(y, size + 2)),
+        ]
+        size += 3
+    return tape if size == tape.size else replace(tape, nodes=nodes, size=size, parts={}).live()
+
+
+def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
+    """Return x, y and m of a sum that is a mean of x and y; None of others."""
+    terms = [program.tape.nodes[program.makers[n]] for n in node.inputs if n in program.makers]
+    if len(terms) != 2 or any(term.kind != "mul" for term in terms):
+        return None
+    pairs = [sorted(term.inputs, key=program.active.__contains__) for term in terms]  # (weight, activation)
+    if any([n in program.active for n in pair] != [False, True] for pair in pairs):
+        return None
+    for (weight, x), (rest, y) in (pairs, pairs[::-1]):
+        own, other = _laid_out(program, weight), _laid_out(program, rest)
+        if program.shapes[x] == program.shapes[y] and _is_rest(program, own, other):
+            return x, y, weight
+    return None
+
+
+def _laid_out(program: Program, number: int) -> tuple[int, Array]:
+    """Return the value of which another one is a layout, and the element at each place, from 1; 0 for zeros."""
+    chain = list[Node]()
+    while number in program.makers:
+        node = program.tape.nodes[program.makers[number]]
+        if node.kind != "layout" or len(node.inputs) > 1:
+            break
+        chain.append(node)
+        number = node.inputs[0]
+    shape = program.shapes[number]
+    places = np.arange(1.0, math.prod(shape) + 1).reshape(shape)
+    for node in chain[::-1]:
+        places = node.run(places)
+    return number, places
+
+
+def _negates(node: Node) -> bool:
+    try:
+        return len(node.inputs) == 1 and np.array_equal(node.run(np.array([2.0, -0.5])), [-2.0, 0.5])
+    except Exception:  # a function that does not take such an array
+        return False
+
+
+def _is_rest(program: Program, weight: tuple[int, Array], rest: tuple[int, Array]) -> bool:
+    """Tell whether each element of the second value is 1 minus that of the first one."""
+    node = program.tape.nodes[program.makers[rest[0]]] if rest[0] in program.makers else None
+    if node is None or node.kind != "add":
+        return False
+    one = [n for n in node.inputs if np.all(np.equal(program.tape.constants.get(n, 0), 1))]
+    minus = [program.tape.nodes[program.makers[n]] for n in node.inputs if n in program.makers]
+    if len(one) != 1 or len(minus) != 1 or not _negates(minus[0]):
+        return False
+    number, places = _laid_out(program, minus[0].inputs[0])
+    if number != weight[0] or program.shapes[node.output] != places.shape or not rest[1].all() or not places.all():
+        return False
+    order = places.ravel()[rest[1].astype(np.int64) - 1]
+    ndim = max(order.ndim, weight[1].ndim)
+    a, b = (np.expand_dims(each, tuple(range(ndim - each.ndim))) for each in (order, weight[1]))
+    return bool(np.array_equal(a, b))

@@ -1,0 +1,167 @@
+"""Products that one side joins, reads at once, writes as another function, or multiplies at the other operand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
+
+from .pairs import images
+from .test_kinds_matching import Net, linear, numbers
+from .test_kinds_products import both_ways, weight
+
+
+def test_joined_inputs_that_other_products_read_too():
+    def joined(m: Any, x: Any) -> Any:
+        return m.down(torch.tanh(m.all(torch.cat([x, torch.tanh(m.up(x))], 1))))
+
+    def apart(m: Any, x: Any) -> Any:
+        return m.down(torch.tanh(m.inputs(x) + m.rest(torch.tanh(m.up(x)))))
+
+    left = Net(joined, up=linear(6, 8), all=linear(14, 8), down=linear(8))
+    right = Net(apart, up=linear(6, 8), inputs=linear(6, 8), rest=linear(8, 8, False), down=linear(8))
+    found = both_ways(left, right, 9, 6)
+    moved = found.table.apply(given := numbers(left, images(9, 6)))
+    assert np.array_equal(moved["rest.weight"], given["all.weight"][:, 6:])
+
+
+def stepped(m: Any, x: Any) -> Any:
+    """Run a GRU step by step, each gate by kernels of its own."""
+    state, states = torch.zeros(len(x), 6), []
+    for t in range(x.shape[1]):
+        reset = torch.sigmoid(m.ir(x[:, t]) + m.hr(state))
+        update = torch.sigmoid(m.iz(x[:, t]) + m.hz(state))
+        new = torch.tanh(m.new(x[:, t]) + reset * m.hn(state))
+        state = (1 - update) * new + update * state
+        states.append(state)
+    return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_kernels_of_states_step_by_step_beside_one_that_reads_all_steps(joined: bool):
+    def left_run(m: Any, x: Any) -> Any:
+        states = m.rnn(x)[0]
+        return m.out(torch.tanh(m.mix(torch.cat([x, states], -1) if joined else states)))
+
+    def right_run(m: Any, x: Any) -> Any:
+        states = stepped(m, x)
+        return m.out(torch.tanh(m.mix(states) + m.of_x(x) if joined else m.mix(states)))
+
+    gates = {name: linear(4, 6) for name in ("ir", "iz", "new")}
+    gates |= {name: linear(6, 6, name == "hn") for name in ("hr", "hz", "hn")}
+    rest = {"of_x": linear(4, 6, False)} if joined else {}
+    left = Net(left_run, rnn=torch.nn.GRU(4, 6, batch_first=True), mix=linear(10 if joined else 6, 6), out=linear(6))
+    right = Net(right_run, **gates, mix=linear(6, 6), out=linear(6), **rest)
+    found = parity.derive(left, right, (images(2, 4, 4),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    moved = found.table.apply(given := numbers(left, images(2, 4, 4)))
+    assert np.array_equal(moved["hz.weight"], given["rnn.weight_hh_l0"][6:12])
+    assert np.array_equal(moved["mix.weight"], given["mix.weight"][:, -6:])
+
+
+@pytest.mark.parametrize("keys_first", [False, True])
+def test_a_bilinear_product_whose_matrix_stands_at_the_other_operand(keys_first: bool):
+    def run(m: Any, x: Any, at_keys: bool) -> Any:
+        keys, queries = (m.a(x), torch.tanh(m.b(x))) if keys_first else (torch.tanh(m.a(x)), m.b(x))
+        for w in m.between:
+            scores = queries @ w(keys).mT if at_keys else w(queries) @ keys.mT
+            keys, queries = torch.softmax(scores, -1) @ keys, torch.tanh(queries)
+        return m.out(keys)
+
+    def model(at_keys: bool) -> Net:
+        between = torch.nn.ModuleList([linear(6, 6, False), linear(6, 6, False)])
+        return Net(lambda m, x: run(m, x, at_keys), a=linear(5, 6), b=linear(5, 6), between=between, out=linear(6))
+
+    left = model(True)
+    found = both_ways(left, model(False), 2, 7, 5)
+    moved = found.table.apply(given := numbers(left, images(2, 7, 5)))
+    assert np.array_equal(moved["between.1.weight"], given["between.1.weight"].T)
+
+
+def delayed(m: Any, x: Any) -> Any:
+    """Return the values of a causal convolution of two taps as two products."""
+    x, skips = x.mT @ m.start, 0
+    for k, out in zip(m.taps, m.out, strict=True):
+        a, b = (torch.nn.functional.pad(x, (0, 0, 2, 0))[:, :-2] @ k[0] + x @ k[1]).chunk(2, -1)
+        step, skip = out(a.tanh() * b.sigmoid()).chunk(2, -1)
+        x, skips = x + step, skips + skip
+    return skips.mT
+
+
+def convolved(m: Any, x: Any) -> Any:
+    x, skips = m.start(x), 0
+    for a, b, out, skip in zip(m.a, m.b, m.out, m.skip, strict=True):
+        gates = (gate(torch.nn.functional.pad(x, (2, 0))) for gate in (a, b))
+        y = next(gates).tanh() * next(gates).sigmoid()
+        x, skips = x + out(y), skips + skip(y)
+    return skips
+
+
+def test_a_convolution_of_two_taps_as_two_products_and_a_sound_of_one_channel():
+    def convolutions(taps: int) -> Any:
+        return torch.nn.ModuleList([torch.nn.Conv1d(6, 6, taps, dilation=taps, bias=taps == 1) for _ in range(2)])
+
+    left = Net(convolved, start=torch.nn.Conv1d(1, 6, 1, bias=False),
+               a=convolutions(2), b=convolutions(2), out=convolutions(1), skip=convolutions(1))  # fmt: skip
+    right = Net(delayed, start=weight(1, 6), taps=torch.nn.ParameterList([weight(2, 6, 12) for _ in range(2)]),
+                out=torch.nn.ModuleList([linear(6, 12), linear(6, 12)]))  # fmt: skip
+    found = parity.derive(left, right, (images(2, 1, 16),))
+    assert found.proven and found.unobservable == ["out.1.weight", "out.1.bias"], (found.failure, found.reasons)
+    moved = found.table.apply(given := numbers(left, images(2, 1, 16)))
+    wanted = np.concatenate([given["a.1.weight"], given["b.1.weight"]])
+    assert np.array_equal(moved["taps.1"], wanted.transpose(2, 1, 0))
+    back = parity.derive(right, left, (images(2, 1, 16),))
+    assert back.proven, (back.failure, back.reasons)
+
+
+@pytest.mark.parametrize("rows", [20, 30])  # torch computes distances of many rows by a product
+def test_the_nearest_code_by_distances_or_by_squares_and_a_product(rows: int):
+    def nearest(m: Any, x: Any, codes: Any, distances: bool) -> Any:
+        x = m.up(x)
+        squares = (x**2).sum(-1, keepdim=True) - 2 * x @ codes.T + (codes**2).sum(-1)
+        return m.down(codes[(torch.cdist(x, codes) if distances else squares).argmin(-1)])
+
+    layers = {"up": linear(8, 6), "down": linear(6, 4)}
+    left = Net(lambda m, x: nearest(m, x, m.codes, True), codes=weight(7, 6), **layers)
+    right = Net(lambda m, x: nearest(m, x, m.columns.T, False), columns=weight(6, 7), **layers)
+    found = both_ways(left, right, 2, rows, 8)
+    moved = found.table.apply(given := numbers(left, images(2, rows, 8)))
+    assert np.array_equal(moved["columns"], given["codes"].T)
+
+
+def test_distances_of_equal_points_are_zero_on_the_tape():
+    model = side(Net(lambda m, x: torch.cdist(m.up(x), m.up(x)), up=linear(8, 6)), parity.Call(x := images(9, 8)))
+    program = Program(model.record(model.parameters, model.call.arrays()), model.parameters, [x])
+    assert not program.outputs[0].diagonal().any()
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_weighted_means_as_two_products_or_as_one_of_the_difference(stacked: bool):
+    def shifted(x: Any) -> Any:
+        return torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
+
+    def two(m: Any, x: Any) -> Any:
+        key, gate = (x * w + shifted(x) * (1 - w) for w in (m.first, m.second))
+        return torch.relu(m.key(key)) * torch.sigmoid(m.gate(gate))
+
+    def one(m: Any, x: Any) -> Any:
+        last = shifted(x)
+        if stacked:
+            key, gate = last + (x - last) * m.both[:, None, None]
+        else:
+            key, gate = (last + (x - last) * w for w in m.both)
+        return torch.relu(m.key(key)) * torch.sigmoid(m.gate(gate))
+
+    layers = {"key": linear(), "gate": linear()}
+    left = Net(two, first=weight(6), second=weight(6), **layers)
+    found = parity.derive(left, Net(one, both=weight(2, 6), **layers), (images(2, 5, 6),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    assert all(use.gap <= 1e-8 for use in found.uses)  # rounding: the same values meet each parameter
+    moved = found.table.apply(given := numbers(left, images(2, 5, 6)))
+    assert np.array_equal(moved["both"], np.stack([given["first"], given["second"]]))
