@@ -183,7 +183,7 @@ def _candidates(
             continue
         width, between, seen = use.ids.shape[2], list[Use](), 0
         for other in uses[k + 1 :]:
-            if other.kind in ("add", "mul") or len(other.ids) == width:
+            if other.kind in ("add", "mul") or (other.kind == "product" and len(other.ids) == width):
                 between.append(other)
             if not is_matrix(other):
                 continue
