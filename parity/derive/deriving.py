@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
 from .trace.precomputed import aligned
 from .trace.program import Program
-from .trace.scales import scaled_before
+from .trace.scales import scaled_before, scaled_behind
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
@@ -166,7 +166,8 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
-    best = _scaled(known, best, stop)
+    for move in (scaled_before, scaled_behind):
+        best = _scaled(move, known, best, stop) if best.found.failure else best
     plain = best.programs
     say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
@@ -181,9 +182,9 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
     return best
 
 
-def _scaled(known: Left, best: Candidate, stop: float) -> Candidate:
-    """Match tapes that multiply the rows of products before these, if the match goes further so."""
-    a, b = (scaled_before(program) for program in best.programs)
+def _scaled(move: Callable[[Program], Tape], known: Left, best: Candidate, stop: float) -> Candidate:
+    """Match tapes whose factors stand on one side of products, where `move` puts them, if the match goes further so."""
+    a, b = (move(program) for program in best.programs)
     if a is best.programs[0].tape and b is best.programs[1].tape:
         return best
     own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
