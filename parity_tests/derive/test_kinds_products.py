@@ -83,6 +83,22 @@ def test_a_product_of_one_column_as_a_sum_of_factors():
     assert np.array_equal(found.table.apply(given)["score"], given["score"])
 
 
+def test_a_wrong_choice_among_products_of_one_column_is_taken_back():
+    """Attention over a graph: two vectors for each head meet the same values, and only what reads the sum differs."""
+
+    def attend(m: Any, x: Any, score: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+        z = m.read(x).unflatten(1, (2, 4))
+        e = score(z, first)[:, None] + score(z, second)[None]
+        return m.out(torch.einsum("ijh,jhd->ihd", torch.nn.functional.leaky_relu(e).softmax(1), z).flatten(1).tanh())
+
+    left = Net(lambda m, x: attend(m, x, lambda z, a: (z * a).sum(-1), m.p, m.q),
+               read=linear(6, 8), out=linear(8, 3), p=weight(2, 4), q=weight(2, 4))  # fmt: skip
+    right = Net(lambda m, x: attend(m, x, lambda z, a: torch.einsum("nhd,hd->nh", z, a), m.q, m.p),
+                read=linear(6, 8), out=linear(8, 3), p=weight(2, 4), q=weight(2, 4))  # fmt: skip
+    text = both_ways(left, right, 7, 6).table.print()
+    assert "p: o i <-> q: o i" in text and "q: o i <-> p: o i" in text
+
+
 def test_a_depthwise_convolution_as_a_sum_of_shifted_factors():
     def shifted(m: Any, x: Any) -> Any:
         x = torch.nn.functional.pad(m.read(x), (0, 0, 2, 0))
