@@ -12,7 +12,7 @@ from .match.match import Walked, match, walked
 from .trace.bilinear import bilinears, turned
 from .trace.mixed import mixed
 from .trace.program import Program
-from .trace.scales import scaled_before
+from .trace.scales import scaled_before, scaled_behind
 from .trace.tape import Tape
 from .trace.unfolded import unfolded
 
@@ -20,23 +20,15 @@ NEAREST = 3  # bilinear products before the end of a match whose matrices are tr
 
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Return the deepest match with scaled rows, means in one form, taps one by one, matrices at the other operand."""
-    for compose in (_scaled, _mixed, _by_taps, _turned):
+    """Return the deepest match with factors at one place, means in one form, taps one by one, matrices turned."""
+    for form in (scaled_before, scaled_behind, mixed):
+        best = _formed(known, best, stop, form) if best.found.failure else best
+    for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best
     return best
 
 
-def _scaled(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Match tapes that multiply the rows of products before these, if the match goes further so."""
-    return _both(known, best, stop, scaled_before)
-
-
-def _mixed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Match tapes with weighted means in one form, if the match goes further so."""
-    return _both(known, best, stop, mixed)
-
-
-def _both(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:
+def _formed(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:
     """Match tapes of another form, if one of them changes and the match goes further so."""
     a, b = map(form, best.programs)
     if a is best.programs[0].tape and b is best.programs[1].tape:

@@ -39,6 +39,41 @@ def test_a_factor_before_a_product_or_behind_it():
     assert np.array_equal(moved["out.weight"], np.roll(given["out.weight"], 4, 1))
 
 
+def test_a_temperature_before_a_product_of_activations_or_behind_it():
+    """A CLIP: the scale multiplies the features of images on one side, the similarities on the other."""
+
+    def towers(**temperature: Any) -> dict[str, Any]:
+        return dict(image=linear(6, 4), text=linear(5, 4), **temperature)
+
+    left = Net(
+        lambda m, x: m.scale.exp() * m.image(x) @ m.text(x[:, :5]).tanh().T,
+        **towers(scale=torch.nn.Parameter(torch.tensor(0.3))),
+    )
+    right = Net(
+        lambda m, x: m.image(x) @ m.text(x[:, :5]).tanh().T * m.t.exp(),
+        **towers(t=torch.nn.Parameter(torch.tensor(0.3))),
+    )
+    assert "scale: <-> t:" in both_ways(left, right, 7, 6).table.print()
+
+
+def test_a_temperature_for_each_head_before_the_keys_or_behind_two_products():
+    """Its second product does not sum over the heads either."""
+
+    def attend(m: Any, x: Any, before: bool) -> Any:
+        q, k, v = m.qkv(x).unflatten(1, (3, 2, 3)).permute(1, 2, 0, 3)
+        s = m.scale.exp()
+        mixed = q @ (k * s if before else k).mT @ v
+        return m.out((mixed if before else mixed * s).transpose(0, 1).flatten(1).tanh())
+
+    left, right = (
+        Net(lambda m, x, b=before: attend(m, x, b), qkv=linear(6, 18), out=linear(), scale=weight(2, 1, 1))
+        for before in (True, False)
+    )
+    found = both_ways(left, right, 7, 6)
+    given = numbers(left, images(7, 6))
+    assert np.array_equal(found.table.apply(given)["scale"], given["scale"])
+
+
 def test_a_product_of_one_column_as_a_sum_of_factors():
     left = Net(lambda m, x: (m.read(x).unflatten(1, (3, 4)) * m.score).sum(-1), read=linear(6, 12), score=weight(3, 4))
     right = Net(lambda m, x: torch.einsum("nhd,hd->nh", m.read(x).unflatten(1, (3, 4)), m.score),
@@ -46,6 +81,22 @@ def test_a_product_of_one_column_as_a_sum_of_factors():
     found = both_ways(left, right, 9, 6)
     given = numbers(left, images(9, 6))
     assert np.array_equal(found.table.apply(given)["score"], given["score"])
+
+
+def test_a_wrong_choice_among_products_of_one_column_is_taken_back():
+    """Attention over a graph: two vectors for each head meet the same values, and only what reads the sum differs."""
+
+    def attend(m: Any, x: Any, score: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+        z = m.read(x).unflatten(1, (2, 4))
+        e = score(z, first)[:, None] + score(z, second)[None]
+        return m.out(torch.einsum("ijh,jhd->ihd", torch.nn.functional.leaky_relu(e).softmax(1), z).flatten(1).tanh())
+
+    left = Net(lambda m, x: attend(m, x, lambda z, a: (z * a).sum(-1), m.p, m.q),
+               read=linear(6, 8), out=linear(8, 3), p=weight(2, 4), q=weight(2, 4))  # fmt: skip
+    right = Net(lambda m, x: attend(m, x, lambda z, a: torch.einsum("nhd,hd->nh", z, a), m.q, m.p),
+                read=linear(6, 8), out=linear(8, 3), p=weight(2, 4), q=weight(2, 4))  # fmt: skip
+    text = both_ways(left, right, 7, 6).table.print()
+    assert "p: o i <-> q: o i" in text and "q: o i <-> p: o i" in text
 
 
 def test_a_depthwise_convolution_as_a_sum_of_shifted_factors():

@@ -168,7 +168,8 @@ class Regrouping(Factors):
         numbers, statistics = uses.each(use, found)
         gap = columns.distance_within(statistics, np.concatenate([seen.statistics for seen in pool]))
         if gap <= EXACT:
-            self._factors(use._replace(kind="mul"), numbers, statistics)
+            group = (self.walk.at, 0, 0)  # factors of other products are none of this one's
+            self._factors(use._replace(kind="mul", group=group), numbers, statistics)
         return gap <= EXACT
 
     def _every_matrix(self) -> list[uses.Seen]:

@@ -22,7 +22,10 @@ class Stretch(NamedTuple):
 
 
 class Program:
-    """A tape with what one run of it tells: shapes, what depends on the inputs, who reads a value, indices.
+    """A tape with what one run of it tells: shapes, which values are activations, who reads a value, indices.
+
+    Activations (`active`) depend on the inputs, or on a product of two parameters: a decoder's first layer may read its
+    queries alone, and its values are evidence as any others are.
 
     Args:
       parameters: any values of the parameters.
@@ -39,9 +42,12 @@ class Program:
         values: dict[int, Array] = {**tape.constants, **self.inputs}
         names = {number: name for name, number in tape.parameters.items()}
         self.makers = {node.output: at for at, node in enumerate(tape.nodes)}  # of each value, the operation
+        own = {*names}  # computed from parameters alone, without a product of two
         for at, node in enumerate(tape.nodes):
-            if self.active.intersection(node.inputs):
+            if self.active.intersection(node.inputs) or (node.kind == "product" and own.issuperset(node.inputs)):
                 self.active.add(node.output)
+            elif own.intersection(node.inputs):
+                own.add(node.output)
             for slot, number in enumerate(node.inputs):
                 self.consumers.setdefault(number, []).append((at, slot))
                 self.last[number] = at

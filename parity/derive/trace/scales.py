@@ -1,8 +1,8 @@
-"""Multiply the rows of a product before it instead of its result behind it: gates of experts stand at either place."""
+"""Move factors to one side of products: gates of experts, and temperatures of similarities, stand at either place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -98,3 +98,74 @@ def _rows(numbers: Array, factor: tuple[int, ...], shape: tuple[int, ...]) -> Ar
     if (found < 0).any() or (found[rows] != met).any():
         return None
     return found.reshape(shape[0], shape[1], 1)
+
+
+class Scale(NamedTuple):
+    """A factor that weights alone determine, and that a product does not sum over.
+
+    Args:
+      entry: the multiplication. value: what it multiplies. factor: the factor's value.
+      behind: the last product that it may follow instead. pick: the factor's flat element for each of its results.
+    """
+
+    entry: int
+    value: int
+    factor: int
+    behind: int
+    pick: Array
+
+
+def scaled_behind(program: Program) -> Tape:
+    """Return the tape with such factors behind the products; the same one where there are none."""
+    tape, size, weights = program.tape, program.tape.size, program.weights()
+    found = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
+    if not found:
+        return tape
+    renamed = dict[int, int]()  # the result of a multiplication that moves -> what it multiplied
+    for scale in found:
+        renamed[tape.nodes[scale.entry].output] = renamed.get(scale.value, scale.value)
+    nodes: list[Node] = []
+    for at, node in enumerate(tape.nodes):
+        if node.output in renamed:
+            continue
+        node = node._replace(inputs=tuple(renamed.get(number, number) for number in node.inputs))
+        nodes.append(node)
+        for scale in (scale for scale in found if scale.behind == at):
+            product = nodes[-1]
+            nodes[-1] = product._replace(output=size)
+            nodes.append(Node("layout", (scale.factor,), size + 1, _picked(scale.pick), node.site, None))
+            nodes.append(Node("mul", (size, size + 1), product.output, np.multiply, node.site, None))
+            size += 2
+    return replace(tape, nodes=nodes, size=size)
+
+
+def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:
+    """Return the factor that this operation multiplies with, if it may stand behind a product instead."""
+    node, tape = program.tape.nodes[at], program.tape
+    if node.kind != "mul" or sum(number in weights for number in node.inputs) != 1:
+        return None
+    factor, x = sorted(node.inputs, key=lambda number: number not in weights)
+    if x not in program.active or program.shapes[node.output] != program.shapes[x]:
+        return None
+    shape = program.shapes[factor]
+    pick = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    pick, value, found = np.broadcast_to(pick, program.shapes[x]), node.output, None
+    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
+        reader, slot = readers[0]
+        then = tape.nodes[reader]
+        if then.kind == "layout" and len(then.inputs) == 1:
+            pick = then.run(pick)
+        elif then.kind == "product" and not then.window:
+            summed = 1 if slot else 2
+            most = pick.max(summed, keepdims=True)
+            if not ((pick == most) | (pick == 0)).all():  # 0 stands where zeros are padded
+                return found
+            pick = np.broadcast_to(most, program.shapes[then.output])
+            every = np.maximum(pick, 1).astype(np.int64) - 1
+            found = Scale(at, x, factor, reader, every)
+        elif then.kind == "mul":
+            pick = np.broadcast_to(pick, program.shapes[then.output])
+        else:
+            return found
+        value = then.output
+    return found

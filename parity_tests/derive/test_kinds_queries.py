@@ -1,0 +1,92 @@
+"""Layers that read parameters alone, as those of a decoder do before its queries meet an input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+import parity
+
+from .pairs import images
+
+
+class Layer(torch.nn.Module):
+    """Self-attention of queries, then their attention to an input; one projection for queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = torch.nn.LayerNorm(6), torch.nn.LayerNorm(6)
+        self.qkv, self.out, self.read = torch.nn.Linear(6, 18), torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+    def project(self, y: Any) -> Any:
+        return self.qkv(y).chunk(3, -1)
+
+    def forward(self, y: Any, x: Any) -> Any:
+        q, k, v = self.project(y)
+        y = self.norm1(y + self.out((q @ k.mT).softmax(-1) @ v))
+        return self.norm2(y + (self.read(y) @ x.mT).softmax(-1) @ x)
+
+
+class Split(Layer):
+    """The same with three projections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.qkv
+        self.v, self.k, self.q = (torch.nn.Linear(6, 6) for _ in range(3))
+
+    def project(self, y: Any) -> Any:
+        return self.q(y), self.k(y), self.v(y)
+
+
+class Decoder(torch.nn.Module):
+    """Layers that read queries, which are the same for each input of a batch."""
+
+    def __init__(self, layer: type[Layer]) -> None:
+        super().__init__()
+        self.queries = torch.nn.Parameter(torch.randn(4, 6))
+        self.layers = torch.nn.ModuleList(layer() for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        y = self.queries.expand(len(x), -1, -1)
+        for layer in self.layers:
+            y = layer(y, x)
+        return y
+
+
+def test_the_first_layer_of_a_decoder_reads_its_queries_alone():
+    for sides in ((Layer, Split), (Split, Layer)):
+        found = parity.derive(*map(Decoder, sides), (images(2, 5, 6),))
+        assert found.proven and not found.missing and not found.inferred, str(found)
+        text = found.table.print()
+        assert (
+            "queries: o i <-> queries: o i" in text and "layers.{i}.norm1.bias: c <-> layers.{i}.norm1.bias: c" in text
+        )
+
+
+class Normed(torch.nn.Module):
+    """Dense layers whose weights are divided by their largest singular value."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__()
+        self.names = first, second
+        for name, shape in ((first, (6, 5)), (second, (4, 6))):
+            layer = torch.nn.Linear(*shape[::-1])
+            setattr(self, name, torch.nn.utils.parametrizations.spectral_norm(layer))
+
+    def forward(self, x: Any) -> Any:
+        first, second = (getattr(self, name) for name in self.names)
+        return second(first(x).tanh())
+
+
+def test_a_product_of_weights_that_scales_weights_leaves_them_their_evidence():
+    """Spectral normalization: a matrix is divided by a product of it with two buffers."""
+    left, right = Normed("a", "b"), Normed("up", "down")
+    found = parity.derive(left, right, (images(7, 5),))
+    assert found.proven and not found.missing, str(found)
+    given = {name: value.numpy() for name, value in left.state_dict().items()}
+    moved = found.table.apply(given)
+    original = "parametrizations.weight.original"
+    assert np.array_equal(moved[f"down.{original}"], given[f"b.{original}"])
