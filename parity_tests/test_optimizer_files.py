@@ -600,7 +600,7 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     plain.step()
     paddle.save(plain.state_dict(), str(tmp_path / "y.pdopt"))
     with open_checkpoint(tmp_path / "y.pdopt") as reader:
-        with pytest.raises(ConvertError, match=r"which parameters are .*w_0 \[2, 3\] \(its shape is that of weight\)"):
+        with pytest.raises(ConvertError, match=r"which parameters are .*w_0.*no names of paddle's: .*with like="):
             from_paddle.read_paddle(reader, finding.find(reader), trained, {}, {})
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, option
 from convert.files.base import Reader, Tensor
-from specs.moves import Shape
 from specs.numerals import exact, measured
 from specs.words import in_a_row
 
@@ -27,6 +26,8 @@ MIXED = (
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
+NAMED = 2  # of the parameters without moments that a message names
+SAME_PROCESS = "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process"
 SCHEDULER = "LR_Scheduler/"
 
 
@@ -56,14 +57,8 @@ def read_paddle(
         ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
-        if lost := lost_names(own):
-            raise ConvertError(f"{reader.path}: which parameters are {folding.listed(unknown)}? {lost}")
-        remedy = (
-            "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
-        )
-        shapes = {key: t.shape for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()}
-        what = f"which parameters are {_candidates(unknown, shapes, parameters, own)}?"
-        raise ConvertError(f"{reader.path}: {what} ({remedy})")
+        left = [name for name in parameters if own.get(name, name) not in arrays]
+        raise ConvertError(f"{reader.path}: {_unexplained(unknown, left, own)}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -119,19 +114,22 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _candidates(
-    unknown: list[str], shapes: Mapping[str, Shape], parameters: Mapping[str, Tensor], own: Mapping[str, str]
-) -> str:
-    """List names of paddle's that no file explains, each with the parameters of its shape that have none."""
-    alike: dict[Shape, list[str]] = {}
-    for key in unknown:
-        alike.setdefault(shapes[key], []).append(key)
-    listed = []
-    for shape, keys in list(alike.items())[:6]:
-        fits = folding.fold(t.name for name, t in parameters.items() if t.shape == shape and name not in own)[:4]
-        which = f"its shape is that of {' and '.join(fits)}" if fits else "no parameter of its shape is left"
-        listed.append(f"{', '.join(folding.fold(keys)[:4])} {list(shape)} ({which})")
-    return ", ".join(listed)
+def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+    """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
+
+    Args:
+      unknown: paddle's names of them. left: parameters without moments.
+    """
+    which = f"which parameters are {folding.listed(unknown)}?"
+    if lost := lost_names(own):
+        return f"{which} {lost}"
+    if not own:
+        like = option("like", "new.pdparams")
+        return f"{which} the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+    named = ", ".join(f"{own.get(name, 'without a name')} ({name})" for name in left[:NAMED])
+    more = f" and {len(left) - NAMED:,} more" if left[NAMED:] else ""
+    others = f"the weights without moments are {named}{more}" if left else "all weights have moments"
+    return f"{which} {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
 
 
 def _paddle_steps(
