@@ -143,7 +143,14 @@ class Plan:
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         lines += self._used_extras()
-        return [*lines, *self.filled(), *self.counts()[1]]
+        return [*lines, *self.filled(), *self._recorded(), *self.counts()[1]]
+
+    def _recorded(self) -> Iterator[str]:
+        """Report batch counters of the file that the target's framework has no place for."""
+        own = self.counts()[0].keys() - self.translation.passed_on
+        if names := [self.sources[name].name for key, name in self.translation.carried.items() if key in own]:
+            what = f"{words.count(len(names), 'batch counter')} stay in the record alone, which a conversion back reads"
+            yield f"{what}, as {self.dst} stores none: {folding.summarised(names)}"
 
     def taken_from_dialect(self) -> Iterator[str]:
         """Say which fields that change the outputs are those of the dialect's own code, as the file does not say."""

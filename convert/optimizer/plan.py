@@ -115,7 +115,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
-    state, from_record = _state(plan, held, trained, request)
+    state, from_record = _state(plan, held, trained, request, suffix)
     state = parameters.with_ties(plan, state)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
@@ -144,7 +144,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
 
 
 def _state(
-    plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request
+    plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request, suffix: str
 ) -> tuple[State, list[str]]:
     """Read the state, and add what its record says and what the user states; return it with notes."""
     names = plan.reader.parameter_names
@@ -159,7 +159,7 @@ def _state(
     state, notes = _with_record(state, optimizer, hyper)
     state, others = _with_config(state, *request.config, hyper)
     notes += others
-    return settled(held.reader.path, state, hyper), notes
+    return settled(held.reader.path, state, hyper, suffix), notes
 
 
 def _supplied(
