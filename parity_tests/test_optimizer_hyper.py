@@ -384,3 +384,12 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
         err
     )
     assert json.loads((tmp_path / "back.pt.json").read_text())["optimizer"]["changed"] == {"weight_decay": [0.0, 0.05]}
+
+
+def test_a_distributed_checkpoint_asks_for_all_that_torch_stores(paddle):
+    code, _, err = paddle(*hyper("eps=1e-8"), out="out.dcp")
+    kind = (
+        "whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw (Lamb's, whose arrays have the same names, "
+    )
+    rest = "nor lr and weight_decay: --hyper lr=... --hyper weight_decay=..., as dcp.load asks a .dcp for all of them ("
+    assert code == 2 and f"paddle's state does not say {kind}" in err and rest in err, err
