@@ -164,7 +164,7 @@ def test_the_momentum_of_sgd_moves_into_a_schedule():
     from flax.training.train_state import TrainState
 
     moved, trace = re.search(r"`(tree_set\(tx.init\(.*trace=(state.opt_state\[0\].trace)\))`", TEXT).groups()
-    (chained,) = re.findall(r"the momentum is `(state.opt_state.*?)`", TEXT)
+    (chained,) = re.findall(r"the momentum is\s+`(state.opt_state.*?)`", TEXT)
     decay = optax.add_decayed_weights(0.125)
     tx = optax.sgd(optax.linear_schedule(1.0, 0.0, 10), momentum=0.75)
     for first, place in ((optax.identity(), None), (decay, chained)):
