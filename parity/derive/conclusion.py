@@ -15,6 +15,7 @@ from .comments import commented
 from .depths import differing
 from .derivation import CHOSEN, FILLED, Derivation
 from .fold.lone import lone
+from .fold.this_depth import this_depth
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
 from .partings import divergences, partings
@@ -109,6 +110,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         untried=untried,
         uses=found.steps,
         fixed=lone(table, lefts.names, of.rights.names),
+        this_depth=this_depth(table),
         depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),

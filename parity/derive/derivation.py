@@ -18,6 +18,7 @@ from specs.words import count, in_a_row
 from .comments import agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
+from .fold.this_depth import REFUSED
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
@@ -273,6 +274,8 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if self.this_depth:
+            lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))

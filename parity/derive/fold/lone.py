@@ -9,7 +9,7 @@ from specs.lines import Lines
 from specs.paths import Hole
 from specs.signature import Signature
 
-from .blocks import NUMBER
+from .blocks import numbers
 
 
 def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]:
@@ -33,12 +33,12 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
 def _alone(array: Signature, names: list[str]) -> Iterator[str]:
     """Yield the beginnings of a path that end in a 0 or 1 which no other number replaces in any name."""
     text = "".join(str(piece) if isinstance(piece, Hole) else piece for piece in array.path)
-    for match in NUMBER.finditer(text):
+    for match in numbers(text):
         if match[0] not in ("0", "1") or _in_hole(text, match.start()):
             continue
         before = re.sub(r"\\\{[^}]*\\\}", r"[^./]+", re.escape(text[: match.start()]))
-        numbers = {other[1] for name in names if (other := re.match(rf"{before}(\d+)(?!\w)", name))}
-        if numbers == {match[0]}:
+        same = {other[1] for name in names if (other := re.match(rf"{before}(\d+)(?!\w)", name))}
+        if same == {match[0]}:
             yield text[: match.end()]
 
 
