@@ -27,6 +27,7 @@ from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .trace.inputs import ALIKE, ONE_STEP, only_one_step, only_one_value
+from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
@@ -98,6 +99,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         doubtful=doubtful,
         chosen=chosen,
         remark=proof.remark,
+        tested=[array.shape for array in left.side.call.arrays().values()],
+        lower=_lower(proof, tapes),
         kept=proof.kept,
         correspondence=best.correspondence,
         filled=of.filled,
@@ -117,6 +120,13 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         elements=(len(lefts) - 1, len(of.rights) - 1),
         seconds=time.process_time() - began,
     )
+
+
+def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
+    """List the dtypes in which the sides compute whose outputs differ by lower precision alone."""
+    sides = zip(("left", "right"), tapes, strict=True)
+    tables = {"float32"} if proof.rounded else set[str]()  # see RoundedTable
+    return sorted(tables | {dtype for side, tape in sides if side in proof.lower for dtype in tape.lowers})
 
 
 def _free(left: Left, of: Written) -> tuple[list[str], str]:

@@ -44,6 +44,7 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+UNREACHED = "a limit, a padding or a window that none of these reaches does not show"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -89,8 +90,11 @@ class Derivation(Evidence):
             agree = f"outputs {agreeing(self.error)}, but gradients"
             return f"{agree} {self._apart}"
         if self.rounded:
-            lower = f"as the models compute, partly in lower precision, they differ by {short(self.error)}"
-            return f"outputs {agreeing(self.exact)} in float64; {lower}"
+            dtypes = in_a_row(self.lower) if self.lower else "lower precision"
+            return (
+                f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and differ by "
+                f"{short(self.error)}"
+            )
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
@@ -231,6 +235,7 @@ class Derivation(Evidence):
     @property
     def _unproven(self) -> list[Line]:
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
+        verdict += " in float64" if self.rounded else ""
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
@@ -289,6 +294,9 @@ class Derivation(Evidence):
             lines.append(Line(f"note: {self.branching}"))
         if self.proven and self.remark:
             lines.append(Line(f"gradients were not compared: {self.remark}"))
+        if self.proven and self.tested:
+            shapes = in_a_row(f"{tuple(shape)}" for shape in self.tested)
+            lines.append(Line(f"tested with: inputs of shape {shapes}; {UNREACHED}"))
         return [*lines, Line(self.took), *self._next]
 
     @property

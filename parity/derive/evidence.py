@@ -54,6 +54,8 @@ class Evidence:
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
+      tested: shapes of the left model's inputs. lower: the dtypes of lower precision in which the models compute, where
+        their outputs differ by that alone.
       remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
     """
 
@@ -91,6 +93,8 @@ class Evidence:
     chosen: Sequence[str] = ()
     untried: str = ""
     exact: float = math.nan
+    tested: Sequence[tuple[int, ...]] = ()
+    lower: Sequence[str] = ()
 
     @property
     def rounded(self) -> bool:
@@ -176,6 +180,8 @@ class Evidence:
             "sizes": self.sizes,
             "seconds": self.seconds,
             "build_seconds": self.built,
+            "tested": [list(shape) for shape in self.tested],
+            "lower": list(self.lower),
             "uses": [
                 {
                     "kind": use.kind,
