@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from specs.paths import normal
+
 from .files.skipped import Skipped
 
 SHOWN = 6  # folded names in one line; more are counted
@@ -38,6 +40,29 @@ def counted(names: Iterable[str]) -> dict[str, int]:
             for key, size in sizes.items()
         }
     return {"".join(parts): size for parts, size in split.items()}
+
+
+def equal(ties: Iterable[Sequence[str]]) -> list[str]:
+    """Fold names of equal arrays whose numbers go together: x_0 = y.0, x_1 = y.1 -> x_{0..1} = y.{0..1}."""
+    alike: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for names in ties:
+        alike.setdefault(tuple(map(normal, names)), []).append(names)
+    lines: list[str] = []
+    for group in alike.values():
+        columns = [fold(column) for column in zip(*group, strict=True)]
+        single = all(len(column) == 1 for column in columns)
+        lines += map(" = ".join, zip(*columns, strict=True) if single and _together(group) else group)
+    return lines
+
+
+def _together(group: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the names of each column count in the same order, or are one name."""
+    ranks = set()
+    for column in zip(*group, strict=True):
+        numbers = [tuple(map(int, _NUMBER.findall(name))) for name in column]
+        order = {one: rank for rank, one in enumerate(sorted({*numbers}))}
+        ranks.add(tuple(order[one] for one in numbers))
+    return len([rank for rank in ranks if any(rank)]) < 2
 
 
 def _span(numbers: list[str]) -> str:

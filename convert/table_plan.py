@@ -84,7 +84,7 @@ class TablePlan:
             ("zeros in the part that the table drops", self.layout.blank),
             *self._constants(),
             (
-                "constants of the table, which only this side stores: compared before anything is written",
+                "constants of the table, which only this side stores, and compared before anything is written",
                 [check.name for check in self.checks if not check.other],
             ),
             *self._other_dtypes(),
@@ -116,13 +116,14 @@ class TablePlan:
 
     def _ties(self) -> Iterator[tuple[str, list[str]]]:
         """Yield which arrays are tied in the table, on either side, and which in the source alone."""
-        equal = [f"{check.name} = {check.other}" for check in self.checks if check.other]
-        yield "tied, as the table says: compared before anything is written", equal
+        checked = folding.equal((check.name, check.other) for check in self.checks if check.other)
+        yield "tied, as the table says, and compared before anything is written", checked
         targets: dict[object, list[str]] = {}
         for tensor, filling in self.steps:
             if taken := _taken(filling):
                 targets.setdefault(taken, []).append(tensor.name)
-        yield "tied, as the table says: written from one array", [" = ".join(t) for t in targets.values() if t[1:]]
+        written = folding.equal(names for names in targets.values() if names[1:])
+        yield "tied, as the table says, and written from one array", written
         yield TIED, self._tied()
 
     def _tied(self) -> list[str]:
@@ -133,7 +134,8 @@ class TablePlan:
         if not aliases:
             return []
         moved = {self.sources[name].name: name for _, filling in self.steps for name in sources_of(filling)}
-        return [f"{moved[one]} = {moved[first]}" for one, first in aliases.items() if one in moved and first in moved]
+        both = ((moved[one], moved[first]) for one, first in aliases.items() if one in moved and first in moved)
+        return folding.equal(both)
 
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""

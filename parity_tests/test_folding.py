@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convert.folding import FOLDED, fold, listed, summarised
+from convert.folding import FOLDED, equal, fold, listed, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
@@ -16,6 +16,14 @@ def test_numbers_are_folded() -> None:
     assert fold(["a.01", "b.00", "b.01", "b.02"]) == ["a.01", "b.{00..02}"]  # as the file spells them
     assert fold(f"a.{k}" for k in (0, 3, 4, 5, 8, 9)) == ["a.{0,3..5,8,9}"]
     assert fold(["a.1", "a.01", "a.2", "a.\u0661"]) == ["a.{01,1,2}", "a.\u0661"]
+
+
+def test_ties_are_folded_where_their_numbers_go_together() -> None:
+    assert equal((f"w_l{k}", f"{k + 1}.cell.w") for k in (0, 2, 1)) == ["w_l{0..2} = {1..3}.cell.w"]
+    assert equal(("w", f"h.{k}.w") for k in range(3)) == ["w = h.{0..2}.w"]
+    assert equal([("a.0", "b.1"), ("a.1", "b.0"), ("c", "d")]) == ["a.0 = b.1", "a.1 = b.0", "c = d"]
+    crossed = [("a.0", "b.0"), ("a.0", "b.1"), ("a.1", "b.1")]
+    assert equal(crossed) == [" = ".join(pair) for pair in crossed]
 
 
 def test_long_lists_of_numbers_are_shortened_on_a_terminal() -> None:
