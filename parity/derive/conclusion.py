@@ -112,7 +112,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         freedom=free,
         untried=untried,
         uses=found.steps,
-        fixed=lone(table, lefts.names, of.rights.names),
+        fixed=lone(table, table.known, table.like),
         this_depth=this_depth(table),
         depths=depths,
         sizes=sizes,

@@ -277,7 +277,7 @@ class Derivation(Evidence):
         if self.chosen:
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
-            fixed = ", ".join(self.fixed)
+            fixed = ", ".join(folded_names(self.fixed))
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
         if self.this_depth:
             lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))

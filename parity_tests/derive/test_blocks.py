@@ -106,6 +106,26 @@ def test_blocks_that_stand_alone_are_named():
 
     assert alone([*stages((1, 1)), ("head.0.w", "head/w")]) == ["stages.{i}.0"]  # the right head has no number
     assert alone([*stages((2, 1)), *stages((1, 1), "shortcut"), ("stem.0.w", "stem/0/w"), ("stem.1.w", "s/w")]) == []
+    assert alone([("rnn.weight_l0", "lstm.0.w"), ("rnn.weight_l0_reverse", "lstm.0.back")]) == ["rnn.weight_l0"]
+
+
+def test_what_one_block_of_a_list_alone_has_is_named():
+    pairs = [*stages((2, 2)), *(place for place in stages((1, 1), "short.w") if "stages.1" in place[0])]
+    text = "table 1\n" + "".join(f"{line.replace(' <->', ': c <->')}: c\n" for line in lines(pairs))
+    assert "stages.1.0.short.w: c <->" in text
+    assert lone(Table.parse(text), *map(list, zip(*pairs, strict=True))) == ["stages.1.0.short"]
+
+
+@pytest.mark.parametrize("suffix", ["", "_reverse"])
+def test_numbers_of_recurrent_layers_in_the_names_of_arrays_count(suffix: str):
+    def layer(k: int) -> Row:
+        names = f"rnn.weight_l{k}{suffix}", f"rnn.{k}.cell.weight", f"lstm.weight_l{k}{suffix}"
+        left, tied, right = ((name, "o i") for name in names)
+        return Row((left, tied), (right,), joins=(" = ", ""))
+
+    wanted = f"rnn.weight_l{{i}}{suffix}: o i = rnn.{{i}}.cell.weight: o i <-> lstm.weight_l{{i}}{suffix}: o i"
+    assert [str(row) for row in folded([layer(0), layer(1)])] == [wanted]
+    assert lines((f"mlp.fc{k}.w", f"up.fc{k}.w") for k in (1, 2)) == [f"mlp.fc{k}.w <-> up.fc{k}.w" for k in (1, 2)]
 
 
 def test_deeper_checkpoints_are_refused_with_advice_where_numbers_alone_differ():
