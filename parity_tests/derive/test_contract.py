@@ -310,3 +310,21 @@ def test_gradients_that_alone_differ_are_stated():
     found = parity.derive(Detached(False), Detached(True), (X,))
     assert not found.proven and found.outputs == "outputs are equal, but gradients differ by 1 of their largest"
     assert "# derived, not proven: outputs differ by 0, and gradients by 1" in found.table.print()
+
+
+@pytest.mark.parametrize("saved", ["state", "pure dict", "params"])
+def test_weights_are_read_from_orbax_as_a_conversion_reads_them(saved: str, tmp_path: Path):
+    """nnx stores one more level, "value", and what linen's params hold is often saved without that level."""
+    ocp, nnx = pytest.importorskip("orbax.checkpoint"), pytest.importorskip("flax.nnx")
+    from parity.derive.match.hints import weights_of
+
+    state = nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    pure = nnx.to_pure_dict(state)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "left", {"up": state if saved == "state" else pure})
+    place = "params/" * (saved == "params")
+    parameters = {f"{place}up/{name}": np.asarray(array) for name, array in pure.items()}
+    read = weights_of(str(tmp_path / "left"), mock.Mock(parameters=parameters))
+    assert read.keys() == parameters.keys()
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(read[name], array)

@@ -84,7 +84,8 @@ def test_a_table_of_float32_is_named_and_the_rest_is_proven():
     assert found.proven and 1e-9 < found.error < 1e-6
     assert any("table in float32" in place.cause and 1e-9 < place.size < 1e-6 for place in found.divergences)
     assert re.match(
-        r"proven: outputs .* in float64; as the models compute, partly in lower precision, they", str(found)
+        r"proven in float64: outputs .*; as written, the models compute partly in float32, and differ",
+        str(found),
     )
     assert "as the models compute</dt>" in page(found, {}) and "this is rounding" in page(found, {})
 

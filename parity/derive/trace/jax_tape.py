@@ -201,7 +201,7 @@ class JaxSide:
         tape.inputs = [by_name[name] for name in inputs]
         constants = [tape.constant(array_of(value)) for value in closed.consts]
         tape.outputs = Reader(tape).read(closed.jaxpr, constants, numbers)
-        tape.lowers = not self.wide or lowers(closed.jaxpr)
+        tape.lowers = lowers(closed.jaxpr) | (frozenset() if self.wide else {"float32"})
         return tape
 
 
