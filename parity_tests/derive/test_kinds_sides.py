@@ -258,8 +258,8 @@ def test_a_layer_that_is_stepped_meets_what_another_kernel_met():
     found = parity.derive(Recurrent(False), Recurrent(True), (images(3, 4, 4),))
     assert not found.failure, found.failure
     text = found.table.print()
-    for k, name in enumerate(("ih_l0", "hh_l0", "ih_l1", "hh_l1")):
-        assert f"rnn.weight_{name}: o i <-> parts.{k}.weight: o i" in text
+    assert "rnn.weight_ih_l{i}: o i <-> parts.{2*i}.weight: o i" in text
+    assert "rnn.weight_hh_l{i}: o i <-> parts.{2*i+1}.weight: o i" in text
 
 
 def test_a_rounded_table_of_tokens_leaves_what_is_computed_from_it_dependent_on_them():
