@@ -45,6 +45,11 @@ BRANCHES = (
     "those that its inputs and weights take"
 )
 UNREACHED = "a limit, a padding or a window that none of these reaches does not show"
+PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, which no line can write"
+PLAIN_WEIGHTS = (
+    "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
+    "use weight normalization in both; then derive again"
+)
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -142,6 +147,8 @@ class Derivation(Evidence):
             return "build both models with the same number of blocks; then derive again"
         if self.sizes:
             return "build both models of one size, and derive again"
+        if self.weight_norms:
+            return PLAIN_WEIGHTS
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
@@ -243,6 +250,7 @@ class Derivation(Evidence):
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
+        lines += [Line(f"weight normalization: {self.weight_norms}: {PRODUCT}", "bad")] if self.weight_norms else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         if self.unshown:
             which = ", ".join(folded_names(self.unshown))
