@@ -85,6 +85,10 @@ def commented(
         comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
+        if unchecked := table.unchecked():
+            comments.append(
+                f"# no shape of either side shows the lengths of {', '.join(unchecked)}: give the right ones"
+            )
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:

@@ -50,6 +50,7 @@ PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
 )
+UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -287,6 +288,8 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if open_lengths := self.table.unchecked():
+            lines.append(Line(f"not checked: {', '.join(open_lengths)}: {UNCHECKED}"))
         if self.this_depth:
             lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)

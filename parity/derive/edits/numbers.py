@@ -139,7 +139,7 @@ def _text(kind: str, side: int, value: float, other: float, known: bool, scale: 
       scale: whether it scales attention.
     """
     what, numbers = WORDS[kind], (value, other) if known else (value,)
-    rooted = kind == "factor" and (scale or any(measured(n, 6) != measured(n) for n in numbers))
+    rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))
     if not known:
         root = _root(value) if rooted else ""
         return f"{what} {measured(value, 6)}{root} on the {SIDES[side]}, which the other side does not have"
@@ -152,8 +152,13 @@ def _text(kind: str, side: int, value: float, other: float, known: bool, scale: 
 
 def _root(value: float) -> str:
     """Return " (1/sqrt(8))" for a number that is one over a root of channels."""
-    n = round(value**-2) if 0 < value < 1 else 0
-    return f" (1/sqrt({n}))" if 1 < n <= MOST_CHANNELS and abs(value * math.sqrt(n) - 1) < ROUNDED else ""
+    return f" (1/sqrt({n}))" if (n := _channels(value)) else ""
+
+
+def _channels(value: float) -> int:
+    """Return the integer of whose root a number is the reciprocal; 0 if there is none."""
+    n = round(value**-2) if MOST_CHANNELS**-0.5 <= value < 1 else 0
+    return n if abs(value * math.sqrt(n) - 1) < ROUNDED else 0
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
