@@ -18,6 +18,9 @@ from .fold.this_depth import REFUSED, this_depth
 from .prove.prove import Proof
 from .trace.sides import Side
 
+INFERRED = "inferred from a pattern or a name, as these inputs do not use all of it"
+DOUBTFUL = "a partner was taken though values differ there, check the line"
+
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:
     """Return a comment for each array that keeps its model's own values: masks and tables, which no line translates.
@@ -95,8 +98,8 @@ def commented(
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     if blocks := folded_names(this_depth(table)):
         comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
-    comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
+    comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
+    comments += [f"# {DOUBTFUL}: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
         comments.append(f"# unobservable, outside the proof, as no output depends on it with these inputs: {which}")

@@ -15,7 +15,7 @@ from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row
 
-from .comments import agreeing
+from .comments import DOUBTFUL, INFERRED, agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .fold.this_depth import REFUSED
@@ -39,7 +39,7 @@ NUMBERS = (
     "the proof compares their outputs and gradients"
 )
 FILLED = "filled with 0, as the left model has no such bias"
-CHOSEN = "chosen among several partners, which no outputs confirm"
+CHOSEN = "one of several left parameters that fit was chosen, and no outputs confirm the choice"
 BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
@@ -278,11 +278,9 @@ class Derivation(Evidence):
             which = ", ".join(folded_names(self.untold))
             lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))
         if self.only_inferred:
-            lines.append(
-                Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.only_inferred))}")
-            )
+            lines.append(Line(f"{INFERRED}: {', '.join(folded_names(self.only_inferred))}"))
         if self.doubtful:
-            lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
+            lines.append(Line(f"{DOUBTFUL}: {', '.join(folded_names(self.doubtful))}"))
         if self.chosen:
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
