@@ -18,6 +18,9 @@ from .fold.this_depth import REFUSED, this_depth
 from .prove.prove import Proof
 from .trace.sides import Side
 
+INFERRED = "inferred from a pattern or a name, as these inputs do not use all of it"
+DOUBTFUL = "a partner was taken though values differ there, check the line"
+
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:
     """Return a comment for each array that keeps its model's own values: masks and tables, which no line translates.
@@ -85,14 +88,18 @@ def commented(
         comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
+        if unchecked := table.unchecked():
+            comments.append(
+                f"# no shape of either side shows the lengths of {', '.join(unchecked)}: give the right ones"
+            )
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     if blocks := folded_names(this_depth(table)):
         comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
-    comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
+    comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
+    comments += [f"# {DOUBTFUL}: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
         comments.append(f"# unobservable, outside the proof, as no output depends on it with these inputs: {which}")

@@ -29,6 +29,7 @@ from .prove.unproven import unproven
 from .trace.inputs import ALIKE, ONE_STEP, only_one_step, only_one_value
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
+from .weight_norms import one_sided
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
@@ -99,6 +100,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         doubtful=doubtful,
         chosen=chosen,
         remark=proof.remark,
+        weight_norms="" if proven else one_sided(lefts.names, of.rights.names),
         tested=[array.shape for array in left.side.call.arrays().values()],
         lower=_lower(proof, tapes),
         kept=proof.kept,

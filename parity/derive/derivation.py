@@ -15,7 +15,7 @@ from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row
 
-from .comments import agreeing
+from .comments import DOUBTFUL, INFERRED, agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .fold.this_depth import REFUSED
@@ -39,12 +39,18 @@ NUMBERS = (
     "the proof compares their outputs and gradients"
 )
 FILLED = "filled with 0, as the left model has no such bias"
-CHOSEN = "chosen among several partners, which no outputs confirm"
+CHOSEN = "one of several left parameters that fit was chosen, and no outputs confirm the choice"
 BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
 UNREACHED = "a limit, a padding or a window that none of these reaches does not show"
+PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, which no line can write"
+PLAIN_WEIGHTS = (
+    "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
+    "use weight normalization in both; then derive again"
+)
+UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -142,6 +148,8 @@ class Derivation(Evidence):
             return "build both models with the same number of blocks; then derive again"
         if self.sizes:
             return "build both models of one size, and derive again"
+        if self.weight_norms:
+            return PLAIN_WEIGHTS
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
@@ -243,6 +251,7 @@ class Derivation(Evidence):
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
+        lines += [Line(f"weight normalization: {self.weight_norms}: {PRODUCT}", "bad")] if self.weight_norms else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         if self.unshown:
             which = ", ".join(folded_names(self.unshown))
@@ -269,16 +278,16 @@ class Derivation(Evidence):
             which = ", ".join(folded_names(self.untold))
             lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))
         if self.only_inferred:
-            lines.append(
-                Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.only_inferred))}")
-            )
+            lines.append(Line(f"{INFERRED}: {', '.join(folded_names(self.only_inferred))}"))
         if self.doubtful:
-            lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
+            lines.append(Line(f"{DOUBTFUL}: {', '.join(folded_names(self.doubtful))}"))
         if self.chosen:
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
             fixed = ", ".join(folded_names(self.fixed))
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if open_lengths := self.table.unchecked():
+            lines.append(Line(f"not checked: {', '.join(open_lengths)}: {UNCHECKED}"))
         if self.this_depth:
             lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)

@@ -56,6 +56,7 @@ class Evidence:
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs. lower: the dtypes of lower precision in which the models compute, where
         their outputs differ by that alone.
+      weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
       remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
     """
 
@@ -95,6 +96,7 @@ class Evidence:
     exact: float = math.nan
     tested: Sequence[tuple[int, ...]] = ()
     lower: Sequence[str] = ()
+    weight_norms: str = ""
 
     @property
     def rounded(self) -> bool:
@@ -182,6 +184,7 @@ class Evidence:
             "build_seconds": self.built,
             "tested": [list(shape) for shape in self.tested],
             "lower": list(self.lower),
+            "weight_norms": self.weight_norms,
             "uses": [
                 {
                     "kind": use.kind,

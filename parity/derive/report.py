@@ -16,6 +16,7 @@ from ..cards import facts, models, provenance
 from ..caveats import section
 from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
+from .comments import DOUBTFUL, INFERRED
 from .derivation import CHOSEN, FILLED, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
@@ -256,9 +257,9 @@ def _remarks(found: Derivation) -> Markup:
         names = ", ".join(folded_names(found.untold))
         rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
     if found.only_inferred:
-        rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
+        rows.append(f"{INFERRED.capitalize()}: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
-        rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
+        rows.append(f"{DOUBTFUL.capitalize()}: {', '.join(folded_names(found.doubtful))}")
     if found.chosen:
         rows.append(f"{CHOSEN[0].upper()}{CHOSEN[1:]}: {', '.join(folded_names(found.chosen))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]

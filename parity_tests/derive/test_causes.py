@@ -80,7 +80,7 @@ def test_partners_are_marked_where_a_window_differs_before_them():
 
     found = parity.derive(net(1, False), net(0, True), (images(2, 3, 9, 9),))
     assert not found.missing and not found.confirmed
-    chosen = "chosen among several partners, which no outputs confirm: "
+    chosen = "one of several left parameters that fit was chosen, and no outputs confirm the choice: "
     assert f"# {chosen}one.weight" in found.table.print() and f"{chosen}two.weight, one.weight" in str(found)
     assert found.to_dict()["chosen"] == ["two.weight", "one.weight"]
     assert "the Table holds" not in str(found)
@@ -245,3 +245,40 @@ def test_places_outside_of_modules_are_named_by_the_parameters_that_follow():
     (place,) = found.divergences
     assert ", and so in 2 more places" in place.cause
     assert place.places == ("layers/1", "layers/2", "the model's own function"), place
+
+
+def attention(scale: float | None) -> Net:
+    """Two heads of four channels; torch's own operation scales queries and keys each by the root of the scale."""
+
+    def run(m: Any, x: Any) -> Any:
+        q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        if scale is None:
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.mT * scale).softmax(-1) @ v
+        return m.o(y.transpose(1, 2).flatten(2))
+
+    return Net(run, **{name: linear(8, 8) for name in "qkvo"})
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        (None, 1.0, "a factor of 0.5 (1/sqrt(4)) on the left, 1 on the right (recomputed"),
+        (0.5, 8**-0.5, "a factor of 0.5 (1/sqrt(4)) on the left, 0.353553 (1/sqrt(8)) on the right (recomputed"),
+        (0.5, 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
+    ],
+)
+def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | None, right: float, text: str):
+    found = parity.derive(attention(left), attention(right), (images(2, 5, 8),))
+    assert [place.cause.startswith(text) for place in found.divergences] == [True], found
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_one_epsilon_in_place_of_two_is_told_at_each_norm_as_that_side_has_it(swapped: bool):
+    sides = [normed(1e-5, 1e-3), normed(1e-6, 1e-6)]
+    found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
+    assert found.confirmed and found.explained == "2 epsilons"
+    for place, own in zip(found.divergences, ("1e-5", "0.001"), strict=True):
+        one, other = ("1e-6", own) if swapped else (own, "1e-6")
+        assert place.cause.startswith(f"epsilon {one} on the left, {other} on the right (recomputed"), found

@@ -163,9 +163,9 @@ def test_outputs_of_two_shapes_are_asked_for_in_one():
 
 def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
-    for text in (str(found), page_of(found, {}).replace("Taken", "taken").replace("Inferred, since", "inferred, as")):
-        assert "inferred, as no value shows all of each: a.weight" in text
-        assert "taken where values differ: b.weight" in text
+    for text in (str(found), page_of(found, {}).replace("Inferred", "inferred").replace("A partner", "a partner")):
+        assert "inferred from a pattern or a name, as these inputs do not use all of it: a.weight" in text
+        assert "a partner was taken though values differ there, check the line: b.weight" in text
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

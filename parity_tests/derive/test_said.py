@@ -37,6 +37,8 @@ def test_lines_of_one_depth_are_named_in_words_in_the_table_and_in_json():
     found = parity.derive(Skip(True), Skip(False), (X,))
     text = "for this depth alone: points.{0..3}: a checkpoint with more or fewer of these blocks is refused"
     assert found.proven and text in str(found) and f"# {text}" in found.table.print()
+    assert "not checked: a, b: no shape of either side shows these lengths" in str(found)
+    assert "# no shape of either side shows the lengths of a, b: give the right ones" in found.table.print()
     assert found.to_dict()["this_depth"] == [f"points.{k}" for k in range(4)]
 
 
@@ -69,3 +71,20 @@ def test_a_jax_function_in_bfloat16_is_proven_in_float64_alone():
     low = lambda p, x: x.astype(jnp.bfloat16) @ p["w"].astype(jnp.bfloat16)  # noqa: E731
     found = parity.derive((low, tree), (lambda p, x: x @ p["w"], tree), (X,))
     assert found.proven and found.lower == ["bfloat16"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_weight_normalization_of_one_side_is_named_with_a_remedy(side: str):
+    def net(norm: Any) -> Any:
+        return torch.nn.Sequential(norm(torch.nn.Linear(3, 5)), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+
+    weight_norm = torch.nn.utils.parametrizations.weight_norm
+    models = net(weight_norm), net(lambda layer: layer)
+    found = parity.derive(*(models if side == "left" else models[::-1]), (X,))
+    named = (
+        f"weight normalization: 0.parametrizations.weight.original{{0..1}} on the {side} alone: it computes a weight"
+    )
+    assert not found.proven and named in str(found)
+    assert found.following.startswith("store plain weights in that model")
+    assert found.to_dict()["weight_norms"] == f"0.parametrizations.weight.original{{0..1}} on the {side} alone"
+    assert parity.derive(net(weight_norm), net(weight_norm), (X,)).weight_norms == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ..trace.tape import Tape
 from .edit import SIDES, Edit, alike, and_so
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
+MOST_CHANNELS = 4096  # of a head, whose root scales attention
+ROUNDED = 1e-6  # difference of a root in float32
 SINGLE = 6  # places of one number that are tried one by one
 # What a number is, by the kind of the operation that reads it, and how a text begins that names it.
 KINDS = {"mul": "factor", "add": "term", "other": "number"}
@@ -50,7 +53,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
         and the left side takes numbers of the right one too, as that may make both equal in all places at once.
     """
     left_numbers, right_numbers = numbers(left), numbers(right)
-    sites = _sites(left), _sites(right)
+    sites, pairs = (_sites(left), _sites(right)), (_pairs(left), _pairs(right))
     surplus = [_surplus(left_numbers, right_numbers), _surplus(right_numbers, left_numbers)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
@@ -59,17 +62,45 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                 every = len(places) - len((right_numbers if side == 0 else left_numbers).get((kind, value), ()))
                 near = [place for place in reversed(places) if place in read[side]] if read else places
                 what = _kind(kind, value, other, other in others)
-                text = _text(what, side, value, other, other in others)
-                for some in _choices(places, near, every == len(places)):
+                known = surplus[1 - side].get((kind, other), ()) if other in others else places
+                change = partial(_change, side, what, (value, other, other in others), pairs[side])
+                # where one number of a side would stand for two of the other one, each place is for itself
+                for some in _choices(places, near, every == len(places) <= len(known)):
                     sets = alike(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
-                    wider = (_change(side, what, text, of, other) for of in sets[1:] if len(of) < len(places))
-                    yield replace(_change(side, what, text, some, other), wider=tuple(wider))
+                    wider = (change(of) for of in sets[1:] if len(of) < len(places))
+                    yield replace(change(some), wider=tuple(wider))
     yield from _together(surplus)
 
 
-def _change(side: int, kind: str, text: str, places: Sequence[int], value: float) -> Change:
-    more = and_so(len(places) - 1)
-    return Change(side, kind, text + more, dict.fromkeys(places, value), times=len(places))
+def _change(
+    side: int, kind: str, numbers: tuple[float, float, bool], pairs: Sequence[set[int]], places: Sequence[int]
+) -> Change:
+    """Return a change of some places.
+
+    torch scales queries and keys each by the root of the scale of attention: the text has their product.
+
+    Args:
+      numbers: the present one, the new one, and whether the other side has it. pairs: see _pairs.
+    """
+    value, other, known = numbers
+    twice = len(places) > 1 and kind == "factor" and set(places) == set().union(*(p for p in pairs if p <= {*places}))
+    text = _text(kind, side, value**2, other**2, known, True) if twice else _text(kind, side, value, other, known)
+    more = and_so((len(places) // 2 if twice else len(places)) - 1)
+    return Change(side, kind, text + more, dict.fromkeys(places, other), times=len(places))
+
+
+def _pairs(tape: Tape) -> list[set[int]]:
+    """Return the constants with which both factors of one product are multiplied before it."""
+    makers = {node.output: node for node in tape.nodes}
+
+    def scales(number: int) -> set[int]:
+        node = makers.get(number)
+        while node is not None and node.kind == "layout" and len(node.inputs) == 1:
+            node = makers.get(node.inputs[0])
+        return set(node.inputs) & set(tape.constants) if node is not None and node.kind == "mul" else set()
+
+    both = (list(map(scales, node.inputs[:2])) for node in tape.nodes if node.kind == "product")
+    return [a | b for a, b in both if len(a) == len(b) == 1 and a != b]
 
 
 def _sites(tape: Tape) -> dict[int, str]:
@@ -101,14 +132,33 @@ def _kind(operation: str, value: float, other: float, known: bool) -> str:
     return "epsilon" if small else KINDS[operation]
 
 
-def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
-    """Name a number and its side; both numbers, the left one first, where the other side has one too."""
-    what = WORDS[kind]
+def _text(kind: str, side: int, value: float, other: float, known: bool, scale: bool = False) -> str:
+    """Name a number and its side; both numbers, the left one first, where the other side has one too.
+
+    Args:
+      scale: whether it scales attention.
+    """
+    what, numbers = WORDS[kind], (value, other) if known else (value,)
+    rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))
     if not known:
-        return f"{what} {measured(value, 6)} on the {SIDES[side]}, which the other side does not have"
+        root = _root(value) if rooted else ""
+        return f"{what} {measured(value, 6)}{root} on the {SIDES[side]}, which the other side does not have"
     first, second = (value, other) if side == 0 else (other, value)
     left, right = apart(first, second, least=6)
+    if rooted:
+        left, right = left + _root(first), right + _root(second)
     return f"{what} {left} on the left, {right} on the right"
+
+
+def _root(value: float) -> str:
+    """Return " (1/sqrt(8))" for a number that is one over a root of channels."""
+    return f" (1/sqrt({n}))" if (n := _channels(value)) else ""
+
+
+def _channels(value: float) -> int:
+    """Return the integer of whose root a number is the reciprocal; 0 if there is none."""
+    n = round(value**-2) if MOST_CHANNELS**-0.5 <= value < 1 else 0
+    return n if abs(value * math.sqrt(n) - 1) < ROUNDED else 0
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:

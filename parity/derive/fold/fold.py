@@ -46,7 +46,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         if rows is None and left_names:
             rows = parts_of_vector(facts, left_names, right_names)
         if rows is None:
-            why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
+            why = f"made of {' and '.join(left_names)} in an order that no line of a Table can write"
             missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))
         else:
             groups.append((left_names, right_names, rows))

@@ -109,6 +109,12 @@ class DerivedTable(Table):
             pass
         return ()
 
+    def unchecked(self) -> tuple[str, ...]:
+        """Name the axes whose lengths no shape of either side shows, such as a and b of (a+b) <-> (b+a)."""
+        if self.whole is not None or not self.lengths() or not self.reverse().lengths():
+            return ()
+        return tuple(dict.fromkeys([*self.lengths(), *self.reverse().lengths()]))
+
     def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
         if self.whole is not None:
             what = "this Table is incomplete: what it returns lacks arrays of the right model (`missing` names them)"
