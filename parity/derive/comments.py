@@ -13,6 +13,7 @@ from specs.numerals import limit, short
 from specs.words import count
 
 from .fold.buffers import VALUED, Partner
+from .fold.followed import behind_lists
 from .fold.rows import DerivedTable, missing_lines
 from .prove.prove import Proof
 from .trace.sides import Side
@@ -88,6 +89,7 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
+    comments += [f"# fixed to lists of this length: {text}" for text in behind_lists(table)]
     comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
     comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:

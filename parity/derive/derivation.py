@@ -43,6 +43,7 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -273,6 +274,8 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if self.behind_lists:
+            lines.append(Line(f"fixed to lists of this length: {'; '.join(self.behind_lists)}: {ANOTHER_LENGTH}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))

@@ -39,6 +39,7 @@ class Evidence:
         tried of that, "" if all was.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
+      behind_lists: numbers that follow a list, which the table therefore counts no further.
       incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
@@ -68,6 +69,7 @@ class Evidence:
     freedom: list[str]
     uses: list[Step]
     fixed: list[str]
+    behind_lists: Sequence[str] = ()
     incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
@@ -156,6 +158,7 @@ class Evidence:
             "freedom": self.freedom,
             "untried": self.untried,
             "fixed": self.fixed,
+            "behind_lists": list(self.behind_lists),
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),
