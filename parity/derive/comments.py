@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.folding import fold as folded_names
-from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
+from specs.claims import LENGTHS, MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.words import count
 
@@ -85,7 +85,7 @@ def commented(
         comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
-        comments.append(f"# lengths in the models that it was derived from: {sizes}")
+        comments.append(f"{LENGTHS} {sizes}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
@@ -99,4 +99,5 @@ def commented(
         which = ", ".join(folded_names(proof.untold))
         comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
     comments += [f"# {note}" for note in notes]
-    return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
+    first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
+    return replace(table, lines=(first, *table.lines[1:]))

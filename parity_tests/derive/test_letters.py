@@ -84,7 +84,10 @@ def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
     wide, _, _ = models(4, 16)
     arrays = {name: np.asarray(array) for name, array in flat(wide[1]).items()}
     torch_arrays = found.table.apply(arrays)
-    with pytest.raises(SizeError, match=r"h=\.\.\."):
+    with pytest.raises(SizeError, match=r"lengths \(h=\.\.\., from which d follows\)") as error:
         found.table.reverse().apply(torch_arrays)
+    number = 1 + text.splitlines().index(next(line for line in text.splitlines() if "qkv.bias: (s h d)" in line))
+    assert any(f"line {number}: h and d in (s h d) of qkv.bias" in line for line in error.value.problems)
+    assert "h=2 in the models that the Table was derived from" in str(error.value)
     back = found.table.reverse().apply(torch_arrays, h=4)
     assert all(np.array_equal(back[name], array) for name, array in arrays.items())
