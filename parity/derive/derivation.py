@@ -17,6 +17,7 @@ from specs.words import count, in_a_row
 
 from .comments import agreeing
 from .evidence import Evidence
+from .fold.exchanged import ORDER, exchanged
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
@@ -274,6 +275,8 @@ class Derivation(Evidence):
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if names := exchanged(self.table):
+            lines.append(Line(f"exchanged: {', '.join(folded_names(names))}: {ORDER}"))
         if self.behind_lists:
             lines.append(Line(f"fixed to lists of this length: {'; '.join(self.behind_lists)}: {ANOTHER_LENGTH}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
