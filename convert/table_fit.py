@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from specs.layout import Layout
@@ -22,6 +23,8 @@ from .replicas import leading, replication
 from .spelling import out_of_modules
 from .table_part import FEW, matching, places, without_training
 
+OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
+ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
 FIRST = 4  # names of a file that are listed where none is in the Table
 
 
@@ -142,7 +145,10 @@ def _said(error: TableError, table: Table, path: str) -> str:
     return error.message.replace(table.name, _called(table, path), 1)
 
 
-LEVEL = re.compile(r"(?<![^/.])\d+(?![^/.])")  # a level of a name that is a number
+LEVEL = re.compile(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])")  # a number in a name that may count blocks
+
+
+LISTED = re.compile(r"\{\w+=\d[\d.|]*\}")  # numbers that a hole lists
 
 
 def _nested(table: Table, places: list[str]) -> str:
@@ -158,15 +164,20 @@ def _direction(table: Table) -> str:
 def _strangers(unexpected: list[str], table: Table) -> list[str]:
     """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    alike = {_level_numbers(label): label for label in labels if LEVEL.search(re.sub(r"\{[^}]*\}", "", label))}
-    lines, groups = [], dict[str, list[str]]()
+    alike = {
+        _level_numbers(label): label
+        for label in labels
+        if LISTED.search(label) or LEVEL.search(re.sub(r"\{[^}]*\}", "", label))
+    }
+    forms = Counter(map(_level_numbers, labels))
+    lines, groups, advice = [], dict[str, list[str]](), dict[str, None]()
     for name in unexpected:
         groups.setdefault(_level_numbers(name), []).append(name)
     for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
         why = f"line {labels[label]}, {label}, has other numbers"
         lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
-    advice = ["numbers that count blocks: write {i} for them, or derive the table from models with two of everything"]
-    advice = advice if lines else []
+        several = forms[_level_numbers(label)] > 1 or LISTED.search(label)
+        advice[OTHER_DEPTH if several else ONE_BLOCK] = None
     others = folding.fold(name for names in groups.values() for name in names)
     near = folding.nearest(others, list(labels))
     for name in others:
@@ -177,4 +188,4 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
 
 def _level_numbers(name: str) -> str:
     """Return a name with each level that is a number, or counts, as #: "layers/{i}/ln1" is "layers/#/ln1"."""
-    return LEVEL.sub("#", re.sub(r"\{[^}=]*\}", "0", name))
+    return LEVEL.sub("#", re.sub(r"\{[^}=]*\}", "0", LISTED.sub("0", name)))

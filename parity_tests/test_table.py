@@ -7,6 +7,7 @@ import cProfile
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -304,6 +305,25 @@ def test_open_axes_ask_for_the_fewest_lengths():
     )
     assert "--like" not in error.value.message
     assert flat.layout(shapes, sizes={"h": 4, "w": 3}).shapes == like
+
+
+def test_a_question_for_lengths_names_those_of_the_derivation_and_is_spelt_for_its_user():
+    note = "# lengths in the models that it was derived from: h=4 d=8 g=2"
+    table = Table.parse(f"table 1\n{note}\na: (h d) <-> b: h d\nc: (x y z) <-> e: x y z\n")
+    shapes = {"a": (6,), "c": (8,)}
+    with pytest.raises(SizeError, match=r"\(--like FILE\) or lengths \(--set h=... --set x=... --set y=...,") as error:
+        table.layout(shapes)
+    assert error.value.problems[-1].startswith("h=4 in the models that the Table was derived from")
+    with pytest.raises(SizeError, match=r"\(like=ARRAYS\) or lengths \(h=\.\.\., x=\.\.\., y=\.\.\., from which d"):
+        table.apply({name: np.ones(shape) for name, shape in shapes.items()})
+
+
+def test_lines_of_no_file_have_the_numbers_of_their_text():
+    line = Table.parse("table 1\na: c <-> b: c\nd: c <-> e: c").lines
+    above = tuple(replace(one, number=0, above=("# one", "# two")[: 2 - k]) for k, one in enumerate(line))
+    table = Table(above)
+    assert [one.number for one in table.lines] == [4, 6]
+    assert [one.number for one in Table.parse(table.print()).lines] == [4, 6]
 
 
 def test_a_letter_of_two_lengths_is_named():
@@ -681,7 +701,7 @@ def test_a_dtype_is_stated_of_a_whole_array(lines, why):
 
 def test_lengths_that_a_dropped_part_leaves_open_are_asked_for():
     table = Table.parse("table 1\na: (p[2:] c) <-> x: p c\na: (q[:2] d) -> drop")
-    with pytest.raises(TableError, match=r"leave open.*\(--set d=\.\.\., from which q follows\)"):
+    with pytest.raises(TableError, match=r"leave open.*\(d=\.\.\., from which q follows\)"):
         table.apply({"a": np.arange(18)}, c=3)
     assert table.apply({"a": np.arange(18)}, c=3, d=3)["x"].shape == (4, 3)
 

@@ -67,7 +67,7 @@ class _Binding:
     def _check_open(self, envs: list[Env]) -> None:
         dims = [one for env in envs for one in open_axes.open_dims(env, self.solver.views(env))]
         if dims:
-            raise open_axes.error(self.table.name, dims, like=self.like is not None)
+            raise open_axes.error(self.table, dims, like=self.like is not None)
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
         """Tell what the right side's arrays are called, and how far their numbers count."""

@@ -11,12 +11,18 @@ UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks
 MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
 UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not proven equal
 PROVEN = "# derived and proven:"
+LENGTHS = "# lengths in the models that it was derived from:"
 
 
 def claim(table: Lines, mark: str) -> str:
     """Return what follows a mark above the first line; "" where the Table does not have it."""
     above = table.lines[0].above if table.lines else ()
     return next((comment.removeprefix(mark).strip() for comment in above if comment.startswith(mark)), "")
+
+
+def derived_lengths(table: Lines) -> dict[str, str]:
+    """Return the lengths of axes in the models that a Table was derived from; {} where it does not say so."""
+    return {name: size for name, _, size in (word.partition("=") for word in claim(table, LENGTHS).split())}
 
 
 def unproven(table: Lines) -> str:

@@ -24,7 +24,10 @@ class TableError(ValueError):
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
         self.message, self.problems = message, list(problems)
-        super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  - {problem}" for problem in self.problems)])
 
 
 class Misfit(TableError):
@@ -269,10 +272,11 @@ class Lines:
     below: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Number lines by their place where they come from no file."""
+        """Number lines by their place in the text, below the version, where they come from no file."""
         numbers = [line.number for line in self.lines]
         if any(later <= former for former, later in itertools.pairwise([0, *numbers])):
-            lines = tuple(replace(line, number=k) for k, line in enumerate(self.lines, 1))
+            places = itertools.accumulate((len(line.above) + 1 for line in self.lines), initial=1)
+            lines = tuple(replace(line, number=k) for line, k in zip(self.lines, [*places][1:], strict=True))
             object.__setattr__(self, "lines", lines)
 
     def __str__(self) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .axes import Dim
+from .claims import derived_lengths
 from .env import Env
+from .lines import Lines
 from .signature import Signature
 from .sizes import LIKE, SizeError, View
 from .words import in_a_row
@@ -83,10 +85,14 @@ def _settles(part: tuple[tuple[frozenset[str], frozenset[str]], ...], given: Ite
     return all(names <= known for names, _ in part)
 
 
-def error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
+def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
     """Build the error for open axes, which says where they are and what states them; `like` as in `_error`."""
-    built = _error(table, dims, like)
+    built = _error(table.name, dims, like)
     built.enough = tuple(enough(dims))
+    derived = derived_lengths(table)
+    if known := [f"{name}={derived[name]}" for name in built.enough if name in derived]:
+        what = "in the models that the Table was derived from: give those of this file's model"
+        built.problems.append(f"{in_a_row(known)} {what}")
     built.dims = tuple((one.env.line.number, one.dim) for one in dims)
     return built
 

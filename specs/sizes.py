@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
@@ -26,6 +27,11 @@ class SizeError(TableError):
 
     dims: tuple[tuple[int, Dim], ...] = ()
     enough: tuple[str, ...] = ()
+
+    def spell_for_call(self) -> None:
+        """Write arguments of Table.apply in place of options of the command."""
+        lengths = re.sub(r"--set (\w+=\.\.\.)(?= --set)", r"\1,", self.message)
+        self.message = re.sub(r"--set (?=\w+=\.\.\.)", "", lengths).replace("--like FILE", "like=ARRAYS")
 
 
 class View(NamedTuple):

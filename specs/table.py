@@ -123,6 +123,7 @@ class Table(Lines):
         """
         from .arrays import as_arrays, flat, translate
         from .claims import warn
+        from .sizes import SizeError
 
         warn(self)
         if like is not None and not isinstance(like, Mapping):
@@ -132,6 +133,11 @@ class Table(Lines):
         def shapes(of: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             return {name: tuple(array.shape) for name, array in of.items()}
 
-        made = translate(self.layout(shapes(arrays), None if like is None else shapes(like), sizes), arrays)
+        try:
+            layout = self.layout(shapes(arrays), None if like is None else shapes(like), sizes)
+        except SizeError as error:
+            error.spell_for_call()
+            raise
+        made = translate(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}
         return {**made, **as_arrays(rest)}

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from convert.folding import fold as folded_names
-from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
+from specs.claims import LENGTHS, MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.words import count
 
 from .fold.buffers import VALUED, Partner
+from .fold.followed import behind_lists
 from .fold.rows import DerivedTable, missing_lines
 from .fold.this_depth import REFUSED, this_depth
 from .prove.prove import Proof
@@ -92,12 +93,13 @@ def commented(
             comments.append(
                 f"# no shape of either side shows the lengths of {', '.join(unchecked)}: give the right ones"
             )
-        comments.append(f"# lengths in the models that it was derived from: {sizes}")
+        comments.append(f"{LENGTHS} {sizes}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     if blocks := folded_names(this_depth(table)):
         comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
+    comments += [f"# fixed to lists of this length: {text}" for text in behind_lists(table)]
     comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
     comments += [f"# {DOUBTFUL}: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
@@ -107,4 +109,5 @@ def commented(
         which = ", ".join(folded_names(proof.untold))
         comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
     comments += [f"# {note}" for note in notes]
-    return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
+    first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
+    return replace(table, lines=(first, *table.lines[1:]))

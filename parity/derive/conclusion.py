@@ -14,6 +14,7 @@ from .candidates import Candidate, Left
 from .comments import commented
 from .depths import differing
 from .derivation import CHOSEN, FILLED, Derivation
+from .fold.followed import behind_lists
 from .fold.lone import lone
 from .fold.this_depth import this_depth
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
@@ -116,6 +117,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         uses=found.steps,
         fixed=lone(table, table.known, table.like),
         this_depth=this_depth(table),
+        behind_lists=behind_lists(table),
         depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),

@@ -17,6 +17,7 @@ from specs.words import count, in_a_row
 
 from .comments import DOUBTFUL, INFERRED, agreeing
 from .evidence import Evidence
+from .fold.exchanged import ORDER, exchanged
 from .fold.rows import DerivedTable
 from .fold.this_depth import REFUSED
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
@@ -51,6 +52,7 @@ PLAIN_WEIGHTS = (
     "use weight normalization in both; then derive again"
 )
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
+ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -285,11 +287,15 @@ class Derivation(Evidence):
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
             fixed = ", ".join(folded_names(self.fixed))
-            lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+            lines.append(Line(f"fixed to one number: {fixed}: if larger models have more of these blocks, derive from models with two"))
         if open_lengths := self.table.unchecked():
             lines.append(Line(f"not checked: {', '.join(open_lengths)}: {UNCHECKED}"))
         if self.this_depth:
             lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
+        if names := exchanged(self.table):
+            lines.append(Line(f"exchanged: {', '.join(folded_names(names))}: {ORDER}"))
+        if self.behind_lists:
+            lines.append(Line(f"fixed to lists of this length: {'; '.join(self.behind_lists)}: {ANOTHER_LENGTH}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))

@@ -40,6 +40,7 @@ class Evidence:
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
+      behind_lists: numbers that follow a list, which the table therefore counts no further.
       incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
@@ -73,6 +74,7 @@ class Evidence:
     uses: list[Step]
     fixed: list[str]
     this_depth: Sequence[str] = ()
+    behind_lists: Sequence[str] = ()
     incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
@@ -165,6 +167,7 @@ class Evidence:
             "untried": self.untried,
             "fixed": self.fixed,
             "this_depth": list(self.this_depth),
+            "behind_lists": list(self.behind_lists),
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),

@@ -17,6 +17,7 @@ from ..match.hints import Hint
 from ..trace.tape import Array
 from .blocks import blanked, folded
 from .facts import Facts, Group, components
+from .followed import stated
 from .letters import own_letters
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
@@ -64,6 +65,8 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         table = _table(facts, groups, attempt, names, missing, given)
         if says(table, facts):
             more = set() if missing else _unfit_backwards(table, facts)
+            table, uneven = stated(table, [str(line) for line in given.table.lines] if given else ())
+            more |= uneven - closed
             if more <= apart:
                 return table, missing
             apart |= more & closed

@@ -67,13 +67,15 @@ class Names:
           side: of the source.
         """
         own, other, of = axes.source[stacked:], axes.target, side
-        if len(own) > len(other):
+        if _rank(own) > _rank(other):
             own, other, of = other, own, 1 - side
         taken = {atom.name for atoms in (*axes.source, *axes.target) for atom in atoms if atom.name}
         own, other = _unstacked(own, other), _unstacked(other, own)
         letters = self.letters(of, len(own))
         if len(own) == 3 and not own[0]:  # one table of positions for every example
             letters = "apc"
+        self._state_parts(axes, taken)
+        own, other = _open(own), _open(other)
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
@@ -83,10 +85,25 @@ class Names:
                     self.give(atom, wanted, taken, count)
         for letter, atoms in zip(letters, own, strict=False):
             if len(atoms) == 1 and not atoms[0].name:
-                atoms[0].name = next(name for name in (letter, *SPARE) if name not in taken)
-                taken.add(atoms[0].name)
+                wanted = next(name for name in (letter, *SPARE) if name not in taken)
+                if any(piece is atoms[0] for pieces in other if len(pieces) > 1 for piece in pieces):
+                    self.give(atoms[0], wanted, taken)
+                else:
+                    atoms[0].name = wanted
+                    taken.add(wanted)
         for atom in (atom for atoms in (*axes.source, *axes.target) for atom in atoms if not atom.name):
             self.give(atom, next(name for name in SPARE if name not in taken), taken)
+
+    def _state_parts(self, axes: Axes, taken: set[str]) -> None:
+        """Name the pieces that run backwards inside an axis of both sides: parts that a concatenation exchanges.
+
+        The line states how many there are, (-p=2 c) <-> (p c): that is written in the models' code, whatever the width.
+        """
+        composed = [[id(atom) for atoms in of if len(atoms) > 1 for atom in atoms] for of in (axes.source, axes.target)]
+        for atom in (atom for atoms in axes.source for atom in atoms):
+            if atom.backwards and not atom.name and all(id(atom) in own for own in composed):
+                atom.stated, atom.name = True, next(name for name in ("p", *SPARE) if name not in taken)
+                taken.add(atom.name)
 
     def _pieces(self, letter: str, atoms: Sequence[Atom], other: Sequence[Sequence[Atom]], of: int) -> Sequence[str]:
         """Name the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""
@@ -107,6 +124,16 @@ class Names:
         return SPARE[:count]
 
 
+def _rank(axes: Sequence[list[Atom]]) -> tuple[int, int]:
+    """Count the axes, first those longer than 1: a convolution over 1 x 1 is a matrix."""
+    return sum(map(bool, axes)), len(axes)
+
+
+def _open(axes: Sequence[list[Atom]]) -> list[list[Atom]]:
+    """Leave out the pieces whose lengths the line states."""
+    return [[atom for atom in atoms if not atom.stated] for atoms in axes]
+
+
 def _unstacked(own: Sequence[list[Atom]], other: Sequence[list[Atom]]) -> list[list[Atom]]:
     """Leave out axes whose names the other side has not, as numbers of blocks: frameworks' letters are for others."""
     shared = {atom.name for atoms in other for atom in atoms}
@@ -114,8 +141,10 @@ def _unstacked(own: Sequence[list[Atom]], other: Sequence[list[Atom]]) -> list[l
 
 
 def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
-    """Return the axes' text for one dimension."""
-    texts = ["-" * (atom.backwards and signs) + atom.name for atom in atoms]
+    """Return the axes' text for one dimension. Args: signs: whether it says what runs backwards, and stated lengths."""
+    texts = [
+        "-" * (atom.backwards and signs) + atom.name + f"={atom.length}" * (atom.stated and signs) for atom in atoms
+    ]
     return texts[0] if len(texts) == 1 else f"({' '.join(texts)})" if texts else "1"
 
 

@@ -20,6 +20,7 @@ class Atom:
       length: how many steps it has.
       axis, inner: the axis of the source, and how many of its elements one step passes.
       backwards: whether it runs the other way.
+      stated: whether the line states its length.
     """
 
     length: int
@@ -27,6 +28,7 @@ class Atom:
     inner: int
     backwards: bool = False
     name: str = ""
+    stated: bool = False
 
 
 @dataclass(frozen=True)

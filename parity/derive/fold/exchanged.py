@@ -1,0 +1,32 @@
+"""Find arrays whose parts stand in another order on the other side: one model concatenates the other way round."""
+
+from __future__ import annotations
+
+from specs.lines import Lines, Side
+
+ORDER = "the models join these parts in different orders, which the Table exchanges: (-p=2 c) or (a+b) <-> (b+a)"
+
+
+def exchanged(table: Lines) -> list[str]:
+    """Return the right paths of lines that reverse the parts of an axis, or put them into another order."""
+    found: dict[str, None] = {}
+    for line in table.lines:
+        if line.kind != "move":
+            continue
+        left, right = _sums(line.left), _sums(line.right)
+        if any(sorted(one) == sorted(other) and one != other for one in left for other in right) or _reversed(
+            line.left
+        ):
+            found.update(dict.fromkeys(array.label for array in line.right.arrays))
+    return list(found)
+
+
+def _sums(side: Side) -> list[list[str]]:
+    """Return the names of the parts of each sum."""
+    factors = [factor for array in side.arrays for dim in array.axes or () for factor in dim.factors]
+    return [[part.name for part in factor] for factor in factors if len(factor) > 1]
+
+
+def _reversed(side: Side) -> bool:
+    """Tell whether an axis has a stated number of parts in reverse order."""
+    return any(part.backwards and part.length for array in side.arrays for part in array.parts())

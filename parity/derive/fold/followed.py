@@ -1,0 +1,166 @@
+"""State the lengths of lists that another number follows: encoder.0 and encoder.1 are blocks, encoder.2 is none.
+
+In models with more blocks, what follows has another number, which no line can compute; its name would be a block's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from specs.lines import Line
+from specs.matching import Matcher
+from specs.paths import Hole, escaped
+from specs.ranges import Index
+from specs.signature import Signature
+from specs.words import in_a_row
+
+from .blocks import blanked
+from .rows import DerivedTable
+
+DIGITS = re.compile(r"(?<!\d)\d+(?![A-Za-z\d])")
+
+
+class Counted(NamedTuple):
+    """A number that a line counts. Args: variable: of its hole. label: the path as written up to the hole."""
+
+    line: Line
+    variable: str
+    label: str
+
+
+@dataclass
+class Numbers:
+    """The numbers behind one beginning of a name.
+
+    Args:
+      counted: by line and variable, with the largest number.
+      fixed: those that lines have in their text, by the path as written up to there.
+    """
+
+    counted: dict[Counted, int] = field(default_factory=dict)
+    fixed: dict[str, int] = field(default_factory=dict)
+
+    def following(self) -> list[str]:
+        """Return the paths of fixed numbers beyond all that are counted."""
+        last = max(self.counted.values(), default=None)
+        return [label for label, number in self.fixed.items() if last is not None and number > last]
+
+
+class Followed(NamedTuple):
+    """A list whose blocks a line counts, and the path of a number that follows it."""
+
+    counted: Counted
+    path: str
+
+
+def followed(table: DerivedTable) -> list[Followed]:
+    """Return each line's lists that a number follows, on either side."""
+    return [
+        Followed(counted, path)
+        for side, names in ((table, table.known), (table.reverse(), table.like))
+        for numbers in _numbers(side, names).values()
+        for path in numbers.following()
+        for counted in numbers.counted
+    ]
+
+
+def behind_lists(table: DerivedTable) -> list[str]:
+    """Say which numbers follow a list, and so hold for lists of this length alone."""
+    lists: dict[str, dict[str, None]] = {}
+    for one in followed(table):
+        lists.setdefault(one.path, {})[one.counted.label] = None
+    return [f"{path} follows the list {in_a_row(of)}" for path, of in lists.items()]
+
+
+def _numbers(table: DerivedTable, names: Mapping[str, object]) -> dict[str, Numbers]:
+    """Return the numbers in the left side's names by the beginnings of these."""
+    numbers: dict[str, Numbers] = defaultdict(Numbers)
+    for line, array, index, _ in _matches(table, names):
+        seen, name, label = set[str](), "", ""
+        for piece in line.resolved(array).path:
+            if isinstance(piece, str):
+                for match in DIGITS.finditer(piece):
+                    upto = label + escaped(piece[: match.end()])
+                    numbers[name + piece[: match.start()]].fixed[upto] = int(match[0])
+                name, label = name + piece, label + escaped(piece)
+                continue
+            variable = line.variable(piece)
+            text, upto = piece.fill(index[variable]), label + str(piece)
+            if text.isdigit() and variable in seen:  # it counts nothing of its own: {i}.{i+2}
+                numbers[name].fixed[upto] = int(text)
+            elif text.isdigit():
+                counted, key = numbers[name].counted, Counted(line, variable, upto)
+                counted[key] = max(counted.get(key, 0), int(text))
+            seen.add(variable)
+            name, label = name + text, upto
+    return numbers
+
+
+def _matches(table: DerivedTable, names: Mapping[str, object]) -> Iterator[tuple[Line, Signature, Index, str]]:
+    """Yield (line, array, the index of each of its variables, name) of each of the left side's arrays."""
+    found = Matcher(table, names).match()
+    for line in table.lines:
+        for key, arrays in found.groups(line):
+            for array, named in zip(line.left.arrays, arrays, strict=True):
+                for own, name in named.items():
+                    yield line, array, {**dict(key), **dict(own)}, name
+
+
+def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTable, set[str]]:
+    """Return the table with the ranges of all lists that a number follows, {j=0..1} for {j}.
+
+    Args:
+      kept: lines that stay as they are.
+    Returns: also the names, without their numbers, of lists of several lengths, which one line cannot state.
+    """
+    wanted: dict[int, set[str]] = defaultdict(set)
+    for line, variable, _ in (one.counted for one in followed(table)):
+        if line.length(variable) is None:
+            wanted[line.number].add(variable)
+    if not wanted:
+        return table, set()
+    indices: dict[int, list[Index]] = defaultdict(list)
+    names: dict[int, set[str]] = defaultdict(set)
+    for side, arrays in ((table, table.known), (table.reverse(), table.like)):
+        for line, _, index, name in [match for match in _matches(side, arrays) if match[0].number in wanted]:
+            names[line.number].add(blanked(escaped(name)))
+            if side is table or not line.right.arrays:  # one that has no left array counts on the right
+                indices[line.number].append(index)
+    lines, uneven = [], set[str]()
+    for line in table.lines:
+        for variable in sorted(wanted.get(line.number, ())) if str(line) not in kept else ():
+            if count := _length(indices[line.number], variable):
+                line = _listed(line, variable, count)
+            else:
+                uneven |= names[line.number]
+        lines.append(line)
+    return replace(table, lines=tuple(lines)), uneven
+
+
+def _length(indices: list[Index], variable: str) -> int:
+    """Return how far a number counts, if it counts as far whatever the line's other numbers are; else 0."""
+    lists: dict[tuple[tuple[str, int], ...], set[int]] = defaultdict(set)
+    for index in indices:
+        lists[tuple(sorted((name, n) for name, n in index.items() if name != variable))].add(index[variable])
+    counts = {len(found) for found in lists.values()}
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _listed(line: Line, variable: str, count: int) -> Line:
+    """Return a line that lists the numbers of one variable on both sides."""
+
+    def piece(one: str | Hole) -> str | Hole:
+        if not isinstance(one, Hole) or line.variable(one) != variable:
+            return one
+        return Hole(one.name, values=tuple(one.fill(k) for k in range(count)))
+
+    def array(one: Signature) -> Signature:
+        own = {str(hole) for hole in one.holes if line.variable(hole) == variable}
+        return one._replace(path=tuple(map(piece, one.path))) if len(own) == 1 else one
+
+    left, right = (side._replace(arrays=tuple(map(array, side.arrays))) for side in (line.left, line.right))
+    return replace(line, left=left, right=right)

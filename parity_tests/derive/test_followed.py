@@ -1,0 +1,100 @@
+"""Lists that another number follows: they state their range, as with other depths that number is another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import ConvertError
+from convert.files.base import Tensor
+from convert.table_fit import OTHER_DEPTH, lay_out
+from specs.table import TableError
+
+from ..conftest import needs
+from .pairs import images
+
+
+def encoder(counts: Sequence[int], joined: bool) -> Any:
+    """Return stages of blocks, each with a layer behind them: in the list of blocks, or beside it."""
+    import torch
+
+    def block() -> Any:
+        return torch.nn.ModuleDict({"up": torch.nn.Linear(4, 6), "down": torch.nn.Linear(6, 4)})
+
+    class Encoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = torch.nn.ModuleList
+            blocks = [[block() for _ in range(count)] for count in counts]
+            pools = [torch.nn.Linear(4, 4) for _ in counts]
+            if joined:
+                self.stages = layers(layers([*own, pool]) for own, pool in zip(blocks, pools, strict=True))
+            else:
+                self.blocks, self.pools = layers(map(layers, blocks)), layers(pools)
+
+        def forward(self, x: Any) -> Any:
+            for k in range(len(counts)):
+                *blocks, pool = self.stages[k] if joined else (*self.blocks[k], self.pools[k])
+                for block in blocks:
+                    x = x + block["down"](block["up"](x).tanh())
+                x = pool(x).tanh()
+            return x
+
+    return Encoder()
+
+
+def arrays_of(model: Any) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (2, 3), (3,)], ids=str)
+def test_a_list_that_a_number_follows_fits_its_own_depth_alone(counts: tuple[int, ...]):
+    needs("torch")
+    left, right = encoder(counts, False), encoder(counts, True)
+    found = parity.derive(left, right, (images(2, 4),))
+    assert found.proven and len(found.behind_lists) == 1, found.behind_lists
+    assert "fixed to lists of this length: stages." in str(found) and "stages." in found.table.print()
+    arrays = arrays_of(left)
+    assert {*found.table.apply(arrays)} == {*right.state_dict()}
+    back = found.table.reverse().apply(found.table.apply(arrays))
+    assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
+    for change in (-1, 1):
+        others = [count + change for count in counts]
+        with pytest.raises(TableError):
+            found.table.apply(arrays_of(encoder(others, False)))
+        with pytest.raises(TableError):
+            found.table.reverse().apply(arrays_of(encoder(others, True)))
+
+
+def test_the_range_stands_in_one_line_and_the_refusal_says_what_to_derive():
+    needs("torch")
+    found = parity.derive(encoder((2, 2), False), encoder((2, 2), True), (images(2, 4),))
+    text = found.table.print()
+    assert "blocks.{i}.{j=0|1}.up.weight: o i <-> stages.{i}.{j=0|1}.up.weight: o i" in text, text
+    assert "# fixed to lists of this length: stages.{i}.2 follows the list stages.{i}.{j=0|1}" in text
+    assert found.to_dict()["behind_lists"] == found.behind_lists
+    stages = arrays_of(encoder((2, 2, 2), False))  # the number of stages stays open
+    assert {*found.table.apply(stages)} == {*encoder((2, 2, 2), True).state_dict()}
+    deep = arrays_of(encoder((3, 3), False))
+    sources = {name: Tensor(name, array.shape, "float32") for name, array in deep.items()}
+    with pytest.raises(ConvertError) as error:
+        lay_out(found.table, "deep.pt", sources, None, {})
+    assert error.value.problems[-1] == OTHER_DEPTH
+
+
+def test_numbers_before_and_among_the_blocks_leave_a_list_open():
+    """A stem before the blocks, and an array that only the first block has."""
+    needs("torch")
+    import torch
+
+    def net(depth: int) -> Any:
+        blocks = [torch.nn.Linear(4, 4, bias=k == 0) for k in range(depth)]
+        return torch.nn.Sequential(torch.nn.Linear(3, 4), *(torch.nn.Sequential(b, torch.nn.Tanh()) for b in blocks))
+
+    found = parity.derive(net(2), net(2), (images(2, 3),))
+    assert found.proven and not found.behind_lists, str(found)
+    assert {*found.table.apply(arrays_of(net(4)))} == {*net(4).state_dict()}

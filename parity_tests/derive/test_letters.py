@@ -1,0 +1,94 @@
+"""Letters of axes: one for heads across an attention, and stated numbers of parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.derive.fold.names import Names, composed
+from parity.derive.fold.related import relate
+from specs.arrays import flat
+from specs.sizes import SizeError
+
+from ..conftest import needs
+
+
+def written(shape: tuple[int, ...], numbers: Any, sides: tuple[str, str] = ("linen", "torch")) -> str:
+    """Return the axes of both sides of the line for a target with these elements of the source."""
+    axes = relate(numbers, shape)
+    assert axes is not None
+    Names(sides).assign(axes, 0, 0)
+    left, right = (composed(atoms, signs=True) for atoms in axes.source), (composed(atoms) for atoms in axes.target)
+    return f"{' '.join(left)} <-> {' '.join(right)}"
+
+
+def test_parts_that_a_concatenation_exchanges_are_a_number_of_the_line():
+    vector, matrix = np.arange(12), np.arange(12 * 5).reshape(12, 5)
+    assert written((12,), vector.reshape(2, 6)[::-1].ravel()) == "(-p=2 c) <-> (p c)"
+    assert written((12,), vector.reshape(3, 4)[::-1].ravel()) == "(-p=3 c) <-> (p c)"
+    assert written((12, 5), matrix.reshape(2, 6, 5)[::-1].reshape(12, 5).T) == "(-p=2 i) o <-> o (p i)"
+    assert written((12, 5), matrix[::-1].T) == "-i o <-> o i"  # a whole axis, whose length shapes show
+
+
+def test_matrices_as_convolutions_over_one_pixel_have_the_letters_of_heads():
+    matrix = np.arange(4 * 3 * 10).reshape(4, 3, 10)
+    assert written((4, 3, 10), matrix.transpose(2, 0, 1).reshape(10, 12)) == "h d o <-> o (h d)"
+    assert written((4, 3, 10), matrix.transpose(2, 0, 1).reshape(10, 12, 1, 1)) == "h d o <-> o (h d) 1 1"
+
+
+def models(heads: int, width: int) -> tuple[Any, Any, tuple[Any, ...]]:
+    """Return an attention in linen and in torch, where matrices are convolutions, after two joined inputs."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    class Left(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:  # (b t c)
+            y = nn.Dense(width, name="joined")(jnp.concatenate([jnp.tanh(x), x], -1))
+            return nn.MultiHeadDotProductAttention(heads, name="mha")(y, y)
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.joined = torch.nn.Conv2d(2 * width, width, 1)
+            self.qkv, self.out = torch.nn.Conv2d(width, 3 * width, 1), torch.nn.Conv2d(width, width, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = x.mT[..., None]
+            y = self.qkv(self.joined(torch.cat([x, torch.tanh(x)], 1)))
+            q, k, v = y.reshape(len(x), 3, heads, width // heads, -1).unbind(1)
+            scores = torch.einsum("bhdi,bhdj->bhij", q, k) / (width // heads) ** 0.5
+            y = torch.einsum("bhij,bhdj->bhdi", scores.softmax(-1), v).reshape(x.shape)
+            return self.out(y)[..., 0].mT
+
+    x = np.random.default_rng(0).standard_normal((2, 5, width))
+    module = Left()
+    return (module, module.init(jax.random.key(0), jnp.zeros((1, 5, width)))), Right(), (x,)
+
+
+def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
+    for package in ("flax", "torch"):
+        needs(package)
+    found = parity.derive(*models(2, 8))
+    assert found.proven, str(found)
+    text = found.table.print()
+    assert "mha/{s=query|key|value}/kernel: i h d <-> qkv.weight: (s h d) i 1 1" in text, text
+    assert "mha/{s=query|key|value}/bias: h d <-> qkv.bias: (s h d)" in text, text
+    assert "mha/out/kernel: h d o <-> out.weight: o (h d) 1 1" in text, text
+    assert "joined/kernel: (-p=2 i) o <-> joined.weight: o (p i) 1 1" in text, text
+    assert "exchanged: joined.weight: the models join these parts in different orders" in str(found)
+    wide, _, _ = models(4, 16)
+    arrays = {name: np.asarray(array) for name, array in flat(wide[1]).items()}
+    torch_arrays = found.table.apply(arrays)
+    with pytest.raises(SizeError, match=r"lengths \(h=\.\.\., from which d follows\)") as error:
+        found.table.reverse().apply(torch_arrays)
+    number = 1 + text.splitlines().index(next(line for line in text.splitlines() if "qkv.bias: (s h d)" in line))
+    assert any(f"line {number}: h and d in (s h d) of qkv.bias" in line for line in error.value.problems)
+    assert "h=2 in the models that the Table was derived from" in str(error.value)
+    back = found.table.reverse().apply(torch_arrays, h=4)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
