@@ -86,7 +86,7 @@ def commented(
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"{LENGTHS} {sizes}")
-    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
+    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     comments += [f"# fixed to lists of this length: {text}" for text in behind_lists(table)]
