@@ -94,7 +94,7 @@ def commented(
                 f"# no shape of either side shows the lengths of {', '.join(unchecked)}: give the right ones"
             )
         comments.append(f"{LENGTHS} {sizes}")
-    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
+    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     if blocks := folded_names(this_depth(table)):

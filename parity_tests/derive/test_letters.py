@@ -81,6 +81,7 @@ def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
     assert "mha/{s=query|key|value}/bias: h d <-> qkv.bias: (s h d)" in text, text
     assert "mha/out/kernel: h d o <-> out.weight: o (h d) 1 1" in text, text
     assert "joined/kernel: (-p=2 i) o <-> joined.weight: o (p i) 1 1" in text, text
+    assert "fit no other length" not in text  # the two parts may have any width
     assert "exchanged: joined.weight: the models join these parts in different orders" in str(found)
     wide, _, _ = models(4, 16)
     arrays = {name: np.asarray(array) for name, array in flat(wide[1]).items()}
