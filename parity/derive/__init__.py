@@ -17,7 +17,7 @@ deriving leads through them: candidates runs the models for the matching, with m
 values; alone finds other buffers of one side; and conclusion says what is proven: writing folds a match into lines
 (summands orders terms of which only the sum counts before it), comments writes what stands above them, and partings
 lists where the models part. Where no full Table comes out, unmatched lists what has no partner, depths compares numbers
-of blocks, and widths the sizes of parameters.
+of blocks, widths the sizes of parameters, shifted the rows of tables, and chosen says which partners nothing confirms.
 
 derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
 line (user_code runs the user's files, and user_modules keeps their imports apart), report its page (module_trees: both

@@ -17,6 +17,8 @@ from .fold.rows import DerivedTable, missing_lines
 from .prove.prove import Proof
 from .trace.sides import Side
 
+INFERRED = "inferred, as these inputs do not read all of it (rows of a table that no token reads, say)"
+
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:
     """Return a comment for each array that keeps its model's own values: masks and tables, which no line translates.
@@ -71,7 +73,6 @@ def commented(
             f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {agreeing(proof.gradient)}"
         )
         words = f"{PROVEN} outputs {agreeing(proof.exact)}{gradients}, in float64 on two other draws"
-        notes = [*(f"kept in the proof: {text}" for text in proof.kept), *notes]
     else:
         how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
         if proof.gradient is not None and proof.gradient > proof.limit:
@@ -88,7 +89,7 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
+    comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
     comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:
         which = ", ".join(folded_names(proof.unobservable))
@@ -96,5 +97,5 @@ def commented(
     if proof.untold:
         which = ", ".join(folded_names(proof.untold))
         comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
-    comments += [f"# {note}" for note in notes]
+    comments += [f"# {note}" for note in (*(f"kept in the proof: {text}" for text in proof.kept), *notes)]
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

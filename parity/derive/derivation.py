@@ -15,12 +15,13 @@ from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row
 
-from .comments import agreeing
+from .comments import INFERRED, agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
+from .shifted import SHIFTED
 from .trace.inputs import ALIKE, ONE_STEP
 from .trace.outputs import COARSE, LACKING, NOWHERE
 from .trace.sites import OWN
@@ -142,6 +143,8 @@ class Derivation(Evidence):
             return f"let both models {what}; then derive again"
         if self.missing and self.places:
             return NEXT
+        if self.missing and all(why.endswith(SHIFTED) for why in self.reasons.values()):
+            return "let both models read the same rows of these tables, and derive again"
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.incomparable.startswith(ONE_STEP):
@@ -200,7 +203,7 @@ class Derivation(Evidence):
             where += size
             where += LATE * at.late
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
-        if self.failure:
+        if self.failure and not self.depths and not self.sizes:
             name, why, advice = self.stopped
             lines.append(Line(f"stopped at {name}: {why}", "bad"))
             lines += [Line(f"compare before it: {advice}")] if advice else []
@@ -237,6 +240,8 @@ class Derivation(Evidence):
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
+        if self.depths:  # which explains what is missing
+            return lines
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         if self.unshown:
             which = ", ".join(folded_names(self.unshown))
@@ -263,9 +268,7 @@ class Derivation(Evidence):
             which = ", ".join(folded_names(self.untold))
             lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))
         if self.only_inferred:
-            lines.append(
-                Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.only_inferred))}")
-            )
+            lines.append(Line(f"{INFERRED}: {', '.join(folded_names(self.only_inferred))}"))
         if self.doubtful:
             lines.append(Line(f"taken where values differ: {', '.join(folded_names(self.doubtful))}"))
         if self.chosen:

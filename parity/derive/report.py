@@ -16,6 +16,7 @@ from ..cards import facts, models, provenance
 from ..caveats import section
 from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
+from .comments import INFERRED
 from .derivation import CHOSEN, FILLED, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .module_trees import STOPPED, anchors, stopping, trees
@@ -159,7 +160,7 @@ def _cards(found: Derivation) -> Markup:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "cause" if place.cause else "differ by"
         cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
-    if found.failure:
+    if found.failure and not found.depths and not found.sizes:
         where, why, advice = found.stopped
         look = facts([("compare before it", advice)]) if advice else Markup()
         cards.append(
@@ -256,7 +257,7 @@ def _remarks(found: Derivation) -> Markup:
         names = ", ".join(folded_names(found.untold))
         rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
     if found.only_inferred:
-        rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.only_inferred))}")
+        rows.append(f"{INFERRED[0].upper()}{INFERRED[1:]}: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"Taken where values differ: {', '.join(folded_names(found.doubtful))}")
     if found.chosen:

@@ -23,6 +23,7 @@ from .shared import lines
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
+UNSAYABLE = "no line can say how"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -45,7 +46,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         if rows is None and left_names:
             rows = parts_of_vector(facts, left_names, right_names)
         if rows is None:
-            why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
+            why = f"{UNSAYABLE} {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
             missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))
         else:
             groups.append((left_names, right_names, rows))

@@ -248,7 +248,7 @@ class Choices:
     def _unlike(self, use: Use, where: str) -> str:
         """Say which operation has no partner on the left, and what to look at."""
         shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
-        window = self.program.tape.nodes[use.node].window
+        window = self.program.patches(self.program.tape.nodes[use.node])
         of = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
         what = f"the patches of values{of}, padding included," if window else f"the values{of}"
         return (
