@@ -105,6 +105,10 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 from .nnx import as_nnx
 
                 plan = as_nnx(plan)
+            if arguments.like and not optimizer:
+                from .optimizer.like import with_names
+
+                plan = with_names(plan, arguments.like)
             dialect = dialects(plan.architecture)[plan.dst]
             usual = dialect.suffix or SUFFIX[dialect.framework]
             if optimizer:
@@ -190,7 +194,6 @@ def _request(arguments: Namespace, settings: Settings | None = None) -> Request 
     """
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
-        given += ["like"] if arguments.like and arguments.table is None else []
         given += ["config"] if arguments.config and arguments.table is not None else []
         if given:
             raise UsageError(f"--{given[0]} is of the state of an optimizer: add --with-optimizer")

@@ -40,6 +40,26 @@ def counted(names: Iterable[str]) -> dict[str, int]:
     return {"".join(parts): size for parts, size in split.items()}
 
 
+def equations(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Fold rows of equal names: a.0 = b.c0, a.1 = b.c1 -> a.{0..1} = b.c{0..1}, the n-th number with the n-th."""
+    alike: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(_NUMBER.sub("#", name) for name in row), []).append(row)
+    lines = []
+    for group in alike.values():
+        sides = [list(names) for names in zip(*sorted(group, key=lambda row: _numbers(row[0])), strict=True)]
+        folded = [fold(names) for names in sides]
+        in_order = all(sorted(set(names), key=_numbers) == names for names in sides)  # and each name once
+        one_each = all(len(names) == 1 for names in folded)
+        lines += [" = ".join(row) for row in (zip(*folded, strict=True) if in_order and one_each else group)]
+    return lines
+
+
+def _numbers(name: str) -> tuple[list[int], str]:
+    """Return what names that differ in their numbers alone are sorted by."""
+    return [int(number) for number in _NUMBER.findall(name)], name
+
+
 def _span(numbers: list[str]) -> str:
     """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}"."""
     spelled = sorted(set(numbers), key=lambda number: (int(number), number))

@@ -55,14 +55,12 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
     yield f"{'tensors:':14}{len(about['tensors'])}"
-    containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
-    state = tuple(name for name in containers if name.endswith("/"))
+    state = tuple(entry["name"] for entry in about["aside"] if entry["reason"] == STATE and entry["name"].endswith("/"))
     shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
-    yield from (f"  {name}: {count(containers[name], 'array')} of training state" for name in state)
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
-    for entry in (entry for entry in about["aside"] if entry["name"] not in state):  # which stand among the tensors
+    for entry in about["aside"]:
         yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 

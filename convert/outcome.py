@@ -9,6 +9,7 @@ from specs.dialects import PORTS
 from specs.numerals import exact, limit, short
 from specs.words import count, in_a_row
 
+from .aside import summary
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
@@ -75,13 +76,14 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
         if plan.conflicts():
             say(printable(_conditions(plan)), kind="doubt")
         say(printable(_untested(plan)), kind="soft")
-        lines = [f"as {line}" for line in plan.left_out()]
+        lines = [f": {summary(plan.aside)}"] if plan.aside else []
+        lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
             aside = any(note.startswith("set aside") for note in result["notes"])
-            what = "the optimizer's state, which goes along, moved as the weights are"
+            what = ": the optimizer's state, which goes along, moved as the weights are"
             lines = [what + (", and what is set aside above" if aside else "")]
         for line in lines:
-            say(printable(f"not covered by this proof: {line}"), kind="doubt")
+            say(printable(f"not covered by this proof{line}"), kind="doubt")
 
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
@@ -124,7 +126,7 @@ def _conditions(plan: Plan) -> str:
 def _untested(plan: Plan) -> str:
     """Say what a proof takes for granted: what source and target are both read by."""
     dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
-    lines = f"the lines of {in_a_row(dialects)} and " if dialects else ""
+    lines = f"the translation of {in_a_row(dialects)} and " if dialects else ""
     assumed = f", {', '.join(plan.assumed)} assumed among them" if plan.assumed else ""
     shared = f"{lines}the settings that no array shows{assumed}"
     return f"not tested by this proof, as both sides share them: {shared}"

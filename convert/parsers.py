@@ -176,7 +176,9 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
     parser.add_argument(
-        "--like", metavar="FILE", help="with --with-optimizer: a new target model's weights, saved by its framework"
+        "--like",
+        metavar="FILE",
+        help="to paddle or with --with-optimizer: a new model's weights, saved by its framework",
     )
     _add_spec(parser)
     _add_conversion_arguments(parser)

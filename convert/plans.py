@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class Plan:
     accepted: tuple[str, ...] = ()
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
+    own_names: Mapping[str, str] = field(default_factory=dict)  # paddle's own names of the target's arrays
 
     @cached_property
     def _layout(self) -> Layout:
@@ -142,7 +143,14 @@ class Plan:
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         lines += self._used_extras()
-        return [*lines, *self.filled(), *self.counts()[1]]
+        return [*lines, *self.filled(), *self._recorded(), *self.counts()[1]]
+
+    def _recorded(self) -> Iterator[str]:
+        """Report batch counters of the file that the target's framework has no place for."""
+        own = self.counts()[0].keys() - self.translation.passed_on
+        if names := [self.sources[name].name for key, name in self.translation.carried.items() if key in own]:
+            what = f"{words.count(len(names), 'batch counter')} stay in the record alone, which a conversion back reads"
+            yield f"{what}, as {self.dst} stores none: {folding.summarised(names)}"
 
     def taken_from_dialect(self) -> Iterator[str]:
         """Say which fields that change the outputs are those of the dialect's own code, as the file does not say."""
@@ -313,9 +321,11 @@ class Plan:
         return write(self, out, force, **options)
 
     @property
-    def tree(self) -> None:
-        """Return None: weights are nested by their names alone."""
-        return None
+    def tree(self) -> Any:
+        """Return paddle's own name beside each array where they are known, else None: names alone nest the weights."""
+        if not self.own_names:
+            return None
+        return {tensor.name: (self.own_names.get(tensor.name, tensor.name), tensor) for tensor, _ in self.steps}
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of the record that are known before any payload is read."""

@@ -21,7 +21,7 @@ from specs.words import in_a_row, with_article
 
 from . import folding
 from .documents import document
-from .errors import ConvertError, UsageError, called, option
+from .errors import ConvertError, UsageError, called, command_or_call, option
 from .examples import examples
 from .files.base import Reader, shown
 from .nesting import MAX_ARRAYS, unclear
@@ -243,8 +243,10 @@ def _optimizer_of_paddle(reader: Reader) -> str:
         return f"most of its arrays are the state of an optimizer of paddle; {what}"
     beside = f"{os.path.splitext(reader.path)[0]}.pdparams"
     there = beside != reader.path and os.path.exists(beside)
-    model = f"the model is {beside}, beside it" if there else "the model is in another file, saved apart"
-    return f"this is the state of an optimizer of paddle: {model}"
+    model = f"its model is {beside}, beside it" if there else "its model is in another file, saved apart"
+    also = "" if there else f" --optimizer {reader.path}"
+    command = f": give that file to convert, with --with-optimizer{also} for both"
+    return f"this is the state of an optimizer of paddle; {model}{command_or_call(command, '')}"
 
 
 LISTED = r"_#(/|$)"

@@ -41,6 +41,10 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         return None
     if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
         return ConvertError(pages[0])
+    kept = [_moments(file.names) for file in files.values()]
+    if all(kept):
+        others = "the same of other parameters, as of another model or process" if kept[0] == kept[1] else kept[1]
+        return ConvertError(f"{a} and {b}: states of optimizers of paddle: {a} has {kept[0]}, {b} has {others}")
     if weights := _weights(*(file.names for file in files.values())):
         command = f"{called('convert diff')} {weights} {shlex.quote(a)} {shlex.quote(b)}"
         return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {command} compares them")
@@ -62,6 +66,17 @@ def _described(path: str) -> Described:
         page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
         place = record.place if record.place.endswith(".json") else path
         return Described(share, page, place if table else "", list(reader.tensors))
+
+
+def _moments(names: list[str]) -> str:
+    """Return what an optimizer of paddle keeps, if the names are those of its state alone: "Adam's two moments"."""
+    from .optimizer.families import FAMILIES, KEEPS, MOMENTS
+    from .optimizer.finding import PADDLE
+
+    found = [PADDLE.fullmatch(name) for name in names]
+    slots = {match["slot"] for match in found if match}
+    kept = [KEEPS[family] for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
+    return kept[0] if kept and all(found) else ""
 
 
 def _weights(a: list[str], b: list[str]) -> str:

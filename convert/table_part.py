@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from specs.matching import Found, Matcher
@@ -184,7 +184,7 @@ def _under_table_root(own: TablePart, table: Table) -> TablePart | None:
 
 def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> TablePart | None:
     """Return the part under the first other spelling of the file's names by which most of them match the Table."""
-    for other in _spellings(reader, table):
+    for other in spellings(reader, _tops(table)):
         with contextlib.suppress(UsageError):
             found = part(other, weights)
             if weights and not _matched_names(table, found.sources):
@@ -194,8 +194,12 @@ def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Tab
     return None
 
 
-def _spellings(reader: Reader, table: Table) -> Iterator[Reader]:
-    """Yield the file under other names for all arrays: with other marks between levels, and below a Table's levels."""
+def spellings(reader: Reader, tops: Sequence[str]) -> Iterator[Reader]:
+    """Yield the file under other names for all arrays: with other marks between levels, and below one more level.
+
+    Args:
+      tops: these levels, as "params/".
+    """
     wrappers = sorted({wrapper for name in reader.tensors for wrapper in re.findall(WRAPPERS, name)})
     remark = f"read without the wrappers in its names: {' '.join(wrappers)}"
     if (bare := _renamed(reader, unwrapped, remark)) is not None:
@@ -206,7 +210,7 @@ def _spellings(reader: Reader, table: Table) -> Iterator[Reader]:
     dots = _renamed(usual, lambda name: name.replace("/", "."), "read '/' in its names as .")
     plain = [one for one in (usual, slashes, dots) if one is not None]
     yield from plain
-    for top in _tops(table):
+    for top in tops:
         below = (_renamed(one, top.__add__, f"read its names below {top!r}, which they all lack") for one in plain)
         yield from (one for one in below if one is not None)
 

@@ -88,11 +88,11 @@ class TablePlan:
                 [check.name for check in self.checks if not check.other],
             ),
             *self._other_dtypes(),
-            *self._ties(),
             (record.EARLIER, [name for name in known if name in self.earlier - self.partly]),
             (record.PARTLY, [name for name in known if name in self.partly]),
         )
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
+        lines += [f"{what}: {', '.join(ties)}" for what, ties in self._ties() if ties]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
         named = within(self.reader.skipped.values, self.aside) | self.accounted
         skipped = folding.skipped(self.reader.skipped.without(named), self.prefix.rstrip("/"))
@@ -116,24 +116,27 @@ class TablePlan:
 
     def _ties(self) -> Iterator[tuple[str, list[str]]]:
         """Yield which arrays are tied in the table, on either side, and which in the source alone."""
-        equal = [f"{check.name} = {check.other}" for check in self.checks if check.other]
-        yield "tied, as the table says: compared before anything is written", equal
+        equal = folding.equations((check.name, check.other) for check in self.checks if check.other)
+        yield "tied, as the table says, and compared before anything is written", equal
         targets: dict[object, list[str]] = {}
         for tensor, filling in self.steps:
             if taken := _taken(filling):
                 targets.setdefault(taken, []).append(tensor.name)
-        yield "tied, as the table says: written from one array", [" = ".join(t) for t in targets.values() if t[1:]]
-        yield TIED, self._tied()
+        yield (
+            "tied, as the table says, and written from one array",
+            folding.equations(t for t in targets.values() if t[1:]),
+        )
+        yield TIED, folding.equations(self._tied())
 
-    def _tied(self) -> list[str]:
-        """List names of one array of the source (tied weights) that become several arrays of the target."""
+    def _tied(self) -> list[tuple[str, str]]:
+        """List pairs of names of one array of the source (tied weights) that become several arrays of the target."""
         from .files.pickled.tree import PickleReader
 
         aliases = self.reader.aliases() if isinstance(self.reader, PickleReader) else {}
         if not aliases:
             return []
         moved = {self.sources[name].name: name for _, filling in self.steps for name in sources_of(filling)}
-        return [f"{moved[one]} = {moved[first]}" for one, first in aliases.items() if one in moved and first in moved]
+        return [(moved[one], moved[first]) for one, first in aliases.items() if one in moved and first in moved]
 
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""

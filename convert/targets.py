@@ -91,7 +91,7 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
         raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
     if plan.tree is not None and (sharded or not writer.nests):
         what = "shards hold" if sharded else "this format holds"
-        raise UsageError(f"{out}: {what} arrays alone, and no state of an optimizer")
+        raise UsageError(f"{out}: {what} arrays alone, and neither an optimizer's state nor paddle's own names of them")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)

@@ -12,7 +12,7 @@ import specs
 from convert.optimizer.families import call
 from specs import config as configs
 
-# Sums of powers of 2: paddle rounds hyperparameters to float32. No defaults, and an epsilon that shows its place.
+# Sums of powers of 2: paddle rounds momentum and weight decay to float32. No defaults; an epsilon that shows its place.
 HYPER = {
     "sgd": {"lr": 0.015625, "momentum": 0.875, "nesterov": True, "weight_decay": 0.0078125},
     "adam": {"lr": 0.0009765625, "beta1": 0.75, "beta2": 0.9375, "eps": 0.001953125, "weight_decay": 0.015625},

@@ -146,7 +146,7 @@ CONSTANTS = {  # array on the side that is read: what the table says of it, and 
     "other shape": ("n: = 0 int64", np.zeros(1, "i8"), "n has shape [1], line 3 gives it no axes"),
     "other values": ("n: c = 0", np.float32([0, 1]), "n holds other values than 0, which {table}:3 says it holds"),
     "other width": ("n: = 0 int64", np.zeros((), "i4"), "note: of another dtype than int64, which the table states: n"),
-    "as stated": ("n: c = 0", np.zeros(2, "f4"), "stores: compared before anything is written: n"),
+    "as stated": ("n: c = 0", np.zeros(2, "f4"), "stores, and compared before anything is written: n"),
 }
 
 

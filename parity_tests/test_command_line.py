@@ -437,5 +437,5 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     assert (
         "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
     )
-    shared = "the lines of google and the settings that no array shows"
+    shared = "the translation of google and the settings that no array shows"
     assert f"not tested by this proof, as both sides share them: {shared}\n" in printed

@@ -1,6 +1,7 @@
 """diff: whether two files are shown to be the same model, and how they differ."""
 
 import json
+import pickle
 import re
 import shlex
 import tracemalloc
@@ -258,8 +259,30 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
     found, notes = by_names(one, other, 0.0)
     assert not found.entries and found.compared == 2
-    what = "set aside, training state, whose names differ between the files"
+    assert found.but == ("training state, which is not compared",)
+    what = "set aside, training state, of which not all names are in both files"
     assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
+
+
+def test_states_of_other_optimizers_are_called_that(run, tmp_path):
+    """No Table relates them: one is Adam's and the other SGD's, or they are of two models."""
+    ones = np.ones(2, "f4")
+    for name, keys in {
+        "adam": [f"linear_0.w_0_{slot}_0" for slot in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")],
+        "sgd": ["linear_0.w_0_velocity_0"],
+        "later": ["linear_1.w_0_velocity_0"],
+    }.items():
+        (tmp_path / f"{name}.pdopt").write_bytes(pickle.dumps(dict.fromkeys(keys, ones)))
+    for one, other, said in (
+        ("adam", "sgd", "adam.pdopt has Adam's two moments, {}/sgd.pdopt has SGD's momentum\n"),
+        (
+            "sgd",
+            "later",
+            "sgd.pdopt has SGD's momentum, {}/later.pdopt has the same of other parameters, as of",
+        ),
+    ):
+        code, _, err = run("diff", tmp_path / f"{one}.pdopt", tmp_path / f"{other}.pdopt")
+        assert code == 1 and said.format(tmp_path) in err, err
 
 
 @pytest.mark.parametrize("columns", [60, 80])

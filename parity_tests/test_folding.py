@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from convert.folding import FOLDED, fold, listed, summarised
+import pytest
+
+from convert.folding import FOLDED, equations, fold, listed, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
@@ -38,3 +40,15 @@ def test_a_summary_counts_the_names_that_it_leaves_out():
 def test_a_cut_list_counts_what_it_leaves_out():
     assert listed(["a.0", "a.1", "b"]) == "a.{0..1}, b"
     assert listed("abcdefgh") == "a, b, c, d, e, f and 2 more"
+
+
+@pytest.mark.parametrize(("rows", "lines"), [
+    ([("l0.w", "0.c"), ("l1.w", "1.c"), ("l10.w", "10.c"), ("e", "h")], ["l{0,1,10}.w = {0,1,10}.c", "e = h"]),
+    ([("l1", "b.6"), ("l0", "b.5")], ["l{0..1} = b.{5..6}"]),
+    ([("l0", "b.1"), ("l1", "b.0")], ["l0 = b.1", "l1 = b.0"]),  # crossed
+    ([("l0", "b.0"), ("l1", "b.0")], ["l0 = b.0", "l1 = b.0"]),  # of one
+    ([("l0.0", "b.0"), ("l1.1", "b.1")], ["l0.0 = b.0", "l1.1 = b.1"]),  # {0..1}.{0..1} would be four
+    ([("a.0", "b.0", "c.0"), ("a.1", "b.1", "c.1")], ["a.{0..1} = b.{0..1} = c.{0..1}"]),
+])  # fmt: skip
+def test_equations_fold_where_their_numbers_go_together(rows: list[tuple[str, ...]], lines: list[str]) -> None:
+    assert equations(rows) == lines

@@ -1,6 +1,7 @@
 """Averages of the weights (EMA) move with the state of the optimizer, come back bit for bit, and go on elsewhere."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -244,6 +245,23 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     assert [line["to"] for line in record["optimizer"]["averages"]] == [None, None]
 
 
+def test_a_copy_that_stays_behind_is_named_once(normed, run, tmp_path):
+    """Of a .pdopt because it has no weights, which is all that its counters and its arrays come to."""
+    path, config, saved = normed
+    assert run("torch2paddle", path, "--config", config, "-o", tmp_path / "m.pdparams")[0] == 0
+    tensors = open_checkpoint(tmp_path / "m.pdparams").tensors.values()
+    names = {tensor.name: f"layer_{k}.w_0" for k, tensor in enumerate(tensors)}
+    new = {tensor.name: np.zeros(tensor.shape) for tensor in tensors}
+    (tmp_path / "new.pdparams").write_bytes(pickle.dumps({**new, "StructuredToParameterName@@": names}))
+    words = ["--config", config, "--with-optimizer", "--like", tmp_path / "new.pdparams"]
+    code, _, err = run("torch2paddle", path, *words, "-o", tmp_path / "m.pdopt")
+    assert code == 0, err
+    assert "a .pdopt has no weights and no average (state_dict_ema): convert once more with --like new.pdparams" in err
+    assert err.count("state_dict_ema") == 1 and "average stay" not in err, err
+    several = resaved(normed, tmp_path / "two.pt", swa=saved["state_dict_ema"])
+    assert "set aside" not in run(*several)[2]
+
+
 def test_sums_of_optax_are_no_weights(run, tmp_path):
     """optax.ema begins at 0: a place of weights would hold other numbers. Another TrainState holds it as it is."""
     needs("flax")
@@ -405,7 +423,10 @@ def test_batch_counters_of_an_average_are_not_passed_off_as_its_own(run, tmp_pat
     words = ["--with-optimizer", "--set", "act=gelu"]
     code, _, err = run("official2flax", tmp_path / "m.pt", *words, "-o", tmp_path / "there.msgpack")
     assert code == 0, err
-    assert "5 batch counters of the average stay behind, as no place of the target has them: model_ema/module." in err
+    assert "ema_params, ema_batch_stats, without its 5 batch counters, for which the target has no place\n" in err
+    assert (
+        "5 batch counters stay in the record alone, which a conversion back reads, as flax stores none: model/" in err
+    )
     order = ["--like", tmp_path / "new.pt", "--hyper", "averaged=1"]
     torch.save(model.state_dict(), tmp_path / "new.pt")
     code, _, err = run("flax2official", tmp_path / "there.msgpack", *words, *order, "-o", tmp_path / "back.pt")
@@ -421,7 +442,7 @@ def test_batch_counters_of_an_average_are_not_passed_off_as_its_own(run, tmp_pat
     counters = [f"model_ema/module.{name}" for name in model.state_dict() if name.endswith("num_batches_tracked")]
     assert record["supplied"] == counters
     code, _, err = run("official2torch", tmp_path / "m.pt", *words, "-o", tmp_path / "same.pt")
-    assert code == 0 and "batch counters of the average" not in err and "none of its own" not in err
+    assert code == 0 and "batch counter" not in err and "none of its own" not in err
     assert torch.load(tmp_path / "same.pt")["model_ema"]["module.norm.num_batches_tracked"] == 1
 
 

@@ -154,3 +154,24 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 def test_every_snippet_is_run():
     assert len(BLOCKS) == 11  # those of paddle in test_optimizer_hyper.py
+
+
+def test_the_momentum_of_sgd_moves_into_a_schedule():
+    """The expressions that stand in the text: where the trace is, and what sets the count of the schedule."""
+    needs("flax")
+    import jax
+    import optax
+    from flax.training.train_state import TrainState
+
+    moved, trace = re.search(r"`(tree_set\(tx.init\(.*trace=(state.opt_state\[0\].trace)\))`", TEXT).groups()
+    (chained,) = re.findall(r"the momentum is\s+`(state.opt_state.*?)`", TEXT)
+    decay = optax.add_decayed_weights(0.125)
+    tx = optax.sgd(optax.linear_schedule(1.0, 0.0, 10), momentum=0.75)
+    for first, place in ((optax.identity(), None), (decay, chained)):
+        sgd = optax.sgd(0.5, momentum=0.75)
+        start = TrainState.create(apply_fn=None, params={"w": np.ones(2)}, tx=optax.chain(first, sgd) if place else sgd)
+        state = start.apply_gradients(grads={"w": np.array([1.0, 3.0])})
+        there = {"tree_set": optax.tree_utils.tree_set, "tx": tx, "state": state}
+        opt_state = eval(moved.replace(trace, place or trace), there)
+        assert np.array_equal(opt_state[0].trace["w"], state.opt_state[1][0].trace["w"] if place else [1.0, 3.0])
+        assert [int(count) for count in jax.tree.leaves(opt_state) if np.ndim(count) == 0] == [5]

@@ -19,6 +19,7 @@ last.weight: i o  <->  last.weight: o i
 last.bias: o      <->  last.bias: o
 """
 SHAPES = {"last.weight": (3, 2), "last.bias": (2,)}
+POWERS = {"beta1": 0.9**5, "beta2": 0.999**5}  # after 4 steps
 OWN = {"last.weight": "linear_0.w_0", "last.bias": "linear_0.b_0"}
 
 
@@ -29,12 +30,11 @@ def paddle(tmp_path, run):
     weights = {name: np.ones(shape, "float32") for name, shape in SHAPES.items()}
     (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
 
-    def convert(*words, slots=("moment1", "moment2"), out="out.msgpack", **entries):
+    def convert(*words, slots=("moment1", "moment2"), out="out.msgpack", powers=POWERS, **entries):
         state = {
             f"{own}_{slot}_0": np.full(SHAPES[name], 0.5, "float32") for name, own in OWN.items() for slot in slots
         }
         if len(slots) == 2:
-            powers = {"beta1": 0.9**5, "beta2": 0.999**5}
             state |= {
                 f"{own}_{b}_pow_acc_0": np.array([p], "float32") for own in OWN.values() for b, p in powers.items()
             }
@@ -68,6 +68,59 @@ def test_steps_are_not_stated_otherwise(paddle):
     assert paddle(*hyper("kind=adamw", "step=4"))[0] == 0
 
 
+@pytest.mark.parametrize(("stated", "usual"), [
+    (("beta1=0.8",), "beta1=0.9"), (("beta2=0.99",), "beta2=0.999"),
+    (("beta1=0.8", "beta2=0.99"), "beta1=0.9 and beta2=0.999"),
+])  # fmt: skip
+def test_betas_that_contradict_the_powers_are_named_with_those_that_do_not(stated, usual, paddle):
+    code, _, err = paddle(*hyper("kind=adamw", *stated))
+    assert code == 2 and f"; with {usual} it is 4 steps\n" in err, err
+
+
+def test_other_betas_than_stated_are_asked_for(paddle):
+    code, _, err = paddle(*hyper("kind=adamw", "beta1=0.8"), powers={"beta1": 0.123, "beta2": 0.999**5})
+    assert code == 2 and "beta2 0.999: state --hyper beta2=..., or --hyper step=...\n" in err, err
+    both = hyper("kind=adamw", "beta1=0.8", "beta2=0.7")
+    code, _, err = paddle(*both, powers={"beta1": 0.123, "beta2": 0.234})
+    assert code == 2 and "with beta1 0.8 and beta2 0.7: state other betas\n" in err, err
+
+
+@pytest.mark.parametrize("unknown", ["lr", "momentum", "nesterov", "weight_decay"])
+def test_a_torch_file_has_what_is_known_and_no_step_works_without_the_rest(unknown, paddle, tmp_path):
+    """The rate of paddle's scheduler stays, so that a scheduler of torch's can be compared with it."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({"last": torch.nn.Linear(3, 2)})
+    torch.save(model.state_dict(), tmp_path / "new.pt")
+    known = {"lr": "0.5", "momentum": "0.75", "nesterov": "true", "weight_decay": "0.25"}
+    words = hyper(*(f"{name}={value}" for name, value in known.items() if name != unknown))
+    code, _, err = paddle(*words, "--like", tmp_path / "new.pt", slots=("velocity",), out="out.pt")
+    assert code == 0 and f"paddle's state does not say {unknown}: --hyper {unknown}=..." in err, err
+    assert ("--config FILE takes all but lr" in err) == (unknown != "lr")
+    saved = torch.load(tmp_path / "out.pt")
+    assert saved["optimizer"]["param_groups"][0].get("lr") == (None if unknown == "lr" else 0.5)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    sgd.load_state_dict(saved["optimizer"])
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    with pytest.raises(KeyError):
+        sgd.step()
+    load = err.partition("load it by ")[2].splitlines()[0]
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.75, nesterov=True)
+    exec(load, {"optimizer": sgd, "saved": saved})
+    assert sgd.param_groups[0]["lr"] == (0.1 if unknown == "lr" else 0.5)
+    sgd.step()
+
+
+def test_the_scheduler_suggests_the_steps_of_sgd(paddle):
+    """optax counts steps in the TrainState, and paddle's momentum does not."""
+    for last, suggested in ((4, "step=4, if its scheduler counted steps"), (0, "step=...")):
+        scheduler = {"last_epoch": last, "last_lr": 0.5}
+        code, _, err = paddle(slots=("velocity",), LR_Scheduler=scheduler, out=f"{last}.msgpack")
+        assert code == 0 and f"the TrainState's step is 0 (--hyper {suggested})\n" in err, err
+        assert err.count("momentum, nesterov and weight_decay: ") == 1 == err.count("?, nesterov=?); paddle's"), err
+
+
 def test_a_rate_that_is_stated_otherwise_is_reported_and_recorded(paddle, tmp_path):
     scheduler = {"last_epoch": 4, "last_lr": 0.000996}
     code, printed, err = paddle(*hyper("kind=adamw", *LIKE), "--json", LR_Scheduler=scheduler)
@@ -85,7 +138,7 @@ def test_adam_or_adamw_is_asked_for_with_all_else_that_is_missing(paddle):
         and "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw (Lamb's, whose arrays" in err
     )
     code, _, err = paddle()
-    assert code == 2 and "; lr, eps and weight_decay may stay open unless the target asks for it" in err  # not betas
+    assert code == 2 and "; lr, eps and weight_decay may stay open (" in err  # not betas
 
 
 def test_a_rate_without_a_value_is_answered_with_an_example():
@@ -101,15 +154,15 @@ def test_nesterov_is_spelt_as_the_printed_constructors_spell_it():
 def test_kinds_that_a_file_states():
     state = State("torch", "adam", 4, {"kind": "adamw", "lr": 0.1}, {}, frozenset())
     with pytest.raises(UsageError, match="says that its optimizer is adamw: kind=adam contradicts it"):
-        settled("x.pt", state, {"kind": "adam"})
-    assert settled("x.pt", state, {"kind": "adamw", "lr": 0.1}).notes == ()
+        settled("x.pt", state, {"kind": "adam"}, ".pt")
+    assert settled("x.pt", state, {"kind": "adamw", "lr": 0.1}, ".pt").notes == ()
 
 
 def test_float32_is_no_change():
     """As optax stores what inject_hyperparams injects."""
     state = State("optax", "sgd", None, {"kind": "sgd", "lr": float(np.float32(0.1))}, {}, frozenset())
-    assert settled("x.msgpack", state, {"lr": 0.1}).changed == {}
-    assert settled("x.msgpack", state, {"lr": 0.100001}).changed == {"lr": float(np.float32(0.1))}
+    assert settled("x.msgpack", state, {"lr": 0.1}, ".pt").changed == {}
+    assert settled("x.msgpack", state, {"lr": 0.100001}, ".pt").changed == {"lr": float(np.float32(0.1))}
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
@@ -331,3 +384,12 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
         err
     )
     assert json.loads((tmp_path / "back.pt.json").read_text())["optimizer"]["changed"] == {"weight_decay": [0.0, 0.05]}
+
+
+def test_a_distributed_checkpoint_asks_for_all_that_torch_stores(paddle):
+    code, _, err = paddle(*hyper("eps=1e-8"), out="out.dcp")
+    kind = (
+        "whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw (Lamb's, whose arrays have the same names, "
+    )
+    rest = "nor lr and weight_decay: --hyper lr=... --hyper weight_decay=..., as dcp.load asks a .dcp for all of them ("
+    assert code == 2 and f"paddle's state does not say {kind}" in err and rest in err, err

@@ -284,11 +284,16 @@ def test_a_model_within_the_state_of_its_optimizer_is_no_state_alone(run, tmp_pa
     state = {f"linear_{k}.w_0_{slot}_0": np.ones((2, 2), "f4") for k in range(3) for slot in ("moment1", "moment2")}
     for model, said in (
         ({"one.weight": np.ones((2, 2), "f4")}, "an optimizer of paddle; one.weight are the model's: save both apart"),
-        ({}, "the model is in another file, saved apart"),
+        ({}, "in another file, saved apart: give that file to convert, with --with-optimizer --optimizer {} for both"),
     ):
         (tmp_path / "flat.pdparams").write_bytes(pickle.dumps({**model, **state}))
         code, _, err = run("paddle2torch", tmp_path / "flat.pdparams")
-        assert code == 1 and said in err, err
+        assert code == 1 and said.format(tmp_path / "flat.pdparams") in err, err
+    for name in ("flat.pdopt", "flat.pdparams"):
+        (tmp_path / name).write_bytes(pickle.dumps(state))
+    code, _, err = run("paddle2torch", tmp_path / "flat.pdopt")
+    beside = "flat.pdparams, beside it: give that file to convert, with --with-optimizer for both\n"
+    assert code == 1 and beside in err, err
 
 
 def test_paddle_trains_a_parameter_that_had_no_state(write, convert, tmp_path):

@@ -200,7 +200,8 @@ def test_every_array_is_used_or_named(model, run, tmp_path):
                  "extra/ 2 arrays of 5 elements (training state)", f"opt/ {len(model)} arrays of"):  # fmt: skip
         assert told in err
     code, printed, _ = run("inspect", path)
-    assert f"set aside:    {len(beside)} of these" in printed
+    listed = printed.partition(f"set aside:    {len(beside)} of these\n")[2]
+    assert f"  opt/: {len(model)} arrays (training state)\n" in listed and printed.count("opt/") == 1, printed
     about = json.loads(run("inspect", path, "--json")[1])
     assert [entry["name"] for entry in about["aside"]] == ["head.weight", "prototypes", "extra/", "opt/"]
     assert about["part"] == "state_dict"
@@ -217,7 +218,7 @@ def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):
     code, printed, err = run(*words)
     assert code == 0, err
     assert "proven: " in printed
-    assert "not covered by this proof: as set aside: head.weight float32 [7, 25] (named like a part" in printed
+    assert "not covered by this proof: head.weight float32 [7, 25] (named like a part" in printed
     proof = json.loads(run(*words, "--json")[1])["proof"]
     assert [entry["name"] for entry in proof["not_covered"]] == ["head.weight"]
     assert "not covered" not in run("timm2torch", TIMM, "-o", tmp_path / "z.safetensors", "--prove")[1]

@@ -712,9 +712,9 @@ def test_ties_are_noted(tmp_path, capsys):
     (tmp_path / "tie.table").write_text("table 1\nemb: v d = head: v d <-> e: v d\n")
     (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: d v\n")
     words = ["--table", tmp_path / "tie.table", tmp_path / "a.pt", "-o", tmp_path / "b.npz"]
-    assert "tied, as the table says: compared before anything is written: emb = head\n" in run(capsys, *words)[2]
+    assert "tied, as the table says, and compared before anything is written: emb = head\n" in run(capsys, *words)[2]
     words = ["--table", tmp_path / "tie.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
-    assert "tied, as the table says: written from one array: emb = head\n" in run(capsys, *words)[2]
+    assert "tied, as the table says, and written from one array: emb = head\n" in run(capsys, *words)[2]
     words = ["--table", tmp_path / "apart.table", tmp_path / "a.pt", "-o", tmp_path / "d.npz"]
     assert "tied in the source, and written apart, " in run(capsys, *words)[2]
     words = ["--table", tmp_path / "apart.table", tmp_path / "c.npz", "-o", tmp_path / "e.npz"]  # no ties in npz

@@ -8,7 +8,7 @@ out as another library stores it; plan leads through these:
     settle   settling joins what the file stores with what --hyper states; groups keeps torch's groups of parameters
     choose   parameters tells which arrays are parameters, and which are buffers
     move     moving applies the moves of the weights, since a moment has the shape of its parameter; averages does so
-             for EMA: there is no second translation
+             for EMA: there is no second translation. like reads names and order of a new model of the target
     write    writing: to_optax, to_torch, to_paddle; what all lay out alike is in builder
 
 account says what goes along and what does not: of a schedule of the learning rate only paddle's, into paddle. variances

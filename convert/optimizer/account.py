@@ -69,9 +69,11 @@ class Moves:
             least = min(state.steps.values())
             counted += f", and fewer for parameters that were trained later (from {least:,})"
         counted += f", as {step} says" if (step := self._step()) else ""
+        where = f" of {path}" if path else ""
         lines = [*self.held.remarks]
-        lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]
-        lines += [f"the optimizer's state is from {path}"] if path else []
+        lines += [
+            f"the optimizer's state{where} goes along: {state.kind}{counted}, from {state.library} to {self.library}"
+        ]
         if state.scheduler and self.library != "paddle":
             last = state.scheduler.get("last_epoch")
             at = f", which counts {last:,}" if type(last) is int else ""
@@ -80,14 +82,21 @@ class Moves:
             began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
             lines.append(f"{NO_INITIAL}, {began}; {REACHED}")
         if state.library in NOT_SHOWN and self.library != state.library:
-            remedy = f"if the training has any, build {self.library}'s optimizer with it: {document('training')}"
+            section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
+            where = f"{document('training')}, {section}"
+            remedy = f"if the training has any, build {self.library}'s optimizer with it ({where})"
             lines.append(f"{state.library}'s state does not show {NOT_SHOWN[state.library]}: {remedy}")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):
             lines.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
         if self.average:
-            lines.append(f"the average of the weights goes along: {self.average.place} -> {self.written.averages}")
+            names = self.average.uncounted
+            counters = count(len(names), "batch counter")
+            left = f", without its {counters}, for which the target has no place" if names else ""
+            lines.append(
+                f"the average of the weights goes along: {self.average.place} -> {self.written.averages}{left}"
+            )
         return lines
 
     def _step(self) -> str:
@@ -101,7 +110,7 @@ class Moves:
         held = self.held
         of_state = held.state_names if held.path else held.state_names | self.state.used
         of_state |= set(filter(None, [self._step()]))
-        return of_state | {name for copy in held.averages for name in copy.used if self.written.averages}
+        return of_state | {name for copy in held.averages for name in (*copy.used, *copy.strangers)}
 
 
 def _sha256(path: str) -> str:

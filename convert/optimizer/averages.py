@@ -128,10 +128,7 @@ def chosen(
             filled, sources = fill(copy, plan, trained, dtype)
         except ConvertError as reason:
             return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
-        names = filled.uncounted
-        counters = f"{len(names):,} batch counters of the average stay behind, as no place of the target has them"
-        left = [f"{counters}: {folding.summarised(names)}"] if names else []
-        return replace(filled, count=stated.get("averaged", filled.count)), sources, left
+        return replace(filled, count=stated.get("averaged", filled.count)), sources, []
     return None, {}, []
 
 

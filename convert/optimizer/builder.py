@@ -9,9 +9,11 @@ from typing import Any
 from convert import folding
 from convert.files.base import Tensor
 from convert.steps import ConstantFilling, Filling, Promise, Step
+from specs.words import in_a_row
 
 from .averages import Averages
-from .families import NEEDED
+from .families import NEEDED, call
+from .settling import RECORD, options
 from .state import State
 
 AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts keep the copy
@@ -124,10 +126,17 @@ def missing_of(state: State) -> list[str]:
     return [name for name in NEEDED[state.family] if name not in state.hyper]
 
 
-def unknown(state: State, missing: Sequence[str]) -> str:
-    """Say which hyperparameters nobody states, with the options that do."""
-    options = " ".join(f"--hyper {name}=..." for name in missing)
-    return f"{state.library}'s state does not say {', '.join(missing)} ({options})"
+def unknown(state: State) -> str:
+    """Say which hyperparameters nobody states, with the options that do; "" where there is none."""
+    missing = missing_of(state)
+    record = f" ({RECORD})" if set(missing) - {"lr"} else ""
+    return f"{state.library}'s state does not say {in_a_row(missing)}: {options(missing)}{record}" if missing else ""
+
+
+def built(state: State, library: str) -> str:
+    """Say how the target's optimizer is to be built, and what of that nobody states."""
+    how = f"{library} stores no hyperparameters: build its optimizer as {call(state.kind, library, state.hyper)}"
+    return "; ".join(filter(None, [how, unknown(state)]))
 
 
 def stateless(model: Model, what: str) -> list[str]:

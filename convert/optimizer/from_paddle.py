@@ -9,11 +9,10 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, option
 from convert.files.base import Reader, Tensor
-from specs.moves import Shape
 from specs.numerals import exact, measured
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from .families import FAMILIES, MOMENTS, TENSOR, lost_names
 from .finding import PADDLE, Found
@@ -27,6 +26,8 @@ MIXED = (
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
+NAMED = 2  # of the parameters without moments that a message names
+SAME_PROCESS = "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process"
 SCHEDULER = "LR_Scheduler/"
 
 
@@ -56,14 +57,8 @@ def read_paddle(
         ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
-        if lost := lost_names(own):
-            raise ConvertError(f"{reader.path}: which parameters are {folding.listed(unknown)}? {lost}")
-        remedy = (
-            "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
-        )
-        shapes = {key: t.shape for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()}
-        what = f"which parameters are {_candidates(unknown, shapes, parameters, own)}?"
-        raise ConvertError(f"{reader.path}: {what} ({remedy})")
+        left = [name for name in parameters if own.get(name, name) not in arrays]
+        raise ConvertError(f"{reader.path}: {_unexplained(unknown, left, own)}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -119,19 +114,22 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _candidates(
-    unknown: list[str], shapes: Mapping[str, Shape], parameters: Mapping[str, Tensor], own: Mapping[str, str]
-) -> str:
-    """List names of paddle's that no file explains, each with the parameters of its shape that have none."""
-    alike: dict[Shape, list[str]] = {}
-    for key in unknown:
-        alike.setdefault(shapes[key], []).append(key)
-    listed = []
-    for shape, keys in list(alike.items())[:6]:
-        fits = folding.fold(t.name for name, t in parameters.items() if t.shape == shape and name not in own)[:4]
-        which = f"its shape is that of {' and '.join(fits)}" if fits else "no parameter of its shape is left"
-        listed.append(f"{', '.join(folding.fold(keys)[:4])} {list(shape)} ({which})")
-    return ", ".join(listed)
+def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+    """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
+
+    Args:
+      unknown: paddle's names of them. left: parameters without moments.
+    """
+    which = f"which parameters are {folding.listed(unknown)}?"
+    if lost := lost_names(own):
+        return f"{which} {lost}"
+    if not own:
+        like = option("like", "new.pdparams")
+        return f"{which} the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+    named = ", ".join(f"{own.get(name, 'without a name')} ({name})" for name in left[:NAMED])
+    more = f" and {len(left) - NAMED:,} more" if left[NAMED:] else ""
+    others = f"the weights without moments are {named}{more}" if left else "all weights have moments"
+    return f"{which} {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
 
 
 def _paddle_steps(
@@ -172,12 +170,8 @@ def _paddle_step(
     for beta in USUAL_BETAS:
         first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
         found[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
+    counts, agreed = _counted(found, stated)
     betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
-    counts = {beta: count for beta, of in found.items() if (count := steps_of(of[0], betas[beta], of[1])) is not None}
-    sure = {beta: NEAR if beta in stated or len(counts) == 2 else SURE for beta in counts}
-    whole = {round(count) for count in counts.values()}
-    fitting = all(abs(count - round(count)) < sure[beta] for beta, count in counts.items())
-    agreed = next(iter(whole)) if len(whole) == 1 and fitting and min(whole) >= 0 else None
     stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
     shown = {beta: value for beta, value in betas.items() if beta in counts or beta in stated}
     written = " and ".join(f"{beta} {exact(value)}" for beta, value in betas.items() if beta in counts)
@@ -185,12 +179,41 @@ def _paddle_step(
         step = int(stated["step"])
         if agreed not in (None, step):
             raise UsageError(f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it")
-        alike = {beta for beta, count in counts.items() if abs(count - step) < NEAR}
+        alike = {beta for beta, each in counts.items() if abs(each - step) < NEAR}
         if unlike := [beta for beta in counts if beta in stated and beta not in alike]:
             raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
         return step, {beta: value for beta, value in shown.items() if beta in alike or beta in stated}
     if agreed is None:
-        unfit = f"no whole number of steps with {written}: state --hyper beta1=... and beta2=..., or --hyper step=..."
-        small = "too small to show a number of steps: state --hyper step=..."
-        raise UsageError(f"{reader.path}: {stored}: {unfit if counts else small}")
+        raise UsageError(f"{reader.path}: {stored}: {_uncounted(found, stated, counts, written)}")
     return agreed, shown
+
+
+def _counted(found: Mapping[str, tuple[float, str]], stated: Mapping[str, Any]) -> tuple[dict[str, float], int | None]:
+    """Return the steps that each power shows with the betas that are stated, else usual; and the number if they agree.
+
+    Args:
+      found: beta -> its power, and the dtype of that.
+    """
+    betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
+    counts = {beta: each for beta, of in found.items() if (each := steps_of(of[0], betas[beta], of[1])) is not None}
+    sure = {beta: NEAR if beta in stated or len(counts) == 2 else SURE for beta in counts}
+    whole = {round(each) for each in counts.values()}
+    fitting = all(abs(each - round(each)) < sure[beta] for beta, each in counts.items())
+    return counts, next(iter(whole)) if len(whole) == 1 and fitting and min(whole) >= 0 else None
+
+
+def _uncounted(
+    found: Mapping[str, tuple[float, str]], stated: Mapping[str, Any], counts: Mapping[str, float], written: str
+) -> str:
+    """Say why powers show no number of steps, and with which other betas than the stated ones they would."""
+    if not counts:
+        return "too small to show a number of steps: state --hyper step=..."
+    what = f"no whole number of steps with {written}"
+    betas = [beta for beta in USUAL_BETAS if beta in stated]
+    for some in dict.fromkeys([*((beta,) for beta in betas), tuple(betas)]):
+        _, steps = _counted(found, {beta: stated[beta] for beta in betas if beta not in some})
+        if some and steps is not None:
+            usual = in_a_row([f"{beta}={exact(USUAL_BETAS[beta])}" for beta in some])
+            return f"{what}; with {usual} it is {count(steps, 'step')}"
+    others = [f"--hyper {beta}=..." for beta in USUAL_BETAS if beta not in stated]
+    return f"{what}: state {in_a_row(others)}, or --hyper step=..." if others else f"{what}: state other betas"

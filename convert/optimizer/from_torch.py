@@ -14,7 +14,7 @@ from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
-from .shared import family_of, plain_number, scalar, states_nothing, steps_of
+from .shared import family_of, plain_number, scalar, steps_of
 from .state import ORDER, Group, State
 
 SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how torch computes steps
@@ -201,20 +201,20 @@ def _by_rank(
 
 def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
     """Read a group's hyperparameters; without weight decay, Adam and AdamW are the same."""
-    if states_nothing(group):
-        return {"kind": "sgd"} if family == "sgd" else {}
     place = "param_groups/0"
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":
         if group.get("dampening"):
             what = f"dampening={exact(group['dampening'])}: such an optimizer {LEFT}"
             raise ConvertError(f"{reader.path}: {what}")
-        return {**hyper, "nesterov": bool(group.get("nesterov")), "kind": "sgd"}
-    betas = group.get("betas")
-    if not isinstance(betas, list) or len(betas) != 2:
-        raise ConvertError(f"{reader.path}: {place} has no pair of betas: its optimizer is damaged")
-    first, second = (plain_number(reader, f"{place}/betas", beta) for beta in betas)
-    known: dict[str, Any] = {**hyper, "beta1": first, "beta2": second}
+        nesterov = {"nesterov": bool(group.get("nesterov"))} if "momentum" in group else {}
+        return {**hyper, **nesterov, "kind": "sgd"}
+    known: dict[str, Any] = dict(hyper)
+    if "betas" in group:
+        betas = group["betas"]
+        if not isinstance(betas, list) or len(betas) != 2:
+            raise ConvertError(f"{reader.path}: {place} has no pair of betas: its optimizer is damaged")
+        known["beta1"], known["beta2"] = (plain_number(reader, f"{place}/betas", beta) for beta in betas)
     if "decoupled_weight_decay" in group:
         known["kind"] = "adamw" if group["decoupled_weight_decay"] else "adam"
     elif "kind" not in stated and not stated.get("weight_decay", group.get("weight_decay")):

@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from convert import folding
 from convert.dtypes import FLOATS
-from convert.errors import ConvertError, UsageError
-from convert.files import open_checkpoint
-from convert.files.base import Reader, Tensor
-from convert.files.pickled.tree import PickleReader
+from convert.errors import ConvertError
+from convert.files.base import Tensor
 from convert.plans import Plan
 from convert.steps import ConstantFilling, Copied, Filling, Promise, Step, Sum, has_constants, sources_of
-from specs.kinds import FRAMEWORKS
 from specs.moves import Fill, Move
-from specs.words import with_article
 
-from . import finding, parameters, writing
-from .families import FAMILIES, lost_names
+from . import like, parameters, writing
+from .families import FAMILIES
 from .state import State
 
 if TYPE_CHECKING:
     from convert.table_plan import TablePlan
-
-
-def keeps_order(reader: Reader) -> bool:
-    """Tell whether a file stores arrays in the order of model.parameters(): one that torch.save wrote does."""
-    return reader.format == "torch" and not reader.path.endswith(".json")
 
 
 def model(
@@ -38,7 +29,7 @@ def model(
     trained: Mapping[str, Tensor],
     state: State,
     as_dtype: str | None,
-    like: str | None,
+    new: str | None,
     library: str,
     prefix: str,
     numbered: bool,
@@ -47,7 +38,7 @@ def model(
 
     Args:
       trained: see parameters.trained_arrays.
-      as_dtype, like: see Request.
+      as_dtype, new: `dtype` and `like` of Request.
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
     path, sources = plan.reader.path, dict(plan.sources)
@@ -56,7 +47,7 @@ def model(
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
-    ordered, own, tied = _like(plan, like, library if numbered else "")
+    ordered, own, tied = like.names(plan, new, library if numbered else "")
     shown = parameters.shown(library, ordered, own)
     for tensor, filling in plan.steps:
         is_trained = shown.get(tensor.name)
@@ -174,45 +165,6 @@ def _moved_slot(
         for part in filling
     ]
     return parts, found.pop()
-
-
-def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Return the target's names in its framework's order, paddle's own names of them, and {name: one it is tied to}.
-
-    Raises: UsageError where torch's order is not known; ConvertError where `like` is no file of this model.
-    """
-    shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
-    if like is not None:
-        with open_checkpoint(like) as reader:
-            if library == "torch" and not keeps_order(reader):
-                what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
-                raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
-            theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
-            own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
-            if theirs.keys() != shapes.keys():
-                finding.check_like(reader)
-        if other := sorted(theirs.keys() ^ shapes.keys()):
-            what = f"holds other arrays than the target: {folding.listed(other)}"
-            raise ConvertError(f"{like}: --like: {what}")
-        misfits = [
-            (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
-            for name, shape in shapes.items()
-            if theirs[name] != shape
-        ]
-        if misfits:
-            raise ConvertError(f"{like}: --like: is of a model of another size", folding.misfits(misfits))
-        if lost := lost_names(own):
-            raise UsageError(f"{like}: --like: {lost}")
-        first: dict[str, str] = {}
-        aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
-        return list(theirs), own, aliases
-    known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
-    if library == "torch" and not known:
-        raise UsageError(
-            f"{plan.reader.path}: torch numbers parameters in the order of the code of the target's model, which is "
-            'not known here: save a new one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
-        )
-    return list(shapes), {}, {}
 
 
 def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:

@@ -17,9 +17,10 @@ from convert.record import read as read_record
 from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from specs.numerals import exact
 
-from . import averages, groups, holding, moving, parameters, reading, to_optax, variances, writing
+from . import averages, groups, holding, like, moving, parameters, reading, to_optax, variances, writing
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
+from .from_paddle import USUAL_BETAS
 from .settling import contradicted, settled, spelt
 from .state import ORDER, State, lost_groups, recorded
 
@@ -114,7 +115,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
-    state, from_record = _state(plan, held, trained, request)
+    state, from_record = _state(plan, held, trained, request, suffix)
     state = parameters.with_ties(plan, state)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
@@ -143,18 +144,22 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
 
 
 def _state(
-    plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request
+    plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request, suffix: str
 ) -> tuple[State, list[str]]:
     """Read the state, and add what its record says and what the user states; return it with notes."""
     names = plan.reader.parameter_names
     own = {name: names[tensor.name] for name, tensor in trained.items() if tensor.name in names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     dropped = () if isinstance(plan, Plan) else plan.layout.dropped
-    state = reading.read(held.reader, held.found, trained, own, hyper, moving.keeps_order(plan.reader), dropped)
-    state, notes = _with_record(state, plan, held.path, hyper)
+    record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
+    optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
+    betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
+    order = like.keeps_order(plan.reader)
+    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped)
+    state, notes = _with_record(state, optimizer, hyper)
     state, others = _with_config(state, *request.config, hyper)
     notes += others
-    return settled(held.reader.path, state, hyper), notes
+    return settled(held.reader.path, state, hyper, suffix), notes
 
 
 def _supplied(
@@ -168,20 +173,13 @@ def _supplied(
     return lambda name, filling: name not in known and is_supplied(filling, sources, earlier)
 
 
-def _with_record(
-    state: State, plan: Plan | TablePlan, path: str | None, stated: Mapping[str, Any]
-) -> tuple[State, list[str]]:
+def _with_record(state: State, optimizer: Mapping[str, Any], stated: Mapping[str, Any]) -> tuple[State, list[str]]:
     """Add to a state what only the record of its file says: kind, hyperparameters, and what was assumed of it.
 
     Args:
-      path: of the optimizer's own file, whose record is not that of the weights; None where the weights' file has both.
-      stated: what the user states, which goes above a record.
+      optimizer: what that record says of it. stated: what the user states, which goes above a record.
     Returns: the state, and notes, also on what the user states otherwise than the record.
     """
-    record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
-    optimizer = {} if path else record.optimizer
-    if optimizer.get("to") != state.library:
-        return state, []
     values = recorded(optimizer)
     if KINDS.get(values.get("kind", ""), state.family) != state.family:
         return state, []

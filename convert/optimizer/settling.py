@@ -8,7 +8,7 @@ recorded.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +19,20 @@ from specs.words import in_a_row
 from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
 from .state import Group, State
 
+RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
+# What a target cannot be written without, by its suffix, and why.
+NEEDS = {
+    **dict.fromkeys((".pdparams", ".pd", ".pdopt"), (("beta1", "beta2"), "paddle counts steps by their powers")),
+    ".dcp": (tuple(HYPERPARAMETERS), "dcp.load asks a .dcp for all of them"),
+}
 
-def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
+
+def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str) -> State:
     """Return a state with the hyperparameters that the user states beside those that its file stores.
 
     Args:
-      path: of the state's file, for messages.
-    Raises: UsageError for what contradicts the state, and where nobody says which optimizer kept it.
+      path: of the state's file, for messages. suffix: of the target.
+    Raises: UsageError for what contradicts the state, and for what the target needs and nobody states.
     """
     _check_family(path, state, stated)
     kind = state.hyper.get("kind")
@@ -38,15 +45,33 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
         f"{name}={exact(stated[name])} as you state; the file has {spelt(value)}" for name, value in changed.items()
     ]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
-    if "kind" not in hyper:
-        what = "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw"
-        missing = [name for name in NEEDED[state.family] if name not in hyper]
-        what += " (Lamb's, whose arrays have the same names, is not converted)" if state.library == "paddle" else ""
-        more = f"; {in_a_row(missing)} may stay open unless the target asks for it" if missing else ""
-        raise UsageError(f"{path}: {state.library}'s state {what}{more}")
+    if open_ := _open(state, hyper, suffix):
+        raise UsageError(f"{path}: {state.library}'s state does not say {open_}")
     return replace(
         state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes)
     )
+
+
+def _open(state: State, hyper: Mapping[str, Any], suffix: str) -> str:
+    """Say what the target needs and nobody states, with the options that do; "" where there is nothing."""
+    names, why = NEEDS.get(suffix, ((), ""))
+    missing = [name for name in NEEDED[state.family] if name not in hyper]
+    needed = [name for name in missing if name in names]
+    parts = []
+    if "kind" not in hyper:
+        lamb = " (Lamb's, whose arrays have the same names, is not converted)" if state.library == "paddle" else ""
+        parts.append(f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{lamb}")
+    if needed:
+        parts.append(f"{in_a_row(needed)}: {options(needed)}, as {why}")
+    if not parts:
+        return ""
+    others = [name for name in missing if name not in needed]
+    return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({RECORD})"
+
+
+def options(names: Sequence[str]) -> str:
+    """Spell the options that state hyperparameters."""
+    return " ".join(f"--hyper {name}=..." for name in names)
 
 
 def unstated(state: State) -> list[str]:

@@ -30,15 +30,10 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:
             option = {"adam": "amsgrad", "sgd": "dampening"}[family]
-            if library != "torch" or option in group or states_nothing(group):
+            if library != "torch" or option in group:
                 return family
             arrays += f", and its param_groups have no {option}"
     raise ConvertError(f"{reader.path}: its optimizer is none of SGD with momentum, Adam and AdamW: {arrays}")
-
-
-def states_nothing(group: Mapping[str, Any]) -> bool:
-    """Tell whether one of torch's groups lists parameters alone, as we write it where nobody states hyperparameters."""
-    return group.keys() <= {"params", "param_names"}
 
 
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:

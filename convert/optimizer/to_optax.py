@@ -9,8 +9,8 @@ from convert.errors import ConvertError
 from convert.files.base import Tensor
 from specs.words import count
 
-from .builder import Builder, Model, Written, missing_of, stateless, unknown
-from .families import FAMILIES, MOMENTS, STATE, call, nest
+from .builder import Builder, Model, Written, built, stateless
+from .families import FAMILIES, MOMENTS, STATE, nest
 from .state import State
 
 
@@ -49,14 +49,14 @@ def write_optax(state: State, model: Model) -> Written:
         name = f"opt_state/{path}/count"
         _put(tree, name, builder.number(name, state.step or 0, "int32"))
     tree["opt_state"] = _with_empty(chain, tree["opt_state"])
-    notes = [f"optax stores no hyperparameters: build its optimizer as {call(kind, 'optax', state.hyper)}"]
+    nested = "weight_decay" not in state.hyper and kind != "adamw"
+    notes = [built(state, "optax") + ("; the state is nested as without weight decay" if nested else "")]
     notes += stateless(model, _zeros(state))
-    if missing := missing_of(state):
-        notes.append(unknown(state, missing))
-    if "weight_decay" in missing and kind != "adamw":
-        notes.append("the state is nested as without weight decay: with it, state --hyper weight_decay=...")
     if state.step is None:
-        notes.append(f"{state.library} does not count the steps of SGD: the TrainState's step is 0 (--hyper step=...)")
+        last = state.scheduler.get("last_epoch")
+        value = f"{last}, if its scheduler counted steps" if type(last) is int and last > 0 else "..."
+        uncounted = f"{state.library} does not count the steps of SGD"
+        notes.append(f"{uncounted}: the TrainState's step is 0 (--hyper step={value})")
     place, more = _optax_averages(builder, tree, inside) if model.averages else ("", [])
     return builder.written(tree, [*notes, *more], place)
 

@@ -10,12 +10,12 @@ from convert.errors import UsageError, option
 from convert.files.base import Tensor
 from specs.words import in_a_row
 
-from .builder import AVERAGES, ZEROS, Builder, Model, Written, from_zero, missing_of, shared, stateless, unknown
-from .families import FAMILIES, MOMENTS, call
+from .builder import AVERAGES, ZEROS, Builder, Model, Written, built, from_zero, shared, stateless
+from .families import FAMILIES, MOMENTS
 from .powers import power
 from .state import State
 
-ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
+ALONE = "a .pdopt has no weights{}: convert once more with {} -o x.pdparams, for them or for both in one file"
 SCHEDULED = (
     "its learning-rate scheduler needs an entry: call step() on a new one as many times as in the source run, and load "
     'the state by optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
@@ -38,19 +38,16 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             weights[name] = (model.own.get(name, name), builder.weight(step, f"model/{name}"))
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
-    notes = [f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}"]
+    notes = [built(state, "paddle")]
     if state.library != "paddle":  # the others' states may not show whether the rate follows a schedule
         known = "" if state.initial else "if the training has a schedule of learning rates, "
         notes.append(known + SCHEDULED.format("**saved" if alone else '**saved["optimizer"]'))
     notes += stateless(model, ZEROS)
     notes += _later_names(model)
-    if missing := missing_of(state):
-        notes.append(unknown(state, missing))
     if alone:
-        left = (
-            [f"the copy under {model.averages.place} stays behind: a .pdopt has no weights"] if model.averages else []
-        )
-        return builder.written({**arrays, **scheduler}, [ALONE, *notes, *left])
+        average = f" and no average ({model.averages.place})" if model.averages else ""
+        left = ALONE.format(average, option("like", "new.pdparams"))
+        return builder.written({**arrays, **scheduler}, [left, *notes])
     tree: dict[str, Any] = {
         "model": weights,
         "optimizer": {**{key: (key, t) for key, t in arrays.items()}, **scheduler},
@@ -95,10 +92,6 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
             key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
             yield key, builder.moment(slot, weight, folder + key)
     betas = ("beta1", "beta2") if state.family == "adam" else ()
-    if any(beta not in state.hyper for beta in betas):
-        raise UsageError(
-            f"{model.path}: paddle counts steps by powers of its betas, and {unknown(state, missing_of(state))}"
-        )
     for beta in betas:
         assert state.step is not None
         for weight in model.trained:

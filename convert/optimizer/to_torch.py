@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convert import folding
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError
 from convert.files.base import Tensor
 from specs.numerals import exact
 
@@ -18,12 +18,11 @@ from .builder import (
     Model,
     Written,
     from_zero,
-    missing_of,
     shared,
     stateless,
     unknown,
 )
-from .families import FAMILIES, MOMENTS, call
+from .families import FAMILIES, MOMENTS, NEEDED, call
 from .state import NO_INITIAL, State
 
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
@@ -40,8 +39,8 @@ DCP_LOAD = (
     "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "
     "checkpoint_id=...) and set_state_dict, of torch.distributed.checkpoint.state_dict"
 )
-LOAD = (  # keeps the file's lists of parameters, whose lengths torch compares with the optimizer's
-    'optimizer.load_state_dict({**saved["optimizer"], "param_groups": [{**own, "params": stored["params"]} '
+LOAD = (  # what the file does not state is the optimizer's own
+    'optimizer.load_state_dict({**saved["optimizer"], "param_groups": [{**own, **stored} '
     'for own, stored in zip(optimizer.param_groups, saved["optimizer"]["param_groups"])]})'
 )
 
@@ -55,8 +54,6 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     """
     if state.step is not None and state.step >= MAX_FLOAT32:
         raise ConvertError(f"{model.path}: {state.step:,} steps: torch counts them in float32, which would round that")
-    if distributed and (missing := missing_of(state)):
-        raise UsageError(f"{model.path}: {unknown(state, missing)}: dcp.load asks a .dcp for all of them")
     builder, root = Builder(model), DISTRIBUTED if distributed else "optimizer"
     weights = {step[0].name: builder.weight(step, f"model/{step[0].name}") for step in model.weights}
     keys: list[int | str] = [*model.trained] if distributed else list(range(len(model.trained)))
@@ -80,17 +77,16 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         for weights, values in model.groups or [(model.trained, {})]
     ]
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
-    notes = ["torch numbers parameters in the order of model.parameters(), as the target does: nothing is left to do"]
-    notes = [f"load it by {DCP_LOAD}"] if distributed else notes
+    notes = [f"load it by {DCP_LOAD}"] if distributed else []
     notes += stateless(model, ZEROS if distributed else AT_FIRST)
-    if rates and not missing_of(state):
+    if rates:
         own: list[dict[str, Any]] = [{} if rate is None else {"initial_lr": rate} for rate in rates]
         groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]
     elif state.initial:
         notes.append(NO_INITIAL)
-    if missing := missing_of(state):
-        how = f"build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}"
-        notes.append(f"{unknown(state, missing)}: {how}")
+    if left := unknown(state):
+        why = "a step after optimizer.load_state_dict(saved['optimizer']) fails without them"
+        notes.append(f"{left}; {why}: build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}")
     else:
         unlike = {key for _, values in model.groups for key in values}
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")
@@ -124,17 +120,19 @@ def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> 
 
 
 def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return torch's group of parameters; {} where not all hyperparameters are known, so that none counts as stated.
+    """Return torch's group of parameters, without what nobody states: a step then raises KeyError.
 
     Args:
       values: what this group has otherwise than others.
     """
-    if missing_of(state):
-        return {}
-    hyper, plain = state.hyper, {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
-    common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], **plain}
+    plain = {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
+    hyper = {name: state.hyper[name] for name in NEEDED[state.family] if name in state.hyper}
     if state.family == "sgd":
-        return {**common, "momentum": hyper["momentum"], "dampening": 0.0, "nesterov": hyper["nesterov"], **values}
-    adam = {"betas": (hyper["beta1"], hyper["beta2"]), "eps": hyper["eps"], "amsgrad": False, "capturable": False}
+        if "nesterov" not in hyper:  # torch would take it for False, and no step would fail
+            hyper.pop("momentum", None)
+        return {**hyper, **plain, "dampening": 0.0, **values}
+    betas = [hyper.pop(beta) for beta in ("beta1", "beta2") if beta in hyper]
+    hyper |= {"betas": tuple(betas)} if betas[1:] else {}
+    adam = {"amsgrad": False, "capturable": False, "decoupled_weight_decay": state.kind == "adamw"}
     own = {key: tuple(value) if key == "betas" else value for key, value in values.items()}
-    return {**common, **adam, "decoupled_weight_decay": state.kind == "adamw", **own}
+    return {**hyper, **plain, **adam, **own}

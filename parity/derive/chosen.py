@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from .limits import PARTED_USES
@@ -21,9 +22,12 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
 
 
 def _agreeing(steps: Sequence[Step]) -> set[str]:
-    """Return the parameters of products of which each meets the same values on both sides."""
-    products = [(step.gap, name) for step in steps if step.kind == "product" for name in step.right.split(" ")]
-    return {name for _, name in products} - {name for gap, name in products if gap > PARTED_USES}
+    """Return the parameters of products that meet the same values on both sides, before the models part.
+
+    Behind that place the right side goes on with the left one's values, which confirms nothing.
+    """
+    before = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)
+    return {name for step in before if step.kind == "product" for name in step.right.split(" ")}
 
 
 def _confirmed(program: Program, agreeing: set[str]) -> set[str]:

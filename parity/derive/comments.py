@@ -14,6 +14,7 @@ from specs.words import count
 
 from .fold.buffers import VALUED, Partner
 from .fold.rows import DerivedTable, missing_lines
+from .fold.this_depth import REFUSED, this_depth
 from .prove.prove import Proof
 from .trace.sides import Side
 
@@ -89,6 +90,8 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
+    if blocks := folded_names(this_depth(table)):
+        comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
     comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
     comments += [f"# taken where values differ: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:

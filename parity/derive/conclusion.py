@@ -16,6 +16,7 @@ from .comments import commented
 from .depths import DEPTHS, differing
 from .derivation import CHOSEN, FILLED, Derivation
 from .fold.lone import lone
+from .fold.this_depth import this_depth
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
 from .partings import divergences, partings
@@ -27,6 +28,7 @@ from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .trace.inputs import ALIKE, ONE_STEP, only_one_step, only_one_value
+from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
@@ -81,7 +83,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     only_inferred = [name for name in inferred if name not in doubtful]
-    several = [] if sure else [name for name in chosen(best.programs[1], found.steps) if name not in of.reasons]
+    several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
     notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(several))]
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
@@ -102,6 +104,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         doubtful=doubtful,
         chosen=several,
         remark=proof.remark,
+        tested=[array.shape for array in left.side.call.arrays().values()],
+        lower=_lower(proof, tapes),
         kept=proof.kept,
         correspondence=best.correspondence,
         filled=of.filled,
@@ -113,13 +117,21 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         freedom=free,
         untried=untried,
         uses=steps,
-        fixed=lone(table, lefts.names, of.rights.names),
+        fixed=lone(table, table.known, table.like),
+        this_depth=this_depth(table),
         depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),
         elements=(len(lefts) - 1, len(of.rights) - 1),
         seconds=time.process_time() - began,
     )
+
+
+def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
+    """List the dtypes in which the sides compute whose outputs differ by lower precision alone."""
+    sides = zip(("left", "right"), tapes, strict=True)
+    tables = {"float32"} if proof.rounded else set[str]()  # see RoundedTable
+    return sorted(tables | {dtype for side, tape in sides if side in proof.lower for dtype in tape.lowers})
 
 
 def _free(left: Left, of: Written) -> tuple[list[str], str]:

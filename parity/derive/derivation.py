@@ -18,6 +18,7 @@ from specs.words import count, in_a_row
 from .comments import INFERRED, agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
+from .fold.this_depth import REFUSED
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
@@ -44,6 +45,7 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+UNREACHED = "a limit, a padding or a window that none of these reaches does not show"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -89,8 +91,11 @@ class Derivation(Evidence):
             agree = f"outputs {agreeing(self.error)}, but gradients"
             return f"{agree} {self._apart}"
         if self.rounded:
-            lower = f"as the models compute, partly in lower precision, they differ by {short(self.error)}"
-            return f"outputs {agreeing(self.exact)} in float64; {lower}"
+            dtypes = in_a_row(self.lower) if self.lower else "lower precision"
+            return (
+                f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and differ by "
+                f"{short(self.error)}"
+            )
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
@@ -233,6 +238,7 @@ class Derivation(Evidence):
     @property
     def _unproven(self) -> list[Line]:
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
+        verdict += " in float64" if self.rounded else ""
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
@@ -274,8 +280,10 @@ class Derivation(Evidence):
         if self.chosen:
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
-            fixed = ", ".join(self.fixed)
+            fixed = ", ".join(folded_names(self.fixed))
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        if self.this_depth:
+            lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
         lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
         if self.drawn:
             which = ", ".join(folded_names(self.drawn))
@@ -289,6 +297,9 @@ class Derivation(Evidence):
             lines.append(Line(f"note: {self.branching}"))
         if self.proven and self.remark:
             lines.append(Line(f"gradients were not compared: {self.remark}"))
+        if self.proven and self.tested:
+            shapes = in_a_row(f"{tuple(shape)}" for shape in self.tested)
+            lines.append(Line(f"tested with: inputs of shape {shapes}; {UNREACHED}"))
         return [*lines, Line(self.took), *self._next]
 
     @property

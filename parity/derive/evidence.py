@@ -39,6 +39,7 @@ class Evidence:
         tried of that, "" if all was.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
+      this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
       incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
@@ -53,6 +54,8 @@ class Evidence:
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
+      tested: shapes of the left model's inputs. lower: the dtypes of lower precision in which the models compute, where
+        their outputs differ by that alone.
       remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
     """
 
@@ -68,6 +71,7 @@ class Evidence:
     freedom: list[str]
     uses: list[Step]
     fixed: list[str]
+    this_depth: Sequence[str] = ()
     incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
@@ -89,6 +93,8 @@ class Evidence:
     chosen: Sequence[str] = ()
     untried: str = ""
     exact: float = math.nan
+    tested: Sequence[tuple[int, ...]] = ()
+    lower: Sequence[str] = ()
 
     @property
     def rounded(self) -> bool:
@@ -156,6 +162,7 @@ class Evidence:
             "freedom": self.freedom,
             "untried": self.untried,
             "fixed": self.fixed,
+            "this_depth": list(self.this_depth),
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),
@@ -173,6 +180,8 @@ class Evidence:
             "sizes": self.sizes,
             "seconds": self.seconds,
             "build_seconds": self.built,
+            "tested": [list(shape) for shape in self.tested],
+            "lower": list(self.lower),
             "uses": [
                 {
                     "kind": use.kind,

@@ -17,6 +17,7 @@ from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import Row
+from parity.derive.fold.this_depth import this_depth
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.sites import OWN, place
 from specs.table import Table
@@ -105,6 +106,26 @@ def test_blocks_that_stand_alone_are_named():
 
     assert alone([*stages((1, 1)), ("head.0.w", "head/w")]) == ["stages.{i}.0"]  # the right head has no number
     assert alone([*stages((2, 1)), *stages((1, 1), "shortcut"), ("stem.0.w", "stem/0/w"), ("stem.1.w", "s/w")]) == []
+    assert alone([("rnn.weight_l0", "lstm.0.w"), ("rnn.weight_l0_reverse", "lstm.0.back")]) == ["rnn.weight_l0"]
+
+
+def test_what_one_block_of_a_list_alone_has_is_named():
+    pairs = [*stages((2, 2)), *(place for place in stages((1, 1), "short.w") if "stages.1" in place[0])]
+    text = "table 1\n" + "".join(f"{line.replace(' <->', ': c <->')}: c\n" for line in lines(pairs))
+    assert "stages.1.0.short.w: c <->" in text
+    assert lone(Table.parse(text), *map(list, zip(*pairs, strict=True))) == ["stages.1.0.short"]
+
+
+@pytest.mark.parametrize("suffix", ["", "_reverse"])
+def test_numbers_of_recurrent_layers_in_the_names_of_arrays_count(suffix: str):
+    def layer(k: int) -> Row:
+        names = f"rnn.weight_l{k}{suffix}", f"rnn.{k}.cell.weight", f"lstm.weight_l{k}{suffix}"
+        left, tied, right = ((name, "o i") for name in names)
+        return Row((left, tied), (right,), joins=(" = ", ""))
+
+    wanted = f"rnn.weight_l{{i}}{suffix}: o i = rnn.{{i}}.cell.weight: o i <-> lstm.weight_l{{i}}{suffix}: o i"
+    assert [str(row) for row in folded([layer(0), layer(1)])] == [wanted]
+    assert lines((f"mlp.fc{k}.w", f"up.fc{k}.w") for k in (1, 2)) == [f"mlp.fc{k}.w <-> up.fc{k}.w" for k in (1, 2)]
 
 
 def test_deeper_checkpoints_are_refused_with_advice_where_numbers_alone_differ():
@@ -188,3 +209,74 @@ def test_stages_in_one_list_state_their_ranges_and_the_table_reads_back():
     arrays = {name: value.detach().numpy() for name, value in left.state_dict().items()}
     back = found.table.reverse().apply(found.table.apply(arrays))
     assert back.keys() == arrays.keys() and all(np.array_equal(back[name], arrays[name]) for name in arrays)
+
+
+def test_numbers_of_two_lists_in_one_name_fold():
+    assert lines([(f"stages.{i}.{j}.w", f"stage{i}_block{j}/w") for i in range(3) for j in range(2)]) == [
+        "stages.{i}.{j}.w <-> stage{i}_block{j}/w"
+    ]
+    assert len(lines([("up.w", "fc1/w"), ("down.w", "fc2/w")])) == 2
+
+
+def test_a_list_inside_of_blocks_is_written_for_each_of_its_numbers_and_folded_over_the_blocks():
+    """A Sequential of a norm, a layer, a function and a layer: its numbers are 0, 1 and 3."""
+    pairs = [(f"layers.{i}.mlp.{j}.bias", f"mlps/{i}/layers/{j}/bias") for i in range(2) for j in (0, 1, 3)]
+    assert lines(pairs) == [
+        "layers.{i}.mlp.0.bias <-> mlps/{i}/layers/0/bias",
+        "layers.{i}.mlp.{2*j+1}.bias <-> mlps/{i}/layers/{2*j+1}/bias",
+    ]
+
+
+def test_lines_of_one_depth_alone_are_named():
+    def fixed(*texts: str) -> list[str]:
+        return this_depth(Table.parse("table 1\n" + "\n".join(texts) + "\n"))
+
+    first, other = "points.0.w: o i <-> trunk/0/w: i o", "points.1.w: o (a+b) <-> trunk/1/w: (b+a) o"
+    assert fixed(first, "points.{i}.b: c <-> trunk/{i}/b: c", other) == ["points.0", "points.1"]
+    assert fixed("points.{i}.b: c <-> trunk/{i}/b: c", "a.0.w: c <-> b/0/w: c") == []
+    assert fixed("layer1.{i=0|1}.w: c <-> RB_{i}/w: c") == ["layer1.0", "layer1.1"]
+    assert fixed("down.0.0.w: c <-> down0_conv/w: c", "down.1.1.w: c <-> down1_conv/w: c") == ["down.0.0", "down.1.1"]
+    assert fixed("a.conv1.w: c <-> b.conv1.w: c", "a.conv2.w: c <-> b.conv2.w: c") == []
+    assert fixed("seq.0.w: c <-> up.w: c", "seq.2.w: c <-> down.w: c", "qkv.w: (s o) i <-> {s=1|2|3}.w: o i") == []
+
+
+def test_parts_of_sums_that_no_shape_shows_have_letters_of_their_own_in_each_module():
+    """Their lengths agree in the small models alone: 8 + 4 and 7 + 4 in larger ones, where these are 6 + 4 twice."""
+    needs("torch")
+    import torch
+
+    def dense(first: bool, stem: int, middle: int) -> Any:
+        class Net(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                linear = torch.nn.Linear
+                self.stem, self.a, self.norm = linear(3, stem), linear(stem, 4), torch.nn.LayerNorm(stem + 4)
+                self.middle, self.b, self.out = linear(stem + 4, middle), linear(middle, 4), linear(middle + 4, 5)
+
+            def forward(self, x: Any) -> Any:
+                x = self.stem(x)
+                x = self.middle(self.norm(self.joined(x, self.a(x).tanh())))
+                return self.out(self.joined(x, self.b(x).tanh()))
+
+            def joined(self, x: Any, y: Any) -> Any:
+                return torch.cat([y, x] if first else [x, y], 1)
+
+        return Net()
+
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    found = parity.derive(dense(False, 6, 6), dense(True, 6, 6), (x,))
+    assert found.proven
+    texts = found.table.print()
+    assert "norm.weight: (a+b) <->" in texts and "norm.bias: (a+b) <->" in texts  # of one module
+    left, right = dense(False, 8, 7), dense(True, 8, 7)
+    arrays = found.table.apply({name: a.numpy() for name, a in left.state_dict().items()}, a=8, b=4, a2=8, a3=7)
+    right.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    given = torch.from_numpy(x.astype("float32"))
+    torch.testing.assert_close(left(given), right(given))
+
+
+def test_a_derived_table_fits_a_deeper_model_of_the_same_width():
+    needs("torch")
+    found = parity.derive(staged((2,)), staged((2,)), (images(2, 3),))
+    deep = {name: array.numpy() for name, array in staged((3,)).state_dict().items()}
+    assert {**found.table.apply(deep)}.keys() == deep.keys()

@@ -27,6 +27,7 @@ from specs.table import Table, TableError
 from ..conftest import needs
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
+TOKENS = np.random.default_rng(1).integers(0, 9, (2, 5))
 
 
 def _net(counter: bool = True, width: int = 4) -> Any:
@@ -116,13 +117,23 @@ def test_different_inputs_are_refused_before_anything_is_derived(other: Any):
         parity.derive(_net(), _net(), (X,), (other,))
 
 
+@pytest.mark.parametrize("other", [(TOKENS * 5 + 1) % 9, TOKENS[:, :3]], ids=["other tokens", "fewer tokens"])
+def test_different_tokens_are_refused_before_anything_is_derived(other: Any):
+    needs("torch")
+    with pytest.raises(UsageError, match="the two sides give different inputs"):
+        parity.derive(_net(), _net(), (TOKENS,), (other,))
+
+
 def test_inputs_in_another_order_or_precision_are_the_same():
     needs("torch")
     from parity.derive.trace.inputs import check_inputs
 
     check_inputs({"0": X}, {"0": X.transpose(0, 2, 3, 1).astype(np.float32)})
     check_inputs({"0": X}, {"0": np.zeros((2, 3), int)})
+    check_inputs({"0": TOKENS}, {"0": TOKENS.T.astype(np.int32) + 3})  # behind three special tokens
     check_inputs({"0": X, "1": np.ones(3)}, {"0": X, "1": np.zeros(3)})
+    mask = np.tri(5)
+    check_inputs({"0": TOKENS, "1": mask}, {"0": TOKENS, "1": np.where(mask > 0, 0, -1e9)})  # one mask, written twice
 
 
 def test_a_term_of_a_sum_is_no_place_where_models_part():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from parity import Call
+from parity.derive.trace import jax_tape
 from parity.derive.trace.draws import draw
 from parity.derive.trace.sides import side
 
@@ -59,3 +60,32 @@ def test_the_gradient_of_a_kernel_is_the_same_formed_from_that_of_its_product(fu
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-13, atol=1e-13)
         assert np.abs(one[name]).min() > 0
+
+
+KINDS = ("w", "b", "mean", "var", "scale", "bias")
+
+
+def normed(p: Any, x: Any, name: str) -> Any:
+    y = (x @ p[f"{name}.w"] + p[f"{name}.b"] - p[f"{name}.mean"]) * jax.lax.rsqrt(p[f"{name}.var"] + 1e-5)
+    return jax.nn.relu(y * p[f"{name}.scale"] + p[f"{name}.bias"])
+
+
+def largest(p: Any, x: Any) -> Any:
+    return normed(p, normed(p, x, "a"), "b").max(1) @ p["o"]
+
+
+def test_gradients_of_a_maximum_over_points_are_those_of_a_program_that_is_optimised(monkeypatch):
+    """At XLA's level 0 they are not: the largest value is compared with values that were rounded otherwise."""
+    params = {"o": np.ones((10, 4), "f4")}
+    for name, (i, o) in {"a": (3, 6), "b": (6, 10)}.items():
+        params |= {f"{name}.{kind}": np.ones((i, o) if kind == "w" else o, "f4") for kind in KINDS}
+    x, found = np.random.default_rng(0).standard_normal((2, 9, 3)), []
+    for options in (jax_tape.QUICK, {"xla_backend_optimization_level": 3}):
+        monkeypatch.setattr(jax_tape, "QUICK", options)
+        of = side((largest, params), Call(x))
+        weights, gradients = draw(of, 0), {}
+        of.record(weights, of.call.arrays())
+        of.gradients(weights, of.call.arrays(), gradients.__setitem__)
+        found.append(gradients)
+    for name in params:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-10, atol=1e-12)  # sums in another order

@@ -371,6 +371,11 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
     assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+↔\s+r0\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none", other)
+    read = [Step("place", "words", "tok", "l0", "r0", 0.0, 0, 1), Step("add", "l0.b", "r0.b", "l0", "r0", 1e-3, 0, 1)]
+    tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
+    text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
+    assert re.search(rf"last that agrees\s+{OWN}\s+↔\s+{OWN}", text), text
+    assert re.search(r"uses of parameters\s+1 of 2\s+agree\s+; a difference", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():

@@ -54,7 +54,7 @@ def leaves(
     Args:
       root: of the nested dicts and lists.
       leaf: turns a value into a leaf; returns None for what is none.
-      skipped: records every other value; a list of plain values is one entry.
+      skipped: records every other value; a list of numbers or texts is one entry.
       modules: receives the modules whose settings are read.
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
@@ -131,7 +131,7 @@ def _skip_plain(
     """
     plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
     if plain and not isinstance(value, Pairs) and len(plain) == len(items):
-        return skipped.add(partial(spelt, path), why or "a list of plain values", [item for _, item in plain])
+        return skipped.add(partial(spelt, path), why or "a list of numbers or texts", [item for _, item in plain])
     for key, item in plain:
         skipped.add(partial(spelt, (*path, key)), why or reason(item), item)
 

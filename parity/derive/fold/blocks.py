@@ -14,7 +14,13 @@ from specs.paths import Hole
 
 from .rows import Row
 
-NUMBER = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])|(?<=[A-Za-z])\d+(?=[./][A-Za-z_0-9{}]+[./])")
+# Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),
+# several in one name (stage0_block1), and one in an array's own name (weight_ih_l0). The 1 of fc1.weight is none.
+ALONE = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])")
+OF_PARTS = re.compile(r"(?<=[A-Za-z])\d+(?=[./][A-Za-z_0-9{}]+[./])")
+SEVERAL = re.compile(r"(?:(?<=[./])|^)(?:[A-Za-z]+\d+_)+[A-Za-z]+\d+(?=[./])")
+OF_ARRAY = re.compile(r"(?<=[A-Za-z])\d+(?=(?:_[A-Za-z_{}]+)?$)")
+DIGITS = re.compile(r"\d+")
 
 COUNTING = re.compile(r"\{(?:\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
 LISTS = "ijk"  # names of the numbers of blocks, from the outermost list to the innermost
@@ -40,8 +46,8 @@ def folded(
         if _among(row, apart):
             groups[id(row), "apart"] = [((), row)]
             continue
-        numbers = tuple(int(n) for path, _ in (*row.left, *row.right) for n in NUMBER.findall(_bare(path)))
-        groups.setdefault(_template(row), []).append((numbers, row))
+        places = tuple(int(n[0]) for path, _ in (*row.left, *row.right) for n in numbers(_bare(path)))
+        groups.setdefault(_template(row), []).append((places, row))
     found = [
         _group(
             sorted(group, key=lambda item: item[0]),
@@ -49,11 +55,18 @@ def folded(
         )
         for group in groups.values()
     ]
-    lists = {key for group in found for row in group for key, _ in _lists(row, COUNTING)}
+    lists = {key for group in found for row in group for key, _ in _lists(row, holes=True)}
     return [
         _in_list(row, lists) if len(group) == 1 and not _among(row, {*apart, *flat, *closed}) else row
         for group in found for row in group
     ]  # fmt: skip
+
+
+def numbers(path: str) -> list[re.Match[str]]:
+    """Return where a path has the numbers of blocks."""
+    inside = (DIGITS.finditer(path, *name.span()) for name in SEVERAL.finditer(path))
+    every = itertools.chain(*(kind.finditer(path) for kind in (ALONE, OF_PARTS, OF_ARRAY)), *inside)
+    return [match for _, match in sorted({match.start(): match for match in every}.items())]
 
 
 def _among(row: Row, paths: Collection[str]) -> bool:
@@ -82,7 +95,7 @@ def _replaced(path: str, by: Callable[[Any], str]) -> str:
     pieces = re.split(r"(\{[^}]*\})", path)
     text, out = "".join(piece if k % 2 == 0 else "{}" for k, piece in enumerate(pieces)), ""
     at, holes = 0, iter(pieces[1::2])
-    for match in NUMBER.finditer(text):
+    for match in numbers(text):
         out += text[at : match.start()] + by(match)
         at = match.end()
     return re.sub(r"\{\}", lambda _: next(holes), out + text[at:]) if len(pieces) > 1 else out + text[at:]
@@ -98,17 +111,39 @@ def _group(group: Sequence[Numbered], depth: int) -> list[Row]:
         return [row for _, row in group]
     if row := _counted(group, depth):
         return [row]
-    outer = min(
-        p for p, column in enumerate(zip(*(numbers for numbers, _ in group), strict=True)) if len({*column}) > 1
-    )
-    parts = [
-        [item for item in group if item[0][outer] == value] for value in dict.fromkeys(item[0][outer] for item in group)
-    ]
+    varying = [p for p, column in enumerate(zip(*(places for places, _ in group), strict=True)) if len({*column}) > 1]
+    parts = _parts(group, varying[0])
     if len(parts) == len(group):
         return _longest(group, depth)
     if depth <= 1:
         return [row for part in parts for row in _group(part, depth)]
-    return [*_group(parts[0], depth), *_group([item for part in parts[1:] for item in part], depth)]
+    rows = [*_group(parts[0], depth), *_group([item for part in parts[1:] for item in part], depth)]
+    across = (_across(_parts(group, p), depth) for p in varying[1:] if _on_both_sides(group, p))
+    return min([rows, *filter(None, across)], key=len)
+
+
+def _on_both_sides(group: Sequence[Numbered], at: int) -> bool:
+    """Tell whether the number at a place of the left paths stands in the right ones too, as it is."""
+    count = sum(len(numbers(_bare(path))) for path, _ in group[0][1].left)
+    return at < count and any(
+        all(places[at] == places[p] for places, _ in group) for p in range(count, len(group[0][0]))
+    )
+
+
+def _parts(group: Sequence[Numbered], at: int) -> list[list[Numbered]]:
+    """Divide rows by the number at a place."""
+    return [[item for item in group if item[0][at] == value] for value in dict.fromkeys(item[0][at] for item in group)]
+
+
+def _across(parts: Sequence[Sequence[Numbered]], depth: int) -> list[Row]:
+    """Return a row for each number of an inner list, such as a Sequential in each block; [] where blocks lack some.
+
+    All numbers but the first may be one row, as where each second layer has parameters.
+    """
+    rest = _counted([item for part in parts[1:] for item in part], depth)
+    rows = [_counted(parts[0], depth), rest] if rest else [_counted(part, depth) for part in parts]
+    found = [row for row in rows if row]
+    return found if len(found) == len(rows) else []
 
 
 def _longest(group: Sequence[Numbered], depth: int) -> list[Row]:
@@ -161,7 +196,7 @@ def _in_list(row: Row, lists: Collection[Any]) -> Row:
 
     decoder.layers.0.norm.weight becomes decoder.layers.{i}.norm.weight if encoder.layers.{i}.norm.weight is there.
     """
-    for key, matches in _lists(row, NUMBER):
+    for key, matches in _lists(row):
         if key not in lists:
             continue
         used = {hole for path, _ in (*row.left, *row.right) for hole in re.findall(r"\{[^}=]*?([ijk])\b", path)}
@@ -176,26 +211,26 @@ def _in_list(row: Row, lists: Collection[Any]) -> Row:
     return row
 
 
-def _lists(row: Row, marks: re.Pattern[str]) -> Iterator[tuple[Any, tuple[re.Match[str], ...]]]:
+def _lists(row: Row, holes: bool = False) -> Iterator[tuple[Any, tuple[re.Match[str], ...]]]:
     """Yield how lists are called that a row may stand in, and where the block's number is in each path.
 
     Args:
-      marks: finds the numbers, or the holes in their place.
+      holes: whether the row has holes in the place of numbers.
     """
     arrays = (*row.left, *row.right)
-    for matches in itertools.product(*(list(marks.finditer(path)) for path, _ in arrays)):
-        if marks is COUNTING and len({match["name"] for match in matches}) > 1:
+    for matches in itertools.product(*([*COUNTING.finditer(path)] if holes else numbers(path) for path, _ in arrays)):
+        if holes and len({match["name"] for match in matches}) > 1:
             continue
         names = []
         for (path, axes), match in zip(arrays, matches, strict=True):
-            first = int(match[0]) if marks is NUMBER else int(match["first"] or 0)
+            first = int(match["first"] or 0) if holes else int(match[0])
             before = re.search(r"(?:[^./]+[./]|[^./]*)$", path[: match.start()])
             names.append((before[0] if before else "", first, path[match.end() :], axes))
         yield (len(row.left), tuple(names), row.joins, row.arrow), matches
 
 
 def _filled(row: Row, holes: dict[int, str]) -> Row:
-    count = sum(len(NUMBER.findall(_bare(path))) for path, _ in (*row.left, *row.right))
+    count = sum(len(numbers(_bare(path))) for path, _ in (*row.left, *row.right))
     position = iter(range(count))
 
     def fill(match: Any) -> str:

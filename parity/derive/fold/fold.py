@@ -17,6 +17,7 @@ from ..match.hints import Hint
 from ..trace.tape import Array
 from .blocks import blanked, folded
 from .facts import Facts, Group, components
+from .letters import own_letters
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .shared import lines
@@ -105,7 +106,11 @@ def _table(
     ]  # fmt: skip
     rows = [row for _, _, rows in groups for row in rows]
     absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}} | dict(missing)
-    every: list[Row | Line] = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
+    every: list[Row | Line] = [
+        *(given.table.lines if given else ()),
+        *own_letters(attempt(rows), names.lengths),
+        *attempt(extra),
+    ]
     summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
     like = facts.like(absent)
     like = {name: shape for name, shape in like.items() if escaped(facts.ties[1].get(name, "")) not in summed}

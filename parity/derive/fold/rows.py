@@ -120,7 +120,7 @@ class DerivedTable(Table):
         return super().apply({**own, **arrays}, like, **sizes)
 
     def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
-        if like is None and not sizes and all(shapes.get(name) == shape for name, shape in self.known.items()):
+        if like is None and not sizes and dict(shapes) == dict(self.known):
             like, sizes = self.like, self.sizes
         return super().layout(shapes, like, sizes)
 

@@ -197,7 +197,7 @@ class Choices:
     def _begin(self) -> None:
         """Note how far the attempt is before the operation at which the walk stands."""
         if self._begun[0] != self.walk.at:
-            attempt = f", attempt {self._attempt}" if self._attempt > 1 else ""
+            attempt = f", with choice {self._attempt} of partners" if self._attempt > 1 else ""
             self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}{attempt}")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
 

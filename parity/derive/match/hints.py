@@ -94,10 +94,17 @@ def weights_of(path: str, of: Side) -> dict[str, Array]:
     from convert.casting import decoded
     from convert.files import open_checkpoint
     from convert.spelling import out_of_modules
+    from convert.table_part import spellings
 
     with open_checkpoint(path) as opened:
         reader, wanted = out_of_modules(opened), of.parameters
         place, names = _names_below(path, list(reader.tensors), list(wanted))
+        if len(names) < len(wanted):  # Orbax joins all levels by dots, say, and nnx has one more, "value"
+            tops = dict.fromkeys(f"{name.partition('/')[0]}/" for name in wanted if "/" in name)
+            others = (
+                (other, *_names_below(path, list(other.tensors), list(wanted))) for other in spellings(reader, [*tops])
+            )
+            reader, place, names = max([(reader, place, names), *others], key=lambda found: len(found[2]))
         tensors = {name: reader.tensors[stored] for name, stored in names.items()}
         problems = [f"missing {name}" for name in wanted if name not in tensors]
         for name, tensor in tensors.items():

@@ -149,6 +149,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
         return _of_some(a.x, b.x)
     statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
     scale = max(map(columns.size_of, statistics))
+    if columns.equal(*statistics):  # in one order, as most are: none is nearer
+        return float(np.abs(statistics[0] - statistics[1]).max(initial=0) / scale) if scale else 0.0
     apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
                 columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
     return float(apart / scale) if scale else 0.0

@@ -54,7 +54,7 @@ def fresh(
     }
     known = {name for related in every.values() for name, _ in related}
     alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    lone, tokens = tokens, tokens and not any(_tokens(array) and not even(array) for array in alone)
+    lone, tokens = tokens, tokens and not any(map(_token_ids, alone))
     for name, array in left.items():
         if not (related := every[name]):
             continue
@@ -77,7 +77,7 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
-    if array.dtype.kind not in "iub" or (_tokens(array) and not even(array)):
+    if array.dtype.kind not in "iub" or _token_ids(array):
         return ""
     return POSITIONS if even(array) and len(np.unique(array)) > 2 else MASK
 
@@ -105,24 +105,46 @@ def only_one_value(inputs: Sequence[Array]) -> bool:
 
 
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
-    """Check that arrays of floats on both sides have the same values in some order.
+    """Check that both sides give the same numbers and the same tokens, in any order of axes.
 
-    Only the clear case counts: as many arrays on each side, all of floats, of which not one is the other side's, be it
-    laid out otherwise, split into patches or rounded to a lower precision.
+    Only the clear case counts: as many arrays of floats on each side, or as many of tokens, of which not one is the
+    other side's, be it laid out otherwise, split into patches or rounded to a lower precision. Tokens may be counted
+    from another number, and masks and positions be written in several ways.
 
     Raises: UsageError.
     """
-    arrays = [*left.values(), *right.values()]
-    if not left or len(left) != len(right) or any(array.dtype.kind != "f" for array in arrays):
+    for a, b in _of_one_kind([*left.values()], [*right.values()]):
+        if not a or len(a) != len(b) or any(_same_values(one, other) for one in a for other in b):
+            continue
+        shapes = [" ".join(str(tuple(array.shape)) for array in side) for side in (a, b)]
+        what = (
+            f"of shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else f"other values of shape {shapes[0]}"
+        )
+        raise UsageError(
+            f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by "
+            "a fixed seed"
+        )
+
+
+def _of_one_kind(left: Sequence[Array], right: Sequence[Array]) -> Iterator[tuple[Sequence[Array], Sequence[Array]]]:
+    """Yield the inputs of both sides that have to be the same: floats, then token ids.
+
+    Beside other inputs, floats of at most two values may be masks.
+    """
+    if all(array.dtype.kind == "f" for array in (*left, *right)):
+        yield left, right
         return
-    if any(_same_values(a, b) for a in left.values() for b in right.values()):
-        return
-    shapes = [" ".join(str(tuple(array.shape)) for array in side.values()) for side in (left, right)]
-    what = f"of shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else f"other values of shape {shapes[0]}"
-    raise UsageError(
-        f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by a "
-        "fixed seed"
-    )
+    for is_kind in (_various, _token_ids):
+        yield [*filter(is_kind, left)], [*filter(is_kind, right)]
+
+
+def _various(array: Array) -> bool:
+    return array.dtype.kind == "f" and len(np.unique(array)) > 2
+
+
+def _token_ids(array: Array) -> bool:
+    """Tell whether an input is token ids: integers that are no mask, which has two values, and no positions."""
+    return _tokens(array) and not even(array)
 
 
 def _tokens(array: Array) -> bool:
@@ -157,10 +179,12 @@ def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
 
 
 def _same_values(a: Array, b: Array) -> bool:
-    """Tell whether arrays have the same values in some order, up to rounding to bfloat16."""
+    """Tell whether arrays have the same values in some order: floats up to bfloat16, tokens up to an offset."""
     if a.size != b.size:
         return False
     first, second = (np.sort(array, axis=None).astype(float) for array in (a, b))
+    if a.dtype.kind in "iu":
+        return len(np.unique(second - first)) <= 1
     return bool((np.abs(first - second) <= BFLOAT16 * np.abs(first).max(initial=0)).all())
 
 

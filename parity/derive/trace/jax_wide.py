@@ -20,12 +20,13 @@ Seen = Callable[[Any, list[Any], list[Any]], list[Any]]
 VOID = frozenset(["convert_element_type", "reduce_precision"])
 
 
-def lowers(jaxpr: Any) -> bool:
-    """Tell whether equations compute in a lower precision than float64."""
-    return any(
-        any(map(_low, (*eqn.invars, *eqn.outvars))) or any(lowers(inner) for inner, _ in _inner(eqn))
-        for eqn in jaxpr.eqns
-    )
+def lowers(jaxpr: Any) -> frozenset[str]:
+    """Return the dtypes of lower precision than float64 in which equations compute."""
+    found = set[str]()
+    for eqn in jaxpr.eqns:
+        found |= {atom.aval.dtype.name for atom in (*eqn.invars, *eqn.outvars) if _low(atom)}
+        found = found.union(*(lowers(inner) for inner, _ in _inner(eqn)))
+    return frozenset(found)
 
 
 def may_widen(jaxpr: Any) -> bool:

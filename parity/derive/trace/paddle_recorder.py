@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import paddle
@@ -39,6 +39,11 @@ def _dtypes(args: Any, kwargs: Any) -> list[Any]:
     return [value for value in (*args, *kwargs.values()) if isinstance(value, paddle.dtype)]
 
 
+def _lower(dtypes: Iterable[Any]) -> frozenset[str]:
+    """Return the names of the dtypes of lower precision."""
+    return frozenset(str(dtype).split(".")[-1] for dtype in dtypes if dtype in LOWER)
+
+
 class Recorder(Forms):
     """Record each operation on its tensors' values."""
 
@@ -51,7 +56,7 @@ class Recorder(Forms):
 
     def adopt(self, tensor: Any, value: int) -> int:
         self.alive.append(tensor)
-        self.tape.lowers |= tensor.dtype in LOWER
+        self.tape.lowers |= _lower([tensor.dtype])
         self.values[id(tensor)] = value
         return value
 
@@ -128,7 +133,8 @@ class Recorder(Forms):
     def _record(self, name: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         given = positional(args, kwargs)
         args, kwargs = lifted(name, *given)
-        self.tape.lowers |= _dtypes(args, kwargs) != _dtypes(*given)
+        if _dtypes(args, kwargs) != _dtypes(*given):
+            self.tape.lowers |= _lower(_dtypes(*given))
         tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
         inputs = [self.value(tensor) for tensor in tensors]
         in_place = name.endswith("_") and not name.endswith("__") and name not in FUNCTIONAL

@@ -76,7 +76,7 @@ class Tape:
       constants: arrays that depend on neither, by number.
       outputs: numbers of the results.
       reads_numbers: whether the model's code took numbers out of values, by `.item()` or to choose a branch.
-      lowers: whether it computes some of its values in a lower precision than float64.
+      lowers: the dtypes of lower precision than float64 in which it computes some of its values.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Tape:
     constants: dict[int, Array] = field(default_factory=dict)
     outputs: list[int] = field(default_factory=list)
     reads_numbers: bool = False
-    lowers: bool = False
+    lowers: frozenset[str] = frozenset()
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
 

@@ -20,6 +20,11 @@ SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
 ])  # fmt: skip
 
 
+def _lower(dtype: torch.dtype | None) -> frozenset[str]:
+    """Return the name of a dtype of lower precision."""
+    return frozenset([str(dtype).removeprefix("torch.")]) if dtype in LOWER else frozenset()
+
+
 class Recorder(Forms, TorchDispatchMode):
     """Record each operation on its tensors' values.
 
@@ -44,7 +49,7 @@ class Recorder(Forms, TorchDispatchMode):
 
     def adopt(self, tensor: torch.Tensor, value: int) -> int:
         self.alive.append(tensor)
-        self.tape.lowers |= tensor.dtype in LOWER
+        self.tape.lowers |= _lower(tensor.dtype)
         self.owners.setdefault(storage_of(tensor), tensor)
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
@@ -103,7 +108,7 @@ class Recorder(Forms, TorchDispatchMode):
         name = func._schema.name.split("::")[1]
         given = dict(kwargs or {})
         kwargs = lifted(name, given)
-        self.tape.lowers |= kwargs.get("dtype") != given.get("dtype")
+        self.tape.lowers |= _lower(given.get("dtype"))
         with self:
             if name in COMPOSED:
                 return COMPOSED[name](*args, **kwargs)

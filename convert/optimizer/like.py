@@ -1,0 +1,106 @@
+"""Read from --like, a new model of the target saved by its framework, what the target's names and their order are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert import folding
+from convert.errors import ConvertError, UsageError
+from convert.files import open_checkpoint
+from convert.files.base import Reader
+from convert.files.pickled.tree import PickleReader
+from convert.plans import Plan
+from convert.recognise import dialects
+from convert.steps import sources_of
+from specs.kinds import FRAMEWORKS
+from specs.moves import Shape
+from specs.words import with_article
+
+from . import finding
+from .families import lost_names
+
+if TYPE_CHECKING:
+    from convert.table_plan import TablePlan
+
+NAMELESS = (
+    "has no names of paddle's own (linear_0.w_0), as of NumPy arrays: save the tensors of a new model by "
+    'paddle.save(model.state_dict(), "new.pdparams")'
+)
+
+
+def keeps_order(reader: Reader) -> bool:
+    """Tell whether a file stores arrays in the order of model.parameters(): one that torch.save wrote does."""
+    return reader.format == "torch" and not reader.path.endswith(".json")
+
+
+def names(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Return the target's names in its framework's order, paddle's own names of them, and {name: one it is tied to}.
+
+    Args:
+      library: of the target; "" where it counts no parameters.
+    Raises: UsageError where torch's order is not known; ConvertError where `like` is no file of this model.
+    """
+    shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
+    if like is not None:
+        return _read(like, shapes, library)
+    if library == "torch" and not (isinstance(plan, Plan) and plan.dst in FRAMEWORKS):
+        raise UsageError(
+            f"{plan.reader.path}: torch numbers parameters in the order of the code of the target's model, which is "
+            'not known here: save a new one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+        )
+    return list(shapes), _same_names(plan) if library == "paddle" else {}, {}
+
+
+def with_names(plan: Plan, like: str) -> Plan:
+    """Return the same plan of a model's weights, which paddle's own names of `like` go along with.
+
+    Raises: UsageError for another target than paddle's; ConvertError where `like` is no file of this model.
+    """
+    if dialects(plan.architecture)[plan.dst].framework != "paddle":
+        raise UsageError(
+            "--like states paddle's own names of parameters, or is of the state of an optimizer: add --with-optimizer"
+        )
+    return replace(plan, own_names=names(plan, like, "paddle")[1])
+
+
+def _read(like: str, shapes: Mapping[str, Shape], library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Return what `names` does, of the file of --like.
+
+    Args:
+      shapes: of the target's arrays.
+    """
+    with open_checkpoint(like) as reader:
+        if library == "torch" and not keeps_order(reader):
+            what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
+            raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
+        theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
+        own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
+        if theirs.keys() != shapes.keys():
+            finding.check_like(reader)
+    if other := sorted(theirs.keys() ^ shapes.keys()):
+        what = f"holds other arrays than the target: {folding.listed(other)}"
+        raise ConvertError(f"{like}: --like: {what}")
+    misfits = [
+        (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
+        for name, shape in shapes.items()
+        if theirs[name] != shape
+    ]
+    if misfits:
+        raise ConvertError(f"{like}: --like: is of a model of another size", folding.misfits(misfits))
+    if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
+        raise UsageError(f"{like}: --like: {lost}")
+    first: dict[str, str] = {}
+    aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
+    return list(theirs), own, aliases
+
+
+def _same_names(plan: Plan | TablePlan) -> dict[str, str]:
+    """Return paddle's own names that the source has, where the target is the same code's model: they stay."""
+    if not isinstance(plan, Plan) or plan.src != plan.dst:
+        return {}
+    own = plan.reader.parameter_names
+    sources = {tensor.name: sources_of(filling) for tensor, filling in plan.steps}
+    stored = {name: plan.sources[each[0]].name for name, each in sources.items() if len(each) == 1}
+    return {name: own[source] for name, source in stored.items() if source in own}

@@ -1,0 +1,67 @@
+"""Name parts of sums that no shape shows by letters of their own in each module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import replace
+
+from .names import SPARE
+from .rows import Row
+
+SUM = re.compile(r"\([^()]*\+[^()]*\)")
+LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
+
+
+def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[Row]:
+    """Return the rows with other letters where a sum of another module has them, on both sides, as in (a+b) <-> (b+a).
+
+    Such lengths are given, and one letter has one length in all lines: parts that are alike in small models are not so
+    in larger ones. The lines of one module, as of weight and bias, keep common letters.
+
+    Args:
+      lengths: those of all letters, to which new ones are added.
+    """
+    taken = {letter for row in rows for letter in _letters(_axes(row))}
+    owners: dict[str, str] = {}  # letter -> the module of the first row with it
+    renamed: dict[tuple[str, str], str] = {}  # (module, letter) -> its own one
+    out = []
+    for row in rows:
+        module = re.split(r"[./](?=[^./]*$)", row.left[0][0])[0] if row.left else ""
+        new = {}
+        for letter in _open(row):
+            if owners.setdefault(letter, module) != module:
+                new[letter] = renamed.setdefault((module, letter), _free(letter, taken))
+                taken.add(new[letter])
+                lengths[new[letter]] = lengths[letter]
+        out.append(_renamed(row, new) if new else row)
+    return out
+
+
+def _axes(row: Row) -> list[str]:
+    return [axes or "" for _, axes in (*row.left, *row.right)]
+
+
+def _letters(axes: Iterable[str]) -> dict[str, None]:
+    return dict.fromkeys(letter for text in axes for letter in LETTER.findall(text))
+
+
+def _open(row: Row) -> list[str]:
+    """List the letters that stand in a sum wherever the row has them, and on both sides."""
+    sides = [[axes or "" for _, axes in arrays] for arrays in (row.left, row.right)]
+    alone = _letters(SUM.sub("", text) for side in sides for text in side)
+    summed = [_letters(sum_ for text in side for sum_ in SUM.findall(text)) for side in sides]
+    return [letter for letter in summed[0] if letter in summed[1] and letter not in alone]
+
+
+def _free(letter: str, taken: Iterable[str]) -> str:
+    stem = letter.rstrip("0123456789")
+    return next(name for k in range(2, 10_000) if (name := f"{stem}{k}") not in taken)
+
+
+def _renamed(row: Row, new: dict[str, str]) -> Row:
+    def rename(text: str | None) -> str | None:
+        return text and LETTER.sub(lambda match: new.get(match[0], match[0]), text)
+
+    left, right = (tuple((path, rename(axes)) for path, axes in side) for side in (row.left, row.right))
+    return replace(row, left=left, right=right)

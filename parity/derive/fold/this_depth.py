@@ -1,0 +1,88 @@
+"""Find lines that hold for the depth alone of the models they come from: blocks that no {i} counts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from specs.lines import Line, Lines
+from specs.paths import Hole, Path
+
+from .blocks import numbers
+
+BEFORE_WORDS = re.compile(r"\d+(?=_[A-Za-z])")  # as in down0_conv
+REFUSED = "a checkpoint with more or fewer of these blocks is refused"
+
+
+def this_depth(table: Lines) -> list[str]:
+    """Return the left paths, up to their last number, of blocks that are numbered on both sides and not folded.
+
+    These are lines that differ in such numbers alone, and lines that list them: {i=0|1}.
+    """
+    found: dict[str, None] = {}
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for line in table.lines:
+        if line.kind != "move" or not (line.left.arrays and line.right.arrays):
+            continue
+        found.update(dict.fromkeys(_listed(line)))
+        arrays = (*line.left.arrays, *line.right.arrays)
+        groups.setdefault(tuple(_blanked(array.path) for array in arrays), []).append(line)
+    for lines in groups.values():
+        found.update(dict.fromkeys(_apart([line.left.arrays[0].path for line in lines])))
+    return list(found)
+
+
+def _listed(line: Line) -> Iterator[str]:
+    """Yield the blocks of holes that list numbers and stand in a path of each side."""
+    rights = {hole.name for array in line.right.arrays for hole in array.holes}
+    for array in line.left.arrays:
+        at = [
+            k
+            for k, piece in enumerate(array.path)
+            if isinstance(piece, Hole) and piece.name in rights and _is_range(piece)
+        ]
+        if at:
+            yield from _each(array.path[: at[-1] + 1], rights)
+
+
+def _is_range(hole: Hole) -> bool:
+    return hole.values is not None and all(value.isdigit() for value in hole.values)
+
+
+def _each(path: Path, shared: set[str]) -> Iterator[str]:
+    """Yield a path for each number that its holes list; other holes stay as they are written."""
+    pieces = [
+        piece.values or () if isinstance(piece, Hole) and piece.name in shared and _is_range(piece) else (str(piece),)
+        for piece in path
+    ]
+    yield from map("".join, itertools.product(*pieces))
+
+
+def _apart(paths: list[Path]) -> Iterator[str]:
+    """Yield the beginnings of paths that differ in numbers of blocks, up to the last of these."""
+    texts = [_plain(path) for path in paths]
+    every = [_numbers(text) for text in texts]
+    varying = [k for k, column in enumerate(zip(*every, strict=True)) if len({match[0] for match in column}) > 1]
+    for path, text, places in zip(paths, texts, every, strict=True) if varying else ():
+        holes = iter([str(piece) for piece in path if isinstance(piece, Hole)])
+        yield re.sub(r"\{\}", lambda _, holes=holes: next(holes), text[: places[varying[-1]].end()])  # type: ignore[misc]
+
+
+def _plain(path: Path) -> str:
+    """Return a path with {} in the place of each hole."""
+    return "".join("{}" if isinstance(piece, Hole) else piece for piece in path)
+
+
+def _blanked(path: Path) -> str:
+    """Return a path with # in the place of each number of a block."""
+    text, at, out = _plain(path), 0, ""
+    for match in _numbers(text):
+        out += f"{text[at : match.start()]}#"
+        at = match.end()
+    return " ".join([out + text[at:], *(str(piece) for piece in path if isinstance(piece, Hole))])
+
+
+def _numbers(text: str) -> list[re.Match[str]]:
+    every = {match.start(): match for match in (*BEFORE_WORDS.finditer(text), *numbers(text))}
+    return [every[at] for at in sorted(every)]

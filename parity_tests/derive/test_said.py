@@ -1,0 +1,71 @@
+"""What a derivation says beside the verdict: for which depth, shapes and precision it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from ..conftest import needs
+
+torch = pytest.importorskip("torch")
+
+X = np.random.default_rng(0).standard_normal((4, 3))
+
+
+class Skip(torch.nn.Module):
+    """Layers of which the last one reads the input too, as those of a NeRF: before the others on one side."""
+
+    def __init__(self, first: bool, depth: int = 3):
+        super().__init__()
+        self.first = first
+        self.points = torch.nn.ModuleList(torch.nn.Linear(5 if k else 3, 5) for k in range(depth))
+        self.points.append(torch.nn.Linear(8, 5))
+
+    def forward(self, x: Any) -> Any:
+        y = x
+        for k, layer in enumerate(self.points):
+            last = k == len(self.points) - 1
+            y = torch.tanh(layer(torch.cat([x, y] if self.first else [y, x], 1) if last else y))
+        return y
+
+
+def test_lines_of_one_depth_are_named_in_words_in_the_table_and_in_json():
+    found = parity.derive(Skip(True), Skip(False), (X,))
+    text = "for this depth alone: points.{0..3}: a checkpoint with more or fewer of these blocks is refused"
+    assert found.proven and text in str(found) and f"# {text}" in found.table.print()
+    assert found.to_dict()["this_depth"] == [f"points.{k}" for k in range(4)]
+
+
+def test_the_shapes_that_were_tested_are_said():
+    found = parity.derive(Skip(True), Skip(True), (X,))
+    assert "tested with: inputs of shape (4, 3); a limit, a padding or a window that none" in str(found)
+    assert found.to_dict()["tested"] == [[4, 3]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_models_that_compute_in_float32_are_proven_in_float64_alone(side: str):
+    class Low(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.linear(x.float(), self.weight.float(), self.bias.float())
+
+    models = Low(3, 2), torch.nn.Linear(3, 2)
+    found = parity.derive(*(models if side == "left" else models[::-1]), (X,))
+    assert found.proven and found.error > 1e-9
+    first = str(found).splitlines()[0]
+    assert first.startswith("proven in float64: outputs")
+    assert "as written, the models compute partly in float32, and differ by" in first
+    assert found.to_dict()["lower"] == ["float32"]
+
+
+def test_a_jax_function_in_bfloat16_is_proven_in_float64_alone():
+    needs("flax")
+    import jax.numpy as jnp
+
+    tree = {"w": np.ones((3, 2), "float32")}
+    low = lambda p, x: x.astype(jnp.bfloat16) @ p["w"].astype(jnp.bfloat16)  # noqa: E731
+    found = parity.derive((low, tree), (lambda p, x: x @ p["w"], tree), (X,))
+    assert found.proven and found.lower == ["bfloat16"]
