@@ -198,7 +198,7 @@ def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
         return f"flatten order: {same} {which[0][0]}"
     if which := _best(_rolled(double(left)), right, close):
         return f"order of a concatenation: {same}, {which[0][0]}"
-    return f"another order: {same}, in an order that is no single flip or transposition"
+    return f"another order, as of a flatten or a concatenation: {same}"
 
 
 def _rolled(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
