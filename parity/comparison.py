@@ -17,7 +17,7 @@ from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
-from .own import OWN, Own, wrap
+from .own import OWN, Own, recognise, wrap
 from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
@@ -34,6 +34,8 @@ from .usage import (
 
 if TYPE_CHECKING:
     from .derive import Derivation
+
+FLAX = ("linen", "nnx", "function")  # see recognise
 
 
 def compare(
@@ -111,6 +113,7 @@ def _recorded(
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a model is its user's code: anything may be wrong with it
         cause, unable = cause_of(error, port)
+        cause += _layout_hint(error, isinstance(port, Own) and port.framework in ("flax", "jax"), inputs)
         architecture = port.architecture
         return Recording(
             label, port.framework, port.dtype, port.device, cause=cause, unable=unable, architecture=architecture
@@ -206,7 +209,21 @@ def _port(
     except ConvertError as error:
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a flax model is run to list its modules
-        raise UsageError(f"{label}: {raised(error)}") from None
+        hint = _layout_hint(error, recognise(model)[0] in FLAX, inputs)
+        raise UsageError(f"{label}: {raised(error)}{hint}") from None
+
+
+def _layout_hint(error: Exception, is_flax: bool, inputs: Inputs) -> str:
+    """Say how images are laid out, where a flax model that gets some raises an error about a shape."""
+    images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
+    if not (is_flax and images and "shape" in f"{type(error).__name__} {error}".lower()):
+        return ""
+    shape = images[0]
+    last = [shape[0], *shape[2:], shape[1]]
+    return (
+        f"; images are given channels first to all models, (n, c, h, w): flax gets the input of shape {list(shape)} as "
+        f"{last}"
+    )
 
 
 def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:

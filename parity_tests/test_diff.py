@@ -259,7 +259,8 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
     found, notes = by_names(one, other, 0.0)
     assert not found.entries and found.compared == 2
-    what = "set aside, training state, whose names differ between the files"
+    assert found.but == ("training state, which is not compared",)
+    what = "set aside, training state, of which not all names are in both files"
     assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
 
 
