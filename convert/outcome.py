@@ -9,6 +9,7 @@ from specs.dialects import PORTS
 from specs.numerals import exact, limit, short
 from specs.words import count, in_a_row
 
+from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
@@ -124,14 +125,20 @@ def _conditions(plan: Plan) -> str:
 def _untested(plan: Plan) -> str:
     """Say what a proof takes for granted: what source and target are both read by."""
     dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
-    lines = f"the lines of {in_a_row(dialects)} and " if dialects else ""
-    assumed = f", {', '.join(plan.assumed)} assumed among them" if plan.assumed else ""
-    shared = f"{lines}the settings that no array shows{assumed}"
-    return f"not tested by this proof, as both sides share them: {shared}"
+    tables = f"the lines that read and write {in_a_row(dialects)}" if dialects else ""
+    values = ", ".join(
+        f"{name}={exact(getattr(plan.config, name))}{' (assumed)' if name in plan.assumed else ''}"
+        for name in in_effect(plan.reading.spec, plan.config)
+    )
+    settings = f"settings that no array shows ({values})" if values else ""
+    shared = "; ".join(filter(None, (tables, settings)))
+    return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     left, right = plan.table.sides
+    if left == right:  # two models of one framework
+        left, right = ("right", "left") if plan.backwards else ("left", "right")
     ends = f"{result['out']} (side {right}) from {plan.reader.path} (side {left})"
     say(printable(f"{_verb(result)} {ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)

@@ -111,6 +111,18 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     assert all(np.array_equal(array, left[name]) for name, array in found.items())
 
 
+def test_two_sides_of_one_framework_are_called_left_and_right(tmp_path, capsys):
+    table, a, b = (tmp_path / name for name in ("x.table", "a.npz", "b.npz"))
+    table.write_text("table 1: torch <-> torch\nx: o <-> y: o\n")
+    np.savez(a, x=np.ones(3))
+    assert f"wrote {b} (side right) from {a} (side left): " in run(capsys, "--table", table, a, "-o", b)[1]
+    back = tmp_path / "c.npz"
+    assert (
+        f"wrote {back} (side left) from {b} (side right): "
+        in run(capsys, "--table", table, b, "-o", back, "--reverse")[1]
+    )
+
+
 @pytest.mark.parametrize("suffix", ["msgpack", "safetensors"])
 def test_a_record_serves_as_the_table(files, capsys, suffix):
     """Beside a file or inside it: of the file that a Table made, and what `derive --json` prints."""
