@@ -81,9 +81,11 @@ def _settings(config: Any) -> str:
     from dataclasses import fields
 
     from convert.settings import spelled
+    from specs.config import as_hxw
 
     values = {f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default}
-    return " ".join(spelled(name, value).removeprefix("--set ") for name, value in values.items())
+    each = (spelled(name, as_hxw(type(config), name, value)) for name, value in values.items())
+    return " ".join(text.removeprefix("--set ") for text in each)
 
 
 def _fields(config: type) -> list[str]:
