@@ -65,7 +65,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
     yield from (f"  {name}: {count(containers[name], 'array')} of training state" for name in state)
     if about["aside"]:
-        yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
+        only_state = all(entry["name"] in state for entry in about["aside"])
+        number = f"{sum(entry['arrays'] for entry in about['aside']):,} of these tensors"
+        yield f"{'set aside:':14}{'the training state' if only_state else number}"
     for entry in (entry for entry in about["aside"] if entry["name"] not in state):  # which stand among the tensors
         yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])

@@ -13,6 +13,7 @@ from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
+from .files import format_of
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -67,7 +68,8 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
     source = f"{plan.reader.path} (format {plan.reader.format}, dialect {plan.src})"
-    say(printable(f"{_verb(result)} {result['out']} (dialect {plan.dst}) from {source}: {what}"))
+    target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
+    say(printable(f"{_verb(result)} {target} from {source}: {what}"))
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
@@ -139,7 +141,7 @@ def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     left, right = plan.table.sides
     if left == right:  # two models of one framework
         left, right = ("right", "left") if plan.backwards else ("left", "right")
-    ends = f"{result['out']} (side {right}) from {plan.reader.path} (side {left})"
+    ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
     say(printable(f"{_verb(result)} {ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)
 

@@ -226,8 +226,8 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
     add_quiet(parser)
 
 
-SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth
-.pdparams, or the folders .orbax and .dcp."""
+SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pdparams, torch's
+.pt .pth .ckpt .bin, or the folders .orbax and .dcp."""
 
 
 DIFFERS = """Exit status 0 says "the same model". Where the arrays are the same and a file

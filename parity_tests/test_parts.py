@@ -200,7 +200,10 @@ def test_every_array_is_used_or_named(model, run, tmp_path):
                  "extra/ 2 arrays of 5 elements (training state)", f"opt/ {len(model)} arrays of"):  # fmt: skip
         assert told in err
     code, printed, _ = run("inspect", path)
-    assert f"set aside:    {len(beside)} of these" in printed
+    assert f"set aside:    {len(beside)} of these tensors\n" in printed
+    state = save(tmp_path / "state.safetensors", {**under("state_dict/", model), **under("opt/0/mu/", model)})
+    printed = run("inspect", state)[1]
+    assert f"\n  opt/: {len(model)} arrays of training state\nset aside:    the training state\n" in printed
     about = json.loads(run("inspect", path, "--json")[1])
     assert [entry["name"] for entry in about["aside"]] == ["head.weight", "prototypes", "extra/", "opt/"]
     assert about["part"] == "state_dict"

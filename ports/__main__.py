@@ -11,7 +11,8 @@ from specs.numerals import exact
 
 HEAD = (
     "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
-    "outputs depend on a field that nobody states, --assume accepts its default."
+    "outputs depend on a field that nobody states, --assume accepts its default. "
+    "HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 )
 
 SMALL = (
