@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -180,15 +181,27 @@ def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordin
             recording.truth.random = recording.random
 
 
+def _of_call(images: Any) -> Any:
+    """Return the arguments of a `parity.Call`, which `derive` takes; anything else as it is. Raises: UsageError."""
+    module = sys.modules.get("parity.derive.trace.call")  # imported by whoever made one
+    if module is None or not isinstance(images, module.Call):
+        return images
+    plain = module.Call()
+    if (images.method, images.output) != (plain.method, plain.output):
+        raise UsageError("compare runs a model as a whole: it takes a parity.Call without method and output")
+    return Inputs(*images.args, **images.kwargs)
+
+
 def _inputs(images: Any) -> Inputs:
     """Convert the inputs to arrays. Raises: UsageError for an empty batch and for what is no array of numbers."""
-    inputs = Inputs.of(images).arrays()
+    inputs = Inputs.of(_of_call(images)).arrays()
     named = inputs.named(is_numpy)
     if not named:
         raise UsageError("the inputs hold no array: there is nothing to run the models on")
     for name, array in named.items():
         if array.dtype.kind not in "fiub":
-            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}")
+            other = "" if array.dtype.kind != "O" else ": pass an array, a tuple of them, a dict or parity.Inputs(...)"
+            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}{other}")
         if not array.size:
             raise UsageError(f"{name} of shape {list(array.shape)} are empty: nothing would be compared")
     return inputs

@@ -291,7 +291,9 @@ def attention(scale: float | None) -> Net:
 )
 def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | None, right: float, text: str):
     found = parity.derive(attention(left), attention(right), (images(2, 5, 8),))
-    assert [place.cause.startswith(f"the scores before the softmax have {text}") for place in found.divergences] == [True]
+    assert [place.cause.startswith(f"the scores before the softmax have {text}") for place in found.divergences] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize("swapped", [False, True])
