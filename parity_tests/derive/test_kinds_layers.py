@@ -329,3 +329,15 @@ def test_names_that_share_the_second_of_two_copies_are_in_the_line():
     found = parity.derive(Shared(True), Shared(False), (ids,))
     assert found.proven, (found.failure, found.missing)
     assert "head.weight: o i = shared.weight: o i = encoder.weight: o i" in found.table.print()
+
+
+def test_a_paddle_activation_with_a_parameter_that_reads_the_input_itself():
+    """Without a gradient of its input, paddle's gradient of PReLU ends the process."""
+    needs("paddle")
+    import paddle
+
+    def net() -> Any:
+        return paddle.nn.Sequential(paddle.nn.PReLU(4), paddle.nn.Linear(4, 3))
+
+    found = parity.derive(net(), net(), (images(5, 4),))
+    assert found.proven, (found.failure, found.reasons)
