@@ -135,7 +135,8 @@ class JaxSide:
             return sum((out * weight).sum() for out, weight in weights), (exact, operands)
 
         gradient = jax.grad(total, argnums=(0, 1), has_aux=True)
-        return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)  # their memory becomes the gradients
+        # the memory of what is donated becomes that of the gradients
+        return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return arrays of JAX's own: parameters in float64, integers as they are."""
