@@ -24,6 +24,7 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
+SEVERAL = "every array fits once these are transposed"
 
 
 class NotReplicated(UsageError):
@@ -69,7 +70,7 @@ def _transposed(request: Request, rejected: Rejected) -> str:
     if not turned or not _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
         return ""
     if len(turned) > 1:
-        return f"{folding.listed(turned)}: once these are transposed, every array fits"
+        return f"{SEVERAL}: {folding.listed(turned)}"
     ((name, right),) = turned.items()
     return f"{name} has shape {list(own[name].shape)}: once it is transposed, to {list(right.shape)}, every array fits"
 
@@ -96,7 +97,8 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
         if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), ""):
-            error.problems[:] = [turned]  # the others follow from it: sizes are read off these arrays
+            # of one matrix, the others follow: sizes are read off it; several may also fit other settings by chance
+            error.problems[:] = [turned, *(error.problems if turned.startswith(SEVERAL) else ())]
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
         if other:

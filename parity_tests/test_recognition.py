@@ -59,7 +59,7 @@ def test_transposed_matrices_are_called_so(run, tmp_path):
     second = "blocks.0.mlp_tokens.fc2.weight"
     save_file({**turned, second: np.ascontiguousarray(arrays[second].T)}, tmp_path / "two.safetensors")
     code, _, err = run("timm2torch", tmp_path / "two.safetensors")
-    assert code == 1 and f"{second}, head.weight: once these are transposed, every array fits" in err, err
+    assert code == 1 and f"every array fits once these are transposed: {second}, head.weight" in err, err
     save_file({**turned, "norm.bias": np.zeros(3, "f4")}, tmp_path / "other.safetensors")
     assert "once it is transposed" not in run("timm2torch", tmp_path / "other.safetensors")[2]
 

@@ -89,6 +89,7 @@ def attention(scale: float, convolution: bool, by_sums: bool = False) -> Net:
         y = ((q * scale if scale != 1 else q) @ k.mT).softmax(-1) @ v
         return x + (m.out(y.mT.reshape(x.shape)) if convolution else m.out(y).mT.reshape(x.shape))
 
+    torch.manual_seed(0)
     out = torch.nn.Conv2d(8, 8, 1) if convolution else linear(8, 8)
     return Net(run, **{name: linear(8, 8) for name in "qkv"}, out=out)
 
