@@ -25,8 +25,8 @@ from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
 # At level 0, gradients of a maximum over an axis are wrong: XLA computes the values a second time with other rounding,
-# and finds none of them equal to the largest.
-QUICK_GRADIENTS = {**QUICK, "xla_backend_optimization_level": 1}
+# and finds none of them equal to the largest. At level 1, those of an LSTM in both directions are (jaxlib 0.10.2).
+QUICK_GRADIENTS = {**QUICK, "xla_backend_optimization_level": 2}
 
 
 class JaxSide:
