@@ -34,10 +34,7 @@ def _formed(known: Left, best: Candidate, stop: float, form: Callable[[Program],
     if a is best.programs[0].tape and b is best.programs[1].tape:
         return best
     own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
-    target = Program(b, best.side.parameters, best.inputs)
-    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
-    found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
-    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
+    return _deeper(best, walked(own, known.elements), b, stop)
 
 
 def _by_taps(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
@@ -51,27 +48,30 @@ def _by_taps(known: Left, uses: Walked, best: Candidate, stop: float) -> Candida
     if sum(seen.use.ids.shape[1] == channels for seen in single) < math.prod(taps) or math.prod(taps) == 1:
         return best
     left = uses if own is uses.program else walked(own, known.elements)
-    target = Program(unfolded(program), best.side.parameters, best.inputs)
-    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
-    found = match(left, target, best.side.parameters, limit, given)
-    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
+    return _deeper(best, left, unfolded(program), stop)
 
 
 def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Match tapes with matrices of bilinear products at the other operand, as far as the match goes further so."""
     stop = min(stop, time.thread_time() + MATCH_SECONDS)
-    tapes, own = best.programs, uses if best.programs[0] is uses.program else None
+    program = best.programs[0]
+    own = uses if program is uses.program else None
     while best.found.failure and time.thread_time() < stop:
         before = [one for one in bilinears(best.programs[1]) if one.first <= best.found.at]
         for one in before[: -NEAREST - 1 : -1]:
-            own = own or walked(tapes[0], known.elements)
-            target = Program(turned(best.programs[1], one), best.side.parameters, best.inputs)
-            limit, given = stop - time.thread_time(), best.hint and best.hint.map
-            found = match(own, target, best.side.parameters, limit, given)
-            new = best._replace(found=found, programs=(tapes[0], target))
-            if new.depth > best.depth:
+            own = own or walked(program, known.elements)
+            if (new := _deeper(best, own, turned(best.programs[1], one), stop)) is not best:
                 best = new
                 break
         else:
             break
     return best
+
+
+def _deeper(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
+    """Match a right tape of another form; return that if it goes further than the best match, which else stays."""
+    target = Program(tape, best.side.parameters, best.inputs)
+    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
+    found = match(left, target, best.side.parameters, limit, given)
+    new = best._replace(found=found, programs=(left.program, target))
+    return new if new.depth > best.depth else best
