@@ -5,6 +5,7 @@ Few files need this: planning.py imports it for these alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from specs.dialects import HUB, PORTS
@@ -13,7 +14,7 @@ from specs.words import in_a_row
 from . import folding
 from .choosing import Choice, Rejected, Request, attempt, choose
 from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call, option
-from .files.base import Reader
+from .files.base import Reader, Tensor
 from .files.inside import JOIN_ZERO
 from .plans import Plan
 from .readings import Reading
@@ -24,7 +25,6 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
-SEVERAL = "every array fits once these are transposed"
 
 
 class NotReplicated(UsageError):
@@ -62,17 +62,24 @@ def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None
     return None
 
 
-def _transposed(request: Request, rejected: Rejected) -> str:
-    """Say which matrices of a reading make all its arrays fit once they are transposed; "" if none do."""
+def _transposed(request: Request, rejected: Rejected) -> dict[str, Tensor]:
+    """Return the matrices of a reading, transposed, with which all its arrays fit; {} if they do not."""
     unfit = rejected.error.unfit if isinstance(rejected.error, PlanError) else ()
     own = rejected.reading.tensors
     turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in unfit if len(own[name].shape) == 2}
-    if not turned or not _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
-        return ""
-    if len(turned) > 1:
-        return f"{SEVERAL}: {folding.listed(turned)}"
-    ((name, right),) = turned.items()
-    return f"{name} has shape {list(own[name].shape)}: once it is transposed, to {list(right.shape)}, every array fits"
+    fits = turned and _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned})))
+    return turned if fits else {}
+
+
+def _with_transposed(turned: Mapping[str, Tensor], problems: Sequence[str]) -> list[str]:
+    """Return the problems of a file with the matrices that make all its arrays fit once they are transposed."""
+    if len(turned) > 1:  # by chance, they may also fit other settings
+        return [f"every array fits once these are transposed: {folding.listed(turned)}", *problems]
+    # sizes are read off the one matrix, so that the other problems follow
+    return [
+        f"{name} has shape {list(right.shape[::-1])}: once it is transposed, to {list(right.shape)}, every array fits"
+        for name, right in turned.items()
+    ]
 
 
 def refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:
@@ -96,9 +103,8 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
-        if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), ""):
-            # of one matrix, the others follow: sizes are read off it; several may also fit other settings by chance
-            error.problems[:] = [turned, *(error.problems if turned.startswith(SEVERAL) else ())]
+        if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), {}):
+            error.problems[:] = _with_transposed(turned, error.problems)
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
         if other:

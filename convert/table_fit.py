@@ -156,8 +156,6 @@ def _said(error: TableError, table: Table, path: str) -> str:
 
 
 LEVEL = re.compile(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])")  # a number in a name that may count blocks
-
-
 LISTED = re.compile(r"\{\w+=\d[\d.|]*\}")  # numbers that a hole lists
 
 
