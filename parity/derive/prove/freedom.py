@@ -197,10 +197,8 @@ def _candidates(
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [_columns(use, width)]
-            if (
-                other.ids.shape[1] and other.ids.shape[1] % width == 0 and reach.undoes(use, other)
-            ):  # taps of each channel, one after the other
-                channels = other.ids[0].reshape(width, -1)
+            if other.ids.shape[1] and other.ids.shape[1] % width == 0 and reach.undoes(use, other):
+                channels = other.ids[0].reshape(width, -1)  # its taps of each channel, one after the other
                 one, another = _exchanged(width)
                 into = [(channels[one].ravel(), channels[another].ravel())]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
