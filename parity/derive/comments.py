@@ -13,9 +13,8 @@ from specs.numerals import limit, short
 from specs.words import count
 
 from .fold.buffers import VALUED, Partner
-from .fold.followed import behind_lists
 from .fold.rows import DerivedTable, missing_lines
-from .fold.this_depth import REFUSED, this_depth
+from .fold.this_depth import REFUSED
 from .prove.prove import Proof
 from .trace.sides import Side
 
@@ -62,12 +61,15 @@ def commented(
     inferred: Sequence[str],
     doubtful: Sequence[str],
     reasons: Mapping[str, str],
+    depth: Sequence[str],
+    lists: Sequence[str],
     notes: Sequence[str],
 ) -> DerivedTable:
     """Return the table with what supports it above its first line; `notes` come last.
 
     Args:
       inferred: parameters of which no value shows all. doubtful: those that were taken where values differ.
+      depth, lists: see `this_depth` and `behind_lists` of Evidence.
     """
     if not table.lines:
         return table
@@ -96,9 +98,9 @@ def commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    if blocks := folded_names(this_depth(table)):
+    if blocks := folded_names(depth):
         comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
-    comments += [f"# fixed to lists of this length: {text}" for text in behind_lists(table)]
+    comments += [f"# fixed to lists of this length: {text}" for text in lists]
     comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
     comments += [f"# {DOUBTFUL}: {name}" for name in folded_names(doubtful)]
     if proof.unobservable:

@@ -87,7 +87,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     only_inferred = [name for name in inferred if name not in doubtful]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
     notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(several))]
-    table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
+    depth, lists = this_depth(of.table), behind_lists(of.table)
+    table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, depth, lists, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     sizes = "" if depths else sizes
     return Derivation(
@@ -121,8 +122,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         untried=untried,
         uses=steps,
         fixed=lone(table, table.known, table.like),
-        this_depth=this_depth(table),
-        behind_lists=behind_lists(table),
+        this_depth=depth,
+        behind_lists=lists,
         depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),

@@ -60,7 +60,7 @@ def page(
     measured = (
         f"Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)}). "
     )
-    totals = f"The Table has {lines}{filled if number else ''}. {found.matched_to[:1].upper()}{found.matched_to[1:]}. "
+    totals = f"The Table has {lines}{filled if number else ''}. {_begun(found.matched_to)}. "
     totals += f"{measured * math.isfinite(error)}{found.took}."
     names = _names(found, sides)
     return fill(
@@ -208,7 +208,7 @@ def _link(address: str | None) -> Markup:
 
 
 def _sentence(text: str) -> Markup:
-    return tag("p", prose(f"{text[:1].upper()}{text[1:]}."), class_="key")
+    return tag("p", prose(f"{_begun(text)}."), class_="key")
 
 
 def _missing(found: Derivation) -> Markup:
@@ -253,12 +253,17 @@ def _sides(line: str) -> list[Markup]:
     return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
 
 
+def _begun(text: str) -> str:
+    """Return a text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def _remarks(found: Derivation) -> Markup:
-    rows = [f"{text[:1].upper()}{text[1:]}" for text in found.correspondence]
-    rows += [f"{FILLED[:1].upper()}{FILLED[1:]}: {', '.join(folded_names(found.filled))}"] if found.filled else []
+    rows = [*map(_begun, found.correspondence)]
+    rows += [f"{_begun(FILLED)}: {', '.join(folded_names(found.filled))}"] if found.filled else []
     rows += [f"Kept in the proof: {text}" for text in found.kept]
     if found.proven and (text := found.branching):
-        rows.append(f"{text[:1].upper()}{text[1:]}")
+        rows.append(_begun(text))
     if found.unobservable:
         names = ", ".join(folded_names(found.unobservable))
         rows.append(f"Outside any proof, as no output depends on it with these inputs: {names}")
@@ -266,13 +271,13 @@ def _remarks(found: Derivation) -> Markup:
         names = ", ".join(folded_names(found.untold))
         rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
     if found.only_inferred:
-        rows.append(f"{INFERRED[0].upper()}{INFERRED[1:]}: {', '.join(folded_names(found.only_inferred))}")
+        rows.append(f"{_begun(INFERRED)}: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
-        rows.append(f"{DOUBTFUL.capitalize()}: {', '.join(folded_names(found.doubtful))}")
+        rows.append(f"{_begun(DOUBTFUL)}: {', '.join(folded_names(found.doubtful))}")
     if found.chosen:
-        rows.append(f"{CHOSEN[0].upper()}{CHOSEN[1:]}: {', '.join(folded_names(found.chosen))}")
+        rows.append(f"{_begun(CHOSEN)}: {', '.join(folded_names(found.chosen))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
-    rows += [found.untried[:1].upper() + found.untried[1:]] * bool(found.untried)
+    rows += [_begun(found.untried)] * bool(found.untried)
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))
