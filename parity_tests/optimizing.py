@@ -33,6 +33,14 @@ def save_config(architecture, path):
     return path
 
 
+def trained_mixer(folder):
+    """Save a tiny Mixer after 3 steps of torch's AdamW; return its file and that of its configuration."""
+    model = Torch("mlp_mixer", "adamw")
+    model.train(batches("mlp_mixer")[:3])
+    model.save(folder / "model.pt")
+    return folder / "model.pt", save_config("mlp_mixer", folder / "config.json")
+
+
 @functools.cache
 def batches(architecture):
     """Ten batches: the images that every framework trains on, and what its outputs are drawn to."""

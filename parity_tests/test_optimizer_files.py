@@ -12,7 +12,7 @@ from convert.optimizer import finding, from_paddle
 from convert.optimizer.powers import MOST, power, steps_of
 
 from .conftest import needs
-from .optimizing import HYPER, Torch, batches, save_config
+from .optimizing import HYPER, Torch, batches, save_config, trained_mixer
 
 OPTIMIZER = "--with-optimizer"
 
@@ -21,11 +21,7 @@ OPTIMIZER = "--with-optimizer"
 def trained(tmp_path_factory):
     """A tiny Mixer after 3 steps of torch's AdamW, and its configuration."""
     needs("torch")
-    folder = tmp_path_factory.mktemp("mixer")
-    model = Torch("mlp_mixer", "adamw")
-    model.train(batches("mlp_mixer")[:3])
-    model.save(folder / "model.pt")
-    return folder / "model.pt", save_config("mlp_mixer", folder / "config.json")
+    return trained_mixer(tmp_path_factory.mktemp("mixer"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from convert.files import open_checkpoint
 
 from .conftest import needs
-from .optimizing import Torch, batches, save_config
+from .optimizing import trained_mixer
 
 OPTIMIZER = "--with-optimizer"
 TABLE = "StructuredToParameterName@@"
@@ -18,11 +18,7 @@ TABLE = "StructuredToParameterName@@"
 def trained(tmp_path_factory):
     """A tiny Mixer after 3 steps of torch's AdamW, and its configuration."""
     needs("torch")
-    folder = tmp_path_factory.mktemp("mixer")
-    model = Torch("mlp_mixer", "adamw")
-    model.train(batches("mlp_mixer")[:3])
-    model.save(folder / "model.pt")
-    return folder / "model.pt", save_config("mlp_mixer", folder / "config.json")
+    return trained_mixer(tmp_path_factory.mktemp("mixer"))
 
 
 @pytest.fixture
