@@ -41,7 +41,7 @@ TEXT = r"[<>|=]?[US]\d{1,9}"  # dtypes of texts and of bytes
 MAX_HEADER = 10_000  # characters; numpy's own limit
 DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
-# No possessive quantifier stands behind a group: Python 3.11.2 loses matches of these.
+# No possessive quantifier stands behind a group whose inside backtracks: Python 3.11.2 loses matches of these.
 _FIELD = r"\s*+'(?:descr|fortran_order|shape)'\s*+:\s*+(?:'[^'\\]{0,32}'|True|False|\([\d\sL,]*+\))\s*+"
 _HEADER = rf"(?a:\{{{_FIELD}(?:,{_FIELD}){{2}},?\s*+\}}\s*+)"
 _DESCR = r"(?s:'descr'\s*+:\s*+('[^'\\]*+'|\[.{0,60}))"
