@@ -17,6 +17,7 @@ from .steps import Step, Steps, sources_of
 if TYPE_CHECKING:
     import numpy as np
 
+OWN, COMMON = "A", "common"  # layouts of the shapes and the position that a difference names
 BLOCK = 1 << 16  # elements compared at once: what stays in a core's cache
 
 
@@ -45,7 +46,7 @@ class Differences(NamedTuple):
         places = f"NaN at the same {total:,} places" if total > 1 else "NaN at the same place"
         nans = [f"both have {places}, which counts as equal: {summarised(self.nans)}"] if total else []
         dtypes = [
-            f"{a} in A, {b} in B, of which the values are compared: {summarised(names)}"
+            f"dtypes differ, {a} in A and {b} in B (values were compared): {summarised(names)}"
             for (a, b), names in self.dtypes.items()
         ]
         return [*nans, *dtypes]
@@ -90,7 +91,8 @@ def own_names(side: Steps, step: Step) -> list[str]:
 
 def entry(
     tensor: str, kind: str, error: float | None = None, detail: str = "", *, differing: int | None = None,
-    elements: int | None = None, largest: float | None = None, a: Iterable[str] = (), b: Iterable[str] = (),
+    elements: int | None = None, largest: float | None = None, layout: str = COMMON, a: Iterable[str] = (),
+    b: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Describe one difference.
 
@@ -101,9 +103,10 @@ def entry(
         infinity.
       differing: how many of its `elements` differ.
       largest: of a value, the largest finite element of both arrays, so that no order of the files changes `error`.
+      layout: of the shapes or the position in `detail`: OWN is A's, COMMON the one in which both files are compared.
       a, b: the names that the files themselves have for it; empty where a file lacks it.
     """
-    counts = {"differing": differing, "elements": elements, "largest": largest}
+    counts = {"differing": differing, "elements": elements, "largest": largest, "layout": layout}
     return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
 
 
@@ -119,7 +122,11 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
 
     name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
     if shape != other:
-        return entry(name, "shape", None, f"{list(shape)} and {list(other)}"), 0
+        order = own_order(left, ours)
+        if order is None or len(order) != len(other):
+            return entry(name, "shape", None, f"{list(shape)} and {list(other)}"), 0
+        mine, others = ([of[order.index(axis)] for axis in range(len(order))] for of in (shape, other))
+        return entry(name, "shape", None, f"{mine} and {others}", layout=OWN), 0
     nans = 0
     for a, b in _blocks(left, ours, right, theirs):
         equal, both = _equal(a, b)
@@ -146,7 +153,19 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
     detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
-    return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale), nans
+    layout = COMMON if own is None else OWN
+    return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale, layout=layout), nans
+
+
+def own_order(side: Steps, step: Step) -> tuple[int, ...] | None:
+    """Return which axis of the file's own array each axis of a target array is; None where it is no whole array."""
+    moves = step[1] if isinstance(step[1], list) else []
+    if len(moves) != 1 or not isinstance(moves[0], Move):
+        return None
+    move = moves[0]
+    plain = all(isinstance(entry, slice) for entry in (*move.select, *move.place))
+    same = move.source_atoms == side.sources[move.source].shape and move.target_atoms == step[0].shape
+    return move.order if plain and same else None
 
 
 def own_position(side: Steps, step: Step, at: int) -> list[int] | None:

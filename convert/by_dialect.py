@@ -120,7 +120,8 @@ def translate(
         if name in reading.tensors:
             problems.check(one, counts=True)
     if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
-        raise PlanError(f"{path}: does not hold the {reading.dialect} arrays of this {reading.architecture}", lines)
+        what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
+        raise PlanError(f"{path}: {what}", lines, problems.unfit())
     spare = {name: one for name, one in unused.items() if name in reading.tensors}
     zeros = []
     for one in extras(other, config):
@@ -203,6 +204,10 @@ class Problems:
                 self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
             elif tensor.dtype != dtype:
                 self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
+
+    def unfit(self) -> list[str]:
+        """Return names of arrays that do not fit."""
+        return [name for name, _ in self.misfits]
 
     def lines(self) -> list[str]:
         """Return a line for each kind of problem."""

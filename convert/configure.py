@@ -163,7 +163,7 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     must_state = _must_state(reading, suggested, origins)
     marked = ((record.assumed & recorded.keys()) - asked.keys()) | (settings.assumed & asked.keys())
     assumed = {*marked, *suggested} - set(must_state)
-    contradictions = _contradictions(settings, evidence, reading.dialect)
+    contradictions = _contradictions(settings, evidence, reading.dialect, spec.immaterial(config))
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
@@ -281,8 +281,12 @@ def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[
     return UsageError(f"{path}: {reading.architecture}: {problem}", remedy)
 
 
-def _contradictions(settings: Settings, evidence: Evidence, dialect: str) -> list[str]:
-    """Return a line for every field in which the user contradicts the record, or the dialect's own code."""
+def _contradictions(settings: Settings, evidence: Evidence, dialect: str, idle: Collection[str]) -> list[str]:
+    """Return a line for every field in which the user contradicts the record, or the dialect's own code.
+
+    Args:
+      idle: fields that change nothing here: where a file states them, nobody needs a line.
+    """
     recorded, fixed, record = evidence.says["record"], evidence.says["dialect"], evidence.record
     lines = []
     for name, value in evidence.says["user"].items():
@@ -292,6 +296,8 @@ def _contradictions(settings: Settings, evidence: Evidence, dialect: str) -> lis
             had = f"has {'by' if origin == DEFAULT else 'from the'} {origin}" if origin else "states"
             what = "only assumes" if name in record.assumed else had
             lines.append(f"{stated} and is used in place of {name}={exact(recorded[name])}, which its record {what}")
+        elif name in idle and settings.of_file(name):
+            continue
         elif name in fixed and name not in recorded and not same(fixed[name], value):
             lines.append(f"{stated}, though {dialect}'s own code computes {name}={exact(fixed[name])}")
     return lines

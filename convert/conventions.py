@@ -34,6 +34,21 @@ def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
     return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
 
 
+NO_EFFECT = "no effect at the model's own image size"  # of fields that `immaterial` lists, as a stem's padding
+
+
+def in_effect(spec: Spec, config: Any) -> list[str]:
+    """Return fields that no array shows and that change the outputs of this model."""
+    names = computing(spec) - spec.immaterial(config)
+    return [f.name for f in fields(spec.config) if f.name in names]
+
+
+def without_effect(spec: Spec, config: Any) -> list[str]:
+    """Return fields that no array shows, that change outputs of other models and change none of this one."""
+    names = computing(spec) & spec.immaterial(config)
+    return [f.name for f in fields(spec.config) if f.name in names]
+
+
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values of a field mean the same; those of one float32 do, as paddle stores float32."""
     return bool(rounded(one) == rounded(other))

@@ -53,7 +53,8 @@ def convert(arguments: Namespace) -> int:
     for line in given.lines():
         notes.add(line)
     if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
-        raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
+        what = "is no folder" if os.path.lexists(arguments.out) else "does not exist: create it"
+        raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder, and this {what}")
     results: list[dict[str, Any]] = []
     failures = 0
     for file in files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from . import folding
 from .array_differences import differences, entry
 from .aside import PART
 from .configure import check_names
-from .conventions import differing, same
-from .diff_plans import Input, plan_both
+from .conventions import NO_EFFECT, differing, same, without_effect
+from .diff_plans import Input, by_dialect, plan_both
 from .errors import UsageError
 from .inference import unshown
 from .pixels import SCALING, conflict
@@ -125,7 +125,10 @@ def compare(
         notes += arrays.notes()
         beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
-        found = [*_configs(left, right), *arrays.entries]
+        configs = _configs(left, right)
+        notes += _idle(left, right)
+        notes += _silent(left, right, {one["tensor"] for one in configs})
+        found = [*configs, *arrays.entries]
         return Comparison(
             found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes),
             accepted=assume,
@@ -164,8 +167,33 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [
-        entry(name, "config", None, f"{exact(ours)} and {exact(theirs)}") for name, (theirs, ours) in fields.items()
+        entry(name, "config", None, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
+        for name, (theirs, ours) in fields.items()
     ]
+
+
+def _value(plan: Plan, name: str, value: Any) -> str:
+    """Write a field's value, with where it comes from if the file does not state it."""
+    return f"{exact(value)}{f' (assumed: {plan.src})' if name in by_dialect(plan) else ''}"
+
+
+def _idle(left: Plan, right: Plan) -> Iterator[str]:
+    """Name the fields that differ and change nothing in either model, so that the two are one function."""
+    ours, theirs = as_dict(left.config), as_dict(right.config)
+    both = without_effect(right.reading.spec, right.config)
+    for name in without_effect(left.reading.spec, left.config):
+        if name in both and not same(ours[name], theirs[name]):
+            yield f"{name}={exact(ours[name])} in A, {exact(theirs[name])} in B: {NO_EFFECT}"
+
+
+def _silent(left: Plan, right: Plan, names: Collection[str]) -> Iterator[str]:
+    """Say of fields that differ which file does not state its value, and how to state another."""
+    for plan in (left, right):
+        silent = [name for name in as_dict(plan.config) if name in names and name in by_dialect(plan)]
+        if silent:
+            values = ", ".join(f"{name}={exact(getattr(plan.config, name))}" for name in silent)
+            what = f"the file does not say, assumed as {plan.src}'s own code computes: {values}"
+            yield f"{plan.reader.path}: {what} (--set {silent[0]}=... states another value)"
 
 
 def _unlike_counters(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:

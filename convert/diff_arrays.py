@@ -22,6 +22,7 @@ from .steps import Promise, Step
 from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
+STATE = "training state, which is not compared"
 
 
 def across(
@@ -67,12 +68,14 @@ def by_names(
     """
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
-        if _state_of(one).keys() != _state_of(two).keys():
+        aside = _state_of(one).keys() != _state_of(two).keys()
+        if aside:
             one, two = _without_state(one), _without_state(two)
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= min(len(one.sources), len(two.sources)):
             return None
         arrays = differences(one, two, rtol)
+        arrays = arrays._replace(but=(STATE,)) if aside else arrays
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
 
 
@@ -87,7 +90,7 @@ def _without_state(side: Arrays) -> Arrays:
     state = _state_of(side)
     sources = {name: tensor for name, tensor in side.sources.items() if name not in state}
     listed = folding.listed(by_container(state))
-    note = [f"set aside, training state, whose names differ between the files: {listed}"] if state else []
+    note = [f"set aside, training state, of which not all names are in both files: {listed}"] if state else []
     return replace(
         side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
         taken=side.taken.union(side.sources[name].name for name in state), notes=(*side.notes, *note),

@@ -111,16 +111,26 @@ def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Alon
     plan, opened = _as_it_is(stack, file, None)
     known = Alone(plan, opened, plan, opened)
     values = _of_open(settings, known)
-    if not opened or not values:
+    if not values:
         return known
     stated, rest = _as_it_is(stack, file, settings._replace(values=values))
     return known._replace(stated=stated, still_open=tuple(name for name in opened if name in rest))
 
 
 def _of_open(settings: Settings, known: Alone) -> dict[str, Any]:
-    """Return what the user states of a file: the fields that it leaves open, and all that is not in our terms."""
-    all_of_it = known.plan is None
-    return {k: v for k, v in settings.values.items() if all_of_it or k in known.opened or not k.islower()}
+    """Return what the user states of a file: the fields that it does not state, and all that is not in our terms.
+
+    These are the fields that it leaves open, and those that its dialect's own code fixes: the file itself is silent.
+    """
+    if known.plan is None:
+        return dict(settings.values)
+    silent = {*known.opened, *by_dialect(known.plan)}
+    return {k: v for k, v in settings.values.items() if k in silent or not k.islower()}
+
+
+def by_dialect(plan: Plan) -> set[str]:
+    """Return the fields of which only the dialect's own code says something."""
+    return {name for name, origin in plan.origins.items() if origin == "dialect"}
 
 
 def _source(name: str, known: Alone, settings: Settings, other: str) -> str:

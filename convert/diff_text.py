@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import isfinite
 from typing import Any
 
 from specs.numerals import exact, short
 from specs.words import count, in_a_row
 
+from .array_differences import OWN
 from .diff import Comparison
 from .diff_plans import NOBODY
 from .errors import printable
@@ -25,7 +26,7 @@ KINDS = {
     "unexpected": ("", "array", " only in B"), "shape": ("the shape of ", "array", ""),
     "value": ("the values of ", "array", ""),
 }  # fmt: skip
-ERROR = "error: the largest difference, relative to the largest element of the two arrays"
+ERROR = "error: the largest difference, relative to the largest finite element of the two arrays"
 ORDER, ROUNDING = "order: largest error first", "; last, arrays whose values are below 1e-8 of the largest value listed"
 NAMES = "names: those in A; --json states those in B too"
 MODEL = ("architecture", "config")  # differences that are of no array
@@ -47,7 +48,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     if comparison.differences:
         for line in ["", *rows(comparison.differences), ""]:
             say(printable(line))
-        if any(entry["error"] is not None for entry in comparison.differences):
+        if any(entry["kind"] == "value" for entry in comparison.differences):
             say(ERROR, kind="soft")
         if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
             say(order(comparison.differences), kind="soft")
@@ -56,14 +57,15 @@ def show(comparison: Comparison, a: str, b: str) -> None:
         placed = [
             entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
         ]
-        own = [entry for entry in placed if entry["kind"] == "value" and len(entry["a"]) == 1]
-        kinds = {entry["kind"] for entry in placed if entry not in own}
+        own, common = (
+            {entry["kind"] for entry in placed if (entry["layout"] == OWN) is is_own} for is_own in (True, False)
+        )
         if own:
-            say(f"positions{' in a row of one array' * ('value' in kinds)}: in A's own layout", kind="soft")
-        if kinds:
-            others = f"{'other ' * bool(own)}positions"
-            what = " and ".join(["shapes"] * ("shape" in kinds) + [others] * ("value" in kinds))
-            say(f"layout of {what}: {comparison.layout}", kind="soft")
+            arrays = " of a row with one array on A's side" if own & common else ""
+            too = ", and B's shapes too" if "shape" in own else ""
+            say(f"{_what(own)}{arrays}: in A's own layout{too}", kind="soft")
+        if common:
+            say(f"layout of {'other ' * bool(own & common)}{_what(common)}: {comparison.layout}", kind="soft")
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
@@ -71,6 +73,10 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
         say(printable(line), kind="doubt")
     say(printable(tally(comparison)))
+
+
+def _what(kinds: Collection[str]) -> str:
+    return " and ".join(["shapes"] * ("shape" in kinds) + ["positions"] * ("value" in kinds))
 
 
 def order(differences: list[dict[str, Any]]) -> str:

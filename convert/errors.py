@@ -67,9 +67,9 @@ def called(command: str) -> str:
     return f"{'triptych' if installed else 'python -m'} {command}".strip()
 
 
-PACKAGES = {  # of an extra of pyproject.toml; torch as tested, so that no pinned install replaces it later
-    "flax": "jax flax optax", "torch": "torch==2.13.0", "paddle": "paddlepaddle", "orbax": "tensorstore",
-    "examples": "scikit-learn",
+PACKAGES = {  # of an extra of pyproject.toml, as tested, see constraints.txt; flax brings optax
+    "flax": "jax==0.10.2 flax==0.12.8", "torch": "torch==2.13.0", "paddle": "paddlepaddle==3.3.1",
+    "orbax": "tensorstore==0.1.86", "examples": "scikit-learn==1.9.1",
 }  # fmt: skip
 
 
@@ -130,7 +130,15 @@ class Exists(ConvertError):
 
 
 class PlanError(ConvertError):
-    """A file from which a target cannot be made; `problems` lists everything that does not fit."""
+    """A file from which a target cannot be made; `problems` lists everything that does not fit.
+
+    Args:
+      unfit: names of arrays of another shape or dtype.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = (), unfit: Iterable[str] = ()):
+        super().__init__(message, problems)
+        self.unfit = tuple(unfit)
 
 
 class UsageError(ConvertError):

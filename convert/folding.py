@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .files.skipped import Skipped
+from .files.skipped import SETTINGS, Skipped
 
 SHOWN = 6  # folded names in one line; more are counted
 LINES = 40  # lines of one kind; more are counted
@@ -95,6 +95,9 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
     """
     lines = []
     for reason, names in entries.names.items():
+        if reason == SETTINGS:  # every module has some: one of each kind is listed
+            lines.append(f"{reason}: {_cut(list(dict.fromkeys(name.rpartition('/')[2] for name in names)))}")
+            continue
         shown = [*_inside(names, part), *_outside(names, part)]
         lines.append(f"{reason}: {_cut(shown, entries.counts[reason] - len(names))}")
     return lines

@@ -59,7 +59,9 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
         spelt = spellings(reading.architecture, reading.dialect)
         unknown = [n for n in reading.tensors if normal(n) not in spelt]
         theirs = in_their_terms(reading, str(name)) or f"{name} (in our terms)"
-        problem = f"missing {theirs}, from which the configuration would follow"
+        near = folding.nearest([theirs], sorted(unknown)).get(theirs)
+        beside = f" (nearest unused: {near})" if near else ""
+        problem = f"missing {theirs}{beside}, from which the configuration would follow"
         if theirs in reading.tensors:
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
         what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"

@@ -250,7 +250,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
         why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
         if reading and reading.score < NEAR:
-            return {"notes": [*reader.remarks, *why, far()], **_beside(reader)}
+            return {"notes": [*reader.remarks, *why, far(reader, weights)], **_beside(reader)}
         if reading:
             size = len(reading.tensors)
             share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import specs
+from specs import config as configs
 from specs.numerals import exact
 from specs.words import count, with_article
 
@@ -41,7 +43,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         if more := len(near["reasons"][REASONS:]):
             yield f"  - and {count(more, 'more reason')}"
     if about["config"]:
-        yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
+        own = specs.get(about["architecture"]).config
+        config = {name: exact(configs.as_hxw(own, name, value)) for name, value in about["config"].items()}
+        yield f"{'config:':14}{' '.join(f'{name}={value}' for name, value in config.items())}"
     yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"], about["record"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")

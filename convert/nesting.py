@@ -28,6 +28,8 @@ TRAINING = {
     "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace", "amp", "grad_scaler",
     "schedulers", "lr_schedulers", "master_weights", *(f"optimizer_{number}" for number in range(8)),
 }  # fmt: skip
+# Those of them that are single arrays; an array with another of these names, as "extra" or "mu", may be a parameter.
+SINGLE = {"step", "epoch", "n_averaged", "rng", "rngs"}
 PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
@@ -131,7 +133,7 @@ def training(name: str) -> str:
     """
     segments = name.split("/")
     depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
-    if depth is None:
+    if depth is None or (len(segments) == 1 and name not in SINGLE):
         return ""
     return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,7 +18,7 @@ from .files import folder_format
 from .variants import misfit
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
-SUGGESTED = 3  # records that an error names
+SUGGESTED = 3  # records with the same values that an error names
 
 
 def open_error(
@@ -53,8 +53,7 @@ def open_error(
         )
     ]
     if near := records_near(path, architecture, spec, shown):
-        files = " or ".join(option("config", name) for name in near)
-        problems.append(f"or take it from the record of a checkpoint: {files}")
+        problems += _by_value(path, near, names)
     if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
         problems.append(f"or accept the default, which the record marks as assumed: {chosen}: {option('assume')}")
@@ -78,14 +77,39 @@ def _record(name: str) -> records.Record:
     return records.beside(own) if own != name and os.path.isfile(own) else records.at(name)
 
 
-def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:
-    """Return checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
+def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str]) -> Iterator[str]:
+    """Yield a line for the files whose records state equal values of these fields.
+
+    Names like the file's own come first, and values that a record only assumes last.
+    """
+    from difflib import SequenceMatcher
+
+    own = os.path.basename(path)
+
+    def likeness(name: str) -> tuple[bool, float]:
+        doubtful = bool(near[name].assumed or near[name].damage)
+        return doubtful, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
+
+    groups: dict[str, list[str]] = {}
+    for name in sorted(near, key=likeness):
+        record = near[name]
+        stated = {n: record.content["config"][n] for n in names if n in record.content["config"]}
+        values = [f"{n}={exact(value)}{' (assumed)' if n in record.assumed else ''}" for n, value in stated.items()]
+        groups.setdefault(", ".join(values), []).append(name)
+    for stating, files in groups.items():
+        shown = [option("config", name) for name in files[:SUGGESTED]]
+        more = [f"{len(files) - SUGGESTED} more"] if files[SUGGESTED:] else []
+        yield f"or take {stating} from the record of a checkpoint: {' or '.join([*shown, *more])}"
+
+
+def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> dict[str, records.Record]:
+    """Return {checkpoint or .json file in the folder of a file: its record} of those whose record fits its arrays."""
     folder = os.path.dirname(path.rstrip(os.sep))
     try:
         entries = sorted(os.listdir(folder or "."))
     except OSError:
-        return []
-    fitting: dict[str, bool] = {}
+        return {}
+    fitting: dict[str, records.Record] = {}
     candidates = [e for e in entries if e.endswith((".json", ".safetensors")) or folder_format(os.path.join(folder, e))]
     for name in (os.path.join(folder, entry) for entry in candidates[:CANDIDATES]):
         try:
@@ -94,5 +118,5 @@ def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, A
             continue
         fits = record.content.get("architecture") == architecture and not record.change
         if fits and not misfit(spec, record.content["config"], shown):
-            fitting[name] = bool(record.assumed or record.damage)
-    return sorted(fitting, key=fitting.__getitem__)[:SUGGESTED]
+            fitting[name] = record
+    return fitting

@@ -10,9 +10,11 @@ from specs.numerals import exact, limit, short
 from specs.words import count, in_a_row
 
 from .aside import summary
+from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
+from .files import format_of
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -67,7 +69,8 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
     source = f"{plan.reader.path} (format {plan.reader.format}, dialect {plan.src})"
-    say(printable(f"{_verb(result)} {result['out']} (dialect {plan.dst}) from {source}: {what}"))
+    target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
+    say(printable(f"{_verb(result)} {target} from {source}: {what}"))
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
@@ -126,15 +129,21 @@ def _conditions(plan: Plan) -> str:
 def _untested(plan: Plan) -> str:
     """Say what a proof takes for granted: what source and target are both read by."""
     dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
-    lines = f"the translation of {in_a_row(dialects)} and " if dialects else ""
-    assumed = f", {', '.join(plan.assumed)} assumed among them" if plan.assumed else ""
-    shared = f"{lines}the settings that no array shows{assumed}"
-    return f"not tested by this proof, as both sides share them: {shared}"
+    tables = f"the lines that read and write {in_a_row(dialects)}" if dialects else ""
+    values = ", ".join(
+        f"{name}={exact(getattr(plan.config, name))}{' (assumed)' if name in plan.assumed else ''}"
+        for name in in_effect(plan.reading.spec, plan.config)
+    )
+    settings = f"settings that no array shows ({values})" if values else ""
+    shared = "; ".join(filter(None, (tables, settings)))
+    return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     left, right = plan.table.sides
-    ends = f"{result['out']} (side {right}) from {plan.reader.path} (side {left})"
+    if left == right:  # two models of one framework
+        left, right = ("right", "left") if plan.backwards else ("left", "right")
+    ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
     say(printable(f"{_verb(result)} {ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)
 

@@ -136,7 +136,7 @@ def _add_spec(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-ASSUME_ALIKE = "accept that both files agree in each setting that changes the outputs and that neither states"
+ASSUME_ALIKE = "accept that both files agree in each setting that changes the outputs and that nothing states of either"
 
 
 def _add_settings(
@@ -228,14 +228,16 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
     add_quiet(parser)
 
 
-SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth
-.pdparams, or the folders .orbax and .dcp."""
+SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pdparams, torch's
+.pt .pth .ckpt .bin, or the folders .orbax and .dcp."""
 
 
 DIFFERS = """Exit status 0 says "the same model". Where the arrays are the same and a file
 leaves open what changes the outputs (an activation), it is 1 and the verdict
 "the same arrays; equal only if act agrees": --set act=... states it for the
-files that do not, --assume accepts that they agree."""
+files that do not, --assume accepts that they agree. Where the code of a file's
+dialect fixes what the file does not state (timm's GELU), that value is taken;
+--set states another for it too."""
 
 
 def is_route(word: str) -> bool:

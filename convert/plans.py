@@ -20,7 +20,7 @@ from . import altered, folding, masters
 from .aside import Aside, set_aside, summary
 from .by_dialect import Translation
 from .configure import Configuration
-from .conventions import differing, unshown_from
+from .conventions import NO_EFFECT, differing, unshown_from, without_effect
 from .errors import UsageError
 from .files.base import Reader, Tensor
 from .module_settings import share
@@ -156,8 +156,10 @@ class Plan:
         """Say which fields that change the outputs are those of the dialect's own code, as the file does not say."""
         fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
         why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
+        idle = [n for n in without_effect(self.reading.spec, self.config) if self.origins.get(n) == "dialect"]
+        beside = f"; {self._stated(idle)} ({NO_EFFECT})" if idle else ""
         if fixed:
-            yield f"as {self.src}'s own code computes, {why}: {fixed}"
+            yield f"as {self.src}'s own code computes, {why}: {fixed}{beside}"
 
     def _used_extras(self) -> Iterator[str]:
         """Report matrices that the dialect lists as unused and that equal a used one: its code may tie them."""

@@ -31,6 +31,7 @@ from .nesting import (
     rank,
     several,
     statistics_of,
+    training,
     unwrapped,
 )
 
@@ -148,7 +149,7 @@ class Names:
             rest: tensor
             for name, tensor in self.file.items()
             if (within := next((one for one in places if name.startswith(one)), None)) is not None
-            and (rest := name[len(within) :]).partition("/")[0] not in TRAINING
+            and not ((rest := name[len(within) :]).partition("/")[0] in TRAINING and training(rest))
             and RANDOM not in name
             and not name.endswith(PROFILED)
         }

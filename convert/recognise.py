@@ -142,7 +142,10 @@ def _groups(
 
 def nearest(reader: Reader, weights: str | None = None) -> Reading | None:
     """Return the reading that knows most of a file's names, however few; None where none knows any."""
-    names = Names(reader.tensors, weights)
+    return _nearest(Names(reader.tensors, weights))
+
+
+def _nearest(names: Names) -> Reading | None:
     readings = names.readings({which: spellings(*which) for which in _all(specs.names(), None)})
     return max(readings, key=lambda reading: reading.strength, default=None)
 
@@ -209,7 +212,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
     near = nearest(reader, weights)
-    distant = f"; {far()}" if near is None or near.score < NEAR else ""
+    distant = f"; {far(reader, weights)}" if near is None or near.score < NEAR else ""
     return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{distant}"
 
 
@@ -220,13 +223,29 @@ def _having(dialect: str) -> str:
     return dialect if dialect in PORTS else f"{dialect} (of {in_a_row(pages)}; {more})"
 
 
-def far() -> str:
+def far(reader: Reader, weights: str | None = None) -> str:
     """Say what converts a file of a model that no architecture known here comes near to."""
+    if near := _in_lower_case(reader, weights):
+        return near
     table, page = document("own-model"), document("own-architecture")
     return (
         f"no architecture here has half of its names: a Table converts models of one's own ({table}), "
         f"{option('spec', 'PAGE')} adds an architecture ({page})"
     )
+
+
+def _in_lower_case(reader: Reader, weights: str | None) -> str:
+    """Say which architecture has most of a file's names once they are in lower case; "" if none has."""
+    tensors = {name.lower(): tensor for name, tensor in reader.tensors.items()}
+    if tensors.keys() == reader.tensors.keys() or len(tensors) < len(reader.tensors):
+        return ""
+    near = _nearest(Names(tensors, weights and weights.lower()))
+    if near is None or near.score < NEAR:
+        return ""
+    size = len(near.tensors)
+    known = f"all {size} names" if near.score == 1 else f"{round(near.score * size)} of its {size} names"
+    share = f"{known} are those of {near.architecture} ({near.dialect})"
+    return f"in lower case, {share}: rename its arrays, and save it again"
 
 
 def _optimizer_of_paddle(reader: Reader) -> str:

@@ -5,11 +5,14 @@ Few files need this: planning.py imports it for these alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from specs.dialects import HUB, PORTS
 from specs.words import in_a_row
 
+from . import folding
 from .choosing import Choice, Rejected, Request, attempt, choose
-from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
+from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call, option
 from .files.base import Reader
 from .files.inside import JOIN_ZERO
 from .plans import Plan
@@ -21,6 +24,7 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
+SEVERAL = "every array fits once these are transposed"
 
 
 class NotReplicated(UsageError):
@@ -58,6 +62,19 @@ def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None
     return None
 
 
+def _transposed(request: Request, rejected: Rejected) -> str:
+    """Say which matrices of a reading make all its arrays fit once they are transposed; "" if none do."""
+    unfit = rejected.error.unfit if isinstance(rejected.error, PlanError) else ()
+    own = rejected.reading.tensors
+    turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in unfit if len(own[name].shape) == 2}
+    if not turned or not _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
+        return ""
+    if len(turned) > 1:
+        return f"{SEVERAL}: {folding.listed(turned)}"
+    ((name, right),) = turned.items()
+    return f"{name} has shape {list(own[name].shape)}: once it is transposed, to {list(right.shape)}, every array fits"
+
+
 def refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:
     """Return the error for a file that no reading fits: that of the first one, with what else is known."""
     reader, hints = request.reader, request.record.hints
@@ -79,6 +96,9 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
+        if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), ""):
+            # of one matrix, the others follow: sizes are read off it; several may also fit other settings by chance
+            error.problems[:] = [turned, *(error.problems if turned.startswith(SEVERAL) else ())]
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
         if other:
@@ -87,7 +107,8 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
     if src is not None and src not in PORTS and choice.rejected:
         tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
         if tried and (others := [name for name in all_dialects()[src] if name not in tried]):
-            remedies.append(f"{in_a_row(others)} {'has' if len(others) == 1 else 'have'} a dialect {src} too")
+            also = f"{in_a_row(others)} {'has' if len(others) == 1 else 'have'} a dialect {src} too"
+            error.problems.append(also)  # below what does not fit, which is likelier the cause
     if (page := unknown_page(hints)) and page not in error.message:
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies

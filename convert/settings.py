@@ -189,7 +189,8 @@ def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> di
       dialect: of the file that is read; "" where there is none, and for the ports' own.
     Raises: LookupError where no such files are known; ValueError where one does not fit.
     """
-    foreign = {name: value for name, value in values.items() if name.isupper()}
+    own = {field.name for field in fields(spec.config)}  # in capitals, they are misspelt: misfits names them
+    foreign = {name: value for name, value in values.items() if name.isupper() and name.lower() not in own}
     if not foreign:
         return dict(values)
     readers = list(spec.readers.values()) if not dialect else [spec.readers[dialect]] if dialect in spec.readers else []

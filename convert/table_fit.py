@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from specs.layout import Layout
 from specs.lines import Misfit
@@ -14,7 +15,7 @@ from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 from specs.words import with_article
 
-from . import folding
+from . import folding, record
 from .errors import ConvertError, OpenFields, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
@@ -105,9 +106,18 @@ def lay_out(
         raise ConvertError(f"{path}: {what}", problems) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
-        raise UsageError(f"{path}: {message}", error.problems) from None
+        raise UsageError(f"{path}: {message}", [*error.problems, *_its_own(path)]) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+
+
+def _its_own(path: str) -> Iterator[str]:
+    """Name the record of a file that a Table made: the Table in it states the lengths of this very file."""
+    with suppress(ConvertError):
+        its = record.at(path)
+        if isinstance(its.content.get("table"), dict) and not its.change:
+            place = path if its.place == record.INSIDE else its.place
+            yield f"the record of this file has its Table, with these lengths: {option('table', place)}"
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:

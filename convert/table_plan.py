@@ -84,7 +84,7 @@ class TablePlan:
             ("zeros in the part that the table drops", self.layout.blank),
             *self._constants(),
             (
-                "constants of the table, which only this side stores: compared before anything is written",
+                "constants of the table, which only this side stores, and compared before anything is written",
                 [check.name for check in self.checks if not check.other],
             ),
             *self._other_dtypes(),

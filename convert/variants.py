@@ -104,8 +104,12 @@ def clashes(
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
+
+    def write(name: str, value: Any) -> str:
+        return exact(configs.as_hxw(spec.config, name, value))
+
     return [
-        f"{k}={exact(stated[k])} {how(k)}, but the {subject()} has {k}={exact(value)}{_above(how(k), k, value)}"
+        f"{k}={write(k, stated[k])} {how(k)}, but the {subject()} has {k}={write(k, value)}{_above(how(k), k, value)}"
         for k, value in other.items()
     ]
 

@@ -19,6 +19,7 @@ from .recording import Recording
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
 # difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
 CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
+ROLLED = 1 << 24  # numbers of all orders of one axis together, above which none is tried
 OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the largest: rounding stays decades below
 AS_WELL = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
 BEFORE = 4  # taps to look back for what an activation was applied to
@@ -192,9 +193,19 @@ def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
         return ""
     if relative_error(np.sort(left, None), np.sort(right, None)) > close:
         return ""
-    which = _best(orders(double(left)), right, close)
-    order = which[0][0] if which else "in an order that is no single flip or transposition"
-    return f"flatten order: {what} holds the same {left.size} values {order}"
+    same = f"{what} holds the same {left.size} values"
+    if which := _best(orders(double(left)), right, close):
+        return f"flatten order: {same} {which[0][0]}"
+    if which := _best(_rolled(double(left)), right, close):
+        return f"order of a concatenation: {same}, {which[0][0]}"
+    return f"another order, as of a flatten or a concatenation: {same}"
+
+
+def _rolled(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield an array with the first part of an axis last, as behind a concatenation of two in another order."""
+    for axis, length in enumerate(x.shape):
+        for first in range(1, length) if x.size * length <= ROLLED else ():
+            yield f"the first {first} of {length} along axis {axis} last", np.roll(x, -first, axis)
 
 
 def _residual(left: Tap, right: Tap, close: float) -> str:

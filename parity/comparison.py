@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
-from .own import OWN, Own, wrap
+from .own import OWN, Own, recognise, wrap
 from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
@@ -34,6 +35,8 @@ from .usage import (
 
 if TYPE_CHECKING:
     from .derive import Derivation
+
+FLAX = ("linen", "nnx", "function")  # see recognise
 
 
 def compare(
@@ -111,6 +114,7 @@ def _recorded(
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a model is its user's code: anything may be wrong with it
         cause, unable = cause_of(error, port)
+        cause += _layout_hint(error, isinstance(port, Own) and port.framework in ("flax", "jax"), inputs)
         architecture = port.architecture
         return Recording(
             label, port.framework, port.dtype, port.device, cause=cause, unable=unable, architecture=architecture
@@ -177,15 +181,27 @@ def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordin
             recording.truth.random = recording.random
 
 
+def _of_call(images: Any) -> Any:
+    """Return the arguments of a `parity.Call`, which `derive` takes; anything else as it is. Raises: UsageError."""
+    module = sys.modules.get("parity.derive.trace.call")  # imported by whoever made one
+    if module is None or not isinstance(images, module.Call):
+        return images
+    plain = module.Call()
+    if (images.method, images.output) != (plain.method, plain.output):
+        raise UsageError("compare runs a model as a whole: it takes a parity.Call without method and output")
+    return Inputs(*images.args, **images.kwargs)
+
+
 def _inputs(images: Any) -> Inputs:
     """Convert the inputs to arrays. Raises: UsageError for an empty batch and for what is no array of numbers."""
-    inputs = Inputs.of(images).arrays()
+    inputs = Inputs.of(_of_call(images)).arrays()
     named = inputs.named(is_numpy)
     if not named:
         raise UsageError("the inputs hold no array: there is nothing to run the models on")
     for name, array in named.items():
         if array.dtype.kind not in "fiub":
-            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}")
+            other = "" if array.dtype.kind != "O" else ": pass an array, a tuple of them, a dict or parity.Inputs(...)"
+            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}{other}")
         if not array.size:
             raise UsageError(f"{name} of shape {list(array.shape)} are empty: nothing would be compared")
     return inputs
@@ -206,7 +222,21 @@ def _port(
     except ConvertError as error:
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a flax model is run to list its modules
-        raise UsageError(f"{label}: {raised(error)}") from None
+        hint = _layout_hint(error, recognise(model)[0] in FLAX, inputs)
+        raise UsageError(f"{label}: {raised(error)}{hint}") from None
+
+
+def _layout_hint(error: Exception, is_flax: bool, inputs: Inputs) -> str:
+    """Say how images are laid out, where a flax model that gets some raises an error about a shape."""
+    images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
+    if not (is_flax and images and "shape" in f"{type(error).__name__} {error}".lower()):
+        return ""
+    shape = images[0]
+    last = [shape[0], *shape[2:], shape[1]]
+    return (
+        f"; images are given channels first to all models, (n, c, h, w): flax gets the input of shape {list(shape)} as "
+        f"{last}"
+    )
 
 
 def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:

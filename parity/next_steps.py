@@ -45,7 +45,7 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
     if first.guess:
-        return "change this setting in one of the models, and compare again"
+        return "make both models the same in what the cause names, and compare again"
     if exact:
         return (
             f"the models are the same in float64; look for what computes less exactly in {result.dtype}: TF32, "

@@ -142,7 +142,7 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result], places: bool = False) -> str:
-    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)".
+    """Count what was compared: "252 compared in 6,310 arrays, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)".
 
     Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Each
     dtype has its own, float64 first.
@@ -156,9 +156,13 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
     parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
     parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
+    judged = [r for r in results if r.grade in ("agrees", "close", "differs")]
+    arrays = sum(len(r.curve) for r in judged)  # outputs of layers, gradients or parameters
+    if arrays and not places:  # a page shows each of them
+        parts[0] += f" in {count(arrays, 'array')}"
     worst: dict[str, Result] = {}  # by dtype
-    for r in results:
-        if r.grade in ("agrees", "close", "differs") and (r.dtype not in worst or r.ratio > worst[r.dtype].ratio):
+    for r in judged:
+        if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     errors = [

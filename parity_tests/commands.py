@@ -13,7 +13,8 @@ from .golden import Case
 ROOT = Path(__file__).parent.parent
 GOOGLE = Case("flax_mixer").folder / "weights.npz"
 # What a conversion of it says.
-GOOGLE_NOTE = "note: as google's own code computes, since the file does not say: gelu=tanh, norm_eps=1e-6\n"
+IDLE = "; padding=SAME (no effect at the model's own image size)"
+GOOGLE_NOTE = f"note: as google's own code computes, since the file does not say: gelu=tanh, norm_eps=1e-6{IDLE}\n"
 TIMM = Case("timm_mixer").folder / "weights.pth"
 
 

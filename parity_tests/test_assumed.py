@@ -24,7 +24,7 @@ from parity.comparison import compare
 from specs.config import as_dict
 from specs.dialects import PORTS
 
-from .commands import GOOGLE, listing
+from .commands import GOOGLE, IDLE, listing
 from .conftest import needs
 from .parity.plant import rebuilt
 from .test_routes import translate, write_numbers
@@ -252,7 +252,9 @@ def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, t
     run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
     run("torch2google", bare, "-o", tmp_path / "b.npz", "--set", "gelu=tanh", "--set", "norm_eps=1e-6")
     _, _, err = run("torch2google", bare, "-o", tmp_path / "c.npz")
-    assert f"--config {tmp_path / 'b.npz.json'} or --config {tmp_path / 'a.npz.json'}" in err
+    known = f"or take gelu=tanh, norm_eps=1e-6 from the record of a checkpoint: --config {tmp_path / 'b.npz.json'}\n"
+    guess = "or take gelu=erf (assumed), norm_eps=1e-6 (assumed) from the record of a checkpoint: --config"
+    assert f"{known}  - {guess} {tmp_path / 'a.npz.json'}\n" in err
     assert "mixer.safetensors" not in err
 
 
@@ -368,7 +370,7 @@ def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
     _, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=erf")
     assert "gelu=erf was asked for, though google's own code computes gelu=tanh" in err
     _, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=tanh")
-    assert err == "note: as google's own code computes, since the file does not say: norm_eps=1e-6\n"
+    assert err == f"note: as google's own code computes, since the file does not say: norm_eps=1e-6{IDLE}\n"
     _, _, err = run(
         "google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--config", recorded, "--set", "gelu=erf"
     )
@@ -521,16 +523,36 @@ def test_what_a_model_has_beside_its_layers_is_named_when_it_is_saved(recorded, 
     import torch
 
     port = ports.load(recorded, "torch")
-    port.model.register_buffer("extra", torch.ones(3))
+    port.model.register_buffer("step", torch.ones(3))
     port.model.head.bias.data[1] = float("nan")
     with pytest.warns(UserWarning) as warned:
         port.save(tmp_path / "x.pt")
     said = [str(warning.message) for warning in warned]
-    assert any(r"set aside: extra float32 [3]" in line for line in said)
+    assert any(r"set aside: step float32 [3]" in line for line in said)
     assert any("NaNs or infinities (1) in head.bias" in line for line in said)
     module, variables = ports.load(recorded, "flax").model
     with pytest.warns(UserWarning, match="set aside: opt_state/"):
         ports.save((module, {**variables, "opt_state": variables["params"]}), tmp_path / "x.msgpack", config=recorded)
+
+
+def test_a_field_in_capitals_is_a_misspelt_one(run, tmp_path):
+    """And not a section of some dialect's configuration file."""
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--set", "GELU=tanh")
+    assert code == 2 and err.endswith("unknown name 'GELU', did you mean 'gelu'?\n"), err
+
+
+def test_sizes_are_written_and_taken_as_people_write_them(run, tmp_path):
+    """HxW in Python as on the command line, in what inspect and errors print, and in the list of small models."""
+    assert specs.config.build(specs.get("mlp_mixer").config, {**SIZES, "patch": "4x8"}).patch == (4, 8)
+    assert specs.config.as_hxw(specs.get("raft_mlp").config, "depths", (1, 2)) == (1, 2)  # no height and width
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--set", "patch=3x8")
+    assert code == 2 and "patch=3x8 was asked for, but the file has patch=4" in err
+    config = specs.get("mlp_mixer").tiny["headless"]
+    write_numbers(tmp_path / "x.safetensors", "mlp_mixer", config, "torch")
+    assert "config:       patch=4x2 " in run("inspect", tmp_path / "x.safetensors")[1]
+
+
+SIZES = {"depth": 1, "width": 4, "token_hidden": 3, "channel_hidden": 5, "image": (8, 16)}
 
 
 def test_diff_names_a_value_that_the_record_assumes_otherwise(recorded, run, tmp_path):

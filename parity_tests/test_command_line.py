@@ -169,8 +169,7 @@ def test_conventions_of_dialects_are_reported(run, tmp_path):
     _, _, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")
     assert "timm's own code computes gelu=erf; these weights mean gelu=tanh" in err
     _, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
-    settings = "gelu=tanh, norm_eps=1e-6"
-    assert err == f"note: as google's own code computes, since the file does not say: {settings}\n"
+    assert err == GOOGLE_NOTE
     assert run("torch2google", tmp_path / "x.safetensors", "-o", tmp_path / "x.npz")[2] == ""  # its record says
 
 
@@ -405,7 +404,7 @@ def test_ports_table():
     table = json.loads(python("-m", "ports", "--json").stdout)
     assert {"architecture": "mlp_mixer", "variant": "B/16", "parameters": 59_880_472} in table
     assert "59,880,472" in python("-m", "ports").stdout
-    small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4,10 classes=11\n"
+    small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10 classes=11\n"
     assert small in python("-m", "ports", "mlp_mixer").stdout
 
 
@@ -437,5 +436,5 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     assert (
         "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
     )
-    shared = "the translation of google and the settings that no array shows"
+    shared = "the lines that read and write google; settings that no array shows (gelu=tanh, norm_eps=1e-6)"
     assert f"not tested by this proof, as both sides share them: {shared}\n" in printed

@@ -90,10 +90,59 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
 
 
-def test_diff_refuses_a_setting_that_both_files_contradict(run):
-    code, printed, err = run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf")
+def test_diff_takes_a_setting_in_place_of_what_only_the_dialect_says(run, tmp_path):
+    """A bare file of timm's does not state its GELU: the value is called assumed, and --set states another."""
+    save_file(load_file(as_timm(run, tmp_path)), bare := tmp_path / "bare.safetensors")
+    code, printed, err = run("diff", GOOGLE, bare)
+    assert code == 1 and re.search(r"gelu +tanh \(assumed: google\) +erf \(assumed: timm\)", printed)
+    assumed = f"{bare}: the file does not say, assumed as timm's own code computes: gelu=erf (--set gelu=... states"
+    assert assumed in err
+    for words in (("--set", "gelu=tanh"), ("--config", tmp_path / "ours.safetensors")):
+        code, printed, err = run("diff", GOOGLE, bare, *words)
+        assert (code, printed.splitlines()[0]) == (0, "the same model"), err
+        assert "though timm's own code computes gelu=erf" in err
+        assert "padding=SAME was asked for" not in err  # it changes nothing, and nobody asked for it by itself
+    code, printed, err = run("diff", tmp_path / "ours.safetensors", bare, "--set", "gelu=erf")
     assert (code, printed) == (2, "")
-    assert "gelu=erf was asked for, and its dialect computes gelu=tanh" in err
+    assert "ours.safetensors: gelu=erf was asked for, and its record says gelu=tanh" in err
+
+
+def as_timm(run, folder):
+    """Convert Google's file into ours and timm's dialects; return the latter."""
+    assert run("google2torch", GOOGLE, "-o", folder / "ours.safetensors")[0] == 0
+    assert run("google2timm", GOOGLE, "-o", folder / "timm.safetensors")[0] == 0
+    return folder / "timm.safetensors"
+
+
+def test_diff_names_a_setting_that_differs_without_effect(run, tmp_path):
+    """Google pads the stem as "SAME", timm as "VALID": one function of images that patches tile."""
+    timm = as_timm(run, tmp_path)
+    save_file(load_file(timm), bare := tmp_path / "bare.safetensors")
+    code, printed, err = run("diff", GOOGLE, bare, "--set", "gelu=tanh")
+    assert (code, printed.splitlines()[0]) == (0, "the same model")
+    assert "note: padding=SAME in A, VALID in B: no effect at the model's own image size\n" in err
+    assert "padding" not in run("diff", GOOGLE, tmp_path / "ours.safetensors")[2]
+
+
+def test_diff_shows_shapes_as_the_first_file_stores_them(run, tmp_path):
+    """Whatever the layout of the second file: positions are in the first one's, too."""
+    timm = load_file(as_timm(run, tmp_path))
+    kernel = timm["stem.proj.weight"]
+    o, i, h, w = kernel.shape
+    save_file({**timm, "stem.proj.weight": np.ascontiguousarray(kernel[..., 1:])}, cut := tmp_path / "cut.safetensors")
+    for a, b, one, two in (
+        (GOOGLE, cut, [h, w, i, o], [h, w - 1, i, o]), (cut, GOOGLE, [o, i, h, w - 1], [o, i, h, w])
+    ):  # fmt: skip
+        code, printed, _ = run("diff", a, b, "--weights", "/")
+        assert code == 1 and f"  {one}  {two}  stem" in re.sub(" {3,}", "  ", printed), printed
+        assert "\nshapes: in A's own layout, and B's shapes too\n" in printed
+
+
+def test_diff_explains_the_error_of_a_row_of_nan(run, tmp_path):
+    save_file({"a": np.ones(2, "float32")}, one := tmp_path / "one.safetensors")
+    save_file({"a": np.full(2, np.nan, "float32")}, two := tmp_path / "two.safetensors")
+    code, printed, _ = run("diff", one, two)
+    assert code == 1 and "\nerror: the largest difference, relative to the largest finite element" in printed
 
 
 def test_diff_says_the_same_model_but_for_a_head_set_aside(run, tmp_path):
@@ -133,8 +182,8 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     assert code == 1
     verdict, a, b, _, head, *rows, last = printed.splitlines()
     assert (a, b) == (f"A: {GOOGLE}", f"B: {TIMM}")
-    assert head.split("  ")[1:] == ["setting", "in A", "in B"]
-    assert rows[0].split() == ["gelu", "tanh", "erf"]
+    assert re.split(" {2,}", head)[1:] == ["setting", "in A", "in B"]
+    assert re.split(" {2,}", rows[0])[1:] == ["gelu", "tanh (assumed: google)", "erf (assumed: timm)"]
     assert "  [20]           [25]           MixerBlock_{0..2}/LayerNorm_{0..1}/scale" in rows  # folded, by A's own name
     (bias,) = (row.split() for row in rows if "  head/bias:" in row)
     assert bias[1:5] == ["7", "of", "7", "head/bias:"] and [word[:2] for word in bias[5:]] == ["A=", "B=", "at", "[5"]
@@ -218,8 +267,8 @@ def test_dtypes_that_differ_are_noted(tmp_path):
     same, notes = by_names(one, other, 0.0)
     assert same.entries == []
     assert notes == [
-        "float32 in A, float16 in B, of which the values are compared: halved",
-        "float32 in A, float64 in B, of which the values are compared: wide and 1 more",
+        "dtypes differ, float32 in A and float16 in B (values were compared): halved",
+        "dtypes differ, float32 in A and float64 in B (values were compared): wide and 1 more",
     ]
     assert by_names(one, one, 0.0)[1] == []
 
@@ -259,7 +308,8 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
     found, notes = by_names(one, other, 0.0)
     assert not found.entries and found.compared == 2
-    what = "set aside, training state, whose names differ between the files"
+    assert found.but == ("training state, which is not compared",)
+    what = "set aside, training state, of which not all names are in both files"
     assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
 
 
@@ -340,7 +390,7 @@ def test_positions_are_those_of_the_first_file(run):
                 array = np.frombuffer(bytes(reader.read(tensor.name)), tensor.dtype).reshape(tensor.shape)
                 index, value = re.match(r"at (\[.*?\]): (\S+) and", one["detail"]).groups()
                 assert float(value) == pytest.approx(float(array[tuple(json.loads(index))]), rel=1e-2), one
-        assert "positions: in A's own layout\nlayout of shapes: one for both files, " in run("diff", a, b)[1]
+        assert "\nshapes and positions: in A's own layout, and B's shapes too\n" in run("diff", a, b)[1]
 
 
 def test_every_position_is_found_behind_a_move():

@@ -47,6 +47,53 @@ def write_shapes(path, config):
         writer.finish()
 
 
+def test_transposed_matrices_are_called_so(run, tmp_path):
+    """In place of shapes that are expected of sizes which were read off them: the head has 7 classes, not 20."""
+    assert run("google2timm", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    turned = {**arrays, "head.weight": np.ascontiguousarray(arrays["head.weight"].T)}
+    save_file(turned, tmp_path / "one.safetensors")
+    code, _, err = run("timm2torch", tmp_path / "one.safetensors")
+    shapes = f"{list(turned['head.weight'].shape)}: once it is transposed, to {list(arrays['head.weight'].shape)}, "
+    assert code == 1 and f"\n  - head.weight has shape {shapes}every array fits\n" in err and "expected" not in err
+    second = "blocks.0.mlp_tokens.fc2.weight"
+    save_file({**turned, second: np.ascontiguousarray(arrays[second].T)}, tmp_path / "two.safetensors")
+    code, _, err = run("timm2torch", tmp_path / "two.safetensors")
+    assert code == 1 and f"every array fits once these are transposed: {second}, head.weight" in err, err
+    save_file({**turned, "norm.bias": np.zeros(3, "f4")}, tmp_path / "other.safetensors")
+    assert "once it is transposed" not in run("timm2torch", tmp_path / "other.safetensors")[2]
+
+
+def test_names_in_capitals_are_called_so(run, tmp_path):
+    """Of the whole file, or of a part of it, whose right name stands beside."""
+    assert run("google2timm", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    save_file({name.upper(): array for name, array in arrays.items()}, tmp_path / "upper.safetensors")
+    said = f"in lower case, all {len(arrays)} names are those of mlp_mixer (timm)"
+    assert said in run("inspect", tmp_path / "upper.safetensors")[1]
+    code, _, err = run("timm2torch", tmp_path / "upper.safetensors")
+    assert code == 1 and said in err and "no architecture here has half" not in err
+    some = {name.replace("mlp_tokens", "MLP_Tokens"): array for name, array in arrays.items()}
+    save_file(some, tmp_path / "some.safetensors")
+    near = "missing blocks.0.mlp_tokens.fc1.weight (nearest unused: blocks.0.MLP_Tokens.fc1.weight)"
+    assert near in run("timm2torch", tmp_path / "some.safetensors")[2]
+
+
+@pytest.mark.parametrize("name", ["extra", "mu", "mask"])
+def test_an_array_beside_those_of_a_model_is_no_training_state(name, run, tmp_path):
+    """Nobody knows what it is: only a container of such a name, or a counter of steps, is training state."""
+    assert run("google2timm", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    save_file({**arrays, name: np.ones(3, "f4")}, tmp_path / "more.safetensors")
+    code, _, err = run("timm2torch", tmp_path / "more.safetensors")
+    more, *rest = err.splitlines()[1:]
+    assert (code, more) == (1, f"  - unexpected {name}"), err
+    assert rest == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
+    save_file({**arrays, "step": np.ones(1, "f4")}, tmp_path / "step.safetensors")
+    code, _, err = run("timm2torch", tmp_path / "step.safetensors", "--dry-run", "-o", tmp_path / "y.pt")
+    assert code == 0 and "set aside: step float32 [1] (training state)" in err
+
+
 def test_headless_and_other_class_counts(run, tmp_path):
     run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
     arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}

@@ -59,6 +59,14 @@ def test_what_is_open(bare, run, tmp_path):
         plan.write(tmp_path / "known.safetensors")
     name = f"settings={str(tmp_path / 'known.safetensors')!r}"
     assert name in refusal(ports.load, bare, "torch")
+    for other in ("aaa", "bare2"):  # of another value, the second named more like the file
+        with convert.plan(bare, dst="torch", settings={"act": "gelu"}, assume=True) as plan:
+            plan.write(tmp_path / f"{other}.safetensors")
+    taken = [line for line in run("torch2flax", bare)[2].splitlines() if "from the record" in line]
+    files = [f"--config {tmp_path / name}.safetensors" for name in ("bare2", "aaa", "known")]
+    assert taken[0].endswith(f" from the record of a checkpoint: {files[0]} or {files[1]}")
+    assert "or take act=gelu, norm_eps=1e-5 (assumed), " in taken[0]
+    assert "act=relu" in taken[1] and taken[1].endswith(f": {files[2]}") and not taken[2:]
     for name in ("settings", "config"):
         assert ports.load(bare, "torch", **{name: tmp_path / "known.safetensors"}).config.act == "relu"
     with convert.plan(bare, dst="flax", settings=str(tmp_path / "known.safetensors")) as plan:

@@ -96,13 +96,22 @@ def test_what_a_folder_holds_beside_checkpoints_is_named(run, tmp_path):
     assert "a.msgpack.json" not in run("flax2torch", tmp_path / "in", "-o", tmp_path / "out", "--force")[2]
 
 
+def test_several_sources_need_a_folder_which_is_to_be_created_first(run, tmp_path):
+    shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
+    code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out")
+    assert code == 2 and err.endswith(": 2 sources need a folder, and this does not exist: create it\n"), err
+    assert not (tmp_path / "out").exists()
+    code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "a.npz")
+    assert code == 2 and err.endswith(": 2 sources need a folder, and this is no folder\n"), err
+
+
 def test_a_folder_is_converted_a_second_time_without_what_the_first_time_made(run, tmp_path):
     """By a route, and by a Table; another route takes them. What is named by itself is a source."""
     shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
     assert run("google2torch", tmp_path)[0] == 0
     code, printed, err = run("google2torch", tmp_path, "--force")
     assert code == 0 and "2 of 2 converted" in printed
-    over = "note: passed over, what this conversion made of another checkpoint there: "
+    over = "note: passed over, already an output of this conversion: "
     assert over + f"{tmp_path / 'a.safetensors'}, {tmp_path / 'b.safetensors'}" in err, err
     assert run("google2torch", tmp_path / "a.npz", tmp_path / "a.safetensors", "--force")[0] == 1
     (tmp_path / "out").mkdir()

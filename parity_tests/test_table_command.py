@@ -98,7 +98,7 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     )
     code, out, error = run(capsys, "--table", table, source, "-o", there, "--set", "h=3")
     assert code == 0, error
-    assert out.startswith(f"wrote {there} (side ") and f"from {source} (side torch): " in out and "8 tensors" in out
+    assert out.startswith(f"wrote {there} (format ") and f"from {source} (side torch): " in out and "8 tensors" in out
     assert "note: dropped, as the table says: layer.{0..2}.mask" in error
     found = load(there)
     assert set(found) == set(right)
@@ -109,6 +109,31 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     found = load(back)
     assert set(found) == {name for name in left if "mask" not in name}
     assert all(np.array_equal(array, left[name]) for name, array in found.items())
+
+
+def test_two_sides_of_one_framework_are_called_left_and_right(tmp_path, capsys):
+    table, a, b = (tmp_path / name for name in ("x.table", "a.npz", "b.npz"))
+    table.write_text("table 1: torch <-> torch\nx: o <-> y: o\n")
+    np.savez(a, x=np.ones(3))
+    assert f"wrote {b} (format npz, side right) from {a} (side left): " in run(capsys, "--table", table, a, "-o", b)[1]
+    back = tmp_path / "c.npz"
+    assert (
+        f"wrote {back} (format npz, side left) from {b} (side right): "
+        in run(capsys, "--table", table, b, "-o", back, "--reverse")[1]
+    )
+
+
+def test_lengths_that_stay_open_lead_to_the_record_of_the_file(tmp_path, capsys):
+    """Where both sides compose an axis, the way back needs its length too, which the file's record has."""
+    table, a, b, back = (tmp_path / name for name in ("x.table", "a.npz", "b.bin", "c.npz"))
+    table.write_text("table 1: torch <-> torch\nqkv: (s h d) i <-> qkv: (h s d) i\n")
+    np.savez(a, qkv=np.arange(48.0).reshape(24, 2))
+    code, out, _ = run(capsys, "--table", table, a, "-o", b, "--set", "h=2", "--set", "s=3")
+    assert code == 0 and out.startswith(f"wrote {b} (format torch, side right) ")  # which its suffix does not tell
+    code, _, error = run(capsys, "--table", table, b, "-o", back, "--reverse")
+    assert code == 2 and f"the record of this file has its Table, with these lengths: --table {b}.json" in error
+    assert run(capsys, "--table", f"{b}.json", b, "-o", back, "--reverse")[0] == 0
+    assert "the record of this file" not in run(capsys, "--table", table, a, "-o", tmp_path / "d.npz")[2]
 
 
 @pytest.mark.parametrize("suffix", ["msgpack", "safetensors"])

@@ -11,7 +11,8 @@ from specs.numerals import exact
 
 HEAD = (
     "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
-    "outputs depend on a field that nobody states, --assume accepts its default."
+    "outputs depend on a field that nobody states, --assume accepts its default. "
+    "HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 )
 
 SMALL = (
@@ -81,9 +82,11 @@ def _settings(config: Any) -> str:
     from dataclasses import fields
 
     from convert.settings import spelled
+    from specs.config import as_hxw
 
     values = {f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default}
-    return " ".join(spelled(name, value).removeprefix("--set ") for name, value in values.items())
+    each = (spelled(name, as_hxw(type(config), name, value)) for name, value in values.items())
+    return " ".join(text.removeprefix("--set ") for text in each)
 
 
 def _fields(config: type) -> list[str]:

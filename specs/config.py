@@ -18,6 +18,7 @@ from .raised import line_of
 from .words import hint
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
+HXW = re.compile("[0-9]{1,20}x[0-9]{1,20}")  # as people write the latter: "4x8"
 
 MAX_BLOCKS = 10_000  # of a network: more is a mistake, or an attack
 MAX_INT, MAX_FLOAT = 2**31 - 1, 3e38  # of any number in a Config: what every framework can hold
@@ -142,6 +143,12 @@ def is_type(hint: Any) -> bool:
 types_of = cache(typing.get_type_hints)  # of a Config: {field: type}
 
 
+def as_hxw(config: type, name: str, value: Any) -> Any:
+    """Return "4x8" in place of two numbers where the field takes HxW, as people write it; else the value."""
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return "x".join(map(str, value)) if is_pair and "HxW" in describe(types_of(config)[name]) else value
+
+
 def _short(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else exact(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -155,8 +162,8 @@ def _no_field(name: str, names: typing.Collection[str]) -> str:
 
 def parse(text: str) -> Any:
     """Parse the value of `--set name=text`: JSON or Python's way of writing it, HxW, a comma list, or plain text."""
-    if re.fullmatch(r"[0-9]{1,20}x[0-9]{1,20}", text):
-        return tuple(int(side) for side in text.split("x"))
+    if isinstance(sides := tuples(text), tuple):
+        return sides
     for candidate in (text, f"[{text}]"):
         try:
             return tuples(json.loads(candidate))
@@ -219,7 +226,9 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def tuples(value: Any) -> Any:
-    """Return lists within lists as tuples, so that a Config can be hashed."""
+    """Return lists within lists as tuples, so that a Config can be hashed, and a text such as "4x8" as two numbers."""
+    if isinstance(value, str) and HXW.fullmatch(value):
+        return tuple(int(side) for side in value.split("x"))
     return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 

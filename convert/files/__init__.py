@@ -212,12 +212,27 @@ def files_of(path: str) -> list[str]:
     return [path]
 
 
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
+
+
+def _written(path: str | os.PathLike[str]) -> Format | None:
+    """Return the format that the suffix of a target names; None where there is none."""
+    suffix = _suffix(path)
+    return next((entry for entry in (*FORMATS, *FOLDERS) if entry.writer and suffix in entry.suffixes), None)
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of the format in which a target of this name is written: "torch" of x.bin."""
+    entry = _written(path)
+    return entry.name if entry else "sharded"
+
+
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     """Return the writer of the format that the suffix names. Raises: UsageError where there is none."""
-    suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
-    for entry in (*FORMATS, *FOLDERS):
-        if entry.writer and suffix in entry.suffixes:
-            return entry.load(entry.writer)
+    if (entry := _written(path)) is not None and entry.writer:
+        return entry.load(entry.writer)
+    suffix = _suffix(path)
     written = " ".join(written_suffixes())
     raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {written}")
 

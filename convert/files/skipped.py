@@ -8,6 +8,7 @@ from typing import Any
 
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 NAMELESS = "named tuples, whose fields a pickle stores by number, without their names"
+SETTINGS = "settings of pickled modules"  # whether it trains, a kernel's size, a module without arrays
 MAX_VALUES = 50_000  # plain values of a file that are kept: as many as tensors
 
 

@@ -19,7 +19,7 @@ from .fold.this_depth import REFUSED, this_depth
 from .prove.prove import Proof
 from .trace.sides import Side
 
-INFERRED = "inferred from a pattern or a name, as these inputs do not use all of it"
+INFERRED = "inferred, as these inputs do not read all of it (rows of a table that no token reads, say)"
 DOUBTFUL = "a partner was taken though values differ there, check the line"
 
 
@@ -76,7 +76,6 @@ def commented(
             f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {agreeing(proof.gradient)}"
         )
         words = f"{PROVEN} outputs {agreeing(proof.exact)}{gradients}, in float64 on two other draws"
-        notes = [*(f"kept in the proof: {text}" for text in proof.kept), *notes]
     else:
         how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
         if proof.gradient is not None and proof.gradient > proof.limit:
@@ -108,6 +107,6 @@ def commented(
     if proof.untold:
         which = ", ".join(folded_names(proof.untold))
         comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
-    comments += [f"# {note}" for note in notes]
+    comments += [f"# {note}" for note in (*(f"kept in the proof: {text}" for text in proof.kept), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))

@@ -11,8 +11,9 @@ from convert.folding import fold as folded
 from specs.words import count, in_a_row
 
 from .candidates import Candidate, Left
+from .chosen import chosen
 from .comments import commented
-from .depths import differing
+from .depths import DEPTHS, differing
 from .derivation import CHOSEN, FILLED, Derivation
 from .fold.followed import behind_lists
 from .fold.lone import lone
@@ -62,6 +63,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     verdict, tapes = judged(left, best, of), (left.tape, best.tape)
     proof, proven = verdict.proof, verdict.proven
     places, free, untried, rows = divergences(found, proof, proven), list[str](), "", list[Unmatched]()
+    steps = found.steps
     untraced = verdict.reads_numbers or proof.incomparable == RANDOM
     depths = "" if proven else differing(left.side.parameters, best.side.parameters)
     if untraced:  # what the tapes compute are not these models
@@ -70,18 +72,21 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         free, untried = _free(left, of)
     elif not untraced:
         sized = not (unlike or depths) and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
-        places, others = partings(left, best, of, places, sized)
+        places, others, steps = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):
             return concluded(left, best._replace(found=without(found, others, of.rights)), began, others)
         unlike = unlike or others
         of.reasons.update((pair.right, pair.why) for pair in unlike if pair.right in of.reasons)
     if of.reasons:
+        of.reasons.update(dict.fromkeys(of.reasons, DEPTHS) if depths else {})
         rows = unmatched(left, best, of.reasons)
         of = of._replace(table=without_drops(of.table, best.hint, rows))
-    doubtful = [] if proven else _doubtful(found.steps)
-    only_inferred = [name for name in of.inferred if name not in doubtful]
-    chosen = [] if proven or confirmed(places) else _chosen(found.steps)
-    notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(chosen))]
+    sure = proven or confirmed(places)  # without the causes that were found the models are equal
+    doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
+    inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
+    only_inferred = [name for name in inferred if name not in doubtful]
+    several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
+    notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(several))]
     table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     sizes = "" if depths else sizes
@@ -99,7 +104,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         reads_numbers=verdict.reads_numbers,
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
-        chosen=chosen,
+        chosen=several,
         remark=proof.remark,
         weight_norms="" if proven else one_sided(lefts.names, of.rights.names),
         tested=[array.shape for array in left.side.call.arrays().values()],
@@ -111,10 +116,10 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         reasons=of.reasons,
         unmatched=rows,
         failure="" if proven else found.failure,
-        inferred=list(dict.fromkeys([*of.inferred, *doubtful])),
+        inferred=inferred,
         freedom=free,
         untried=untried,
-        uses=found.steps,
+        uses=steps,
         fixed=lone(table, table.known, table.like),
         this_depth=this_depth(table),
         behind_lists=behind_lists(table),
@@ -209,11 +214,6 @@ def _doubtful(steps: Sequence[Step]) -> list[str]:
     """List right parameters whose partners were taken on values that differ, or that share one left parameter."""
     doubted = [*(step for step in steps if step.gap >= PARTNER), *_placed_twice(steps)]
     return list(dict.fromkeys(name for step in doubted for name in step.right.split(" ")))
-
-
-def _chosen(steps: Sequence[Step]) -> list[str]:
-    """List right parameters that fit several left ones, for a Table whose outputs cannot tell which one is right."""
-    return list(dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right.split(" ")))
 
 
 def _placed_twice(steps: Sequence[Step]) -> list[Step]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from specs.words import in_a_row
 
+DEPTHS = "the depths differ"  # why parameters have no line
 LAYER = 2  # arrays that a layer has: a weight and a bias
 NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 

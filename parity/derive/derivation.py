@@ -23,6 +23,7 @@ from .fold.this_depth import REFUSED
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
+from .shifted import SHIFTED
 from .trace.inputs import ALIKE, ONE_STEP
 from .trace.outputs import COARSE, LACKING, NOWHERE
 from .trace.sites import OWN
@@ -45,13 +46,14 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
-UNREACHED = "a limit, a padding or a window that none of these reaches does not show"
+UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, which no line can write"
 PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
 )
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
+MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
@@ -157,6 +159,8 @@ class Derivation(Evidence):
             return f"let both models {what}; then derive again"
         if self.missing and self.places:
             return NEXT
+        if self.missing and all(why.endswith(SHIFTED) for why in self.reasons.values()):
+            return "let both models read the same rows of these tables, and derive again"
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.incomparable.startswith(ONE_STEP):
@@ -215,7 +219,7 @@ class Derivation(Evidence):
             where += size
             where += LATE * at.late
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
-        if self.failure:
+        if self.failure and not self.depths and not self.sizes:
             name, why, advice = self.stopped
             lines.append(Line(f"stopped at {name}: {why}", "bad"))
             lines += [Line(f"compare before it: {advice}")] if advice else []
@@ -254,6 +258,8 @@ class Derivation(Evidence):
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
         lines += [Line(f"weight normalization: {self.weight_norms}: {PRODUCT}", "bad")] if self.weight_norms else []
+        if self.depths:  # which explains what is missing
+            return lines
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         if self.unshown:
             which = ", ".join(folded_names(self.unshown))
@@ -287,7 +293,7 @@ class Derivation(Evidence):
             lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
         if self.fixed:
             fixed = ", ".join(folded_names(self.fixed))
-            lines.append(Line(f"fixed to one number: {fixed}: if larger models have more of these blocks, derive from models with two"))
+            lines.append(Line(f"fixed to one number: {fixed}: {MORE_BLOCKS}"))
         if open_lengths := self.table.unchecked():
             lines.append(Line(f"not checked: {', '.join(open_lengths)}: {UNCHECKED}"))
         if self.this_depth:

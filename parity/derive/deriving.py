@@ -17,6 +17,7 @@ from specs.table import Table
 from .alone import alone, success
 from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
+from .depths import differing
 from .derivation import Derivation
 from .edits.edit import Edit
 from .edits.functions import FUNCTION, without_functions
@@ -26,6 +27,7 @@ from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
+from .partings import sizes_differ
 from .recomposed import recomposed
 from .trace.caches import trim
 from .trace.call import Call, call_of
@@ -81,7 +83,7 @@ def derive(
         again = _best(read(a, left_weights), right, right_inputs, start, stop, say, buffers.right)
         if success(again[2]) > success(best):
             known, uses, best = again
-    if best.found.failure:
+    if best.found.failure and not _unlike(known, best):
         best = _completed(known, uses, best, stop, say)
     del uses  # which have the values that they meet
     trim()
@@ -162,6 +164,16 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
         return []
     remedy = command_or_call("return (model, inputs) on the right as well", "give right_inputs")
     return [f"it was called with the left inputs as they are: {remedy}, the same values in its own order of axes"]
+
+
+def _unlike(known: Left, best: Candidate) -> bool:
+    """Tell whether the models have other depths, or outputs of other lengths: more time would find no Table."""
+    sides = known.side.parameters, best.side.parameters
+    elements = [sum(array.size for array in side.values()) for side in sides]
+    if elements[0] != elements[1] and differing(*sides):
+        return True
+    left_sizes, right_sizes = (sorted(map(np.size, program.outputs)) for program in (known.program, best.programs[1]))
+    return left_sizes != right_sizes and sizes_differ(known, best)
 
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
@@ -249,7 +261,18 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     programs = uses.program, best.programs[1]
     near = itertools.chain(rewirings(programs, firsts), without_functions(programs, list(map(_near, programs, firsts))))
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
-    yield from itertools.takewhile(lambda _: time.thread_time() < stop, changes(*tapes))
+    numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
+    yield from itertools.takewhile(lambda _: time.thread_time() < stop, numbers)
+
+
+def _distance(edit: Edit, tape: Tape, program: Program, firsts: Sequence[int]) -> int:
+    """Count the operations between an edit and where the match ends: a number near that place is tried before others.
+
+    Args:
+      firsts: on each side, the last product or use that was matched.
+    """
+    places = (program.makers.get(tape.nodes[at].output, 0) for at in edit.nodes(tape))
+    return min((abs(at - firsts[edit.side]) for at in places), default=len(tape.nodes))
 
 
 def _near(program: Program, first: int) -> range:

@@ -31,9 +31,9 @@ STOPPED = "stopped"  # the address of the row at which matching stopped
 SUMMARY = "Both models, parameter by parameter"
 READ = f"""Each row: how far the values that meet this parameter differ, relative to the largest of them. Bold rows: the
 largest below them. Up to {limit(PARTED_USES)} agrees."""
-PARTED = """The difference is a mean over the columns of values; where a card above has one, it is the card's, the
-largest of them. After a small difference both sides go on with the left model's values, so that only the next row that
-reads its output follows."""
+PARTED = """A row shows the mean over its columns; a row that a card above names shows the largest column, as the card
+does. Behind a small difference the right model goes on with the left one's values, so that only the next row differs
+too."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
@@ -214,8 +214,9 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     """Yield the rows of a module, or of several that are alike, and of those below it."""
     depth = len(modules[0].path) - 1
     within = [[module_of(_right_site(use), use.right) for use in module.within()] for module in modules]
-    right = ", ".join(fold("/".join(_common(paths)) or OWN for paths in within if paths))
     below = [use for module in modules for use in module.within()]
+    mark = "/" if any("/" in use.right for use in below) else "."  # between names, as the parameters below have it
+    right = ", ".join(fold(mark.join(_common(paths)) or OWN for paths in within if paths))
     gap, state = max((use.gap for use in below), default=None), rated.rate(below)
     cells = [
         _head(tag("b", ", ".join(fold(module.path[-1] for module in modules))), depth),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +13,10 @@ from .edits.edit import and_so
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
+from .match.choices import Step
 from .match.match import Match
 from .prove.explanation import CAUSES, Divergence, confirmed, explain
-from .prove.pairs import Mapped, Run, run
+from .prove.pairs import Mapped, Run, pairs, run
 from .prove.prove import INPUTS, WEIGHTS, Proof
 from .prove.translated import TranslatedWeights
 from .trace.draws import Drawn, draw
@@ -24,7 +26,7 @@ from .trace.precomputed import RoundedTable
 from .trace.sites import OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
-from .writing import Written
+from .writing import Written, written
 
 
 def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
@@ -64,10 +66,20 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
     ]  # fmt: skip
 
 
+def sizes_differ(left: Left, best: Candidate) -> bool:
+    """Tell whether parameters that read the same values have other sizes, of a match that is not complete."""
+    of = written(left, best)
+    if not of.reasons or len(of.rights) > LARGE_MODEL:
+        return False
+    sides, found = _runs(left, best, of.table), _known(of)
+    left.fill()
+    return bool(resized(*sides, found, _single(of.partners(left.elements)), of.reasons))
+
+
 def partings(
     left: Left, best: Candidate, of: Written, known: list[Divergence], sized: bool
-) -> tuple[list[Divergence], list[Resized]]:
-    """Return (the places where models with the same weights part, what has another size than what it corresponds to).
+) -> tuple[list[Divergence], list[Resized], list[Step]]:
+    """Return the places where models with the same weights part, what has another size, and the uses of parameters.
 
     Args:
       known: the places that the matching saw. sized: whether sizes are compared.
@@ -75,6 +87,7 @@ def partings(
     sides, found = _runs(left, best, of.table), _known(of)
     others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
     places, without = explain(*sides, found)
+    steps = remeasured(best.found.steps, sides, found)
     if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
         places, _ = explain(*_runs(left, best, of.table, proof=True), found)
     elif (
@@ -83,7 +96,26 @@ def partings(
         and not _equal(without, _runs(left, best, of.table, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
-    return _with_known(places, found, known), others
+    return _with_known(places, found, known), others, steps
+
+
+def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) -> list[Step]:
+    """Return uses with the differences that they have on the same weights, up to the first where the models part.
+
+    The matching compares a term of a sum where the sum is read, such as behind the token that is taken of it.
+    """
+    gaps = dict[tuple[str, str], float]()
+    for pair in pairs(*sides, mapped):
+        if pair.right is None or math.isinf(pair.gap):
+            break
+        gaps.setdefault((pair.right.kind, " ".join(sides[1].elements.owners(pair.right.ids))), pair.gap)
+        if pair.parts:
+            break
+    parted = [gap for gap in gaps.values() if gap > PARTED_USES]
+    early = any(step.gap > PARTED_USES >= gaps.get((step.kind, step.right), np.inf) for step in steps)
+    if not parted or not early:
+        return list(steps)
+    return [step._replace(gap=gaps.get((step.kind, step.right), step.gap)) for step in steps]
 
 
 def _equal(sides: tuple[Run, Run], drawn: tuple[Run, Run]) -> bool:

@@ -19,6 +19,7 @@ from ..page import fill
 from .comments import DOUBTFUL, INFERRED
 from .derivation import CHOSEN, FILLED, Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
+from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.explanation import Divergence
 from .trace.sites import OWN
@@ -128,7 +129,8 @@ def _measures(found: Derivation) -> Markup:
         rows.append(("error of the gradients", short(found.gradient), which, GRADIENTS))
     elif found.remark:
         rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
-    rows.append(("uses of parameters", f"a difference of at most {limit(PARTED_USES)} counts as agreeing", "", USES))
+    agreeing = f"a difference of at most {limit(PARTED_USES)} counts as agreeing"
+    rows.append(("uses of parameters", found.matched.replace(" uses of parameters", "", 1), agreeing, USES))
     holds = [tag("p", CONFIRMED)] if _holds(found) else []
     measures = tag("dl", *(_measure(*row) for row in rows))
     return tag("section", tag("h2", "How far they agree"), *holds, measures, class_="measures")
@@ -160,7 +162,7 @@ def _cards(found: Derivation) -> Markup:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "cause" if place.cause else "differ by"
         cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
-    if found.failure:
+    if found.failure and not found.depths and not found.sizes:
         where, why, advice = found.stopped
         look = facts([("compare before it", advice)]) if advice else Markup()
         cards.append(
@@ -187,10 +189,17 @@ def _card(found: Derivation, is_within: bool) -> str:
 
 def _before(found: Derivation, place: Divergence) -> str:
     """Name the last use before a place at which both models meet the same values."""
-    sites = [(site(use.left_site, use.left), site(use.right_site, use.right), use.gap) for use in found.uses]
+    sites = [(*_sites_of(use), use.gap) for use in found.uses]
     before = itertools.takewhile(lambda use: use[1] != place.right, sites)
     agreeing = [f"{left} ↔ {right}" for left, right, gap in before if gap <= PARTED_USES]
     return agreeing[-1] if agreeing else "none"
+
+
+def _sites_of(use: Step) -> tuple[str, str]:
+    """Return where both sides use a parameter; rows of a table, which are read as they are, stand at its own module."""
+    if use.kind == "place":
+        return site("", use.left), site("", use.right)
+    return site(use.left_site, use.left), site(use.right_site, use.right)
 
 
 def _link(address: str | None) -> Markup:
@@ -257,7 +266,7 @@ def _remarks(found: Derivation) -> Markup:
         names = ", ".join(folded_names(found.untold))
         rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
     if found.only_inferred:
-        rows.append(f"{INFERRED.capitalize()}: {', '.join(folded_names(found.only_inferred))}")
+        rows.append(f"{INFERRED[0].upper()}{INFERRED[1:]}: {', '.join(folded_names(found.only_inferred))}")
     if found.doubtful:
         rows.append(f"{DOUBTFUL.capitalize()}: {', '.join(folded_names(found.doubtful))}")
     if found.chosen:

@@ -15,12 +15,13 @@ from .candidates import Candidate, Left
 from .comments import untranslated
 from .fold.buffers import Partner, lines_of, partners_of, shapes_of
 from .fold.facts import Facts
-from .fold.fold import UNMATCHED, fold
+from .fold.fold import UNMATCHED, UNSAYABLE, fold
 from .fold.rows import DerivedTable, dropped
 from .limits import LARGE_MODEL
 from .match.complete import complete
 from .match.hints import Hint, check_lines
 from .match.symbols import Elements, Packed
+from .shifted import shifted
 from .summands import straightened
 from .trace.call import label
 from .trace.draws import of_one_value
@@ -96,6 +97,8 @@ def _folded(
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known)
+    for name in [name for name, why in reasons.items() if why.startswith(UNSAYABLE)]:
+        reasons[name] = shifted(name, best.found.map, lefts, rights) or reasons[name]
     if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}

@@ -41,8 +41,12 @@ FAULTS = {
     "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 1e-5 on the left, 0.001 on"),
     "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by the error function on the left, GELU by tanh on the"),
     "ReLU for SiLU": Fault({"activation": "relu"}, "head", "SiLU on the left, ReLU on the right"),
-    "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 0.5 on the left, 1 on the right"),
-    "another attention scale": Fault({"scale": 0.25}, "out", "a factor of 0.5 on the left, 0.25 on the right"),
+    "a missing attention scale": Fault(
+        {"scale": 1.0}, "out", "the scores before the softmax have a factor of 0.5 on the left, 1 on the right"
+    ),
+    "another attention scale": Fault(
+        {"scale": 0.25}, "out", "the scores before the softmax have a factor of 0.5 on the left, 0.25 on the"
+    ),
     "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 0 on the left, 1 on the right"),
     "a limit": Fault({"limit": 1.0}, "head", "the number 1 on the right"),
     "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 1 on the left, 2.82843 on the"),

@@ -33,6 +33,7 @@ def test_channels_around_a_depthwise_convolution_are_free_to_change_places():
                 x = block["down"](block["deep"](block["up"](x).relu()).relu())
             return x
 
+    torch.manual_seed(0)
     found = parity.derive(Blocks(), Blocks(), (np.random.default_rng(0).standard_normal((2, 3, 8, 8)),))
     assert found.proven and "between" not in found.untried
     assert found.freedom == [
@@ -81,6 +82,7 @@ def test_only_exchanges_that_may_have_no_effect_are_tried(monkeypatch: pytest.Mo
         return same(self, pairs)
 
     monkeypatch.setattr(freedom._Trial, "_same", counted)
+    torch.manual_seed(0)
     found = parity.derive(Residual(), Residual(), (np.random.default_rng(0).standard_normal((2, 4, 6, 6)),))
     assert found.proven and found.freedom == [
         "outputs of blocks.{i}.0.weight with inputs of blocks.{i}.3.weight for i = 0..2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -249,3 +249,26 @@ def test_random_outputs_part_nowhere():
 def test_a_step_of_a_scan_is_named_by_its_parameter():
     assert sites.place("[1]", "layers/attn/out/kernel") == "layers/attn/out[1]"
     assert sites.module_of("[1]", "layers/attn/out/kernel") == ("layers", "attn", "out")
+
+
+class Classes(NamedTuple):
+    """Sizes of a model that is derived against `deep(2)`."""
+
+    depth: int
+    classes: int
+
+
+@pytest.mark.parametrize("size", [Classes(3, 3), Classes(2, 4)], ids=["depth", "classes"])
+def test_models_of_other_depths_or_classes_are_matched_no_further(size: Classes, monkeypatch: Any):
+    """No edit makes them equal: the search for one would take its whole time, and name partners that are none."""
+    needs("torch")
+    import torch
+
+    monkeypatch.setattr(deriving, "_completed", lambda *given: pytest.fail("searched on"))
+    right = deep(size.depth)
+    right.out = torch.nn.Linear(6, size.classes)
+    found = parity.derive(deep(2), right, (np.random.default_rng(0).standard_normal((4, 6)),))
+    text = str(found)
+    assert f"{'depths' if size.depth == 3 else 'sizes'} differ: " in text and "stopped at" not in text
+    if size.depth == 3:
+        assert "missing: " not in text and set(found.reasons.values()) == {"the depths differ"}

@@ -85,8 +85,8 @@ def test_gradients_of_a_maximum_over_points_are_those_of_a_program_that_is_optim
     for name, (i, o) in {"a": (3, 6), "b": (6, 10)}.items():
         params |= {f"{name}.{kind}": np.ones((i, o) if kind == "w" else o, "f4") for kind in KINDS}
     x, found = np.random.default_rng(0).standard_normal((2, 9, 3)), []
-    for options in (jax_tape.QUICK, {"xla_backend_optimization_level": 3}):
-        monkeypatch.setattr(jax_tape, "QUICK", options)
+    for options in (jax_tape.QUICK_GRADIENTS, {"xla_backend_optimization_level": 3}):
+        monkeypatch.setattr(jax_tape, "QUICK_GRADIENTS", options)
         of = side((largest, params), Call(x))
         weights, gradients = draw(of, 0), {}
         of.record(weights, of.call.arrays())
@@ -114,7 +114,7 @@ class Model(nnx.Module):
         return self.o(self.r(x))
 
 found = []
-for jax_tape.QUICK in (jax_tape.QUICK, {"xla_backend_optimization_level": 3}):
+for jax_tape.QUICK_GRADIENTS in (jax_tape.QUICK_GRADIENTS, {"xla_backend_optimization_level": 3}):
     with jax.enable_x64(True):
         of = side(Model(), Call(np.random.default_rng(0).standard_normal((2, 9, 6))))
     weights, gradients = draw(of, 0), {}

@@ -228,6 +228,61 @@ def test_steps_of_rectified_inputs():
     assert found.proven, (found.failure, found.missing)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "shapes"),
+    [
+        (lambda x, b, w: torch.addmm(b, x, w), lambda p, x, b, w: p.addmm(b, x, w), [(6,), (6, 6)]),
+        (lambda x, a, b: x @ a @ b, lambda p, x, a, b: p.linalg.multi_dot([x, a, b]), [(6, 4), (4, 6)]),
+        (lambda x, a: torch.lerp(x, a, 0.3), lambda p, x, a: p.lerp(x, a, 0.3), [(6,)]),
+        (lambda x, a, w: (x @ a)[:, None] * w, lambda p, x, a, w: p.mv(x, a)[:, None] * w, [(6,), (6,)]),
+        (lambda x, a, w: (a @ x) * w, lambda p, x, a, w: p.matmul(a, x) * w, [(9,), (6,)]),
+    ],
+    ids=["addmm", "multi_dot", "lerp", "mv", "vector first"],
+)
+def test_products_of_paddle_meet_their_parameters(left: Any, right: Any, shapes: list[tuple[int, ...]]):
+    needs("paddle")
+    import paddle
+
+    class Left(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own = torch.nn.ParameterList([torch.nn.Parameter(torch.rand(*shape)) for shape in shapes])
+
+        def forward(self, x):
+            return torch.tanh(left(x, *self.own))
+
+    class Right(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.own = paddle.nn.ParameterList([self.create_parameter(list(shape)) for shape in shapes])
+
+        def forward(self, x):
+            return paddle.tanh(right(paddle, x, *self.own))
+
+    found = parity.derive(Left(), Right(), (images(9, 6),))
+    assert found.proven and not found.missing, (found.failure, found.error)
+
+
+def test_a_bilinear_layer_of_paddle_behind_an_embedding():
+    needs("paddle")
+    import paddle
+
+    def model(nn, base):
+        class Model(base):
+            def __init__(self):
+                super().__init__()
+                self.rows, self.pair, self.out = nn.Embedding(11, 5), nn.Bilinear(5, 6, 7), nn.Linear(7, 7)
+
+            def forward(self, tokens, x):
+                return self.out(self.pair(self.rows(tokens), x))
+
+        return Model()
+
+    inputs = np.random.default_rng(0).integers(0, 11, (9,)), images(9, 6)
+    found = parity.derive(model(torch.nn, torch.nn.Module), model(paddle.nn, paddle.nn.Layer), inputs, inputs)
+    assert found.proven and not found.missing, (found.failure, found.error)
+
+
 def test_simple_recurrent_layers_of_paddle():
     needs("paddle")
     import paddle
@@ -274,3 +329,15 @@ def test_names_that_share_the_second_of_two_copies_are_in_the_line():
     found = parity.derive(Shared(True), Shared(False), (ids,))
     assert found.proven, (found.failure, found.missing)
     assert "head.weight: o i = shared.weight: o i = encoder.weight: o i" in found.table.print()
+
+
+def test_a_paddle_activation_with_a_parameter_that_reads_the_input_itself():
+    """Without a gradient of its input, paddle's gradient of PReLU ends the process."""
+    needs("paddle")
+    import paddle
+
+    def net() -> Any:
+        return paddle.nn.Sequential(paddle.nn.PReLU(4), paddle.nn.Linear(4, 3))
+
+    found = parity.derive(net(), net(), (images(5, 4),))
+    assert found.proven, (found.failure, found.reasons)

@@ -274,7 +274,7 @@ def test_a_product_behind_another_activation_is_found_by_the_product_before_it()
     found = parity.derive(left, right, (images(7, 8),))
     assert not found.proven and not found.missing, found.failure
     assert "GELU by the error function on the left, ReLU on the right" in found.divergences[0].cause
-    assert found.inferred == [f"{name}.weight" for name in others[1::2]]
+    assert found.confirmed and not found.inferred  # without the activation both models are equal
     moved = found.table.apply(given := numbers(left, images(7, 8)))
     for name, other in zip(names, others, strict=True):
         assert np.array_equal(moved[f"{other}.weight"], given[f"{name}.weight"])

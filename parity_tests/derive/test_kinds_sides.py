@@ -180,6 +180,33 @@ def test_an_activation_of_an_old_batch_norm_of_paddle_is_recorded():
     assert found.proven and not found.missing, (found.failure, found.error)
 
 
+def test_a_reshape_in_place_of_paddle_moves_elements():
+    """Fused queries, keys and values, which one side has per head, meet the other's only if element numbers pass."""
+    needs("paddle")
+    import paddle
+
+    class Left(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.out = torch.nn.Linear(6, 24), torch.nn.Linear(8, 5)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).unflatten(-1, (3, 2, 4)).unbind(2)
+            return self.out((q.tanh() * k.exp() + v).flatten(2))
+
+    class Right(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.out = paddle.nn.Linear(6, 24), paddle.nn.Linear(8, 5)
+
+        def forward(self, x):
+            q, k, v = paddle.split(paddle.reshape_(self.qkv(x), [0, 0, 2, 12]), 3, axis=-1)
+            return self.out(paddle.flatten(paddle.tanh(q) * paddle.exp(k) + v, 2))
+
+    found = parity.derive(Left(), Right(), (images(2, 7, 6),))
+    assert found.proven and not found.missing, (found.failure, found.error)
+
+
 def test_a_parameter_of_the_right_side_alone_that_nothing_reads_is_dropped():
     right = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
     right[1].register_parameter("head", torch.nn.Parameter(torch.rand(7, 3)))

@@ -333,7 +333,7 @@ class Timed(torch.nn.Module):
     [
         (np.zeros(4), "each has one value alone, so that no other one was tested: give random numbers"),
         (np.zeros(4, int), "each has one value alone, so that neither other tokens and their order were tested, nor"),
-        (np.array([0, 0, 0, 7]), "integers of two values, and evenly spaced ones, count as masks and positions"),
+        (np.array([0, 0, 0, 7]), "its two values are taken for a mask"),
     ],
     ids=["zeros", "whole", "two"],
 )

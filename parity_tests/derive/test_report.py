@@ -21,6 +21,7 @@ from convert.versions import version
 from parity.derive import Derivation, Divergence, module_trees
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
+from parity.derive.comments import DOUBTFUL, INFERRED
 from parity.derive.derivation import converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import compare
@@ -164,8 +165,8 @@ def test_outputs_of_two_shapes_are_asked_for_in_one():
 def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
     for text in (str(found), page_of(found, {}).replace("Inferred", "inferred").replace("A partner", "a partner")):
-        assert "inferred from a pattern or a name, as these inputs do not use all of it: a.weight" in text
-        assert "a partner was taken though values differ there, check the line: b.weight" in text
+        assert f"{INFERRED}: a.weight" in text
+        assert f"{DOUBTFUL}: b.weight" in text
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
@@ -370,6 +371,11 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
     assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+↔\s+r0\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none", other)
+    read = [Step("place", "words", "tok", "l0", "r0", 0.0, 0, 1), Step("add", "l0.b", "r0.b", "l0", "r0", 1e-3, 0, 1)]
+    tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
+    text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
+    assert re.search(rf"last that agrees\s+{OWN}\s+↔\s+{OWN}", text), text
+    assert re.search(r"uses of parameters\s+1 of 2\s+agree\s+; a difference", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():

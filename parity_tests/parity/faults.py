@@ -281,7 +281,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("LayerNorm over (o g)", "M", "torch", arrays(levels__0__blocks__0__vertical__norm__weight=_dealt,
               levels__0__blocks__0__vertical__norm__bias=_dealt), "levels.0.blocks.0.vertical.norm"),
         Fault("rafts read as (o g)", "M", "torch", patched("ports.torch.raft_mlp", "rearrange", _rearranged(
-              "b h w (g o) ->", "b h w (o g) ->")), "levels.0.blocks.0.vertical.fc1", "flatten order"),
+              "b h w (g o) ->", "b h w (o g) ->")), "levels.0.blocks.0.vertical.fc1", "another order"),
         Fault("horizontal before vertical", "M", "torch", lambda port, patch: _exchanged(port, "levels.0.blocks.0"),
               "levels.0.blocks.0.vertical.norm"),
         Fault("windows of the embedding reversed", "M", "paddle", arrays(levels__0__multi_scale_embed__weight=_flip(0)),

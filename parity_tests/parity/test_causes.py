@@ -104,7 +104,18 @@ def test_rounding_is_no_other_order() -> None:
     left.dtype = right.dtype = "float32"
     assert guess("norm", "layers", left, right) == ""
     swapped = layer_norm("b", x, out[::-1])
-    assert guess("norm", "layers", left, swapped).startswith("flatten order: its output holds the same 64 values")
+    assert guess("norm", "layers", left, swapped).startswith(
+        "another order, as of a flatten or a concatenation: its output holds the same 64"
+    )
+
+
+def test_the_order_of_a_concatenation_is_no_flatten_order() -> None:
+    x, out = normed(1e-5)
+    joined = layer_norm("b", x, np.concatenate([out[:, 6:], out[:, :6]], 1))
+    text = "order of a concatenation: its output holds the same 64 values, the first 6 of 16 along axis 1 last"
+    assert guess("norm", "layers", layer_norm("a", x, out), joined) == text
+    mixed = layer_norm("b", x, out[:, np.random.default_rng(3).permutation(16)])
+    assert guess("norm", "layers", layer_norm("a", x, out), mixed).startswith("another order, as of a flatten")
 
 
 def test_an_epsilon_that_the_dtype_cannot_tell_is_not_told() -> None:

@@ -140,6 +140,19 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
     assert max(result.noise["torch"]) < 1e-6
 
 
+def test_a_call_is_taken_as_inputs() -> None:
+    """As `derive` takes it; the number of compared arrays stands in the report."""
+    model = torch_model()
+    report = parity.compare({"a": model, "b": model}, parity.Call(IMAGES), check="layers", dtype="float64")
+    assert report.passed
+    arrays = len(report.results[0].curve)
+    assert arrays > 1 and f"\n1 compared in {arrays} arrays, 1 agrees; worst error" in str(report)
+    with pytest.raises(UsageError, match=r"takes a parity.Call without method and output"):
+        parity.compare({"a": model, "b": model}, parity.Call(IMAGES, output=lambda out: out[0]))
+    with pytest.raises(UsageError, match=r"not of object: pass an array, a tuple of them, a dict or parity.Inputs"):
+        parity.compare({"a": model, "b": model}, object())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -350,3 +350,20 @@ def test_a_table_of_nnx_is_read_in_float64_where_the_model_is(check: str) -> Non
     assert model.embed.dtype == "float32", "the user's own model was changed"
     mixed = {**sides, "flax": Tied(dtype="bfloat16")}
     assert not parity.compare(mixed, tokens, check, dtype="float64").passed, "a dtype that a user chose is kept"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (2, 8, 6, 3)], ids=["first", "last"])
+def test_an_error_about_a_shape_says_how_images_are_laid_out(shape):
+    """Images are channels first for all models: those of a linen model alone are given otherwise by mistake."""
+    import flax.linen as nn
+    import jax
+
+    module = nn.Conv(4, (3, 3))
+    variables = module.init(jax.random.key(0), np.zeros((1, 8, 6, 3)))
+    models = {"a": (module, variables), "b": (module, variables)}
+    images = np.random.default_rng(0).standard_normal(shape)
+    if shape[1] == 3:
+        assert parity.compare(models, images).passed
+        return
+    with pytest.raises(UsageError, match=r"channels first to all models, .*\[2, 8, 6, 3\] as \[2, 6, 3, 8\]"):
+        parity.compare(models, images)

@@ -51,7 +51,10 @@ def without(framework: str) -> list[Result]:
 def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
-    assert lines[-2:] == ["24 compared, 24 agree; worst error: float64 0 (limit 1e-10)", "report: parity.html"]
+    assert lines[-2:] == [
+        "24 compared in 96 arrays, 24 agree; worst error: float64 0 (limit 1e-10)",
+        "report: parity.html",
+    ]
     narrow = report_text.render(results(), report="parity.html", width=40).splitlines()
     assert narrow[-3].startswith("24 compared") and narrow[-2].startswith("  ") and narrow[-1] == "report: parity.html"
 
@@ -98,7 +101,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
-    assert text.endswith("4 compared, 4 agree, 8 not run; worst error: float64 0 (limit 1e-10)")
+    assert text.endswith("4 compared in 16 arrays, 4 agree, 8 not run; worst error: float64 0 (limit\n  1e-10)")
 
 
 def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
@@ -126,7 +129,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("1 compared, 1 agrees, 2 failed to run; worst error: float64 0 (limit 1e-10)")
+    assert text.endswith("1 compared in 4 arrays, 1 agrees, 2 failed to run; worst error: float64 0 (limit\n  1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -208,8 +211,8 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.startswith("flax, torch and paddle agree in both comparisons. 1 comparison could not be\njudged.")
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
-    assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
-    assert text.endswith("2 compared, 2 agree, 1 not judged; worst error: float64 0 (limit 1e-10)")
+    assert text.splitlines()[-4] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
+    assert text.endswith("2 compared in 8 arrays, 2 agree, 1 not judged; worst error: float64 0 (limit\n  1e-10)")
 
 
 def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> None:

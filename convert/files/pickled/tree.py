@@ -17,7 +17,7 @@ from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
 from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Ignored, Object, Pairs, Symbol, refusal
-from convert.files.skipped import MAX_SKIPPED, NAMELESS, Skipped
+from convert.files.skipped import MAX_SKIPPED, NAMELESS, SETTINGS, Skipped
 from convert.files.strided import gather, is_contiguous
 from specs.words import with_article
 
@@ -27,7 +27,6 @@ NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 NO_TENSORS = "holds no tensors"
-SETTINGS = "settings of pickled modules"  # whether it trains, a kernel's size, a module without arrays
 OF_MODULES = {"_parameters", "_modules"}  # attributes of every torch module, also of a class of the user's
 ROOT = "tensor"  # the name of a tensor that is the whole file
 

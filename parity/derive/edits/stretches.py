@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
-from ..trace.tape import Node, Operation
+from ..trace.tape import Array, Node, Operation
 from .edit import Other, and_so
+from .selections import described, selected
 from .swaps import orders, turned
 from .texts import other_values, placed, unlike
 
@@ -20,8 +21,14 @@ MOST = 64  # pairs of stretches that are tried, the shortest first
 Signature = tuple[str, ...]
 
 
-def _signature(stretch: Stretch) -> Signature:
-    """Return what a stretch computes, with all settings, whatever it moves on the way."""
+def _signature(stretch: Stretch, taken: Array | None = None) -> Signature:
+    """Return what a stretch computes, with all settings, whatever it moves on the way.
+
+    Args:
+      taken: the places that it takes, if that is all it does.
+    """
+    if taken is not None:
+        return "takes", str(taken.ravel().tolist())
     return tuple(f"{node.kind} {node.call}" for node in stretch.nodes if node.kind != "layout")
 
 
@@ -40,7 +47,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
       uses: on each side, the value that the first use meets where the sides part.
     """
     own, others = (
-        [(one, _signature(one)) for one in _stretches(program, value)]
+        [(one, _signature(one, selected(program, one))) for one in _stretches(program, value)]
         for program, value in zip((left, right), uses, strict=True)
     )
     pairs = [
@@ -48,7 +55,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         for a, of_left in own
         for b, signature in others
         if of_left != signature
-        and len(a.nodes) + len(b.nodes) > 2
+        and (len(a.nodes) + len(b.nodes) > 2 or any(one.nodes[0].kind == "layout" for one in (a, b)))
         and sorted(left.shapes[a.result]) == sorted(right.shapes[b.result])
     ]
     pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
@@ -60,19 +67,30 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     )
     for a, b, signature, order in itertools.islice(turns, MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
-        text, run = _difference(a, b), turned(left.function(a), order)
-        more = Other(1, "operation", text + and_so(len(alike) - 1), alike, run, times=len(alike))
-        yield Other(1, "operation", text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
+        text, run = _difference(a, b, (left, right)), turned(left.function(a), order)
+        kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
+        more = Other(1, kind, text + and_so(len(alike) - 1), alike, run, times=len(alike))
+        yield Other(1, kind, text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
 
 
-def _difference(left: Stretch, right: Stretch) -> str:
-    """Say how two stretches differ: in the settings of their calls, where these are the same ones."""
+def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> str:
+    """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
+    takes = [_takes(program, one) for program, one in zip(programs, (left, right), strict=True)]
+    if any(takes):
+        does = [text or _name(one) for text, one in zip(takes, (left, right), strict=True)]
+        return f"{does[0]} on the left, {does[1]} on the right"
     calls = _calls(left), _calls(right)
     if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
         settings = [text for a, b in zip(*calls, strict=True) if (text := ", ".join(unlike(a, b)))]
         if settings:
             return "; ".join(f"{_name(right)}: {text}" for text in settings)
     return other_values(_name(left), _name(right))
+
+
+def _takes(program: Program, stretch: Stretch) -> str:
+    """Say which elements a stretch takes; "" where it computes."""
+    places = selected(program, stretch)
+    return "" if places is None else described(places, program.shapes[stretch.entry])
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
@@ -85,8 +103,9 @@ def _stretches(program: Program, value: int) -> list[Stretch]:
             some = nodes[: len(nodes) - len(behind)]
             if any(number in weights for node in some for number in node.inputs):
                 break
-            if some and any(node.kind != "layout" for node in some):
-                found.append(Stretch(entry, some))
+            stretch = Stretch(entry, some)
+            if some and (any(node.kind != "layout" for node in some) or selected(program, stretch) is not None):
+                found.append(stretch)
     return found
 
 

@@ -25,6 +25,7 @@ from .shared import lines
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
+UNSAYABLE = "made, in an order that no line of a Table can write, of"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -47,7 +48,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         if rows is None and left_names:
             rows = parts_of_vector(facts, left_names, right_names)
         if rows is None:
-            why = f"made of {' and '.join(left_names)} in an order that no line of a Table can write"
+            why = f"{UNSAYABLE} {' and '.join(left_names)}"
             missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))
         else:
             groups.append((left_names, right_names, rows))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
-CONVOLUTION = "padding, stride, dilation, groups, the axes and the scale of its input"
+CONVOLUTION = "padding, stride, dilation, groups, a resize (nearest, bilinear), the axes and the scale of its input"
 BEFORE = "compare what both models compute before it"
 FEEDS = {  # what differs most often between two models, by the kind of a use
-    "product": "number of heads, masks, scales, activations, the order in which axes are flattened",
+    "product": "number of heads, masks, scales (of attention: 1 / sqrt(d)), activations, which token is taken (or a "
+    "mean of them), the order in which axes are flattened or joined",
     "add": "scales, activations, and the order of the operations before it",
     "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a sum",
     "place": "how often its rows are repeated, and in which order",
-    "": "pooling, the position that is taken, an activation, a scale",  # behind the last parameter
+    "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
 }
 
 

@@ -69,7 +69,8 @@ class Attempt(Products):
             names = " ".join(self.rights.owners(use.ids))
             if any(np.isfinite(output).any() for output in self.program.outputs):  # those of the model's own weights
                 why = "what it reads depends on parameters that have no partner on the left"
-                raise DeadEnd(f"{names}: {why}: {compare(use.kind, self.program.tape.nodes[use.node].window)}")
+                node = self.program.tape.nodes[use.node]
+                raise DeadEnd(f"{names}: {why}: {compare(use.kind, self.program.patches(node))}")
             remedy = command_or_call("--left-weights CKPT takes those of a checkpoint", "left_weights= takes others")
             raise DeadEnd(f"{names}: its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}")
         if use.kind == "product":
@@ -93,7 +94,7 @@ class Attempt(Products):
             where = place(self.program.tape.nodes[use.node].site, names)
             raise DeadEnd(
                 f"{names}: it is used again, at {where}, on values that no operation on the left reads: "
-                f"{compare(use.kind, window)}",
+                f"{compare(use.kind, self.program.patches(self.program.tape.nodes[use.node]))}",
                 gap,
                 self.walk.at,
             )

@@ -197,7 +197,7 @@ class Choices:
     def _begin(self) -> None:
         """Note how far the attempt is before the operation at which the walk stands."""
         if self._begun[0] != self.walk.at:
-            attempt = f", attempt {self._attempt}" if self._attempt > 1 else ""
+            attempt = f", with choice {self._attempt} of partners" if self._attempt > 1 else ""
             self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}{attempt}")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
 
@@ -248,7 +248,7 @@ class Choices:
     def _unlike(self, use: Use, where: str) -> str:
         """Say which operation has no partner on the left, and what to look at."""
         shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
-        window = self.program.tape.nodes[use.node].window
+        window = self.program.patches(self.program.tape.nodes[use.node])
         of = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
         what = f"the patches of values{of}, padding included," if window else f"the values{of}"
         return (

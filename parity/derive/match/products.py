@@ -254,7 +254,7 @@ class Products(Regrouping):
             names = " ".join(self.rights.owners(use.ids))
             gap = 1 - most if agreeing else FOLLOWED
             what = "operations on the left read a part of the values that its product reads, none reads all"
-            window = self.program.tape.nodes[use.node].window
+            window = self.program.patches(self.program.tape.nodes[use.node])
             raise DeadEnd(f"{names}: {what}: {compare(use.kind, window)}", gap)
         return found
 

@@ -11,6 +11,8 @@ padding, strides and dilations in which they differ are named.
 from __future__ import annotations
 
 import itertools
+import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from specs.numerals import short
 
 from ..edits.activations import others
 from ..edits.affine import without_parameters
-from ..edits.edit import Edit
+from ..edits.edit import Edit, and_so
 from ..edits.functions import without_functions
 from ..edits.numbers import changes
 from ..edits.outputs import rearranged
@@ -33,9 +35,11 @@ from ..match.advice import feeds
 from .convolutions import differing
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
-from .recomputation import BEHIND, SPAN, Cause, Recomputation
+from .recomputation import BEHIND, SPAN, Cause, Recomputation, recomputed
 
-CAUSES = 8  # differences that are explained one after the other
+CAUSES = 8  # causes that are looked for one after the other
+MORE_PLACES = re.compile(r", and so in (\d+) more places?$")  # see and_so
+OPERATION = re.compile(r"\S+ \(([^()]*)\)")  # see placed
 
 
 class Divergence(NamedTuple):
@@ -51,6 +55,7 @@ class Divergence(NamedTuple):
       changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
         order of execution.
       late: the time for finding a cause ended before all was tried.
+      rest: the difference that remains with the cause removed; NaN where that is not known.
     """
 
     left: str
@@ -64,6 +69,7 @@ class Divergence(NamedTuple):
     late: bool = False
     changed: str = ""
     places: tuple[str, ...] = ()
+    rest: float = math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
@@ -93,7 +99,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             break
         for cause in causes:
             place = Divergence(*sites, cause.gap, cause.text, "", cause.kind, cause.sides is not None, cause.times)
-            places.append(place._replace(changed=cause.changed, places=cause.places))
+            _add(places, place._replace(changed=cause.changed, places=cause.places, rest=cause.rest))
         if causes[-1].sides is None:
             break
         left, right = causes[-1].sides
@@ -102,11 +108,46 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
     return places, (left, right)
 
 
+def _add(places: list[Divergence], place: Divergence) -> None:
+    """Add a place; one with the same cause as an earlier place joins that, as a fault in code that is used often."""
+    at = next((k for k, other in enumerate(places) if _fault(other) == _fault(place)), None)
+    if at is None or math.isnan(place.rest):
+        places.append(place)
+        return
+    first = places[at]
+    rest = max(first.rest, place.rest)
+    more = _more(first.cause) + 1 + _more(place.cause)
+    places[at] = first._replace(
+        cause=f"{MORE_PLACES.sub('', _what(first.cause))}{and_so(more)} {recomputed(rest)}",
+        whole=first.whole and place.whole,
+        times=first.times + place.times,
+        places=(*first.places, *place.places),
+        rest=rest,
+    )
+
+
+def _fault(place: Divergence) -> tuple[str, str, str]:
+    """Return what places with the same cause share: it without the modules and the number of places."""
+    what = MORE_PLACES.sub("", _what(place.cause))
+    return place.kind, place.changed, OPERATION.sub(r"\1", what)
+
+
+def _what(cause: str) -> str:
+    """Return a cause without what came of recomputing."""
+    return cause.partition(" (recomputed so")[0]
+
+
+def _more(cause: str) -> int:
+    """Return how many more places a cause names."""
+    found = MORE_PLACES.search(_what(cause))
+    return int(found[1]) if found else 0
+
+
 def _advice(pair: Pair, right: Run) -> str:
     """List what to compare of the values that reach an operation, or the outputs."""
     if pair.right is None:
         return feeds("")
-    return feeds(pair.right.kind, right.tape.nodes[pair.right.node].window)
+    return feeds(pair.right.kind, right.program.patches(right.tape.nodes[pair.right.node]))
 
 
 def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> list[Cause]:

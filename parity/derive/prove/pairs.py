@@ -142,7 +142,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
         if len(left_numbers) == len(right_numbers) and np.size(a.x) != np.size(b.x):
             return _of_some(a.x, b.x)
         left_columns = left_columns[index]
-        return float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
+        gap = float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
+        return min(gap, _before_selection(a, b, left, right)) if gap > PARTED_USES else gap
     windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
     if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
         return _of_some(a.x, b.x)
@@ -153,6 +154,26 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
                 columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
     return float(apart / scale) if scale else 0.0
+
+
+def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
+    """Return the relative difference of what both uses compute, before a part of it is taken, as one token is.
+
+    A term meets values only where its sum is read: behind the selection. Infinite where nothing is selected.
+    """
+    sides = (a, left), (b, right)
+    outputs = [run.tape.nodes[use.node].output for use, run in sides]
+    shapes = [run.program.shapes[output] for (_, run), output in zip(sides, outputs, strict=True)]
+    sizes = [math.prod(shape) for shape in shapes]
+    if sizes[0] != sizes[1] or any(np.size(use.x) >= size for (use, _), size in zip(sides, sizes, strict=True)):
+        return math.inf
+    whole = []
+    for (_, run), output in zip(sides, outputs, strict=True):
+        part = run.tape.until(output)
+        if part is None:
+            return math.inf
+        whole.append(np.sort(np.ravel(Program(part, run.weights, run.inputs).outputs[0])))
+    return float(np.abs(whole[0] - whole[1]).max(initial=0) / max(np.abs(whole[0]).max(initial=0), 1e-300))
 
 
 def _of_some(x: Array, y: Array) -> float:

@@ -106,6 +106,7 @@ def prove(
     for k in range(DRAWS):
         for factor in factors:
             compared = (maps, lefts, rights) if whole and not remark else None
+            grads = None  # frees those of the draw before
             grads, run = _draw(left, right, table, tapes, compared, k, factor)
             if not run.faint:
                 break

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from specs.numerals import short
 
 from ..edits.edit import SIDES, Edit
+from ..edits.scores import KIND as ATTENTION
+from ..edits.scores import SCORES, scale_scores
 from ..limits import RECOMPUTED
 from ..trace.sites import OWN
 from ..trace.tape import Tape
@@ -29,7 +31,7 @@ class Cause(NamedTuple):
 
     Args:
       sides: both models with the cause removed; None where they cannot be run on so.
-      gap: the difference where they part.
+      gap: the difference where they part. rest: what remains of it without the cause.
     """
 
     text: str = ""
@@ -39,6 +41,12 @@ class Cause(NamedTuple):
     changed: str = ""
     places: tuple[str, ...] = ()
     gap: float = math.nan
+    rest: float = math.nan
+
+
+def recomputed(rest: float) -> str:
+    """Say what came of recomputing without a cause that makes the sides equal."""
+    return f"(recomputed so, they agree to {short(rest)})" if rest else "(recomputed so, they are equal)"
 
 
 class Recomputation:
@@ -96,8 +104,7 @@ class Recomputation:
                 gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
                 if agreeing > most:
-                    same = f"they agree to {short(gap)}" if gap else "they are equal"
-                    best = self.cause(one, f"(recomputed so, {same})", sides)
+                    best = self.cause(one, recomputed(gap), sides)._replace(rest=gap)
                     most = agreeing
                 elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
                     break
@@ -111,8 +118,11 @@ class Recomputation:
 
     def cause(self, edit: Edit, what: str, sides: tuple[Run, Run] | None) -> Cause:
         """Return an edit as a cause, with what came of recomputing."""
-        text, gap = f"{edit.text} {what}", self.pairs[self.at].gap
-        return Cause(text, edit.kind, sides, edit.times, SIDES[edit.side], self._places(edit), gap)
+        run, text, kind = self.both[edit.side], edit.text, edit.kind
+        if kind == "factor" and scale_scores(run.program, edit.nodes(run.tape)):
+            text, kind = f"{SCORES} have {text}", ATTENTION
+        gap = self.pairs[self.at].gap
+        return Cause(f"{text} {what}", kind, sides, edit.times, SIDES[edit.side], self._places(edit), gap)
 
     def _places(self, edit: Edit) -> tuple[str, ...]:
         """Name each place that an edit changes: its module, or the next use of a parameter where there is none."""

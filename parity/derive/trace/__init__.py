@@ -1,8 +1,8 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights for users' models, and inputs other inputs. sites and frames name places in the user's code. scales and crops
-change a tape to one that computes the same. outputs compares what two models return.
+weights for users' models, and inputs other inputs. sites and frames name places in the user's code. scales, mixed,
+unfolded, bilinear and crops change a tape to one that computes the same. outputs compares what two models return.
 
     torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
              torch_state (what can be recorded); all else: torch_forms or torch_decompositions

@@ -20,7 +20,8 @@ ONE_TOKEN = (
     "each has one value alone, so that neither other tokens and their order were tested, nor what a mask hides: give "
     "random tokens, rng.integers(0, vocabulary, (2, 5)), or a mask of both values"
 )
-MASKS = "integers of two values, and evenly spaced ones, count as masks and positions"
+MASK = "its two values are taken for a mask"
+POSITIONS = "its evenly spaced integers are taken for positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
 ONE_STEP = "equal only for sequences of one step, with which no output depends on"
 ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
@@ -76,7 +77,9 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
-    return MASKS if array.dtype.kind in "iub" and not _token_ids(array) else ""
+    if array.dtype.kind not in "iub" or _token_ids(array):
+        return ""
+    return POSITIONS if even(array) and len(np.unique(array)) > 2 else MASK
 
 
 def only_one_step(*sides: Program) -> bool:

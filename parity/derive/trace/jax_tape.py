@@ -23,10 +23,10 @@ from .jax_wide import Seen, lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
 from .tape import Tape
 
-# Models run once or twice. At level 0, gradients of a maximum over an axis are wrong: XLA computes the values a second
-# time with other rounding, and finds none of them equal to the largest. At level 1, those of an LSTM in both directions
-# are wrong, as of jaxlib 0.10.2. Level 2 takes no longer than these, as most of the time goes by in expensive passes.
-QUICK = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": True}
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
+# At level 0, gradients of a maximum over an axis are wrong: XLA computes the values a second time with other rounding,
+# and finds none of them equal to the largest. At level 1, those of an LSTM in both directions are (jaxlib 0.10.2).
+QUICK_GRADIENTS = {**QUICK, "xla_backend_optimization_level": 2}
 
 
 class JaxSide:
@@ -135,7 +135,8 @@ class JaxSide:
             return sum((out * weight).sum() for out, weight in weights), (exact, operands)
 
         gradient = jax.grad(total, argnums=(0, 1), has_aux=True)
-        return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
+        # the memory of what is donated becomes that of the gradients
+        return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return arrays of JAX's own: parameters in float64, integers as they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,18 @@ def _instance_norm(x: Any, scale: Any, bias: Any, epsilon: float) -> Any:
 def _linear(x: Any, weight: Any, bias: Any = None, transposed: bool = False) -> Any:
     y = ops.matmul(x, weight, False, transposed)
     return y if bias is None else y + bias
+
+
+def _addmm(bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
+    product = ops.matmul(x, y, False, False)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (bias if beta == 1 else bias * beta)
+
+
+def _bilinear(x: Any, y: Any, weight: Any, bias: Any = None) -> Any:
+    """Multiply the outer products of two arrays' rows with a matrix."""
+    products = ops.reshape(ops.unsqueeze(x, [2]) * ops.unsqueeze(y, [1]), [x.shape[0], -1])
+    return _linear(products, ops.reshape(weight, [weight.shape[0], -1]), bias, True)
 
 
 def _rnn(
@@ -119,6 +132,12 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
     "gelu": _gelu,
     "hardsigmoid": lambda x, slope, offset: ops.clip(x * slope + offset, 0.0, 1.0),
+    "addmm": _addmm,
+    "baddbmm": _addmm,
+    "bilinear": _bilinear,
+    "lerp": lambda x, y, weight: x + (y - x) * weight,
+    "multi_dot": lambda factors: functools.reduce(lambda x, y: ops.matmul(x, y, False, False), factors),
+    "mv": lambda x, y: ops.matmul(x, y, False, False),
     "prelu": _prelu,
     "rnn": _rnn,
     "layer_norm": _layer_norm,

@@ -122,12 +122,15 @@ class Forms:
     def _matmul(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
         x, w, *turn = args
         turned = [*turn[:2], *(kwargs.get(k, False) for k in ("transpose_x", "transpose_y")[len(turn) :])]
-        shapes = [list(t.shape) for t in (x, w)]
-        if min(map(len, shapes)) < 2:
-            return None
         tape, site, values = self.tape, self.path[-1], list(inputs)
+        shapes = [list(t.shape) for t in (x, w)]
+        vectors = [len(shape) == 1 for shape in shapes]
+        if vectors[0]:
+            values[0], shapes[0] = tape.layout(values[0], lambda a: a[None], site), [1, *shapes[0]]
+        if vectors[1]:
+            values[1], shapes[1] = tape.layout(values[1], lambda a: a[:, None], site), [*shapes[1], 1]
         for k in (0, 1):
-            if turned[k]:
+            if turned[k] and not vectors[k]:
                 values[k] = tape.layout(values[k], lambda a: a.swapaxes(-1, -2), site)
                 shapes[k][-2:] = shapes[k][:-3:-1]
         batch = np.broadcast_shapes(*(tuple(s[:-2]) for s in shapes))
@@ -139,7 +142,7 @@ class Forms:
                 tape.layout(v, lambda a: np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]), site)
                 for v in values
             )
-        shape = (*batch, shapes[0][-2], shapes[1][-1])
+        shape = (*batch, *shapes[0][-2:-1] * (not vectors[0]), *shapes[1][-1:] * (not vectors[1]))
         return tape.layout(tape.product(x3, w3, site), lambda a: a.reshape(shape), site)
 
     _bmm = _matmul

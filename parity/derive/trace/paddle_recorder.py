@@ -138,6 +138,7 @@ class Recorder(Forms):
         tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
         inputs = [self.value(tensor) for tensor in tensors]
         in_place = name.endswith("_") and not name.endswith("__") and name not in FUNCTIONAL
+        plain = name.rstrip("_") if in_place else name
         in_place = in_place or name == "_setitem_dygraph"
         out = original(*args, **kwargs)
         if out is NotImplemented:
@@ -148,12 +149,12 @@ class Recorder(Forms):
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
             return out
         floats = any("float" in str(t.dtype) for t in tensors)
-        special = getattr(self, f"_{name.rstrip('_') if in_place else name}", None) if floats else None
+        special = getattr(self, f"_{plain}", None) if floats else None
         value = special(args, kwargs, inputs) if special else None
         if value is not None:
             self.adopt(results[0], value)
             return out
-        kind = "layout" if is_layout(name, args, kwargs, results) else "other"
+        kind = "layout" if is_layout(plain, args, kwargs, results) else "other"
         call = Operation.of(name, settings(name, original, args, kwargs))
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)

@@ -79,12 +79,18 @@ class PaddleSide(ModuleSide):
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
         with _double(), forgotten(self._layers()), _recurrent_in_training(self._layers()):
-            outputs = self._run(_tensors_of(inputs))
+            tensors = _tensors_of(inputs)
+            leaves = [tensor for tensor in tensors.values() if "float" in str(tensor.dtype)]
+            for leaf in leaves:
+                leaf.stop_gradient = False
+            # added to 0, as a model may change its inputs in place
+            outputs = self._run({name: t + 0 if any(t is one for one in leaves) else t for name, t in tensors.items()})
             weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
         state = self.model.state_dict()
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
-        grads = paddle.grad(total, list(wanted.values()), allow_unused=True)
+        # those of the inputs too: without them, paddle's own code of PReLU's gradient ends the process
+        grads = paddle.grad(total, [*wanted.values(), *leaves], allow_unused=True)
         for name, tensor in wanted.items():
             grad = grads.pop(0)
             take(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tape import Array, Node, Tape
+from .tape import Array, Node, Tape, Window
 
 
 class Stretch(NamedTuple):
@@ -76,6 +76,12 @@ class Program:
         """Return a value that is a constant, or of integers or truth values; None for others."""
         value = self.tape.constants.get(number)
         return self.indices.get(number) if value is None else value
+
+    def patches(self, node: Node) -> Window | None:
+        """Return the window of a convolution that reads patches; None where it multiplies each position by itself."""
+        if node.window and max((*self.shapes[node.inputs[1]][2:], *node.window.stride), default=1) == 1:
+            return None
+        return node.window
 
     def function(self, stretch: Stretch) -> Callable[[Array], Array]:
         """Return what a stretch computes of other values."""

@@ -1,0 +1,45 @@
+"""Tell which partners, of several that fit, nothing confirms that is computed from them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from .limits import PARTED_USES
+from .match.choices import Step
+from .trace.program import Program
+
+
+def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
+    """List right parameters that fit several left ones, where no product behind them meets the same values.
+
+    Args:
+      program: of the right side. steps: its uses of parameters with their partners.
+    """
+    names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right.split(" "))
+    confirmed = _confirmed(program, _agreeing(steps)) if names else set[str]()
+    return [name for name in names if name not in confirmed]
+
+
+def _agreeing(steps: Sequence[Step]) -> set[str]:
+    """Return the parameters of products that meet the same values on both sides, before the models part.
+
+    Behind that place the right side goes on with the left one's values, which confirms nothing.
+    """
+    before = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)
+    return {name for step in before if step.kind == "product" for name in step.right.split(" ")}
+
+
+def _confirmed(program: Program, agreeing: set[str]) -> set[str]:
+    """Return the parameters from which the values are computed that products with some others meet."""
+    weights, bits = program.weights(), {name: 1 << k for k, name in enumerate(program.tape.parameters)}
+    behind = {number: bits[name] for name, number in program.tape.parameters.items()}  # parameters as bits: many nodes
+    found = 0
+    for node in program.tape.nodes:
+        for number, other in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind == "product" else ():
+            if other in weights and number in program.active and agreeing.issuperset(weights[other]):
+                found |= behind.get(number, 0)
+        behind[node.output] = 0
+        for number in node.inputs:
+            behind[node.output] |= behind.get(number, 0)
+    return {name for name, bit in bits.items() if found & bit}

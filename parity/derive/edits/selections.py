@@ -1,0 +1,52 @@
+"""Say which elements a stretch of operations takes that only move elements: one position, a part, copies of each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from ..trace.program import Program, Stretch
+from ..trace.tape import Array
+
+
+def selected(program: Program, stretch: Stretch) -> Array | None:
+    """Return for each element of the result the place of the one that it is; None where another number results.
+
+    A stretch is no selection if all elements are passed on, once each, or if it computes anything.
+    """
+    if any(node.kind != "layout" for node in stretch.nodes):
+        return None
+    shape = program.shapes[stretch.entry]
+    size = math.prod(shape)
+    if math.prod(program.shapes[stretch.result]) == size:
+        return None
+    try:
+        found = np.asarray(program.function(stretch)(np.arange(1.0, size + 1).reshape(shape)))
+    except Exception:  # an operation that does not take such values
+        return None
+    places = found.astype(np.int64) - 1
+    return places if (places >= 0).all() and (places < size).all() else None
+
+
+def described(places: Array, shape: tuple[int, ...]) -> str:
+    """Name a selection from an array of a shape: "position 0 of 10", "a nearest resize, 2 x 2"."""
+    every = np.arange(math.prod(shape)).reshape(shape)
+    for axis, length in enumerate(shape):
+        for at in range(length) if length > 1 else ():
+            if np.array_equal(places.ravel(), every.take(at, axis).ravel()):
+                return f"position {at} of {length}"
+    if places.size > every.size and places.ndim == every.ndim:
+        for order in itertools.permutations(range(places.ndim)) if places.ndim < 6 else ():
+            turned = places.transpose(order)
+            if any(n % m for n, m in zip(turned.shape, shape, strict=True)):
+                continue
+            times = [n // m for n, m in zip(turned.shape, shape, strict=True)]
+            repeated = every
+            for axis, number in enumerate(times):
+                repeated = np.repeat(repeated, number, axis)
+            if np.array_equal(turned, repeated):
+                grid = " x ".join(str(number) for number in times if number > 1)
+                return f"each value repeated {grid} times (nearest)"
+    return f"{places.size:,} of {every.size:,} values" if places.size < every.size else "repeated values"

@@ -1,0 +1,39 @@
+"""Tell tables of which both models read rows that stand at other places, as positions that begin at 0 and at 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .match.symbols import Elements
+from .trace.tape import Array
+
+SHIFTED = "and no line shifts rows: let both read the same rows"
+
+
+def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
+    """Say which rows of a right table are which ones of a left table of its shape; "" where they are the same ones.
+
+    Args:
+      mapped: the left element of each right one, 0 where no value shows it.
+    """
+    part = _rows(np.asarray(rights.part(mapped, name)))
+    known = [at for at, row in enumerate(part) if row.all()] if part.ndim == 2 else []
+    owners = lefts.owners(part[known]) if known else []
+    if len(owners) != 1:
+        return ""
+    own = _rows(np.asarray(lefts.numbers(owners[0])))
+    if own.shape != part.shape:
+        return ""
+    numbers = {tuple(row): at for at, row in enumerate(own.tolist())}
+    found = [numbers.get(tuple(part[at].tolist()), -1) for at in known]
+    steps = {there - here for there, here in zip(found, known, strict=True)}
+    if -1 in found or len(steps) != 1 or steps == {0}:
+        return ""
+    ranges = f"{known[0]}..{known[-1]}", f"{found[0]}..{found[-1]}"
+    where = f"the right model reads its rows {ranges[0]} where the left one reads rows {ranges[1]} of {owners[0]}"
+    return f"{where}, {SHIFTED}"
+
+
+def _rows(array: Array) -> Array:
+    """Leave out axes of length 1 before the last two."""
+    return array.reshape(array.shape[-2:]) if array.ndim > 2 and array.size == np.prod(array.shape[-2:]) else array

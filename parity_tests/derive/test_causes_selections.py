@@ -1,0 +1,110 @@
+"""Causes in what is taken of values: another token, a mean of all, another resize, other rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity.derive import deriving
+from parity.derive.edits.numbers import Change
+from parity.derive.report import page
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+
+def pooled(take: Callable[[Any], Any]) -> Net:
+    """A layer, a norm, and what is taken of its tokens."""
+    return Net(
+        lambda m, x: m.head(torch.tanh(m.pool(take(m.norm(x + m.fc(x)))))),
+        fc=linear(), norm=torch.nn.LayerNorm(6), pool=linear(), head=linear(6, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "text"), [
+    (lambda x: x[:, -1], "position 0 of 5 on the left, position 4 of 5 on the right"),
+    (lambda x: x.mean(1), "position 0 of 5 on the left, mean on the right"),
+], ids=["last", "mean"])  # fmt: skip
+def test_another_token_behind_a_norm_is_named_where_it_is_taken(right: Any, text: str):
+    found = parity.derive(pooled(lambda x: x[:, 0]), pooled(right), (images(3, 5, 6),))
+    (place,) = found.divergences
+    assert (place.left, place.right) == ("pool", "pool") and found.explained == "one selection"
+    assert place.cause.startswith(f"{text} (recomputed so, ")
+    assert not found.doubtful and not found.chosen
+    norm = page(found, {}).split(">norm<")[-1].split("pool")[0]
+    assert 'class="mark"' not in norm and "follows" not in norm
+
+
+def test_a_nearest_and_a_bilinear_resize_are_told_apart():
+    """JAX writes a nearest resize as copies of each value, as repeat_interleave does."""
+
+    def net(resize: Callable[[Any], Any]) -> Net:
+        parts = dict(stem=torch.nn.Conv2d(3, 4, 3, padding=1), up=torch.nn.Conv2d(4, 4, 3, padding=1))
+        return Net(lambda m, x: m.up(resize(m.stem(x))), **parts)
+
+    left = net(lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    found = parity.derive(left, net(lambda x: f.interpolate(x, scale_factor=2, mode="bilinear")), (images(2, 3, 6, 5),))
+    (place,) = found.divergences
+    text = "each value repeated 2 x 2 times (nearest) on the left, upsample_bilinear2d on the right (recomputed so"
+    assert found.confirmed and place.right == "up" and place.cause.startswith(text)
+
+
+def test_positions_that_begin_at_another_row_are_named():
+    class Words(torch.nn.Module):
+        def __init__(self, start: int) -> None:
+            super().__init__()
+            self.start, self.words, self.out = start, torch.nn.Embedding(20, 6), linear(6, 4)
+            self.positions = torch.nn.Parameter(torch.randn(1, 9, 6))
+
+        def forward(self, x: Any) -> Any:
+            x = self.words(x) + self.positions[:, self.start : self.start + x.shape[1]]
+            return self.out(x.tanh())
+
+    tokens = np.random.default_rng(0).integers(0, 20, (4, 7))
+    found = parity.derive(Words(0), Words(1), (tokens,))
+    why = "the right model reads its rows 1..7 where the left one reads rows 0..6 of positions, and no line shifts rows"
+    assert list(found.missing) == ["positions"] and found.reasons["positions"].startswith(why)
+    assert found.following == "let both models read the same rows of these tables, and derive again"
+    assert "positions" not in [*found.inferred, *found.doubtful, *found.chosen]
+
+
+def attention(scale: float, convolution: bool, by_sums: bool = False) -> Net:
+    """Attention over the positions of an image; the last layer may be a convolution of single positions.
+
+    Args:
+      by_sums: whether means are written as sums times a number, so that the model reads numbers of its own.
+    """
+
+    def run(m: Any, x: Any) -> Any:
+        for axes in ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3)):
+            n = int(np.prod([x.shape[axis] for axis in axes]))
+            x = x - (x.sum(axes, keepdim=True) * (1 / n) if by_sums else x.mean(axes, keepdim=True)) * 0.7
+        y = x.flatten(2).mT
+        q, k, v = m.q(y), m.k(y), m.v(y)
+        y = ((q * scale if scale != 1 else q) @ k.mT).softmax(-1) @ v
+        return x + (m.out(y.mT.reshape(x.shape)) if convolution else m.out(y).mT.reshape(x.shape))
+
+    torch.manual_seed(0)
+    out = torch.nn.Conv2d(8, 8, 1) if convolution else linear(8, 8)
+    return Net(run, **{name: linear(8, 8) for name in "qkv"}, out=out)
+
+
+def test_a_scale_of_queries_is_named_as_one_of_the_scores():
+    found = parity.derive(attention(0.3, False), attention(1, False), (images(2, 8, 3, 4),))
+    (place,) = found.divergences
+    assert place.cause.startswith("the scores before the softmax have a factor of 0.3 on the left, which the other")
+    assert place.kind == "attention scale" and found.explained == "one attention scale"
+
+
+def test_numbers_near_the_place_where_a_match_ends_are_tried_first(monkeypatch: Any):
+    """Else the time ends with those of norms, and the scale of an attention behind them is not found."""
+    tried, real = list[Any](), deriving._tried
+    monkeypatch.setattr(deriving, "_tried", lambda edit, *rest: tried.append(edit) or real(edit, *rest))
+    found = parity.derive(attention(0.3, False, by_sums=True), attention(1, True), (images(2, 8, 3, 4),))
+    numbers = [edit.text for edit in tried if isinstance(edit, Change)]
+    assert found.confirmed and numbers[0].startswith("a factor of 0.3 on the left")
