@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specs.words import in_a_row
@@ -46,19 +46,53 @@ def depths(arrays: Mapping[str, Any], single: bool = False) -> dict[str, int]:
     Args:
       single: whether one block of more arrays than a layer has is a list as well.
     """
+    stacked = _stacks(arrays)
+    free = [name for name in arrays if not _below(name, stacked)]  # layers of a stacked block are no list of blocks
+    several = _several(free)
     numbers: dict[str, dict[str, set[str]]] = {}
+    for name in free:
+        places = list(NUMBER.finditer(name))
+        for at in [*(at for at in places if _list(name, at) in several), *places][:1]:
+            numbers.setdefault(_list(name, at), {}).setdefault(at[0], set()).add(name[at.end() :])
+    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single)}
+    return {**found, **stacked}
+
+
+def _list(name: str, number: re.Match[str]) -> str:
+    """Return the place of the list in which a part of a name is a number."""
+    return name[: number.start()].rstrip("./_")
+
+
+def _several(names: Iterable[str]) -> set[str]:
+    """Return the places of lists of at least two, so that the module in which a list stands may be numbered: Encoder_0.
+
+    Inside such a module a list has blocks of several layers: Dense_0 and Dense_1 are the two layers of one block.
+    """
+    inside: dict[str, dict[str, int]] = {}
+    first: dict[str, set[str]] = {}
+    for name in names:
+        for k, at in enumerate(NUMBER.finditer(name)):
+            blocks = inside.setdefault(_list(name, at), {})
+            blocks[at[0]] = blocks.get(at[0], 0) + 1
+            if k == 0:
+                first.setdefault(_list(name, at), set()).add(at[0])
+    deep = {place for place, blocks in inside.items() if len(blocks) > 1 and min(blocks.values()) > LAYER}
+    return deep | {place for place, blocks in first.items() if len(blocks) > 1}
+
+
+def _stacks(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """Return {place whose arrays stack those of several blocks: how many blocks}, of places in each other the outer."""
     inside: dict[str, list[tuple[int, ...]]] = {}
     for name, array in arrays.items():
-        if at := NUMBER.search(name):
-            blocks = numbers.setdefault(name[: at.start()].rstrip("./_"), {})
-            blocks.setdefault(at[0], set()).add(name[at.end() :])
-        else:
-            for cut in (m.start() for m in re.finditer("/", name)):
-                inside.setdefault(name[:cut], []).append(tuple(array.shape))
-    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single)}
+        for cut in (m.start() for m in re.finditer("/", name)):
+            inside.setdefault(name[:cut], []).append(tuple(array.shape))
     stacked = {place: shapes[0][0] for place, shapes in inside.items() if _stacked(shapes)}
-    outer = {place: n for place, n in stacked.items() if not any(place.startswith(f"{one}/") for one in stacked)}
-    return {**found, **outer}
+    return {place: length for place, length in stacked.items() if not _below(place, stacked)}
+
+
+def _below(name: str, places: Iterable[str]) -> bool:
+    """Tell whether a name is inside one of several places."""
+    return any(name.startswith(f"{place}/") for place in places)
 
 
 def _alike(blocks: list[set[str]], single: bool) -> bool:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as f
 
 import parity
+from parity import Call
 from parity.derive.prove import recomputation
+from parity.derive.prove.excerpts import excerpt
+from parity.derive.prove.pairs import Mapped, Pair, run
+from parity.derive.trace.sides import side
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -174,3 +179,15 @@ def test_standardized_kernels_of_jax_are_compared_with_those_of_torch():
     left = standardized(under_the_root)
     left.head = torch.nn.Linear(6, 5, bias=False)
     assert causes(left, (in_jax, params)) == [MOVED[0]]
+
+
+def test_a_side_that_computes_the_use_at_which_models_part_before_others_has_no_excerpt():
+    """As one direction of a recurrence: the use that parts comes before those that agree."""
+    model = Net(lambda m, x: m.b(m.a(x).tanh()), a=linear(), b=linear(6, 3))
+    weights = {name: array.detach().double().numpy() for name, array in model.named_parameters()}
+    of = side(model, Call(images(4, 6)))
+    tape = of.record(weights, of.call.arrays())
+    left, right = (run(tape, weights, list(of.call.arrays().values()), k) for k in (0, 1))
+    early, *_, late = sorted(left.uses, key=lambda use: use.node)
+    mapped = Mapped(np.arange(len(left.elements)))
+    assert excerpt((left, right), [late.node, late.node], mapped, Pair(early, early, 0.5)) is None

@@ -264,3 +264,63 @@ def test_gradients_are_compared_without_casts_to_lower_precision():
     found = parity.derive(torch.nn.Sequential(*layers), (right, kernels), (images(64, 6),))
     assert found.error > 1e-3 and found.proven, found.divergences
     assert found.gradient is not None and found.gradient < 1e-12
+
+
+@pytest.mark.parametrize("slopes", [1, 6])
+def test_a_slope_below_zero_that_is_learned(slopes: int):
+    """JAX multiplies all values and selects; torch and paddle have an operation of their own."""
+    needs("flax")
+    needs("paddle")
+    import jax
+    import paddle
+
+    left = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.PReLU(slopes), torch.nn.Linear(6, 3))
+    layers = paddle.nn.Linear(4, 6), paddle.nn.PReLU(slopes), paddle.nn.Linear(6, 3)
+    params = {"a": np.zeros((4, 6)), "b": np.zeros(6), "slope": np.zeros(() if slopes == 1 else slopes)}
+    params |= {"c": np.zeros((6, 3)), "d": np.zeros(3)}
+
+    def run(p: Any, x: Any) -> Any:
+        y = x @ p["a"] + p["b"]
+        return jax.numpy.where(y >= 0, y, y * p["slope"]) @ p["c"] + p["d"]
+
+    for right in (paddle.nn.Sequential(*layers), (run, params)):
+        assert parity.derive(left, right, (images(5, 4),)).proven
+
+
+def test_one_einsum_makes_queries_keys_and_values_whose_halves_turn():
+    """Einsums exchange the operands of products: a side alone does not tell queries from keys."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    heads, size, length = 4, 4, 6
+    angles = np.arange(length)[:, None] * np.array([1.0, 0.1])
+    sin, cos = np.sin(angles), np.cos(angles)
+    causal = np.tril(np.ones((length, length), bool))
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("q", "k", "v", "o"):
+                setattr(self, name, torch.nn.Linear(16, 16, bias=False))
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = (f(x).unflatten(-1, (heads, size)).transpose(1, 2) for f in (self.q, self.k, self.v))
+            c, s = (torch.tensor(np.concatenate([t, t], 1), dtype=x.dtype) for t in (cos, sin))
+            q, k = (y * c + torch.cat([-y[..., 2:], y[..., :2]], -1) * s for y in (q, k))
+            scores = (q @ k.mT * size**-0.5).masked_fill(~torch.from_numpy(causal), -torch.inf)
+            return self.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def turned(y: Any) -> Any:
+        first, second, c, s = *jnp.split(y, 2, -1), cos[:, None], sin[:, None]
+        return jnp.concatenate([first * c - second * s, second * c + first * s], -1)
+
+    def right(p: Any, x: Any) -> Any:
+        q, k, v = jnp.einsum("btd,sndh->sbtnh", x, p["qkv"])
+        scores = jnp.einsum("btnh,bsnh->btns", turned(q) * size**-0.5, turned(k))
+        weights = jax.nn.softmax(jnp.where(causal[:, None], scores, -1e30), -1)
+        return jnp.einsum("btnh,nhd->btd", jnp.einsum("btns,bsnh->btnh", weights, v), p["o"])
+
+    params = {"qkv": np.zeros((3, heads, 16, size)), "o": np.zeros((heads, size, 16))}
+    found = parity.derive(Left(), (right, params), (images(2, length, 16),))
+    assert found.proven and "{s=q|k|v}.weight" in str(found.table)

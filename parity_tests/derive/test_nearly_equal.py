@@ -68,3 +68,19 @@ def alike(first: float) -> Net:
 def test_units_of_which_some_may_be_exchanged_are_not_called_free():
     found = parity.derive(alike(1.0), alike(1.0), (images(4, 6),))
     assert found.proven and not found.freedom, found.freedom
+
+
+def test_an_epsilon_of_normalized_outputs_is_named_however_small_its_effect():
+    """No use of a parameter comes after it: outputs that are not proven equal part."""
+
+    def unit(epsilon: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.b(m.a(x).tanh())
+            length = y.square().sum(-1, keepdim=True).sqrt()
+            return y / (length + epsilon if epsilon else length)
+
+        return Net(run, a=linear(), b=linear())
+
+    found = parity.derive(unit(0.0), unit(3e-9), (images(4, 6),))
+    assert found.verdict == "complete" and 1e-9 < found.error < 1e-8
+    assert "epsilon 3e-9 on the right, which the other side does not have" in found.divergences[0].cause

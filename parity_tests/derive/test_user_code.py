@@ -143,6 +143,26 @@ def test_lists_of_blocks_of_different_lengths_are_named():
     assert not differing(shapes(**{"a/kernel": (5, 5), "a/bias": (5,)}), shapes(**blocks))
 
 
+def test_layers_of_a_block_and_modules_with_numbers_are_no_lists_of_blocks():
+    """As linen numbers them: two norms in one stacked block, and a list of blocks in the one encoder."""
+    leaves = ("weight", "bias", "scale")
+    three = {f"blocks.{i}.{leaf}": np.zeros(4) for i in range(3) for leaf in leaves}
+    stacked = {f"encoder/LayerNorm_{k}/{leaf}": np.zeros((3, 4)) for k in range(2) for leaf in ("scale", "bias")}
+    stacked["encoder/Dense_0/kernel"] = np.zeros((3, 4, 4))
+
+    def inside(module: str, count: int) -> dict[str, np.ndarray]:
+        return {f"{module}/block_{i}/{leaf}": np.zeros(4) for i in range(count) for leaf in leaves}
+
+    for module in ("Encoder_0", "Encoder_0/Stack_0"):
+        assert not differing(three, inside(module, 3)) and not differing(three, stacked)
+        text = differing(three, inside(module, 2))
+        assert (
+            text == f"the left model has 3 blocks in blocks, the right one 2 in {module}/block: build both of one depth"
+        )
+    head = {f"Head_0/Mlp_0/Dense_{k}/{leaf}": np.zeros(4) for k in range(2) for leaf in ("kernel", "bias")}
+    assert not differing(three, inside("Encoder_0", 3) | head)
+
+
 def test_a_forward_that_reads_another_copy_of_its_module_is_explained():
     """Each run has a copy of the model; a function that was set as forward still reads the first one."""
     needs("torch")

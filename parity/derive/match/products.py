@@ -202,15 +202,16 @@ class Products(Regrouping):
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, left_groups)
-                    role = roles.difference(group.role, other.role), group.biased != other.biased
+                    role, biased = roles.difference(group.role, other.role), group.biased != other.biased
                     whole = len(seen.statistics) == len(near.found) and seen not in near.partial
-                    likely = (seen in strays, hollow, taken, not whole, split, alone, *role)
+                    # an einsum exchanges its operands: which side one is on tells less than all of these
+                    likely = (seen in strays, hollow, taken, not whole, split, alone, role > 1, biased)
                     differs = other.grid != group.grid
                     # layouts exchange the axes of values; those of the operands of products are in one order
                     unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
                     aligned = self._aligned(group, seen, other)
                     for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
-                        order = self._order(use, seen, (*likely, turned), apart, unlike)
+                        order = self._order(use, seen, (*likely, turned), role, apart, unlike)
                         options.append((order, gap, seen, columns_of))
         return options
 

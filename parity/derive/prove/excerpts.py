@@ -47,11 +47,14 @@ class Excerpt(NamedTuple):
 
 
 def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parted: Pair) -> Excerpt | None:
-    """Return both sides from certain operations to where they part; None where this is all, or they part elsewhere."""
-    if not all(firsts):
+    """Return both sides from certain operations to where they part; None where this is all, or they part elsewhere.
+
+    A side may have computed the use at which they part before those that agree, as one direction of a recurrence.
+    """
+    uses = parted.left, parted.right
+    if not all(firsts) or any(use and use.node < first for use, first in zip(uses, firsts, strict=True)):
         return None
-    uses = zip(sides, (parted.left, parted.right), strict=True)
-    ends = [side.tape.nodes[use.node].output if use else None for side, use in uses]
+    ends = [side.tape.nodes[use.node].output if use else None for side, use in zip(sides, uses, strict=True)]
     one, other = (_part(side, firsts[k], ends[k]) for k, side in enumerate(sides))
     at, pair = next(((k, pair) for k, pair in enumerate(pairs(one, other, mapped)) if pair.parts), (0, None))
     if pair is None or abs(pair.gap - parted.gap) > SAME * parted.gap:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..limits import PARTED_USES
+from ..limits import EQUAL_OUTPUTS, PARTED_USES
 from ..match import columns
 from ..match.choices import every
 from ..match.stepped import Stepped
@@ -69,8 +69,8 @@ class Pair(NamedTuple):
 
     @property
     def parts(self) -> bool:
-        """Tell whether the sides are seen to meet other values."""
-        return PARTED_USES < self.gap < math.inf
+        """Tell whether the sides are seen to meet other values; of outputs, all that is not proven equal parts."""
+        return (EQUAL_OUTPUTS if self.right is None else PARTED_USES) < self.gap < math.inf
 
 
 def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:

@@ -103,6 +103,14 @@ def _gelu(x: Any, approximate: bool | str = False, *_: Any, **name: Any) -> Any:
     return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+def _prelu(x: Any, slope: Any, form: str, mode: str) -> Any:
+    """Multiply what is below zero with one slope, or one of each channel or element."""
+    if mode == "channel":
+        shape = [1] * (len(x.shape) - 1) + [-1] if form[-1] == "C" else [1, -1] + [1] * (len(x.shape) - 2)
+        slope = ops.reshape(slope, shape)
+    return ops.where(x > 0, x, x * slope)
+
+
 def _cell(activation: Callable[[Any], Any]) -> Callable[..., Any]:
     return lambda gates, state: [activation(gates[0] + gates[1])]
 
@@ -130,6 +138,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "lerp": lambda x, y, weight: x + (y - x) * weight,
     "multi_dot": lambda factors: functools.reduce(lambda x, y: ops.matmul(x, y, False, False), factors),
     "mv": lambda x, y: ops.matmul(x, y, False, False),
+    "prelu": _prelu,
     "rnn": _rnn,
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,

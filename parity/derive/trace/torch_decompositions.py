@@ -106,5 +106,6 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_trilinear": _bilinear,
     "gelu": _gelu,
     "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
+    "_prelu_kernel": lambda x, weight: torch.where(x > 0, x, x * weight),
     "lerp": lambda a, b, weight: a + (b - a) * weight,
 }
