@@ -26,7 +26,8 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
     A term may be a range of an array, as the position of a class token, which has no line of its own then.
     """
     seconds = {right_names[0]: (left_names, row) for left_names, right_names, row in _lines(facts, facts.plus, names)}
-    to = np.where(facts.found < 0, facts.found[-np.minimum(facts.found, 0)], 0)
+    to, zeroed = np.zeros_like(facts.found), np.flatnonzero(facts.found < 0)
+    to[zeroed] = facts.found[-facts.found[zeroed]]
     ranges = [*_lines(facts, to, names)] if any(_in_part(facts, name) for name in facts.rights.names) else []
     added, said = [], set[Range]()
     for left_names, right_names, rows in groups:

@@ -139,9 +139,14 @@ class JaxSide:
         return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arrays of JAX's own: parameters in float64, integers as they are."""
+        """Return arrays of JAX's own: parameters in float64, integers as they are.
+
+        Each is in memory twice while it is copied: the largest first, when no others are.
+        """
         kinds = {name: WIDE.get(array.dtype.kind, array.dtype) for name, array in self.others.items()}
-        return {name: _copied(arrays, name, kinds.get(name, np.float64)) for name in arrays}
+        sizes = {name: array.size for name, array in self.parameters.items()}
+        names = sorted(arrays, key=lambda name: -sizes.get(name, 0))
+        return {name: _copied(arrays, name, kinds.get(name, np.float64)) for name in names}
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
