@@ -12,14 +12,11 @@ from specs.claims import LENGTHS, MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.words import count
 
+from .evidence import Evidence
 from .fold.buffers import VALUED, Partner
 from .fold.rows import DerivedTable, missing_lines
-from .fold.this_depth import REFUSED
-from .prove.prove import Proof
+from .remarks import remarks
 from .trace.sides import Side
-
-INFERRED = "inferred, as these inputs do not read all of it (rows of a table that no token reads, say)"
-DOUBTFUL = "a partner was taken though values differ there, check the line"
 
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:
@@ -54,61 +51,38 @@ def agreeing(error: float) -> str:
     return f"agree to {limit(error)}" if error else "are equal"
 
 
-def commented(
-    table: DerivedTable,
-    proof: Proof,
-    proven: bool,
-    inferred: Sequence[str],
-    doubtful: Sequence[str],
-    reasons: Mapping[str, str],
-    depth: Sequence[str],
-    lists: Sequence[str],
-    notes: Sequence[str],
-) -> DerivedTable:
-    """Return the table with what supports it above its first line; `notes` come last.
+def commented(found: Evidence, rounding: float, notes: Sequence[str]) -> DerivedTable:
+    """Return the Table of a derivation with what supports it above its first line; `notes` come last.
 
     Args:
-      inferred: parameters of which no value shows all. doubtful: those that were taken where values differ.
-      depth, lists: see `this_depth` and `behind_lists` of Evidence.
+      rounding: how far it lets gradients differ.
     """
+    table = found.table
     if not table.lines:
         return table
-    if proven:
-        gradients = (
-            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {agreeing(proof.gradient)}"
-        )
-        words = f"{PROVEN} outputs {agreeing(proof.exact)}{gradients}, in float64 on two other draws"
-    else:
-        how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
-        if proof.gradient is not None and proof.gradient > proof.limit:
-            how += f", and gradients by {short(proof.gradient)}"
-        words = f"{UNPROVEN} outputs {how if np.isfinite(proof.error) else 'cannot be compared'}"
-    comments = [words]
-    if reasons:
-        what = count(len(reasons), "parameter")
-        comments = [f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment", words]
-        comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
+    comments = [_verdict(found, rounding)]
+    if found.missing:
+        what = count(len(found.missing), "parameter")
+        comments.insert(0, f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment")
+        comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
     if table.sizes:
-        sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
-        if unchecked := table.unchecked():
-            comments.append(
-                f"# no shape of either side shows the lengths of {', '.join(unchecked)}: give the right ones"
-            )
-        comments.append(f"{LENGTHS} {sizes}")
+        comments.append(f"{LENGTHS} {' '.join(f'{name}={length}' for name, length in table.sizes.items())}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    if blocks := folded_names(depth):
-        comments.append(f"# for this depth alone: {', '.join(blocks)}: {REFUSED}")
-    comments += [f"# fixed to lists of this length: {text}" for text in lists]
-    comments += [f"# {INFERRED}: {name}" for name in folded_names(inferred)]
-    comments += [f"# {DOUBTFUL}: {name}" for name in folded_names(doubtful)]
-    if proof.unobservable:
-        which = ", ".join(folded_names(proof.unobservable))
-        comments.append(f"# unobservable, outside the proof, as no output depends on it with these inputs: {which}")
-    if proof.untold:
-        which = ", ".join(folded_names(proof.untold))
-        comments.append(f"# not told in time whether outputs depend on it, as its gradient is zero: {which}")
-    comments += [f"# {note}" for note in (*(f"kept in the proof: {text}" for text in proof.kept), *notes)]
+    comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
+
+
+def _verdict(found: Evidence, rounding: float) -> str:
+    """Say by how much the models agree, or differ; see `commented`."""
+    if found.proven:
+        gradients = (
+            f", no gradients ({found.remark})" if found.gradient is None else f", gradients {agreeing(found.gradient)}"
+        )
+        return f"{PROVEN} outputs {agreeing(found.exact)}{gradients}, in float64 on two other draws"
+    how = f"differ by {short(found.error)}" if not found.incomparable else f"are {found.incomparable}"
+    if found.gradient is not None and found.gradient > rounding:
+        how += f", and gradients by {short(found.gradient)}"
+    return f"{UNPROVEN} outputs {how if np.isfinite(found.error) else 'cannot be compared'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from convert.folding import fold as folded
@@ -14,7 +15,7 @@ from .candidates import Candidate, Left
 from .chosen import chosen
 from .comments import commented
 from .depths import DEPTHS, differing
-from .derivation import CHOSEN, FILLED, Derivation
+from .derivation import Derivation
 from .fold.followed import behind_lists
 from .fold.lone import lone
 from .fold.this_depth import this_depth
@@ -84,15 +85,11 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     sure = proven or confirmed(places)  # without the causes that were found the models are equal
     doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
-    only_inferred = [name for name in inferred if name not in doubtful]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
-    notes = [*_notes(best, of, proven, free, untried), *(f"{CHOSEN}: {name}" for name in folded(several))]
-    depth, lists = this_depth(of.table), behind_lists(of.table)
-    table = commented(of.table, proof, proven, only_inferred, doubtful, of.reasons, depth, lists, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     sizes = "" if depths else sizes
-    return Derivation(
-        table=table,
+    derivation = Derivation(
+        table=of.table,
         proven=proven,
         error=proof.error,
         exact=math.nan if of.reasons else proof.exact,
@@ -121,15 +118,17 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         freedom=free,
         untried=untried,
         uses=steps,
-        fixed=lone(table, table.known, table.like),
-        this_depth=depth,
-        behind_lists=lists,
+        fixed=lone(of.table, of.table.known, of.table.like),
+        this_depth=this_depth(of.table),
+        behind_lists=behind_lists(of.table),
         depths=depths,
         sizes=sizes,
         arrays=(len(lefts.names), len(of.rights.names)),
         elements=(len(lefts) - 1, len(of.rights) - 1),
         seconds=time.process_time() - began,
     )
+    notes = [*of.notes, *(_unseen_notes(of) if proven else [])]
+    return replace(derivation, table=commented(derivation, proof.limit, notes))
 
 
 def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
@@ -195,14 +194,6 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     return unlike_number(a, b, (left.tape, best.tape), of.table, proof.exact)
-
-
-def _notes(best: Candidate, of: Written, proven: bool, free: Sequence[str], untried: str) -> list[str]:
-    """List what the Table's comments say beside its evidence."""
-    unseen_lines = _unseen_notes(of) if proven else []
-    freed = (f"free: {text}" for text in free)
-    filled = (f"{FILLED}: {name}" for name in folded(of.filled))
-    return [*best.correspondence, *filled, *of.notes, *unseen_lines, *freed, *filter(None, [untried])]
 
 
 def _unseen_notes(of: Written) -> list[str]:

@@ -15,14 +15,13 @@ from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row
 
-from .comments import DOUBTFUL, INFERRED, agreeing
+from .comments import agreeing
 from .evidence import Evidence
-from .fold.exchanged import ORDER, exchanged
 from .fold.rows import DerivedTable
-from .fold.this_depth import REFUSED
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.prove import RANDOM
+from .remarks import remarks
 from .shifted import SHIFTED
 from .trace.inputs import ALIKE, ONE_STEP
 from .trace.outputs import COARSE, LACKING, NOWHERE
@@ -36,25 +35,11 @@ LINES = (
     "write a line for each missing parameter, or `drop <- NAME` for one that nothing reads, and pass them by "
     "--table FILE"
 )
-NUMBERS = (
-    "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
-    "the proof compares their outputs and gradients"
-)
-FILLED = "filled with 0, as the left model has no such bias"
-CHOSEN = "one of several left parameters that fit was chosen, and no outputs confirm the choice"
-BRANCHES = (
-    "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
-    "those that its inputs and weights take"
-)
-UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, which no line can write"
 PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
 )
-UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
-MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
-ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -275,55 +260,8 @@ class Derivation(Evidence):
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        lines = [*self._unproven, *dropped_lines(self.table)]
-        if self.unobservable:
-            few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
-            which = ", ".join(folded_names(self.unobservable))
-            lines.append(
-                Line(f"unobservable: {few}, outside any proof, as no output depends on them with these inputs: {which}")
-            )
-        if self.untold:
-            which = ", ".join(folded_names(self.untold))
-            lines.append(Line(f"not told in time whether outputs depend on them, as gradients are zero: {which}"))
-        if self.only_inferred:
-            lines.append(Line(f"{INFERRED}: {', '.join(folded_names(self.only_inferred))}"))
-        if self.doubtful:
-            lines.append(Line(f"{DOUBTFUL}: {', '.join(folded_names(self.doubtful))}"))
-        if self.chosen:
-            lines.append(Line(f"{CHOSEN}: {', '.join(folded_names(self.chosen))}"))
-        if self.fixed:
-            fixed = ", ".join(folded_names(self.fixed))
-            lines.append(Line(f"fixed to one number: {fixed}: {MORE_BLOCKS}"))
-        if open_lengths := self.table.unchecked():
-            lines.append(Line(f"not checked: {', '.join(open_lengths)}: {UNCHECKED}"))
-        if self.this_depth:
-            lines.append(Line(f"for this depth alone: {', '.join(folded_names(self.this_depth))}: {REFUSED}"))
-        if names := exchanged(self.table):
-            lines.append(Line(f"exchanged: {', '.join(folded_names(names))}: {ORDER}"))
-        if self.behind_lists:
-            lines.append(Line(f"fixed to lists of this length: {'; '.join(self.behind_lists)}: {ANOTHER_LENGTH}"))
-        lines += [Line(f"free: {text}") for text in self.freedom] + [Line(self.untried)] * bool(self.untried)
-        if self.drawn:
-            which = ", ".join(folded_names(self.drawn))
-            lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))
-        lines += [Line(text) for text in self.correspondence]
-        lines += [Line(f"{FILLED}: {', '.join(folded_names(self.filled))}")] if self.filled else []
-        lines += [Line(f"kept in the proof: {text}") for text in self.kept]
-        if self.reads_numbers and self.proven:
-            lines.append(Line(NUMBERS))
-        elif self.branching and self.proven:
-            lines.append(Line(f"note: {self.branching}"))
-        if self.proven and self.remark:
-            lines.append(Line(f"gradients were not compared: {self.remark}"))
-        if self.proven and self.tested:
-            shapes = in_a_row(f"{tuple(shape)}" for shape in self.tested)
-            lines.append(Line(f"tested with: inputs of shape {shapes}; {UNREACHED}"))
-        return [*lines, Line(self.took), *self._next]
-
-    @property
-    def branching(self) -> str:
-        """Name the sides whose code takes numbers out of values, and say what this means for the proof."""
-        return BRANCHES.format(in_a_row([f"the {side} model" for side in self.branches])) if self.branches else ""
+        said = (Line(remark.text) for remark in remarks(self))
+        return [*self._unproven, *dropped_lines(self.table), *said, Line(self.took), *self._next]
 
     @property
     def took(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .fold.exchanged import exchanged
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, PARTED_USES
 from .match.choices import Step
@@ -140,6 +141,16 @@ class Evidence:
         return [name for name in self.inferred if name not in self.doubtful]
 
     @property
+    def unchecked(self) -> list[str]:
+        """List the letters of lengths that no shape of either side shows, so that a conversion cannot check them."""
+        return list(self.table.unchecked())
+
+    @property
+    def exchanged(self) -> list[str]:
+        """List the right arrays whose parts stand in another order than the left one's."""
+        return exchanged(self.table)
+
+    @property
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
@@ -168,6 +179,8 @@ class Evidence:
             "fixed": self.fixed,
             "this_depth": list(self.this_depth),
             "behind_lists": list(self.behind_lists),
+            "unchecked": self.unchecked,
+            "exchanged": self.exchanged,
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),

@@ -16,12 +16,12 @@ from ..cards import facts, models, provenance
 from ..caveats import section
 from ..markup import Markup, command, join, name, prose, tag
 from ..page import fill
-from .comments import DOUBTFUL, INFERRED
-from .derivation import CHOSEN, FILLED, Derivation, converting
+from .derivation import Derivation, converting
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.explanation import Divergence
+from .remarks import remarks
 from .trace.sites import OWN
 from .trace.sites import place as site
 
@@ -259,25 +259,7 @@ def _begun(text: str) -> str:
 
 
 def _remarks(found: Derivation) -> Markup:
-    rows = [*map(_begun, found.correspondence)]
-    rows += [f"{_begun(FILLED)}: {', '.join(folded_names(found.filled))}"] if found.filled else []
-    rows += [f"Kept in the proof: {text}" for text in found.kept]
-    if found.proven and (text := found.branching):
-        rows.append(_begun(text))
-    if found.unobservable:
-        names = ", ".join(folded_names(found.unobservable))
-        rows.append(f"Outside any proof, as no output depends on it with these inputs: {names}")
-    if found.untold:
-        names = ", ".join(folded_names(found.untold))
-        rows.append(f"Not told in time whether outputs depend on it, as its gradient is zero: {names}")
-    if found.only_inferred:
-        rows.append(f"{_begun(INFERRED)}: {', '.join(folded_names(found.only_inferred))}")
-    if found.doubtful:
-        rows.append(f"{_begun(DOUBTFUL)}: {', '.join(folded_names(found.doubtful))}")
-    if found.chosen:
-        rows.append(f"{_begun(CHOSEN)}: {', '.join(folded_names(found.chosen))}")
-    rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
-    rows += [_begun(found.untried)] * bool(found.untried)
+    rows = [_begun(remark.text) for remark in remarks(found)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))

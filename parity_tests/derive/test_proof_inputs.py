@@ -175,7 +175,7 @@ def test_a_number_read_from_a_parameter_is_no_difference(scale: float):
     x = np.random.default_rng(0).standard_normal((4, 6))
     found = parity.derive(Tempered(True), Tempered(True, scale), (x,))
     assert found.proven and found.reads_numbers and not found.divergences
-    assert "note: code of a model reads numbers (.item(), a branch)" in str(found)
+    assert "code of a model reads numbers (.item(), a branch)" in str(found)
 
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
@@ -199,7 +199,7 @@ def test_a_branch_that_no_input_of_the_proof_takes_is_named(framework: str):
     inputs = np.random.default_rng(0).uniform(0, 1, (4, 6)), np.arange(4)
     found = parity.derive(net(True), net(False), inputs)
     assert found.proven and found.branches == ["left"] and found.to_dict()["branches"] == ["left"]
-    assert "note: code of the left model reads numbers of values" in str(found)
+    assert "code of the left model reads numbers of values" in str(found)
     assert not parity.derive(net(False), net(False), inputs).branches
 
 

@@ -21,11 +21,11 @@ from convert.versions import version
 from parity.derive import Derivation, Divergence, module_trees
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
-from parity.derive.comments import DOUBTFUL, INFERRED
 from parity.derive.derivation import converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
+from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
 from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
@@ -164,9 +164,10 @@ def test_outputs_of_two_shapes_are_asked_for_in_one():
 
 def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
+    said = {kind.key: kind.before for kind in KINDS}
     for text in (str(found), page_of(found, {}).replace("Inferred", "inferred").replace("A partner", "a partner")):
-        assert f"{INFERRED}: a.weight" in text
-        assert f"{DOUBTFUL}: b.weight" in text
+        assert f"{said['only_inferred']}: a.weight" in text
+        assert f"{said['doubtful']}: b.weight" in text
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

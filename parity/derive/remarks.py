@@ -1,0 +1,91 @@
+"""Say what a derivation found beside its verdict, in the same words in the terminal, in the Table and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from convert.folding import fold as folded_names
+from specs.words import in_a_row
+
+from .evidence import Evidence
+from .fold.exchanged import ORDER
+from .fold.this_depth import REFUSED
+
+MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
+UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
+ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
+NUMBERS = (
+    "code of a model reads numbers (.item(), a branch): values inside the models were not compared, the proof compares "
+    "their outputs and gradients"
+)
+BRANCHES = (
+    "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
+    "those that its inputs and weights take"
+)
+UNREACHED = "limits, paddings and windows that these do not reach are not tested"
+
+
+class Kind(NamedTuple):
+    """A kind of remark about parameters, blocks or lengths.
+
+    Args:
+      key: what lists them: an attribute of Evidence.
+      before, after: the words around their names.
+      noted: whether the Table says it too, in a comment.
+    """
+
+    key: str
+    before: str
+    after: str = ""
+    noted: bool = True
+
+
+KINDS = (
+    Kind("unobservable", "unobservable, outside any proof, as no output depends on this with these inputs"),
+    Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
+    Kind("only_inferred", "inferred, as these inputs do not read all of it (rows of a table that no token reads, say)"),
+    Kind("doubtful", "a partner was taken though values differ there, check the line"),
+    Kind("chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice"),
+    Kind("filled", "filled with 0, as the left model has no such bias"),
+    Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
+    Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
+    Kind("unchecked", "not checked", UNCHECKED),
+    Kind("this_depth", "for this depth alone", REFUSED),
+    Kind("exchanged", "exchanged", ORDER, noted=False),  # the Table says which lines fit no other length
+    Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
+)
+
+
+class Remark(NamedTuple):
+    """A sentence without its stop.
+
+    Args:
+      noted: see Kind.
+    """
+
+    text: str
+    noted: bool = True
+
+
+def remarks(found: Evidence) -> Iterator[Remark]:
+    """Yield all that is known beside the verdict, what concerns the user's parameters first."""
+    for kind in KINDS:
+        if names := folded_names(getattr(found, kind.key)):
+            yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
+    yield from (Remark(f"free: {text}") for text in found.freedom)
+    yield from map(Remark, found.correspondence)
+    yield from (Remark(f"kept in the proof: {text}") for text in found.kept)
+    if found.untried:
+        yield Remark(found.untried)
+    if not found.proven:
+        return
+    if found.reads_numbers:
+        yield Remark(NUMBERS)
+    elif found.branches:
+        yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in found.branches])))
+    if found.remark:  # the Table's first comment has it
+        yield Remark(f"gradients were not compared: {found.remark}", False)
+    if found.tested:
+        shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
+        yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}", False)
