@@ -73,7 +73,7 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
-    yield from (Remark(f"free: {text}") for text in found.freedom)
+    yield from (Remark(f"free to permute: {text}") for text in found.freedom)
     yield from map(Remark, found.correspondence)
     yield from (Remark(f"kept in the proof: {text}") for text in found.kept)
     if found.untried:

@@ -364,7 +364,7 @@ def test_exchanges_for_which_the_model_would_have_to_be_run_too_often_are_said(m
     assert (found.freedom, found.untried) == ([], freedom.UNTRIED)
     assert f"\n{freedom.UNTRIED}\n" in str(found) and f"\n# {freedom.UNTRIED}\n" in f"{found.table.print()}\n"
     assert f"<li>{freedom.UNTRIED.capitalize()}</li>" in page(found, {})
-    assert "May be permuted" in page(replace(found, freedom=["a with b"]), {})
+    assert "Free to permute: a with b" in page(replace(found, freedom=["a with b"]), {})
 
 
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():

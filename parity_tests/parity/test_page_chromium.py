@@ -157,7 +157,7 @@ def test_chromium_breaks_long_labels_and_names_into_lines(several: bool, chromiu
 
 
 def test_chromium_breaks_long_lines_of_a_table_of_any_page(chromium: str, tmp_path: object) -> None:
-    line = "# free: " + "outputs of blocks.{i}.fc1.weight (right: params/layer_{i}/up/kernel) " * 4
+    line = "# free to permute: " + "outputs of blocks.{i}.fc1.weight (right: params/layer_{i}/up/kernel) " * 4
     page = fill(kicker="", title="", state="", verdict="", totals="", provenance="",
                 results=tag("pre", tag("span", prose(line)), class_="lines"))  # fmt: skip
     assert probed(chromium, tmp_path, page, (400, 1200), cut("pre")) == ["400,0", "1200,0"]
