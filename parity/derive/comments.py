@@ -69,7 +69,9 @@ def commented(found: Evidence, rounding: float, notes: Sequence[str]) -> Derived
         comments.append(f"{LENGTHS} {' '.join(f'{name}={length}' for name, length in table.sizes.items())}")
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
     if parts:
-        comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
+        comments.append(
+            f"# {' and '.join(sorted(parts))}: stated, as the models' code has this number, whatever the width"
+        )
     comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))

@@ -10,10 +10,14 @@ from specs.words import in_a_row
 
 from .evidence import Evidence
 from .fold.exchanged import ORDER
+from .fold.joined import PAIR
 from .fold.this_depth import REFUSED
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
+WIDER = (
+    "with rotary positions, derive from models whose heads have 8 channels or more, where pairs are told from the rest"
+)
 ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 NUMBERS = (
     "code of a model reads numbers (.item(), a branch): values inside the models were not compared, the proof compares "
@@ -73,6 +77,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
+    if len(pairs := [name for name in found.unchecked if found.table.sizes.get(name) == PAIR]) > 1:
+        yield Remark(f"all of one length: {', '.join(pairs)}: {WIDER}")
     yield from (Remark(f"free to permute: {text}") for text in found.freedom)
     yield from map(Remark, found.correspondence)
     yield from (Remark(f"kept in the proof: {text}") for text in found.kept)

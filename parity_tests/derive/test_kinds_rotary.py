@@ -80,6 +80,37 @@ def test_pairs_of_channels_stay_pairs_where_their_length_tells():
     )
 
 
+def test_pairs_of_separate_projections_are_stated_and_no_length_is_asked_for_them():
+    """Larger models have more and wider heads: 2 is a number of the code, and no shape shows it."""
+    found = parity.derive(*(attention(False, pairs, 2, heads=2) for pairs in (True, False)), (images(2, 5, WIDTH),))
+    assert found.proven and found.unchecked == ["s"] and "d=2: stated" in found.table.print()
+    assert "q.weight: (s h d=2) i <-> q.weight: (s d h) i" in found.table.print()
+    assert fits(found.table, attention(False, True), attention(False, False), s=HEADS)
+
+
+def test_pairs_in_heads_of_four_channels_are_not_told_from_halves():
+    found = parity.derive(attention(False, True), attention(False, False), (images(2, 5, WIDTH),))
+    assert found.proven and "all of one length: h, d: with rotary positions, derive from models" in str(found)
+
+
+def test_two_heads_that_are_joined_in_another_order_are_no_pairs():
+    """The projection behind them has the same order: larger models have more heads."""
+
+    def model(inner: bool) -> Net:
+        def attend(m: Any, x: Any) -> Any:
+            q, k, v = (
+                y.unflatten(-1, (8, 2)).mT if inner else y.unflatten(-1, (2, 8)) for y in (m.q(x), m.k(x), m.v(x))
+            )
+            weights = torch.einsum("nthd,nshd->nhts", q, k).softmax(-1)
+            y = torch.einsum("nhts,nshd->nthd", weights, v)
+            return m.o((y.mT if inner else y).flatten(2))
+
+        return Net(attend, **{name: linear(WIDTH, WIDTH) for name in "qkvo"})
+
+    found = parity.derive(model(True), model(False), (images(2, 5, WIDTH),))
+    assert found.proven and not any("=" in str(line) for line in found.table.lines)
+
+
 def test_two_fused_projections_whose_queries_and_keys_turn_pairs_or_halves():
     found = parity.derive(attention(True, True), attention(True, False), (images(2, 5, WIDTH),))
     assert found.proven and not found.table.orders, found.divergences

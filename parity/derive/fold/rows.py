@@ -113,7 +113,12 @@ class DerivedTable(Table):
         """Name the axes whose lengths no shape of either side shows, such as a and b of (a+b) <-> (b+a)."""
         if self.whole is not None or not self.lengths() or not self.reverse().lengths():
             return ()
-        return tuple(dict.fromkeys([*self.lengths(), *self.reverse().lengths()]))
+        arrays = [array for line in self.lines for array in line.arrays]
+        shown = {hole.name for array in arrays for hole in array.holes}
+        shown |= {factor[0].name for array in arrays for dim in array.axes or () for factor in dim.factors[:1]
+                  if len(dim.factors) == len(factor) == 1}  # fmt: skip
+        asked = dict.fromkeys([*self.lengths(), *self.reverse().lengths()])
+        return tuple(name for name in asked if name not in shown)
 
     def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
         if self.whole is not None:
