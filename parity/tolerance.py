@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from specs.numerals import limit, short
+from specs.numerals import short
 
 
 class Limit(NamedTuple):
@@ -100,11 +99,6 @@ TWINS = (
     "and a model may compute parts in float32"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
-
-
-def stated(value: float, reason: str) -> str:
-    """Write a limit beside its reason: in the two digits that show where it is the product of stated numbers."""
-    return short(value) if re.match(r"\d+ times \d+ ", reason) else limit(value)
 
 
 def amplified(dtype: str) -> str:

@@ -13,7 +13,7 @@ from parity.limit_notes import LimitNotes
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
-from parity.tolerance import FIXED, TWINS, amplified, below, stated
+from parity.tolerance import FIXED, TWINS, amplified, below
 
 from .pages import report, row
 
@@ -104,11 +104,13 @@ def test_the_head_of_a_column_has_the_letters_of_its_limits() -> None:
     assert re.findall(r'class="note">(\w)<', head) == ["a", "b"]
 
 
-def test_a_limit_has_the_digits_of_the_product_that_its_reason_states() -> None:
-    value, reason = below(0.0, 0.0, "bfloat16", "layers")
-    assert stated(value, reason) == "0.25" and reason.startswith("64 times 1 bfloat16 roundoff of 3.9e-3,")
-    assert stated(1e-10, FIXED["layers"]) == "1e-10"
-    assert "<b>0.25</b>" in LimitNotes([replace(row(("a",)), basis=reason, tolerance=value)]).notes()
+def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:
+    value, reason = below(0.0, 0.0, "float32", "layers")
+    assert reason.startswith("24 times 4 float32 roundoffs of 6.0e-8,")
+    made = [replace(row(("a", "b")), basis=reason, tolerance=value, error=1e-12)]
+    made.append(replace(made[0], pair="a-c"))
+    page = Report(made).to_html()
+    assert "<b>5.7e-6</b>" in page and page.count(">5.7e-6<") == 4 and "6e-6" not in page.replace("5.7e-6", "")
 
 
 def test_limits_of_one_reason_are_stated_as_a_range() -> None:
