@@ -120,3 +120,17 @@ def test_limits_of_one_reason_are_stated_as_a_range() -> None:
 
 def test_every_limit_of_a_real_page_has_a_reason() -> None:
     assert all(r.basis for r in report() if r.passed is not None)
+
+
+def test_float64_copies_have_one_scale_in_each_dtype() -> None:
+    """The rounding of the feature that differs is the largest of all: beside it, the whole array is as far off."""
+    values = np.array([[1.0, 0.5], [0.5, 0.4]])
+    rounded = values + np.array([0.0, 1e-6])
+    sides = {"a": np.zeros(2), "b": np.array([0.0, 0.6])}
+    truth = {k: Recording(k, k, "float64", "cpu", {"output": values + off}) for k, off in sides.items()}
+    below64 = [Recording(k, k, "float32", "cpu", {"output": rounded + off}, truth=truth[k]) for k, off in sides.items()]
+    (exact,) = judge(Subject("x", "v", "layers", "float64", "cpu"), list(truth.values()))
+    (single,) = judge(Subject("x", "v", "layers", "float32", "cpu"), below64)
+    assert (exact.error, exact.basis, single.basis) == (pytest.approx(1.2), FIXED["layers"], TWINS)
+    assert single.error == exact.error and single.first_divergence is not None
+    assert single.first_divergence.worst.remark.startswith("relative to 0.5, the largest of feature 1 alone")
