@@ -19,12 +19,16 @@ TIE = 1e-12  # relative difference of two quotients of the same numbers
 
 @dataclass(frozen=True)
 class Verdict:
-    """One array: its worst element, the tolerance and its reason, and whether rounding leaves anything to judge."""
+    """One array: its worst element, the tolerance and its reason, and whether rounding leaves anything to judge.
+
+    copies: whether the float64 copies of both models are compared, in a dtype below float64.
+    """
 
     worst: Worst
     limit: float
     reason: str
     judged: bool = True
+    copies: bool = False
 
     @property
     def ratio(self) -> float:

@@ -277,9 +277,9 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     about += "Arrays stand in execution order."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
-    drawn = [r for model in models for r in model if len(r.curve) > 1]
+    plots = [drawn for model in models for cell in model.cells.values() if (drawn := _drawn(cell))]
     title = tag("h2", "Errors, array by array")
-    return tag("section", title, tag("p", about, class_="soft"), plot_legend(drawn), *parts)
+    return tag("section", title, tag("p", about, class_="soft"), plot_legend(plots), *parts)
 
 
 def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
@@ -291,9 +291,14 @@ def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
     return tag("section", tag("h4", check), tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
 
 
+def _drawn(results: Iterable[Result]) -> list[Result]:
+    """List the results that have a line in a plot: one array needs none."""
+    return [r for r in results if len(r.curve) > 1]
+
+
 def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
-    drawn = [r for r in results if len(r.curve) > 1]
+    drawn = _drawn(results)
     plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
     ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
