@@ -67,8 +67,8 @@ class Scale:
 
     def seen(self) -> list[str]:
         """List the arrays whose limits lie within the plot."""
-        low, high = 10.0**self.low, 10.0**self.high
-        return [name for name in self.places if low * (1 - 1e-9) <= self.limits.get(name, math.inf) <= high]
+        low, high = 10.0**self.low * (1 - 1e-9), 10.0**self.high * (1 + 1e-9)  # a quotient is a roundoff off
+        return [name for name in self.places if low <= self.limits.get(name, math.inf) <= high]
 
     def y(self, value: float) -> float:
         if not math.isfinite(value):

@@ -171,6 +171,12 @@ def test_the_name_of_the_limit_stands_beside_its_line() -> None:
     assert float(x) > end and abs(float(y) - height) < 6
 
 
+def test_the_limit_is_one_line_though_its_values_are_a_roundoff_apart() -> None:
+    curve = [(name, 1e-13, bound) for name, bound in zip("abc", (1e-10, 1e-10 * (1 + 2**-52), 1e-10), strict=True)]
+    (chart,) = charts(Report([replace(row(("a",)), curve=tuple(curve))]).to_html())
+    assert chart.count('class="limit"') == 1
+
+
 def test_groups_of_arrays_keep_their_names_where_there_is_no_room_for_all() -> None:
     names = [
         "stem <- 0",
