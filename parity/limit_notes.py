@@ -25,10 +25,18 @@ class LimitNotes:
 
     def mark(self, *results: Result) -> Markup:
         """Build the letters of these results' reasons, which lead to the list; none where all have one reason."""
+        return self.letters(*(r.basis for r in results if r.basis))
+
+    def letters(self, *reasons: str) -> Markup:
+        """Build the letters of reasons that the list has; none where it has but one."""
         if len(self.results) < 2:
             return Markup()
-        letters = sorted({ascii_lowercase[list(self.results).index(r.basis) % 26] for r in results if r.basis})
+        letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
         return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
+
+    def explains(self, basis: str) -> bool:
+        """Tell whether the list has a reason."""
+        return basis in self.results
 
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
