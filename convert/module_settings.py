@@ -103,6 +103,11 @@ def check(
         problems = [f"{reading.dialect}'s own code computes {f}={exact(fixed[f])}; the modules state {own[f]}"
                     for f in fields]  # fmt: skip
         confirmed = " ".join(spelled(field, own[field].value) for field in fields)
-        values = ", ".join(f"{field}={own[field].value!r}" for field in fields)
+        values = ", ".join(f"{field}={_spelled(own[field].value)}" for field in fields)
         problems.append(f"to use what the modules state: {command_or_call(confirmed, f'settings=dict({values})')}")
         raise UsageError(f"{path}: {what} other settings than {reading.dialect}'s own code", problems)
+
+
+def _spelled(value: Any) -> str:
+    """Spell a value as Python reads it."""
+    return repr(value) if isinstance(value, str) else exact(value)

@@ -14,15 +14,21 @@ from . import tolerance as limits
 from .elements import Worst, by_feature, double, feature_axis, movement, without_shared, worst
 from .recording import Recording
 
+TIE = 1e-12  # relative difference of two quotients of the same numbers
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """One array: its worst element, the tolerance and its reason, and whether rounding leaves anything to judge."""
+    """One array: its worst element, the tolerance and its reason, and whether rounding leaves anything to judge.
+
+    copies: whether the float64 copies of both models are compared, in a dtype below float64.
+    """
 
     worst: Worst
     limit: float
     reason: str
     judged: bool = True
+    copies: bool = False
 
     @property
     def ratio(self) -> float:
@@ -61,13 +67,15 @@ def agree(
     bound = bounds.max(0)
     judged = bool((bound <= limits.DROWNED * own).any())
     k = int(np.argmax(gap / bound))
-    if verdict.judged and gap[k] / bound[k] <= verdict.ratio:
+    # where limits are of one size, the worst feature has the share of the whole array: its own scale is stated
+    if verdict.judged and gap[k] / bound[k] <= verdict.ratio * (1 + TIE) and not 0 < own[k] < size:
         return verdict
     unit = float(own[k]) or size
     part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
     index = list(part.index or ())
     index.insert(axis, k)
-    what = f"relative to {measured(unit)}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
+    part_of = f"of {'step' if check == 'train' else 'feature'} {k} alone" if own[k] else "element"
+    what = f"relative to {measured(unit)}, the largest {part_of}"
     reason = list(parts)[int(np.argmax(bounds[:, k]))]
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, reason, judged)
 

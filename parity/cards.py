@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from specs.numerals import limit
 
 from . import findings, summary
+from .limit_notes import ID, LimitNotes
 from .markup import Markup, join, name, prose, tag, with_commands
 from .next_steps import reassurance
 from .result import Result
@@ -36,7 +37,7 @@ def provenance(about: Mapping[str, str]) -> Markup:
 
 
 def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
-    """Build a list of labels and values.
+    """Build a list of labels and values, which are texts or markup.
 
     Args:
       keys: labels of the values that stand out.
@@ -45,11 +46,22 @@ def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
 
 
 def _fact(label: str, value: str, is_key: bool) -> Markup:
-    wide = "wide" if len(value) > WIDE else None
+    wide = "wide" if len(value) > WIDE and not isinstance(value, Markup) else None
     kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
-    lines = value.split("; ") if label in LISTS else []
-    text = join(*(tag("div", prose(line)) for line in lines)) if lines[1:] else with_commands(value)
+    text = value if isinstance(value, Markup) else _by_model(value) if label in LISTS else with_commands(value)
     return join(tag("dt", name(label), class_=wide), tag("dd", text, class_=kind))
+
+
+def _by_model(value: str) -> Markup:
+    """Build a list with the models as its labels, of "x:tiny: depth=2; x:large: depth=8"; lines of models alone."""
+    rows = [line.partition(": ") for line in value.split("; ")]
+    if len(rows) == 1:
+        return prose(value)
+    if not all(text for _, _, text in rows):
+        return join(*(tag("div", prose(line)) for line in value.split("; ")))
+    return tag(
+        "dl", *(join(tag("dt", name(model)), tag("dd", prose(text))) for model, _, text in rows), class_="by-model"
+    )
 
 
 def models(about: Mapping[str, str], labels: Iterable[str]) -> Markup:
@@ -58,11 +70,12 @@ def models(about: Mapping[str, str], labels: Iterable[str]) -> Markup:
     return tag("div", facts(rows), class_="sides") if rows else Markup()
 
 
-def divergences(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup:
+def divergences(results: Sequence[Result], home: Mapping[int, str], own: str, limits: LimitNotes) -> Markup:
     """Build a card for each first divergence.
 
     Args:
       home: the address of the plot of each result by its id. own: what the user's models are called.
+      limits: the reasons that the page lists, which cards do not repeat.
     """
     found = findings.find(results)
     if not found:
@@ -72,12 +85,21 @@ def divergences(results: Sequence[Result], home: Mapping[int, str], own: str) ->
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", name(_title(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
-        rows = findings.facts(finding)
+        rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
         )
     word = "First divergence" + "s" * (len(cards) > 1)
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
+
+
+def _with_reason(row: tuple[str, str], r: Result, limits: LimitNotes) -> tuple[str, str]:
+    """Put a letter, or a link, in place of the reason of a limit that the page lists."""
+    first = r.first_divergence
+    if row[0] != "limit" or first is None or not limits.explains(first.basis):
+        return row
+    why = limits.letters(first.basis) or join(" (", tag("a", "why", href=f"#{ID}"), ")")
+    return "limit", join(limit(first.tolerance), why)
 
 
 def _title(r: Result, own: str) -> str:

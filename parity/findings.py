@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from specs.numerals import short
+from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .elements import aligned
 from .naming import with_own
 from .next_steps import following
 from .result import Divergence, Result
-from .tolerance import stated
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
@@ -115,7 +114,7 @@ def facts(finding: Finding) -> Facts:
     rows = [(what, name), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         basis = f", {first.basis}" if first.basis else ""
-        rows += [("error", _here(finding)), ("limit", stated(first.tolerance, first.basis) + basis)]
+        rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
     rows += _worst(finding)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from specs.numerals import measured, short
+from specs.numerals import measured
 
 Weights = Mapping[str, np.ndarray]
 Hypotheses = Iterator[tuple[str, np.ndarray]]
@@ -85,7 +85,7 @@ def epsilons(
     noise = SOLVED * float(np.finfo(recorded.dtype).eps) * float(np.median(variance))
     if not noise < epsilon < 1:
         return EPSILONS
-    name = short(epsilon).replace(".0e", "e")
+    name = measured(epsilon, 2)
     return {epsilon: name, float(np.float32(epsilon)): f"float32({name})", **EPSILONS}
 
 

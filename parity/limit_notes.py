@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
+from specs.numerals import limit
+
 from . import findings
 from .markup import Markup, join, prose, tag
 from .result import Result
-from .tolerance import stated
 
 ID = "limits"  # the address of the list
 
@@ -24,16 +25,22 @@ class LimitNotes:
 
     def mark(self, *results: Result) -> Markup:
         """Build the letters of these results' reasons, which lead to the list; none where all have one reason."""
+        return self.letters(*(r.basis for r in results if r.basis))
+
+    def letters(self, *reasons: str) -> Markup:
+        """Build the letters of reasons that the list has; none where it has but one."""
         if len(self.results) < 2:
             return Markup()
-        letters = sorted({ascii_lowercase[list(self.results).index(r.basis) % 26] for r in results if r.basis})
+        letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
         return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
+
+    def explains(self, basis: str) -> bool:
+        """Tell whether the list has a reason."""
+        return basis in self.results
 
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
-        rows = [
-            tag("li", tag("b", _range(reason, group)), *_where(reason, group)) for reason, group in self.results.items()
-        ]
+        rows = [tag("li", tag("b", _range(group)), *_where(reason, group)) for reason, group in self.results.items()]
         if not rows and not about:
             return Markup()
         listed = tag("ol", *rows, type="a") if rows[1:] else tag("ul", *rows)
@@ -41,10 +48,10 @@ class LimitNotes:
         return tag("section", tag("h2", "Errors and limits"), *parts, class_="limits", id=ID)
 
 
-def _range(reason: str, results: Sequence[Result]) -> str:
+def _range(results: Sequence[Result]) -> str:
     """Write the least and the largest limit."""
     values = sorted(r.tolerance for r in results if r.tolerance is not None)
-    return " to ".join(dict.fromkeys([stated(values[0], reason), stated(values[-1], reason)]))
+    return " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

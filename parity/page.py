@@ -25,7 +25,11 @@ from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
-MEASURE = "An error is that of the worst element, over the largest value of its array or feature."
+MEASURE = (
+    "An error is that of the worst element, over the largest value of its feature (a channel, a logit), or of its "
+    "whole array: parameters and gradients have no features"
+)
+BELOW = ", and below float64 only float64 copies are measured by feature"
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
@@ -61,7 +65,7 @@ def page(
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
         provenance=join(sides(about, modules or {}), provenance(_further(about, modules or {}))),
-        divergences=join(divergences(results, home, own), near(results, home, own)),
+        divergences=join(divergences(results, home, own, limits), near(results, home, own)),
         results=join(_results(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
         details=_details(models, limits),
@@ -131,7 +135,8 @@ def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
         groups.setdefault(model.architecture, []).append(model)
     parts = [_matrix(title, group, limits) for title, group in groups.items()]
     everything = [r for model in models for r in model]
-    about = [MEASURE] * any(r.passed is not None for r in everything)
+    judged = [r for r in everything if r.passed is not None]
+    about = [f"{MEASURE}{BELOW * any(r.dtype != 'float64' for r in judged)}."] * bool(judged)
     about += [f"{summary.WORST_ERROR.capitalize()}."] * summary.several_limits(everything)
     return join(*parts, _legend(models), limits.notes(" ".join(about)))
 
@@ -179,7 +184,7 @@ def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
     ]  # fmt: skip
     rows = [
         tag("tr", tag("th", name(_name(model)), scope="row"),
-            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, len(_limits(models, c)) == 1) for c in columns))
+            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, _is_shared(models, c), limits) for c in columns))
         for model in models
     ]  # fmt: skip
     title = tag("caption", "Worst errors by model, check and dtype", class_="unseen")
@@ -188,18 +193,21 @@ def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
     )
 
 
-def _limits(models: Iterable[Model], column: Column) -> list[str]:
-    """List the limits of a column, the least first; none where nothing was compared."""
-    found = {r.tolerance for model in models for r in model.cells.get(column, ()) if r.tolerance}
-    return list(dict.fromkeys(limit(bound) for bound in sorted(found)))
-
-
 def _bounds(models: Sequence[Model], column: Column, limits: LimitNotes) -> Markup:
-    """State the limits of a column with the letters of their reasons: "limit 1e-10", or "limits 6e-6 to 7e-6"."""
-    bounds = _limits(models, column)
-    text = f"limit {bounds[0]}" if len(bounds) == 1 else f"limits {bounds[0]} to {bounds[-1]}" if bounds else ""
-    marks = limits.mark(*(r for model in models for r in model.cells.get(column, ()) if r.tolerance))
-    return tag("span", text, marks, class_="bound")
+    """State the limit that all of a column have, with the letter of its reason; of several, each cell has its own."""
+    if not _is_shared(models, column):
+        return Markup()
+    results = _judged(models, column)
+    return tag("span", f"limit {limit(results[0].tolerance)}", limits.mark(*results), class_="bound")
+
+
+def _judged(models: Iterable[Model], column: Column) -> list[Result]:
+    return [r for model in models for r in model.cells.get(column, ()) if r.tolerance]
+
+
+def _is_shared(models: Sequence[Model], column: Column) -> bool:
+    """Tell whether all results of a column have one limit for one reason, which its head states."""
+    return len({(limit(r.tolerance), r.basis) for r in _judged(models, column)}) == 1
 
 
 def _name(model: Model) -> str:
@@ -208,11 +216,11 @@ def _name(model: Model) -> str:
     return model.own if model.architecture == "own" else "own settings"
 
 
-def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) -> Markup:
+def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, limits: LimitNotes) -> Markup:
     """Build a cell: the error closest to its limit, as a link to the plot, its limit, and the pairs that differ.
 
     Args:
-      begins: whether the column is the first of its check. shared: whether all results of the column have one limit.
+      begins: whether the column is the first of its check. shared: whether the head of the column states its limit.
     """
     results = model.cells.get(column, [])
     grade = min((r.grade for r in results), key=WORST.index, default="not run")
@@ -225,13 +233,17 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool) 
     text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
     parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
     if grade not in summary.UNDECIDED:  # the head of the column has a limit that all share, on wide screens
-        parts.append(tag("span", f"of {limit(worst.tolerance)}", class_="of whole" if shared else "own-limit whole"))
+        kind = "of whole" if shared else "own-limit whole"
+        parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=kind))
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
-    numbers = [r.pair if grade == "failed" else f"{r.pair} {r.shown}" for r in off if len(results) > 1]
-    parts += [tag("span", prose(text), class_="who") for text in numbers]
-    judged = [r for r in results if r.grade not in summary.UNDECIDED]
-    if 0 < len(judged) < len(results):
-        parts.append(tag("span", f"{len(judged)} of {len(results)} pairs", class_="who"))
+    whose = [
+        r.pair if grade == "failed" or r.shown == worst.shown else f"{r.pair} {r.shown}"
+        for r in off
+        if len(results) > 1
+    ]
+    undecided = summary.grades(r for r in results if r.grade != grade and r.grade in summary.UNDECIDED)
+    whose += [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
+    parts += [tag("span", prose(text), class_="who") for text in whose]
     return tag("td", *parts, **attributes)
 
 
@@ -246,7 +258,8 @@ def _legend(models: Sequence[Model]) -> Markup:
     several = len(models) > 1 and any(len(cell) > 1 for model in models for cell in model.cells.values())
     keys = [tag("span", "without a colour: agrees")] * bool(counts["agrees"] + counts["close"])
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
-    why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
+    words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
+    why = tag("span", *list(words_of)[1:], "see ", tag("a", "Remarks", href="#remarks"))
     for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
         keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
@@ -277,30 +290,36 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     about += "Arrays stand in execution order."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
-    drawn = [r for model in models for r in model if len(r.curve) > 1]
+    plots = [drawn for model in models for cell in model.cells.values() if (drawn := _drawn(cell))]
     title = tag("h2", "Errors, array by array")
-    return tag("section", title, tag("p", about, class_="soft"), plot_legend(drawn), *parts)
+    return tag("section", title, tag("p", about, class_="soft"), plot_legend(plots), *parts)
 
 
 def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
     cells = {column: results for column, results in model.cells.items() if column[0] == check}
     plain = len({device for _, _, device in cells}) == 1
-    panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results, limits)
+    panels = [_panel(check, f"{dtype}" if plain else f"{dtype} on {device}", results, limits)
               for (_, dtype, device), results in cells.items()]  # fmt: skip
     kind = "panels rows" if len(panels) % 2 else "panels"
-    return tag("section", tag("h4", check), tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
+    return tag("section", tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
 
 
-def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
+def _drawn(results: Iterable[Result]) -> list[Result]:
+    """List the results that have a line in a plot: one array needs none."""
+    return [r for r in results if len(r.curve) > 1]
+
+
+def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
-    drawn = [r for r in results if len(r.curve) > 1]
+    drawn = _drawn(results)
     plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
     ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
-    about = tag("caption", f"Worst errors in {title} by pair", class_="unseen")
+    about = tag("caption", f"Worst errors of {check} in {dtype} by pair", class_="unseen")
     table = tag("table", about, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
+    title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     return tag("figure", tag("figcaption", title), *plot, table)
 
 

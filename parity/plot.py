@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from specs.numerals import limit
@@ -12,13 +14,12 @@ from specs.words import in_a_row
 from .findings import merge
 from .markup import Markup, join, tag
 from .plot_lines import first, line, unjoined, worst
-from .plot_scale import RIGHT, TOP, WIDTH, Scale, joined, noise_of, px, shortened
+from .plot_scale import ABOVE, LEFT, NAMED, TOP, WIDTH, Scale, joined, noise_of, px, shortened
 from .result import Result
 
-CHARACTER = 6.4  # width of a character of a label
+CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
-SLANTED = 22  # distance of slanted names
-LEFT = 54.0  # margin for the decades
+SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
 
 
 def chart(results: Sequence[Result]) -> Markup:
@@ -33,10 +34,10 @@ def chart(results: Sequence[Result]) -> Markup:
     reach = max(CHARACTER * len(label.text) for label in labels)
     scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
     bottom = 14 + (0.57 * reach if slanted else 8)
-    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, unjoined(results[0]))]
+    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
     parts += [line(scale, result, n) for n, result in enumerate(results)]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
-    parts.append(_limit_name(scale) if _seen(scale) else _beyond(scale))
+    parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
     size = f"0 0 {WIDTH} {scale.floor + bottom:.0f}"
     kind = "chart slanted" if slanted else "chart"
     return tag("svg", *parts, class_=kind, viewBox=size, role="img", aria_label=_described(results))
@@ -59,9 +60,9 @@ def _grid(scale: Scale) -> Markup:
     rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
     rows += [(scale.floor, scale.least)] if scale.zero else []
     rows += [(scale.y(math.inf), scale.above)] if scale.above else []
-    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - 15), text_anchor="end")]
+    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - ABOVE), text_anchor="end")]
     for y, text in rows:
-        parts.append(tag("line", x1=px(scale.left), x2=WIDTH - RIGHT, y1=px(y), y2=px(y), class_="grid"))
+        parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_="grid"))
         parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + 4), text_anchor="end"))
     return join(*parts)
 
@@ -92,20 +93,20 @@ def _labels(names: Sequence[str]) -> list[Label]:
 
 
 def _block(name: str) -> str:
-    """Return the block that an array belongs to: "blocks.3" of "blocks.3.norm1", "sgd" of "sgd: losses"."""
+    """Return the block of an array: "blocks.3" of "blocks.3.norm1" and "blocks.3 <- 0", "sgd" of "sgd: losses"."""
     run, _, rest = name.rpartition(": ")
     if run:
         return run
-    parts = rest.split(".")
-    return ".".join(parts[: 2 if parts[1:] and parts[1].isdigit() else 1])
+    block = re.match(r"[^.]+?(\.\d+)?(?=[.#:]| <- |$)", rest)
+    return block[0] if block else rest
 
 
 def _crowded(count: int, labels: Sequence[Label]) -> bool:
     """Tell whether labels beside each other would overlap."""
-    step = (WIDTH - LEFT - RIGHT) / max(count, 1)
+    step = (WIDTH - LEFT - NAMED) / max(count, 1)
     ends = -math.inf
     for label in labels:
-        middle, half = step * (label.middle + 0.5), CHARACTER * (len(label.text) + 1) / 2
+        middle, half = step * (label.middle + 0.5), LARGER * (len(label.text) + 1) / 2
         if middle - half < ends:
             return True
         ends = middle + half
@@ -113,20 +114,29 @@ def _crowded(count: int, labels: Sequence[Label]) -> bool:
 
 
 def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
-    """Draw labels below the axis; leave out those that would overlap the one before."""
+    """Draw labels below the axis; leave out those for which there is no room, first those of the fewest arrays."""
     parts = []
-    y, before, shown = scale.floor + 14, -math.inf, 0
+    y = scale.floor + 14
+    wide, narrow = (_apart(scale, labels, distance) if slanted else labels for distance in (SLANTED, NARROW))
     for label in labels:
         x = scale.at(label.middle)
         edge = scale.at(label.first - 0.5)
         parts.append(tag("line", x1=px(edge), x2=px(edge), y1=px(scale.floor), y2=px(scale.floor + 4), class_="grid"))
-        if x - before < SLANTED * slanted:
+        if label not in wide:
             continue
-        before, shown = x, shown + 1
-        kind = "alternate" if slanted and shown % 2 == 0 else None
+        kind = None if label in narrow else "alternate"
         turn = {"text_anchor": "end", "transform": f"rotate(-35 {px(x)} {y})"} if slanted else {"text_anchor": "middle"}
         parts.append(tag("text", label.text, x=px(x + 4 * slanted), y=y, class_=kind, **turn))
     return join(*parts)
+
+
+def _apart(scale: Scale, labels: Sequence[Label], distance: float) -> list[Label]:
+    """Choose labels that stand at least so far apart, those of the most arrays first."""
+    chosen: list[Label] = []
+    for label in sorted(labels, key=lambda label: label.first - label.last):
+        if all(abs(scale.at(label.middle) - scale.at(other.middle)) >= distance for other in chosen):
+            chosen.append(label)
+    return chosen
 
 
 def _band(scale: Scale, results: Sequence[Result]) -> Markup:
@@ -139,39 +149,32 @@ def _band(scale: Scale, results: Sequence[Result]) -> Markup:
     names = sorted(values, key=scale.places.__getitem__)
     over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
     under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
-    if unjoined(next(iter(results))):
-        bars = (f"M{px(x - 3)} {px(y)}h6V{px(low)}h-6z" for (x, y), (_, low) in zip(over, under, strict=True))
-        return tag("path", d="".join(bars), class_="noise bars")
+    if unjoined(results[0]):
+        over, under = _steps(scale, over), _steps(scale, under)
     return tag("polygon", points=joined([*over, *under[::-1]]), class_="noise")
 
 
-def _limit(scale: Scale, steps: bool) -> Markup:
-    """Draw the lowest limit as a line where it lies near the errors, or as a step for each array."""
-    if not _seen(scale):
-        return Markup()
-    points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
-    points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, points[-1][1])]
+def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of a line that has a step for each array."""
     half = (scale.at(1) - scale.at(0)) / 2
-    if steps:
-        path = "".join(f"M{px(x - half)} {px(y)}H{px(x + half)}" for x, y in points[1:-1])
-        return tag("path", d=path, class_="limit")
-    return tag("polyline", points=joined(points), class_="limit")
+    return [corner for x, y in points for corner in ((x - half, y), (x + half, y))]
+
+
+def _limit(scale: Scale) -> Markup:
+    """Draw the lowest limit as a line with a step for each array; not where it lies outside of the plot."""
+    seen = set(scale.seen())
+    runs = (list(names) for is_seen, names in itertools.groupby(scale.places, seen.__contains__) if is_seen)
+    corners = (_steps(scale, ((scale.x(name), scale.y(scale.limits[name])) for name in names)) for names in runs)
+    return join(*(tag("polyline", points=joined(points), class_="limit") for points in corners))
 
 
 def _limit_name(scale: Scale) -> Markup:
-    """Write "limit" above the last limit that is drawn, over all lines."""
-    name = _seen(scale)[-1]
-    last = name == list(scale.places)[-1]
-    x, y = (WIDTH - RIGHT if last else scale.x(name)), scale.y(scale.limits[name])
-    y += 18 * (bool(scale.above) and y < scale.top + 12)  # below the line where what is no number stands above it
-    kind = "limit-text beyond"
-    return tag("text", "limit", x=px(x), y=px(y - 5), text_anchor="end" if last else "middle", class_=kind)
-
-
-def _seen(scale: Scale) -> list[str]:
-    """List the arrays whose limits lie within the plot."""
-    low, high = 10.0**scale.low, 10.0**scale.high
-    return [name for name in scale.places if low * (1 - 1e-9) <= scale.limits.get(name, math.inf) <= high]
+    """Write "limit" beside the end of the line; above it where the line ends within the plot."""
+    name = scale.seen()[-1]
+    y = scale.y(scale.limits[name])
+    if name == list(scale.places)[-1]:
+        return tag("text", "limit", x=px(scale.right + 4), y=px(y + 4), class_="limit-text")
+    return tag("text", "limit", x=px(scale.x(name)), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
 
 
 def _beyond(scale: Scale) -> Markup:
@@ -184,5 +187,5 @@ def _beyond(scale: Scale) -> Markup:
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
-    y = TOP - 9 if side == "above" else scale.bottom - 5
-    return tag("text", text, x=px(WIDTH - RIGHT), y=px(y), text_anchor="end", class_="limit-text beyond")
+    y = TOP - ABOVE if side == "above" else scale.bottom - 5
+    return tag("text", text, x=px(scale.right), y=px(y), text_anchor="end", class_="limit-text beyond")

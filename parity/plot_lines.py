@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from specs.numerals import limit, short
 
-from .findings import key, worst_array
+from .findings import key
 from .markup import Markup, join, prose, tag
-from .plot_scale import TOP, WIDTH, Scale, joined, px, shortened
+from .plot_scale import ABOVE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 from .result import Result
 
-MARKERS = 40  # of a line
+MARKERS = 40  # of a line in full size; more of them are smaller
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
 SHAPES = (  # markers around (0, 0)
@@ -43,15 +43,23 @@ def swatch(n: int, result: Result) -> Markup:
     return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
 
 
-def plot_legend(results: Iterable[Result]) -> Markup:
-    """Explain what the plots of these results have beside their lines."""
-    drawn = list(results)
+def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
+    """Explain what plots have beside their lines.
+
+    Args:
+      plots: the results of each.
+    """
+    drawn = [r for plot in plots for r in plot]
+    beyond = ", or furthest beyond it" * any(r.passed is False for r in drawn)
     keys = (
-        ("limit", "M-12 0H12", "the limit" + ", the lowest of several" * _several(drawn), bool(drawn)),
+        ("limit", "M-12 0H12", "the limit" + ", the lowest of several" * _several(drawn),
+         any(Scale.of(plot).seen() for plot in plots)),
         ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
          any(r.noise for r in drawn)),
         ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
-        ("worst", DIAMOND, "the worst error of a pair", any(map(_worst_point, drawn))),
+        ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
+        ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
+         any(r.copies for r in drawn)),
         ("cross", CROSS, "NaN: a side has it in this array", any(r.nans for r in drawn)),
     )  # fmt: skip
     shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
@@ -78,23 +86,24 @@ class _Point:
     y: float
     title: str
     is_number: bool = True
+    is_copy: bool = False
 
 
 def line(scale: Scale, result: Result, n: int) -> Markup:
     """Draw a pair's errors, joined where the check has an order; a cross at the top where there is NaN.
 
-    Each point that no line joins has its marker; on a line, as many as leave it legible.
+    Each point has its marker, a hollow one where float64 copies are compared.
     """
     points = [_point(scale, result, *point) for point in result.curve]
     numbers = [p for p in points if p.is_number]
     if unjoined(result):
-        line, marked = Markup(), iter(numbers)
+        line = Markup()
     else:
         runs = (list(run) for is_number, run in itertools.groupby(points, lambda p: p.is_number) if is_number)
         line = join(*(tag("polyline", points=joined((p.x, p.y) for p in run), class_="line",
                           stroke_dasharray=DASHES[n % STYLES]) for run in runs))  # fmt: skip
-        marked = _spaced(numbers, n)
-    marks = [_mark(p, SHAPES[n % STYLES], "marker") for p in marked]
+    size = 1.0 if len(points) <= MARKERS else 0.7
+    marks = [_mark(p, SHAPES[n % STYLES], "marker copy" if p.is_copy else "marker", size) for p in numbers]
     marks += [_mark(p, CROSS, "cross") for p in points if not p.is_number]
     return tag("g", line, *marks, class_=f"s{n % STYLES}")
 
@@ -102,27 +111,22 @@ def line(scale: Scale, result: Result, n: int) -> Markup:
 def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
     if name in result.nans:
         return _Point(scale.x(name), scale.y(math.nan), f"{name}: NaN, {result.pair}", False)
-    return _Point(scale.x(name), scale.y(error), f"{name}: {short(error)} of {limit(bound)}, {result.pair}")
+    is_copy = name in result.copies
+    title = f"{name}: {short(error)} of {limit(bound)}, {result.pair}{', float64 copies' * is_copy}"
+    return _Point(scale.x(name), scale.y(error), title, is_copy=is_copy)
 
 
-def _mark(point: _Point, shape: str, kind: str) -> Markup:
-    at = f"translate({px(point.x)} {px(point.y)})"
+def _mark(point: _Point, shape: str, kind: str, size: float = 1.0) -> Markup:
+    at = f"translate({px(point.x)} {px(point.y)})" + f" scale({size})" * (size != 1.0)
     return tag("g", tag("title", point.title), tag("path", d=shape, class_=kind), transform=at)
-
-
-def _spaced(points: Sequence[_Point], n: int) -> Iterator[_Point]:
-    """Choose at most MARKERS points, other ones for each line, so that lines that coincide both show."""
-    every = math.ceil(len(points) / MARKERS) or 1
-    yield from points[(n % every) :: every]
 
 
 def first(scale: Scale, results: Iterable[Result]) -> Markup:
     """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name."""
     rings: dict[str, list[Markup]] = {}
     for result in results:
-        for name, error, bound in result.curve:
-            if result.first_divergence is not None and name == result.first_divergence:
-                rings.setdefault(name, []).append(_mark(_point(scale, result, name, error, bound), RING, "ring"))
+        for point in first_points(result):
+            rings.setdefault(point[0], []).append(_mark(_point(scale, result, *point), RING, "ring"))
     if not rings:
         return Markup()
     names = sorted(rings, key=scale.places.__getitem__)
@@ -130,19 +134,10 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
     lines = [tag("line", x1=x, x2=x, y1=TOP, y2=scale.floor, class_="first") for x in at]
     x, more = scale.x(names[0]), f" and {len(names) - 1} more" if names[1:] else ""
     side = {"x": px(x - 4), "text_anchor": "start"} if x < WIDTH / 2 else {"x": px(x + 4), "text_anchor": "end"}
-    text = tag("text", f"first: {shortened(names[0])}{more}", y=px(TOP - 9), class_="first-text beyond", **side)
+    text = tag("text", f"first: {shortened(names[0])}{more}", y=px(TOP - ABOVE), class_="first-text", **side)
     return join(*lines, *(ring for name in names for ring in rings[name]), text)
-
-
-def _worst_point(result: Result) -> tuple[str, float, float] | None:
-    """Return the point of the worst error of a pair; None where that is no finite number, or all errors are 0."""
-    point = next((point for point in result.curve if point[0] == worst_array(result)), None)
-    if point is None or point[0] in result.nans or not 0 < point[1] < math.inf:
-        return None
-    return point
 
 
 def worst(scale: Scale, result: Result) -> Markup:
     """Draw a diamond around the error that is nearest to its limit, or furthest beyond it."""
-    point = _worst_point(result)
-    return _mark(_point(scale, result, *point), DIAMOND, "worst") if point else Markup()
+    return join(*(_mark(_point(scale, result, *point), DIAMOND, "worst") for point in worst_points(result)))

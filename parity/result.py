@@ -84,6 +84,7 @@ class Result:
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
       nans: the arrays that have NaN on either side.
+      copies: below float64, the arrays that differ between the float64 copies of both models, whose errors these are.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
 
@@ -108,6 +109,7 @@ class Result:
     basis: str = ""
     remarks: tuple[str, ...] = ()
     nans: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from specs.numerals import limit, short
+from specs.numerals import short
 
 
 class Limit(NamedTuple):
@@ -94,17 +93,12 @@ FIXED = {
     **dict.fromkeys(FLOAT64, "fixed: rounding of equal models stays at least a hundred times below it"),
     "train": TRAINED,
 }
-FEATURE = "64 roundoffs of the array's largest value, beside which this feature is small"
+FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
 TWINS = (
-    f"{TWIN_FACTOR:.0f} times float32's rounding: the float64 copies of both models are compared, "
-    "and a model may compute parts in float32"
+    f"{TWIN_FACTOR:.0f} times float32's rounding, as a model may compute parts in float32; the float64 copies of both "
+    "models are compared, since these differ already"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
-
-
-def stated(value: float, reason: str) -> str:
-    """Write a limit beside its reason: in the two digits that show where it is the product of stated numbers."""
-    return short(value) if re.match(r"\d+ times \d+ ", reason) else limit(value)
 
 
 def amplified(dtype: str) -> str:

@@ -78,7 +78,8 @@ def _below_float64(
     assert a.truth is not None
     if exact.off and exact.judged:
         about = f"{exact.worst.remark}, " if exact.worst.remark else ""
-        return replace(exact, worst=replace(exact.worst, remark=f"{about}between the float64 copies of both models"))
+        remark = f"{about}between the float64 copies of both models"
+        return replace(exact, worst=replace(exact.worst, remark=remark), copies=True)
     copy, nans = f"{a.label} in float64", shared_nans(a.arrays[name], b.arrays[name])
     truth, *sides = (np.where(nans, 0.0, double(r.arrays[name])) for r in (a.truth, a, b))
     errors = [

@@ -109,7 +109,7 @@ def test_what_a_record_assumes_is_no_statement(run, tmp_path):
     words = [word for pair in ("act=gelu", "norm_eps=0.001", "norm_momentum=0.1") for word in ("--set", pair)]
     assert run("torch2torch", bare, "-o", known, *words)[0] == 0
     _, printed, err = run("diff", guess, known)
-    assert f"note: {guess}: norm_eps=0.001 is of {known} and is used in place of norm_eps=1e-5" in err
+    assert f"note: {guess}: norm_eps=1e-3 is of {known} and is used in place of norm_eps=1e-5" in err
     assert "asked for" not in err
 
 

@@ -12,7 +12,18 @@ ROOT = Path(numerals.__file__).parents[1]
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1e-6, "1e-6"), (1e16, "1e16"), (0.1, "0.1"), ([0.5, 1e-5], "[0.5, 1e-5]"), ("1e-06", "1e-06"), (None, "None")],
+    [
+        (1e-6, "1e-6"),
+        (1e16, "1e16"),
+        (0.1, "0.1"),
+        ([0.5, 1e-5], "[0.5, 1e-5]"),
+        ("1e-06", "1e-06"),
+        (None, "None"),
+        (0.0001, "1e-4"),
+        (0.01, "0.01"),
+        ([-0.0025, "0.001"], "[-2.5e-3, '0.001']"),
+        (1 / 300, "3.3333333333333335e-3"),
+    ],
 )
 def test_settings_are_read_back_as_they_were(value, text):
     assert numerals.exact(value) == text and (isinstance(value, str) or eval(text) == value)
@@ -28,6 +39,19 @@ def test_measured_values_have_three_digits_or_as_many_as_show_their_difference()
     assert numerals.apart(5.0, 5.000000005) == ("5", "5.000000005")
     assert numerals.apart(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
     assert numerals.apart(1 + 2j, 1 + 2.0004j) == ("1+2j", "1+2.0004j")
+
+
+def test_measured_values_below_a_hundredth_have_an_exponent_as_errors_have():
+    assert numerals.measured(0.00184) == "1.84e-3" and numerals.measured(0.0123) == "0.0123"
+    assert numerals.apart(1e-5, 0.001) == ("1e-5", "1e-3") and numerals.apart(0.0012, 0.0013) == ("1.2e-3", "1.3e-3")
+    assert numerals.apart(0.0123, 0.0045) == ("0.0123", "0.0045")  # both alike
+
+
+def test_errors_have_two_digits_and_limits_no_zero_behind_them():
+    errors = [(1.0286, "1.0"), (0.5, "0.50"), (60.2, "60"), (9.2e-4, "9.2e-4"), (1e-15, "1.0e-15"), (0, "0")]
+    assert [numerals.short(value) for value, _ in errors] == [text for _, text in errors]
+    limits = [(1e-10, "1e-10"), (5.72e-6, "5.7e-6"), (1.46e-3, "1.5e-3"), (0.25, "0.25"), (5.0, "5"), (None, "-")]
+    assert [numerals.limit(value) for value, _ in limits] == [text for _, text in limits]
 
 
 def test_no_other_file_writes_exponents_by_itself():

@@ -124,7 +124,7 @@ def test_the_scheduler_suggests_the_steps_of_sgd(paddle):
 def test_a_rate_that_is_stated_otherwise_is_reported_and_recorded(paddle, tmp_path):
     scheduler = {"last_epoch": 4, "last_lr": 0.000996}
     code, printed, err = paddle(*hyper("kind=adamw", *LIKE), "--json", LR_Scheduler=scheduler)
-    assert code == 0 and "lr=0.5 as you state; the file has 0.000996" in err
+    assert code == 0 and "lr=0.5 as you state; the file has 9.96e-4" in err
     about = json.loads(printed)["optimizer"]
     assert about["changed"] == {"lr": 0.000996} and about["hyperparameters"]["lr"] == 0.5
     code, printed, err = paddle(*hyper("kind=adamw"), "--json", "--force", LR_Scheduler=scheduler)
@@ -169,7 +169,7 @@ def test_float32_is_no_change():
 @pytest.mark.parametrize("library", ["optax", "torch", "paddle"])
 def test_unknown_hyperparameters_are_no_defaults(kind, library):
     text = call(kind, library, {"lr": 0.001, "beta1": 0.9})
-    assert text.count("?") >= 2 and "0.001" in text
+    assert text.count("?") >= 2 and "1e-3" in text
     with pytest.raises(SyntaxError):
         compile(text, "pasted", "eval")
 

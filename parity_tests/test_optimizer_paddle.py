@@ -46,7 +46,7 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
     with open_checkpoint(tmp_path / "x.pdparams") as reader:
         assert set(reader.parameter_names.values()) == {f"layer_{k}.w_0" for k in range(len(reader.tensors))}
     code, _, err = run("paddle2torch", tmp_path / "x.pdparams", OPTIMIZER, "-o", tmp_path / "x.pt")
-    assert code == 0 and "from the record: lr=0.0009765625, eps=0.001953125, weight_decay=0.125, kind=adamw" in err, err
+    assert code == 0 and "from the record: lr=9.765625e-4, eps=1.953125e-3, weight_decay=0.125, kind=adamw" in err, err
     for part in ("model", "optimizer"):
         code, printed, _ = run(
             "diff", file, tmp_path / "x.pt", "--weights", part, "--weights", part, "--config", config

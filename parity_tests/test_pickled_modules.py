@@ -120,7 +120,7 @@ def test_a_port_that_was_pickled_whole_leaves_nothing_open(saved):
         (
             convmixer(eps=1e-3),
             {"act": "gelu"},
-            "official's own code computes norm_eps=1e-5; the modules state norm_eps=0.001",
+            "official's own code computes norm_eps=1e-5; the modules state norm_eps=1e-3",
         ),
         (
             convmixer(momentum=0.3),
@@ -143,15 +143,15 @@ def test_what_the_modules_state_can_be_confirmed_against_the_original_code(saved
     stated = "the modules state gelu=tanh (blocks.{0..1}.mlp_tokens.act and 2 more)"
     assert f"timm's own code computes gelu=erf; {stated}" in err
     remedy = err.partition("to use what the modules state: ")[2].split()
-    assert remedy == ["--set", "norm_eps=0.001", "--set", "gelu=tanh"]
+    assert remedy == ["--set", "norm_eps=1e-3", "--set", "gelu=tanh"]
     code, out, _ = run("inspect", path)
     assert code == 0
     assert "architecture: mlp_mixer" in out
-    assert "gelu=tanh norm_eps=0.001" in out
+    assert "gelu=tanh norm_eps=1e-3" in out
     assert "open:         the model in it was pickled whole" in out
     code, _, err = run("timm2torch", path, "-o", tmp_path / "out.safetensors", *remedy)
     assert code == 0
-    assert "norm_eps=0.001 was asked for, though timm's own code computes norm_eps=1e-6" in err
+    assert "norm_eps=1e-3 was asked for, though timm's own code computes norm_eps=1e-6" in err
 
 
 def test_no_file_that_says_is_said_not_to(saved, run, tmp_path):
@@ -167,7 +167,7 @@ def test_several_values_of_one_setting_are_refused(saved):
     model.blocks[1].mlp_tokens.act = nn.SiLU()
     with pytest.raises(ConvertError, match="is another network than mlp_mixer") as caught:
         config_of(saved(model), "timm")
-    several = "norm_eps=1e-6 (blocks.{0..1}.norm{1..2}) and norm_eps=0.001 (norm), where mlp_mixer has one"
+    several = "norm_eps=1e-6 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-3 (norm), where mlp_mixer has one"
     assert several in str(caught.value)
     assert "SiLU where mlp_mixer has GELU or GELU tanh (blocks.1.mlp_tokens.act)" in str(caught.value)
 
@@ -188,9 +188,9 @@ def test_the_epsilon_of_a_norm_of_anybodys_code_is_read(saved):
         block.norm1, block.norm2 = OwnNorm(6, eps=1e-3), OwnNorm(6, eps=1e-3)
     with pytest.raises(ConvertError, match="is another network than mlp_mixer") as caught:
         config_of(saved(model), "timm")
-    assert "norm_eps=0.001 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-6 (norm)" in str(caught.value)
+    assert "norm_eps=1e-3 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-6 (norm)" in str(caught.value)
     model.norm = OwnNorm(6, eps=1e-3)
-    with pytest.raises(UsageError, match=r"timm's own code computes norm_eps=1e-6; the modules state norm_eps=0.001"):
+    with pytest.raises(UsageError, match=r"timm's own code computes norm_eps=1e-6; the modules state norm_eps=1e-3"):
         config_of(saved(model), "timm")
     config, plan = config_of(saved(model), "timm", settings={"norm_eps": 1e-3})
     assert (config.norm_eps, plan.origins["norm_eps"]) == (1e-3, "user")
@@ -238,4 +238,4 @@ def test_what_a_network_always_computes_is_checked_too(saved):
     next(one for one in model.modules() if isinstance(one, nn.BatchNorm2d)).eps = 1e-3
     with pytest.raises(ConvertError, match="another network") as caught:
         config_of(saved(model), "torch", settings=stated)
-    assert "eps=0.001 where mobile_former has" in str(caught.value)
+    assert "eps=1e-3 where mobile_former has" in str(caught.value)

@@ -1,5 +1,5 @@
 """Write numbers for people in one style: settings in full ("1e-6", "0.1"), measured values in three digits ("5.33e-5"),
-errors in two ("1.9e-14") and their limits in one ("1e-10")."""
+errors and their limits in two ("1.9e-14", "1e-10"). Below 0.01 each has an exponent."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import re
 from numbers import Integral
 from typing import Any
 
+SMALL = 0.01  # smaller numbers have an exponent
 _EXPONENT = re.compile(r"(?<=\d)e([+-]?)0*(?=\d)")
+_ZEROS = re.compile(r"(\.\d*[1-9])0+e|\.0+e")  # at the end of "1.50e-05" and "1.0e-10"
+_SMALL = re.compile(r"(?<![\w.'\"])0\.00+([1-9]\d*)(?![\w.'\"])")  # 0.0001, also within a list
 
 
 def exact(value: Any) -> str:
     """Write a setting so that Python reads the same value back: "1e-6", "[0.5, 1e-6]", "None"; a text as it is."""
-    return value if isinstance(value, str) else _short_exponents(str(value))
+    if isinstance(value, str):
+        return value
+    return _SMALL.sub(lambda found: _with_exponent(float(found[0]), len(found[1])), _short_exponents(str(value)))
 
 
 def measured(value: complex, digits: int = 3) -> str:
     """Write a measured value: "5.33e-5", "0.18", "NaN", "1+2j"."""
-    return _short_exponents(f"{value:.{digits}g}").replace("nan", "NaN")
+    if isinstance(value, complex) or not 0 < abs(value) < SMALL:
+        return _fixed(value, digits)
+    return _with_exponent(value, digits)
 
 
 def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
@@ -31,26 +38,37 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     gap = abs(left - right)
     if not math.isfinite(gap):
         return measured(left, least), measured(right, least)
+    # both alike: beside a larger one, a small value has none of its own exponent
+    write = measured if max(abs(left), abs(right)) < SMALL else _fixed
 
     def shows(digits: int) -> bool:
         return abs(abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
 
     digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
-    return measured(left, digits), measured(right, digits)
+    return write(left, digits), write(right, digits)
 
 
 def short(value: float | None) -> str:
-    """Write an error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
+    """Write an error in two digits: "1.9e-14", "1.0", "60", "0", "infinite"."""
     if value is None or value == 0 or not math.isfinite(value):
         return "-" if value is None else "0" if value == 0 else "infinite"
-    return f"{value:.2g}" if 0.01 <= value < 99.5 else _short_exponents(f"{value:.1e}")
+    return f"{value:#.2g}".rstrip(".") if SMALL <= value < 99.5 else _short_exponents(f"{value:.1e}")
 
 
 def limit(value: float | None) -> str:
-    """Write a tolerance in one digit."""
+    """Write a tolerance in two digits, without a zero at the end: "5.7e-6", "1e-10"."""
     if value is None or value == 0:
         return "-" if value is None else "0"
-    return f"{value:.1g}" if 0.01 <= value < 9.5 else _short_exponents(f"{value:.0e}")
+    return f"{value:.2g}" if SMALL <= value < 99.5 else _with_exponent(value, 2)
+
+
+def _with_exponent(value: float, digits: int) -> str:
+    """Write a number in at most this many digits and an exponent: "1.84e-3", "1e-10"."""
+    return _short_exponents(_ZEROS.sub(r"\1e", f"{value:.{digits - 1}e}"))
+
+
+def _fixed(value: complex, digits: int) -> str:
+    return _short_exponents(f"{value:.{digits}g}").replace("nan", "NaN")
 
 
 def _short_exponents(text: str) -> str:

@@ -183,9 +183,7 @@ def test_an_epsilon_of_the_norms_of_all_blocks_is_one_cause_beside_others_that_a
     found = parity.derive(net(1e-4), net(1e-3), (images(4, 6),))
     (place,) = found.divergences
     assert found.confirmed and place.times == 4, found.divergences
-    assert place.cause.startswith(
-        "epsilon 0.0001 on the left, 0.001 on the right, and so in 3 more places (recomputed so"
-    )
+    assert place.cause.startswith("epsilon 1e-4 on the left, 1e-3 on the right, and so in 3 more places (recomputed so")
 
 
 class Selecting(torch.nn.Module):
@@ -301,6 +299,6 @@ def test_one_epsilon_in_place_of_two_is_told_at_each_norm_as_that_side_has_it(sw
     sides = [normed(1e-5, 1e-3), normed(1e-6, 1e-6)]
     found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
     assert found.confirmed and found.explained == "2 epsilons"
-    for place, own in zip(found.divergences, ("1e-5", "0.001"), strict=True):
+    for place, own in zip(found.divergences, ("1e-5", "1e-3"), strict=True):
         one, other = ("1e-6", own) if swapped else (own, "1e-6")
         assert place.cause.startswith(f"epsilon {one} on the left, {other} on the right (recomputed"), found

@@ -69,11 +69,11 @@ def test_epsilons_of_batch_norms_and_factors_of_old_style_dropout_are_both_confi
     needs("paddle")
     more = ", and so in 2 more places"
     assert causes(scaled(1e-3), in_paddle(1e-5, 0.5)) == [
-        f"epsilon 0.001 on the left, 1e-5 on the right{more}",
+        f"epsilon 1e-3 on the left, 1e-5 on the right{more}",
         "a factor of 0.5 on the right, which the other side does not have, and so in 1 more place",
     ]
     assert causes(in_paddle(1e-5, 0.5), scaled(1e-3)) == [
-        f"epsilon 1e-5 on the left, 0.001 on the right{more}",
+        f"epsilon 1e-5 on the left, 1e-3 on the right{more}",
         "a factor of 0.5 on the left, which the other side does not have, and so in 1 more place",
     ]
 
@@ -102,8 +102,8 @@ def behind_the_root(w: torch.Tensor) -> torch.Tensor:
 
 
 MOVED = (
-    "epsilon 1e-6 under the root on the left, epsilon 0.001 added to the root on the right, and so in 2 more places",
-    "epsilon 0.001 added to the root on the left, epsilon 1e-6 under the root on the right, and so in 2 more places",
+    "epsilon 1e-6 under the root on the left, epsilon 1e-3 added to the root on the right, and so in 2 more places",
+    "epsilon 1e-3 added to the root on the left, epsilon 1e-6 under the root on the right, and so in 2 more places",
 )
 
 
@@ -124,7 +124,7 @@ def test_layer_norms_that_divide_by_the_deviation_plus_epsilon_are_told_from_oth
     found = parity.derive(net(lambda x: f.layer_norm(x, (6,), eps=1e-3)), net(norm), (images(4, 6),))
     (place,) = found.divergences
     assert found.confirmed and place.cause.startswith(
-        "epsilon 0.001 under the root on the left, epsilon 0.01 added to the root on the right (recomputed so"
+        "epsilon 1e-3 under the root on the left, epsilon 0.01 added to the root on the right (recomputed so"
     )
 
 
@@ -135,7 +135,7 @@ def test_two_causes_that_act_before_the_same_use_are_found_together():
     )  # fmt: skip
     assert found.confirmed and found.explained == "6 epsilons"
     one, other = sorted(found.divergences, key=lambda place: "root" in place.cause)
-    assert one.cause.startswith("epsilon 1e-5 on the left, 0.0001 on the right, and so in 2 more places (recomputed so")
+    assert one.cause.startswith("epsilon 1e-5 on the left, 1e-4 on the right, and so in 2 more places (recomputed so")
     assert other.cause.startswith(MOVED[0]) and one.left == other.left == "norm0"
     assert found.divergences[0].size > found.divergences[1].size and "for the next cause)" in found.divergences[0].cause
 

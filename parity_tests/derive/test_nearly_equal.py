@@ -34,7 +34,7 @@ def by_tanh(x: Any) -> Any:
             "GELU by tanh on the right",
         ),
         (branch(1e-10, gelu), branch(1e-10, torch.relu), "ReLU on the right"),
-        (branch(1e-10, gelu), branch(0.0, gelu), "gradients differ by 1 of their largest"),
+        (branch(1e-10, gelu), branch(0.0, gelu), "gradients differ by 1.0 of their largest"),
     ],
 )
 def test_a_difference_in_a_small_branch_is_named_and_nothing_is_proven(left: Net, right: Net, cause: str):

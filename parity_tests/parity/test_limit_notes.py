@@ -13,7 +13,7 @@ from parity.limit_notes import LimitNotes
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
-from parity.tolerance import FIXED, TWINS, amplified, below, stated
+from parity.tolerance import FIXED, TWINS, amplified, below
 
 from .pages import report, row
 
@@ -104,11 +104,13 @@ def test_the_head_of_a_column_has_the_letters_of_its_limits() -> None:
     assert re.findall(r'class="note">(\w)<', head) == ["a", "b"]
 
 
-def test_a_limit_has_the_digits_of_the_product_that_its_reason_states() -> None:
-    value, reason = below(0.0, 0.0, "bfloat16", "layers")
-    assert stated(value, reason) == "0.25" and reason.startswith("64 times 1 bfloat16 roundoff of 3.9e-3,")
-    assert stated(1e-10, FIXED["layers"]) == "1e-10"
-    assert "<b>0.25</b>" in LimitNotes([replace(row(("a",)), basis=reason, tolerance=value)]).notes()
+def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:
+    value, reason = below(0.0, 0.0, "float32", "layers")
+    assert reason.startswith("24 times 4 float32 roundoffs of 6.0e-8,")
+    made = [replace(row(("a", "b")), basis=reason, tolerance=value, error=1e-12)]
+    made.append(replace(made[0], pair="a-c"))
+    page = Report(made).to_html()
+    assert "<b>5.7e-6</b>" in page and page.count(">5.7e-6<") == 4 and "6e-6" not in page.replace("5.7e-6", "")
 
 
 def test_limits_of_one_reason_are_stated_as_a_range() -> None:
@@ -118,3 +120,17 @@ def test_limits_of_one_reason_are_stated_as_a_range() -> None:
 
 def test_every_limit_of_a_real_page_has_a_reason() -> None:
     assert all(r.basis for r in report() if r.passed is not None)
+
+
+def test_float64_copies_have_one_scale_in_each_dtype() -> None:
+    """The rounding of the feature that differs is the largest of all: beside it, the whole array is as far off."""
+    values = np.array([[1.0, 0.5], [0.5, 0.4]])
+    rounded = values + np.array([0.0, 1e-6])
+    sides = {"a": np.zeros(2), "b": np.array([0.0, 0.6])}
+    truth = {k: Recording(k, k, "float64", "cpu", {"output": values + off}) for k, off in sides.items()}
+    below64 = [Recording(k, k, "float32", "cpu", {"output": rounded + off}, truth=truth[k]) for k, off in sides.items()]
+    (exact,) = judge(Subject("x", "v", "layers", "float64", "cpu"), list(truth.values()))
+    (single,) = judge(Subject("x", "v", "layers", "float32", "cpu"), below64)
+    assert (exact.error, exact.basis, single.basis) == (pytest.approx(1.2), FIXED["layers"], TWINS)
+    assert single.error == exact.error and single.first_divergence is not None
+    assert single.first_divergence.worst.remark.startswith("relative to 0.5, the largest of feature 1 alone")

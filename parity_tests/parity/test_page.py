@@ -96,7 +96,7 @@ def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
     (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
     heads = [re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
     assert [cell[0] for cell in heads] == ["model", "layers", "forward", "float64", "float32", "float16"]
-    assert heads[3:5] == [["float64", "limit", "1e-10", "a"], ["float32", "limit", "6e-6", "b"]], heads
+    assert heads[3:5] == [["float64", "limit", "1e-10", "a"], ["float32", "limit", "5.7e-6", "b"]], heads
     (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
     assert re.findall(r'<th scope="row">([^<]*)', body) == ["S/16", "B/16"]
     labels = re.findall(r'data-label="([^"]*)"', body)
@@ -119,7 +119,8 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert values and error
     left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
     assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
-    assert facts["limit"] == "1e-10, fixed: rounding of equal models stays at least a hundred times below it"
+    assert facts["limit"] == '1e-10<a href="#limits" class="note">a</a>'  # the reason stands in that list alone
+    assert page.count("rounding of equal models stays at least a hundred times below it") == 1
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
     assert facts["also differs"] == "layers in float32"
@@ -243,7 +244,7 @@ def test_a_page_of_which_nothing_could_be_judged_says_so() -> None:
 def test_the_head_counts_only_what_its_verdict_does_not() -> None:
     off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
     alike, mixed = (
-        Report(results).to_html() for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
+        unbound(Report(results).to_html()) for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
     )
     assert '<p class="totals">Worst error: ' in alike and '<p class="totals">2 compared, 1 agrees, 1 differs' in mixed
 
@@ -296,12 +297,43 @@ def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None
 def test_a_cell_states_its_limit_where_its_column_has_several_or_is_not_shown() -> None:
     wide = replace(row(("a",), variant="w"), tolerance=1e-9)
     for results, kind, head in (
-        ([row(("a",)), wide], "own-limit whole", "limits 1e-10 to 1e-9"),
+        ([row(("a",)), wide], "own-limit whole", ""),
         ([row(("a",)), row(("a",), variant="w")], "of whole", "limit 1e-10"),
     ):
         page = Report(results).to_html()
         cells = re.findall(f'<a href="[^"]*">.*?</a><span class="{kind}">of (.*?)</span>', page)
-        assert cells == [limit(r.tolerance) for r in results] and head in page
+        bounds = re.findall('<span class="bound">([^<]*)', page)
+        assert cells == [limit(r.tolerance) for r in results] and bounds == [head] * bool(head)
+
+
+def test_a_cell_has_the_letter_of_its_limit_where_its_column_has_several_reasons() -> None:
+    made = [replace(row(("a",), variant=v), basis=basis) for v, basis in (("v", "one"), ("w", "other"))]
+    page = Report(made).to_html()
+    head, _, body = page.partition('<table class="matrix">')[2].partition("</thead>")
+    assert 'class="note"' not in head
+    cells = re.findall(r'class="own-limit whole">of 1e-10<a [^>]*class="note">(\w)</a>', body)
+    assert cells == ["a", "b"]
+
+
+def test_a_cell_names_the_pairs_that_differ_and_repeats_no_number() -> None:
+    off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
+    skipped = replace(row(("a",)), pair="b-c", passed=None, error=None, tolerance=None, missing=(("c", "why"),))
+    several = [off, replace(off, pair="a-c", error=1e-5), replace(skipped, pair="a-d"), replace(skipped, pair="b-d")]
+    page = unbound(Report([*several, row(("a",), variant="w")]).to_html())
+    cell = page.partition("<tbody>")[2].partition("</td>")[0]
+    assert re.findall('<span class="who">([^<]*)</span>', cell) == ["a-b", "a-c 1.0e-5", "2 pairs not run"]
+    legend = re.findall('<p class="legend soft">.*?</p>', page)[0]
+    assert '<b class="word">not run</b>see <a href="#remarks">' in legend
+
+
+def test_what_models_state_stands_beside_their_names() -> None:
+    about = {"models": "x:a; x:b", "settings": "x:a: width=7, depth={'b': 2}; x:b: width=9", "images": "x:a: [1, 2]"}
+    page = Report([row(("a",))], about).to_html()
+    (pairs,) = re.findall('<dl class="by-model">(.*?)</dl>', page)
+    assert re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", unescape(pairs)) == [
+        ("x:a", "width=7, depth={'b': 2}"), ("x:b", "width=9"),
+    ]  # fmt: skip
+    assert "<div>x:a</div><div>x:b</div>" in page
 
 
 def test_names_are_broken_behind_separators_but_not_within_braces() -> None:

@@ -181,6 +181,31 @@ def test_chromium_breaks_no_number_from_its_label_and_no_argument_and_shows_limi
     assert narrow == "400,0,6" and wide == "1200,0,0"  # below each number, or in the heads of columns alone
 
 
+def test_chromium_hides_what_the_open_list_of_what_was_run_repeats(chromium: str, tmp_path: object) -> None:
+    page = Report([row(("a",))], {"date": "today", "command": "python -m parity x"}).to_html()
+    shown = 'getComputedStyle(page.querySelector(".brief")).display'
+    opened = page.replace('<details class="provenance"', '<details open class="provenance"')
+    assert opened != page
+    assert probed(chromium, tmp_path, page, (1200,), shown) == ["1200,inline"]
+    assert probed(chromium, tmp_path, opened, (1200,), shown) == ["1200,none"]
+
+
+def test_chromium_shows_that_a_table_goes_on_as_of_a_plot(chromium: str, tmp_path: object) -> None:
+    """The shadow is a background of the frame: no cell but the names of the models hides it."""
+    opaque = """[...page.querySelectorAll(".scroll td, .scroll thead th[colspan]")].filter(e =>
+      !/rgba|\\/ 0|transparent/.test(getComputedStyle(e).backgroundColor)).length"""
+    shadows = 'getComputedStyle(page.querySelector(".scroll")).backgroundImage.split("linear-gradient").length - 1'
+    narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1200), shadows, opaque)
+    assert wide == "1200,4,0" and narrow.startswith("400,0,")  # a narrow page has no wide tables
+
+
+def test_chromium_ends_a_narrow_table_of_pairs_without_a_second_rule(chromium: str, tmp_path: object) -> None:
+    rules = """[...page.querySelectorAll(".pairs tbody tr:last-child")].map(
+      e => getComputedStyle(e).borderBottomWidth).join()"""
+    page = Report([row(("a", "b")), replace(row(("a", "b")), check="train")]).to_html()
+    assert probed(chromium, tmp_path, page, (400,), rules) == ["400,0px,0px"]
+
+
 def test_chromium_colours_the_mark_of_a_verdict_and_not_its_words(chromium: str, tmp_path: object) -> None:
     seen = [
         f'getComputedStyle(page.querySelector("{selector}"){part}).color == getComputedStyle(page.body).color'

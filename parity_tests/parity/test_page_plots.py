@@ -102,12 +102,13 @@ def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
     many = tuple(f"sgd: p{k}" for k in range(50))
     page = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50})]).to_html()
     (chart,) = charts(page)
-    assert 'class="line"' not in chart and 'class="noise bars"' in chart
+    assert 'class="line"' not in chart
     assert (
         len(re.findall(r'<g transform="[^"]*"><title>sgd: p\d+: [^<]*</title><path [^>]*class="marker"/>', chart)) == 50
     )
-    (limit,) = re.findall(r'<path d="([^"]*)" class="limit"/>', chart)
-    assert limit.count("M") == limit.count("H") == 50  # a step for each
+    for kind, lines in ("limit", 1), ("noise", 2):  # a step for each: the upper and the lower edge of the noise
+        (corners,) = re.findall(rf'points="([^"]*)" class="{kind}"/>', chart)
+        assert len(corners.split()) == 2 * 50 * lines
     assert 'class="line"' in Report([row(many)]).to_html().partition("chart")[2]
     (swatch,) = re.findall(r'<svg class="swatch.*?</svg>', page)
     assert "<line" not in swatch
@@ -123,6 +124,71 @@ def test_errors_below_rounding_stand_on_one_line() -> None:
     assert heights[1] == heights[2] != heights[0]
     tiny = replace(row(("a",)), curve=(("a", 1e-19, 1e-10), ("b", 2e-19, 1e-10)))
     assert decades(charts(Report([tiny]).to_html())[0]) == [-16, -15]
+
+
+def heights(chart: str, kind: str) -> list[float]:
+    return [
+        float(y)
+        for y in re.findall(
+            rf'<g transform="translate\(\S+ ([\d.]+)\)[^"]*"><title>[^<]*</title><path [^>]*class="{kind}"', chart
+        )
+    ]
+
+
+def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hollow() -> None:
+    """In bfloat16, whose roundoff is 4e-3, copies that differ by 1e-5 are not drawn as the best agreement."""
+    result = off(("a", 5e-3), ("b", 1e-5), ("c", 2e-5), first="b")
+    bounds = [0.3, 2e-7, 2.4e-7]
+    curve = tuple((name, error, bound) for (name, error, _), bound in zip(result.curve, bounds, strict=True))
+    result = replace(result, dtype="bfloat16", curve=curve, copies=("b", "c"), noise={"a": (4e-3, 5e-3, 6e-3)})
+    page = Report([result]).to_html()
+    (chart,) = charts(page)
+    assert decades(chart)[0] == -7 and ">less</text>" not in chart
+    (corners,) = re.findall(r'points="([^"]*)" class="limit"', chart)
+    lowest = max(float(point.split(",")[1]) for point in corners.split())
+    assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 228  # the floor
+    assert places(chart, "marker") == ["a"] and places(chart, "marker copy") == ["b", "c"]
+    assert "float64 copies" in re.findall("<title>(b: .*?)</title>", chart)[0]
+    assert "hollow: the float64 copies of both models, which differ already" in re.sub("<[^>]*>", "", page)
+
+
+def test_texts_above_the_frame_are_clear_of_the_marks_at_its_top() -> None:
+    tall = [
+        off(("a", 1e-15), ("b", 1.0), first="b"),
+        replace(row(("a", "b")), curve=(("a", 1e-15, 1e-9), ("b", 1e-14, 1e-9))),
+    ]
+    for result in tall:
+        (chart,) = charts(Report([result]).to_html())
+        (text,) = re.findall(r'y="([\d.]+)"[^>]*>(?:first: b|limit 1e-9: 5 decades above this plot)<', chart)
+        assert float(text) + 3 < min(heights(chart, "worst")) - 10.5 + 0.1  # what hangs below the letters; the diamond
+
+
+def test_the_name_of_the_limit_stands_beside_its_line() -> None:
+    (chart,) = charts(Report([row(("a", "b"))]).to_html())
+    (corners,) = re.findall(r'points="([^"]*)" class="limit"', chart)
+    ((x, y),) = re.findall(r'x="([\d.]+)" y="([\d.]+)" class="limit-text">limit<', chart)
+    end, height = map(float, corners.split()[-1].split(","))
+    assert float(x) > end and abs(float(y) - height) < 6
+
+
+def test_the_limit_is_one_line_though_its_values_are_a_roundoff_apart() -> None:
+    curve = [(name, 1e-13, bound) for name, bound in zip("abc", (1e-10, 1e-10 * (1 + 2**-52), 1e-10), strict=True)]
+    (chart,) = charts(Report([replace(row(("a",)), curve=tuple(curve))]).to_html())
+    assert chart.count('class="limit"') == 1
+
+
+def test_groups_of_arrays_keep_their_names_where_there_is_no_room_for_all() -> None:
+    names = [
+        "stem <- 0",
+        "stem",
+        *(f"blocks.{b}.{part}" for b in range(2) for part in ("norm", "norm <- 0", "fc", "act")),
+    ]
+    names += ["blocks.1 <- 0", "blocks.1", *(f"{name}{k}" for name in "xyz" for k in range(3)), "head"]
+    (chart,) = charts(Report([row(tuple(names))]).to_html())
+    labels = re.findall("<text ([^>]*transform[^>]*)>([^<]*)<", chart)
+    shown = [name for attributes, name in labels if "alternate" not in attributes]
+    assert {"stem", "blocks.0", "blocks.1"} <= set(shown) and "blocks" not in shown
+    assert len(shown) < len(labels)  # single arrays, on narrow screens
 
 
 def test_a_line_of_zeros_is_called_zero() -> None:
@@ -148,6 +214,9 @@ def test_keys_are_of_what_the_plots_have() -> None:
     assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit", "worst"]
     assert keys([replace(row(("a", "b")), nans=("b",))]) == ["limit", "worst", "cross"]
     assert keys([row(("a",))]) == []  # one array is no plot
+    far = replace(row(("a", "b")), curve=(("a", 1e-16, 1e-10), ("b", 1e-15, 1e-10)))
+    assert keys([far]) == ["worst"]  # no line of the limit is drawn
+    assert keys([replace(r, copies=("blocks.0.norm1",)) for r in every]) == ["limit", "noise", "ring", "worst", "copy"]
 
 
 def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:
@@ -199,11 +268,11 @@ def test_a_plot_marks_the_worst_error_and_names_what_differs_first() -> None:
     result = off(("a", 1e-15), ("b", 1e-4), ("c", 1e-3), ("d", 1e-5), first="b")
     (chart,) = charts(Report([result]).to_html())
     assert (places(chart, "ring"), places(chart, "worst")) == (["b"], ["c"])
-    assert re.findall('class="first-text beyond"[^>]*>(.*?)<', chart) == ["first: b"]
+    assert re.findall('class="first-text"[^>]*>(.*?)<', chart) == ["first: b"]
     other = replace(result, pair="a-c", first_divergence=off(("a", 1.0), first="c").first_divergence)
     (chart,) = charts(Report([result, other]).to_html())
     assert places(chart, "ring") == ["b", "c"] and chart.count('class="first"') == 2
-    assert re.findall('class="first-text beyond"[^>]*>(.*?)<', chart) == ["first: b and 1 more"]
+    assert re.findall('class="first-text"[^>]*>(.*?)<', chart) == ["first: b and 1 more"]
     (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
     assert places(chart, "worst") == []  # none of equal arrays is the worst
 

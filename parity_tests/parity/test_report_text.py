@@ -79,7 +79,7 @@ def test_what_differs_is_marked_and_told_once_a_model() -> None:
     assert text.count("  layer         blocks.1.norm1\n") == 2
     for line in (
         "  values        5.000 in flax, 5.005 in torch at [4]",
-        "  error         1.0e-3: a difference of 0.005, relative to 5, the largest",
+        "  error         1.0e-3: a difference of 5e-3, relative to 5, the largest element",
         "  limit         1e-10, fixed: rounding of equal models stays at least a hundred",
         "  layer before  blocks.0.norm1, error 0",
         "  agrees        flax-paddle",
@@ -253,7 +253,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["worst error"] == "1 at output: the number that the tables show"
+    assert facts["worst error"] == "1.0 at output: the number that the tables show"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
@@ -262,14 +262,14 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     sides[2].arrays["blocks.1.norm1"] = sides[2].arrays["blocks.1.norm1"] * 1.5
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.5 in flax-paddle")
+    assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.50 in flax-paddle")
     assert "worst error" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert (
         facts["worst error"]
-        == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number that the tables show"
+        == "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: the number that the tables show"
     )
 
 
