@@ -449,3 +449,11 @@ def test_a_checkpoint_is_named_by_its_file_only_where_its_variant_is() -> None:
     (one, *_) = results()
     assert summary.compared([replace(one, variant="a.npz S/16", files=("x/a.npz",))], "") == "`a.npz S/16`"
     assert summary.compared([replace(one, files=("x/a.npz", "x/b.npz"))], "") == "`mlp_mixer:tiny S/16`"
+
+
+def test_a_limit_a_range_and_a_shape_are_not_broken_into_lines() -> None:
+    text = "worst error: float64 1.6 (limit 1e-10), for i = 0..1 and inputs of shape (2, 3, 8, 8); end"
+    for width in range(30, 90):
+        lines = terminal.wrapped(text, width, rest="  ")
+        assert " ".join(line.strip() for line in lines) == text and max(map(len, lines)) <= width
+        assert all(any(whole in line for line in lines) for whole in ("(limit 1e-10),", "i = 0..1", "(2, 3, 8, 8);"))
