@@ -541,7 +541,7 @@ def test_outputs_are_compared_in_the_order_of_axes_that_fits_and_it_is_named():
 
     x = (np.random.default_rng(0).standard_normal((2, 3, 4)),)
     found = parity.derive(Turned(False), Turned(True), x)
-    said = "output 2 of the right model is compared as axes (0, 2, 1)"
+    said = "output 2 of the right model is compared with its axes in the order (0, 2, 1)"
     assert found.proven and found.correspondence == (said,)
     assert said in str(found) and f"# {said}" in found.table.print()
     assert found.to_dict()["correspondence"] == [said]
