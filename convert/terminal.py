@@ -16,8 +16,11 @@ LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
 # With the spaces before it, by which columns are aligned: an option with its value is one word, as is a dtype with its
-# shape.
-_WORD = r" *(?:--[a-z][a-z-]* [^ ]+|(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
+# shape, a limit with its number, a letter with its range ("i = 0..1") and a shape in parentheses.
+_WORD = (
+    r" *(?:--[a-z][a-z-]* [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
+    r"(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
+)
 _NUMBERS = r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*"  # a list of more than a dozen numbers
 _INDENT = r" *(?:- )?"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from specs.numerals import limit
+from specs.words import in_a_row
 
 from . import findings, summary
 from .limit_notes import ID, LimitNotes
-from .markup import Markup, join, name, prose, tag, with_commands
+from .markup import Markup, coded, in_a_row_of, join, leading, name, prose, tag, with_commands
 from .next_steps import reassurance
 from .result import Result
 
@@ -22,8 +23,8 @@ def headline(verdict: str, *marked: str) -> Markup:
     parts = []
     for words in (words for words in marked if words and words in verdict):
         head, _, verdict = verdict.partition(words)
-        parts += [prose(head), tag("span", prose(words), class_="look")]
-    return join(*parts, prose(verdict))
+        parts += [coded(head), tag("span", prose(words), class_="look")]
+    return join(*parts, coded(verdict))
 
 
 def provenance(about: Mapping[str, str]) -> Markup:
@@ -83,12 +84,12 @@ def divergences(results: Sequence[Result], home: Mapping[int, str], own: str, li
     cards = []
     for finding in found:
         r = finding.result
-        about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", name(_title(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        links = {findings.ALSO_DIFFERS: _checks(finding, home), findings.ALSO_IN: _models(finding, home)}
         rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
-        cards.append(
-            tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
-        )
+        rows = [(label, links.get(label, text)) for label, text in rows]
+        keys = rows[0][0], "weights", "looks like", "cause lies"
+        head = _head(r, own, f": {', '.join(finding.pairs)}", home)
+        cards.append(tag("article", head, facts(rows, *keys), class_="card"))
     word = "First divergence" + "s" * (len(cards) > 1)
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
 
@@ -102,15 +103,37 @@ def _with_reason(row: tuple[str, str], r: Result, limits: LimitNotes) -> tuple[s
     return "limit", join(limit(first.tolerance), why)
 
 
-def _title(r: Result, own: str) -> str:
-    """Name the model of a card; "The models" for those of the user."""
-    title = summary.model(r, own)
-    return f"{title[:1].upper()}{title[1:]}" if title == own else title
+def _head(r: Result, own: str, pairs: str, home: Mapping[int, str]) -> Markup:
+    """Build the heading of a card: the model, but for models that the page is of alone, the check, the pairs, a link.
+
+    Args:
+      own: what the user's models are called; "" where the head of the page names them.
+    """
+    model = summary.model(r, own)
+    named = [tag("code", name(model)), ", "] if model else []
+    shown = "plot" if len(r.curve) > 1 else "errors"  # one array has no plot
+    about = tag("span", *named[1:], prose(f"{'check' if model else 'Check'} {r.check} in {r.dtype}{pairs}"))
+    return tag("h3", *named[:1], about, " ", leading(f"#{home[id(r)]}", shown))
 
 
-def _shown(r: Result) -> str:
-    """Name what a card's link leads to: one array has no plot."""
-    return "plot" if len(r.curve) > 1 else "errors"
+def _models(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
+    """List the further models that part alike, each as a link to its plot."""
+    parts = list[Markup]()
+    for other in finding.also:
+        variant, text = finding.beside(other)
+        link = tag("a", tag("code", name(variant)), href=f"#{home[id(other.result)]}")
+        parts.append(join("; " * bool(parts), link, prose(text)))
+    return join(*parts)
+
+
+def _checks(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
+    """List the further checks in which the pairs of a finding differ, each as a link to its plots."""
+    at = {r.check: f"#{home[id(r)]}" for r in finding.others}
+    parts = [
+        join(in_a_row_of([tag("a", check, href=at[check]) for check in same]), f" in {in_a_row(dtypes)}")
+        for same, dtypes in findings.by_dtypes(finding.others)
+    ]
+    return join(*(join("; " * bool(k), part) for k, part in enumerate(parts)))
 
 
 def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup:
@@ -121,8 +144,7 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
     cards = []
     for group in summary.near(results):
         r = group[0]
-        about = tag("span", prose(f", check {r.check} in {r.dtype} "))
-        head = tag("h3", name(_title(r, own)), about, tag("a", _shown(r), href=f"#{home[id(r)]}"))
+        head = _head(r, own, "", home)
         rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:

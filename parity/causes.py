@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ports.runners.records import Tap
-from specs.numerals import limit, measured
+from specs.numerals import measured
 
 from .elements import double, relative_error
+from .guesses import Guess
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 from .naming import elsewhere
 from .own import OWN
@@ -28,8 +29,13 @@ PARTS = 4  # equal parts into which a gate may split an activation's output
 Explanation = tuple[tuple[str, ...], float] | None
 
 
-def guess(name: str, check: str, a: Recording, b: Recording) -> str:
+def guess(name: str, check: str, a: Recording, b: Recording) -> Guess:
     """Say what `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing fits."""
+    found = _guess(name, check, a, b)
+    return found if isinstance(found, Guess) else Guess(found)
+
+
+def _guess(name: str, check: str, a: Recording, b: Recording) -> str:
     if check not in ("layers", "single-step"):
         return _ratio(name, a, b)
     base = name.split(" <- ")[0].split(":")[0]
@@ -123,15 +129,18 @@ def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: fl
     return tuple(name for error, name in errors.items() if error <= AS_WELL * least), least
 
 
-def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
-    """Return a sentence, if both sides are explained, and by nothing that explains both."""
+def _explain(sides: list[Explanation], a: Recording, b: Recording, after: str = "") -> str:
+    """Return a sentence, if both sides are explained, and by nothing that explains both.
+
+    Args:
+      after: the layer whose output the sides compute with.
+    """
     explained = [side for side in sides if side]
     if len(explained) < 2 or set(explained[0][0]) & set(explained[1][0]):
         return ""
     (left, error), (right, other) = explained
     left, right = _unlike(left, right)
-    names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
-    return f"{names} (recomputed so, both outputs are those recorded, to {limit(other)} and {limit(error)})"
+    return Guess.of({b.label: " or ".join(right), a.label: " or ".join(left)}, max(error, other), after)
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -157,8 +166,8 @@ def _activation(
             _best(_activated(was.outputs[0], tap.inputs[0].shape), tap.inputs[0], CLOSE[a.dtype])
             for was, tap in ((earlier, left), (other, right))
         ]
-        if sentence := _explain(sides, a, b):
-            return f"{sentence} after {earlier.name}"
+        if sentence := _explain(sides, a, b, earlier.name):
+            return sentence
     return ""
 
 

@@ -9,6 +9,7 @@ from specs.words import in_a_row
 from . import findings, summary
 from .markup import Markup, prose, tag
 from .own import OWN
+from .quoting import unmarked
 from .result import Result
 
 
@@ -41,7 +42,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
     random = ["Where no file is named, the weights are random: no checkpoint was run."]
     if "seed" not in about:
         random = ["Where no file is named, the weights are those of the models in memory."]
-    assumed = summary.assumptions(compared).partition(": ")[2]
+    assumed = unmarked(summary.assumptions(compared)).partition(": ")[2]
     return [
         f"Only this was compared: {findings.checks(compared)}, on {devices}.",
         *(small if any(r.variant.startswith("tiny") for r in named) else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,12 +11,16 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .elements import aligned
+from .guesses import joined
 from .naming import with_own
 from .next_steps import following
+from .quoting import INPUT, place, quoted, unmarked
 from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
+ALSO_DIFFERS = "also differs"  # the label of the further checks of the same pairs
+ALSO_IN = "also in"  # the label of the further models that part alike
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -31,6 +36,7 @@ class Finding:
       equal: the pairs that agree in the same check.
       exact: whether these pairs agree in float64 in this check, so that they differ below it alone.
       inferred: whether these pairs were compared in evaluation mode, and agree there.
+      also: what differs first in further models of the architecture, in the same way.
     """
 
     result: Result
@@ -39,10 +45,36 @@ class Finding:
     equal: tuple[str, ...]
     exact: bool
     inferred: bool
+    also: tuple[Finding, ...] = ()
 
     @property
     def pairs(self) -> tuple[str, ...]:
         return tuple(r.pair for r in self.firsts)
+
+    @property
+    def guess(self) -> str:
+        """Return the cause that was recomputed, of all pairs together; what brings in NaN; "" for neither."""
+        firsts = [r.first_divergence for r in self.firsts if r.first_divergence is not None]
+        return joined(first.guess for first in firsts) or firsts[0].holds
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what findings have in common that one fault of an architecture's code makes: all but numbers."""
+        r, first = self.result, self.result.first_divergence
+        if first is None:
+            return (id(self),)
+        words = [first.weights, self.guess.partition(" (")[0], first.place, first.worst.word, checks(self.others)]
+        texts = (re.sub(r"\d[\d.e-]*", "#", text) for text in words)
+        return r.architecture, r.check, r.dtype, r.device, str(first), self.pairs, self.equal, self.exact, *texts
+
+    def beside(self, other: Finding) -> tuple[str, str]:
+        """Return the name of a further model that parts alike, and ": " with what is its own: its error, its cause."""
+        first = other.result.first_divergence
+        assert first is not None
+        own = [f"error {short(first.error)}"] * (math.isfinite(first.error) and not first.worst.cause)
+        theirs, ours = (finding.guess.partition(" (")[0] for finding in (other, self))
+        own += [theirs] * (theirs != ours)
+        return other.result.variant, f"{': ' * bool(own)}{', '.join(own)}"
 
 
 def merge(lists: Iterable[Iterable[str]]) -> list[str]:
@@ -61,7 +93,15 @@ def find(results: Sequence[Result]) -> list[Finding]:
     """Find what differs first in each model: one finding for each array that is the first to differ in some pair.
 
     Those of one model stand in the order in which its arrays are computed: the first is the nearest to the cause.
+    Models of one architecture that part alike share a finding.
     """
+    alike: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in _of_models(results):
+        alike.setdefault(finding.kind, []).append(finding)
+    return [replace(first, also=tuple(others)) for first, *others in alike.values()]
+
+
+def _of_models(results: Sequence[Result]) -> list[Finding]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for r in results:
         if r.grade == "differs":
@@ -109,25 +149,30 @@ def facts(finding: Finding) -> Facts:
     if first is None:
         return [("cause", result.cause)]
     what = "layer" if result.check in ("layers", "single-step") else "array"
-    path, _, place = first.partition(" <- ")
-    name = f"{first} (input {place} of {path})" if place else with_own(first, result)
-    rows = [(what, name), *_values(first, result)]
+    name = f"{_named(first, result)} ({first})" if INPUT in first else with_own(first, result)
+    causes = {"weights": first.weights, "looks like": finding.guess, "cause lies": first.place}
+    rows = [(what, name), *((label, text) for label, text in causes.items() if text), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         basis = f", {first.basis}" if first.basis else ""
         rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
     rows += _worst(finding)
-    before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
+    before = "none: it is the first"
+    if first.previous:
+        before = f"{_named(first.previous[0], result)}, error {short(first.previous[1])}"
     rows.append((f"{what} before", before))
     rows += [("between", ", ".join(first.between))] if first.between else []
     further = {
-        "weights": first.weights,
-        "looks like": first.guess,
-        "cause lies": first.place,
         "agrees": ", ".join(finding.equal),
-        "also differs": checks(finding.others),
+        ALSO_DIFFERS: checks(finding.others),
+        ALSO_IN: "; ".join(f"{quoted(variant)}{text}" for variant, text in map(finding.beside, finding.also)),
         "next": following(result, first, finding.exact, finding.inferred),
     }
     return [*rows, *((label, text) for label, text in further.items() if text)]
+
+
+def _named(array: str, result: Result) -> str:
+    """Name an array in words."""
+    return unmarked(place(array, [name for name, _, _ in result.curve]))
 
 
 def _here(finding: Finding) -> str:
@@ -144,9 +189,9 @@ def _here(finding: Finding) -> str:
 def _worst(finding: Finding) -> Facts:
     """State the worst error of each pair's whole comparison, which the tables show, where a later array has one."""
     rows = [r for r in finding.firsts if r.error is not None and math.isfinite(r.error)]
-    if all(r.error == r.first_divergence.error for r in rows if r.first_divergence is not None):
+    if all(short(r.error) == short(r.first_divergence.error) for r in rows if r.first_divergence is not None):
         return []
-    places = {r.pair: (short(r.error), worst_array(r)) for r in rows}
+    places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
     return [("worst error", f"{'; '.join(texts)}: the number that the tables show")]
@@ -154,24 +199,29 @@ def _worst(finding: Finding) -> Facts:
 
 def checks(results: Iterable[Result]) -> str:
     """List checks by dtype: "layers in float32; forward and train in float64 and float32"."""
+    return "; ".join(f"{in_a_row(same)} in {in_a_row(names)}" for same, names in by_dtypes(results))
+
+
+def by_dtypes(results: Iterable[Result]) -> list[tuple[list[str], tuple[str, ...]]]:
+    """Return (checks, the dtypes that all of them ran in)."""
     dtypes: dict[str, dict[str, None]] = {}
     for r in results:
         dtypes.setdefault(r.check, {})[r.dtype] = None
     alike: dict[tuple[str, ...], list[str]] = {}
     for check, names in dtypes.items():
         alike.setdefault(tuple(names), []).append(check)
-    return "; ".join(f"{in_a_row(same)} in {in_a_row(names)}" for names, same in alike.items())
+    return [(same, names) for names, same in alike.items()]
 
 
 def _values(first: Divergence, result: Result) -> Facts:
     """State both values of the worst element."""
     worst = first.worst
     if worst.cause and worst.index is not None:
-        return [("values", worst.cause), *([("cause", first.holds)] if first.holds else [])]
+        return [("values", worst.cause)]
     if worst.cause:
         return [("cause", worst.cause)]
     left, right = aligned(worst.left, worst.right)
-    names = worst.sides or result.sides or ("left", "right")
+    names = list(map(quoted, worst.sides or result.sides or ("left", "right")))
     where = f"at {list(worst.index)}" if worst.index else ""
     return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
 

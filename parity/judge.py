@@ -18,6 +18,7 @@ from .agreement import Verdict
 from .elements import Worst, double, worst
 from .masks import judge_masks
 from .own import OWN
+from .quoting import pair_of
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
 from .tolerance import FLOAT64
@@ -40,7 +41,7 @@ class Subject:
     def unjudged(self, a: Recording, b: Recording) -> Result:
         """Return the result of a pair before it is judged: nothing but what is compared."""
         return Result(
-            self.architecture, self.variant, self.check, self.dtype, self.device, f"{a.label}-{b.label}",
+            self.architecture, self.variant, self.check, self.dtype, self.device, pair_of(a.label, b.label),
             error=None, tolerance=None, passed=None, sides=(a.label, b.label),
             files=(a.file, b.file) if a.file and b.file else (), parts=(a.part, b.part), assumed=self.assumed,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without content
@@ -102,6 +103,17 @@ def command(text: str) -> Markup:
 def with_commands(text: str) -> Markup:
     """Escape a text in which commands of Triptych stand, at its end or within parentheses."""
     return join(*(command(part) if k % 2 else prose(part) for k, part in enumerate(COMMAND.split(text))))
+
+
+def leading(address: str, text: str) -> Markup:
+    """Link to another part of the page, beside a heading: "→ plot"."""
+    return tag("a", f"→ {text}", href=address, class_="leads")
+
+
+def in_a_row_of(parts: Sequence[Markup]) -> Markup:
+    """Join markup as in a sentence: "a, b and c"."""
+    between = [""] + [", "] * (len(parts) - 2) + [" and "] * (len(parts) > 1)
+    return join(*(join(mark, part) for mark, part in zip(between, parts, strict=True)))
 
 
 def words(text: str) -> Markup:

@@ -8,6 +8,8 @@ import shlex
 from convert.errors import called, command_or_call
 from ports.runners.inputs import OUTPUT
 
+from .guesses import ACTIVATION, EPSILON
+from .quoting import INPUT, place, unmarked
 from .result import Divergence, Result
 
 # What to look for where an array differs in a check that has no finer one.
@@ -15,6 +17,8 @@ LOOK = {
     "gradients": "look for a detached tensor, a rounded constant or a custom backward pass",
     "train": "look at epsilon and weight decay of the optimizer, momentum of BatchNorm, layers in evaluation mode",
 }
+# What to do where both models compute with settings that are known, by what these are of.
+SAME = {EPSILON: "set the same epsilon in both models", ACTIVATION: "use the same activation in both models"}
 
 
 def reassurance(result: Result) -> str:
@@ -45,7 +49,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
     if first.guess:
-        return "make both models the same in what the cause names, and compare again"
+        do = SAME.get(first.guess.what, "make both models the same in this")
+        return f"{do}, and compare again"
     if exact:
         return (
             f"the models are the same in float64; look for what computes less exactly in {result.dtype}: TF32, "
@@ -58,10 +63,14 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.worst.word in ("not called", "missing"):
         listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
         return f"let both models call this module{listed}"
+    if first.holds:
+        return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
     if not math.isfinite(first.error):
         return f"look at {first} and its inputs, on the side that is not finite"
-    if first.place:
-        return "look at the code there"
+    if first.place and first.previous is None:
+        return f"look at what is done to the inputs ahead of {unmarked(place(first))}"
+    if first.place and first.previous is not None:
+        return f"look at what is done to the output of {first.previous[0].partition(INPUT)[0]}"
     if first.returned and inferred:
         return (
             "what the models return differs in training mode alone: look for layers that stay in evaluation mode, or "

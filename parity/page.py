@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from specs.numerals import limit
-from specs.words import count, in_a_row
+from specs.words import count
 
 from . import findings, naming, summary
 from .cards import divergences, headline, near, provenance
@@ -54,13 +54,13 @@ def page(
     if subject:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
-    own = "the models" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
+    own = "" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
     models = _models(results, own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
-        title=join(verdict),
+        title=join(verdict.replace("`", "")),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
@@ -74,10 +74,8 @@ def page(
 
 
 def _totals(results: Sequence[Result]) -> str:
-    """State the worst errors; what was counted too, unless all came out alike, as the verdict says."""
-    counted, _, worst = summary.totals(results, places=True).partition("; ")
-    parts = [counted] * (len(summary.grades(results)) > 1) + [worst] * bool(worst)
-    text = "; ".join(parts)
+    """State the worst errors: the verdict counts the comparisons."""
+    text = summary.worst_errors(results, places=True)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
@@ -101,7 +99,7 @@ class Model:
     """One model's results by check, dtype and device.
 
     Args:
-      key: begins the addresses of its checks. own: what the user's models are called.
+      key: begins the addresses of its checks. own: what the user's models are called; "" where the head names them.
     """
 
     def __init__(self, key: str, architecture: str, variant: str, own: str):
@@ -110,6 +108,11 @@ class Model:
 
     def __iter__(self) -> Iterator[Result]:
         return (r for cell in self.cells.values() for r in cell)
+
+    @property
+    def title(self) -> str:
+        """Name the model; "" for the user's models where the head of the page names them."""
+        return summary.model(next(iter(self)), self.own)
 
     def anchor(self, check: str) -> str:
         return f"{self.key}-{check}"
@@ -133,30 +136,55 @@ def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    parts = [_matrix(title, group, limits) for title, group in groups.items()]
     everything = [r for model in models for r in model]
+    texts = [_about(group, models) for group in groups.values()]
+    parts = [
+        _matrix(title, group, limits, "" if texts[k] in texts[:k] else texts[k])
+        for k, (title, group) in enumerate(groups.items())
+    ]
     judged = [r for r in everything if r.passed is not None]
     about = [f"{MEASURE}{BELOW * any(r.dtype != 'float64' for r in judged)}."] * bool(judged)
     about += [f"{summary.WORST_ERROR.capitalize()}."] * summary.several_limits(everything)
     return join(*parts, _legend(models), limits.notes(" ".join(about)))
 
 
-def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a section with the errors of one architecture; those of one model pair by pair, if there are several."""
-    pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
-    title = f"{models[0].own[:1].upper()}{models[0].own[1:]}" if architecture == "own" else architecture
-    if len(models) == 1 and len(pairs) > 1:
+def _pairs(models: Iterable[Model]) -> list[str]:
+    """List the pairs that ran."""
+    return list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
+
+
+def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
+    """Say what the numbers of the table of a group of the models are, and what they lead to."""
+    pairs = _pairs(models)
+    if not _pairs(group):
+        return _unjudged([r for model in group for r in model])
+    what = f"the worst error of all pairs ({', '.join(pairs)})" if len(pairs) > 1 else f"the worst error of {pairs[0]}"
+    apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
+    where = "leads to where it is shown array by array"
+    return f"Each number {where}." if _is_by_pair(group) else f"Each number is {what}, and {where}.{apart}"
+
+
+def _is_by_pair(models: Sequence[Model]) -> bool:
+    """Tell whether each pair has a column: there is one model."""
+    return len(models) == 1 and len(_pairs(models)) > 1
+
+
+def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:
+    """Build a section with the errors of one architecture; those of one model pair by pair, if there are several.
+
+    Args:
+      about: what says what the numbers are.
+    """
+    title = models[0].own or "worst errors" if architecture == OWN else architecture
+    title = f"{title[:1].upper()}{title[1:]}" if architecture == OWN else title
+    if _is_by_pair(models):
         (model,) = models
-        what = f"{_name(model)}: worst errors. Each number leads to where it is shown array by array."
+        about = f"{model.variant}. {about}".strip() if model.variant != OWN else about
         table = pair_table(model.cells, model.anchor, limits)
     else:
-        own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
-        what = (
-            f"Each number is the worst error of {in_a_row(pairs)}, and leads to where it is shown array by array.{own}"
-        )
-        what = what if pairs else _unjudged([r for model in models for r in model])
         table = _checks_table(models, limits)
-    return tag("section", tag("h2", title), tag("p", prose(what), class_="soft"), tag("div", table, class_="scroll"))
+    what = tag("p", prose(about), class_="soft") if about else Markup()
+    return tag("section", tag("h2", title), what, tag("div", table, class_="scroll"))
 
 
 def _unjudged(results: Sequence[Result]) -> str:
@@ -174,7 +202,7 @@ def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
     checks = list(dict.fromkeys(check for check, _, _ in columns))
     columns.sort(key=lambda column: checks.index(column[0]))
     plain = len({device for _, _, device in columns}) == 1
-    heads = [tag("th", "model", rowspan=2, scope="col")]
+    heads = [tag("th", "model" if models[0].title else "pair", rowspan=2, scope="col")]
     heads += [tag("th", c, colspan=sum(c == other for other, _, _ in columns), class_="begin") for c in checks]
     begins = {next(column for column in columns if column[0] == check) for check in checks}
     names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
@@ -213,7 +241,7 @@ def _is_shared(models: Sequence[Model], column: Column) -> bool:
 def _name(model: Model) -> str:
     if model.variant != "own":
         return model.variant
-    return model.own if model.architecture == "own" else "own settings"
+    return (model.title or ", ".join(_pairs([model]))) if model.architecture == OWN else "own settings"
 
 
 def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, limits: LimitNotes) -> Markup:
@@ -232,7 +260,8 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, 
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
     parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
-    if grade not in summary.UNDECIDED:  # the head of the column has a limit that all share, on wide screens
+    if grade not in summary.UNDECIDED and worst.is_number:
+        # the head of the column has a limit that all share, on wide screens
         kind = "of whole" if shared else "own-limit whole"
         parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=kind))
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
@@ -250,7 +279,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, 
 def _tooltip(r: Result) -> str:
     if r.passed is None or r.missing:
         return f"{r.pair}: {r.grade}: {r.cause}"
-    return f"{r.pair}: {r.shown} (limit {limit(r.tolerance)})"
+    return f"{r.pair}: {r.shown}{f' (limit {limit(r.tolerance)})' * r.is_number}"
 
 
 def _legend(models: Sequence[Model]) -> Markup:
@@ -278,7 +307,7 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         grade = "differs" if wrong else "close" if counts["close"] else ""
-        title = summary.model(next(iter(model)), model.own)
+        title = model.title or ", ".join(_pairs([model]))
         mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
         counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
         head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
@@ -332,7 +361,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
     kind = r.grade if r.grade != "agrees" else ""
     worst = tag("td", tag("code", name(findings.worst_array(r))))
     error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
-    bound = tag("td", limit(r.tolerance), limits.mark(r), class_="number")
+    bound = tag("td", *([limit(r.tolerance), limits.mark(r)] if r.is_number else ["-"]), class_="number")
     return tag("tr", head, error, bound, worst)
 
 

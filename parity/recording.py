@@ -119,6 +119,7 @@ def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Record
             recording.truth = _run(twin, inputs, check, label, feed, steps)
             if check in ACTIVATIONS:
                 recording.truth.spread = _spread(recording.truth, twin, inputs, check, feed, steps)
+                recording.truth.origin, recording.truth.holds = _origin(recording.truth, twin, inputs)
     return recording
 
 

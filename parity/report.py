@@ -30,7 +30,7 @@ def write_page(path: str, text: str) -> None:
         raise ConvertError(f"{path}: {error.strerror}") from error
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """All results of a run, with what was run.
 
@@ -45,6 +45,12 @@ class Report:
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
+
+    def __repr__(self) -> str:
+        from .quoting import unmarked
+        from .summary import verdict
+
+        return f"<Report: {unmarked(verdict(self.results))}>"
 
     def __len__(self) -> int:
         return len(self.results)

@@ -11,6 +11,7 @@ from convert.terminal import WIDTH, painted, shortened, wrapped
 from specs.words import count
 
 from . import findings, summary
+from .quoting import unmarked
 from .result import Result
 from .row_limit import own_limit, row_limit
 
@@ -70,13 +71,14 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
       report: the HTML page that was written.
     """
     screen = Screen(colour, width)
-    blocks = [screen.wrap(summary.verdict(results), "good" if summary.passed(results) else "differs")]
+    blocks = [screen.wrap(unmarked(summary.verdict(results)), "good" if summary.passed(results) else "differs")]
     blocks += [_table(group, screen) for group in _groups(results)]
     blocks += [legend] if (legend := _legend(results, screen)) else []
     blocks += _findings(results, screen, report)
     blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
-    last = [summary.totals(results), *([f"report: {report}"] if report else [])]
-    return "\n\n".join([*blocks, "\n".join(screen.wrap(line, "head", "", "  ") for line in last)])
+    last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
+    blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] * bool(last)
+    return "\n\n".join(blocks)
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:
@@ -201,7 +203,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(own_limit(r, row_limit(row)) for row in rows for r in row.values() if r.tolerance)
-    marks += ["a of b: the error is a, and its limit is b, not that of the row"] if odd else []
+    marks += ["a of b: the error is a, and b is its own limit"] if odd else []
     lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
     return "\n".join(screen.wrap(line, "soft") for line in lines)
 
@@ -209,7 +211,8 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
 def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:
     divergences = findings.find(results)
     for finding in divergences[:FINDINGS]:
-        lines = [screen.wrap(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", "differs")]
+        subject = unmarked(summary.subject(finding.result))
+        lines = [screen.wrap(f"{subject}: {', '.join(finding.pairs)}", "differs")]
         lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in findings.facts(finding)]
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:

@@ -9,6 +9,7 @@ from typing import Any
 from specs.numerals import limit, short
 
 from .elements import Worst
+from .guesses import Guess
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
 
@@ -28,7 +29,7 @@ class Divergence(str):
     tolerance: float
     worst: Worst
     previous: tuple[str, float] | None
-    guess: str
+    guess: Guess
     place: str
     weights: str
     basis: str
@@ -43,7 +44,7 @@ class Divergence(str):
         worst: Worst,
         tolerance: float,
         previous: tuple[str, float] | None = None,
-        guess: str = "",
+        guess: str = "",  # or a Guess
         place: str = "",
         weights: str = "",
         basis: str = "",
@@ -53,7 +54,8 @@ class Divergence(str):
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
-        divergence.previous, divergence.guess, divergence.place = previous, guess, place
+        divergence.previous, divergence.place = previous, place
+        divergence.guess = guess if isinstance(guess, Guess) else Guess(guess)
         divergence.weights, divergence.basis, divergence.returned = weights, basis, returned
         divergence.between, divergence.holds = between, holds
         return divergence
@@ -145,6 +147,11 @@ class Result:
         word = self.first_divergence.worst.word if self.first_divergence is not None else ""
         is_nan = any(name in self.nans for name, error, _ in self.curve if error == math.inf)
         return word or ("NaN" if is_nan else short(self.error))
+
+    @property
+    def is_number(self) -> bool:
+        """Tell whether the worst error is a number, and no word for what cannot be compared."""
+        return self.error is not None and math.isfinite(self.error)
 
     @property
     def ratio(self) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from specs.numerals import limit
 from specs.words import count, in_a_row
 
 from . import findings
 from .own import OWN
+from .quoting import marked, place, quoted
 from .result import Result
 
 UNDECIDED = ("failed", "not run", "not judged")
@@ -34,23 +36,28 @@ def grades(results: Iterable[Result]) -> Counter[str]:
 
 
 def compared(results: Iterable[Result], own: str) -> str:
-    """Name what was compared: a model, up to three of them, or their architectures; the file alone of a checkpoint.
+    """Name what was compared, marked: a model, up to three of them, or their architectures; a checkpoint's file alone.
 
     Args:
       own: what the user's models are called.
     """
-    files = {model(r): r.variant if r.files and r.architecture != OWN else model(r) for r in results}
-    models = [own if name == "own model" else text for name, text in files.items()]
-    return in_a_row(models if len(models) < 4 else dict.fromkeys(name.partition(":")[0] for name in files))
+    names = {model(r): r.variant if _is_of_file(r) else model(r) for r in results}
+    models = [own if name == "own model" else marked(text) for name, text in names.items()]
+    return in_a_row(models if len(models) < 4 else dict.fromkeys(marked(name.partition(":")[0]) for name in names))
+
+
+def _is_of_file(r: Result) -> bool:
+    """Tell whether a variant is named after a checkpoint: "mixer.npz S/16"."""
+    return r.architecture != OWN and any(os.path.basename(file.rstrip("/")) in r.variant for file in r.files)
 
 
 def assumptions(results: Iterable[Result]) -> str:
-    """List the settings that nobody states: "Assumed: gelu=erf, norm_eps=1e-6"; by model where these differ in them."""
+    """List the settings that nobody states: "Assumed: gelu=erf, norm_eps=1e-6"; by marked models where these differ."""
     models: dict[tuple[str, ...], dict[str, None]] = {}
     for r in results:
         models.setdefault(r.assumed, {})[model(r)] = None
     texts = [
-        ", ".join(settings) + f" in {_some(list(names))}" * (len(models) > 1)
+        ", ".join(settings) + f" in {_listed([marked(name) for name in names])}" * (len(models) > 1)
         for settings, names in models.items()
         if settings
     ]
@@ -58,7 +65,7 @@ def assumptions(results: Iterable[Result]) -> str:
 
 
 def verdict(results: Sequence[Result], alone: bool = False) -> str:
-    """Say in one sentence whether the models agree, and in another one what is assumed of them.
+    """Say in one sentence whether the models agree, and in another one what is assumed of them; names are marked.
 
     Args:
       alone: leave out in which comparison the first difference is, which a card says.
@@ -74,9 +81,11 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     skipped += f" {count(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
     if counts["differs"]:
         (first, *_) = findings.find(results)
-        at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
-        share = f" in {counts['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
-        return f"{_culprit(results)}{share}{at}{'' if alone else f' ({subject(first.result)})'}."
+        array = first.result.first_divergence
+        at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
+        where = "" if alone else f" ({subject(first.result)})"
+        failed = f" {count(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
+        return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -90,6 +99,16 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def _share(counts: Mapping[str, int], compared: int) -> str:
+    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran"."""
+    if compared < 2:
+        return ""
+    kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
+    if counts["differs"] < compared:
+        return f" in {counts['differs']:,} of {compared:,} comparisons{kind}"
+    return f" in {'both' if compared == 2 else f'all {compared:,}'} comparisons{kind}"
 
 
 def passed(results: Sequence[Result]) -> bool:
@@ -126,52 +145,74 @@ def _culprit(results: Iterable[Result]) -> str:
     common = set.intersection(*(set(r.sides) for r in off))
     others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
     if len(common) == 1 and len(others) > 1:
-        return f"{common.pop()} differs from {in_a_row(others)}"
-    sides = list(dict.fromkeys(side for r in off for side in r.sides))
+        return f"{_label(common.pop())} differs from {in_a_row(map(_label, others))}"
+    sides = list(dict.fromkeys(_label(side) for r in off for side in r.sides))
     return f"{in_a_row(sides)} differ" if len(sides) == 2 else "The models differ"
 
 
+def _label(name: str) -> str:
+    """Mark the label of a model that would run into its sentence."""
+    return name if quoted(name) == name else marked(name)
+
+
 def _sides(results: Iterable[Result]) -> str:
-    names = list(dict.fromkeys(side for r in results if r.passed for side in r.sides))
+    names = list(dict.fromkeys(_label(side) for r in results if r.passed for side in r.sides))
     return in_a_row(names) if 1 < len(names) < 7 else "All models"
 
 
 def subject(result: Result) -> str:
-    """Name what a result compares: model, check and dtype."""
-    return f"{model(result)}, check {result.check} in {result.dtype}"
+    """Name what a result compares: model, check and dtype; the model is marked."""
+    name = model(result)
+    return f"{name if name == 'own model' else marked(name)}, check {result.check} in {result.dtype}"
 
 
-def totals(results: Sequence[Result], places: bool = False) -> str:
-    """Count what was compared: "252 compared in 6,310 arrays, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)".
-
-    Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Each
-    dtype has its own, float64 first.
-
-    Args:
-      places: name the model, pair, check and array that has it, the array between backticks.
-    """
+def totals(results: Sequence[Result]) -> str:
+    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)"."""
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
     parts = [f"{agree + counts['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
     parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
     parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
-    judged = [r for r in results if r.grade in ("agrees", "close", "differs")]
-    arrays = sum(len(r.curve) for r in judged)  # outputs of layers, gradients or parameters
-    if arrays and not places:  # a page shows each of them
-        parts[0] += f" in {count(arrays, 'array')}"
+    return "; ".join(filter(None, [", ".join(parts), worst_errors(results)]))
+
+
+def closing(results: Sequence[Result]) -> str:
+    """Say what a verdict does not: "6,310 arrays compared; worst error: float64 1.9e-14 (limit 1e-10)"."""
+    arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
+    texts = [f"{count(arrays, 'array')} compared"] * bool(arrays) + [worst_errors(results)]
+    return "; ".join(filter(None, texts))
+
+
+def _judged(results: Iterable[Result]) -> list[Result]:
+    return [r for r in results if r.grade in ("agrees", "close", "differs")]
+
+
+def worst_errors(results: Sequence[Result], places: bool = False) -> str:
+    """State the worst error of each dtype, float64 first: "worst error: float64 1.9e-14 (limit 1e-10)".
+
+    Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Where
+    there are no two numbers to compare, a word stands without a limit: "not called in float64".
+
+    Args:
+      places: name the model, pair, check and array that has it, both names marked.
+    """
+    judged = _judged(results)
     worst: dict[str, Result] = {}  # by dtype
     for r in judged:
         if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
-    errors = [
-        f"{dtype} {r.shown} ({'; '.join([f'limit {limit(r.tolerance)}', *[_place(r, several)] * places])})"
-        if r.tolerance
-        else f"{dtype} {r.shown}{f' ({_place(r, several)})' * places}"
-        for dtype, r in ((dtype, worst[dtype]) for dtype in _ordered(worst))
-    ]
-    return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
+    words, errors = list[str](), list[str]()
+    for dtype in _ordered(worst):
+        r = worst[dtype]
+        known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
+        about = f" ({'; '.join(known)})" if known else ""
+        if r.is_number:
+            errors.append(f"{dtype} {r.shown}{about}")
+        else:
+            words.append(f"{r.shown} in {dtype}{about}")
+    return "; ".join(filter(None, [", ".join(words), f"worst error: {', '.join(errors)}" if errors else ""]))
 
 
 def several_limits(results: Iterable[Result]) -> bool:
@@ -186,7 +227,8 @@ def several_limits(results: Iterable[Result]) -> bool:
 def _place(r: Result, several: bool) -> str:
     """Name where a result's worst error is; its model too, where there are several."""
     array = findings.worst_array(r)
-    return f"{f'{model(r)}, ' * several}{r.pair}, {r.check}{f' at `{array}`' if array else ''}"
+    at = f" at {place(array, [name for name, *_ in r.curve])}" if array else ""
+    return f"{f'{marked(model(r))}, ' * several}{r.pair}, {r.check}{at}"
 
 
 def _ordered(dtypes: Iterable[str]) -> list[str]:
@@ -215,7 +257,7 @@ def _reason(why: str, group: Sequence[tuple[str, Result]], results: Iterable[Res
 def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
     """Name comparisons by their pairs, and by model and check where these are not all that there are."""
     pairs, models = dict.fromkeys(r.pair for r in group), dict.fromkeys(map(model, group))
-    parts = [_some(list(pairs))]
+    parts = [_listed(list(pairs))]
     parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
     asked = {(r.check, r.dtype) for r in results}
     parts += [findings.checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
@@ -223,8 +265,11 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """List up to four names, or three and how many others; a name that has a comma is quoted."""
-    names = [f"'{name}'" if "," in name else name for name in names]
+    """List up to four names, or three and how many others."""
+    return _listed(list(map(quoted, names)))
+
+
+def _listed(names: Sequence[str]) -> str:
     return in_a_row(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+WORDS = "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 NEAR = 0.6  # similarity of names, of 1, from which one may have been meant
 FAR = 0.4  # the same of few names, or of long ones
 SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is spoken as "el", "em", "en"
@@ -18,6 +19,11 @@ def with_article(noun: str) -> str:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: "1 comparison", "2 comparisons"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def in_words(number: int) -> str:
+    """Write a number, a small one as a word: "two"."""
+    return WORDS[number] if 0 <= number < len(WORDS) else f"{number:,}"
 
 
 def in_a_row(names: Iterable[object]) -> str:

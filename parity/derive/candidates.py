@@ -202,8 +202,10 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
         yield Called(call_of(right_inputs))
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
         for order, array in itertools.islice(layouts(np.asarray(call.args[0])), MAX_LAYOUTS):
-            axes = () if list(order) == sorted(order) else (f"the right input has the left one's axes {order}",)
-            yield Called(Call(array, method=call.method, output=call.output), axes)
+            shapes = f"{np.shape(call.args[0])} on the left is {array.shape} on the right"
+            moved = f"the right input is the left one with its axes in the order {order}: {shapes}"
+            said = () if list(order) == sorted(order) else (moved,)
+            yield Called(Call(array, method=call.method, output=call.output), said)
     else:
         yield Called(call)
 
@@ -225,7 +227,7 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
             said.append(f"output {_shown(one)} of the left model is compared with {_shown(other)} of the right one")
         if k in axes:
             which = f"output {_shown(other)}" if several else "the output"
-            said.append(f"{which} of the right model is compared as axes {axes[k]}")
+            said.append(f"{which} of the right model is compared with its axes in the order {axes[k]}")
     call = of.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)

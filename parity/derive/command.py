@@ -32,6 +32,8 @@ from .trace.call import call_of
 from .user_code import RETURN, build, parsed
 from .user_modules import Imports
 
+COMMAND = "command"  # the kind of a line that is a command
+
 
 def run(
     left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None,
@@ -69,7 +71,7 @@ def run(
     if as_json:
         print(dumps(found.to_dict()))
     else:
-        _print(found, out, quiet, table=out is None and not (quiet and report))  # whose page has it
+        _print(found, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
     return 0 if found.proven else 1
 
 
@@ -88,16 +90,20 @@ def _write_page(
         size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
         about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
     about |= {"inputs": sides[2], "seed": f"{SEED} for the search, {DRAWS} others for the proof"}
-    about |= {"Table": saved} if saved else {}
+    about |= {"time": found.took} | ({"Table": saved} if saved else {})
     write_page(report, page(found, about, saved, files))
 
 
-def _print(found: Derivation, out: str | None, quiet: bool, table: bool) -> None:
-    """Print what was found in words; if `quiet`, only what is wrong. Args: table: whether the Table comes first."""
+def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
+    """Print what was found in words; if `quiet`, only what is wrong.
+
+    Args:
+      table: whether the Table comes first. report: the page that was written.
+    """
     if table:
         print(found.table.print().rstrip())
     if not quiet:
-        _say(_summary(found, out))
+        _say(_summary(found, out, report))
     elif not found.proven:
         _say(found.judgement)
 
@@ -149,7 +155,10 @@ def _sources(left: str, right: str, imports: Imports) -> list[str]:
 
 def _say(lines: Iterable[Line]) -> None:
     for line in lines:
-        terminal.say(printable(line.text), kind=line.kind)
+        if line.kind == COMMAND:  # whole, so that it can be copied
+            print(printable(line.text))
+        else:
+            terminal.say(printable(line.text), kind=line.kind)
 
 
 def _started(path: str | None) -> Table | None:
@@ -163,16 +172,21 @@ def _started(path: str | None) -> Table | None:
         raise ConvertError(f"{place}{error.message}", error.problems) from error
 
 
-def _summary(found: Derivation, out: str | None) -> list[Line]:
-    """Return what is printed: the verdict first, then where the Table was written, if it was."""
+def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:
+    """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
     verdict, *others = found.summary
     lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
-    return [verdict, *written, *_converting(found, out), *others]
+    page = [] if report is None else [Line(f"report: {report}", "head")]
+    return [verdict, *written, *_converting(found, out), *others, *page]
 
 
 def _converting(found: Derivation, out: str | None) -> list[Line]:
     """Say how a proven Table that was saved converts checkpoints."""
     if out is None or not found.proven:
         return []
-    return [Line(" ".join(converting(found.table, out)), "soft")]
+    return [
+        line
+        for what, command in converting(found.table, out)
+        for line in (Line(f"{what}:"), Line(f"  {command}", COMMAND))
+    ]

@@ -13,7 +13,7 @@ from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
 from specs.table import Table
-from specs.words import count, in_a_row
+from specs.words import count, in_a_row, in_words
 
 from .comments import agreeing
 from .evidence import Evidence
@@ -127,7 +127,7 @@ class Derivation(Evidence):
         if self.proven or self.missing or not all(kinds):
             return ""
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
-        texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
+        texts = [f"{in_words(number)} {kind}{'s' * (number > 1)}" for kind, number in counts.items()]
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
 
     @property
@@ -161,7 +161,9 @@ class Derivation(Evidence):
         if self.incomparable.startswith("shape "):
             return "let both models return outputs of one shape; then derive again"
         if self.explained:
-            again = "make both models equal there and derive again"
+            number = len(self.divergences)
+            where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
+            again = f"make both models equal {where} and derive again"
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
         if self.incomparable == COARSE and np.isfinite(self.error):
             return "let both models return the values from which these numbers are chosen; then derive again"
@@ -238,7 +240,7 @@ class Derivation(Evidence):
         verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
-        kind = "good" if self.proven else "doubt" if self.explained else "bad"  # as the page has it
+        kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
@@ -270,12 +272,21 @@ class Derivation(Evidence):
         return f"{self.seconds:.1f} s of CPU{before}"
 
 
-def converting(table: DerivedTable, out: str) -> tuple[str, str]:
-    """Return (the command that converts a checkpoint by a saved Table, what it does)."""
-    there, back = (" ".join(f"--set {name}=..." for name in side.lengths()) for side in (table, table.reverse()))
-    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT {there}".rstrip()
-    others = f" and {back}" if back and back != there else " in place of --set" if there and not back else ""
-    return command, f"converts a checkpoint of the left model, with --reverse{others} one of the right"
+def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
+    """Return (what it does, the command) of each direction in which a saved Table converts checkpoints.
+
+    Each asks for the lengths that no shape of its own source shows.
+    """
+    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
+    sides = {"left": ("", table), "right": (" --reverse", table.reverse())}
+    return [
+        (f"to convert a checkpoint of the {side} model", command + "".join([way, *_lengths(of)]))
+        for side, (way, of) in sides.items()
+    ]
+
+
+def _lengths(table: DerivedTable) -> list[str]:
+    return [f" --set {name}=..." for name in table.lengths()]
 
 
 def dropped_lines(table: Table) -> list[Line]:

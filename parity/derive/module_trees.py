@@ -29,11 +29,12 @@ GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 STOPPED = "stopped"  # the address of the row at which matching stopped
 
 SUMMARY = "Both models, parameter by parameter"
-READ = f"""Each row: how far the values that meet this parameter differ, relative to the largest of them. Bold rows: the
-largest below them. Up to {limit(PARTED_USES)} agrees."""
-PARTED = """A row shows the mean over its columns; a row that a card above names shows the largest column, as the card
-does. Behind a small difference the right model goes on with the left one's values, so that only the next row differs
-too."""
+READ = f"""Each row says how far the values that meet a parameter differ between the models, relative to the largest of
+them. Up to {limit(PARTED_USES)} agrees; 0 is measured, equal in every digit. A bold row has the largest number of its
+rows."""
+PARTED = """A row that a card above names has the number of the card, that of its worst feature; other rows have the
+mean over their features. Behind a difference, the right model goes on with the left one's values where these can be
+told: the next rows then show only what is new in them. Elsewhere, they follow."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (

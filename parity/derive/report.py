@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
@@ -14,9 +15,9 @@ from specs.words import count
 
 from ..cards import facts, models, provenance
 from ..caveats import section
-from ..markup import Markup, command, join, name, prose, tag
+from ..markup import Markup, command, graded, join, leading, name, prose, tag
 from ..page import fill
-from .derivation import Derivation, converting
+from .derivation import Derivation, converting, dropped_lines
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
@@ -29,11 +30,15 @@ OUTPUTS = """Both models run in float64 on weights and inputs that the search di
 translated by the Table. The error is the largest difference of an element over the largest element of its output."""
 USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
 their layout, on the weights of the search. The difference is relative to the largest of them."""
-LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
-one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
+LEGEND = "A line names an array on either side and its axes, by letters that both sides share"
+NOTATION = {  # what may occur in a line, and its meaning
+    r"\([a-z][a-z0-9 ]*\)": "axes composed into one",
+    r"\{[a-z]\}": "the numbers of blocks",
+    r"\{[a-z]=[^{}]*\}": "names in the place of an axis",
+}
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
-CONFIRMED = "With the differences above removed, the Table makes both models equal."
+CONFIRMED = "equal with the differences removed"
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
@@ -58,16 +63,16 @@ def page(
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
     error = found.exact if found.rounded else found.error
     measured = (
-        f"Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)}). "
+        f" Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)})."
     )
-    totals = f"The Table has {lines}{filled if number else ''}. {_begun(found.matched_to)}. "
-    totals += f"{measured * math.isfinite(error)}{found.took}."
+    totals = f"The Table has {lines}{filled if number else ''}. {_begun(found.matched_to)}."
+    totals += measured * math.isfinite(error)
     names = _names(found, sides)
     return fill(
         kicker="Triptych derivation",
-        title=join(f"{VERDICTS[found.verdict]}: {' ↔ '.join(names)}"),
+        title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
         state="good" if found.proven else "apart" if found.explained else "bad",
-        verdict=prose(_verdict(found, *names)),
+        verdict=prose(f"{_verdict(found, *names)}."),
         totals=prose(totals),
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(_cards(found), _measures(found)),
@@ -111,35 +116,65 @@ def _holds(found: Derivation) -> bool:
     return found.confirmed and not found.missing
 
 
+class Measure(NamedTuple):
+    """A measure of difference.
+
+    Args:
+      value: a number or words. bound: what it may be; None where it is no number. off: whether it exceeds that.
+      note: what else is to be said of it. about: its definition.
+    """
+
+    label: str
+    value: str
+    bound: float | None = None
+    off: bool = False
+    note: str = ""
+    about: str = ""
+
+    @property
+    def markup(self) -> Markup:
+        """Build the label and the value: "✗ 9.6e-3 as written (limit 1e-9); equal with the differences removed"."""
+        value = tag("b", graded("differs", self.value) if self.off else self.value)
+        value = tag("span", value, class_="mark differs") if self.off else value
+        written = " as written" * (self.note == CONFIRMED)
+        bound = f"{written} (limit {limit(self.bound)})" if self.bound is not None else ""
+        note = f"{bound}; {self.note}" if self.note else bound
+        about = tag("p", prose(self.about), class_="soft") if self.about else Markup()
+        return join(tag("dt", self.label), tag("dd", value, prose(note), about))
+
+
 def _measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
-    rows = [("error of the outputs", found.outputs.removeprefix("outputs "), "", "")]
-    equal = f"at most {limit(EQUAL_OUTPUTS)} counts as equal"
+    rows = [*_outputs(found), *_gradients(found)]
+    uses = found.matched.replace(" uses of parameters", "", 1)
+    off = found.agreeing < len(found.compared)
+    rows.append(Measure("uses of parameters", uses, PARTED_USES, off and not found.proven, about=USES))
+    measures = tag("dl", *(row.markup for row in rows))
+    return tag("section", tag("h2", "How far they agree"), measures, class_="measures")
+
+
+def _outputs(found: Derivation) -> list[Measure]:
+    label = "error of the outputs"
     if found.rounded:
         lower = "this is rounding: the models compute partly in lower precision"
-        rows = [("error of the outputs, in float64", short(found.exact), equal, OUTPUTS),
-                ("as the models compute", short(found.error), lower, "")]  # fmt: skip
-    elif math.isfinite(found.error):
-        rows = [("error of the outputs", short(found.error), equal, OUTPUTS)]
-    if found.gradient is not None:
-        most = f"at most {limit(EQUAL_GRADIENTS)} counts as equal"
-        if found.proven and found.gradient > EQUAL_GRADIENTS:
-            most = f"at most {limit(ROUNDED_GRADIENTS)} is rounding, as they are partly computed in lower precision"
-        which = f"{most}; {found.remark}" if found.remark else most
-        rows.append(("error of the gradients", short(found.gradient), which, GRADIENTS))
-    elif found.remark:
-        rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
-    agreeing = f"a difference of at most {limit(PARTED_USES)} counts as agreeing"
-    rows.append(("uses of parameters", found.matched.replace(" uses of parameters", "", 1), agreeing, USES))
-    holds = [tag("p", CONFIRMED)] if _holds(found) else []
-    measures = tag("dl", *(_measure(*row) for row in rows))
-    return tag("section", tag("h2", "How far they agree"), *holds, measures, class_="measures")
+        return [Measure(f"{label}, in float64", short(found.exact), EQUAL_OUTPUTS, about=OUTPUTS),
+                Measure("as the models compute", short(found.error), note=lower)]  # fmt: skip
+    if not math.isfinite(found.error):
+        return [Measure(label, found.outputs.removeprefix("outputs "))]
+    off = found.error > EQUAL_OUTPUTS
+    note = CONFIRMED if off and _holds(found) else ""
+    return [Measure(label, short(found.error), EQUAL_OUTPUTS, off, note, OUTPUTS)]
 
 
-def _measure(label: str, value: str, bound: str, about: str) -> Markup:
-    notes = [tag("span", prose(f"; {bound}"), class_="soft")] if bound else []
-    notes += [tag("p", prose(about), class_="soft")] if about else []
-    return join(tag("dt", label), tag("dd", tag("b", prose(value)), *notes))
+def _gradients(found: Derivation) -> list[Measure]:
+    label = "error of the gradients"
+    if found.gradient is None:
+        return [Measure(label, "not compared", note=found.remark, about=GRADIENTS)] if found.remark else []
+    off, bound, notes = found.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS, [found.remark] * bool(found.remark)
+    if off and found.proven:
+        off, bound = False, ROUNDED_GRADIENTS
+        notes.insert(0, "this is rounding, as they are partly computed in lower precision")
+    return [Measure(label, short(found.gradient), bound, off, "; ".join(notes), GRADIENTS)]
 
 
 def _cards(found: Derivation) -> Markup:
@@ -152,7 +187,7 @@ def _cards(found: Derivation) -> Markup:
     addresses = anchors(found)
     for place in found.divergences:
         whole = place.left == place.right and place.left in (OWN, "output")
-        title = "outputs of both models" if whole else f"{place.left} ↔ {place.right}"
+        title = "outputs of both models" if whole else f"{place.left} <-> {place.right}"
         head = tag("h3", title, _link(addresses.get((place.left, place.right))))
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         most = EQUAL_OUTPUTS if whole else PARTED_USES
@@ -191,7 +226,7 @@ def _before(found: Derivation, place: Divergence) -> str:
     """Name the last use before a place at which both models meet the same values."""
     sites = [(*_sites_of(use), use.gap) for use in found.uses]
     before = itertools.takewhile(lambda use: use[1] != place.right, sites)
-    agreeing = [f"{left} ↔ {right}" for left, right, gap in before if gap <= PARTED_USES]
+    agreeing = [f"{left} <-> {right}" for left, right, gap in before if gap <= PARTED_USES]
     return agreeing[-1] if agreeing else "none"
 
 
@@ -204,7 +239,7 @@ def _sites_of(use: Step) -> tuple[str, str]:
 
 def _link(address: str | None) -> Markup:
     """Link to a row of the table of modules."""
-    return join(" ", tag("a", "row", href=f"#{address}")) if address else Markup()
+    return join(" ", leading(f"#{address}", "row")) if address else Markup()
 
 
 def _sentence(text: str) -> Markup:
@@ -236,13 +271,20 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _table(found: Derivation, out: str | None) -> Markup:
-    lines = [tag("span", *_sides(line)) for line in found.table.print().splitlines(keepends=True)]
-    next_step = []
-    if found.table.lines and not found.missing:
-        line, what = converting(found.table, out or "FILE.table")
-        next_step = [tag("p", command(line), prose(f" {what}."), class_="soft")]
-    legend = tag("p", prose(LEGEND), class_="soft")
-    return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
+    text = found.table.print()
+    lines = [tag("span", *_sides(line)) for line in text.splitlines(keepends=True)]
+    commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
+    converts = [tag("p", prose(f"{_begun(what)}: "), command(line), class_="soft next") for what, line in commands]
+    legend = tag("p", prose(_legend(text)), class_="soft")
+    return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
+
+
+def _legend(table: str) -> str:
+    """Explain the notation that occurs in a Table, by its first example of each."""
+    lines = "\n".join(line for line in table.splitlines()[1:] if not line.startswith("#"))
+    found = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
+    return "".join([LEGEND, *(f"{';' if not k else ','} {example} {meaning}" for k, (example, meaning) in
+                              enumerate(found)), "."])  # fmt: skip
 
 
 def _sides(line: str) -> list[Markup]:
@@ -259,7 +301,8 @@ def _begun(text: str) -> str:
 
 
 def _remarks(found: Derivation) -> Markup:
-    rows = [_begun(remark.text) for remark in remarks(found)]
+    rows = [_begun(text) for text in [*(line.text for line in dropped_lines(found.table)),
+                                      *(remark.text for remark in remarks(found))]]  # fmt: skip
     if not rows:
         return Markup()
-    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")

@@ -112,7 +112,7 @@ def test_a_parameter_that_the_right_model_lacks_is_named():
     )
     right = Net(lambda m, x: m.out(m.fc(x)), fc=linear(), out=linear(6, 6, False))
     found = parity.derive(left, right, (images(4, 6),))
-    assert not found.proven and found.explained == "2 missing parameters"
+    assert not found.proven and found.explained == "two missing parameters"
     assert found.divergences[0].cause.startswith(
         "the left adds out.bias and multiplies by scale, the right does not (recomputed so"
     )
@@ -135,7 +135,7 @@ def normed(*epsilons: float) -> Net:
 def test_epsilons_that_differ_in_some_norms_are_one_cause_whichever_side_has_them(swapped: bool):
     sides = normed(1e-6, 1e-6, 1e-6, 1e-5), normed(1e-5, 1e-5, 1e-5, 1e-5)
     found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
-    assert not found.missing and found.explained == "3 epsilons"
+    assert not found.missing and found.explained == "three epsilons"
     assert len(found.divergences) == 1 and "and so in 2 more places" in found.divergences[0].cause
 
 
@@ -298,7 +298,7 @@ def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | None,
 def test_one_epsilon_in_place_of_two_is_told_at_each_norm_as_that_side_has_it(swapped: bool):
     sides = [normed(1e-5, 1e-3), normed(1e-6, 1e-6)]
     found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
-    assert found.confirmed and found.explained == "2 epsilons"
+    assert found.confirmed and found.explained == "two epsilons"
     for place, own in zip(found.divergences, ("1e-5", "1e-3"), strict=True):
         one, other = ("1e-6", own) if swapped else (own, "1e-6")
         assert place.cause.startswith(f"epsilon {one} on the left, {other} on the right (recomputed"), found

@@ -167,10 +167,10 @@ IMAGES = {
         "upsample_bilinear2d: align_corners True on the left, False on the right (recomputed so"),
     "a resize by the nearest": (
         between(resized("nearest")), between(resized("bilinear")),
-        "upsample_nearest2d on the left and upsample_bilinear2d on the right compute other values"),
+        "upsample_nearest2d on the left, upsample_bilinear2d on the right (recomputed so"),
     "padding of another mode": (
         between(same), between(same, padding_mode="reflect"),
-        "second (zero padding) on the left and second (reflection_pad2d) on the right compute other values"),
+        "zero padding on the left (in second), reflection_pad2d on the right (in second) (recomputed so"),
 }  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def of_a_parameter(function: Scores) -> Net:
         (
             resized("bicubic"),
             resized("bilinear"),
-            "upsample_bicubic2d on the left and upsample_bilinear2d on the right",
+            "upsample_bicubic2d on the left, upsample_bilinear2d on the right",
         ),
         (resized("bicubic"), resized("bicubic", antialias=True), "upsample_bicubic2d on the left"),
         (lambda a: resized("nearest")(a.exp()), lambda a: resized("nearest")(f.softplus(a)), "exp on the left"),
@@ -286,8 +286,8 @@ def test_several_operations_of_one_framework_are_one_of_another():
     )
     slopes = net(lambda x: f.leaky_relu(x, 0.1)), linen(lambda x: nn.leaky_relu(x, 0.2))
     for (left, right), inputs, cause in (
-        (means, x, "avg_pool2d on the left and Pooled (reduce_window_sum) on the right compute other values"),
-        (slopes, x, "leaky_relu on the left and Pooled (ge and select_n) on the right compute other values"),
+        (means, x, "avg_pool2d on the left, reduce_window_sum on the right (in Pooled) (recomputed so"),
+        (slopes, x, "leaky_relu on the left, ge and select_n on the right (in Pooled) (recomputed so"),
         ((largest("SAME"), largest("VALID")), last,
          "Pooled (reduce_window_max, tanh and reduce_sum): padding ((0, 0), (1, 1), (1, 1), (0, 0)) on the left, "),
     ):  # fmt: skip

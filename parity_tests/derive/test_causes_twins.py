@@ -133,7 +133,7 @@ def test_two_causes_that_act_before_the_same_use_are_found_together():
     found = parity.derive(
         standardized(under_the_root), standardized(behind_the_root, 1e-4), (images(2, 3, 9, 9),)
     )  # fmt: skip
-    assert found.confirmed and found.explained == "6 epsilons"
+    assert found.confirmed and found.explained == "six epsilons"
     one, other = sorted(found.divergences, key=lambda place: "root" in place.cause)
     assert one.cause.startswith("epsilon 1e-5 on the left, 1e-4 on the right, and so in 2 more places (recomputed so")
     assert other.cause.startswith(MOVED[0]) and one.left == other.left == "norm0"

@@ -294,10 +294,7 @@ def test_a_pooling_with_other_settings_is_named_in_any_layout():
     linen = Linen(), Linen().init(jax.random.key(0), turned.astype("f4"))
     mean, largest = functools.partial(torch.nn.AvgPool2d, 3, 2, 1), torch.nn.MaxPool2d(3, 2, 1)
     other = "pool (avg_pool2d): count_include_pad True on the left, False on the right (recomputed so"
-    unlike = (
-        "pool (max_pool2d_with_indices) on the left and Linen (reduce_window_max) on the right compute other values "
-        "from the same input (recomputed so"
-    )
+    unlike = "max_pool2d_with_indices on the left (in pool), reduce_window_max on the right (in Linen) (recomputed so"
     cases = (mean(), Pooled(mean(count_include_pad=False)), x, other), (largest, linen, turned, unlike)
     for pool, right, inputs, cause in cases:
         found = parity.derive(Pooled(pool), right, (x,), (inputs,))
@@ -325,6 +322,6 @@ def test_a_limit_that_few_values_reach_is_found_in_every_block():
             return x
 
     found = parity.derive(Limited(True), Limited(False), (images(8, 32),))
-    assert not found.proven and found.explained == "3 activations"
+    assert not found.proven and found.explained == "three activations"
     (place,) = found.divergences
     assert ", and so in 2 more places (recomputed so" in place.cause

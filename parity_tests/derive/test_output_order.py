@@ -54,4 +54,6 @@ def test_axes_of_one_length_that_are_exchanged_are_a_difference_that_is_said():
         "the output of the left model is that of the right one with its axes in the order (0, 2, 1) (recomputed so"
     )
     told = parity.derive(turned(False), turned(True), (images(2, 5, 8),))  # other lengths tell them apart
-    assert told.proven and told.correspondence == ("the output of the right model is compared as axes (0, 2, 1)",)
+    assert told.proven and told.correspondence == (
+        "the output of the right model is compared with its axes in the order (0, 2, 1)",
+    )

@@ -541,7 +541,7 @@ def test_outputs_are_compared_in_the_order_of_axes_that_fits_and_it_is_named():
 
     x = (np.random.default_rng(0).standard_normal((2, 3, 4)),)
     found = parity.derive(Turned(False), Turned(True), x)
-    said = "output 2 of the right model is compared as axes (0, 2, 1)"
+    said = "output 2 of the right model is compared with its axes in the order (0, 2, 1)"
     assert found.proven and found.correspondence == (said,)
     assert said in str(found) and f"# {said}" in found.table.print()
     assert found.to_dict()["correspondence"] == [said]
@@ -566,8 +566,9 @@ def test_the_order_of_axes_of_the_right_input_is_named():
     right = Net()
     found = parity.derive(left, (right, right.init(jax.random.key(0), x.transpose(0, 2, 3, 1))), x)
     assert found.proven and found.correspondence == (
-        "the right input has the left one's axes (0, 2, 3, 1)",
-        "the output of the right model is compared as axes (0, 3, 1, 2)",
+        "the right input is the left one with its axes in the order (0, 2, 3, 1): (2, 3, 8, 8) on the left is "
+        "(2, 8, 8, 3) on the right",
+        "the output of the right model is compared with its axes in the order (0, 3, 1, 2)",
     )
 
 

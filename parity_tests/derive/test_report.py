@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +19,9 @@ from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
 from parity.derive import Derivation, Divergence, module_trees
-from parity.derive.command import _about, _summary
+from parity.derive.command import COMMAND, _about, _say, _summary
 from parity.derive.command import run as derive_command
-from parity.derive.derivation import converting
+from parity.derive.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
@@ -68,8 +68,9 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
     cause = Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon 1", kind="epsilon", whole=True)
     confirmed = page_of(replace(DERIVED, divergences=[cause]), {})
     far, _, caveats = confirmed.partition("<h2>What this does not show</h2>")
-    assert "the Table makes both models equal" in far.partition("<h2>How far they agree</h2>")[2]
-    assert "It is not shown" not in caveats and "the Table makes" not in caveats
+    far = re.sub("<.*?>", "", far.partition("<h2>How far they agree</h2>")[2])
+    assert "✗ 3.0e-5 as written (limit 1e-9); equal with the differences removed" in far
+    assert "It is not shown" not in caveats and "equal with" not in other
 
 
 def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
@@ -105,7 +106,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
 
 @pytest.mark.parametrize(("causes", "explained"), [
     ([("epsilon 1e-5 on the left, 1e-6 on the right (recomputed so, they are equal)", "epsilon", True)], "one epsilon"),
-    ([("a factor of 2 on the left, 1 on the right (recomputed so, they are equal)", "factor", True)] * 2, "2 factors"),
+    ([("a factor of 2 on the left, 1 on the right (recomputed so, they agree)", "factor", True)] * 2, "two factors"),
     ([("ReLU on the left, SiLU on the right (recomputed so)", "activation", False)], "at least one activation"),
     ([("padding (1, 1) on the left, (2, 2) on the right, of the same image", "convolution window", False)],
      "at least one convolution window"),
@@ -197,12 +198,12 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         incomparable="1 parameter is missing", unmatched=unmatched,
     )  # fmt: skip
     page = unbound(page_of(found, {}))
-    cards = re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))
-    assert cards[:2] == ["blocks.1.fc ↔ Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
+    cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
+    assert cards[:2] == ["blocks.1.fc <-> Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
     assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
-    for claim in ("counts as equal", "Both models run in float64", "deeper and wider"):
+    for claim in ("(limit 1e-9)", "Both models run in float64", "deeper and wider"):
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
@@ -227,7 +228,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
     for text in (
         "the largest difference of an element over the largest element of its output",
-        "a difference of at most 1e-8 counts as agreeing",
+        "<b>✗ 1 of 2 agree</b> (limit 1e-8)",
     ):
         assert text in page
 
@@ -261,10 +262,10 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
     ]
     assert "{0..3}</span></dt>" in page and "{0..3}</span></dt>" not in page_of(DERIVED, {})
     for head, address, row in (
-        ("blocks.3.fc ↔ Net/layer_3", "place-0", '<tr class="first" id="place-0">'),
+        ("blocks.3.fc <-> Net/layer_3", "place-0", '<tr class="first" id="place-0">'),
         ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
     ):
-        assert f'<h3>{head} <a href="#{address}">row</a></h3>' in page and page.count(row) == 1
+        assert f'<h3>{escape(head)} <a href="#{address}" class="leads">→ row</a></h3>' in page and page.count(row) == 1
 
 
 @pytest.mark.parametrize("site, names, module", [
@@ -283,8 +284,10 @@ def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
 def test_the_page_states_coverage_gradients_and_the_next_step():
     page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
     assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
-    assert re.search(r"error of the gradients</dt><dd><b>(<span[^>]*>)?2.0e-15", page)
-    assert "python -m convert --table my.table CKPT -o OUT converts" in re.sub("<[^>]*>", "", page)
+    assert "error of the gradients</dt><dd><b>2.0e-15</b> (limit 1e-7)" in page
+    text, command = re.sub("<[^>]*>", "", page), "python -m convert --table my.table CKPT -o OUT"
+    assert f"To convert a checkpoint of the left model: {command}To convert" in text
+    assert f"To convert a checkpoint of the right model: {command} --reverse" in text
 
 
 HEADS = Table.parse("table 1\nqkv.weight: (h d) i <-> qkv/kernel: i h d\n")
@@ -293,15 +296,58 @@ HEADS = Table.parse("table 1\nqkv.weight: (h d) i <-> qkv/kernel: i h d\n")
 def test_the_command_that_converts_states_the_lengths_that_either_direction_asks_for():
     shapes = {"qkv.weight": (6, 4)}, {"qkv/kernel": (4, 2, 3)}
     there = DerivedTable(HEADS.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "d": 3})
-    command = "python -m convert --table 'my t.table' CKPT -o OUT"
-    one, other = "converts a checkpoint of the left model, with --reverse", "one of the right"
-    assert converting(there, "my t.table") == (f"{command} --set h=...", f"{one} in place of --set {other}")
-    assert converting(there.reverse(), "my t.table") == (command, f"{one} and --set h=... {other}")
+    command, heads = "python -m convert --table 'my t.table' CKPT -o OUT", " --set h=..."
+
+    def commands(table: DerivedTable) -> list[str]:
+        return [line.removeprefix(command) for _, line in converting(table, "my t.table")]
+
+    assert commands(there) == [heads, " --reverse"]
+    assert commands(there.reverse()) == ["", f" --reverse{heads}"]
     flat = DerivedTable(TABLE.lines, known={"blocks.0.fc.weight": (2, 3)}, like={"layer_0/w": (2, 3)})
-    assert converting(flat, "my t.table") == (command, f"{one} {other}")
+    assert commands(flat) == ["", " --reverse"]
+    fused = Table.parse("table 1\na: (h s d) i <-> b: (s h d) i\nc: (h d) <-> e: (h d)\n")
+    shapes = {"a": (24, 4), "c": (8,)}, {"b": (24, 4), "e": (8,)}
+    both = DerivedTable(fused.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "s": 3, "d": 4})
+    assert commands(both) == [f"{heads} --set s=...", f" --reverse --set s=...{heads}"]
     found = replace(DERIVED, proven=True, table=there)
-    assert f"{command} --set h=... {one} in place of --set {other}" in str(_summary(found, "my t.table"))
-    assert f"{one} in place of --set {other}." in re.sub("<[^>]*>", "", page_of(found, {}, "my t.table"))
+    lines = _summary(found, "my t.table", "my t.html")
+    assert [line.text for line in lines[1:6]] == [
+        "my t.table: 1 line", "to convert a checkpoint of the left model:", f"  {command}{heads}",
+        "to convert a checkpoint of the right model:", f"  {command} --reverse",
+    ]  # fmt: skip
+    assert lines[-1].text == "report: my t.html"
+
+
+def test_a_command_is_printed_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 40)
+    text = "  python -m convert --table my.table CKPT -o OUT --set h=..."
+    _say([Line("a " * 30), Line(text, COMMAND)])
+    first, _, command = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert command == text and "\n" in first
+
+
+def test_the_legend_of_the_table_explains_what_occurs_in_it():
+    def legend(*lines: str) -> str:
+        table = Table.parse("\n".join(["table 1", *lines]))
+        page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
+        return re.sub("<[^>]*>", "", page.partition("<h2>Table</h2>")[2].partition("</p>")[0])
+
+    plain = "A line names an array on either side and its axes, by letters that both sides share"
+    assert legend("a: o i <-> b: i o") == f"{plain}."
+    assert (
+        legend("x.{k}.a: (g d) <-> b{k}: g d") == f"{plain}; (g d) axes composed into one, {{k}} the numbers of blocks."
+    )
+    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
+
+
+def test_the_page_lists_what_is_dropped_and_the_time_where_it_says_what_was_run():
+    table = Table.parse("table 1\na: c <-> b: c\ncount -> drop\n")
+    found = replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders))
+    page = page_of(found, {"time": "1.0 s of CPU"})
+    remarks = page.partition('<section id="remarks"><h2>Remarks</h2>')[2].partition("</section>")[0]
+    assert "Dropped: count on the left: " in re.sub("<[^>]*>", "", remarks)
+    head, _, run = page.partition("What was run")
+    assert " of CPU" not in head.partition("<body>")[2] and "1.0 s of CPU" in re.sub("<[^>]*>", "", run)
 
 
 def test_the_title_and_the_headline_name_both_sides():
@@ -317,15 +363,15 @@ def test_the_title_and_the_headline_name_both_sides():
         [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)],
     )
     for found, title, headline in (
-        (replace(DERIVED, proven=True, gradient=1e-16), "Proven", f"Proven: the Table translates {left} into {right}"),
+        (replace(DERIVED, proven=True, gradient=1e-16), "Proven", f"Proven: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
-         f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element"),
+         f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element."),
         (replace(DERIVED, divergences=places), "Complete, but not proven",
-         f"Complete, but not proven: {left} and {right} differ in one epsilon"),
+         f"Complete, but not proven: {left} and {right} differ in one epsilon."),
         (replace(DERIVED, reasons={"x": "y", "z": "y"}), "Incomplete",
-         f"Incomplete: 2 parameters of {right} have no partner in {left}"),
+         f"Incomplete: 2 parameters of {right} have no partner in {left}."),
     ):  # fmt: skip
-        assert heads(found, *sides) == [f"{title}: {left} ↔ {right}", headline]
+        assert heads(found, *sides) == [f"{title}: {left} <-> {right}", headline]
     assert "a/net.py:build" in heads(DERIVED, "a/net.py:build", "b/net.py:build")[1]
 
 
@@ -370,13 +416,13 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+↔\s+r0\s+cause\s+none was confirmed", text), text
+    assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+<->\s+r0\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none", other)
     read = [Step("place", "words", "tok", "l0", "r0", 0.0, 0, 1), Step("add", "l0.b", "r0.b", "l0", "r0", 1e-3, 0, 1)]
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
-    assert re.search(rf"last that agrees\s+{OWN}\s+↔\s+{OWN}", text), text
-    assert re.search(r"uses of parameters\s+1 of 2\s+agree\s+; a difference", text), text
+    assert re.search(rf"last that agrees\s+{OWN}\s+<->\s+{OWN}", text), text
+    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+agree\s+\(limit 1e-8\)", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():

@@ -93,24 +93,24 @@ BEFORE = "the {} normalizes before the sum, the {} after it, with blocks.{{0..1}
 CASES = {
     "every block lacks its first residual": (
         ["", ""], ["without the first"] * 2,
-        "the left adds the input of blocks.{0..1}, the right does not", "2 residuals",
+        "the left adds the input of blocks.{0..1}, the right does not", "two residuals",
     ),
     "one block on the left lacks its second residual": (
         ["without the second", ""], ["", ""],
         "the right adds the input of blocks.0.norm2, the left does not", "one residual",
     ),
-    "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "4 moved norms"),
+    "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "four moved norms"),
     "one of two norms of each block after its sum": (
         ["", ""], ["the second after"] * 2,
-        "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (", "2 moved norms",
+        "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (", "two moved norms",
     ),
     "norms of what the branches read and return": (
         ["", ""], ["what it returns"] * 2,
         "the left normalizes what a branch reads, the right what it returns, with blocks.{0..1}.norm2 (",
-        "2 moved norms",
+        "two moved norms",
     ),
     "norms of the branches' results": (
-        ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "4 moved norms",
+        ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "four moved norms",
     ),
 }  # fmt: skip
 
@@ -128,8 +128,8 @@ def test_what_sums_differ_in_is_named_and_the_table_is_complete(name: str):
 
 
 LACKING = {
-    "scaled": ("the {} multiplies by blocks.{{0..1}}.scale, the {} does not", "2 missing parameters"),
-    "normalized": ("the {} normalizes, the {} does not, with blocks.{{0..1}}.last", "2 missing norms"),
+    "scaled": ("the {} multiplies by blocks.{{0..1}}.scale, the {} does not", "two missing parameters"),
+    "normalized": ("the {} normalizes, the {} does not, with blocks.{{0..1}}.last", "two missing norms"),
 }
 
 

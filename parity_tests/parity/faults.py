@@ -197,9 +197,9 @@ def _reversed_tokens(call: Any, t: Any, *more: Any) -> Any:
 FAULTS: dict[str, list[Fault]] = {
     "mlp_mixer": [
         Fault("GELU by tanh", "S/16", "torch", patched("torch.nn", "GELU", _tanh), "blocks.0.token_mix.fc2", "GELU by tanh"),
-        Fault("LayerNorm epsilon 1e-5", "S/16", "flax", config(norm_eps=1e-5), "blocks.0.norm1", "epsilon 1e-5"),
+        Fault("LayerNorm epsilon 1e-5", "S/16", "flax", config(norm_eps=1e-5), "blocks.0.norm1", "1e-5 in"),
         Fault("one epsilon of another default", "S/16", "paddle", attribute("blocks.0.norm2", _epsilon=1e-5),
-              "blocks.0.norm2", "epsilon 1e-5 in"),
+              "blocks.0.norm2", "1e-5 in"),
         Fault("unbiased variance", "S/16", "torch", around("blocks.0.norm1", _unbiased), "blocks.0.norm1", "unbiased variance"),
         Fault("conv kernel h and w swapped", "S/16", "torch", arrays(stem__weight=lambda x: x.swapaxes(2, 3)), "stem",
               "height and width swapped"),
@@ -247,7 +247,7 @@ FAULTS: dict[str, list[Fault]] = {
               "blocks.0.depthwise", "height and width swapped"),
         Fault("pointwise kernel transposed", "1536/20", "paddle", arrays(blocks__1__pointwise__weight=lambda x: x.swapaxes(0, 1)),
               "blocks.1.pointwise", "inputs and outputs swapped"),
-        Fault("BatchNorm epsilon 1e-3", "even", "paddle", attribute("blocks.1.norm2", _epsilon=1e-3), "blocks.1.norm2", "epsilon 1e-3"),
+        Fault("BatchNorm epsilon 1e-3", "even", "paddle", attribute("blocks.1.norm2", _epsilon=1e-3), "blocks.1.norm2", "1e-3 in"),
         Fault("ReLU for GELU", "1536/20", "torch", patched("ports.torch.convmixer:ACT", "gelu", _torch("ReLU")), "norm", "ReLU"),
         Fault("depthwise bias dropped", "even", "flax", arrays(blocks__0__depthwise__bias=_nothing), "blocks.0.depthwise", "no bias"),
         Fault("unbiased running variance", "even", "torch", patched("ports.runners.torch:Runner", "_biased", _unrelated),

@@ -75,9 +75,17 @@ def test_nan_in_one_model_is_a_difference_of_that_model() -> None:
     assert report.first_divergence == "stem"
     assert "in a, NaN in b" in report.first_divergence.sentence()
     assert report.results[0].cause.startswith("in b, NaN starts in 'stem'") and report.results[0].shown == "NaN"
-    (values, cause) = [text for label, text in facts(find(report.results)[0]) if label in ("values", "cause")]
-    assert re.fullmatch(r"-?[\d.]{1,6} in a, NaN in b at \[.*\]", values), values
-    assert cause == "stem.kernel holds NaN in b"
+    known = dict(facts(find(report.results)[0]))
+    assert re.fullmatch(r"-?[\d.]{1,6} in a, NaN in b at \[.*\]", known["values"]), known["values"]
+    assert known["looks like"] == "stem.kernel holds NaN in b" and "where this array gets its values" in known["next"]
+
+
+def test_the_parameter_that_holds_nan_is_named_in_both_dtypes() -> None:
+    """Models in float32 are compared in float64 first, which the card is of."""
+    report = parity.compare({"a": Net(), "b": spoiled().float()}, X, "layers")
+    assert [r.dtype for r in report] == ["float64", "float32"]
+    assert {r.first_divergence.holds for r in report if r.first_divergence} == {"stem.kernel holds NaN in b"}
+    assert dict(facts(find(report.results)[0]))["looks like"] == "stem.kernel holds NaN in b"
 
 
 class Masked(torch.nn.Module):

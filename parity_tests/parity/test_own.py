@@ -114,7 +114,9 @@ def test_an_epsilon_in_a_users_model_is_guessed() -> None:
     first = parity.compare({"mine": torch_model(eps=1e-5), "theirs": torch_model()}, IMAGES, "layers").first_divergence
     assert first == "norm"
     assert first is not None
-    assert "epsilon 1e-6 in theirs, for epsilon 1e-5 in mine" in first.guess
+    assert first.guess.startswith(
+        "epsilon is 1e-6 in theirs, 1e-5 in mine (recomputing both reproduces their outputs to "
+    )
 
 
 def test_a_bound_linen_module_is_a_model() -> None:
@@ -146,7 +148,7 @@ def test_a_call_is_taken_as_inputs() -> None:
     report = parity.compare({"a": model, "b": model}, parity.Call(IMAGES), check="layers", dtype="float64")
     assert report.passed
     arrays = len(report.results[0].curve)
-    assert arrays > 1 and f"\n1 compared in {arrays} arrays, 1 agrees; worst error" in str(report)
+    assert arrays > 1 and f"\n{arrays} arrays compared; worst error" in str(report)
     with pytest.raises(UsageError, match=r"takes a parity.Call without method and output"):
         parity.compare({"a": model, "b": model}, parity.Call(IMAGES, output=lambda out: out[0]))
     with pytest.raises(UsageError, match=r"not of object: pass an array, a tuple of them, a dict or parity.Inputs"):

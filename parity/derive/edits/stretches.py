@@ -13,7 +13,7 @@ from ..trace.tape import Array, Node, Operation
 from .edit import Other, and_so
 from .selections import described, selected
 from .swaps import orders, turned
-from .texts import other_values, placed, unlike
+from .texts import Place, other_values, unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first
@@ -36,8 +36,8 @@ def _calls(stretch: Stretch) -> list[Operation]:
     return [node.call for node in stretch.nodes if node.call and node.kind == "other"]
 
 
-def _name(stretch: Stretch) -> str:
-    return placed(stretch.nodes[-1].site, in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
+def _place(stretch: Stretch) -> Place:
+    return Place(stretch.nodes[-1].site, in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
 
 
 def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterator[Other]:
@@ -77,14 +77,14 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> s
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
     takes = [_takes(program, one) for program, one in zip(programs, (left, right), strict=True)]
     if any(takes):
-        does = [text or _name(one) for text, one in zip(takes, (left, right), strict=True)]
+        does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
         return f"{does[0]} on the left, {does[1]} on the right"
     calls = _calls(left), _calls(right)
     if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
         settings = [text for a, b in zip(*calls, strict=True) if (text := ", ".join(unlike(a, b)))]
         if settings:
-            return "; ".join(f"{_name(right)}: {text}" for text in settings)
-    return other_values(_name(left), _name(right))
+            return "; ".join(f"{_place(right).name}: {text}" for text in settings)
+    return other_values(_place(left), _place(right))
 
 
 def _takes(program: Program, stretch: Stretch) -> str:

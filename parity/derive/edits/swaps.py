@@ -12,7 +12,7 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Node, Tape
 from .edit import Edit, and_so
-from .texts import between, mask, other_values, placed, unlike
+from .texts import Place, between, mask, other_values, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -43,8 +43,8 @@ class Unary(NamedTuple):
         return any(np.asarray(value).dtype == bool for value in self.known.values())
 
     @property
-    def name(self) -> str:
-        return placed(self.node.site, self.node.call.name if self.node.call else "")
+    def at(self) -> Place:
+        return Place(self.node.site, self.node.call.name if self.node.call else "")
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
         if one and other:
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
-        return f"{right.name}: {', '.join(settings)}"
-    return other_values(left.name, right.name)
+        return f"{right.at.name}: {', '.join(settings)}"
+    return other_values(left.at, right.at)
 
 
 def _same(one: Unary, other: Unary) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +26,32 @@ def placed(site: str, called: str) -> str:
     return f"{site} ({called})" if site and called else site or called or OWN
 
 
-def other_values(left: str, right: str) -> str:
-    """Say that operations differ of which no more is known."""
-    return f"{left} on the left and {right} on the right compute other values from the same input"
+class Place(NamedTuple):
+    """Operations in one module.
+
+    Args:
+      site: the path of the module, "" for the model's own function. called: what the framework calls them.
+    """
+
+    site: str
+    called: str
+
+    @property
+    def name(self) -> str:
+        return placed(self.site, self.called)
+
+    @property
+    def operation(self) -> str:
+        """Name the operations alone: "max" for XLA's reduce_max."""
+        return re.sub(r"\breduce_(?!window)", "", self.called)
+
+
+def other_values(left: Place, right: Place) -> str:
+    """Say that operations differ of which no more is known: "mean on the left, max on the right (in Net)"."""
+    if not (left.called and right.called) or left.operation == right.operation:
+        return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
+    sides = zip((left, right), ("left", "right"), strict=True)
+    return ", ".join(f"{at.operation} on the {side}{f' (in {at.site})' * bool(at.site)}" for at, side in sides)
 
 
 def unlike(left: Operation, right: Operation) -> list[str]:

@@ -39,7 +39,7 @@ from .recomputation import BEHIND, SPAN, Cause, Recomputation, recomputed
 
 CAUSES = 8  # causes that are looked for one after the other
 MORE_PLACES = re.compile(r", and so in (\d+) more places?$")  # see and_so
-OPERATION = re.compile(r"\S+ \(([^()]*)\)")  # see placed
+OPERATION = re.compile(r" \(in \S+\)|\S+ \((?!in )([^()]*)\)")  # with its module, see other_values and placed
 
 
 class Divergence(NamedTuple):
