@@ -65,7 +65,7 @@ def read_paddle(
     }
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
     entries = {name: value for name, value in reader.skipped.values.items() if SCHEDULER in f"{name}/"}
-    scheduler = {name.partition(SCHEDULER)[2]: value for name, value in entries.items()}
+    scheduler = _nested({name.partition(SCHEDULER)[2]: value for name, value in entries.items()})
     last = scheduler.get("last_lr")
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= entries.keys()
@@ -79,6 +79,18 @@ def read_paddle(
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
+
+
+def _nested(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scheduler's entries as paddle nests them: LinearWarmup contains those of the scheduler that it wraps."""
+    tree: dict[str, Any] = {}
+    for name, value in entries.items():
+        *places, last = name.split("/")
+        inside = tree
+        for place in places:
+            inside = inside.setdefault(place, {})
+        inside[last] = value
+    return tree
 
 
 def _split(name: str, found: Found) -> Iterator[tuple[str, str]]:
