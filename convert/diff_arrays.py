@@ -13,7 +13,7 @@ from specs.moves import Move
 from specs.table import Table
 
 from . import by_table, folding, payload
-from .array_differences import Differences, differences
+from .array_differences import Differences, Tolerance, differences
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .nesting import by_container, training, within
@@ -29,7 +29,7 @@ def across(
     a: str,
     b: str,
     table: str,
-    rtol: float,
+    tolerance: Tolerance,
     sizes: Mapping[str, int],
     backwards: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
@@ -50,14 +50,14 @@ def across(
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
         unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
         notes = [*own, *unread, *_beside(right)]
-        arrays = differences(left, right, rtol, skip=layout.unread.__contains__)
+        arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
         if layout.dropped or layout.cut or layout.unread:
             arrays = arrays._replace(but=(DROPPED,))
         return arrays, [*notes, *arrays.notes()]
 
 
 def by_names(
-    a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
+    a: str, b: str, tolerance: Tolerance, weights: tuple[str | None, str | None] = (None, None)
 ) -> tuple[Differences, list[str]] | None:
     """Return how two files of one layout differ, and notes on what in them is not compared.
 
@@ -74,7 +74,7 @@ def by_names(
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= min(len(one.sources), len(two.sources)):
             return None
-        arrays = differences(one, two, rtol)
+        arrays = differences(one, two, tolerance)
         arrays = arrays._replace(but=(STATE,)) if aside else arrays
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
 
