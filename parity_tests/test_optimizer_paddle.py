@@ -91,3 +91,22 @@ def test_from_paddle_to_paddle_names_stay(trained, new, run, tmp_path):
     with open_checkpoint(tmp_path / "x.pdparams") as one, open_checkpoint(tmp_path / "y.pdparams") as other:
         assert one.parameter_names == other.parameter_names != {}
         assert one.tensors.keys() == other.tensors.keys()
+
+
+def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trained, run, tmp_path):
+    """A file that was trained further lies beside the record of its earlier steps."""
+    file, config = trained
+    path = tmp_path / "x.msgpack"
+    words = [OPTIMIZER, "--config", config]
+    assert run("torch2flax", file, *words, "--dtype", "float32", "-o", tmp_path / "other.msgpack")[0] == 0
+    assert run("torch2flax", file, *words, "-o", path)[0] == 0
+    (tmp_path / "other.msgpack").replace(path)
+    back = ["flax2torch", path, OPTIMIZER, "-o", tmp_path / "x.pt", "--force", "--config"]
+    unused = "only its configuration is used, not what it says of the optimizer, which --config FILE takes"
+    for named in (path, f"{path}.json"):
+        code, _, err = run(*back, named)
+        assert code == 0 and f"note: from --config {named}: eps=0.001953125, weight_decay=0.125" in err, err
+        assert unused in err  # of the file that is converted, which does not name its own record
+    assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
+    code, _, err = run(*back, config)
+    assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
