@@ -159,7 +159,7 @@ def _paddle_steps(
     if len(groups) < 2:
         return *_paddle_step(reader, slots, stated), {}
     if lacking := [key for group, keys in groups.items() if None in group for key in keys]:
-        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is damaged")
+        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
     others = {name: value for name, value in stated.items() if name != "step"}
     steps, betas = dict[str, int](), dict[str, float]()
     for keys in groups.values():
