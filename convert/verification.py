@@ -57,8 +57,8 @@ def check(path: str) -> list[str]:
             _let_go(name)
     damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    found = [line for line in _problems(path, lines) if record.change != f"whose {line}"]  # which `change` says already
-    others = folding.damage(_few(found, len(lines)))
+    found = _few(_problems(path, lines), len(lines))
+    others = folding.damage(line for line in found if record.change != f"whose {line}")  # which `change` says already
     return [*damaged, *change, *metadata, *others]
 
 

@@ -147,7 +147,9 @@ def test_a_call_that_builds_the_optimizer_has_its_parameters(trained, run, tmp_p
     file, config = trained
     words = ["--config", config, OPTIMIZER]
     assert run("torch2flax", file, *words, "-o", tmp_path / "x.msgpack")[0] == 0
-    words += ["--hyper", "kind=adamw"]
+    (tmp_path / "x.msgpack.json").unlink()
+    for text in ("kind=adamw", "beta1=0.75", "beta2=0.9375", "eps=1e-8", "weight_decay=0.1"):
+        words += ["--hyper", text]
     code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
     assert code == 0 and "build torch.optim.AdamW(model.parameters(), lr=?, " in err, err
     assert "fails without it: build " in err and "(before a scheduler, lr is its rate of step 0)" in err, err
