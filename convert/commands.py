@@ -9,7 +9,7 @@ from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
 from . import altered, record
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, PlanError, UsageError, printable
 from .files.inside import look, looks
 from .planning import plan
 from .recognise import dialects
@@ -67,6 +67,20 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
     return None
 
 
+def _by_names_alone(
+    error: ConvertError, a: str, b: str, tolerance: Tolerance, parts: tuple[str | None, str | None]
+) -> tuple[Differences, list[str]] | None:
+    """Compare two files of which one lacks arrays of its architecture, or has others; None where names differ.
+
+    Args:
+      error: why it is not of the architecture.
+    """
+    from .diff_arrays import by_names
+
+    compared = by_names(a, b, tolerance, parts) if isinstance(error, PlanError) else None
+    return compared and (compared[0], [f"compared by names alone: {error.message}", *compared[1]])
+
+
 def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
     from .array_differences import Tolerance
@@ -89,8 +103,10 @@ def diff(arguments: Namespace) -> int:
         except ConvertError as error:
             from .strangers import unrelated
 
-            raise (None if arguments.weights else unrelated(a, b)) or error from None
-    else:
+            compared = _by_names_alone(error, a, b, tolerance, parts)
+            if compared is None:
+                raise (None if arguments.weights else unrelated(a, b)) or error from None
+    if compared is not None:
         arrays, remarks = compared
         comparison = Comparison(
             arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,

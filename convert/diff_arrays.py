@@ -68,6 +68,8 @@ def by_names(
     """
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        if weights == (None, None):
+            one, two = _like(one, first, two), _like(two, second, one)
         aside = _state_of(one).keys() != _state_of(two).keys()
         if aside:
             one, two = _without_state(one), _without_state(two)
@@ -77,6 +79,21 @@ def by_names(
         arrays = differences(one, two, tolerance)
         arrays = arrays._replace(but=(STATE,)) if aside else arrays
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
+
+
+def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
+    """Return the one part of a file that has the other file's names, where that is what is meant, or the whole file."""
+    from .strangers import places
+
+    if len(side.sources.keys() & other.sources.keys()) * 2 > min(len(side.sources), len(other.sources)):
+        return side
+    found = places(side.sources, other.sources)
+    if len(found) != 1:
+        return side
+    part_of = as_it_is(reader, found[0])
+    alone = all(name.startswith(part_of.prefix) for name in reader.tensors)  # else what is set aside says it
+    notes = [f"took the arrays under {part_of.prefix!r}"] if alone else []
+    return replace(part_of, notes=(*part_of.notes, *notes))
 
 
 def _state_of(side: Arrays) -> dict[str, str]:

@@ -404,6 +404,38 @@ def test_moments_of_rounding_are_named_and_accepted_by_an_absolute_difference(ru
     assert [run(*pair[:3], "--atol", atol)[0] for atol in ("-1", "nan", "inf")] == [2, 2, 2]
 
 
+def test_the_one_part_with_the_other_files_names_is_taken(run, tmp_path):
+    """Of a file of training state; two such parts leave the choice open."""
+    weights = {f"enc.{k}.w": np.full(3, k) for k in range(4)}
+    nested = {f"model/{name}": array for name, array in weights.items()}
+    state = {f"optimizer/{name}/mu": array for name, array in weights.items()}
+    for name, arrays in (("plain", weights), ("full", nested | state), ("alone", nested)):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    plain, full, alone = (tmp_path / f"{name}.npz" for name in ("plain", "full", "alone"))
+    for pair in ((plain, full), (full, plain)):
+        code, printed, err = run("diff", *pair)
+        assert code == 0 and "4 arrays compared, every element equal" in printed, printed + err
+        assert "took the arrays under 'model/'; set aside: optimizer/ (4 arrays)" in err
+    code, _, err = run("diff", plain, alone)
+    assert code == 0 and err == f"note: {alone}: took the arrays under 'model/'\n"
+    copy = {f"ema/{name}": array for name, array in weights.items()}
+    np.savez(full, **nested, **copy)
+    code, _, err = run("diff", plain, full)
+    assert code == 1 and "the names of one lie in a part of the other" in err, err
+
+
+def test_a_file_that_lacks_an_array_of_its_architecture_is_compared_by_names(run, tmp_path):
+    arrays = dict(np.load(GOOGLE))
+    arrays.pop("head/bias")
+    np.savez(tmp_path / "less.npz", **arrays)
+    code, printed, err = run("diff", GOOGLE, tmp_path / "less.npz")
+    assert code == 1 and printed.startswith("different: 1 array only in A\n"), printed
+    assert printed.endswith("41 arrays compared, every element equal, 1 more only in A\n")
+    assert f"note: compared by names alone: {tmp_path / 'less.npz'}: does not hold the google arrays of this" in err
+    code, _, err = run("diff", TIMM, tmp_path / "less.npz")  # no names in common
+    assert code == 1 and err.startswith("python -m convert: ") and "missing head/bias" in err, err
+
+
 def test_positions_are_those_of_the_first_file(run):
     """The axes of its own arrays are in another order than the hub's: flax's convolutions, torch's dense layers."""
     for a, b in ((TIMM, GOOGLE), (GOOGLE, TIMM)):

@@ -520,6 +520,9 @@ def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
     save(folder / "train.npz", nested)
     assert main(across) == 0
     assert "reads lie under 'model/'\n" in capsys.readouterr().err
+    assert main(["diff", bare, train]) == 0
+    assert capsys.readouterr().err == f"note: {train}: took the arrays under 'model/'\n"
+    save(folder / "train.npz", nested | {f"net/{name}": array for name, array in left.items()})
     assert main(["diff", bare, train]) == 1
     command = f"--weights / --weights model {bare} {train}"
     assert f"python -m convert diff {command} compares them" in capsys.readouterr().err
