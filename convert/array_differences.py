@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,23 @@ OWN, COMMON = "A", "common"  # layouts of the shapes and the position that a dif
 BLOCK = 1 << 16  # elements compared at once: what stays in a core's cache
 
 
+class Tolerance(NamedTuple):
+    """The largest difference to accept: the larger one of a share of an array's largest element and a number.
+
+    The number serves arrays that are 0 but for rounding: relative to themselves they differ by anything.
+    """
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def limit(self, scale: float) -> float:
+        """Return the largest difference to accept in an array whose largest element is `scale`."""
+        return max(self.relative * scale, self.absolute)
+
+
+EXACT = Tolerance()
+
+
 class Differences(NamedTuple):
     """What a comparison of two sides' arrays shows.
 
@@ -28,7 +45,7 @@ class Differences(NamedTuple):
       entries: what differs, see `entry`.
       nans: how many places have NaN on both sides, which counts as equal: by the array's name in A's file.
       compared: how many arrays were compared.
-      within: the errors of arrays that differ by no more than was asked for, by the array's name in A's file.
+      within: entries of arrays that differ by no more than was asked for.
       dtypes: (dtype in A, dtype in B) -> names in A's file of the arrays of which these differ.
       but: what was not compared, in words of the verdict.
     """
@@ -36,7 +53,7 @@ class Differences(NamedTuple):
     entries: list[dict[str, Any]]
     nans: dict[str, int]
     compared: int = 0
-    within: Mapping[str, float] = MappingProxyType({})
+    within: Sequence[dict[str, Any]] = ()
     dtypes: Mapping[tuple[str, str], list[str]] = MappingProxyType({})
     but: tuple[str, ...] = ()
 
@@ -52,7 +69,9 @@ class Differences(NamedTuple):
         return [*nans, *dtypes]
 
 
-def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False) -> Differences:
+def differences(
+    left: Steps, right: Steps, tolerance: Tolerance, skip: Callable[[str], bool] = lambda _: False
+) -> Differences:
     """Compare two sides' target arrays, those aside whose names `skip` takes.
 
     Raises: ConvertError for a side with tied arrays that differ, or without a constant that its table states.
@@ -66,16 +85,15 @@ def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bo
     entries = [entry(n, "missing", a=own_names(left, step)) for n, step in ours.items() if n not in theirs]
     entries += [entry(n, "unexpected", b=own_names(right, step)) for n, step in theirs.items() if n not in ours]
     nans: dict[str, int] = {}
-    within: dict[str, float] = {}
+    within: list[dict[str, Any]] = []
     dtypes: dict[tuple[str, str], list[str]] = {}
     for name, step in ours.items():
         if name in theirs:
-            found, both = _arrays(left, step, right, theirs[name], rtol)
+            found, both = _arrays(left, step, right, theirs[name], tolerance)
             names = own_names(left, step)
-            if found and rtol and found["error"] is not None and found["error"] <= rtol:
-                within[" + ".join(fold(names))] = found["error"]
-            elif found:
-                entries.append({**found, "a": names, "b": own_names(right, theirs[name])})
+            if found:
+                accepted = tolerance != EXACT and found["differing"] == 0
+                (within if accepted else entries).append({**found, "a": names, "b": own_names(right, theirs[name])})
             if both:
                 nans[" + ".join(fold(names))] = both
             if step[0].dtype != theirs[name][0].dtype:
@@ -101,7 +119,7 @@ def entry(
       kind: architecture, config, missing (only in A), unexpected (only in B), shape or value.
       error: of a value, the largest difference relative to `largest`; None where a number stands against NaN or an
         infinity.
-      differing: how many of its `elements` differ.
+      differing: how many of its `elements` differ by more than was asked for.
       largest: of a value, the largest finite element of both arrays, so that no order of the files changes `error`.
       layout: of the shapes or the position in `detail`: OWN is A's, COMMON the one in which both files are compared.
       a, b: the names that the files themselves have for it; empty where a file lacks it.
@@ -110,13 +128,15 @@ def entry(
     return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
 
 
-def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> tuple[dict[str, Any] | None, int]:
+def _arrays(
+    left: Steps, ours: Step, right: Steps, theirs: Step, tolerance: Tolerance
+) -> tuple[dict[str, Any] | None, int]:
     """Compare two arrays: in shape, else by the largest difference over the largest element of both.
 
     Returns: what differs, None if nothing does, and how many places have NaN in both.
 
     Args:
-      rtol: elements that differ by no more than this are not counted, if any differs by more.
+      tolerance: elements that differ by no more than this are not counted.
     """
     import numpy as np
 
@@ -144,10 +164,10 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         start, differing = start + a.size, differing + int(np.count_nonzero(gap))
         nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
     error = largest.gap / (scale or 1.0)
-    if rtol and error > rtol:
-        differing = sum(
-            int(np.count_nonzero(gap > rtol * (scale or 1.0))) for *_, gap in _gaps(left, ours, right, theirs)
-        )
+    if limit := tolerance.limit(scale or 1.0):
+        differing = 0
+        if largest.gap > limit:
+            differing = sum(int(np.count_nonzero(gap > limit)) for *_, gap in _gaps(left, ours, right, theirs))
     own = own_position(left, ours, largest.at)
     index = [int(k) for k in np.unravel_index(largest.at, shape)] if own is None else own
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"

@@ -17,11 +17,17 @@ from specs.table import Table
 
 from . import folding
 from .configure import Configuration
+from .documents import document
 from .errors import PlanError, option
 from .files.base import PADDLE_BFLOAT16, Tensor, meant
 from .readings import Reading
 from .recognise import dialects
 from .steps import Promise, Step, step
+
+MORE = (
+    "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network "
+    "computes with it, convert by a Table ({})"
+)
 
 
 class Translation(NamedTuple):
@@ -121,7 +127,9 @@ def translate(
             problems.check(one, counts=True)
     if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
-        raise PlanError(f"{path}: {what}", lines, problems.unfit())
+        only_more = not problems.missing and not problems.misfits
+        lines += [MORE.format(document("own-model"))] if only_more else []
+        raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
     spare = {name: one for name, one in unused.items() if name in reading.tensors}
     zeros = []
     for one in extras(other, config):

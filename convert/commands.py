@@ -9,7 +9,7 @@ from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
 from . import altered, record
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, PlanError, UsageError, printable
 from .files.inside import look, looks
 from .planning import plan
 from .recognise import dialects
@@ -19,7 +19,7 @@ from .terminal import say, say_note
 from .terminal import table as aligned
 
 if TYPE_CHECKING:
-    from .array_differences import Differences
+    from .array_differences import Differences, Tolerance
 
 
 REVERSED = "--reverse reads a Table from right to left: give it too, by --table FILE"
@@ -43,7 +43,7 @@ def inspect(arguments: Namespace) -> int:
     return inspect(arguments)
 
 
-def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
+def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences, list[str]] | None:
     """Compare two files by a Table, or as they are if no architecture is known; None if neither applies.
 
     Returns: also notes on what is not compared.
@@ -57,40 +57,59 @@ def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
         raise UsageError(REVERSED)
     if arguments.table is not None:
         sizes = lengths(arguments.set)
-        return across(a, b, arguments.table, arguments.rtol, sizes, arguments.reverse, parts)
+        return across(a, b, arguments.table, tolerance, sizes, arguments.reverse, parts)
     try:
         plan(a, sampled=True, weights=parts[0]).close()
     except UsageError:
         return None
     except ConvertError:
-        return by_names(a, b, arguments.rtol, parts)
+        return by_names(a, b, tolerance, parts)
     return None
+
+
+def _by_names_alone(
+    error: ConvertError, a: str, b: str, tolerance: Tolerance, parts: tuple[str | None, str | None]
+) -> tuple[Differences, list[str]] | None:
+    """Compare two files of which one lacks arrays of its architecture, or has others; None where names differ.
+
+    Args:
+      error: why it is not of the architecture.
+    """
+    from .diff_arrays import by_names
+
+    compared = by_names(a, b, tolerance, parts) if isinstance(error, PlanError) else None
+    return compared and (compared[0], [f"compared by names alone: {error.message}", *compared[1]])
 
 
 def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
+    from .array_differences import Tolerance
     from .diff import Comparison, compare
 
     found = looks((arguments.a, arguments.b), arguments.step)
     a, b = arguments.a, arguments.b = [one.path for one in found]
-    if not 0 <= arguments.rtol < float("inf"):
-        raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
+    tolerance = Tolerance(arguments.rtol, arguments.atol)
+    for name, value in zip(("--rtol", "--atol"), tolerance, strict=True):
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"{name} {value}: a number from 0 on, as in 1e-6")
     notes = [note for one in found for note in one.notes]
-    compared = _by_arrays(arguments)
+    compared = _by_arrays(arguments, tolerance)
     if compared is None:
         parts = _sides(arguments.weights)
         try:
-            comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts)
+            comparison = compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
         except UsageError:
             raise
         except ConvertError as error:
             from .strangers import unrelated
 
-            raise (None if arguments.weights else unrelated(a, b)) or error from None
-    else:
+            compared = _by_names_alone(error, a, b, tolerance, parts)
+            if compared is None:
+                raise (None if arguments.weights else unrelated(a, b)) or error from None
+    if compared is not None:
         arrays, remarks = compared
         comparison = Comparison(
-            arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", rtol=arguments.rtol,
+            arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
             but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
         )  # fmt: skip
     notes += comparison.notes

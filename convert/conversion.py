@@ -211,7 +211,10 @@ def _request(arguments: Namespace, settings: Settings | None = None) -> Request 
 
 def _recorded_optimizer(file: str) -> tuple[str, Mapping[str, Any]]:
     """Return what a checkpoint's record says of its optimizer. Raises: UsageError where it says nothing."""
-    about = record.at(look(file).path).optimizer
+    its = record.at(look(file).path)
+    about = its.optimizer
+    if its.change and its.place != record.INSIDE:
+        raise UsageError(f"--config {file}: {its.changed}; to take its hyperparameters, --config {its.place}")
     if not about:
         what = "has no record of an optimizer's state, whose hyperparameters are all that a conversion by a Table takes"
         raise UsageError(f"--config {file}: {what}")

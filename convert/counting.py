@@ -18,9 +18,10 @@ LEAVES = {
 
 
 def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Return {"parameters", "statistics", "masks", "named"} of a file's arrays, without those that are of no model.
+    """Return {"parameters", "statistics", "masks", "named", "buffers"} of a file's arrays, without those of no model.
 
-    "masks": elements of bool. "statistics": of running statistics, counters and other whole numbers.
+    "masks": elements of bool. "statistics": of running statistics, counters and other whole numbers. "buffers": of the
+    last ones alone, as of positions.
     "parameters": all others.
     "named": whether most of these have names of parameters, so that they may be called so.
     """
@@ -31,6 +32,7 @@ def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
     return {
         "parameters": sum(model[name].size for name in rest),
         "statistics": sum(model[name].size for name in others if model[name].dtype != "bool"),
+        "buffers": sum(model[name].size for name in others if _is_buffer(model[name])),
         "masks": sum(model[name].size for name in others if model[name].dtype == "bool"),
         "named": 2 * sum(_leaf(name)[1] in LEAVES for name in rest) >= len(rest),
     }
@@ -47,6 +49,11 @@ def _others(tensors: Mapping[str, Tensor]) -> Iterator[str]:
         pair = {f"{module}mean", f"{module}var"} <= tensors.keys() and leaf in STATISTICS
         if leaf in OWN or pair or COLLECTION in name.split("/") or tensor.dtype in WHOLE:
             yield name
+
+
+def _is_buffer(tensor: Tensor) -> bool:
+    """Tell whether an array of whole numbers is no counter."""
+    return tensor.dtype in WHOLE and tensor.dtype != "bool" and tensor.size > 1 and _leaf(tensor.name)[1] not in OWN
 
 
 def _leaf(name: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from specs.numerals import exact
 from specs.words import count, in_a_row
 
 from . import folding
-from .array_differences import differences, entry
+from .array_differences import EXACT, Tolerance, differences, entry
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
@@ -43,10 +43,10 @@ class Comparison:
         is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
         "nobody" where neither file states it: the value is one with which the arrays fit.
       what: the verdict on two files without differences.
-      rtol: values that differ by no more than this share were passed over.
+      tolerance: values that differ by no more than this were passed over.
       but: what was not compared, in words of the verdict.
       arrays: how many arrays were compared. of: of which file they are counted, where a Table parts or joins them.
-      within: the errors of arrays that differ by no more than `rtol`, by the array's name in A.
+      within: entries of arrays that differ by no more than `tolerance`.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
       layout: in which both files are compared, in words.
       accepted: whether the user accepts that the conditions hold.
@@ -55,10 +55,10 @@ class Comparison:
     differences: list[dict[str, Any]]
     assumed: list[dict[str, Any]] = field(default_factory=list)
     what: str = SAME
-    rtol: float = 0.0
+    tolerance: Tolerance = EXACT
     but: tuple[str, ...] = ()
     arrays: int = 0
-    within: Mapping[str, float] = field(default_factory=dict)
+    within: Sequence[dict[str, Any]] = ()
     notes: tuple[str, ...] = ()
     layout: str = COMMON
     accepted: bool = False
@@ -81,7 +81,10 @@ class Comparison:
         names = self.conditions
         agree = f"{in_a_row(names)} agree{'s' if len(names) == 1 else ''}"
         passed_over = f", except {' and '.join(self.but)}" if self.but else ""
-        passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
+        relative, absolute = self.tolerance
+        limits = [f"a relative difference of {exact(relative)}"] if relative else []
+        limits += [f"an absolute {'one' if limits else 'difference'} of {exact(absolute)}"] if absolute else []
+        passed_over += f", within {' or '.join(limits)}" if limits else ""
         if names and self.accepted:
             return f"the same arrays{passed_over}; accepted: that {agree}"
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
@@ -90,7 +93,7 @@ class Comparison:
 def compare(
     a: str,
     b: str,
-    rtol: float = 0.0,
+    tolerance: Tolerance = EXACT,
     settings: Stated = None,
     assume: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
@@ -121,7 +124,7 @@ def compare(
             norms = count(len(names), "norm")
             notes.append(f"{path}: it stores no batch counters of {norms}, which are not compared: {of}")
         skip = {*left.uncounted, *right.uncounted}
-        arrays = differences(left, right, rtol, skip=skip.__contains__)
+        arrays = differences(left, right, tolerance, skip=skip.__contains__)
         notes += arrays.notes()
         beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
@@ -130,8 +133,8 @@ def compare(
         notes += _silent(left, right, {one["tensor"] for one in configs})
         found = [*configs, *arrays.entries]
         return Comparison(
-            found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes),
-            accepted=assume,
+            found, assumed, tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
+            notes=tuple(notes), accepted=assume,
         )  # fmt: skip
 
 

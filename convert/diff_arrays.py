@@ -13,7 +13,7 @@ from specs.moves import Move
 from specs.table import Table
 
 from . import by_table, folding, payload
-from .array_differences import Differences, differences
+from .array_differences import Differences, Tolerance, differences
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .nesting import by_container, training, within
@@ -29,7 +29,7 @@ def across(
     a: str,
     b: str,
     table: str,
-    rtol: float,
+    tolerance: Tolerance,
     sizes: Mapping[str, int],
     backwards: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
@@ -50,14 +50,14 @@ def across(
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
         unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
         notes = [*own, *unread, *_beside(right)]
-        arrays = differences(left, right, rtol, skip=layout.unread.__contains__)
+        arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
         if layout.dropped or layout.cut or layout.unread:
             arrays = arrays._replace(but=(DROPPED,))
         return arrays, [*notes, *arrays.notes()]
 
 
 def by_names(
-    a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
+    a: str, b: str, tolerance: Tolerance, weights: tuple[str | None, str | None] = (None, None)
 ) -> tuple[Differences, list[str]] | None:
     """Return how two files of one layout differ, and notes on what in them is not compared.
 
@@ -68,15 +68,32 @@ def by_names(
     """
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        if weights == (None, None):
+            one, two = _like(one, first, two), _like(two, second, one)
         aside = _state_of(one).keys() != _state_of(two).keys()
         if aside:
             one, two = _without_state(one), _without_state(two)
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= min(len(one.sources), len(two.sources)):
             return None
-        arrays = differences(one, two, rtol)
+        arrays = differences(one, two, tolerance)
         arrays = arrays._replace(but=(STATE,)) if aside else arrays
         return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
+
+
+def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
+    """Return the one part of a file that has the other file's names, where that is what is meant, or the whole file."""
+    from .strangers import places
+
+    if len(side.sources.keys() & other.sources.keys()) * 2 > min(len(side.sources), len(other.sources)):
+        return side
+    found = places(side.sources, other.sources)
+    if len(found) != 1:
+        return side
+    part_of = as_it_is(reader, found[0])
+    alone = all(name.startswith(part_of.prefix) for name in reader.tensors)  # else what is set aside says it
+    notes = [f"took the arrays under {part_of.prefix!r}"] if alone else []
+    return replace(part_of, notes=(*part_of.notes, *notes))
 
 
 def _state_of(side: Arrays) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -15,11 +16,12 @@ from .diff import Comparison
 from .diff_plans import NOBODY
 from .errors import printable
 from .folding import fold, summarised
+from .optimizer.families import MOMENTS
 from .readings import normal
 from .settings import spelled
 from .terminal import say, table
 
-SMALL = 1e-8  # of the largest element of all: arrays below it are the rounding of zeros, whatever their error
+SMALL = 1e-8  # of the largest element of all: arrays below it may be the rounding of zeros, whatever their error
 # Of the verdict, by the kind of a difference: words before the number, and the noun and words behind it.
 KINDS = {
     "architecture": ("", "architecture", ""), "config": ("", "setting", ""), "missing": ("", "array", " only in A"),
@@ -27,7 +29,12 @@ KINDS = {
     "value": ("the values of ", "array", ""),
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest finite element of the two arrays"
-ORDER, ROUNDING = "order: largest error first", "; last, arrays whose values are below 1e-8 of the largest value listed"
+ORDER = "order: largest error first"
+LAST = ", but arrays of tiny values last"
+TINY = (
+    "of tiny values, below 1e-8 of the largest in arrays of their kind that differ, as rounding leaves where no "
+    "gradient reaches a parameter: --atol {} accepts {}"
+)
 NAMES = "names: those in A; --json states those in B too"
 MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
@@ -46,12 +53,14 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     say(printable(f"A: {a}"))
     say(printable(f"B: {b}"))
     if comparison.differences:
-        for line in ["", *rows(comparison.differences), ""]:
+        for line in ["", *rows(comparison.differences, comparison.within), ""]:
             say(printable(line))
         if any(entry["kind"] == "value" for entry in comparison.differences):
             say(ERROR, kind="soft")
         if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
-            say(order(comparison.differences), kind="soft")
+            say(order(comparison.differences, comparison.within), kind="soft")
+        for line in tiny_arrays(comparison):
+            say(line, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
         placed = [
@@ -79,25 +88,44 @@ def _what(kinds: Collection[str]) -> str:
     return " and ".join(["shapes"] * ("shape" in kinds) + ["positions"] * ("value" in kinds))
 
 
-def order(differences: list[dict[str, Any]]) -> str:
-    """Say in which order rows stand, and of arrays of rounding alone where there are any."""
-    top = _top(differences)
-    rounding = any(entry["kind"] == "value" and _size(entry) <= SMALL * top for entry in differences)
-    return ORDER + ROUNDING * rounding
+def order(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]] = ()) -> str:
+    """Say in which order rows stand, and that arrays of tiny values are the last where there are any."""
+    return ORDER + LAST * bool(_tiny(differences, _tops([*differences, *within])))
+
+
+def tiny_arrays(comparison: Comparison) -> list[str]:
+    """Say how many arrays may differ by rounding alone, and how to accept them."""
+    tiny = _tiny(comparison.differences, _tops([*comparison.differences, *comparison.within]))
+    if not tiny:
+        return []
+    gap = max(entry["error"] * entry["largest"] for entry in tiny)
+    above = float(f"{gap:.0e}")
+    above = above if above > gap else float(f"{1.5 * gap:.0e}")  # rounded up to a digit
+    return [f"{count(len(tiny), 'array')} {TINY.format(exact(above), 'it' if len(tiny) == 1 else 'them')}"]
+
+
+def _tiny(differences: Iterable[dict[str, Any]], tops: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [entry for entry in differences if entry["kind"] == "value" and _is_tiny(entry, tops)]
 
 
 def tally(comparison: Comparison) -> str:
     """Count the arrays that were compared, and those that differ, also by no more than was asked for."""
     counts = Counter(entry["kind"] for entry in comparison.differences)
-    apart, within = counts["shape"] + counts["value"], len(comparison.within)
+    apart = counts["shape"] + counts["value"]
     every = "all " * (1 < apart == comparison.arrays)
     parts = [f"{every}{apart:,} {_differ(apart)}"] if apart else []
-    if within:
-        worst, error = max(comparison.within.items(), key=lambda one: one[1])
-        more = "more " if apart else ""
-        parts.append(
-            f"{within:,} {more}{_differ(within)} by at most {short(error)}, within {exact(comparison.rtol)} ({worst})"
-        )
+    relative, absolute = comparison.tolerance
+    by_share = [entry for entry in comparison.within if entry["error"] <= relative]
+    by_number = [entry for entry in comparison.within if entry["error"] > relative]
+    for entries, limit, gap_of in (
+        (by_share, exact(relative), lambda entry: entry["error"]),
+        (by_number, f"--atol {exact(absolute)}", lambda entry: entry["error"] * entry["largest"]),
+    ):
+        if entries:
+            worst = max(entries, key=gap_of)
+            more = "more " if parts else ""
+            what = f"{len(entries):,} {more}{_differ(len(entries))} by at most {short(gap_of(worst))}"
+            parts.append(f"{what}, within {limit} ({_name(worst)})")
     parts = parts or ["every element equal"] * bool(comparison.arrays)
     parts += [f"{counts[kind]:,} more{KINDS[kind][2]}" for kind in ("missing", "unexpected") if counts[kind]]
     return ", ".join([f"{count(comparison.arrays, 'array')}{comparison.of} compared", *parts])
@@ -141,10 +169,14 @@ def counted(differences: list[dict[str, Any]]) -> str:
     return f": {shown}" if shown else ""
 
 
-def rows(differences: list[dict[str, Any]]) -> list[str]:
-    """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row."""
+def rows(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]] = ()) -> list[str]:
+    """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row.
+
+    Args:
+      within: entries of arrays that differ by no more than is accepted.
+    """
     lines: list[str] = []
-    top = _top(differences)
+    tops = _tops([*differences, *within])
     for kind, heads in HEADS.items():
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for entry in differences:
@@ -152,9 +184,9 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
                 detail = "" if kind == "value" else entry["detail"]
                 groups.setdefault((normal(_name(entry)), detail), []).append(entry)
         if groups:
-            worst = [max(group, key=lambda entry: _rank(entry, top)) for group in groups.values()]
+            worst = [max(group, key=lambda entry: _rank(entry, tops)) for group in groups.values()]
             ranked = sorted(
-                zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], top), reverse=True
+                zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], tops), reverse=True
             )
             cells = [_cells(group, entry) for entry, group in ranked]
             lines += [""] * bool(lines) + (
@@ -165,9 +197,27 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _top(differences: list[dict[str, Any]]) -> float:
-    """Return the largest value of all arrays that differ."""
-    return max((_size(entry) for entry in differences if isfinite(_size(entry))), default=0.0)
+def _tops(differences: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Return the largest value of all arrays that differ, of each kind; single numbers, as counts, aside."""
+    tops: dict[str, float] = {}
+    for entry in differences:
+        if isfinite(size := _size(entry)) and entry["elements"] > 1:
+            tops[_kind(entry)] = max(size, tops.get(_kind(entry), 0.0))
+    return tops
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    """Return whose moment an array is: those of squares are small where none is rounding. "" of all other arrays."""
+    name = f"/{(entry['a'] or entry['b'] or [entry['tensor']])[0]}"
+    for slot, names in MOMENTS.items():
+        of_paddle = re.search(rf"_{names.paddle}_\d+$", name)
+        if of_paddle or f"/{names.optax}/" in name or name.endswith((f"/{names.torch}", f".{names.torch}")):
+            return slot
+    return ""
+
+
+def _is_tiny(entry: dict[str, Any], tops: Mapping[str, float]) -> bool:
+    return _size(entry) <= SMALL * tops.get(_kind(entry), 0.0)
 
 
 def _size(entry: dict[str, Any]) -> float:
@@ -175,10 +225,10 @@ def _size(entry: dict[str, Any]) -> float:
     return float("inf") if entry["error"] is None or entry["largest"] is None else float(entry["largest"])
 
 
-def _rank(entry: dict[str, Any], top: float) -> tuple[bool, float]:
-    """Rank a difference: arrays of rounding alone below all others, then by its error; not finite is the largest."""
+def _rank(entry: dict[str, Any], tops: Mapping[str, float]) -> tuple[bool, float]:
+    """Rank a difference: arrays of tiny values below all others, then by its error; not finite is the largest."""
     error = float("inf") if entry["error"] is None else float(entry["error"])
-    return _size(entry) > SMALL * top, error
+    return not _is_tiny(entry, tops), error
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -134,11 +134,12 @@ class PlanError(ConvertError):
 
     Args:
       unfit: names of arrays of another shape or dtype.
+      only_more: whether all arrays of the model fit, and the file has others beside them.
     """
 
-    def __init__(self, message: str, problems: Iterable[str] = (), unfit: Iterable[str] = ()):
+    def __init__(self, message: str, problems: Iterable[str] = (), unfit: Iterable[str] = (), only_more: bool = False):
         super().__init__(message, problems)
-        self.unfit = tuple(unfit)
+        self.unfit, self.only_more = tuple(unfit), only_more
 
 
 class UsageError(ConvertError):

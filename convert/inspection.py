@@ -127,7 +127,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
-        "aside": [], "statistics": 0, "masks": 0, "named": True,
+        "aside": [], "statistics": 0, "masks": 0, "buffers": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known

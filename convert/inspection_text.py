@@ -33,9 +33,8 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         if key in about and key not in unknown:
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
-        others = {"statistics": "running statistics and counters", "masks": "masks, of bool"}
-        for kind in (kind for kind in others if key == "parameters" and about[kind]):
-            yield f"{'':14}and {count(about[kind], 'element')} of {others[kind]}"
+        if key == "parameters":
+            yield from (f"{'':14}and {count(number, 'element')} of {what}" for number, what in _beside(about) if number)
     if near := about["nearest"]:
         fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
@@ -83,6 +82,16 @@ def _suggested(origins: dict[str, str], dialect: str, record: list[str]) -> Iter
             else how
         )
         yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
+
+
+def _beside(about: dict[str, Any]) -> list[tuple[int, str]]:
+    """Return how many elements of a model are no parameters, and what they are."""
+    statistics = about["statistics"] - about["buffers"]
+    return [
+        (statistics, "running statistics and counters"),
+        (about["buffers"], "integer buffers"),
+        (about["masks"], "masks, of bool"),
+    ]
 
 
 def _stated(about: dict[str, Any], key: str) -> str:

@@ -95,6 +95,9 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
     parser.add_argument(
+        "--atol", type=float, default=0.0, help="absolute difference to tolerate, whatever --rtol says (default: none)"
+    )
+    parser.add_argument(
         "--weights", metavar="PART", action="append", default=[],
         help="which part of both files, or given twice, of A and of B; / is a file's root",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from specs.preprocessing import Known, stated
 from . import altered, folding
 from .counters import is_count
 from .dtypes import LOSSES
+from .errors import option
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, record_at
 from .record_fit import other_arrays, other_bytes, other_values
@@ -127,10 +128,14 @@ class Record(NamedTuple):
         """Return the warning that the file is no longer what the record describes."""
         return f"{altered.WARNING}{self.place} no longer fits the file, {self.change}: {altered.SINCE}"
 
-    def notes(self) -> list[str]:
-        """Return what the user should know of the record: whether it is damaged or of other bytes, and what it lost."""
+    def notes(self, named: bool = False) -> list[str]:
+        """Return what the user should know of the record: whether it is damaged or of other bytes, and what it lost.
+
+        Args:
+          named: whether the user names it by --config, and so takes what it says of an optimizer too.
+        """
         return [
-            *self._doubts(),
+            *self._doubts(named),
             *altered.notes(self.place, self.content),
             *(
                 f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
@@ -147,11 +152,15 @@ class Record(NamedTuple):
                if not is_count(count)]  # fmt: skip
         return [f"{self.place}: the batch counter {line}" for line in folding.misfits(odd)]
 
-    def _doubts(self) -> list[str]:
+    def _doubts(self, named: bool) -> list[str]:
         if self.place and not self.content:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
-        change = f"{self.changed}; only its configuration is used"
+        used = "only its configuration is used"
+        if self.content.get("optimizer"):
+            without = f"{used}, not what it says of the optimizer, which {option('config', 'FILE')} takes"
+            used = "only its configuration and what it says of the optimizer are used" if named else without
+        change = f"{self.changed}; {used}"
         sample = f"{self.place} {self.sample}"
         doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
         return [note for note, problem in doubts if problem]

@@ -6,6 +6,7 @@ Few files need this: planning.py imports it for these alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from specs.dialects import HUB, PORTS
@@ -16,6 +17,7 @@ from .choosing import Choice, Rejected, Request, attempt, choose
 from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call, option
 from .files.base import Reader, Tensor
 from .files.inside import JOIN_ZERO
+from .inference import inferred
 from .plans import Plan
 from .readings import Reading
 from .recognise import USUAL, all_dialects, candidates, unknown_page
@@ -62,13 +64,34 @@ def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None
     return None
 
 
-def _transposed(request: Request, rejected: Rejected) -> dict[str, Tensor]:
-    """Return the matrices of a reading, transposed, with which all its arrays fit; {} if they do not."""
-    unfit = rejected.error.unfit if isinstance(rejected.error, PlanError) else ()
+def _by_transposed(request: Request, rejected: Rejected) -> PlanError | None:
+    """Return the error that names matrices with which all arrays fit once they are transposed; None without such."""
+    error = _without_contradiction(request, rejected)
+    if not isinstance(error, PlanError):
+        return None
     own = rejected.reading.tensors
-    turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in unfit if len(own[name].shape) == 2}
-    fits = turned and _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned})))
-    return turned if fits else {}
+    matrices = [name for name in error.unfit if len(own[name].shape) == 2]
+    turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in matrices}
+    trial = attempt(request, replace(rejected.reading, tensors={**own, **turned}))
+    if not turned or not (isinstance(trial, Plan) or isinstance(trial.error, OpenFields)):
+        return None
+    error.problems[:] = _with_transposed(turned, error.problems)
+    return error
+
+
+def _without_contradiction(request: Request, rejected: Rejected) -> ConvertError:
+    """Return why a reading does not fit without what the user states of sizes that its arrays show.
+
+    A matrix that is stored transposed shows another size, as of classes, which contradicts the one that is stated.
+    """
+    if not isinstance(rejected.error, UsageError) or not request.settings.values:
+        return rejected.error
+    shown: Mapping[str, object] = {}
+    with suppress(ConvertError, LookupError):
+        shown = inferred(request.reader.path, rejected.reading)
+    others = {name: value for name, value in request.settings.values.items() if name not in shown}
+    trial = attempt(request._replace(settings=request.settings._replace(values=others)), rejected.reading)
+    return trial.error if isinstance(trial, Rejected) else rejected.error
 
 
 def _with_transposed(turned: Mapping[str, Tensor], problems: Sequence[str]) -> list[str]:
@@ -103,13 +126,15 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
-        if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), {}):
-            error.problems[:] = _with_transposed(turned, error.problems)
-    if src is not None:
-        other = choose(request, candidates(reader, None, hints, weights)).plan
-        if other:
-            which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
-            remedies.append(f"every array fits as {other.src}: {which}")
+    error = next(filter(None, (_by_transposed(request, rejected) for rejected in choice.rejected)), error)
+    if src is not None and (found := _of_other_dialect(request, src, weights)):
+        other, problems = found
+        which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
+        fits = f"{'all but these fit' if problems else 'every array fits'} as {other.dialect}: {which}"
+        if choice.problem is None:  # else that one says more, as that the record states the dialect
+            what = f"a file of dialect {other.dialect}, not of {src}"
+            return PlanError(f"{reader.path}: {what}: {fits}", [*remedies, *problems])
+        remedies.append(fits)
     if src is not None and src not in PORTS and choice.rejected:
         tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
         if tried and (others := [name for name in all_dialects()[src] if name not in tried]):
@@ -119,6 +144,20 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies
     return error
+
+
+def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[Reading, list[str]] | None:
+    """Return the reading in another dialect than `src` in which all arrays of the model fit; None without one.
+
+    Returns: also what the file has beside them.
+    """
+    choice = choose(request, candidates(request.reader, None, request.record.hints, weights))
+    if choice.plan:
+        return choice.plan.reading, []
+    for reading, error in choice.rejected:
+        if isinstance(error, PlanError) and error.only_more and reading.dialect != src:
+            return reading, error.problems
+    return None
 
 
 def _route(src: str, dst: str) -> str:

@@ -272,13 +272,13 @@ def _recorded(path: str, record: records.Record) -> Settings:
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
     known, problems = record.preprocessing
-    doubts = [*record._replace(sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
+    doubts = [*record._replace(sample="").notes(named=True), *(f"{PREPROCESSING}: {what}" for what in problems)]
     assumed = record.assumed & values.keys()
     notes = tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts)
     known = known.all_assumed() if record.damage else known
     return Settings(
         values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, suggested=record.suggested,
-        optimizer=record.optimizer,
+        optimizer={} if record.damage else content.get("optimizer", {}),  # also of earlier bytes, as the user names it
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def _without_targets(inside: Sources, made: Made) -> Sources:
             source = its.content.get("source", {}).get("file")
             if not its.damage and not its.change and source in names - {os.path.basename(path)} and made(its.content):
                 targets.append(path)
-    over = dict.fromkeys(targets, "already an output of this conversion")
+    over = dict.fromkeys(targets, "which the same conversion of another file there wrote")
     return replace(
         inside, files=[path for path in inside.files if path not in over], passed_over={**inside.passed_over, **over}
     )

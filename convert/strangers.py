@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import NamedTuple
 
 from .errors import ConvertError, called, option
@@ -82,17 +83,16 @@ def _moments(names: list[str]) -> str:
 def _weights(a: list[str], b: list[str]) -> str:
     """Return the options that compare a part of one file with the other, if most names of that lie there, else ""."""
     for names, inner, first in ((a, b, True), (b, a, False)):
-        if place := _place(names, inner):
-            parts = (place, "/") if first else ("/", place)
+        if found := places(names, inner):
+            parts = (found[0], "/") if first else ("/", found[0])
             return " ".join(option("weights", part) for part in parts)
     return ""
 
 
-def _place(names: list[str], inner: list[str]) -> str:
-    """Return the place, without its separator, under which over half of the inner names lie among the others."""
+def places(names: Collection[str], inner: Collection[str]) -> list[str]:
+    """Return the places, without a separator, under which over half of the inner names lie among the others."""
     if not inner:
-        return ""
-    listed, known = set(names), inner[0]
-    places = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
-    found = (place for place in places if 2 * sum(place + name in listed for name in inner) > len(inner))
-    return next(found, "")[:-1]
+        return []
+    listed, known = set(names), next(iter(inner))
+    found = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
+    return [place[:-1] for place in found if 2 * sum(place + name in listed for name in inner) > len(inner)]

@@ -22,10 +22,14 @@ from .files.base import Tensor
 from .parametrized import parametrized
 from .replicas import leading, replication
 from .spelling import out_of_modules
-from .table_part import FEW, matching, places, without_training
+from .table_part import FEW, matching, part, places, without_training
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
 ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
+STATE_ALONE = (
+    "is the state of an optimizer alone: convert the file of the weights, {} takes the state along; to compare states, "
+    "convert back and compare those of one library"
+)
 FIRST = 4  # names of a file that are listed where none is in the Table
 
 
@@ -83,17 +87,31 @@ def lay_out(
             raise ConvertError(f"{path}: {replication(number, f'fit {table.name}')}") from None
         if len(unexpected) == len(sources) and (found := places(table, missing, sources)):
             raise ConvertError(f"{path}: {_nested(table, found)}") from None
-        turned = _strange(table.reverse(), sources)
+        turned = _strange(other := table.reverse(), sources)
         remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
         if not turned and unexpected:
             what = f"its arrays are named as on the other side of {_called(table, path)}: {remedy}"
             raise ConvertError(f"{path}: {what}") from None
+        if len(unexpected) == len(sources):
+            if found := places(other, Matcher(other, sources).match().missing, sources):
+                what = f"its arrays under {found[0]!r} are named as on the other side of {_called(table, path)}"
+                raise ConvertError(f"{path}: {what}: {remedy}") from None
+            if _are_state(path, prefix or None):
+                raise ConvertError(f"{path}: {STATE_ALONE.format(option('with-optimizer'))}") from None
         if its and _strange(table, its) < _strange(table.reverse(), its):
             what = f"its arrays are named as those of {path}: give a file of the other side of {table.name}"
             raise ConvertError(f"{like}: {what}") from None
+        if its and not unexpected and (shared := len(its) - _strange(other, its)) < FEW * len(its):
+            assert like
+            if _are_state(like, like_weights):
+                raise ConvertError(f"{like}: {STATE_ALONE.format(option('with-optimizer'))}") from None
+            what = f"{shared} of {len(its)} names are on that side of {table.name}: another model?"
+            names = [] if shared else list(_first_names(its, _made(table)))
+            raise ConvertError(f"{like}: {what}", names) from None
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
-        problems += _strangers(unexpected, table)
+        drop = "" if missing or misfits else "drop <- {}" if backwards else "{} -> drop"
+        problems += _strangers(unexpected, table, drop)
         problems[:0] = filter(None, [parametrized(unexpected)])
         if turned < len(unexpected):
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
@@ -126,9 +144,24 @@ def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:
     return [f"{what} {', '.join(folding.fold(names)[:FIRST])}" for what, names in sides.items()]
 
 
+def _made(table: Table) -> list[str]:
+    """Return the names of a Table's right side, with its holes."""
+    return [array.label for line in table.lines for array in line.right.arrays]
+
+
 def _strange(table: Table, names: Iterable[str]) -> int:
     """Count the names that no line of a Table speaks of on its left side."""
     return len(Matcher(table, names).match().unexpected)
+
+
+def _are_state(path: str, weights: str | None) -> bool:
+    """Tell whether a part of a file is the state of an optimizer."""
+    from .optimizer import finding
+
+    with suppress(ConvertError), open_checkpoint(path) as reader:  # there may be the states of several optimizers
+        own = part(reader, weights).sources.values()
+        return finding.state_names(reader).issuperset(tensor.name for tensor in own)
+    return False
 
 
 def _architecture(path: str) -> str:
@@ -169,8 +202,12 @@ def _direction(table: Table) -> str:
     return f"{table.sides[0]} to {table.sides[1]}"
 
 
-def _strangers(unexpected: list[str], table: Table) -> list[str]:
-    """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
+def _strangers(unexpected: list[str], table: Table, drop: str) -> list[str]:
+    """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ.
+
+    Args:
+      drop: a line that drops an array; "" where a wrong name is the likelier cause.
+    """
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
     alike = {
         _level_numbers(label): label
@@ -191,6 +228,9 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
     for name in others:
         where = f" (nearest: line {labels[near[name]]}, {near[name]})" if name in near else ""
         lines.append(f"{name}: no line speaks of it{where}")
+    if others and drop:
+        example = next(reversed(groups.values()))[-1]
+        lines[-1] += f": if the other side needs none, the line {drop.format(example)} leaves it out"
     return [*folding.capped(lines, "arrays without a line"), *advice]
 
 

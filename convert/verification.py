@@ -22,6 +22,8 @@ from .files.inside import look
 from .files.sharded import ShardedReader
 
 TWO_READERS = 32 << 20  # bytes read in 10 ms; less gets one reader: opening a file again takes as long, a folder 300 ms
+OTHER_VALUES = " has other values than were written"
+SEVERAL = 4  # arrays of other values from which on one line counts them
 
 
 def check(path: str) -> list[str]:
@@ -55,7 +57,8 @@ def check(path: str) -> list[str]:
             _let_go(name)
     damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    others = (line for line in damage(path, lines) if record.change != f"whose {line}")  # which `change` says already
+    found = _few(_problems(path, lines), len(lines))
+    others = folding.damage(line for line in found if record.change != f"whose {line}")  # which `change` says already
     return [*damaged, *change, *metadata, *others]
 
 
@@ -100,15 +103,32 @@ def with_every_value(reader: Reader, record: records.Record) -> records.Record:
 
 
 def damage(path: str, lines: dict[str, Any]) -> list[str]:
+    """Return what in a file is not as the record's lines say, folded."""
+    return folding.damage(_problems(path, lines))
+
+
+def _few(problems: list[str], arrays: int) -> list[str]:
+    """Return problems with one line for all arrays whose values differ, where these are several."""
+    names = [line.removesuffix(OTHER_VALUES) for line in problems if line.endswith(OTHER_VALUES)]
+    if len(names) < SEVERAL:
+        return problems
+    others = [line for line in problems if not line.endswith(OTHER_VALUES)]
+    return [
+        *others,
+        f"{len(names):,} of {arrays:,} arrays have other values than were written: {folding.listed(names)}",
+    ]
+
+
+def _problems(path: str, lines: dict[str, Any]) -> list[str]:
     """Return what in a file is not as the record's lines say; a large file is read twice as fast by two readers."""
     with open_checkpoint(path) as reader:
         problems = [f"missing {name}" for name in lines if name not in reader.tensors]
         problems += [f"unexpected {name}" for name in reader.tensors if name not in lines]
         todo = deque(tensor for name, tensor in reader.tensors.items() if name in lines)
         if sum(tensor.nbytes for tensor in todo) < TWO_READERS:
-            return folding.damage([*problems, *_bad(reader, lines, todo)])
+            return [*problems, *_bad(reader, lines, todo)]
         with Task(lambda stop: _damaged(path, lines, todo, stop)) as other:
-            return folding.damage([*problems, *_bad(reader, lines, todo), *other.result()])
+            return [*problems, *_bad(reader, lines, todo), *other.result()]
 
 
 def _damaged(path: str, lines: dict[str, Any], todo: deque[Tensor], stop: threading.Event) -> list[str]:
@@ -127,7 +147,7 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
             elif meant(tensor.dtype) != meant(line.get("dtype", "")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
             elif _hash(reader, tensor.name) != line.get(HASH):
-                yield f"{tensor.name} has other values than were written"
+                yield tensor.name + OTHER_VALUES
 
 
 def _hash(reader: Reader, name: str) -> str:

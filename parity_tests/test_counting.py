@@ -25,6 +25,18 @@ def test_statistics_and_counters_are_no_parameters(run, tmp_path):
     assert "\n              ".join(["parameters:   117", *others]) + "\n" in printed
 
 
+def test_whole_numbers_that_count_nothing_are_integer_buffers(run, tmp_path):
+    positions = {
+        "emb.weight": np.zeros((7, 2), "f4"),
+        "position_ids": np.arange(20),
+        "num_batches_tracked": np.array(3),
+    }
+    save_file(positions, tmp_path / "x.safetensors")
+    printed = run("inspect", tmp_path / "x.safetensors")[1]
+    others = ["and 1 element of running statistics and counters", "and 20 elements of integer buffers"]
+    assert "\n              ".join(["parameters:   14", *others]) + "\n" in printed, printed
+
+
 def test_arrays_of_other_names_are_called_elements(run, tmp_path):
     save_file({"a": np.zeros((3, 4), "f4"), "b": np.zeros(3, "f4")}, tmp_path / "x.safetensors")
     assert "elements:     15\n" in run("inspect", tmp_path / "x.safetensors")[1]

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from convert import named_copies, verification
@@ -149,6 +150,17 @@ def test_verify_finds_a_flipped_bit_with_one_reader_and_with_two(large, run, tmp
     path = flipped(tmp_path / "x.safetensors", tmp_path / "bad.safetensors")
     code, out, _ = run("verify", path)
     assert code == 1 and out.count("has other values than were written") == 1, out
+
+
+def test_verify_counts_arrays_of_a_file_that_was_trained_on(run, tmp_path):
+    path = tmp_path / "x.safetensors"
+    assert run("google2torch", GOOGLE, "-o", path)[0] == 0
+    with safe_open(path, "np") as file:
+        arrays, metadata = {name: file.get_tensor(name) + 1 for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(arrays, path, metadata)
+    code, out, _ = run("verify", path)
+    assert code == 1 and f"  - {len(arrays)} of {len(arrays)} arrays have other values than were written: " in out, out
+    assert out.count("other values") <= 2  # the record names the first one
 
 
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import specs
 from convert import diff_text, terminal
-from convert.array_differences import entry, own_position
+from convert.array_differences import EXACT, entry, own_position
 from convert.diff import COMMON
 from convert.diff_arrays import by_names
 from convert.diff_text import assumptions
@@ -264,13 +264,13 @@ def test_dtypes_that_differ_are_noted(tmp_path):
     save_file(
         {name: x.astype({"h": "float16", "w": "float64"}.get(name[0], x.dtype)) for name, x in arrays.items()}, other
     )
-    same, notes = by_names(one, other, 0.0)
+    same, notes = by_names(one, other, EXACT)
     assert same.entries == []
     assert notes == [
         "dtypes differ, float32 in A and float16 in B (values were compared): halved",
         "dtypes differ, float32 in A and float64 in B (values were compared): wide and 1 more",
     ]
-    assert by_names(one, one, 0.0)[1] == []
+    assert by_names(one, one, EXACT)[1] == []
 
 
 def test_arrays_are_compared_block_by_block(tmp_path):
@@ -285,9 +285,9 @@ def test_arrays_are_compared_block_by_block(tmp_path):
     save_file({"x": other}, tmp_path / "other.safetensors")
     tracemalloc.start()
     both = "both have NaN at the same place, which counts as equal: x"
-    same, notes = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0)
+    same, notes = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), EXACT)
     assert (same.entries, notes, same.compared) == ([], [both], 1)
-    ((found,), *_), _ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), 0.0)
+    ((found,), *_), _ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), EXACT)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     largest = float(one[1, -1])
@@ -304,9 +304,9 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     np.savez(one, **weights, **{"opt_state/1/0/mu/a": state, "step": np.array(4)})
     np.savez(same, **weights, **{"opt_state/1/0/mu/a": state + 1, "step": np.array(4)})
     np.savez(other, **weights, **{f"opt_state/0/mu/{number}": state + 1 for number in range(9)})
-    found, notes = by_names(one, same, 0.0)
+    found, notes = by_names(one, same, EXACT)
     assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
-    found, notes = by_names(one, other, 0.0)
+    found, notes = by_names(one, other, EXACT)
     assert not found.entries and found.compared == 2
     assert found.but == ("training state, which is not compared",)
     what = "set aside, training state, of which not all names are in both files"
@@ -374,8 +374,66 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
     names = [re.search(r"(\w+):", line)[1] for line in diff_text.rows(entries)[1:]]
     assert names == ["odd", "grown", "big", "small", "bias"]
     assert [line.split()[4] for line in diff_text.rows(entries[:1])[1:]] == ["bias:"]
-    assert diff_text.order(entries).startswith("order: largest error first; last, arrays whose values")
+    assert diff_text.order(entries).startswith("order: largest error first, but arrays of tiny values last")
     assert diff_text.order(entries[1:]) == "order: largest error first"
+
+
+def test_moments_of_rounding_are_named_and_accepted_by_an_absolute_difference(run, tmp_path):
+    """Moments of a bias without a gradient differ by their own size; second moments are measured by second moments."""
+    first, second = np.linspace(-1e-2, 1e-2, 32), np.linspace(1e-9, 1e-7, 32)
+    arrays = {"0/exp_avg": first, "0/exp_avg_sq": second, "1/exp_avg": first * 1e-17, "1/exp_avg_sq": second * 1e-30}
+    other = {name: array * (1 + 1e-12) for name, array in arrays.items()} | {"1/exp_avg": -arrays["1/exp_avg"]}
+    a, b = ({f"optimizer/state/{name}": array for name, array in of.items()} for of in (arrays, other))
+    np.savez(tmp_path / "a.npz", **a)
+    np.savez(tmp_path / "b.npz", **b)
+    pair = ["diff", tmp_path / "a.npz", tmp_path / "b.npz", "--rtol", "1e-9"]
+    code, printed, _ = run(*pair)
+    assert code == 1
+    assert "\n1 array of tiny values, below 1e-8 of the largest in arrays of their kind that differ" in printed
+    assert "--atol 3e-19 accepts it\n" in printed  # twice 1e-19, rounded up
+    code, printed, _ = run(*pair, "--atol", "3e-19")
+    assert code == 0, printed
+    verdict, *_, last = printed.splitlines()
+    assert verdict == "the same arrays, within a relative difference of 1e-9 or an absolute one of 3e-19"
+    assert last.endswith(", 1 more differs by at most 2.0e-19, within --atol 3e-19 (optimizer/state/1/exp_avg)")
+    assert run(*pair, "--atol", "1.9e-19")[0] == 1
+    larger = {**b, "optimizer/state/0/exp_avg_sq": second * 2}  # small beside the first moments, and no rounding
+    np.savez(tmp_path / "b.npz", **larger)
+    assert "\n1 array of tiny values" in run(*pair)[1]
+    assert run(*pair, "--atol", "3e-19")[0] == 1
+    assert [run(*pair[:3], "--atol", atol)[0] for atol in ("-1", "nan", "inf")] == [2, 2, 2]
+
+
+def test_the_one_part_with_the_other_files_names_is_taken(run, tmp_path):
+    """Of a file of training state; two such parts leave the choice open."""
+    weights = {f"enc.{k}.w": np.full(3, k) for k in range(4)}
+    nested = {f"model/{name}": array for name, array in weights.items()}
+    state = {f"optimizer/{name}/mu": array for name, array in weights.items()}
+    for name, arrays in (("plain", weights), ("full", nested | state), ("alone", nested)):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    plain, full, alone = (tmp_path / f"{name}.npz" for name in ("plain", "full", "alone"))
+    for pair in ((plain, full), (full, plain)):
+        code, printed, err = run("diff", *pair)
+        assert code == 0 and "4 arrays compared, every element equal" in printed, printed + err
+        assert "took the arrays under 'model/'; set aside: optimizer/ (4 arrays)" in err
+    code, _, err = run("diff", plain, alone)
+    assert code == 0 and err == f"note: {alone}: took the arrays under 'model/'\n"
+    copy = {f"ema/{name}": array for name, array in weights.items()}
+    np.savez(full, **nested, **copy)
+    code, _, err = run("diff", plain, full)
+    assert code == 1 and "the names of one lie in a part of the other" in err, err
+
+
+def test_a_file_that_lacks_an_array_of_its_architecture_is_compared_by_names(run, tmp_path):
+    arrays = dict(np.load(GOOGLE))
+    arrays.pop("head/bias")
+    np.savez(tmp_path / "less.npz", **arrays)
+    code, printed, err = run("diff", GOOGLE, tmp_path / "less.npz")
+    assert code == 1 and printed.startswith("different: 1 array only in A\n"), printed
+    assert printed.endswith("41 arrays compared, every element equal, 1 more only in A\n")
+    assert f"note: compared by names alone: {tmp_path / 'less.npz'}: does not hold the google arrays of this" in err
+    code, _, err = run("diff", TIMM, tmp_path / "less.npz")  # no names in common
+    assert code == 1 and err.startswith("python -m convert: ") and "missing head/bias" in err, err
 
 
 def test_positions_are_those_of_the_first_file(run):

@@ -91,3 +91,65 @@ def test_from_paddle_to_paddle_names_stay(trained, new, run, tmp_path):
     with open_checkpoint(tmp_path / "x.pdparams") as one, open_checkpoint(tmp_path / "y.pdparams") as other:
         assert one.parameter_names == other.parameter_names != {}
         assert one.tensors.keys() == other.tensors.keys()
+
+
+def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trained, run, tmp_path):
+    """A file that was trained further lies beside the record of its earlier steps."""
+    file, config = trained
+    path = tmp_path / "x.msgpack"
+    words = [OPTIMIZER, "--config", config]
+    assert run("torch2flax", file, *words, "--dtype", "float32", "-o", tmp_path / "other.msgpack")[0] == 0
+    assert run("torch2flax", file, *words, "-o", path)[0] == 0
+    (tmp_path / "other.msgpack").replace(path)
+    back = ["flax2torch", path, OPTIMIZER, "-o", tmp_path / "x.pt", "--force", "--config"]
+    unused = "only its configuration is used, not what it says of the optimizer, which --config FILE takes"
+    for named in (path, f"{path}.json"):
+        code, _, err = run(*back, named)
+        assert code == 0 and f"note: from --config {named}: eps=0.001953125, weight_decay=0.125" in err, err
+        assert unused in err  # of the file that is converted, which does not name its own record
+    assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
+    code, _, err = run(*back, config)
+    assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
+
+
+def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):
+    import torch
+
+    file, config = trained
+    saved = torch.load(file)
+    model = torch.nn.Linear(2, 2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD(model.parameters(), lr=0.1), T_max=20)
+    torch.save({**saved, "scheduler": scheduler.state_dict()}, tmp_path / "scheduled.pt")
+    words = ["--config", config, OPTIMIZER, "-o", tmp_path / "x.msgpack"]
+    code, _, err = run("torch2flax", tmp_path / "scheduled.pt", *words)
+    assert code == 0 and "T_max" not in err, err
+    assert "set aside: torch's learning-rate scheduler, which counts 0 (scheduler); the learning rate that goes" in err
+
+
+def test_a_layer_with_a_state_of_one_array_alone_is_doubted(trained, run, tmp_path):
+    """A frozen layer has none at all."""
+    import torch
+
+    file, config = trained
+    saved = torch.load(file)
+    names = saved["optimizer"]["param_groups"][0].get("param_names") or list(saved["model"])
+    last = {names.index("head.weight"), names.index("head.bias")}
+    words = ["--config", config, OPTIMIZER, "--force", "-o", tmp_path / "y.pt"]
+    for gone, doubted in ((last, False), ({names.index("head.bias")}, True)):
+        state = {number: one for number, one in saved["optimizer"]["state"].items() if number not in gone}
+        torch.save({**saved, "optimizer": {**saved["optimizer"], "state": state}}, tmp_path / "x.pt")
+        code, _, err = run("torch2torch", tmp_path / "x.pt", *words)
+        assert code == 0 and "without a state in the source" in err, err
+        assert ("; the other arrays of head have one: is the file complete?" in err) == doubted, err
+
+
+def test_a_call_that_builds_the_optimizer_has_its_parameters(trained, run, tmp_path):
+    file, config = trained
+    words = ["--config", config, OPTIMIZER]
+    assert run("torch2flax", file, *words, "-o", tmp_path / "x.msgpack")[0] == 0
+    (tmp_path / "x.msgpack.json").unlink()
+    for text in ("kind=adamw", "beta1=0.75", "beta2=0.9375", "eps=1e-8", "weight_decay=0.1"):
+        words += ["--hyper", text]
+    code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
+    assert code == 0 and "build torch.optim.AdamW(model.parameters(), lr=?, " in err, err
+    assert "fails without it: build " in err and "(before a scheduler, lr is its rate of step 0)" in err, err

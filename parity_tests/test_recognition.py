@@ -60,6 +60,11 @@ def test_transposed_matrices_are_called_so(run, tmp_path):
     save_file({**turned, second: np.ascontiguousarray(arrays[second].T)}, tmp_path / "two.safetensors")
     code, _, err = run("timm2torch", tmp_path / "two.safetensors")
     assert code == 1 and f"every array fits once these are transposed: {second}, head.weight" in err, err
+    classes = str(len(arrays["head.bias"]))
+    code, _, err = run("timm2torch", tmp_path / "one.safetensors", "--set", f"classes={classes}")
+    assert code == 1 and f"\n  - head.weight has shape {shapes}every array fits\n" in err and "--set" not in err, err
+    code, _, err = run("timm2torch", tmp_path / "one.safetensors", "--set", "classes=9")  # does not fit either way
+    assert code == 2 and "classes=9 was asked for" in err and "once it is transposed" not in err, err
     save_file({**turned, "norm.bias": np.zeros(3, "f4")}, tmp_path / "other.safetensors")
     assert "once it is transposed" not in run("timm2torch", tmp_path / "other.safetensors")[2]
 
@@ -88,7 +93,9 @@ def test_an_array_beside_those_of_a_model_is_no_training_state(name, run, tmp_pa
     code, _, err = run("timm2torch", tmp_path / "more.safetensors")
     more, *rest = err.splitlines()[1:]
     assert (code, more) == (1, f"  - unexpected {name}"), err
-    assert rest == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
+    how = "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network"
+    assert rest[0].startswith(f"  - {how}") and "convert by a Table (" in rest[0], err
+    assert rest[1:] == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
     save_file({**arrays, "step": np.ones(1, "f4")}, tmp_path / "step.safetensors")
     code, _, err = run("timm2torch", tmp_path / "step.safetensors", "--dry-run", "-o", tmp_path / "y.pt")
     assert code == 0 and "set aside: step float32 [1] (training state)" in err
@@ -262,8 +269,15 @@ def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path
     assert (about["dialect"], "gelu is open" in about["open"]) == ("paddle", True)
     code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
     assert code == 1
-    assert "head.weight has shape [20, 7]" in err
-    assert "every array fits as paddle: paddle2flax" in err
+    assert "a file of dialect paddle, not of torch: every array fits as paddle: paddle2flax" in err.splitlines()[0]
+    assert "head.weight" not in err  # shapes that are expected in the wrong dialect explain nothing
+    more = {**load_file(alike), "extra": np.ones(3, "f4")}
+    save_file(more, alike)
+    code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
+    first, *rest = err.splitlines()
+    assert (
+        code == 1 and first.endswith("all but these fit as paddle: paddle2flax") and rest[0] == "  - unexpected extra"
+    )
 
 
 @pytest.mark.parametrize("guess", ["convmixer", None])

@@ -111,7 +111,7 @@ def test_a_folder_is_converted_a_second_time_without_what_the_first_time_made(ru
     assert run("google2torch", tmp_path)[0] == 0
     code, printed, err = run("google2torch", tmp_path, "--force")
     assert code == 0 and "2 of 2 converted" in printed
-    over = "note: passed over, already an output of this conversion: "
+    over = "note: passed over, which the same conversion of another file there wrote: "
     assert over + f"{tmp_path / 'a.safetensors'}, {tmp_path / 'b.safetensors'}" in err, err
     assert run("google2torch", tmp_path / "a.npz", tmp_path / "a.safetensors", "--force")[0] == 1
     (tmp_path / "out").mkdir()

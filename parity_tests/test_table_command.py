@@ -430,6 +430,49 @@ def test_a_checkpoint_that_does_not_fit_is_refused(files, capsys, name):
     assert sorted(folder.iterdir()) == before
 
 
+def test_one_array_more_is_dropped_by_a_line(files, capsys):
+    folder, left, _ = files
+    table, out = folder / "bert.table", folder / "x.msgpack"
+    source = save(folder / "more.npz", {**left, "mlm.weight": np.ones(3, "f4")})
+    code, _, error = run(capsys, "--table", table, source, "-o", out, "--set", "h=3")
+    line = "mlm.weight -> drop"
+    assert code == 1 and f": if the other side needs none, the line {line} leaves it out\n" in error, error
+    table.write_text(f"{table.read_text()}\n{line}\n")
+    assert run(capsys, "--table", table, source, "-o", out, "--set", "h=3")[0] == 0
+    source = save(folder / "renamed.npz", {"mlm.weight" if n == "head.weight" else n: a for n, a in left.items()})
+    assert "-> drop" not in run(capsys, "--table", table, source, "-o", out, "--set", "h=3")[2]
+
+
+def test_a_training_file_of_the_other_side_needs_reverse(files, capsys):
+    """Also where its names lie below a part."""
+    folder, _, right = files
+    source = save(folder / "training.npz", {f"model/{name}": array for name, array in right.items()})
+    code, _, error = run(capsys, "--table", folder / "bert.table", source, "-o", folder / "x.npz")
+    what = "its arrays under 'model/' are named as on the other side of "
+    assert code == 1 and what in error and error.endswith("--reverse reads it from there\n"), error
+
+
+def test_the_state_of_an_optimizer_alone_is_called_so(files, capsys):
+    folder, *_ = files
+    moments = {f"linear_{k}.w_0_{slot}_0": np.ones(3) for k in range(2) for slot in ("moment1", "moment2")}
+    state, table = save(folder / "state.npz", moments), folder / "bert.table"
+    code, _, error = run(capsys, "--table", table, state, "-o", folder / "x.npz")
+    assert code == 1 and "state.npz: is the state of an optimizer alone: convert the file of the weights" in error, (
+        error
+    )
+    code, _, error = run(capsys, "diff", "--table", table, folder / "left.safetensors", state, "--set", "h=3")
+    assert code == 1 and "state.npz: is the state of an optimizer alone" in error, error
+
+
+def test_like_of_another_model_is_called_so(files, capsys):
+    folder, *_ = files
+    other = save(folder / "other.npz", {f"stem.{k}.weight": np.ones(3) for k in range(4)})
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "--like", other, "-o", folder / "x.npz"]
+    code, _, error = run(capsys, *words, "--set", "h=3")
+    assert code == 1 and "other.npz: 0 of 4 names are on that side of " in error, error
+    assert len(error.splitlines()) == 3 and "another model?" in error, error
+
+
 def test_a_table_that_cannot_be_read_is_one_error(files, capsys):
     folder, *_ = files
     (folder / "bad.table").write_text("table 1\na: o i <-> b: o\nc o <-> d\n")
@@ -477,6 +520,9 @@ def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
     save(folder / "train.npz", nested)
     assert main(across) == 0
     assert "reads lie under 'model/'\n" in capsys.readouterr().err
+    assert main(["diff", bare, train]) == 0
+    assert capsys.readouterr().err == f"note: {train}: took the arrays under 'model/'\n"
+    save(folder / "train.npz", nested | {f"net/{name}": array for name, array in left.items()})
     assert main(["diff", bare, train]) == 1
     command = f"--weights / --weights model {bare} {train}"
     assert f"python -m convert diff {command} compares them" in capsys.readouterr().err

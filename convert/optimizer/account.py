@@ -18,12 +18,13 @@ from .finding import step_beside
 from .holding import Held
 from .state import NO_INITIAL, State
 
+LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 REACHED = "the learning rate that goes along is the one that its schedule had reached, not the one that it began with"
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
-    "optax": "a mask of its weight decay",
-    "paddle": "groups of parameters, apply_decay_param_fun or the learning rates of parameters",
+    "optax": "mask of its weight decay",
+    "paddle": "groups of parameters nor apply_decay_param_fun",
 }
 
 
@@ -78,14 +79,19 @@ class Moves:
             last = state.scheduler.get("last_epoch")
             at = f", which counts {last:,}" if type(last) is int else ""
             lines.append(f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {REACHED}")
-        if state.initial and self.library != "torch":
-            began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
+        began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
+        if places := self._schedulers():
+            first = f", which began at {began} (initial_lr)" if began and self.library != "torch" else ""
+            counts = in_a_row(dict.fromkeys(f"{last:,}" for last in places.values()))
+            where = ", ".join(place.rstrip("/") for place in places)
+            what = f"set aside: torch's learning-rate scheduler, which counts {counts} ({where})"
+            lines.append(f"{what}{first}; {REACHED}")
+        elif state.initial and self.library != "torch":
             lines.append(f"{NO_INITIAL}, {began}; {REACHED}")
         if state.library in NOT_SHOWN and self.library != state.library:
             section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
             where = f"{document('training')}, {section}"
-            remedy = f"if the training has any, build {self.library}'s optimizer with it ({where})"
-            lines.append(f"{state.library}'s state does not show {NOT_SHOWN[state.library]}: {remedy}")
+            lines.append(f"{state.library}'s state shows no {NOT_SHOWN[state.library]}: if there were any, see {where}")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):
@@ -99,6 +105,16 @@ class Moves:
             )
         return lines
 
+    def _schedulers(self) -> dict[str, int]:
+        """Return {place of a scheduler of torch beside the state: what it counts}."""
+        values = {} if self.held.path else self.held.reader.skipped.values
+        lasts = {name.removesuffix(LAST): value for name, value in values.items() if name.endswith(f"/{LAST}")}
+        return {
+            place: last
+            for place, last in lasts.items()
+            if type(last) is int and f"{place}_step_count" in values and self.state.library == "torch"
+        }
+
     def _step(self) -> str:
         """Name the plain number beside the state that is the state's own count of steps; "" where there is none."""
         name = step_beside(self.held.found)
@@ -110,6 +126,8 @@ class Moves:
         held = self.held
         of_state = held.state_names if held.path else held.state_names | self.state.used
         of_state |= set(filter(None, [self._step()]))
+        places = tuple(self._schedulers())
+        of_state |= {name for name in held.reader.skipped.values if places and name.startswith(places)}
         return of_state | {name for copy in held.averages for name in (*copy.used, *copy.strangers)}
 
 

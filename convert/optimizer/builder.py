@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts k
 
 # Of weights without a state in the source: torch creates it later, other formats need every array.
 AT_FIRST = "and none here, as before their first step"
+COMPLETE = "is the file complete?"
 ZEROS = "so zeros at step 0, as of a new optimizer"
 
 
@@ -141,7 +143,17 @@ def built(state: State, library: str) -> str:
 
 def stateless(model: Model, what: str) -> list[str]:
     """Say what becomes of weights without a state in the source."""
-    return [f"without a state in the source, {what}: {folding.listed(model.without)}"] if model.without else []
+    if not model.without:
+        return []
+    modules = {_module(name) for name in model.trained if model.has_state(name)}
+    parted = [name for name in model.without if _module(name) in modules]
+    doubt = f"; the other arrays of {folding.listed(dict.fromkeys(map(_module, parted)))} have one: {COMPLETE}"
+    return [f"without a state in the source, {what}: {folding.listed(model.without)}{doubt if parted else ''}"]
+
+
+def _module(name: str) -> str:
+    """Return the layer of an array, by its name."""
+    return re.split(r"[./](?=[^./]*$)", name)[0]
 
 
 def from_zero(averages: Averages | None) -> list[str]:

@@ -65,7 +65,7 @@ def read_paddle(
     }
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
     entries = {name: value for name, value in reader.skipped.values.items() if SCHEDULER in f"{name}/"}
-    scheduler = {name.partition(SCHEDULER)[2]: value for name, value in entries.items()}
+    scheduler = _nested({name.partition(SCHEDULER)[2]: value for name, value in entries.items()})
     last = scheduler.get("last_lr")
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= entries.keys()
@@ -79,6 +79,18 @@ def read_paddle(
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
+
+
+def _nested(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scheduler's entries as paddle nests them: LinearWarmup contains those of the scheduler that it wraps."""
+    tree: dict[str, Any] = {}
+    for name, value in entries.items():
+        *places, last = name.split("/")
+        inside = tree
+        for place in places:
+            inside = inside.setdefault(place, {})
+        inside[last] = value
+    return tree
 
 
 def _split(name: str, found: Found) -> Iterator[tuple[str, str]]:
@@ -147,7 +159,7 @@ def _paddle_steps(
     if len(groups) < 2:
         return *_paddle_step(reader, slots, stated), {}
     if lacking := [key for group, keys in groups.items() if None in group for key in keys]:
-        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is damaged")
+        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
     others = {name: value for name, value in stated.items() if name != "step"}
     steps, betas = dict[str, int](), dict[str, float]()
     for keys in groups.values():

@@ -21,7 +21,7 @@ from . import averages, groups, holding, like, moving, parameters, reading, to_o
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from .from_paddle import USUAL_BETAS
-from .settling import contradicted, settled, spelt
+from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
 from .state import ORDER, State, lost_groups, recorded
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ def _state(
     state, notes = _with_record(state, optimizer, hyper)
     state, others = _with_config(state, *request.config, hyper)
     notes += others
-    return settled(held.reader.path, state, hyper, suffix), notes
+    file, of_config = request.config
+    nothing = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}"
+    return settled(held.reader.path, state, hyper, suffix, nothing if file and not of_config else RECORD), notes
 
 
 def _supplied(

@@ -43,7 +43,7 @@ def read(
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):
             what = f"has no {slot} moment of {folding.listed(lacking)}, and another moment of it"
-            raise ConvertError(f"{reader.path}: {what}: its optimizer is damaged")
+            raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():
             if moment.shape != parameters[name].shape:
                 what = f"has shape {list(moment.shape)}, and {name}, whose {slot} moment it is, "

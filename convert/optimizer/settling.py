@@ -19,6 +19,7 @@ from specs.words import in_a_row
 from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
 from .state import Group, State
 
+WHOSE_RECORD = "the record of a checkpoint of the same training does"
 RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
 # What a target cannot be written without, by its suffix, and why.
 NEEDS = {
@@ -27,11 +28,11 @@ NEEDS = {
 }
 
 
-def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str) -> State:
+def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str, remedy: str = RECORD) -> State:
     """Return a state with the hyperparameters that the user states beside those that its file stores.
 
     Args:
-      path: of the state's file, for messages. suffix: of the target.
+      path: of the state's file, for messages. suffix: of the target. remedy: what else would state hyperparameters.
     Raises: UsageError for what contradicts the state, and for what the target needs and nobody states.
     """
     _check_family(path, state, stated)
@@ -45,14 +46,14 @@ def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str) -> 
         f"{name}={exact(stated[name])} as you state; the file has {spelt(value)}" for name, value in changed.items()
     ]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
-    if open_ := _open(state, hyper, suffix):
+    if open_ := _open(state, hyper, suffix, remedy):
         raise UsageError(f"{path}: {state.library}'s state does not say {open_}")
     return replace(
         state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes)
     )
 
 
-def _open(state: State, hyper: Mapping[str, Any], suffix: str) -> str:
+def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> str:
     """Say what the target needs and nobody states, with the options that do; "" where there is nothing."""
     names, why = NEEDS.get(suffix, ((), ""))
     missing = [name for name in NEEDED[state.family] if name not in hyper]
@@ -66,7 +67,7 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str) -> str:
     if not parts:
         return ""
     others = [name for name in missing if name not in needed]
-    return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({RECORD})"
+    return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({remedy})"
 
 
 def options(names: Sequence[str]) -> str:

@@ -65,7 +65,9 @@ def steps_of(
     if "step" in stated or len(set(counts.values())) < 2:
         return one_step(reader, set(counts.values()), stated), {}
     if lacking := [name for name in having if name not in counts]:
-        raise ConvertError(f"{reader.path}: its optimizer counts no steps of {folding.listed(lacking)}: it is damaged")
+        raise ConvertError(
+            f"{reader.path}: its optimizer counts no steps of {folding.listed(lacking)}: it is incomplete"
+        )
     steps = {name: one_step(reader, {count}, {}) for name, count in counts.items()}
     return max(steps.values()), steps
 

@@ -18,6 +18,7 @@ from .builder import (
     Model,
     Written,
     from_zero,
+    missing_of,
     shared,
     stateless,
     unknown,
@@ -34,6 +35,7 @@ UNCOUNTED = (
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
+FIRST_RATE = "before a scheduler, lr is its rate of step 0"
 DISTRIBUTED = "optim"  # where torch's own examples of distributed checkpoints keep the state
 DCP_LOAD = (
     "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "
@@ -85,8 +87,11 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     elif state.initial:
         notes.append(NO_INITIAL)
     if left := unknown(state):
-        why = "a step after optimizer.load_state_dict(saved['optimizer']) fails without them"
-        notes.append(f"{left}; {why}: build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}")
+        what = "it" if len(missing_of(state)) == 1 else "them"
+        why = f"a step after optimizer.load_state_dict(saved['optimizer']) fails without {what}"
+        build = call(state.kind, "torch", state.hyper).replace("(", "(model.parameters(), ", 1)
+        first = f" ({FIRST_RATE})" if state.library != "torch" else ""
+        notes.append(f"{left}; {why}: build {build}{first} and load it by {LOAD}")
     else:
         unlike = {key for _, values in model.groups for key in values}
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")

@@ -240,6 +240,15 @@ def test_lines_of_one_depth_alone_are_named():
     assert fixed("seq.0.w: c <-> up.w: c", "seq.2.w: c <-> down.w: c", "qkv.w: (s o) i <-> {s=1|2|3}.w: o i") == []
 
 
+def test_layers_of_different_kinds_under_numbers_are_no_blocks():
+    """A layer and its norm, whose biases alone have like lines; a block that has more layers than another is one."""
+    layer = ("down.0.w: o i <-> a.0.w: i o", "down.0.b: c <-> a.0.b: c")
+    norm = ("down.1.w: c <-> a.1.w: c", "down.1.b: c <-> a.1.b: c")
+    blocks = ("c.0.x.w: c <-> d.0.x.w: c", "c.1.x.w: c <-> d.1.x.w: c", "c.1.y.w: c <-> d.1.y.w: c")
+    found = [this_depth(Table.parse("\n".join(["table 1", *lines, ""]))) for lines in ((*layer, *norm), blocks)]
+    assert found == [[], ["c.0", "c.1"]]
+
+
 def test_parts_of_sums_that_no_shape_shows_have_letters_of_their_own_in_each_module():
     """Their lengths agree in the small models alone: 8 + 4 and 7 + 4 in larger ones, where these are 6 + 4 twice."""
     needs("torch")

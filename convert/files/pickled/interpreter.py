@@ -69,14 +69,14 @@ class Unpickler:
             try:
                 operation(self)
             except (IndexError, UnicodeError):  # too few values, values of another kind, text that is no UTF-8
-                raise Refused(f"the pickle is malformed at byte {at}", "fetch it again") from None
+                raise Refused(f"the pickle is malformed at byte {at}", "copy or save it again") from None
             if len(self.stack) > MAX_STACK or len(self.marks) > MAX_MARKS:
                 raise Refused(f"the pickle nests too much at byte {at}: no checkpoint needs that")
         raise Refused(f"holds more than {MAX_OPCODES:,} pickle opcodes", "save only the model's tensors")
 
     def _result(self) -> Any:
         if len(self.stack) != 1 or self.marks:
-            raise Refused(f"the pickle that ends at byte {self.cursor.position} is malformed", "fetch it again")
+            raise Refused(f"the pickle that ends at byte {self.cursor.position} is malformed", "copy or save it again")
         return self.stack.pop()
 
     # What the opcodes share.
@@ -232,7 +232,9 @@ def _stack_global(u: Unpickler) -> None:
 def _frame(u: Unpickler) -> None:
     size = u.number(8)
     if size > u.cursor.end - u.cursor.position:
-        raise Refused(f"ends at byte {u.cursor.end}, in the middle of a pickle frame: truncated", "fetch it again")
+        raise Refused(
+            f"ends at byte {u.cursor.end}, in the middle of a pickle frame: truncated", "copy or save it again"
+        )
 
 
 def _protocol(u: Unpickler) -> None:

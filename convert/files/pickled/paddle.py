@@ -57,7 +57,9 @@ class PdparamsReader(PickleReader):
             raise Refused("is no pickle, so no paddle checkpoint", "is it the right file?")
         root = Unpickler(cursor, HANDLERS, objects=True).load()
         if cursor.position != cursor.end:
-            raise Refused(f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "fetch it again")
+            raise Refused(
+                f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "copy or save it again"
+            )
         return self._places_of(root)
 
     def _places_of(self, root: Any) -> Iterator[tuple[str, Place]]:
@@ -100,7 +102,7 @@ def _joined(shape: tuple[Any, ...], parts: Sequence[Array | None]) -> Place:
     elements = sum(math.prod(array.shape) for array in arrays)
     if math.prod(shape) != elements or len(arrays) != len(parts) or len(dtypes) != 1:
         problem = f"has slices that do not make up the array they belong to ({SPLIT_TABLE})"
-        raise Refused(problem, "fetch it again")
+        raise Refused(problem, "copy or save it again")
     return Place(Joined([array.source for array in arrays]), 0, shape, c_strides(shape), dtypes.pop())
 
 

@@ -174,7 +174,7 @@ class Cursor:
         """Step over `size` bytes, unread; return where they begin."""
         start = self.position
         if size > self.end - start:
-            raise Refused(f"ends at byte {self.end}, in the middle of its data: truncated", "fetch it again")
+            raise Refused(f"ends at byte {self.end}, in the middle of its data: truncated", "copy or save it again")
         self.position += size
         return start
 
@@ -183,7 +183,7 @@ class Cursor:
         start, most = self.position, min(limit, self.end - self.position)
         text, newline, _ = self.take(most).partition(b"\n")
         if not newline and most < limit:
-            raise Refused(f"ends at byte {self.end}, in the middle of a name: truncated", "fetch it again")
+            raise Refused(f"ends at byte {self.end}, in the middle of a name: truncated", "copy or save it again")
         if not newline:
             raise Refused(f"a name at byte {start} has no end")
         self.position = start + len(text) + 1
@@ -191,7 +191,9 @@ class Cursor:
 
     def _refill(self, size: int) -> bytes:
         if size > self.end - self.position:
-            raise Refused(f"ends at byte {self.end}, in the middle of its directory: truncated", "fetch it again")
+            raise Refused(
+                f"ends at byte {self.end}, in the middle of its directory: truncated", "copy or save it again"
+            )
         wanted = min(max(size, self.WINDOW), self.end - self.position)
         self._window, self._base = self.file.read(wanted, self.position), self.position
         return self._window[:size]

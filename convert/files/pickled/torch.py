@@ -102,7 +102,7 @@ class TorchReader(PickleReader):
         """Return where a member's bytes lie. Raises: Refused where it is missing or compressed."""
         member = directory.members.get(name)
         if member is None:
-            raise Refused(f"lacks its member {shown(name)}", "it is incomplete: fetch it again")
+            raise Refused(f"lacks its member {shown(name)}", "it is incomplete: copy or save it again")
         if member.method != STORED or member.size != member.compressed:
             raise Refused(f"has a compressed member {shown(name)}; torch stores them as they are", SAVE_AGAIN)
         return Checked(directory.local(member, 0)[0], member.size, member.crc)
@@ -130,7 +130,7 @@ class TorchReader(PickleReader):
         found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped, self.modules)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
-                raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: fetch it again")
+                raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: copy or save it again")
             if isinstance(leaf, View):
                 unused.discard(leaf.storage.key)
             yield name, self._placed(name, leaf, payloads)
@@ -152,13 +152,13 @@ def _legacy_payloads(cursor: Cursor, itemsizes: dict[str, int]) -> dict[str, Sto
     """Return the storages at the end of a legacy file, up to its last byte. Raises: Refused."""
     keys = Unpickler(cursor, {}).load()
     if not isinstance(keys, list) or not all(isinstance(key, str) and key in itemsizes for key in keys):
-        raise Refused("has a damaged list of storages", "fetch it again")
+        raise Refused("has a damaged list of storages", "copy or save it again")
     payloads = {}
     for key in keys:
         nbytes = int.from_bytes(cursor.take(8), "little") * itemsizes[key]
         payloads[key] = Stored(cursor.skip(nbytes), nbytes)
     if cursor.position != cursor.end:
-        raise Refused(f"has {cursor.end - cursor.position:,} bytes after its last storage", "fetch it again")
+        raise Refused(f"has {cursor.end - cursor.position:,} bytes after its last storage", "copy or save it again")
     return payloads
 
 
@@ -176,7 +176,7 @@ def _place(leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:
     storage, payload = leaf.storage, payloads[leaf.storage.key]
     whole = storage.whole * ITEMSIZE[storage.dtype]
     if payload.size != whole:
-        raise Refused(f"has a storage of {payload.size:,} bytes that should have {whole:,}", "fetch it again")
+        raise Refused(f"has a storage of {payload.size:,} bytes that should have {whole:,}", "copy or save it again")
     offset = storage.offset * ITEMSIZE[storage.dtype] + leaf.offset * ITEMSIZE[leaf.dtype]
     if isinstance(payload, Checked) and math.prod(leaf.shape) * ITEMSIZE[leaf.dtype] != payload.size:
         payload.in_order = False

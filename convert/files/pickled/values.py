@@ -130,7 +130,7 @@ def looks_like_pickle(head: bytes) -> bool:
 
 
 NUMBER, BYTES = "plain numbers", "bytes"  # what entries that are no tensors are reported as
-MALFORMED = "fetch it again, or save it again with the program that wrote it"
+MALFORMED = "copy it again, or save it again with the program that wrote it"
 
 
 def unexpected(name: str) -> Refused:

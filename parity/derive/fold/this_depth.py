@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from specs.lines import Line, Lines
 from specs.paths import Hole, Path
@@ -12,13 +12,15 @@ from specs.paths import Hole, Path
 from .blocks import numbers
 
 BEFORE_WORDS = re.compile(r"\d+(?=_[A-Za-z])")  # as in down0_conv
+NUMBER = re.compile(r"\d+$")
 REFUSED = "a checkpoint with more or fewer of these blocks is refused"
 
 
 def this_depth(table: Lines) -> list[str]:
     """Return the left paths, up to their last number, of blocks that are numbered on both sides and not folded.
 
-    These are lines that differ in such numbers alone, and lines that list them: {i=0|1}.
+    These are lines that differ in such numbers alone, and lines that list them: {i=0|1}. Layers of different kinds
+    under numbers, as a convolution and its norm, are no blocks.
     """
     found: dict[str, None] = {}
     groups: dict[tuple[str, ...], list[Line]] = {}
@@ -30,7 +32,26 @@ def this_depth(table: Lines) -> list[str]:
         groups.setdefault(tuple(_blanked(array.path) for array in arrays), []).append(line)
     for lines in groups.values():
         found.update(dict.fromkeys(_apart([line.left.arrays[0].path for line in lines])))
-    return list(found)
+    inside = _inside(table)
+    return [place for place in found if _is_block(place, found, inside)]
+
+
+def _inside(table: Lines) -> dict[str, dict[str, int]]:
+    """Return {place up to a number: {what follows in the name of an array there: its number of axes}}."""
+    inside: dict[str, dict[str, int]] = {}
+    for array in (array for line in table.lines for array in line.left.arrays):
+        for name in _each(array.path, {hole.name for hole in array.holes}):
+            for match in _numbers(name):
+                inside.setdefault(name[: match.end()], {})[name[match.end() :]] = len(array.axes or ())
+    return inside
+
+
+def _is_block(place: str, others: Iterable[str], inside: Mapping[str, Mapping[str, int]]) -> bool:
+    """Tell whether what lies under a number is a block, or a layer like one of those under other numbers."""
+    own = inside.get(place, {})
+    layer = all(name.count(".") + name.count("/") <= 1 for name in own)
+    beside = [one for one in others if one != place and NUMBER.sub("", one) == NUMBER.sub("", place)]
+    return not layer or not beside or any(inside.get(one, {}) == own for one in beside)
 
 
 def _listed(line: Line) -> Iterator[str]:
