@@ -105,7 +105,7 @@ def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trai
     unused = "only its configuration is used, not what it says of the optimizer, which --config FILE takes"
     for named in (path, f"{path}.json"):
         code, _, err = run(*back, named)
-        assert code == 0 and f"note: from --config {named}: eps=0.001953125, weight_decay=0.125" in err, err
+        assert code == 0 and f"note: from --config {named}: eps=1.953125e-3, weight_decay=0.125" in err, err
         assert unused in err  # of the file that is converted, which does not name its own record
     assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
     code, _, err = run(*back, config)
