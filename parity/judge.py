@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import specs
+from ports.runners.inputs import OUTPUT
 from specs.paths import normal
 from specs.words import in_a_row
 
@@ -252,14 +253,15 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .causes import guess, place, unequal_weights
+    from .causes import guess, place, unequal_weights, unlisted_maps
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
         return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
     verdict = judged[name]
-    cause = guess(name, s.check, a, b)
+    agree = OUTPUT in judged and OUTPUT not in off
+    cause = (agree and s.check in ACTIVATIONS and unlisted_maps(off, a, b)) or guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
     before, weights = _before(name, order, judged), unequal_weights(name, a, b)
     returned = _returned(s.check, name, a, b, verdict.limit)

@@ -44,6 +44,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
+    if "feature_maps" in first.guess:
+        return "list these modules in feature_maps of the page: the models agree"
     if first.guess:
         return "make both models the same in what the cause names, and compare again"
     if exact:

@@ -141,3 +141,15 @@ def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: 
     text = " ".join(printed.out.split())
     assert "NaN starts in 'blocks.0.fc1', whose inputs are finite: blocks.0.fc1.kernel holds NaN" in text
     assert "nothing was compared" not in printed.err
+
+
+def test_a_feature_map_that_no_port_calls_is_noted(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a layer, where modules without arrays may lie: the page itself shows no mistake."""
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    change(page, "    immaterial=immaterial,", '    immaterial=immaterial,\n    feature_maps=("blocks.#.nrom",),')
+    words = ["fragile:tiny S", "--spec", str(page), "--check", "layers", "--frameworks", "torch", "paddle"]
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    said = "feature_maps lists 'blocks.#.nrom', which this model never calls, did you mean 'blocks.#.norm'?"
+    assert printed.count(said) == 1
