@@ -166,7 +166,8 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
     if first and unjudged.check in ACTIVATIONS and a.architecture == b.architecture != OWN:
         lacking = [(other, odd[r.label]) for r, other in ((a, b), (b, a)) if odd[r.label]]
-        cause = f"{'; '.join(_uncalled(r, names, everyone) for r, names in lacking)}: {_why_uncalled(first, a)}"
+        cause = "; ".join(_uncalled(r, names, everyone) for r, names in lacking)
+        cause += f": {_why_uncalled(first, a)}" if _has_layer(first, a) else ""
     else:
         cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
         cause = cause or "nothing to compare: no side has any array"
@@ -181,7 +182,18 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
 def _uncalled(r: Recording, names: Sequence[str], everyone: Sequence[Recording]) -> str:
     """Say which modules a port never calls, and which ports do: "torch never calls 'norm'; flax and paddle do"."""
     callers = [other.label for other in everyone if names[0] in other.arrays]
-    return f"{r.label} never calls {remarks.some(names)}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
+    modules = remarks.some(list(dict.fromkeys(name.partition(" <- ")[0] for name in names)))
+    if _has_layer(names[0], r):
+        return f"{r.label} never calls {modules}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
+    others = [other.label for other in everyone if not other.cause and names[0] not in other.arrays]
+    calls, do = "call" if callers[1:] else "calls", "do" if others[1:] else "does"
+    return f"{in_a_row(callers)} {calls} {modules}, where the page has no layer; {in_a_row(others)} {do} not"
+
+
+def _has_layer(name: str, r: Recording) -> bool:
+    """Tell whether the page has a layer at or below a tap; True where a recording does not know."""
+    path = name.partition(" <- ")[0].partition("#")[0].partition(":")[0]
+    return not r.kinds or any(f"{layer}.".startswith(f"{path}.") for layer in r.kinds)
 
 
 def _why_uncalled(name: str, r: Recording) -> str:

@@ -58,6 +58,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
         return "let both models return arrays under the same names: a dict or a dataclass on both sides, or on none"
     if first.worst.word in ("not called", "missing"):
+        if "where the page has no layer" in first.worst.cause:
+            return "leave this module out, as with None in place of an Identity, or let every port call it"
         listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
         return f"let both models call this module{listed}"
     if not math.isfinite(first.error):

@@ -19,6 +19,7 @@ from convert.errors import ConvertError, UsageError
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
 from ports.frameworks import PortError
+from ports.port import Port
 from specs.spec import SpecError
 
 from . import test_assumed, test_ports
@@ -772,3 +773,20 @@ def test_a_size_that_the_network_cannot_take_leaves_the_rest_of_the_preprocessin
     assert code == 0 and "preprocessing: this dialect's size of images is not used: no" in err, err
     known = json.loads(run("inspect", out, "--spec", page, "--json")[1])["preprocessing"]
     assert known["crop"] == 0.875 and known.get("image") in (None, 6), known
+
+
+def test_a_proof_names_the_port_that_alone_calls_a_module(new, run, tmp_path, monkeypatch):
+    for framework in ("flax", "torch"):
+        needs(framework)
+    page = new("called")
+    path, taps = weights(page, tmp_path / "a.safetensors"), Port.taps
+
+    def one_more(port, images):
+        return {**taps(port, images), **({"extra": images} if port.framework == "flax" else {})}
+
+    monkeypatch.setattr(Port, "taps", one_more)
+    words = [path, "-o", tmp_path / "b.msgpack", "--prove", "--spec", page]
+    code, _, err = run("original2flax", *words)
+    assert code == 1 and not (tmp_path / "b.msgpack").exists()
+    said = "the port in flax alone calls 'extra': python -m parity called --check layers says more; nothing was written"
+    assert f"{path}: not proven: {said}" in err
