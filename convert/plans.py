@@ -30,7 +30,7 @@ from .readings import Reading
 from .recognise import USUAL, dialects
 from .record import SUGGESTED, TOOL_VERSION, Record, likely
 from .steps import ConstantFilling, Promise, Step, supplied
-from .variants import variant_of
+from .variants import restrictions, variant_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +143,17 @@ class Plan:
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         lines += self._used_extras()
-        return [*lines, *self.filled(), *self._recorded(), *self.counts()[1]]
+        return [*lines, *self.filled(), *self._recorded(), *self.counts()[1], *self._unnested()]
+
+    def _nested(self) -> dict[str, str]:
+        """Return {dialect: part of its file that had these weights}, of this file and of those it was written from."""
+        earlier = {dialect: part for dialect, part in self.record.nested.items() if dialect != self.src}
+        return {**earlier, **({self.src: self.reading.prefix} if self.reading.prefix else {})}
+
+    def _unnested(self) -> Iterator[str]:
+        """Report that the target is a bare model where the file of its dialect had it in a part."""
+        if part := self._nested().get(self.dst):
+            yield f"the {self.dst} file of these weights had them under {part!r}: they are written without it"
 
     def _recorded(self) -> Iterator[str]:
         """Report batch counters of the file that the target's framework has no place for."""
@@ -245,6 +255,9 @@ class Plan:
         if not self.config.classes and self.origins.get("classes") == "shapes":
             lines.append("the file has no head: read as classes=0, whose outputs are pooled features and no logits")
         lines += self._assumed("assumed{} when the record was written, not known", marked)
+        for name, (fixed, own) in restrictions(self.architecture, self.config, self.src).items():
+            page = f"the page of {self.architecture} says that {self.src}'s own code has {name}={exact(fixed)} alone"
+            lines.append(f"the file has {name}={exact(own)}, and {page} (requires): one of them is wrong")
         return [*lines, *self.record.earlier(self.reader.tensors)]
 
     def _assumed(self, what: str, names: Iterable[str]) -> Iterator[str]:
@@ -340,6 +353,7 @@ class Plan:
             **({SUGGESTED: dict(self.suggested)} if self.suggested else {}),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({"preprocessing": known} if (known := self.preprocessing.as_json()) else {}),
+            **({"nested": nested} if (nested := self._nested()) else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
             "parameters": self.parameters,
             "source": {

@@ -74,6 +74,12 @@ class Record(NamedTuple):
         return {n: o for n, o in origins.items() if isinstance(o, str) and (o == DEFAULT or o.startswith(SUGGEST))}
 
     @property
+    def nested(self) -> dict[str, str]:
+        """Return {dialect of a file that these weights come from: the part of it that had them}, if it had one."""
+        nested = self.content.get("nested", {})
+        return {n: part for n, part in nested.items() if isinstance(part, str)} if isinstance(nested, dict) else {}
+
+    @property
     def optimizer(self) -> dict[str, Any]:
         """Return what the record says of the optimizer's state in this file; {} if the record is of other bytes."""
         return {} if self.change or self.damage else self.content.get("optimizer", {})

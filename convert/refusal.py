@@ -167,4 +167,4 @@ def _route(src: str, dst: str) -> str:
 
 def _fits(trial: Plan | Rejected) -> bool:
     """Tell whether the arrays fit; a Config field may be open."""
-    return isinstance(trial, Plan) or isinstance(trial.error, UsageError)
+    return isinstance(trial, Plan) or isinstance(trial.error, OpenFields)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ports.port import pattern
 from ports.runners.records import Tap
 from specs.numerals import measured
 
@@ -51,6 +54,7 @@ def _guess(name: str, check: str, a: Recording, b: Recording) -> str:
     return (
         _layer(left, right, a, b)
         or _order(left.outputs[0], right.outputs[0], "its output", close)
+        or _left_out(left, right, a, b)
         or _residual(left, right, close)
         or _ratio(name, a, b)
     )
@@ -70,6 +74,28 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
         return ""
     after = f"after {before[0].name}" if before else "before the first module that is compared"
     return f"{after} and ahead of {left.name}, whose input differs already"
+
+
+def unlisted_maps(names: Sequence[str], a: Recording, b: Recording) -> str:
+    """Name the modules whose images are the same in another layout, as the page does not list them; "" for none.
+
+    Args:
+      names: the arrays that differ, between two models whose outputs agree.
+    """
+    if not a.architecture == b.architecture != OWN or (a.framework == "flax") == (b.framework == "flax"):
+        return ""
+    flax, other = (a, b) if a.framework == "flax" else (b, a)
+    turned = [name for name in names if _equal_images(flax.arrays[name], other.arrays[name], CLOSE[a.dtype])]
+    paths = dict.fromkeys(pattern(re.split(" <- |[:#]", name)[0]) for name in turned)
+    if not paths:
+        return ""
+    layouts = f"the same images as (n, h, w, c) in {flax.label} and (n, c, h, w) in {other.label}"
+    return f"{layouts}: feature_maps of the page lacks {', '.join(map(repr, paths))}"
+
+
+def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
+    """Tell whether arrays with channels last and channels first are the same images."""
+    return np.ndim(last) == np.ndim(first) == 4 and relative_error(np.moveaxis(last, -1, 1), first) <= close
 
 
 def unequal_weights(name: str, a: Recording, b: Recording) -> str:
@@ -215,6 +241,33 @@ def _rolled(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for axis, length in enumerate(x.shape):
         for first in range(1, length) if x.size * length <= ROLLED else ():
             yield f"the first {first} of {length} along axis {axis} last", np.roll(x, -first, axis)
+
+
+def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+    """Name an array of the module itself, such as a LayerScale, that one side does not apply and the other one does."""
+    path = left.name.partition("#")[0]
+    arrays = {name: double(w) for name, w in a.weights.items() if a.kinds.get(name) == "array"}
+    sides = ((left, right, a, b), (right, left, b, a))
+    for name, (tap, other, r, whole) in itertools.product(arrays, sides):
+        out, target = double(tap.outputs[0]), double(other.outputs[0])
+        if name.rpartition(".")[0] != path or out.shape != target.shape:
+            continue
+        x = double(tap.inputs[0]) if tap.inputs[0].shape == out.shape else None
+        if found := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
+            (how, *_), error = found
+            return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {limit(error)})"
+    return ""
+
+
+def _applied(out: np.ndarray, x: np.ndarray | None, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield an output with an array applied to it, also ahead of a residual; a vector goes along channels."""
+    views = [array, *([array.reshape(-1, *[1] * (out.ndim - 2))] if array.ndim == 1 < out.ndim - 1 else [])]
+    for view in views:
+        if view.ndim <= out.ndim and all(n in (1, m) for n, m in zip(view.shape[::-1], out.shape[::-1], strict=False)):
+            yield "multiplied by it", out * view
+            yield "with it added", out + view
+            if x is not None:
+                yield "multiplied by it ahead of the residual", x + (out - x) * view
 
 
 def _residual(left: Tap, right: Tap, close: float) -> str:

@@ -12,7 +12,7 @@ import ports
 from convert import planning
 from convert.aside import as_json
 from convert.dtypes import is_exact
-from convert.errors import ConvertError, cut
+from convert.errors import ConvertError, called, cut
 from convert.plans import Plan
 from convert.progress import Status
 from convert.recognise import dialects
@@ -27,9 +27,11 @@ from specs.numerals import short
 
 from .elements import relative_error
 from .random_images import draw
+from .remarks import some
 from .tolerance import FLOAT64
 
 TOLERANCE = FLOAT64["layers"]
+Outputs = Mapping[str, np.ndarray]  # by the names of modules
 
 
 def prove(plan: Plan, written: str) -> dict[str, Any]:
@@ -64,13 +66,21 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         _outputs(plan.reader.path, after, images, f"the target in {target}"),
     )
     if left.keys() != right.keys():
-        raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
+        raise ConvertError(f"{plan.reader.path}: not proven: {_called_alone(plan, (source, left), (target, right))}")
     errors = {name: relative_error(left[name], right[name]) for name in left}
     first = _first(errors)
     if first and _exact(plan) and not np.isfinite(left[first]).all():
         what = f"{first} comes out as NaN or infinity, of which nothing can be proven"
         raise ConvertError(f"{plan.reader.path}: not proven: {what}: convert without --prove; nothing was written")
     return _proof(plan, source, target, errors)
+
+
+def _called_alone(plan: Plan, one: tuple[str, Outputs], other: tuple[str, Outputs]) -> str:
+    """Say which modules one port alone calls, and where to look; each port is (framework, outputs of its modules)."""
+    alone = [(a[0], [name for name in a[1] if name not in b[1]]) for a, b in ((one, other), (other, one))]
+    calls = "; ".join(f"the port in {side} alone calls {some(names)}" for side, names in alone if names)
+    compare = f"{called('parity')} {plan.architecture} --check layers"
+    return f"{calls}: {compare} says more; nothing was written"
 
 
 def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict[str, np.ndarray]:

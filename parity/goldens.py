@@ -195,7 +195,7 @@ def _check(folder: str, page: str) -> int:
     with warnings.catch_warnings(record=True) as caught:
         computed = outputs(case)
     for note in dict.fromkeys(str(one.message) for one in caught):  # each framework's port warns alike
-        say_note(note)
+        say_note(note.replace(f"{case.weights}: ", f"{case.name}: "))
     errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
     for framework, found in errors.items():
         remark = f", more than {limit(LIMIT)}" if found.error > LIMIT else ""

@@ -90,9 +90,17 @@ def epsilons(
 
 
 def norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    """Normalize over the last axis, or over the channels of images (n, c, h, w)."""
     scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
-    if x.shape[-1] != max(len(scale), len(bias)):
-        return
+    features = max(len(scale), len(bias))
+    if x.shape[-1] == features:
+        yield from _norm(x, scale, bias, recorded)
+    if x.ndim == recorded.ndim == 4 and x.shape[1] == features:
+        for name, out in _norm(np.moveaxis(x, 1, -1), scale, bias, np.moveaxis(recorded, 1, -1)):
+            yield name, np.moveaxis(out, -1, 1)
+
+
+def _norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarray) -> Hypotheses:
     centred = x - x.mean(-1, keepdims=True)
     solved = epsilons(centred, x.var(-1, keepdims=True), scale, bias, recorded)
     for (epsilon, name), ddof in itertools.product(solved.items(), (0, 1)):

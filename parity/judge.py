@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import specs
+from ports.runners.inputs import OUTPUT
 from specs.paths import normal
 from specs.words import in_a_row
 
@@ -166,7 +167,8 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
     if first and unjudged.check in ACTIVATIONS and a.architecture == b.architecture != OWN:
         lacking = [(other, odd[r.label]) for r, other in ((a, b), (b, a)) if odd[r.label]]
-        cause = f"{'; '.join(_uncalled(r, names, everyone) for r, names in lacking)}: {_why_uncalled(first, a)}"
+        cause = "; ".join(_uncalled(r, names, everyone) for r, names in lacking)
+        cause += f": {_why_uncalled(first, a)}" if _has_layer(first, a) else ""
     else:
         cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
         cause = cause or "nothing to compare: no side has any array"
@@ -181,7 +183,18 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
 def _uncalled(r: Recording, names: Sequence[str], everyone: Sequence[Recording]) -> str:
     """Say which modules a port never calls, and which ports do: "torch never calls 'norm'; flax and paddle do"."""
     callers = [other.label for other in everyone if names[0] in other.arrays]
-    return f"{r.label} never calls {remarks.some(names)}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
+    modules = remarks.some(list(dict.fromkeys(name.partition(" <- ")[0] for name in names)))
+    if _has_layer(names[0], r):
+        return f"{r.label} never calls {modules}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
+    others = [other.label for other in everyone if not other.cause and names[0] not in other.arrays]
+    calls, do = "call" if callers[1:] else "calls", "do" if others[1:] else "does"
+    return f"{in_a_row(callers)} {calls} {modules}, where the page has no layer; {in_a_row(others)} {do} not"
+
+
+def _has_layer(name: str, r: Recording) -> bool:
+    """Tell whether the page has a layer at or below a tap; True where a recording does not know."""
+    path = name.partition(" <- ")[0].partition("#")[0].partition(":")[0]
+    return not r.kinds or any(f"{layer}.".startswith(f"{path}.") for layer in r.kinds)
 
 
 def _why_uncalled(name: str, r: Recording) -> str:
@@ -254,14 +267,15 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .causes import guess, place, unequal_weights
+    from .causes import guess, place, unequal_weights, unlisted_maps
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
         return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
     verdict = judged[name]
-    cause = guess(name, s.check, a, b)
+    agree = OUTPUT in judged and OUTPUT not in off
+    cause = (agree and s.check in ACTIVATIONS and unlisted_maps(off, a, b)) or guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
     before, weights = _before(name, order, judged), unequal_weights(name, a, b)
     returned = _returned(s.check, name, a, b, verdict.limit)

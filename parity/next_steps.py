@@ -48,6 +48,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
+    if "feature_maps" in first.guess:
+        return "list these modules in feature_maps of the page: the models agree"
     if first.guess:
         do = SAME.get(first.guess.what, "make both models the same in this")
         return f"{do}, and compare again"
@@ -61,6 +63,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
         return "let both models return arrays under the same names: a dict or a dataclass on both sides, or on none"
     if first.worst.word in ("not called", "missing"):
+        if "where the page has no layer" in first.worst.cause:
+            return "leave this module out, as with None in place of an Identity, or let every port call it"
         listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
         return f"let both models call this module{listed}"
     if first.holds:

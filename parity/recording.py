@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConvertError
-from ports.port import Port
+from ports.port import Port, pattern
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
+from specs.words import hint
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
@@ -101,10 +102,21 @@ def record(
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
     recording.notes += model.switched(training)
+    if isinstance(model, Port) and check in ("layers", "single-step"):
+        recording.notes += _uncalled_maps(model, recording)
     if isinstance(model, Port) and model.source:
         for one in filter(None, (recording, recording.truth)):
             one.file, one.part = model.source.path, model.source.part
     return recording
+
+
+def _uncalled_maps(port: Port, recording: Recording) -> Iterator[str]:
+    """Say which feature maps of the page no call and no layer has: names that may be misspelt."""
+    called = {pattern(tap.name.partition("#")[0]) for tap in recording.taps}
+    known = called | {pattern(layer.path) for layer in port.layers()}
+    for path in port.spec.feature_maps:
+        if path not in known and not any(name.startswith(f"{path}.") for name in known):
+            yield f"feature_maps lists {path!r}, which this model never calls{hint(path, known)}"
 
 
 def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:

@@ -39,7 +39,13 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of planted faults and what detected them."""
+    """Print the golden cases that were left out, and the table of planted faults with what detected them."""
+    from .golden import LEFT_OUT
+
+    if LEFT_OUT:
+        terminalreporter.section("golden cases left out")
+        for line in LEFT_OUT:
+            terminalreporter.write_line(line)
     reports = [report for found in ("passed", "failed") for report in terminalreporter.stats.get(found, [])]
     rows = [value for report in reports for key, value in report.user_properties if key == "planted fault"]
     if rows:

@@ -107,7 +107,18 @@ def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
     return Table.parse(f"table 1\nx: {left} <-> y: {right}").apply({"x": array})["y"]
 
 
-CASES = sorted(name for name, folder in FOLDERS.items() if (folder / "case.json").is_file())
+_OF = {
+    name: str(json.loads((folder / "case.json").read_text())["architecture"])
+    for name, folder in FOLDERS.items()
+    if (folder / "case.json").is_file()
+}
+CASES = sorted(name for name, architecture in _OF.items() if architecture in specs.names())
+# Pages whose files lie in one folder share its goldens/: the cases of a page that no --spec names cannot be run.
+LEFT_OUT = [
+    f"{FOLDERS[name]}: is a case of {architecture}: add --spec PAGE to run it too"
+    for name, architecture in sorted(_OF.items())
+    if name not in CASES
+]
 
 
 def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:

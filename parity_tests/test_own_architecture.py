@@ -18,6 +18,8 @@ from convert.__main__ import main as convert
 from convert.errors import ConvertError, UsageError
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
+from ports.frameworks import PortError
+from ports.port import Port
 from specs.spec import SpecError
 
 from . import test_assumed, test_ports
@@ -62,10 +64,13 @@ def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
             told = [line.partition(":")[0] for line in done.stdout.splitlines()]
             assert told == [f"my_network_small, {framework}" for framework in ("flax", "torch", "paddle")]
     files = [ROOT / "parity_tests" / name for name in GENERIC]
-    page = tmp_path / "my_network.py"
+    page, other = tmp_path / "my_network.py", tmp_path / "goldens" / "of_another_page"
+    other.mkdir()
+    (other / "case.json").write_text('{"architecture": "another"}')
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "my_network", *files)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout and "skipped" not in done.stdout
+    assert f"{other}: is a case of another: add --spec PAGE to run it too" in done.stdout
 
 
 def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_path):
@@ -588,6 +593,26 @@ def test_a_port_that_does_not_use_all_arrays_is_refused(framework, new, tmp_path
     assert "::" not in caught.value.line()
 
 
+def test_a_flax_port_that_does_not_fit_its_page_is_refused_when_it_is_built(new):
+    """linen itself ignores what no module asks for, and draws nothing until a call."""
+    needs("flax")
+    for name, old, to, said in (
+        ("normless", *HEADS["flax"], "the page has params/head/kernel, params/head/bias, the port does not"),
+        ("misnamed", 'name="head"', 'name="haed"', "the port has params/haed/bias, params/haed/kernel, the page does"),
+        ("misshapen", "nn.Dense(c.classes,", "nn.Dense(c.classes + 1,", "head/bias is (5,) by the page and (6,) in"),
+    ):
+        page = new(name)
+        port = page.with_name(f"{name}_flax.py")
+        text = port.read_text()
+        assert old in text
+        assert ports.build(str(page), "tiny S", "flax").framework == "flax"
+        other = new(f"{name}2")
+        other.with_name(f"{name}2_flax.py").write_text(text.replace(old, to).replace(name.title(), f"{name.title()}2"))
+        with pytest.raises(PortError, match=f"flax's {name.title()}2 does not fit the page") as caught:
+            ports.build(str(other), "tiny S", "flax")
+        assert said in str(caught.value)
+
+
 MISTAKES = {  # part of the page: what a user writes in its place, and what is said of it
     ', "norm_eps": 1e-6': (
         "", "norm_eps: infer does not return it, dialect 'original' does not fix it, and it is not in unshown, nor imm",
@@ -627,6 +652,19 @@ def test_what_the_author_of_a_page_forgets_or_mistakes_is_reported(part, new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     assert str(caught.value).count(message) == 1
+
+
+def test_matrices_that_no_config_has_transposed_are_not_called_so(new, tmp_path, capsys):
+    page = new("unturned")
+    begin = "__post_init__(self) -> None:\n"
+    least = "        if self.hidden < 10:\n            raise ValueError('hidden is at least 10')\n"
+    page.write_text(page.read_text().replace(begin, begin + least))
+    path = weights(page, tmp_path / "a.safetensors")
+    arrays = load_file(path)
+    save_file({**arrays, **{f"layers.{i}.1.weight": np.zeros((11, 8), "f4") for i in range(2)}}, path)
+    assert convert(["original2torch", path, "--dry-run", "--spec", str(page)]) == 1
+    (problem,) = capsys.readouterr().err.splitlines()[1:]
+    assert problem == "  - layers.{0..1}.1.weight has shape [11, 8], expected [11, 7]"
 
 
 def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
@@ -735,3 +773,20 @@ def test_a_size_that_the_network_cannot_take_leaves_the_rest_of_the_preprocessin
     assert code == 0 and "preprocessing: this dialect's size of images is not used: no" in err, err
     known = json.loads(run("inspect", out, "--spec", page, "--json")[1])["preprocessing"]
     assert known["crop"] == 0.875 and known.get("image") in (None, 6), known
+
+
+def test_a_proof_names_the_port_that_alone_calls_a_module(new, run, tmp_path, monkeypatch):
+    for framework in ("flax", "torch"):
+        needs(framework)
+    page = new("called")
+    path, taps = weights(page, tmp_path / "a.safetensors"), Port.taps
+
+    def one_more(port, images):
+        return {**taps(port, images), **({"extra": images} if port.framework == "flax" else {})}
+
+    monkeypatch.setattr(Port, "taps", one_more)
+    words = [path, "-o", tmp_path / "b.msgpack", "--prove", "--spec", page]
+    code, _, err = run("original2flax", *words)
+    assert code == 1 and not (tmp_path / "b.msgpack").exists()
+    said = "the port in flax alone calls 'extra': python -m parity called --check layers says more; nothing was written"
+    assert f"{path}: not proven: {said}" in err

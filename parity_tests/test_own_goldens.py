@@ -213,3 +213,17 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     assert "first at blocks.0.norm" in capsys.readouterr().out
     monkeypatch.setattr(specs, "_added", {})
     assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10
+
+
+def test_sizes_that_the_dialect_says_its_code_never_has_are_noted(golden, capsys):
+    """Reading such a file, and in its golden case: the page or the dialect is wrong, though the arrays fit."""
+    page, write = golden
+    page.write_text(page.read_text().replace('about="the code', 'requires={"hidden": 11}, about="the code'))
+    case = write()
+    specs.get("golden").dialects["original"].requires["patch"] = 3  # with which the case could not be written
+    assert goldens.check(case, str(page)) == 0
+    said = "the file has patch=2, and the page of golden says that original's own code has patch=3 alone (requires)"
+    notes = [line for line in capsys.readouterr().err.splitlines() if "requires" in line]
+    assert notes == [f"note: {case.name}: {said}: one of them is wrong"]
+    with convert.plan(case / "weights.pth", dst="torch") as plan:
+        assert f"{said}: one of them is wrong" in plan.notes()

@@ -458,3 +458,18 @@ def test_inspect_names_the_record_that_it_used(run, tmp_path):
         assert "by its record, from the dialect google, not read off the file: gelu, norm_eps, padding\n" in printed
     printed = run("inspect", GOOGLE)[1]
     assert "record" not in printed and "from the dialect google, not read off the file" in printed
+
+
+def test_a_conversion_back_says_that_the_source_had_its_weights_in_a_part(model, run, tmp_path):
+    """In one step and in several: the records pass on where the arrays were."""
+    nested = save(tmp_path / "nested.safetensors", under("model/", model))
+    said = "the timm file of these weights had them under 'model': they are written without it"
+    for route, source, target in (
+        ("timm2torch", nested, "a.safetensors"),
+        ("torch2flax", tmp_path / "a.safetensors", "b.msgpack"),
+        ("flax2timm", tmp_path / "b.msgpack", "c.pth"),
+        ("timm2timm", nested, "d.pth"),
+        ("timm2timm", tmp_path / "c.pth", "e.pth"),
+    ):
+        code, _, err = run(route, source, "-o", tmp_path / target)
+        assert (code, said in err) == (0, target in ("c.pth", "d.pth")), (target, err)

@@ -188,7 +188,8 @@ def build(
       variant: its variant's name, "tiny NAME" for a small twin, a Config, or the path of a configuration file.
       init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
       config: Config fields to change, e.g. classes=10; and `preprocessing`, a mapping of its fields.
-    Raises: UsageError for what is not there or does not fit, with the nearest name.
+    Raises: UsageError for what is not there or does not fit, with the nearest name; PortError, one of them, for a port
+      whose arrays are not those of the page.
     """
     from convert.settings import PREPROCESSING, in_our_terms
 
@@ -206,6 +207,7 @@ def build(
     from .port import Port
 
     port = Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
+    port.check_arrays()
     port.preprocessing = stated
     return port
 

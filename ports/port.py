@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import specs
-from convert.errors import ConvertError, UsageError
-from convert.folding import fold
+from convert.errors import UsageError
 from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 from specs.preprocessing import UNKNOWN, Known
 from specs.words import unknown
 
-from .frameworks import network
+from .frameworks import PortError, network
 from .images import checked
 from .model import Model
 from .runners.inputs import OUTPUT, Inputs
@@ -190,14 +189,13 @@ class Port(Model):
     def check_arrays(self) -> None:
         """Check that the port of a page from outside has the page's arrays and no others; for those here the tests do.
 
-        Raises: ConvertError that lists what does not fit.
+        Raises: PortError that lists what does not fit.
         """
         if specs.folder(self.architecture) is None:
             return  # tracing a network takes up to a second
         images = np.zeros((1, *self.spec.input_shape(self.config)), np.float32)
         if misfits := self.runner.misfits(Inputs(images)):
-            what = f"the port of {self.architecture} in {self.framework} does not fit its page"
-            raise ConvertError(what, fold(misfits))
+            raise PortError(f"{self.framework}'s {self.spec.network} does not fit the page", misfits)
 
     def settings(self) -> Settings:
         """Return what is known of the model. Its arrays tell the number of classes: it may have another head by now."""

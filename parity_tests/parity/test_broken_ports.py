@@ -73,6 +73,9 @@ def test_arrays_of_one_side_are_folded_and_other_shapes_named() -> None:
         "the port has e, the page does not",
         "c is (4,) by the page and (5,) in the port",
     ]
+    assert misfits(page, {**page, "a.0.b": (2, 4), "a.1.b": (3, 4)}) == [
+        "a.0.b is (2, 3) by the page and (2, 4) in the port, and 1 more like it",
+    ]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -138,3 +141,15 @@ def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: 
     text = " ".join(printed.out.split())
     assert "NaN starts in 'blocks.0.fc1', whose inputs are finite: blocks.0.fc1.kernel holds NaN" in text
     assert "nothing was compared" not in printed.err
+
+
+def test_a_feature_map_that_no_port_calls_is_noted(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a layer, where modules without arrays may lie: the page itself shows no mistake."""
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    change(page, "    immaterial=immaterial,", '    immaterial=immaterial,\n    feature_maps=("blocks.#.nrom",),')
+    words = ["fragile:tiny S", "--spec", str(page), "--check", "layers", "--frameworks", "torch", "paddle"]
+    assert main(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    said = "feature_maps lists 'blocks.#.nrom', which this model never calls, did you mean 'blocks.#.norm'?"
+    assert printed.count(said) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +209,57 @@ def test_a_bias_is_named_only_where_a_layer_has_one(
         made.weights, made.kinds = {"fc.kernel": DENSE} | ({} if bias is None else {"fc.bias": bias}), {"fc": "dense"}
         sides.append(made)
     assert guess("fc", "layers", *sides).startswith(f"{told} (recomputing both")
+
+
+GAMMA = RNG.standard_normal(3)
+
+
+@pytest.mark.parametrize(("whole", "how"), [
+    (lambda x, y: x + GAMMA * (y - x), "multiplied by it ahead of the residual"),
+    (lambda x, y: GAMMA * y, "multiplied by it"),
+    (lambda x, y: y + GAMMA, "with it added"),
+])  # fmt: skip
+@pytest.mark.parametrize("channels", [1, -1])
+@pytest.mark.parametrize("lacking", ["a", "b"])
+def test_an_array_that_one_side_leaves_out_is_named(whole: Any, how: str, channels: int, lacking: str) -> None:
+    x, y = RNG.standard_normal((2, 2, 4, 5, 3))
+    sides = []
+    for label in ("a", "b"):
+        out, image = (np.moveaxis(array, -1, channels) for array in (y if label == lacking else whole(x, y), x))
+        made = Recording(label, "torch", "float64", "cpu", {"block": out}, [Tap("block", (image,), (out,))])
+        made.weights, made.kinds = (
+            {"block.gamma": GAMMA, "gamma": GAMMA},
+            dict.fromkeys(["block.gamma", "gamma"], "array"),
+        )
+        sides.append(made)
+    other = "ab".replace(lacking, "")
+    told = guess("block", "layers", *sides)
+    assert told.startswith(f"{lacking} leaves out block.gamma ({how}, its output is that of {other}, to "), told
+
+
+def test_a_norm_over_the_channels_of_images_is_recomputed() -> None:
+    x = RNG.standard_normal((2, 3, 4, 5))
+    sides = []
+    for label, epsilon in (("a", 1e-6), ("b", 1e-4)):
+        out = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + epsilon) * GAMMA[:, None, None]
+        made = Recording(label, "torch", "float64", "cpu", {"norm": out}, [Tap("norm", (x,), (out,))])
+        made.weights, made.kinds = {"norm.scale": GAMMA}, {"norm": "norm"}
+        sides.append(made)
+    assert guess("norm", "layers", *sides).startswith("epsilon is 1e-4 in b, 1e-6 in a (recomputing both")
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_images_in_two_layouts_are_no_difference_of_models_whose_outputs_agree(agree: bool) -> None:
+    image, logits = RNG.standard_normal((2, 4, 4, 4)), RNG.standard_normal((2, 5))
+    sides = []
+    for framework, out, last in (("flax", image, logits), ("torch", np.moveaxis(image, -1, 1), logits * (2 - agree))):
+        arrays = {"stages.0.norm": out, "output": last}
+        taps = [Tap(name, (array,), (array,)) for name, array in arrays.items()]
+        sides.append(Recording(framework, framework, "float64", "cpu", arrays, taps, architecture="mlp_mixer"))
+    (result,) = judge(Subject("mlp_mixer", "tiny", "layers", "float64", "cpu"), sides)
+    facts = dict(findings.facts(findings.find([result])[0]))
+    layouts = "the same images as (n, h, w, c) in flax and (n, c, h, w) in torch"
+    assert (layouts in facts.get("looks like", "")) is agree
+    if agree:
+        assert facts["looks like"] == f"{layouts}: feature_maps of the page lacks 'stages.#.norm'"
+        assert facts["next"] == "list these modules in feature_maps of the page: the models agree"

@@ -233,6 +233,20 @@ def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> No
     assert "  layer before  blocks.0.norm1, error 0" in text.splitlines()
 
 
+def test_a_module_that_the_page_lacks_is_named_with_the_ports_that_call_it() -> None:
+    kinds = {"stem.conv": "conv", "stages.1.down.conv": "conv"}
+    everyone = [
+        replace(recording(label), architecture="convmixer", kinds=kinds) for label in ("flax", "torch", "paddle")
+    ]
+    output = everyone[2].arrays["output"]
+    everyone[2].arrays = {"stages.0.down <- 0": output, "stages.0.down": output, **everyone[2].arrays}
+    made = judge(Subject("convmixer", "v", "single-step", "float64", "cpu"), everyone)
+    shown = " ".join(report_text.render(made).split())
+    said = "paddle calls 'stages.0.down', where the page has no layer; flax and torch do not"
+    assert f" cause {said}" in shown and "never calls" not in shown
+    assert " next leave this module out, as with None in place of an Identity, or let every port call it" in shown
+
+
 def test_feature_maps_are_named_where_they_list_a_module_that_is_not_called() -> None:
     a, b = (replace(recording(label), architecture="convmixer") for label in ("flax", "torch"))
     a.arrays = {"stem": a.arrays["output"], "blocks.1": a.arrays["output"], **a.arrays}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from convert.folding import listed
 
@@ -15,12 +16,18 @@ def misfits(page: Shapes, port: Shapes) -> list[str]:
         _only("the page", [name for name in page if name not in port], "the port"),
         _only("the port", [name for name in port if name not in page], "the page"),
     ]
-    other = [
-        f"{name} is {tuple(page[name])} by the page and {tuple(shape)} in the port"
-        for name, shape in port.items()
-        if tuple(page.get(name, shape)) != tuple(shape)
-    ]
-    return [*filter(None, alone), *other]
+    return [*filter(None, alone), *_other_shapes(page, port)]
+
+
+def _other_shapes(page: Shapes, port: Shapes) -> Iterator[str]:
+    """Describe the arrays of other shapes; of those whose names differ in numbers alone the first, and their number."""
+    alike: dict[str, list[str]] = {}  # by their names without numbers
+    for name, shape in port.items():
+        if tuple(page.get(name, shape)) != tuple(shape):
+            alike.setdefault(re.sub("[0-9]+", "#", name), []).append(name)
+    for first, *others in alike.values():
+        more = f", and {len(others):,} more like it" if others else ""
+        yield f"{first} is {tuple(page[first])} by the page and {tuple(port[first])} in the port{more}"
 
 
 def _only(one: str, names: Iterable[str], other: str) -> str:
