@@ -11,7 +11,7 @@ import numpy as np
 
 from ports.port import pattern
 from ports.runners.records import Tap
-from specs.numerals import measured
+from specs.numerals import limit, measured
 
 from .elements import double, relative_error
 from .guesses import Guess
