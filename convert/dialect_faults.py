@@ -7,6 +7,7 @@ has to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -20,7 +21,7 @@ from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import FAR, hint, nearest, unknown
 
-from .errors import ConvertError
+from .errors import UsageError
 from .examples import NUMBER, Example, examples
 from .files import written_suffixes
 
@@ -29,12 +30,12 @@ from .files import written_suffixes
 def check(architecture: str) -> None:
     """Check every dialect of an architecture.
 
-    Raises: ConvertError that names the architecture, the dialect and each wrong line, with what is wrong and the
+    Raises: UsageError that names the architecture, the dialect and each wrong line, with what is wrong and the
     nearest name.
     """
     for name, dialect in specs.get(architecture).dialects.items():
         if problems := list(_problems(architecture, dialect)):
-            raise ConvertError(f"{architecture}: dialect {name!r} is not well defined", problems)
+            raise UsageError(f"{architecture}: dialect {name!r} is not well defined", problems)
 
 
 def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
@@ -44,7 +45,7 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     try:
         lines = rules(dialect.table)
     except ValueError as error:
-        yield from str(error).splitlines()
+        yield from (re.sub(r"^line \d+", r"\g<0> of the table", line) for line in str(error).splitlines())
         return
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
     wrong = False
@@ -56,7 +57,7 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
         if problem:
             wrong = True
-            yield f"line {line.number}, {line.text!r}: {problem}"
+            yield f"line {line.number} of the table, {line.text!r}: {problem}"
     yield from [] if wrong else _doubles(architecture, dialect)
 
 
@@ -82,7 +83,8 @@ def _doubles(architecture: str, dialect: Dialect) -> Iterator[str]:
 def _origin(parameter: Parameter, dialect: Dialect) -> str:
     """Say what an array is, and which line names it."""
     used = applied(parameter, dialect)
-    return f"{parameter.name} ({f'line {used[0].number}, {used[0].text!r}' if used else 'which no line names'})"
+    line = f"line {used[0].number} of the table, {used[0].text!r}" if used else "which no line names"
+    return f"{parameter.name} ({line})"
 
 
 def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]:

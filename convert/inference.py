@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import specs
 from specs import config as configs
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
@@ -18,7 +19,7 @@ from .conventions import computing, required
 from .documents import document
 from .errors import ConvertError, PlanError, option
 from .readings import Reading
-from .recognise import DialectLine, lines, spellings
+from .recognise import DialectLine, lines
 
 
 def unshown(reading: Reading) -> set[str]:
@@ -55,10 +56,9 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
         configs.build(reading.spec.config, stated)
         return {}
     except ValueError:
-        name = error.args[0] if error.args else error
-        spelt = spellings(reading.architecture, reading.dialect)
-        unknown = [n for n in reading.tensors if normal(n) not in spelt]
-        theirs = in_their_terms(reading, str(name)) or f"{name} (in our terms)"
+        absent = error.args[0] if error.args else error
+        unknown = [name for name in reading.tensors if not _placed(reading, name)]
+        theirs = in_their_terms(reading, str(absent)) or f"{absent} (in our terms)"
         near = folding.nearest([theirs], sorted(unknown)).get(theirs)
         beside = f" (nearest unused: {near})" if near else ""
         problem = f"missing {theirs}{beside}, from which the configuration would follow"
@@ -66,10 +66,16 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
         what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
         if reading.place:  # in a part of another model, names may be those of a known one
-            what += (
-                f" in {reading.prefix}; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
-            )
+            what += f" in {reading.prefix}"
+        if reading.place and specs.folder(reading.architecture) is None:
+            what += f"; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
         raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
+
+
+def _placed(reading: Reading, name: str) -> bool:
+    """Tell whether the dialect places an array of this very name: "fc2" has the form of "fc1", and is another one."""
+    alike = lines(reading.architecture, reading.dialect).get(normal(name), ())
+    return any(match(line.theirs.path, name) for line in alike)
 
 
 @lru_cache(maxsize=8)

@@ -30,7 +30,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     by_table = any(line.startswith(BY_TABLE) for line in about["record"])
     unknown = () if about["architecture"] else ("dialect", "variant", "part", *["architecture"] * by_table)
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
-        if key in about and key not in unknown:
+        if key in about and key not in unknown and not (key == "part" and about[key] == ROOT):
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
         if key == "parameters":
@@ -49,7 +49,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
-        yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
+        yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
     if about["open"]:
         wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
         first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
@@ -98,8 +98,6 @@ def _stated(about: dict[str, Any], key: str) -> str:
     """Return what is known of a file under one key, as people read it."""
     if about[key] is None:
         return "no official variant" if key == "variant" and about["architecture"] else "unknown"
-    if key == "part":
-        return "the whole file" if about[key] == ROOT else str(about[key])
     return f"{about[key]:,}" if key == "parameters" else str(about[key])
 
 
@@ -118,6 +116,8 @@ def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
     for name, what in tensors.items():
         groups.setdefault((normal(name), what, kinds[_module(name)]), []).append(name)
     rows = [(*tensors[names[0]], name) for names in groups.values() for name in fold(names)]
+    order = {module: n for n, module in reversed([*enumerate(_module(row[-1]) for row in rows)])}
+    rows.sort(key=lambda row: order[_module(row[-1])])  # the arrays of a module stand together
     yield from table(("dtype", "shape", "name"), rows) if rows else ()
 
 

@@ -17,7 +17,7 @@ def use(sources: Iterable[str]) -> None:
 
     Args:
       sources: .py files, or names of entry points of the group "triptych.specs".
-    Raises: UsageError that lists everything wrong with a page; ConvertError for lines of a dialect's table.
+    Raises: UsageError that lists everything wrong with a page, or with the lines of a dialect's table.
     """
     for source in sources:
         try:

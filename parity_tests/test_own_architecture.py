@@ -240,7 +240,7 @@ BROKEN = {
     "x = 1": "is no page: it has to end with SPEC = Spec(...)",
     "x = (": "line 1: SyntaxError: '(' was never closed",
     "\nimport nowhere": "line 2: ModuleNotFoundError: No module named 'nowhere'",
-    "from specs.spec import Spec\nSPEC = Spec(layer=1)": "this Spec is not well defined",
+    "from specs.spec import Spec\nSPEC = Spec(layer=1)": "Spec(...) is not well defined",
 }
 
 
@@ -283,9 +283,9 @@ def test_faults_of_a_pages_functions_are_reported_at_once(new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     for part in (
-        "tiny 'S' (and 1 more): layers: 'stem' is the path of 2 layers",
-        "tiny 'S' (and 2 more): infer returned hidden=7, the Config has 11",
-        "tiny 'S' (and 2 more): input_shape: has 9 channels, the Config 3",
+        "tiny 'S' (and 1 more Config): layers: 'stem' is the path of 2 layers",
+        "tiny 'S' (and 2 more Configs): infer returned hidden=7, the Config has 11",
+        "tiny 'S' (and 2 more Configs): input_shape: has 9 channels, the Config 3",
         "published: variant 'S' has 2,",
     ):
         assert part in str(caught.value)
@@ -319,7 +319,7 @@ def test_ports_that_are_not_there(good, bad, message, new, tmp_path):
 def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
     new("fourteenth")
     for words, code, message in (
-        (["fourteenth"], 1, "exists already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
+        (["fourteenth"], 1, "exist already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
         (["class"], 2, "'class' is no name of an architecture: use letters, digits and _, and no keyword of Python's"),
         (["mlp_mixer"], 2, "there is an architecture 'mlp_mixer' already"),
         (["other", "--out", str(tmp_path / "no")], 1, "there is no such folder"),
@@ -363,7 +363,7 @@ def test_files_and_folders_of_the_user_hide_nothing(tmp_path, capsys, monkeypatc
     (tmp_path / "yours" / "__init__.py").touch()
     assert ports_main(["new", "yours"]) == 0
     assert ports_main(["new", "yours"]) == 1
-    assert "./yours.py" in (err := capsys.readouterr().err) and "exists already: choose another name" in err
+    assert "./yours.py" in (err := capsys.readouterr().err) and "exist already: choose another name" in err
 
 
 def test_the_class_of_a_network_may_be_stated(tmp_path, capsys, monkeypatch):
@@ -631,7 +631,7 @@ MISTAKES = {  # part of the page: what a user writes in its place, and what is s
     ),
     'network="Mistaken"': (
         'network="Mistakne"',
-        "mistaken_paddle.py: has no class 'Mistakne', the `network` of this page: unknown name 'Mistakne', ",
+        "mistaken_paddle.py: have no class 'Mistakne', the `network` of this page: unknown name 'Mistakne', ",
     ),
     'dense("head", c.width, c.classes)': (
         'Layer("head", "dense", {"i": c.width, "out": c.classes})', "'head': sizes lack o, and have out",
@@ -667,6 +667,28 @@ def test_matrices_that_no_config_has_transposed_are_not_called_so(new, tmp_path,
     assert problem == "  - layers.{0..1}.1.weight has shape [11, 8], expected [11, 7]"
 
 
+def test_a_misspelt_name_of_a_dialect_is_missing_beside_the_nearest(new, tmp_path, capsys):
+    """Another array may have the form of its name, numbers aside; the page was named, and is not asked for."""
+    page = new("nearest")
+    path = weights(page, tmp_path / "a.safetensors")
+    save_file({f"model/{name.replace('.1.', '.fc1.')}": a for name, a in load_file(path).items()}, path)
+    specs._added.clear()
+    other = new("nearer")
+    other.write_text(other.read_text().replace("layers.{i}.1\n", "layers.{i}.fc\n").replace("i}.3", "i}.fc2"))
+    assert convert(["original2torch", path, "--spec", str(other)]) == 1
+    err = capsys.readouterr().err
+    assert "missing layers.0.fc.weight (nearest unused: layers.0.fc1.weight), from which the configuration would" in err
+    assert "unexpected layers.{0..1}.fc1.weight" in err or "unexpected layers.0.fc1.weight" in err
+    assert "in model\n" in err and "adds an architecture" not in err
+
+
+def test_the_fields_of_an_architecture_explain_only_the_forms_that_they_have(new, capsys):
+    assert ports_main(["plain", "--spec", str(new("plain"))]) == 0
+    assert "HxW" not in capsys.readouterr().out
+    assert ports_main(["mobile_former"]) == 0
+    assert "HxW is a height and a width" in capsys.readouterr().out
+
+
 def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
     page = new("fieldless")
     text = page.read_text()
@@ -687,7 +709,7 @@ def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     line = 1 + text[: text.index("c.width, c.classes)")].count("\n")
-    named = f"tiny 'S' (and 1 more): line {line}: Config: unknown name 'clases', did you mean 'classes'?"
+    named = f"tiny 'S' (and 1 more Config): line {line}: Config: unknown name 'clases', did you mean 'classes'?"
     assert caught.value.problems[0] == named
 
 
@@ -699,7 +721,9 @@ def test_an_exception_of_infer_is_reported_with_its_line(new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     line = 1 + text[: text.index(good)].count("\n")
-    assert caught.value.problems == [f"tiny 'S' (and 2 more): infer, line {line}: KeyError: 'blocks.0.fc1.weight'"]
+    assert caught.value.problems == [
+        f"tiny 'S' (and 2 more Configs): infer, line {line}: KeyError: 'blocks.0.fc1.weight'"
+    ]
 
 
 @pytest.mark.parametrize(("port", "message"), [
@@ -725,7 +749,9 @@ def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):
     with pytest.raises(ValueError) as caught:
         specs.add(str(page))
     (problem,) = caught.value.problems
-    assert problem.startswith("tiny 'S' (and 2 more): layers: 'blocks.0.fc1' and 'head' (and 15 more): kind: unknown")
+    assert problem.startswith(
+        "tiny 'S' (and 2 more Configs): layers: 'blocks.0.fc1' and 'head' (and 15 more): kind: unknown"
+    )
     assert "unknown name 'linear', did you mean 'dense'? (the kinds are dense, " in problem
 
 

@@ -62,3 +62,95 @@ def test_it_says_what_a_layer_is_made_of(name):
 def test_it_names_every_leaf_with_its_axes(kind, leaf):
     (row,) = [line for line in TEXT.splitlines() if line.startswith("|") and f"`{kind}`" in line.split("|")[1]]
     assert leaf in row
+
+
+STAGED = """
+SPEC = Spec(
+    config=Staged, layers=layers_of, infer=infer_of, variants={}, network="Staged",
+    feature_maps=("stem", "block", "block.norm"),
+    tiny={"a": Staged(width=5, scaled=True, classes=3), "b": Staged(width=6, scaled=False, classes=2)},
+    input_shape=lambda c: (c.channels, 16, 12), ports={f: f"staged_{f}.py" for f in ("flax", "torch", "paddle")},
+)
+"""
+CONFIG = """
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    width: int
+    scaled: bool
+    channels: int = 3
+    classes: int = 1000
+
+
+def layers_of(c):
+    yield conv("stem", c.channels, c.width, 2, 2)
+    yield from block("block", c.width, c.scaled)
+    yield dense("head", c.width, c.classes)
+
+
+def infer_of(sizes):
+    return {"width": sizes["stem.kernel", "o"], "channels": sizes["stem.kernel", "i"], "scaled": "block.gamma" in sizes,
+            "classes": sizes["head.kernel", "o"]}
+"""
+NETWORKS = {
+    "flax": """
+import flax.linen as nn
+{block}
+class Staged(nn.Module):
+    config: object
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        c = self.config
+        x = nn.Conv(c.width, (2, 2), (2, 2), padding="VALID", name="stem")(images)
+        return nn.Dense(c.classes, name="head")(Block(c.width, c.scaled, name="block")(x).mean((1, 2)))
+""",
+    "torch": """
+import torch
+from torch import nn
+{block}
+class Staged(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.stem = nn.Conv2d(c.channels, c.width, 2, 2)
+        self.block, self.head = Block(c.width, c.scaled), nn.Linear(c.width, c.classes)
+
+    def forward(self, images):
+        return self.head(self.block(self.stem(images)).mean((2, 3)))
+""",
+}
+NETWORKS["paddle"] = (
+    NETWORKS["torch"].replace("import torch\nfrom torch", "from paddle").replace("nn.Module", "nn.Layer")
+    .replace("Conv2d", "Conv2D").replace("(2, 3)", "[2, 3]")
+)  # fmt: skip
+
+
+def test_the_block_of_the_page_is_the_same_in_every_framework(tmp_path, monkeypatch):
+    import specs
+    from parity.__main__ import main
+    from specs.dialects import PORTS, shapes
+    from specs.layer import norm
+
+    from .conftest import needs
+
+    monkeypatch.setattr(specs, "_added", {})
+    head, *_ = PYTHON
+    (stages,) = (code for code in PYTHON if "def stages" in code)
+    (tmp_path / "staged.py").write_text(head + stages + CONFIG + STAGED)
+    for framework, text in NETWORKS.items():
+        needs(framework)
+        (snippet,) = re.findall(rf"```python {framework}\n(.*?)```", TEXT, re.DOTALL)
+        (tmp_path / f"staged_{framework}.py").write_text(text.replace("{block}", snippet))
+    assert main(["staged", "--spec", str(tmp_path / "staged.py"), "--check", "layers", "gradients"]) == 0
+    assert "params/stages_0_1/norm/scale" in shapes([norm("stages.0.1.norm", 3)], PORTS["flax"])
+
+
+def test_the_stages_of_the_page_are_read_off_their_arrays():
+    from specs.layer import Sizes, parameters
+
+    space = {"__name__": __name__}
+    for code in (PYTHON[0], *(code for code in PYTHON if "def stages" in code)):
+        exec(compile(code, "own-architecture.md", "exec", dont_inherit=True), space)
+    arrays = parameters(list(space["stages"]((2, 1), (4, 6))))
+    sizes = Sizes({array.name: dict(zip(array.axes, array.shape, strict=True)) for array in arrays})
+    assert space["infer_stages"](sizes) == {"depths": (2, 1), "widths": (4, 6), "scaled": True}
+    assert "stages.1.down.kernel" in sizes and "stages.0.down.kernel" not in sizes

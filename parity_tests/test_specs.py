@@ -119,7 +119,7 @@ def test_values_that_a_page_states_have_the_types_of_their_fields():
         "activations: 'GELU': act='tanh' does not fit: act is gelu or relu",
         "dialects: 'a': conventions: act='silu' does not fit: act is gelu or relu",
         "dialects: 'a': requires: norm_eps='1e-6' does not fit: norm_eps is float",
-        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,..., one as 4, or none",
+        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,... (of one: 4,) or none",
     ]
 
 
@@ -172,7 +172,7 @@ def test_numbers_are_checked_with_the_number_of_blocks(words):
 
 def test_what_immaterial_returns_is_a_set():
     assert faults(Spec(**{**SOUND, "immaterial": lambda c: "width"})) == [
-        "tiny 'A' (and 1 more): immaterial: returned 'width', not a set of Config fields"
+        "tiny 'A' (and 1 more Config): immaterial: returned 'width', not a set of Config fields"
     ]
 
 
@@ -302,7 +302,7 @@ def test_an_init_is_a_name_or_a_number_and_what_is_neither_is_reported_once(init
     assert len(found) == bool(message)
     for problem in found:
         assert problem.startswith(
-            "tiny 'A' (and 1 more): layers: 'blocks.0.s' and 'blocks.0.t' (and 4 more): " + message
+            "tiny 'A' (and 1 more Config): layers: 'blocks.0.s' and 'blocks.0.t' (and 4 more): " + message
         )
 
 

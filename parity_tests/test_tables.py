@@ -19,7 +19,7 @@ from .conftest import needs
 from .golden import Case
 
 WRONG = {
-    "stem patch": "line 1, 'stem patch': write path: axes <-> path: axes",
+    "stem patch": "line 1 of the table, 'stem patch': write path: axes <-> path: axes",
     "stem  patch  embed": "one arrow",
     "stem <-> patch embed": "the path without white space",
     "stem -> drop": "a line of a dialect has one name on each side of <->",
@@ -43,21 +43,23 @@ WRONG = {
     "blocks.{i}.norm1 <-> b.{i-1}.n": "{i-1} would be -1",
     "blocks.{i}.norm1 <-> b.{i.n": "{ without }",
     "blocks.{grid[i]}.norm1 <-> b.{i}.n": "stands on our side",
-    "norm <-> n\nnorm <-> m": "line 2, 'norm <-> m': has no effect",
+    "norm <-> n\nnorm <-> m": "line 2 of the table, 'norm <-> m': has no effect",
     "norm.scale: c = head.bias: c <-> a: c": "a line of a dialect has one name on each side of <->",
     "blocks.{i}.token_mix.fc1.weight: i o <-> b.{i}.k: i o": "no array is named 'blocks.{i}.token_mix.fc1.weight' "
     "(blocks.{i}.token_mix.fc1 has kernel: i o, bias: o)",
-    "norm.scale: c <-> n: (1[:1] c)\nnorm.bias: c <-> n: (1[1:] c)": "line 1, 'norm.scale: c <-> n: (1[:1] c)': has a "
-    "window: a line of a dialect places whole arrays",
+    "norm.scale: c <-> n: (1[:1] c)\nnorm.bias: c <-> n: (1[1:] c)": "line 1 of the table, "
+    "'norm.scale: c <-> n: (1[:1] c)': has a window: a line of a dialect places whole arrays",
     "norm.scale: c[1:] <-> n: c": "has a window",
-    "# first\ntable 1: a <-> b": "line 2, 'table 1: a <-> b': a dialect has no header",
-    "norm <-> n  # last\nnorn <-> m  # last": "line 2, 'norn <-> m': layers yields no 'norn'",
+    "# first\ntable 1: a <-> b": "line 2 of the table, 'table 1: a <-> b': a dialect has no header",
+    "norm <-> n  # last\nnorn <-> m  # last": "line 2 of the table, 'norn <-> m': layers yields no 'norn'",
     "head.{k=a|b}: i o <-> h.{k=a|b}: i o": "hole {k=a|b} lists values",
     "head.kernel: i o <-> h.{o=a|b}: i": "head.kernel: {o=a|b} lists 2 values, o has",
     "norm.scale: c <-> n: c[@order.txt]": "has an order of a file",
-    "norm <-> n\nhead <-> n": "'n.bias' would be two arrays: norm.bias (line 1, 'norm <-> n'); head.bias (line 2, "
+    "norm <-> n\nhead <-> n": "'n.bias' would be two arrays: norm.bias (line 1 of the table, 'norm <-> n'); "
+    "head.bias (line 2 of the table, "
     "'head <-> n')",
-    "norm <-> head": "'head.bias' would be two arrays: norm.bias (line 1, 'norm <-> head'); head.bias (which no line "
+    "norm <-> head": "'head.bias' would be two arrays: norm.bias (line 1 of the table, 'norm <-> head'); "
+    "head.bias (which no line "
     "names)",
     "head.kernel: i o <-> a: o i = b: o": "axis 'i' stands on one side only",
     "head.kernel: i o <-> a: o i = b.{dept}: o i": "hole {dept}: unknown name 'dept'",
@@ -97,11 +99,13 @@ def test_a_layer_of_another_depth_is_no_hint(dialect):
     dialect("norm1 <-> n")
     with pytest.raises(ConvertError) as error:
         check("mlp_mixer")
-    assert error.value.problems == ["line 1, 'norm1 <-> n': layers yields no 'norm1', did you mean 'norm'?"]
+    assert error.value.problems == [
+        "line 1 of the table, 'norm1 <-> n': layers yields no 'norm1', did you mean 'norm'?"
+    ]
     dialect("fc1 <-> n")
     with pytest.raises(ConvertError) as error:
         check("mlp_mixer")
-    assert error.value.problems == ["line 1, 'fc1 <-> n': layers yields no 'fc1'"]
+    assert error.value.problems == ["line 1 of the table, 'fc1 <-> n': layers yields no 'fc1'"]
 
 
 @pytest.fixture
@@ -118,13 +122,19 @@ def page(tmp_path, monkeypatch):
     check.cache_clear()
 
 
-FAULTS = ("dialect 'mine'", "line 1, 'norn <-> n'", "line 2, 'haed <-> h'", "'norm'?", "'head'?")
+FAULTS = (
+    "dialect 'mine'",
+    "line 1 of the table, 'norn <-> n'",
+    "line 2 of the table, 'haed <-> h'",
+    "'norm'?",
+    "'head'?",
+)
 
 
 def test_a_command_reports_every_fault_of_a_page_at_once(page, run, tmp_path):
     source, out = Case("timm_mixer").files[0], tmp_path / "out.safetensors"
     code, _, error = run("mine2torch", source, "-o", out, "--spec", page)
-    assert code == 1
+    assert code == 2
     assert all(part in error for part in FAULTS), error
 
 
@@ -190,7 +200,9 @@ def test_a_dialect_has_a_suffix_that_is_written(dialect):
 
 def test_an_extra_has_a_name_of_its_own(dialect):
     dialect("norm <-> spare", extras=spare)
-    with pytest.raises(ConvertError, match=r"'spare.weight' would be two arrays: norm.scale \(line 1, .*; extras"):
+    with pytest.raises(
+        ConvertError, match=r"'spare.weight' would be two arrays: norm.scale \(line 1 of the table, .*; extras"
+    ):
         check("mlp_mixer")
     dialect("norm <-> n", extras=lambda c: [dense("spare", c.widht, 1)])
     with pytest.raises(ConvertError, match=r"tiny 'S/32': .*widht"):

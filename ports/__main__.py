@@ -11,9 +11,9 @@ from specs.numerals import exact
 
 HEAD = (
     "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
-    "outputs depend on a field that nobody states, --assume accepts its default. "
-    "HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
+    "outputs depend on a field that nobody states, --assume accepts its default."
 )
+HXW = " HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 
 SMALL = (
     'Small models, for tests and trials, as in ports.build("{}", "tiny {}", "torch"); what no default states of them:'
@@ -67,8 +67,9 @@ def table(argv: list[str]) -> int:
         print(line[2:])
     if arguments.architecture:
         print()
-        say(HEAD, indent=0)
-        for line in _fields(specs.get(chosen[0]).config):
+        lines = _fields(specs.get(chosen[0]).config)
+        say(HEAD + HXW * any("HxW" in line for line in lines), indent=0)
+        for line in lines:
             say(line, indent=4)
         print()
         say(SMALL.format(chosen[0], next(iter(specs.get(chosen[0]).tiny))), indent=0)

@@ -46,7 +46,8 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
         raise ConvertError(f"--out {folder}: there is no such folder: create it first")
     paths = {template: os.path.join(folder, template.format(name)) for template in FILES}
     if there := [path for path in paths.values() if os.path.lexists(path)]:
-        raise ConvertError(f"{', '.join(there)}: exists already: choose another name or folder")
+        exist = "exist" if there[1:] else "exists"
+        raise ConvertError(f"{', '.join(there)}: {exist} already: choose another name or folder")
     if home := _shadowed(name):
         raise UsageError(
             f"{name!r} is the name of a Python module already ({home}), which {name}.py would hide from the scripts "

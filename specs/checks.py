@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from . import config as configs
+from . import words
 from .dialects import PORTS, shapes
 from .init import INITS
 from .kinds import ANY, GATES, KINDS
@@ -84,7 +85,7 @@ def _each_once(raised: list[Fault]) -> Iterator[str]:
     for (_, of_layers), group in groups.items():
         text, _, config = group[0]
         others = len({fault.config for fault in group}) - 1
-        where = f"{config} (and {others} more)" if others else config
+        where = f"{config} (and {words.count(others, 'more Config')})" if others else config
         if of_layers:
             firsts: dict[str, str] = {}
             for fault in group:

@@ -197,7 +197,7 @@ def describe(hint: Any) -> str:
     if args == (int, int) and typing.get_origin(hint) is tuple:
         return "HxW"  # as --image takes it
     if typing.get_origin(hint) is tuple:
-        one = ", one as 4," if args == (int, ...) else ""  # 4 alone would be a number
+        one = " (of one: 4,)" if args == (int, ...) else ""  # 4 alone would be a number
         return ",".join("..." if part is ... else _item(part) for part in args) + one
     return "none" if hint is type(None) else str(getattr(hint, "__name__", hint))
 

@@ -97,7 +97,7 @@ def _page(name: str, source: str, module: ModuleType) -> Page:
     if not isinstance(spec, Spec):
         raise SpecError(f"{path}: is no page: it has to end with SPEC = Spec(...)")
     if problems := [*faults(spec), *_faults_of_ports(spec, os.path.dirname(path))]:
-        raise SpecError(f"{path}: its Spec is not well defined", problems)
+        raise SpecError(f"{path}: Spec(...) is not well defined", problems)
     return Page(name, source, os.path.dirname(path), spec)
 
 
@@ -118,6 +118,7 @@ def _faults_of_ports(spec: Spec, folder: str) -> Iterator[str]:
             for fault in _without_class(file, spec.network):
                 unfit.setdefault(fault, {})[framework] = file
     for fault, files in unfit.items():
+        fault = fault.replace(": has no", ": have no", 1) if len(files) > 1 else fault
         yield f"ports: {in_a_row(map(repr, files))}: {in_a_row(files.values())}{fault}"
 
 

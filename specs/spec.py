@@ -138,7 +138,7 @@ class Spec:
     def __new__(cls, **fields: Any) -> "Spec":
         """Check the fields as a whole. Raises: SpecError that lists everything missing, unknown or wrong."""
         if problems := list(_problems(cls, fields)):
-            raise SpecError("this Spec is not well defined", problems)
+            raise SpecError("Spec(...) is not well defined", problems)
         return super().__new__(cls)
 
     @property
