@@ -23,7 +23,7 @@ from .execute import execute
 from .files.base import Reader
 from .files.hashing import Source
 from .files.inside import look
-from .outcome import Notes, lossy_values, odd_values, print_plan, print_table_plan
+from .outcome import Notes, lossy_values, odd_values, print_plan, print_proof, print_table_plan
 from .pixels import sized
 from .plans import Plan
 from .recognise import dialects
@@ -127,8 +127,8 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json and not arguments.quiet:
-                print_plan(plan, result)
+            if not arguments.json:
+                (print_proof if arguments.quiet else print_plan)(plan, result)  # a proof was asked for
         return result
 
     return one

@@ -12,7 +12,7 @@ from specs.numerals import exact
 from specs.words import count, in_a_row
 
 from . import folding
-from .array_differences import differences, entry
+from .array_differences import differences
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
@@ -37,7 +37,7 @@ class Comparison:
     """What a comparison of two files shows.
 
     Args:
-      differences: what keeps the two from being the same model, see `array_differences.entry`.
+      differences: what keeps the two from being the same model, see `array_differences.entry` and `_setting`.
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
         "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
         is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
@@ -110,7 +110,10 @@ def compare(
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison([entry("", "architecture", None, kinds)], notes=tuple(notes))
+            return Comparison(
+                [_setting("architecture", "architecture", left.architecture, right.architecture, kinds)],
+                notes=tuple(notes),
+            )
         if conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
@@ -127,7 +130,7 @@ def compare(
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         configs = _configs(left, right)
         notes += _idle(left, right)
-        notes += _silent(left, right, {one["tensor"] for one in configs})
+        notes += _silent(left, right, {one["setting"] for one in configs})
         found = [*configs, *arrays.entries]
         return Comparison(
             found, assumed, rtol=rtol, but=but, arrays=arrays.compared, within=arrays.within, notes=tuple(notes),
@@ -167,9 +170,14 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [
-        entry(name, "config", None, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
+        _setting(name, "config", ours, theirs, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
         for name, (theirs, ours) in fields.items()
     ]
+
+
+def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any]:
+    """Describe a difference of no array: two architectures, or a Config field with the value of each file."""
+    return {"setting": name, "kind": kind, "error": None, "detail": detail, "a": a, "b": b}
 
 
 def _value(plan: Plan, name: str, value: Any) -> str:

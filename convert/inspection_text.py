@@ -42,11 +42,15 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
             yield f"  - and {count(more, 'more reason')}"
+    stated = [name for name, value in about["config"].items() if value is not None]
     if about["config"]:
         own = specs.get(about["architecture"]).config
-        config = {name: exact(configs.as_hxw(own, name, value)) for name, value in about["config"].items()}
+        config = {name: exact(configs.as_hxw(own, name, about["config"][name])) for name in stated}
         yield f"{'config:':14}{' '.join(f'{name}={value}' for name, value in config.items())}"
-    yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"], about["record"]))
+        if absent := [name for name in about["config"] if name not in stated]:
+            yield f"{'':14}not stated: {', '.join(absent)}"
+    origins = {name: origin for name, origin in about["origins"].items() if name in stated}
+    yield from (f"{'':14}{line}" for line in _suggested(origins, about["dialect"], about["record"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"

@@ -72,6 +72,11 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
     say(printable(f"{_verb(result)} {target} from {source}: {what}"))
     _print_steps(plan, result)
+    print_proof(plan, result)
+
+
+def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
+    """Print what --prove found, with what the proof does not cover; nothing where none was asked for."""
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         is_proven = proof["exact"] and proof["source"] != proof["target"]

@@ -108,8 +108,7 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
         if other:
-            which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
-            remedies.append(f"every array fits as {other.src}: {which}")
+            remedies.append(_as_another(other.src, request.dst))
     if src is not None and src not in PORTS and choice.rejected:
         tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
         if tried and (others := [name for name in all_dialects()[src] if name not in tried]):
@@ -119,6 +118,14 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies
     return error
+
+
+def _as_another(src: str, dst: str) -> str:
+    """Say that the file is of another dialect than was named, and what to do."""
+    if src == dst:
+        which = command_or_call(f": {src}2{src} changes its format or dtype alone", "")
+        return f"it is {src} already: every array fits{which}"
+    return f"every array fits as {src}: {command_or_call(_route(src, dst), f'src={src!r}')}"
 
 
 def _route(src: str, dst: str) -> str:

@@ -70,6 +70,8 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
     assert code == 1
     assert re.search("act +gelu +relu", printed) and printed.startswith("different: 1 setting\n")
+    (setting,) = json.loads(run("diff", bare, out, "--set", "act=gelu", "--json")[1])["differences"]
+    assert (setting["setting"], setting["a"], setting["b"], "tensor" in setting) == ("act", "gelu", "relu", False)
     code, printed, _ = run("diff", bare, out, "--set", "act=relu")
     assert (code, printed.splitlines()[0]) == (0, "the same model")
     assert "from --set, not stated in" in printed and ": act=relu" in printed
@@ -370,7 +372,9 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
         ("odd", None, 1.0),
         ("big", 1e-3, 4.0),
     ]
-    entries = [entry(name, "value", error, "", differing=1, elements=2, largest=size) for name, error, size in cells]
+    entries = [
+        entry(name, "value", error, "", differing=1, elements=2, largest=size, a=[name]) for name, error, size in cells
+    ]
     names = [re.search(r"(\w+):", line)[1] for line in diff_text.rows(entries)[1:]]
     assert names == ["odd", "grown", "big", "small", "bias"]
     assert [line.split()[4] for line in diff_text.rows(entries[:1])[1:]] == ["bias:"]
