@@ -106,9 +106,9 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         if turned := next(filter(None, (_transposed(request, rejected) for rejected in choice.rejected)), {}):
             error.problems[:] = _with_transposed(turned, error.problems)
     if src is not None:
-        other = choose(request, candidates(reader, None, hints, weights)).plan
-        if other:
-            remedies.append(_as_another(other.src, request.dst))
+        error.fits_as = _dialect(choose(request, candidates(reader, None, hints, weights)))
+        if error.fits_as:
+            remedies.append(_as_another(error.fits_as, request.dst))
     if src is not None and src not in PORTS and choice.rejected:
         tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
         if tried and (others := [name for name in all_dialects()[src] if name not in tried]):
@@ -118,6 +118,12 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies
     return error
+
+
+def _dialect(choice: Choice) -> str:
+    """Return the dialect as which every array fits, also where a Config field is open; "" if there is none."""
+    still_open = (one.reading.dialect for one in choice.rejected if isinstance(one.error, OpenFields))
+    return choice.plan.src if choice.plan else next(still_open, "")
 
 
 def _as_another(src: str, dst: str) -> str:
