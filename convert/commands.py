@@ -64,7 +64,12 @@ def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
     except UsageError:
         return None
     except ConvertError:
-        return by_names(a, b, arguments.rtol, parts)
+        found = by_names(a, b, arguments.rtol, parts)
+        given = [f"--{name}" for name in ("set", "config", "assume") if getattr(arguments, name)]
+        if not found or not given:
+            return found
+        unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
+        return found[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *found[1]]
     return None
 
 
