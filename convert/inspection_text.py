@@ -11,8 +11,8 @@ from specs.numerals import exact
 from specs.words import count, with_article
 
 from .altered import WARNING
-from .aside import STATE
 from .errors import OpenFields
+from .files import format_called
 from .folding import fold
 from .readings import normal
 from .record import DEFAULT, DIALECT, OFFICIAL
@@ -32,7 +32,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about and key not in unknown:
             label = "elements" if key == "parameters" and not about["named"] else key
-            yield f"{label + ':':14}{_stated(about, key)}"
+            yield f"{label + ':':14}{_stated(about, key, path)}"
         others = {"statistics": "running statistics and counters", "masks": "masks, of bool"}
         for kind in (kind for kind in others if key == "parameters" and about[kind]):
             yield f"{'':14}and {count(about[kind], 'element')} of {others[kind]}"
@@ -63,8 +63,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
     yield f"{'tensors:':14}{len(about['tensors'])}"
-    state = tuple(entry["name"] for entry in about["aside"] if entry["reason"] == STATE and entry["name"].endswith("/"))
-    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
+    containers = tuple(entry["name"] for entry in about["aside"] if entry["name"].endswith(("/", ".")))
+    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(containers)}
+    shown = shown or about["tensors"]  # of a file that has nothing else
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
@@ -89,12 +90,14 @@ def _suggested(origins: dict[str, str], dialect: str, record: list[str]) -> Iter
         yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
 
 
-def _stated(about: dict[str, Any], key: str) -> str:
+def _stated(about: dict[str, Any], key: str, path: str) -> str:
     """Return what is known of a file under one key, as people read it."""
     if about[key] is None:
         return "no official variant" if key == "variant" and about["architecture"] else "unknown"
     if key == "part":
         return "the whole file" if about[key] == ROOT else str(about[key])
+    if key == "format":
+        return format_called(about[key], path)
     return f"{about[key]:,}" if key == "parameters" else str(about[key])
 
 

@@ -14,7 +14,7 @@ from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
-from .files import format_of
+from .files import format_called, format_of
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -68,7 +68,7 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
-    source = f"{plan.reader.path} (format {plan.reader.format}, dialect {plan.src})"
+    source = f"{plan.reader.path} (format {format_called(plan.reader.format, plan.reader.path)}, dialect {plan.src})"
     target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
     say(printable(f"{_verb(result)} {target} from {source}: {what}"))
     _print_steps(plan, result)
