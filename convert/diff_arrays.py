@@ -98,12 +98,14 @@ def _nested_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
     """
     plain = _without_chain(one), _without_chain(two)
     state, other = ({name for name in side.sources if training(side.prefix + name)} for side in plain)
-    if one.sources.keys() == two.sources.keys() or not state or state != other:
+    if state != other:
         return one, two, []
     ours, theirs = (
         dict(zip(new.sources, old.sources, strict=True)) for new, old in zip(plain, (one, two), strict=True)
     )
-    first = next(name for name in ours if name in state and ours[name] != theirs[name])
+    first = next((name for name in ours if name in state and ours[name] != theirs[name]), None)
+    if first is None:
+        return one, two, []
     where = f"{one.prefix}{ours[first]} in A is {two.prefix}{theirs[first]} in B"
     return *plain, [f"the two files nest the optimizer's state otherwise, and it is compared: {where}"]
 

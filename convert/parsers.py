@@ -277,7 +277,7 @@ COMMANDS = {
         f"{document('own-model')} shows the way from two models to a converted file.",
     ),
     "routes": Command(
-        "routes [ARCH...] [options]", "list the architectures and their dialects", "routes mlp_mixer",
+        "routes [ARCH...] [options]", "list the architectures and their dialects", "routes",
         _add_routes_arguments,
     ),
 }  # fmt: skip

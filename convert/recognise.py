@@ -232,7 +232,7 @@ def far(reader: Reader, weights: str | None = None) -> str:
 def _own() -> str:
     """Say what converts a model of the user's own."""
     table, page = document("own-model"), document("own-architecture")
-    return f"a Table converts any model ({table}), {option('spec', 'PAGE')} adds an architecture ({page})"
+    return f"a Table converts models of one's own ({table}), {option('spec', 'PAGE')} adds an architecture ({page})"
 
 
 def _in_lower_case(reader: Reader, weights: str | None) -> str:
