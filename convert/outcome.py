@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +25,24 @@ if TYPE_CHECKING:
     from .table_plan import TablePlan
 
 
+PAGE = r"[^\s()]*\bdocs/[\w-]+\.md"  # of the documentation, by its path
+
+
 class Notes:
     """Prints what a user should know on standard error.
 
-    At once, or with --json at the end, so that an error is one line there.
+    At once, or with --json at the end, so that an error is one line there. A page of the documentation that an earlier
+    note names has its path there, and its name alone in later ones.
     """
 
     def __init__(self, later: bool):
-        self.later, self.waiting = later, list[str]()
+        self.later, self.waiting, self.pages = later, list[str](), set[str]()
 
     def add(self, text: str) -> None:
+        named = set(re.findall(PAGE, text))
+        for path in named & self.pages:
+            text = text.replace(path, os.path.basename(path))
+        self.pages |= named
         self.waiting.append(text)
         if not self.later:
             self.flush()

@@ -16,8 +16,10 @@ from safetensors.numpy import load_file
 import convert
 import ports
 import specs
+from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.open_fields import _without_default, open_error
+from convert.outcome import Notes
 from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets
@@ -187,6 +189,17 @@ def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
     words = ("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--force", "--quiet")
     assert run(*words)[1] == ""
     assert run(*words, "--prove")[1].startswith("proven: flax and torch in float64 differ by at most ")
+
+
+def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
+    notes = Notes(later=True)
+    for section in ("Groups of parameters", "BatchNorm"):
+        notes.add(f"see it ({document('training')}, {section}) and {document('table')}")
+    one, other = document("training"), document("table")
+    assert notes.waiting == [
+        f"see it ({one}, Groups of parameters) and {other}",
+        "see it (training.md, BatchNorm) and table.md",
+    ]
 
 
 def test_routes_of_one_architecture(run):
