@@ -16,6 +16,7 @@ from .array_differences import differences
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
+from .diff_arrays import of_both
 from .diff_plans import Input, by_dialect, plan_both
 from .errors import UsageError
 from .inference import unshown
@@ -106,7 +107,7 @@ def compare(
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
         left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
-        notes = [f"{plan.reader.path}: {note}" for plan in (left, right) for note in _own_notes(plan)]
+        notes = of_both(a, _own_notes(left), b, _own_notes(right))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"

@@ -81,10 +81,10 @@ def by_names(
             return None
         arrays = differences(one, two, rtol)
         arrays = arrays._replace(but=(STATE,)) if aside else arrays
-        return arrays, [*nested, *_of_both(a, _beside(one), b, _beside(two)), *arrays.notes()]
+        return arrays, [*nested, *of_both(a, _beside(one), b, _beside(two)), *arrays.notes()]
 
 
-def _of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
+def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
     """Return notes on two files, behind their names; one that holds of both once."""
     both = [note for note in ours if note in theirs]
     own = [f"{path}: {note}" for path, notes in ((a, ours), (b, theirs)) for note in notes if note not in both]
