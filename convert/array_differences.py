@@ -115,8 +115,8 @@ def entry(
     """Describe one difference.
 
     Args:
-      tensor: the array's name in the layout in which both files are compared; a field's name for kind "config".
-      kind: architecture, config, missing (only in A), unexpected (only in B), shape or value.
+      tensor: the array's name in the layout in which both files are compared.
+      kind: missing (only in A), unexpected (only in B), shape or value.
       error: of a value, the largest difference relative to `largest`; None where a number stands against NaN or an
         infinity.
       differing: how many of its `elements` differ by more than was asked for.

@@ -16,7 +16,7 @@ from specs.matching import Matcher
 from specs.table import Table
 
 from . import altered, masters, record
-from .dtypes import FLOATS
+from .dtypes import check_target
 from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
@@ -62,8 +62,7 @@ def plan(
       complete: copy what the table drops on the target's side from `like`, or report that the target lacks it.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
-    if dtype is not None and dtype not in FLOATS:
-        raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
+    check_target(dtype)
     given = load(table) if isinstance(table, str) else table
     check_complete(given)
     lines = given.reverse() if backwards else given

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from specs.dialects import PORTS
 from specs.kinds import SUFFIX
+from specs.words import unknown
 
 from . import altered, record
 from .errors import ConvertError, PlanError, UsageError, printable
@@ -63,7 +64,12 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
     except UsageError:
         return None
     except ConvertError:
-        return by_names(a, b, tolerance, parts)
+        found = by_names(a, b, tolerance, parts)
+        given = [f"--{name}" for name in ("set", "config", "assume") if getattr(arguments, name)]
+        if not found or not given:
+            return found
+        unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
+        return found[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *found[1]]
     return None
 
 
@@ -162,9 +168,13 @@ def verify(arguments: Namespace) -> int:
 def routes(arguments: Namespace) -> int:
     import specs
 
+    for name in arguments.architectures:
+        if name not in specs.names():
+            raise UsageError(unknown(name, specs.names(), listed=True))
+    chosen = [name for name in specs.names() if name in (arguments.architectures or specs.names())]
     table = [
         {"route": f"{src}2{dst}", "architecture": name}
-        for name in specs.names()
+        for name in chosen
         for src in dialects(name)
         for dst in dialects(name)
         if src != dst
@@ -174,7 +184,7 @@ def routes(arguments: Namespace) -> int:
         return 0
     from ports.frameworks import place
 
-    for name in specs.names():
+    for name in chosen:
         say(f"{name}: any of these into any other, as in {table[0]['route']}", kind="head")
         rows = []
         for dialect, entry in dialects(name).items():

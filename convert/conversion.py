@@ -23,7 +23,7 @@ from .execute import execute
 from .files.base import Reader
 from .files.hashing import Source
 from .files.inside import look
-from .outcome import Notes, lossy_values, odd_values, print_plan, print_table_plan
+from .outcome import Notes, lossy_values, odd_values, print_plan, print_proof, print_table_plan
 from .pixels import sized
 from .plans import Plan
 from .recognise import dialects
@@ -31,7 +31,7 @@ from .refusal import NotReplicated
 from .routes import is_route, route
 from .running import dumps
 from .settings import Settings, stated
-from .source_paths import sources
+from .source_paths import over, sources
 from .targets import byte_count, target_name, target_of
 from .terminal import say
 
@@ -57,21 +57,32 @@ def convert(arguments: Namespace) -> int:
         raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder, and this {what}")
     results: list[dict[str, Any]] = []
     failures = 0
+    others: dict[str, str] = {}  # of another dialect
     for file in files:
         try:
             results.append(one(file, {result["out"]: result["source"] for result in results if "out" in result}))
         except ConvertError as error:
+            if error.fits_as and file in given.found:
+                others[file] = f"dialect {error.fits_as}"
+                continue
             if len(files) == 1:
                 raise
             failures += 1
             results.append({"source": file, "error": str(error)})
             say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
-    results += [{"source": path, "passed_over": reason} for path, reason in given.passed_over.items()]
+    if others.keys() == set(files):
+        src, _ = route(arguments.command)
+        raise UsageError(f"{' '.join(arguments.files)}: no checkpoint there has the dialect {src}", over(others))
+    for line in over(others):
+        notes.add(line)
+    passed_over = {**given.passed_over, **others}
+    results += [{"source": path, "passed_over": reason} for path, reason in passed_over.items()]
     notes.flush()
     if arguments.json:
         print(dumps(results if len(results) > 1 else results[0]))
     elif len(files) > 1 and not arguments.quiet:
-        print(f"{len(files) - failures} of {len(files)} converted")
+        wanted = len(files) - len(others)
+        print(f"{wanted - failures} of {wanted} converted")
     return 1 if failures else 0
 
 
@@ -127,8 +138,8 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json and not arguments.quiet:
-                print_plan(plan, result)
+            if not arguments.json:
+                (print_proof if arguments.quiet else print_plan)(plan, result)  # a proof was asked for
         return result
 
     return one

@@ -12,10 +12,11 @@ from specs.numerals import exact
 from specs.words import count, in_a_row
 
 from . import folding
-from .array_differences import EXACT, Tolerance, differences, entry
+from .array_differences import EXACT, Tolerance, differences
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
+from .diff_arrays import of_both
 from .diff_plans import Input, by_dialect, plan_both
 from .errors import UsageError
 from .inference import unshown
@@ -37,7 +38,7 @@ class Comparison:
     """What a comparison of two files shows.
 
     Args:
-      differences: what keeps the two from being the same model, see `array_differences.entry`.
+      differences: what keeps the two from being the same model, see `array_differences.entry` and `_setting`.
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
         "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
         is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
@@ -109,11 +110,14 @@ def compare(
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
         left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
-        notes = [f"{plan.reader.path}: {note}" for plan in (left, right) for note in _own_notes(plan)]
+        notes = of_both(a, _own_notes(left), b, _own_notes(right))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison([entry("", "architecture", None, kinds)], notes=tuple(notes))
+            return Comparison(
+                [_setting("architecture", "architecture", left.architecture, right.architecture, kinds)],
+                notes=tuple(notes),
+            )
         if conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
@@ -130,7 +134,7 @@ def compare(
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         configs = _configs(left, right)
         notes += _idle(left, right)
-        notes += _silent(left, right, {one["tensor"] for one in configs})
+        notes += _silent(left, right, {one["setting"] for one in configs})
         found = [*configs, *arrays.entries]
         return Comparison(
             found, assumed, tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
@@ -170,9 +174,14 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [
-        entry(name, "config", None, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
+        _setting(name, "config", ours, theirs, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
         for name, (theirs, ours) in fields.items()
     ]
+
+
+def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any]:
+    """Describe a difference of no array: two architectures, or a Config field with the value of each file."""
+    return {"setting": name, "kind": kind, "error": None, "detail": detail, "a": a, "b": b}
 
 
 def _value(plan: Plan, name: str, value: Any) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from specs.moves import Move
 from specs.table import Table
 
 from . import by_table, folding, payload
 from .array_differences import Differences, Tolerance, differences
+from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .nesting import by_container, training, within
@@ -22,6 +24,7 @@ from .steps import Promise, Step
 from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
+SHOWN = 3  # names of each file that an error lists
 STATE = "training state, which is not compared"
 
 
@@ -49,7 +52,7 @@ def across(
         layout = left.layout
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
         unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
-        notes = [*own, *unread, *_beside(right)]
+        notes = [*own, *unread, *(f"{b}: {note}" for note in _beside(right))]
         arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
         if layout.dropped or layout.cut or layout.unread:
             arrays = arrays._replace(but=(DROPPED,))
@@ -70,15 +73,69 @@ def by_names(
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
         if weights == (None, None):
             one, two = _like(one, first, two), _like(two, second, one)
+        one, two, nested = _nested_alike(one, two)
         aside = _state_of(one).keys() != _state_of(two).keys()
         if aside:
             one, two = _without_state(one), _without_state(two)
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= min(len(one.sources), len(two.sources)):
+            if training(one.prefix) and training(two.prefix):
+                raise _nested_otherwise(one, two)
             return None
         arrays = differences(one, two, tolerance)
         arrays = arrays._replace(but=(STATE,)) if aside else arrays
-        return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
+        return arrays, [*nested, *of_both(a, _beside(one), b, _beside(two)), *arrays.notes()]
+
+
+def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
+    """Return notes on two files, behind their names; one that holds of both once."""
+    both = [note for note in ours if note in theirs]
+    own = [f"{path}: {note}" for path, notes in ((a, ours), (b, theirs)) for note in notes if note not in both]
+    return [*own, *(f"both files: {note}" for note in both)]
+
+
+def _nested_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
+    """Name the states of two optimizers alike that differ in nothing but their positions in optax.chain.
+
+    Returns: both files and a note, or the files as they are where names agree, or differ otherwise.
+    """
+    plain = _without_chain(one), _without_chain(two)
+    state, other = ({name for name in side.sources if training(side.prefix + name)} for side in plain)
+    if state != other:
+        return one, two, []
+    ours, theirs = (
+        dict(zip(new.sources, old.sources, strict=True)) for new, old in zip(plain, (one, two), strict=True)
+    )
+    first = next((name for name in ours if name in state and ours[name] != theirs[name]), None)
+    if first is None:
+        return one, two, []
+    where = f"{one.prefix}{ours[first]} in A is {two.prefix}{theirs[first]} in B"
+    return *plain, [f"the two files nest the optimizer's state otherwise, and it is compared: {where}"]
+
+
+def _without_chain(side: Arrays) -> Arrays:
+    """Name the state of an optimizer without the positions in optax.chain that all of it shares: opt_state/1/0/mu/x is
+    opt_state/mu/x.
+    """
+    inside: dict[str, list[str]] = {}
+    for name in side.sources:
+        container = "" if training(side.prefix) else training(name)
+        if training(side.prefix) or container.endswith("/"):
+            inside.setdefault(container, []).append(name)
+    names = {name: name for name in side.sources}
+    for container, some in inside.items():
+        levels = [name.removeprefix(container).split("/") for name in some]
+        above = zip(*(level[:-1] for level in levels), strict=False)
+        depth = len(list(takewhile(lambda ones: ones[0].isdecimal() and len(set(ones)) == 1, above)))
+        names |= {name: container + "/".join(level[depth:]) for name, level in zip(some, levels, strict=True)}
+    sources = {names[name]: tensor for name, tensor in side.sources.items()}
+    return replace(side, sources=sources, steps=_copied(sources))
+
+
+def _nested_otherwise(one: Arrays, two: Arrays) -> ConvertError:
+    shown = [folding.listed([one.prefix + name for name in one.sources][:SHOWN]) for one in (one, two)]
+    what = "the two files nest the optimizer's state otherwise, or it is of other optimizers"
+    return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}", [f"A: {shown[0]}", f"B: {shown[1]}"])
 
 
 def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
@@ -99,7 +156,7 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
 def _state_of(side: Arrays) -> dict[str, str]:
     """Return {name: its container} of a file's training state, by its names; {} of a file that has nothing else."""
     state = {name: container for name in side.sources if (container := training(name))}
-    return state if len(state) < len(side.sources) else {}
+    return state if len(state) < len(side.sources) and not training(side.prefix) else {}
 
 
 def _without_state(side: Arrays) -> Arrays:
@@ -116,12 +173,12 @@ def _without_state(side: Arrays) -> Arrays:
 
 def _beside(side: Arrays) -> list[str]:
     """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
-    path, skipped = side.reader.path, side.reader.skipped
+    skipped = side.reader.skipped
     outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
     listed = folding.listed(by_container(outside))
     took = [f"took the arrays under {side.prefix!r}; set aside: {listed}"] if outside else []
     others = folding.skipped(skipped.without(within(skipped.values, outside)))
-    return [f"{path}: {line}" for line in (*side.notes, *took, *(f"set aside, {line}" for line in others))]
+    return [*side.notes, *took, *(f"set aside, {line}" for line in others)]
 
 
 @dataclass(frozen=True)
@@ -151,9 +208,14 @@ def as_it_is(stored: Reader, weights: str | None = None, table: Table | None = N
     reader = out_of_modules(stored)
     own = part(reader, weights) if table is None else without_training(matching(reader, weights, table), table)
     sources, notes = own.sources, (*own.reader.remarks, *own.notes)
+    return Arrays(own.reader, sources, _copied(sources), [], own.prefix, own.taken, notes)
+
+
+def _copied(sources: Mapping[str, Tensor]) -> list[Step]:
+    """Return the steps that copy arrays under the names that they have here."""
     steps: list[Step] = []
     for name, tensor in sources.items():
         whole = (slice(None),) * len(tensor.shape)
         copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
         steps.append((tensor._replace(name=name), [copied]))
-    return Arrays(own.reader, sources, steps, [], own.prefix, own.taken, notes)
+    return steps

@@ -61,7 +61,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(order(comparison.differences, comparison.within), kind="soft")
         for line in tiny_arrays(comparison):
             say(line, kind="soft")
-        if any(entry["a"] != entry["b"] for entry in comparison.differences if entry["a"] and entry["b"]):
+        named = [entry for entry in comparison.differences if entry["kind"] not in MODEL]
+        if any(entry["a"] != entry["b"] for entry in named if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
         placed = [
             entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
@@ -222,7 +223,7 @@ def _is_tiny(entry: dict[str, Any], tops: Mapping[str, float]) -> bool:
 
 def _size(entry: dict[str, Any]) -> float:
     """Return the largest element of two arrays, infinity where the difference is not finite or of no values."""
-    return float("inf") if entry["error"] is None or entry["largest"] is None else float(entry["largest"])
+    return float("inf") if entry["error"] is None or entry.get("largest") is None else float(entry["largest"])
 
 
 def _rank(entry: dict[str, Any], tops: Mapping[str, float]) -> tuple[bool, float]:
@@ -233,15 +234,16 @@ def _rank(entry: dict[str, Any], tops: Mapping[str, float]) -> tuple[bool, float
 
 def _name(entry: dict[str, Any]) -> str:
     """Return A's own name of an array, B's where A lacks it, or the name of a field."""
-    return " + ".join(fold(entry["a"] or entry["b"])) or str(entry["tensor"])
+    return str(entry["setting"]) if entry["kind"] in MODEL else " + ".join(fold(entry["a"] or entry["b"]))
 
 
 def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
-    names = summarised(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
+    a, _, b = worst["detail"].partition(" and ")
+    if worst["kind"] in MODEL:
+        return worst["setting"], a, b
+    names = summarised(name for entry in group for name in entry["a"] or entry["b"])
     if worst["kind"] != "value":
-        a, _, b = worst["detail"].partition(" and ")
-        by_kind = {"architecture": ("architecture", a, b), "config": (names, a, b), "shape": (a, b, names)}
-        return by_kind.get(worst["kind"], (names,))
+        return (a, b, names) if worst["kind"] == "shape" else (names,)
     where, _, values = worst["detail"].partition(": ")
     a, _, b = values.partition(" and ")
     error = "not finite" if worst["error"] is None else short(worst["error"])

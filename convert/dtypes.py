@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .errors import UsageError
+
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
     "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
@@ -15,6 +17,14 @@ LOSSES = {  # what a cast does to values -> how reports word it
 def is_exact(source: str, target: str) -> bool:
     """Tell whether the target dtype has every value of the source dtype."""
     return source == target or target in WIDER.get(source, ())
+
+
+def check_target(dtype: str | None) -> None:
+    """Check a dtype to convert to; None converts to none. Raises: UsageError that names the nearest one."""
+    if dtype is not None and dtype not in FLOATS:
+        from specs.words import FAR, hint
+
+        raise UsageError(f"no dtype {dtype!r}{hint(dtype, FLOATS, FAR)} (one of {', '.join(FLOATS)})")
 
 
 WIDER = {

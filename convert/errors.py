@@ -98,9 +98,14 @@ def printable(text: str) -> str:
 
 
 class ConvertError(Exception):
-    """Bad input. The message names file, place and remedy; `code` is the exit status (1 refused, 2 wrong usage)."""
+    """Bad input. The message names file, place and remedy.
+
+    code: the exit status (1 refused, 2 wrong usage).
+    fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
+    """
 
     code = 1
+    fits_as = ""
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
         self.message, self.problems = message, list(problems)

@@ -136,8 +136,9 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
 
 def _fitting(plan: Plan) -> dict[str, Any]:
     """Return what is known of a file whose arrays fit completely."""
-    must_state = plan.configuration.must_state
+    must_state, shown = plan.configuration.must_state, plan.configuration.shown
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in must_state}
+    config |= {name: shown[name] for name, value in config.items() if value is None and name in shown}  # as tokens
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
     about |= {"origins": {name: origin for name, origin in plan.suggested.items() if name in config}}

@@ -11,8 +11,8 @@ from specs.numerals import exact
 from specs.words import count, with_article
 
 from .altered import WARNING
-from .aside import STATE
 from .errors import OpenFields
+from .files import format_called
 from .folding import fold
 from .readings import normal
 from .record import DEFAULT, DIALECT, OFFICIAL
@@ -32,7 +32,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about and key not in unknown and not (key == "part" and about[key] == ROOT):
             label = "elements" if key == "parameters" and not about["named"] else key
-            yield f"{label + ':':14}{_stated(about, key)}"
+            yield f"{label + ':':14}{_stated(about, key, path)}"
         if key == "parameters":
             yield from (f"{'':14}and {count(number, 'element')} of {what}" for number, what in _beside(about) if number)
     if near := about["nearest"]:
@@ -41,11 +41,15 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
             yield f"  - and {count(more, 'more reason')}"
+    stated = [name for name, value in about["config"].items() if value is not None]
     if about["config"]:
         own = specs.get(about["architecture"]).config
-        config = {name: exact(configs.as_hxw(own, name, value)) for name, value in about["config"].items()}
+        config = {name: exact(configs.as_hxw(own, name, about["config"][name])) for name in stated}
         yield f"{'config:':14}{' '.join(f'{name}={value}' for name, value in config.items())}"
-    yield from (f"{'':14}{line}" for line in _suggested(about["origins"], about["dialect"], about["record"]))
+        if absent := [name for name in about["config"] if name not in stated]:
+            yield f"{'':14}not stated: {', '.join(absent)}"
+    origins = {name: origin for name, origin in about["origins"].items() if name in stated}
+    yield from (f"{'':14}{line}" for line in _suggested(origins, about["dialect"], about["record"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
@@ -58,8 +62,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
     yield f"{'tensors:':14}{len(about['tensors'])}"
-    state = tuple(entry["name"] for entry in about["aside"] if entry["reason"] == STATE and entry["name"].endswith("/"))
-    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
+    containers = tuple(entry["name"] for entry in about["aside"] if entry["name"].endswith(("/", ".")))
+    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(containers)}
+    shown = shown or about["tensors"]  # of a file that has nothing else
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
@@ -94,10 +99,12 @@ def _beside(about: dict[str, Any]) -> list[tuple[int, str]]:
     ]
 
 
-def _stated(about: dict[str, Any], key: str) -> str:
+def _stated(about: dict[str, Any], key: str, path: str) -> str:
     """Return what is known of a file under one key, as people read it."""
     if about[key] is None:
         return "no official variant" if key == "variant" and about["architecture"] else "unknown"
+    if key == "format":
+        return format_called(about[key], path)
     return f"{about[key]:,}" if key == "parameters" else str(about[key])
 
 

@@ -80,15 +80,18 @@ def _record(name: str) -> records.Record:
 def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str]) -> Iterator[str]:
     """Yield a line for the files whose records state equal values of these fields.
 
-    Names like the file's own come first, and values that a record only assumes last.
+    Names like the file's own come first, behind them what was written from this file: its values were given then.
+    Values that a record only assumes come last.
     """
     from difflib import SequenceMatcher
 
     own = os.path.basename(path)
 
-    def likeness(name: str) -> tuple[bool, float]:
+    def likeness(name: str) -> tuple[bool, bool, float]:
         doubtful = bool(near[name].assumed or near[name].damage)
-        return doubtful, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
+        source = near[name].content.get("source")
+        is_made = isinstance(source, dict) and source.get("file") == own
+        return doubtful, is_made, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
 
     groups: dict[str, list[str]] = {}
     for name in sorted(near, key=likeness):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
-from .files import format_of
+from .files import format_called, format_of
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -23,16 +25,24 @@ if TYPE_CHECKING:
     from .table_plan import TablePlan
 
 
+PAGE = r"[^\s()]*\bdocs/[\w-]+\.md"  # of the documentation, by its path
+
+
 class Notes:
     """Prints what a user should know on standard error.
 
-    At once, or with --json at the end, so that an error is one line there.
+    At once, or with --json at the end, so that an error is one line there. A page of the documentation that an earlier
+    note names has its path there, and its name alone in later ones.
     """
 
     def __init__(self, later: bool):
-        self.later, self.waiting = later, list[str]()
+        self.later, self.waiting, self.pages = later, list[str](), set[str]()
 
     def add(self, text: str) -> None:
+        named = set(re.findall(PAGE, text))
+        for path in named & self.pages:
+            text = text.replace(path, os.path.basename(path))
+        self.pages |= named
         self.waiting.append(text)
         if not self.later:
             self.flush()
@@ -68,10 +78,15 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
-    source = f"{plan.reader.path} (format {plan.reader.format}, dialect {plan.src})"
+    source = f"{plan.reader.path} (format {format_called(plan.reader.format, plan.reader.path)}, dialect {plan.src})"
     target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
     say(printable(f"{_verb(result)} {target} from {source}: {what}"))
     _print_steps(plan, result)
+    print_proof(plan, result)
+
+
+def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
+    """Print what --prove found, with what the proof does not cover; nothing where none was asked for."""
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         is_proven = proof["exact"] and proof["source"] != proof["target"]

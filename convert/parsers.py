@@ -129,6 +129,7 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("architectures", nargs="*", metavar="ARCH", help="which to list (default: all)")
     _add_spec(parser)
 
 
@@ -177,7 +178,9 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--image", metavar="SIZE", help="record that images of this size go in, as in 384 or 384x512; arrays stay"
     )
-    parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    parser.add_argument(
+        "--prove", action="store_true", help="run source and target in float64 and print the error, with --quiet too"
+    )
     parser.add_argument(
         "--like",
         metavar="FILE",
@@ -213,7 +216,11 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
     )
     _add_weights(parser)
-    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB")
+    parser.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="split into shards of this size, as in 5GB, which OUT.index.json lists",
+    )
     parser.add_argument(
         "--with-optimizer", action="store_true", help="also the state of SGD with momentum, Adam or AdamW"
     )
@@ -231,8 +238,9 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
     add_quiet(parser)
 
 
-SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pdparams, torch's
-.pt .pth .ckpt .bin, or the folders .orbax and .dcp."""
+SUFFIXES = """The suffix of OUT picks its format: .safetensors, .npz, flax's .msgpack .flax,
+torch's .pt .pth .ckpt .bin, paddle's .pdparams .pd (.pdopt: the optimizer
+alone), or a folder, .orbax or .dcp."""
 
 
 DIFFERS = """Exit status 0 says "the same model". Where the arrays are the same and a file
@@ -271,5 +279,8 @@ COMMANDS = {
         "derive left.py:build right.py:build -o my.table", _add_derive_arguments,
         f"{document('own-model')} shows the way from two models to a converted file.",
     ),
-    "routes": Command("routes [options]", "list the architectures and their dialects", "routes", _add_routes_arguments),
+    "routes": Command(
+        "routes [ARCH...] [options]", "list the architectures and their dialects", "routes",
+        _add_routes_arguments,
+    ),
 }  # fmt: skip

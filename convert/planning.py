@@ -19,8 +19,8 @@ from specs.dialects import HUB
 from specs.numerals import exact
 
 from .choosing import Request, choose
-from .dtypes import FLOATS
-from .errors import OpenFields, UsageError
+from .dtypes import check_target
+from .errors import OpenFields
 from .files import open_checkpoint
 from .files.base import Reader
 from .plans import Plan
@@ -60,8 +60,7 @@ def plan(
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
-    if dtype is not None and dtype not in FLOATS:
-        raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
+    check_target(dtype)
     for name in (src, dst if dst != HUB else None):
         if name is not None:
             known_dialect(name)

@@ -212,7 +212,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
     near = nearest(reader, weights)
-    distant = f"; {far(reader, weights)}" if near is None or near.score < NEAR else ""
+    distant = f"; {_in_lower_case(reader, weights) or _own()}" if near is None or near.score < NEAR else ""
     return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{distant}"
 
 
@@ -225,13 +225,14 @@ def _having(dialect: str) -> str:
 
 def far(reader: Reader, weights: str | None = None) -> str:
     """Say what converts a file of a model that no architecture known here comes near to."""
-    if near := _in_lower_case(reader, weights):
-        return near
+    near = _in_lower_case(reader, weights)
+    return near or f"its names are those of no architecture known here ({called('ports')} lists them): {_own()}"
+
+
+def _own() -> str:
+    """Say what converts a model of the user's own."""
     table, page = document("own-model"), document("own-architecture")
-    return (
-        f"no architecture here has half of its names: a Table converts models of one's own ({table}), "
-        f"{option('spec', 'PAGE')} adds an architecture ({page})"
-    )
+    return f"a Table converts models of one's own ({table}), {option('spec', 'PAGE')} adds an architecture ({page})"
 
 
 def _in_lower_case(reader: Reader, weights: str | None) -> str:

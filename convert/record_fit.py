@@ -61,7 +61,7 @@ def other_values(reader: Reader, content: Mapping[str, Any]) -> tuple[str, str]:
         if not same:
             return f"whose {tensor.name} has other values than were written", ""
     if hashed:
-        few = f"was checked against the {len(sample)} smallest of {len(hashed)} arrays of the file (verify checks all)"
-        few = few if sample else "was not checked against the file's large arrays (verify checks all)"
+        few = f"was compared with the {len(sample)} smallest of {len(hashed)} arrays of the file, which is quick"
+        few = f"{few if sample else 'was not compared with the large arrays of the file'} (verify compares all)"
         return "", few if len(sample) < len(hashed) else ""
     return "", "has no hashes to check the file's values by, which may be others" if content.get("tensors") else ""

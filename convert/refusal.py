@@ -129,11 +129,12 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
     error = next(filter(None, (_by_transposed(request, rejected) for rejected in choice.rejected)), error)
     if src is not None and (found := _of_other_dialect(request, src, weights)):
         other, problems = found
-        which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
-        fits = f"{'all but these fit' if problems else 'every array fits'} as {other.dialect}: {which}"
+        fits = _as_another(other, request.dst, whole=not problems)
         if choice.problem is None:  # else that one says more, as that the record states the dialect
-            what = f"a file of dialect {other.dialect}, not of {src}"
-            return PlanError(f"{reader.path}: {what}: {fits}", [*remedies, *problems])
+            error = PlanError(f"{reader.path}: a file of dialect {other}, not of {src}: {fits}", [*remedies, *problems])
+            error.fits_as = other * (not problems)
+            return error
+        error.fits_as = other * (not problems)
         remedies.append(fits)
     if src is not None and src not in PORTS and choice.rejected:
         tried = {rejected.reading.architecture for rejected in choice.rejected if rejected.reading.score < 1}
@@ -146,18 +147,33 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
     return error
 
 
-def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[Reading, list[str]] | None:
-    """Return the reading in another dialect than `src` in which all arrays of the model fit; None without one.
+def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[str, list[str]] | None:
+    """Return the dialect beside `src` in which all arrays of the model fit, also where a Config field is open, or None.
 
     Returns: also what the file has beside them.
     """
     choice = choose(request, candidates(request.reader, None, request.record.hints, weights))
     if choice.plan:
-        return choice.plan.reading, []
+        return choice.plan.src, []
     for reading, error in choice.rejected:
+        if isinstance(error, OpenFields):
+            return reading.dialect, []
         if isinstance(error, PlanError) and error.only_more and reading.dialect != src:
-            return reading, error.problems
+            return reading.dialect, error.problems
     return None
+
+
+def _as_another(src: str, dst: str, whole: bool) -> str:
+    """Say that the file is of another dialect than was named, and what to do.
+
+    Args:
+      whole: whether every array is of that dialect.
+    """
+    fits = "every array fits" if whole else "all but these fit"
+    if src == dst:
+        which = command_or_call(f": {src}2{src} changes its format or dtype alone", "")
+        return f"it is {src} already: {fits}{which}"
+    return f"{fits} as {src}: {command_or_call(_route(src, dst), f'src={src!r}')}"
 
 
 def _route(src: str, dst: str) -> str:

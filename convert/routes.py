@@ -8,11 +8,13 @@ import re
 
 import specs
 from specs.dialects import PORTS
-from specs.words import unknown
+from specs.words import hint
 
 from .errors import UsageError, called
-from .parsers import is_route
+from .parsers import COMMANDS, is_route
 from .recognise import all_dialects, known_dialect
+
+OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands -> our option
 
 
 def route(text: str) -> tuple[str, str]:
@@ -27,18 +29,23 @@ def route(text: str) -> tuple[str, str]:
         if name in specs.names():
             raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
     if not halves:
-        problem = _meant(text) or unknown(text, ["inspect", "diff", "verify", "derive", "routes"])
-        raise UsageError(f"{problem}: neither a command nor a route ({called('convert routes')} lists them)")
+        raise UsageError(f"{text!r} is neither a command nor a route{_meant(text)} ({_lists()})")
     for name in halves[0]:
         known_dialect(name)
     raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
 
 
+def _lists() -> str:
+    return f"{called('convert')} --help lists the commands, {called('convert routes')} the routes"
+
+
 def _meant(text: str) -> str:
-    """Say that a name is unknown that is a route but for its 2, as in torchtotimm or torch-timm; "" of any other."""
+    """Name what may have been meant: an option, a route but for its 2, as torchtotimm or torch-timm, or a command."""
+    if text in OPTIONS:
+        return f", did you mean the option --{OPTIONS[text]}, as in google2torch CKPT --{OPTIONS[text]}?"
     known = {*PORTS, *all_dialects()}
     for found in re.finditer(r"(?i)[-_>=]*to[-_]*|[-_>=]+", text):
         src, dst = text[: found.start()].lower(), text[found.end() :].lower()
         if src in known and dst in known:
-            return f"unknown name {text!r}, did you mean {f'{src}2{dst}'!r}?"
-    return ""
+            return f", did you mean {f'{src}2{dst}'!r}?"
+    return hint(text, filter(str.isalpha, COMMANDS))

@@ -24,19 +24,24 @@ class Sources:
     Args:
       passed_over: path -> why: {"in/README.md": "no suffix of a checkpoint"}.
       notes: which checkpoint of a folder was taken, and what lies beside it.
+      found: those of the files that were found in a folder with others, and not named.
     """
 
     files: list[str]
     passed_over: dict[str, str]
     notes: tuple[str, ...] = ()
+    found: frozenset[str] = frozenset()
 
     def lines(self) -> list[str]:
-        """Return what is passed over, for people: a line a reason, names folded."""
-        reasons: dict[str, list[str]] = {}
-        for path, reason in self.passed_over.items():
-            reasons.setdefault(reason, []).append(path)
-        over = [f"passed over, {reason}: {', '.join(folding.fold(paths))}" for reason, paths in reasons.items()]
-        return [*self.notes, *over]
+        return [*self.notes, *over(self.passed_over)]
+
+
+def over(reasons: Mapping[str, str]) -> list[str]:
+    """Return what is passed over, {path: why}, for people: a line a reason, names folded."""
+    paths: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        paths.setdefault(reason, []).append(path)
+    return [f"passed over, {reason}: {', '.join(folding.fold(some))}" for reason, some in paths.items()]
 
 
 Made = Callable[[Mapping[str, Any]], bool]  # whether a checkpoint with this record is what the same command writes
@@ -54,6 +59,7 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
     files: list[str] = []
     passed_over: dict[str, str] = {}
     notes: list[str] = []
+    found, named = set[str](), set[str]()
     for path in given:
         for match in [path] if os.path.lexists(path) or not PATTERN.search(path) else matching(path):
             inside = _inside(match, step)
@@ -62,9 +68,11 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
             files += inside.files
             passed_over |= inside.passed_over
             notes += inside.notes
+            found |= inside.found
+            named |= set(inside.files) - inside.found
     files = list(dict.fromkeys(files))
     read = _read_through(files)
-    return Sources([path for path in files if path not in read], passed_over, tuple(notes))
+    return Sources([path for path in files if path not in read], passed_over, tuple(notes), frozenset(found - named))
 
 
 def _without_targets(inside: Sources, made: Made) -> Sources:
@@ -117,9 +125,11 @@ def _all_inside(path: str) -> Sources:
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
         raise ConvertError(f"{path}: is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})")
+    shards = _read_through(checkpoints)
+    checkpoints = [name for name in checkpoints if name not in shards]
     records = {f"{name}.json" for name in checkpoints}
     others = {name: reason for name, reason in reasons.items() if reason and name not in records}
-    return Sources(checkpoints, others)
+    return Sources(checkpoints, others, found=frozenset(checkpoints))
 
 
 def _reason(entry: os.DirEntry[str]) -> str:

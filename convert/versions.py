@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
-from .errors import install
 from .version import __version__
 
 PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
@@ -33,5 +32,4 @@ def lines() -> Iterator[str]:
     """Yield what --version prints."""
     yield f"Triptych {__version__}, Python {platform.python_version()}"
     for framework in PACKAGES:
-        missing = f"not installed: {install(framework)}"
-        yield f"{framework:8}{version(framework) if _installed(framework) else missing}"
+        yield f"{framework:8}{version(framework) if _installed(framework) else 'not installed'}"

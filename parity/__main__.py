@@ -87,8 +87,8 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
     flags.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
-    flags.add_argument("--version", action=Version)
     flags.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
+    flags.add_argument("--version", action=Version)
     return flags
 
 

@@ -16,7 +16,7 @@ from convert.settings import Settings, in_our_terms
 from convert.terminal import say_note
 from specs import config as configs
 from specs.spec import TINY, SpecError
-from specs.words import unknown
+from specs.words import hint, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,7 +138,7 @@ def targets(
         raise UsageError(f"{text}: there is no such file (check the path)")
     else:
         raise UsageError(
-            f"{unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
+            f"{text!r} is neither an architecture ({', '.join(specs.names())}) nor a file{hint(text, specs.names())}"
         )
 
 

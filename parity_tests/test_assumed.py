@@ -543,7 +543,8 @@ def test_a_field_in_capitals_is_a_misspelt_one(run, tmp_path):
 
 def test_sizes_are_written_and_taken_as_people_write_them(run, tmp_path):
     """HxW in Python as on the command line, in what inspect and errors print, and in the list of small models."""
-    assert specs.config.build(specs.get("mlp_mixer").config, {**SIZES, "patch": "4x8"}).patch == (4, 8)
+    for patch in ("4x8", "4,8"):  # in Python as on the command line
+        assert specs.config.build(specs.get("mlp_mixer").config, {**SIZES, "patch": patch}).patch == (4, 8)
     assert specs.config.as_hxw(specs.get("raft_mlp").config, "depths", (1, 2)) == (1, 2)  # no height and width
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--set", "patch=3x8")
     assert code == 2 and "patch=3x8 was asked for, but the file has patch=4" in err

@@ -16,8 +16,10 @@ from safetensors.numpy import load_file
 import convert
 import ports
 import specs
+from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.open_fields import _without_default, open_error
+from convert.outcome import Notes
 from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets
@@ -182,6 +184,42 @@ def test_prove(run, tmp_path):
     assert proof["taps"] > 25
 
 
+def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
+    needs("flax"), needs("torch")
+    words = ("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--force", "--quiet")
+    assert run(*words)[1] == ""
+    assert run(*words, "--prove")[1].startswith("proven: flax and torch in float64 differ by at most ")
+
+
+def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
+    notes = Notes(later=True)
+    for section in ("Groups of parameters", "BatchNorm"):
+        notes.add(f"see it ({document('training')}, {section}) and {document('table')}")
+    one, other = document("training"), document("table")
+    assert notes.waiting == [
+        f"see it ({one}, Groups of parameters) and {other}",
+        "see it (training.md, BatchNorm) and table.md",
+    ]
+
+
+def test_routes_of_one_architecture(run):
+    _, printed, _ = run("routes", "mlp_mixer", "--json")
+    assert {row["architecture"] for row in json.loads(printed)} == {"mlp_mixer"}
+    assert run("routes", "mlp_mixer")[1].startswith("mlp_mixer: any of these into any other, as in flax2torch\n")
+    assert {row["architecture"] for row in json.loads(run("routes", "--json")[1])} == set(specs.names())
+
+
+def test_a_number_of_tokens_follows_from_the_weights_whatever_a_record_leaves_open(run, tmp_path):
+    """Neither the size of images nor the number of tokens is stated: images have 224 pixels, 7x7 patches of 32."""
+    needs("torch")
+    port = ports.build("mlp_mixer", "S/32", "torch", depth=1, width=4, token_hidden=3, channel_hidden=5, classes=2)
+    port.save(tmp_path / "x.safetensors")
+    assert port.config.tokens is None
+    printed = run("inspect", tmp_path / "x.safetensors")[1]
+    assert " tokens=49 " in printed and "None" not in printed and "\n              not stated: image\n" in printed
+    assert json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])["config"]["tokens"] == 49
+
+
 def test_what_is_proven(run, tmp_path):
     """Between two frameworks, and nothing where the dtype was given up."""
     needs("flax"), needs("torch")
@@ -240,16 +278,18 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
 @pytest.mark.parametrize(("words", "code", "message"), [
     (["gogle2torch", GOOGLE], 2, "did you mean 'google'"),
     (["google2tensorflow", GOOGLE], 2, "unknown name 'tensorflow'"),
-    (["inspekt", GOOGLE], 2, "did you mean 'inspect'"),
+    (["inspekt", GOOGLE], 2, "'inspekt' is neither a command nor a route, did you mean 'inspect'? ("),
+    (["plan", GOOGLE], 2, "did you mean the option --dry-run, as in google2torch CKPT --dry-run?"),
+    (["routes", "mlp_mixr"], 2, "unknown name 'mlp_mixr', did you mean 'mlp_mixer'?"),
     (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["torch-timm", GOOGLE], 2, "did you mean 'torch2timm'?"),
-    (["convrt", GOOGLE], 2, "unknown name 'convrt': neither a command nor a route"),
+    (["convrt", GOOGLE], 2, "'convrt' is neither a command nor a route (python -m convert --help lists"),
     (["--reverse", GOOGLE], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
     (["--reverse", "{}/run2/x.npz"], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
-    (["{}/run2/x.npz", "google2torch"], 2, "/run2/x.npz': neither a command nor a route"),
-    (["x2y.npz"], 2, "x2y.npz': neither a command nor a route"),
+    (["{}/run2/x.npz", "google2torch"], 2, "/run2/x.npz' is neither a command nor a route"),
+    (["x2y.npz"], 2, "x2y.npz' is neither a command nor a route"),
     (["diff", GOOGLE, GOOGLE, "--reverse"], 2, "give it too, by --table FILE"),
     (["google2torch", GOOGLE, "--prove", "--dry-run"], 2, "--dry-run writes nothing: leave one of them out"),
     (["--table", "x.table", "x.pt", "--prove"], 2, "parity.compare runs two models of yours on both files"),
@@ -257,11 +297,13 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["derive", "{}/no.py:f", "{}/no.py:f"], 1, "no.py: there is no such file (check the path)"),
     (["google2torch", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: google2torch"),
+    (["timm2google", GOOGLE], 1, "it is google already: every array fits: google2google changes its format"),
     (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),
     (["google2torch", GOOGLE, "--set", "dept=3"], 2, "did you mean 'depth'"),
     (["google2torch", GOOGLE, "--set", "gelu=relu"], 2, "gelu is erf or tanh"),
     (["google2torch", GOOGLE, "--set", "gelu"], 2, "write KEY=VALUE"),
-    (["google2torch", GOOGLE, "--dtype", "int8"], 2, "no dtype 'int8'"),
+    (["google2torch", GOOGLE, "--dtype", "int8"], 2, "no dtype 'int8' (one of float64, "),
+    (["google2torch", GOOGLE, "--dtype", "bf16"], 2, "no dtype 'bf16', did you mean 'bfloat16'?"),
     (["google2torch", GOOGLE, "-o", "{}/x.bin5"], 2, "no format has the suffix"),
     (["google2torch", GOOGLE, "-o", "{}/x.safetensors.index.json"], 2, "give their size, as in --shard-size 5GB"),
     (["google2torch", GOOGLE, "-o", "{}/no/where.pth"], 1, "there is no folder"),

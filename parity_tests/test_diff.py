@@ -70,6 +70,8 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
     assert code == 1
     assert re.search("act +gelu +relu", printed) and printed.startswith("different: 1 setting\n")
+    (setting,) = json.loads(run("diff", bare, out, "--set", "act=gelu", "--json")[1])["differences"]
+    assert (setting["setting"], setting["a"], setting["b"], "tensor" in setting) == ("act", "gelu", "relu", False)
     code, printed, _ = run("diff", bare, out, "--set", "act=relu")
     assert (code, printed.splitlines()[0]) == (0, "the same model")
     assert "from --set, not stated in" in printed and ": act=relu" in printed
@@ -313,6 +315,43 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
 
 
+def test_settings_that_a_comparison_by_names_does_not_use_are_named(run, tmp_path):
+    extra = tmp_path / "extra.npz"
+    np.savez(extra, **np.load(GOOGLE), **{"Other_0/x": np.ones(3)})
+    code, printed, err = run("diff", extra, extra, "--set", "gelu=tanh")
+    assert code == 0 and "compared by names: --set is not used\n" in err, (printed, err)
+    assert "compared by names" not in run("diff", extra, extra)[2]
+
+
+def test_states_that_are_chained_otherwise_are_compared(run, tmp_path):
+    """optax.chain numbers its parts: a gradient clip ahead of Adam moves them. Under another wrapper that is said."""
+    weights = {"params/a": np.ones(3), "params/b": np.ones(2), "step": np.array(4)}
+    state = {"count": np.array(4), "mu/a": np.ones(3), "mu/b": np.ones(2), "nu/a": np.ones(3), "nu/b": np.ones(2)}
+
+    def saved(name, place, **changed):
+        path = str(tmp_path / f"{name}.npz")
+        np.savez(path, **weights, **{place + slot: array for slot, array in {**state, **changed}.items()})
+        return path
+
+    one, other = saved("one", "opt_state/1/0/"), saved("other", "opt_state/0/")
+    wrapped, trained = (
+        saved("wrapped", "opt_state/inner_state/"),
+        saved("trained", "opt_state/0/", **{"mu/a": -np.ones(3)}),
+    )
+    nested = "nest the optimizer's state otherwise"
+    for words, arrays in (([], 8), (["--weights", "opt_state"], 5), (["--weights", "opt_state"] * 2, 5)):
+        code, printed, err = run("diff", one, other, *words)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays") and f"{arrays} arrays compared" in printed
+        assert f"{nested}, and it is compared: opt_state/1/0/count in A is opt_state/0/count in B" in err
+        code, printed, _ = run("diff", one, trained, *words)
+        assert code == 1 and "opt_state/1/0/mu/a: A=1, B=-1" in printed
+    code, _, err = run("diff", one, wrapped, "--weights", "opt_state")
+    assert code == 1 and f"{nested}, or it is of other optimizers\n  - A: opt_state/1/0/count, opt_state" in err
+    code, printed, err = run("diff", one, wrapped)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except training state, which is not compared")
+    assert run("diff", one, one, "--weights", "opt_state")[2].count("note: ") == 1  # what holds of both files, once
+
+
 def test_states_of_other_optimizers_are_called_that(run, tmp_path):
     """No Table relates them: one is Adam's and the other SGD's, or they are of two models."""
     ones = np.ones(2, "f4")
@@ -370,7 +409,9 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
         ("odd", None, 1.0),
         ("big", 1e-3, 4.0),
     ]
-    entries = [entry(name, "value", error, "", differing=1, elements=2, largest=size) for name, error, size in cells]
+    entries = [
+        entry(name, "value", error, "", differing=1, elements=2, largest=size, a=[name]) for name, error, size in cells
+    ]
     names = [re.search(r"(\w+):", line)[1] for line in diff_text.rows(entries)[1:]]
     assert names == ["odd", "grown", "big", "small", "bias"]
     assert [line.split()[4] for line in diff_text.rows(entries[:1])[1:]] == ["bias:"]

@@ -10,7 +10,8 @@ import tomllib
 
 import pytest
 
-from convert.parsers import COMMANDS, parser
+from convert.files import written_suffixes
+from convert.parsers import COMMANDS, TABLE, parser
 from convert.terminal import table, wrapped
 from convert.version import __version__
 from ports.__main__ import main as ports
@@ -60,8 +61,11 @@ def test_a_process_for_each_framework_works_beside_files_of_the_same_names(tript
 
 def test_the_installed_command_is_named_as_it_was_called(triptych):
     for words, message in (
-        (["convert", "inspekt"], "triptych convert: unknown name 'inspekt', did you mean 'inspect'"),
-        (["convert", "inspekt"], "(triptych convert routes lists them)"),
+        (
+            ["convert", "inspekt"],
+            "triptych convert: 'inspekt' is neither a command nor a route, did you mean 'inspect'? (",
+        ),
+        (["convert", "inspekt"], "(triptych convert --help lists the commands, triptych convert routes the routes)"),
         (["convert", "inspect"], "triptych convert inspect: the following arguments are required: CKPT"),
         (["parity", "--batch", "x"], "(see triptych parity --help)"),
         (["prity"], "triptych: unknown name 'prity', did you mean 'parity'?"),
@@ -106,6 +110,12 @@ def test_each_help_fits_and_shows_its_own_options(command):
     for other, option in own.items():
         if command and command != "SRC2DST":
             assert (option in shown) == (other == command)
+
+
+def test_help_names_every_suffix_that_is_written():
+    for command in ("google2torch", TABLE):
+        paragraph = parser(command).format_help().partition("The suffix of OUT")[2].partition("\n\n")[0]
+        assert set(re.findall(r"(?<![.\w])\.\w+", paragraph)) == set(written_suffixes())
 
 
 def test_help_fits_into_the_columns_that_are_stated(monkeypatch):

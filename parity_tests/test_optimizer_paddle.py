@@ -42,7 +42,9 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
     file, config = trained
     like = ["--like", new("new.pdparams")]
     assert run("torch2paddle", file, "--config", config, *like, "-o", tmp_path / "x.pdparams")[0] == 0
-    assert run("torch2paddle", file, "--config", config, *like, OPTIMIZER, "-o", tmp_path / "x.pdopt")[0] == 0
+    code, printed, _ = run("torch2paddle", file, "--config", config, *like, OPTIMIZER, "-o", tmp_path / "x.pdopt")
+    assert code == 0 and "x.pdopt (format pdopt, " in printed
+    assert run("inspect", tmp_path / "x.pdopt")[1].startswith("format:       pdopt\n")
     with open_checkpoint(tmp_path / "x.pdparams") as reader:
         assert set(reader.parameter_names.values()) == {f"layer_{k}.w_0" for k in range(len(reader.tensors))}
     code, _, err = run("paddle2torch", tmp_path / "x.pdparams", OPTIMIZER, "-o", tmp_path / "x.pt")

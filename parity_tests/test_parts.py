@@ -162,6 +162,18 @@ def test_a_copy_has_its_running_statistics_beside_its_parameters(tmp_path):
                 np.testing.assert_array_equal(array, whole[name] + whole[name].dtype.type(more))
 
 
+def test_a_copy_is_counted_and_not_listed_unless_there_is_nothing_else(run, tmp_path):
+    """The arrays of an unknown model and of its average: the latter's have the same names."""
+    own = {f"layer{k}.{leaf}": np.ones((3, 2 + k), "f4") for k in range(9) for leaf in ("weight", "scale")}
+    path = save(tmp_path / "x.msgpack", {**under("model/", own), **under("model_ema/", own)})
+    printed = run("inspect", path)[1]
+    _, _, listed = printed.partition("\ntensors:")
+    assert "model/layer0.weight" in listed and "model_ema/layer" not in listed
+    assert "\n  model_ema/: 18 arrays (a model with the same names: " in listed
+    alone = run("inspect", save(tmp_path / "y.msgpack", under("opt_state/", own)))[1]
+    assert "opt_state/layer0.weight" in alone
+
+
 @pytest.mark.parametrize("names", [("backbone/", "target/"), ("student.", "teacher."), ("a/x.", "a/y.")])
 def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_path):
     flat = {**under(names[0], model), **under(names[1], plus(model, 1))}
@@ -283,7 +295,7 @@ def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):
     flat = {name: np.zeros(4, "f4") for name in ("wte", "wpe", "norm.weight")}
     strange = save(tmp_path / "y.safetensors", flat)
     printed = run("inspect", strange)[1]
-    assert "nearest" not in printed and "no architecture here has half of its names" in printed
+    assert "nearest" not in printed and "its names are those of no architecture known here (" in printed
 
 
 def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):

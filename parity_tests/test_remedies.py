@@ -45,6 +45,16 @@ def test_an_option_is_spelled_for_its_user():
     assert option("set", "act=...") == "act=..."
 
 
+def test_a_record_that_was_written_from_the_file_itself_is_named_last(run, tmp_path):
+    """Its settings were stated then, by another record."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.safetensors")[0] == 0
+    assert run("torch2torch", tmp_path / "mixer.safetensors", "-o", tmp_path / "tuned.pt")[0] == 0
+    (tmp_path / "tuned.pt.json").unlink()
+    assert run("torch2google", tmp_path / "tuned.pt", "--config", tmp_path / "mixer.safetensors")[0] == 0
+    first, last = (f"--config {tmp_path / name}" for name in ("mixer.safetensors", "tuned.npz.json"))
+    assert f" from the record of a checkpoint: {first} or {last}\n" in run("torch2flax", tmp_path / "tuned.pt")[2]
+
+
 def test_what_is_open(bare, run, tmp_path):
     """Each remedy that the message names works."""
     needs("torch")

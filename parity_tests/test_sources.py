@@ -58,7 +58,7 @@ def test_folders_and_patterns_take_each_checkpoint_once(run, tmp_path):
         out = tmp_path / f"out{number}"
         out.mkdir()
         printed = run("torch2flax", source, "-o", out)[1]
-        assert "1 of 2 converted" in printed  # the other is Google's
+        assert f"1 of {1 + number} converted" in printed  # the other is Google's: passed over only in a folder
     (tmp_path / "tar").mkdir()
     shutil.copy(Case("locuslab_convmixer_gelu").folder / "checkpoint.pth.tar", tmp_path / "tar")
     assert run("official2torch", tmp_path / "tar", "-o", tmp_path / "x.pt", "--set", "act=gelu")[0] == 0
@@ -96,6 +96,32 @@ def test_what_a_folder_holds_beside_checkpoints_is_named(run, tmp_path):
     assert "a.msgpack.json" not in run("flax2torch", tmp_path / "in", "-o", tmp_path / "out", "--force")[2]
 
 
+def test_checkpoints_of_a_folder_in_another_dialect_are_passed_over_by_name(run, tmp_path):
+    """No failure, even where settings are open; a file that is named is one. Shards belong to their index."""
+    folder = tmp_path / "in"
+    folder.mkdir(), (tmp_path / "out").mkdir()
+    shutil.copy(GOOGLE, folder / "a.npz"), shutil.copy(GOOGLE, folder / "b.npz")
+    assert run("google2timm", GOOGLE, "-o", folder / "t.safetensors")[0] == 0
+    assert run("google2torch", folder / "a.npz", "-o", folder / "s.safetensors", "--shard-size", "9kB")[0] == 0
+    assert run("torch2torch", folder / "s.safetensors.index.json", "-o", tmp_path / "bare.pt")[0] == 0
+    shutil.copy(tmp_path / "bare.pt", folder / "bare.pt")  # without its record
+    code, printed, err = run("google2torch", folder, "-o", tmp_path / "out")
+    assert (code, printed.splitlines()[-1]) == (0, "2 of 2 converted")
+    for reason, name in (("dialect timm", "t.safetensors"), ("dialect torch", "bare.pt")):
+        assert f"note: passed over, {reason}: {folder / name}\n" in err
+    assert f"note: passed over, already an output of this conversion: {folder}/s.safetensors.index.json\n" in err
+    assert "s-0000" not in err and listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
+    found = json.loads(run("google2torch", folder, "-o", tmp_path / "out", "--force", "--json")[1])
+    assert [one["passed_over"] for one in found if one["source"].endswith("bare.pt")] == ["dialect torch"]
+    code, _, err = run("google2torch", folder / "a.npz", folder / "t.safetensors", "-o", tmp_path / "out", "--force")
+    assert code == 1 and "every array fits as timm: timm2torch" in err
+    code, printed, err = run("paddle2torch", folder, "-o", tmp_path / "out", "--force")
+    assert (code, printed) == (
+        2,
+        "",
+    ) and f"{folder}: no checkpoint there has the dialect paddle\n  - passed over" in err
+
+
 def test_several_sources_need_a_folder_which_is_to_be_created_first(run, tmp_path):
     shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
     code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out")
@@ -115,7 +141,7 @@ def test_a_folder_is_converted_a_second_time_without_what_the_first_time_made(ru
     assert over + f"{tmp_path / 'a.safetensors'}, {tmp_path / 'b.safetensors'}" in err, err
     assert run("google2torch", tmp_path / "a.npz", tmp_path / "a.safetensors", "--force")[0] == 1
     (tmp_path / "out").mkdir()
-    assert "2 of 4 converted" in run("torch2flax", tmp_path, "-o", tmp_path / "out")[1]
+    assert "2 of 2 converted" in run("torch2flax", tmp_path, "-o", tmp_path / "out")[1]
     both = tmp_path / "tables"
     both.mkdir(), (tmp_path / "x.table").write_text("table 1\na: i o <-> b: o i\n")
     for name in ("one", "two"):

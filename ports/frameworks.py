@@ -84,7 +84,7 @@ def _module(place: str) -> Any:
 def require(framework: str) -> None:
     """Raise UsageError that names the extra to install, if a framework is missing, or the nearest name."""
     if framework not in FRAMEWORKS:
-        raise UsageError(f"framework: {unknown(framework, FRAMEWORKS)}: one of {', '.join(FRAMEWORKS)}")
+        raise UsageError(f"framework: {unknown(framework, FRAMEWORKS, listed=True)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: {install(framework)}")
 

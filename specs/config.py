@@ -18,7 +18,7 @@ from .raised import line_of
 from .words import hint
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
-HXW = re.compile("[0-9]{1,20}x[0-9]{1,20}")  # as people write the latter: "4x8"
+HXW = re.compile("([0-9]{1,20})[x,]([0-9]{1,20})")  # as people write the latter: "4x8" or "4,8"
 
 MAX_BLOCKS = 10_000  # of a network: more is a mistake, or an attack
 MAX_INT, MAX_FLOAT = 2**31 - 1, 3e38  # of any number in a Config: what every framework can hold
@@ -227,8 +227,8 @@ def fits(value: Any, hint: Any) -> bool:
 
 def tuples(value: Any) -> Any:
     """Return lists within lists as tuples, so that a Config can be hashed, and a text such as "4x8" as two numbers."""
-    if isinstance(value, str) and HXW.fullmatch(value):
-        return tuple(int(side) for side in value.split("x"))
+    if isinstance(value, str) and (sides := HXW.fullmatch(value)):
+        return tuple(map(int, sides.groups()))
     return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .raised import line_of
 from .spec import Spec, SpecError, described
-from .words import in_a_row, unknown
+from .words import hint, in_a_row, unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
 
@@ -47,7 +47,9 @@ def load(source: str) -> Page:
     if entry_point(source) is None:
         if os.path.isfile(f"{source}.py"):
             raise SpecError(f"{source}: no entry point of {GROUP!r} has this name, did you mean {source}.py?")
-        raise SpecError(f"{unknown(source, _entry_points())}: neither a .py file nor an entry point of {GROUP!r}")
+        raise SpecError(
+            f"{source!r} is neither a .py file nor an entry point of {GROUP!r}{hint(source, _entry_points())}"
+        )
     return _installed(source)
 
 

@@ -225,7 +225,16 @@ def _written(path: str | os.PathLike[str]) -> Format | None:
 def format_of(path: str | os.PathLike[str]) -> str:
     """Return the name of the format in which a target of this name is written: "torch" of x.bin."""
     entry = _written(path)
-    return entry.name if entry else "sharded"
+    return format_called(entry.name, path) if entry else "sharded"
+
+
+def format_called(name: str, path: str | os.PathLike[str]) -> str:
+    """Return what people call the format of a file: that of an optimizer's state in paddle is called after its suffix.
+
+    Args:
+      name: of the format.
+    """
+    return "pdopt" if name == "pdparams" and _suffix(path) == ".pdopt" else name
 
 
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:

@@ -39,6 +39,7 @@ DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", 
 TEXT = r"[<>|=]?[US]\d{1,9}"  # dtypes of texts and of bytes
 
 MAX_HEADER = 10_000  # characters; numpy's own limit
+CHANGED = "the file is damaged: copy or download it again"  # of a checksum that does not fit
 DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
 # No possessive quantifier stands behind a group whose inside backtracks: Python 3.11.2 loses matches of these.
@@ -261,7 +262,7 @@ class NpzReader(Reader):
         self._sum = (name, start + len(data), crc32(data, self._sum[2]))
         if self._sum[1] == self.tensors[name].nbytes and self._sum[2] != array.member.crc:
             problem = f"{shown(name)} has CRC {self._sum[2]:08x}, the zip says {array.member.crc:08x}"
-            raise self._bad(problem, "a bit flipped: download it again")
+            raise self._bad(problem, CHANGED)
 
     def _bad(self, problem: str, remedy: str) -> FormatError:
         return FormatError(self.path, problem, remedy)

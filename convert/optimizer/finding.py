@@ -24,7 +24,8 @@ ALONE = (
     "writes it"
 )
 NESTED = (
-    "leave it out. A chain that nests its state otherwise, as with a gradient clip, takes the converted state by "
+    "give a file of its params alone, or no --like. A chain that nests its state otherwise, as with a gradient clip, "
+    "takes the converted state by "
     f"optax.tree_utils.tree_set: {document('training')} shows how"
 )
 
