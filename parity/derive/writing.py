@@ -93,7 +93,8 @@ def _folded(
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
-    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
+    ties, plus = (a.ties, b.ties), best.found.plus
+    facts = Facts(lefts, rights, mapped, plus, frameworks, ties, others, extra, values, best.programs)
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known)
