@@ -35,6 +35,7 @@ def test_the_number_of_parts_is_stated_and_that_of_heads_is_asked_for(heads: int
     assert found.proven
     assert f"qkv.weight: (s=3 h d) i <-> qkv.weight: ({' '.join(rows)}) i" in found.table.print(), found.table.print()
     assert found.table.lengths() == found.table.reverse().lengths() == ("h",)
+    assert found.reordered == ["qkv.weight", "qkv.bias"] and "in another order: qkv.weight, qkv.bias: " in str(found)
     with pytest.raises(TableError, match=r"s=8 was given, but .* has s=3"):
         found.table.layout(found.table.known, None, {"h": heads, "s": 8})
 
@@ -42,7 +43,7 @@ def test_the_number_of_parts_is_stated_and_that_of_heads_is_asked_for(heads: int
 def test_joined_heads_are_named_so_in_both_directions():
     found = parity.derive(attention(4, joined="dh"), attention(4), (images(2, 5, 8),))
     assert found.proven and "out.weight: o (d h) <-> out.weight: o (h d)" in found.table.print(), found.table.print()
-    assert found.table.lengths() == found.table.reverse().lengths() == ("h",)
+    assert found.table.lengths() == found.table.reverse().lengths() == ("h",) and found.reordered == ["out.weight"]
 
 
 def test_parts_of_a_gate_are_stated():
