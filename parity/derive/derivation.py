@@ -20,6 +20,7 @@ from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
+from .prove.heads import HEADS
 from .prove.prove import RANDOM
 from .remarks import remarks
 from .shifted import SHIFTED
@@ -40,6 +41,7 @@ PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
 )
+ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -127,7 +129,7 @@ class Derivation(Evidence):
         if self.proven or self.missing or not all(kinds):
             return ""
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
-        texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
+        texts = [_counted(kind, number) for kind, number in counts.items()]
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
 
     @property
@@ -268,6 +270,14 @@ class Derivation(Evidence):
         """Say how much CPU time it took."""
         before = f", after {self.built:.1f} s for building both models" if self.built else ""
         return f"{self.seconds:.1f} s of CPU{before}"
+
+
+def _counted(kind: str, number: int) -> str:
+    """Say how often the models differ in something: "one epsilon", "4 norms in another place"."""
+    if kind in ALWAYS:
+        return ALWAYS[kind]
+    noun, *rest = kind.split(" in ")
+    return " in ".join([f"one {noun}" if number == 1 else f"{number} {noun}s", *rest])
 
 
 def converting(table: DerivedTable, out: str) -> tuple[str, str]:

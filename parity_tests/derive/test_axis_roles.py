@@ -14,10 +14,10 @@ from .pairs import images
 from .test_kinds_matching import Net, linear
 
 
-def attention(heads: int, rows: str = "shd", joined: str = "hd") -> Net:
-    """Attention of `heads` heads of two channels: the order of rows of queries, keys and values, and of its output."""
-    order, sizes = ["b", "t", *rows], {"s": 3, "h": heads, "d": 2}
-    width = 2 * heads
+def attention(heads: int, rows: str = "shd", joined: str = "hd", size: int = 2) -> Net:
+    """Attention of heads of some size: the order of rows of queries, keys and values, and of its output."""
+    order, sizes = ["b", "t", *rows], {"s": 3, "h": heads, "d": size}
+    width = size * heads
 
     def run(m: Any, x: Any) -> Any:
         y = m.qkv(x).unflatten(-1, [sizes[axis] for axis in rows])
@@ -44,6 +44,15 @@ def test_joined_heads_are_named_so_in_both_directions():
     found = parity.derive(attention(4, joined="dh"), attention(4), (images(2, 5, 8),))
     assert found.proven and "out.weight: o (d h) <-> out.weight: o (h d)" in found.table.print(), found.table.print()
     assert found.table.lengths() == found.table.reverse().lengths() == ("h",) and found.reordered == ["out.weight"]
+
+
+def test_another_number_of_heads_is_named_at_each_layer():
+    def two(heads: int) -> Net:
+        return Net(lambda m, x: m.b(m.a(x)), a=attention(heads, size=8 // heads), b=attention(heads, size=8 // heads))
+
+    found = parity.derive(two(2), two(4), (images(3, 5, 8),), seconds=5)
+    assert found.first.startswith("parts at a.out") and found.explained == "at least the number of heads", str(found)
+    assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place"
 
 
 def test_parts_of_a_gate_are_stated():
