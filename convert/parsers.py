@@ -125,7 +125,7 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
     parser.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
     parser.add_argument("--force", action="store_true", help="replace existing files at -o and --report")
-    add_quiet(parser)
+    add_quiet(parser, ", and the Table if neither -o nor --report has it")
 
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:

@@ -92,8 +92,9 @@ class Version(argparse.Action):
 ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
 
 
-def add_quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="print notes and errors only")
+def add_quiet(parser: argparse.ArgumentParser, beside: str = "") -> None:
+    """Add --quiet. Args: beside: what a command prints all the same."""
+    parser.add_argument("--quiet", action="store_true", help=f"print notes and errors only{beside}")
 
 
 class Deferred:

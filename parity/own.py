@@ -177,15 +177,29 @@ class Own(Model):
         return [path for path, name in self.chosen.items() if name not in reached]
 
     def unreached(self, taps: Iterable[Tap]) -> list[str]:
-        """Name modules with parameters that were not called, the outermost ones; not those whose children were."""
+        """Name modules with parameters that were not called, the outermost ones.
+
+        Not those whose children were called, nor those whose parameters another module computes with, as
+        nn.MultiheadAttention does with its out_proj.
+        """
         uncalled = self._uncalled(taps)
         called = [path for path in self.chosen if path not in uncalled]
         alone = [path for path in uncalled if not any(other.startswith(f"{path}.") for other in called)]
+        used = self._trainable() if alone else ()
+        alone = [path for path in alone if not any(name.startswith(f"{path}.") for name in used)]
         outer = [path for path in alone if not any(path.startswith(f"{other}.") for other in alone)]
         if not outer:
             return []
         many = f" and {len(outer) - 4} more" if len(outer) > 4 else ""
         return [f"modules with parameters that were never called: {', '.join(map(repr, outer[:4]))}{many}"]
+
+    def _trainable(self) -> list[str]:
+        """Name the parameters that some output depends on, by their gradients; [] where these cannot be computed."""
+        try:
+            gradients = self.gradients(self.inputs).parameters
+        except Exception:  # whatever a user's model raises in training mode: then the modules are known uncalled alone
+            return []
+        return [name for name, gradient in gradients.items() if np.any(gradient)]
 
     def switched(self, training: bool) -> list[str]:
         """Name modules that depend on the mode and were in the other one than the check's."""

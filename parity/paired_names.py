@@ -17,8 +17,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 def paired(given: Any, models: Mapping[str, Any]) -> dict[str, PairedNames]:
     """Return names for `parity.compare`: {label: {path of a module: name of its pair}}, by the left model's path.
 
-    Modules are a pair if all arrays of each go to the other, with as many axes, as axes of heads in one model alone
-    are in the results as well.
+    Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
+    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
+    many axes, as axes of heads in one model alone are in the results as well.
 
     Args:
       given: a Table, or what parity.derive returned.
@@ -47,10 +48,17 @@ def paired(given: Any, models: Mapping[str, Any]) -> dict[str, PairedNames]:
                 unlike.add((left, right))
     pairs = [(one, *of) for one, of in lefts.items() if len(of) == 1 and len(rights[next(iter(of))]) == 1]
     pairs = [pair for pair in pairs if all(pair) and pair not in unlike]
+    pairs = [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)]
     if not pairs:
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     sides = {one: one for one, _ in pairs}, {other: one for one, other in pairs}
     return {label: PairedNames(side) for label, side in zip(models, sides, strict=True)}
+
+
+def _inside(partners: Mapping[str, set[str]], path: str, other: str) -> bool:
+    """Tell whether the partners of all modules inside this one are inside that one."""
+    inner = (of for module, of in partners.items() if module.startswith(f"{path}."))
+    return all(partner.startswith(f"{other}.") for of in inner for partner in of)
 
 
 def is_paired(names: Any) -> bool:

@@ -13,6 +13,7 @@ from .signature import Signature
 from .sizes import LIKE, SizeError, View
 from .words import in_a_row
 
+SIZE_OF_HEAD = "d"  # in derived Tables: users know the number of heads, so that this follows rather than is asked for
 MOST = 40  # axes and dimensions that one message lists
 
 
@@ -63,7 +64,7 @@ def enough(dims: Sequence[Open]) -> list[str]:
     parts = {tuple((one.names, one.follows) for one in own): None for own in by_env.values()}
     written = [p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names]
     wanted = list(dict.fromkeys(written))
-    for name in wanted[::-1][:MOST]:
+    for name in [*({SIZE_OF_HEAD} & {*wanted}), *wanted[::-1]][:MOST]:
         rest = [other for other in wanted if other != name]
         if all(_settles(part, rest) for part in parts):
             wanted = rest

@@ -115,6 +115,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         unmatched=rows,
         failure="" if proven else found.failure,
         inferred=inferred,
+        in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
         untried=untried,
         uses=steps,

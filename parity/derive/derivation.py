@@ -20,6 +20,7 @@ from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
+from .prove.heads import HEADS
 from .prove.prove import RANDOM
 from .remarks import remarks
 from .shifted import SHIFTED
@@ -40,6 +41,7 @@ PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
 )
+ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -127,7 +129,7 @@ class Derivation(Evidence):
         if self.proven or self.missing or not all(kinds):
             return ""
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
-        texts = [f"{in_words(number)} {kind}{'s' * (number > 1)}" for kind, number in counts.items()]
+        texts = [_counted(kind, number) for kind, number in counts.items()]
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
 
     @property
@@ -287,6 +289,14 @@ def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
 
 def _lengths(table: DerivedTable) -> list[str]:
     return [f" --set {name}=..." for name in table.lengths()]
+
+
+def _counted(kind: str, number: int) -> str:
+    """Say how often the models differ in something: "one epsilon", "four norms in another place"."""
+    if kind in ALWAYS:
+        return ALWAYS[kind]
+    noun, *rest = kind.split(" in ")
+    return " in ".join([f"{in_words(number)} {noun}{'s' * (number > 1)}", *rest])
 
 
 def dropped_lines(table: Table) -> list[Line]:

@@ -20,7 +20,7 @@ from .conclusion import concluded
 from .depths import differing
 from .derivation import Derivation
 from .edits.edit import Edit
-from .edits.functions import FUNCTION, without_functions
+from .edits.functions import FUNCTION, MASK, without_functions
 from .edits.numbers import Change, changes
 from .edits.rewiring import rewirings
 from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
@@ -290,7 +290,7 @@ def _further(found: Match, before: Match, edit: Edit) -> bool:
     Where a function was left out, two products have to agree: the first layers of any two models read the same input.
     """
     steps = found.steps[len(before.steps) :]
-    if edit.kind == FUNCTION:
+    if edit.kind in (FUNCTION, MASK):
         steps = [step for step in steps if step.kind == "product"]
     new = steps[:2]
     agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")

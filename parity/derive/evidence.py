@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .fold.exchanged import exchanged
+from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, PARTED_USES
 from .match.choices import Step
@@ -33,7 +33,7 @@ class Evidence:
       failure: why the matching stopped, "" if it did not.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
-        those of `doubtful`.
+        those of `doubtful`. in_rows: those of which the inputs read some rows alone.
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
@@ -100,6 +100,7 @@ class Evidence:
     tested: Sequence[tuple[int, ...]] = ()
     lower: Sequence[str] = ()
     weight_norms: str = ""
+    in_rows: Sequence[str] = ()
 
     @property
     def rounded(self) -> bool:
@@ -137,8 +138,18 @@ class Evidence:
 
     @property
     def only_inferred(self) -> list[str]:
-        """Return the inferred parameters of which no value shows all, without the doubtful ones."""
-        return [name for name in self.inferred if name not in self.doubtful]
+        """Return the inferred parameters of which no value shows all, without the doubtful ones and tables of rows."""
+        return [name for name in self.inferred if name not in {*self.doubtful, *self.in_rows}]
+
+    @property
+    def rows_of(self) -> list[str]:
+        """Return the tables of which the inputs read some rows alone, without the doubtful ones."""
+        return [name for name in self.in_rows if name not in self.doubtful]
+
+    @property
+    def reordered(self) -> list[str]:
+        """List the right arrays whose axes are flattened in another order than the left one's."""
+        return reordered(self.table)
 
     @property
     def unchecked(self) -> list[str]:
@@ -172,6 +183,7 @@ class Evidence:
             "unobservable": self.unobservable,
             "untold": list(self.untold),
             "inferred": self.inferred,
+            "in_rows": list(self.in_rows),
             "doubtful": list(self.doubtful),
             "chosen": list(self.chosen),
             "freedom": self.freedom,
@@ -181,6 +193,7 @@ class Evidence:
             "behind_lists": list(self.behind_lists),
             "unchecked": self.unchecked,
             "exchanged": self.exchanged,
+            "reordered": self.reordered,
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "correspondence": list(self.correspondence),

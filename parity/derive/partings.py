@@ -73,7 +73,8 @@ def sizes_differ(left: Left, best: Candidate) -> bool:
         return False
     sides, found = _runs(left, best, of.table), _known(of)
     left.fill()
-    return bool(resized(*sides, found, _single(of.partners(left.elements)), of.reasons))
+    others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons)
+    return any(not pair.joined for pair in others)
 
 
 def partings(

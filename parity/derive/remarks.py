@@ -9,7 +9,7 @@ from convert.folding import fold as folded_names
 from specs.words import in_a_row
 
 from .evidence import Evidence
-from .fold.exchanged import ORDER
+from .fold.exchanged import FLATTENED, ORDER
 from .fold.joined import PAIR
 from .fold.this_depth import REFUSED
 
@@ -48,7 +48,8 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("unobservable", "unobservable, outside any proof, as no output depends on this with these inputs"),
     Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
-    Kind("only_inferred", "inferred, as these inputs do not read all of it (rows of a table that no token reads, say)"),
+    Kind("only_inferred", "inferred, as these inputs do not read all of it"),
+    Kind("rows_of", "only some rows are read with these inputs, and the others follow them"),
     Kind("doubtful", "a partner was taken though values differ there, check the line"),
     Kind("chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice"),
     Kind("filled", "filled with 0, as the left model has no such bias"),
@@ -56,7 +57,8 @@ KINDS = (
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
     Kind("this_depth", "for this depth alone", REFUSED),
-    Kind("exchanged", "exchanged", ORDER, noted=False),  # the Table says which lines fit no other length
+    Kind("exchanged", "exchanged", ORDER, noted=False),  # its lines show it
+    Kind("reordered", "in another order", FLATTENED, noted=False),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
 )
 

@@ -30,16 +30,20 @@ class Resized(NamedTuple):
     Args:
       lengths: on the left and on the right.
       part: whether the right one has a part of the left one's elements.
+      joined: whether it may have those of other left parameters besides, so that both models are of one size.
     """
 
     left: str
     right: str
     lengths: tuple[int, int]
     part: bool = True
+    joined: bool = False
 
     @property
     def why(self) -> str:
         """Say why the right one has no line."""
+        if self.joined:
+            return f"it has as many elements as {self.left} and others of that shape together, which were not matched"
         return f"it has {self.lengths[1]} where {self.left} has {self.lengths[0]}"
 
 
@@ -60,7 +64,8 @@ def resized(
     def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = ()) -> None:
         lengths = _lengths(shapes[0][left_name], shapes[1][right_name])
         if lengths and (not wanted or lengths in wanted):
-            found[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners)
+            joined = _joined(left_name, math.prod(shapes[1][right_name]), left, mapped)
+            found[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
 
     for one, other in _reading(left, right, mapped):
         left_names, right_names = left.elements.owners(one.ids), right.elements.owners(other.ids)
@@ -73,6 +78,14 @@ def resized(
         for name, owner in partners.items():
             add(owner, name, wanted)
     return list(found.values())
+
+
+def _joined(name: str, size: int, left: Run, mapped: Mapped) -> bool:
+    """Tell whether a left parameter and those of its shape without a partner have this size together."""
+    owned, shapes = mapped.owned(left.elements), left.elements.shapes
+    alike = [other for other, shape in shapes.items() if shape == shapes[name] and other != name]
+    free = [other for other in alike if not left.elements.part(owned, other).any()]
+    return bool(free) and (1 + len(free)) * math.prod(shapes[name]) == size
 
 
 def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
@@ -150,7 +163,7 @@ def usual(lefts: Elements, rights: Elements) -> str:
 def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
     """Say which lengths differ, with parameters that show it."""
     groups: dict[tuple[int, int], list[Resized]] = {}
-    for pair in found:
+    for pair in (pair for pair in found if not pair.joined):
         groups.setdefault(pair.lengths, []).append(pair)
     texts = []
     for (left_length, right_length), some in groups.items():

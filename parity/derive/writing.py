@@ -28,6 +28,7 @@ from .trace.draws import of_one_value
 from .trace.sides import Side
 from .trace.tape import Array
 from .unmatched import Unmatched
+from .unread_rows import read_in_rows
 
 
 class Written(NamedTuple):
@@ -37,7 +38,8 @@ class Written(NamedTuple):
       map, plus: the left element of each right one, and a second one that is added; see Match.
       rights: the right elements.
       reasons: right parameters that no line describes, each with the reason.
-      inferred: right parameters of which all or some elements follow a pattern or a name.
+      inferred: right parameters of which all or some elements follow a pattern or a name. in_rows: those of them of
+        which the inputs read some rows alone.
       notes: comments on what no line translates.
       filled: right parameters that are zero, as the left model has no such bias.
     """
@@ -50,6 +52,7 @@ class Written(NamedTuple):
     inferred: list[str]
     notes: list[str]
     filled: list[str]
+    in_rows: Sequence[str] = ()
 
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
         """Return the right parameters that each left one becomes, or is a term of."""
@@ -67,6 +70,7 @@ def written(left: Left, best: Candidate) -> Written:
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
+    in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
     mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
@@ -76,7 +80,7 @@ def written(left: Left, best: Candidate) -> Written:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
-    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes, filled)
+    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes, filled, in_rows)
 
 
 def _folded(
@@ -93,7 +97,8 @@ def _folded(
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
-    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
+    ties, plus = (a.ties, b.ties), best.found.plus
+    facts = Facts(lefts, rights, mapped, plus, frameworks, ties, others, extra, values, best.programs)
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known)

@@ -265,12 +265,14 @@ def test_places_outside_of_modules_are_named_by_the_parameters_that_follow():
     assert place.places == ("layers/1", "layers/2", "the model's own function"), place
 
 
-def attention(scale: float | None) -> Net:
-    """Two heads of four channels; torch's own operation scales queries and keys each by the root of the scale."""
+def attention(scale: float | str) -> Net:
+    """Two heads of four channels; "roots" scales queries and keys each by the root of the scale, as Whisper does."""
 
     def run(m: Any, x: Any) -> Any:
         q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
-        if scale is None:
+        if scale == "roots":
+            y = ((q * 4**-0.25) @ (k * 4**-0.25).mT).softmax(-1) @ v
+        elif scale == "fused":
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         else:
             y = (q @ k.mT * scale).softmax(-1) @ v
@@ -282,12 +284,15 @@ def attention(scale: float | None) -> Net:
 @pytest.mark.parametrize(
     ("left", "right", "text"),
     [
-        (None, 1.0, "a factor of 0.5 (1/sqrt(4)) on the left, 1 on the right (recomputed"),
+        ("roots", 1.0, "a factor of 0.5 (1/sqrt(4)) on the left, 1 on the right (recomputed"),
+        ("fused", 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
+        (0.25, "fused", "a factor of 0.25 on the left, 0.5 on the right (recomputed"),
+        (8**-0.5, "fused", "a factor of 0.353553 (1/sqrt(8)) on the left, 0.5 (1/sqrt(4)) on the right (recomputed"),
         (0.5, 8**-0.5, "a factor of 0.5 (1/sqrt(4)) on the left, 0.353553 (1/sqrt(8)) on the right (recomputed"),
         (0.5, 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
     ],
 )
-def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | None, right: float, text: str):
+def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | str, right: float | str, text: str):
     found = parity.derive(attention(left), attention(right), (images(2, 5, 8),))
     assert [place.cause.startswith(f"the scores before the softmax have {text}") for place in found.divergences] == [
         True

@@ -322,6 +322,7 @@ def test_a_constant_without_elements_is_no_table():
 
     found = parity.derive(attention(cached), attention(added(-1e9)), (images(2, 6, 8),))
     assert found.confirmed and "applies a mask that hides 15 of 36 places" in found.divergences[0].cause
+    assert found.explained == "one mask"
 
 
 def test_settings_of_paddle_are_named():

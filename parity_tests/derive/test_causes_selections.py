@@ -33,7 +33,7 @@ def pooled(take: Callable[[Any], Any]) -> Net:
 def test_another_token_behind_a_norm_is_named_where_it_is_taken(right: Any, text: str):
     found = parity.derive(pooled(lambda x: x[:, 0]), pooled(right), (images(3, 5, 6),))
     (place,) = found.divergences
-    assert (place.left, place.right) == ("pool", "pool") and found.explained == "one selection"
+    assert (place.left, place.right) == ("pool", "pool") and found.explained == "which positions are taken"
     assert place.cause.startswith(f"{text} (recomputed so, ")
     assert not found.doubtful and not found.chosen
     norm = page(found, {}).split(">norm<")[-1].split("pool")[0]

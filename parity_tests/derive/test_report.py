@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
@@ -390,6 +391,8 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     assert capsys.readouterr().out == ""
     assert derive_command(side, side, None, False, quiet=True) == 0
     assert capsys.readouterr().out.startswith("table 1: torch <-> torch\n")  # which is nowhere else
+    assert main(["derive", "--help"]) == 0
+    assert "the Table if neither -o nor --report has it" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "out.html").read_text().replace("<wbr>", "")
     assert side in page and "Proven" in page
     text = unescape(re.sub("<.*?>", "", page))

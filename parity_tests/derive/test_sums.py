@@ -14,6 +14,7 @@ from parity.derive.edits.affine import without_parameters
 from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import side
 from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net as Plain
 from parity_tests.derive.test_kinds_matching import linear, numbers
 
 
@@ -99,18 +100,19 @@ CASES = {
         ["without the second", ""], ["", ""],
         "the right adds the input of blocks.0.norm2, the left does not", "one residual",
     ),
-    "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "four moved norms"),
+    "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "four norms in another place"),
     "one of two norms of each block after its sum": (
         ["", ""], ["the second after"] * 2,
-        "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (", "two moved norms",
+        "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (",
+        "two norms in another place",
     ),
     "norms of what the branches read and return": (
         ["", ""], ["what it returns"] * 2,
         "the left normalizes what a branch reads, the right what it returns, with blocks.{0..1}.norm2 (",
-        "two moved norms",
+        "two norms in another place",
     ),
     "norms of the branches' results": (
-        ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "four moved norms",
+        ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "four norms in another place",
     ),
 }  # fmt: skip
 
@@ -125,6 +127,22 @@ def test_what_sums_differ_in_is_named_and_the_table_is_complete(name: str):
     assert found.explained == explained and found.first.startswith("parts at blocks.0"), str(found)
     moved = found.table.apply(numbers(left, X))
     assert all(np.array_equal(moved[name], array) for name, array in numbers(left, X).items())
+
+
+def test_norms_whose_names_have_no_numbers_are_one_cause():
+    def net(after: bool) -> Plain:
+        def run(m: Any, x: Any) -> Any:
+            for norm, layer in ((m.before, m.mix), (m.behind, m.mlp)):
+                x = norm(x + layer(x).tanh()) if after else x + layer(norm(x)).tanh()
+            return m.head(x)
+
+        norms = {name: torch.nn.LayerNorm(6) for name in ("before", "behind")}
+        return Plain(run, mix=linear(), mlp=linear(), head=linear(6, 3), **norms)
+
+    found = parity.derive(net(False), net(True), (images(3, 4, 6),), seconds=10)
+    (place,) = found.divergences
+    assert place.cause.startswith("the left normalizes before the sum, the right after it, with before, and so in ")
+    assert found.confirmed and found.explained == "two norms in another place"
 
 
 LACKING = {

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,3 +192,33 @@ def test_fused_vectors_are_no_other_width():
     right = Net(lambda m, x: (lambda a, b, c: a * b + c)(*m.all(x.cos()).chunk(3, -1)), all=linear(6, 15))
     found = parity.derive(left, right, (images(4, 6),), seconds=1)
     assert found.missing and not found.sizes, found.sizes
+
+
+def test_two_vectors_that_the_other_side_has_in_one_are_no_other_size():
+    """Scores of a graph attention: one side has vectors of sources and of targets, the other one both in one array."""
+    torch.manual_seed(4)  # weights and edges with which the second of two layers is not matched
+    rng = np.random.default_rng(4)
+    edges = torch.tensor((rng.random((7, 7)) < 0.5) | np.eye(7, dtype=bool))[None, :, :, None]
+
+    class Graph(torch.nn.Module):
+        def __init__(self, joined: bool) -> None:
+            super().__init__()
+            self.lin, self.joined = torch.nn.Linear(8, 8, bias=False), joined
+            self.bias = torch.nn.Parameter(torch.zeros(8))
+            vectors = {"both": (2, 8)} if joined else {"source": (2, 4), "target": (2, 4)}
+            for name, shape in vectors.items():
+                setattr(self, name, torch.nn.Parameter(torch.randn(shape)))
+
+        def forward(self, x: Any) -> Any:
+            z = self.lin(x).unflatten(-1, (2, 4))
+            a, b = self.both.chunk(2, -1) if self.joined else (self.target, self.source)
+            scores = torch.nn.functional.leaky_relu((z * a).sum(-1)[:, :, None] + (z * b).sum(-1)[:, None], 0.2)
+            scores = scores.masked_fill(~edges, -9e15 if self.joined else -np.inf)
+            return torch.nn.functional.elu(torch.einsum("bijh,bjhd->bihd", scores.softmax(2), z).flatten(2) + self.bias)
+
+    def net(joined: bool) -> Any:
+        return torch.nn.Sequential(Graph(joined), Graph(joined), torch.nn.Linear(8, 3))
+
+    found = parity.derive(net(False), net(True), (rng.standard_normal((1, 7, 8)),))
+    assert not found.sizes and found.missing == ["1.both"], str(found)
+    assert found.reasons["1.both"].startswith("it has as many elements as 1.source and others of that shape together")

@@ -177,6 +177,23 @@ def test_modules_that_never_ran_are_listed() -> None:
     report = parity.compare({"a": Net(spare=True), "b": Net()}, X, "layers", dtype="float64")
     assert report.passed
     assert "a: modules with parameters that were never called: 'spare.0'" in report.results[0].cause
+
+
+class Functional(torch.nn.Module):
+    """Computes with the parameters of a module that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.used, self.unused = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+    def forward(self, x: Any) -> Any:
+        return torch.nn.functional.linear(x, self.used.weight, self.used.bias)
+
+
+def test_modules_whose_parameters_were_used_are_not_listed() -> None:
+    report = parity.compare({"a": Functional(), "b": Functional()}, X, "layers", dtype="float64")
+    assert report.results[0].cause == "modules with parameters that were never called: 'unused'"
     assert "fc" not in report.results[0].cause
 
 

@@ -94,3 +94,41 @@ def test_a_table_of_other_models_is_refused(labels: str):
     why = "does not fit b and a, of which the first is its left side" if labels == "ba" else "two models, not of 3"
     with pytest.raises(UsageError, match=why):
         parity.compare(models, X, names=found)
+
+
+def attention_net(fused: bool) -> Any:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(8) for _ in range(2))
+            if fused:
+                self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+            else:
+                self.qkv, self.proj = torch.nn.Linear(8, 24), torch.nn.Linear(8, 8)
+
+        def forward(self, x: Any) -> Any:
+            y = self.norms[0](x)
+            if fused:
+                return self.norms[1](x + self.attention(y, y, y, need_weights=False)[0])
+            q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in self.qkv(y).chunk(3, -1))
+            return self.norms[1](x + self.proj(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2)))
+
+    return Net()
+
+
+def test_a_linear_of_queries_keys_and_values_is_no_pair_of_a_whole_attention():
+    """in_proj_weight is an array of nn.MultiheadAttention itself, which computes with its out_proj as a function."""
+    left, right = attention_net(False), attention_net(True)
+    x = np.random.default_rng(1).standard_normal((3, 5, 8))
+    found = parity.derive(left, right, (x,))
+    assert found.proven
+    right = parity.transfer(left, right, (x,))
+    report = parity.compare({"a": left, "b": right}, x, check="layers", names=found, dtype="float64")
+    assert report.passed and "never called" not in str(report), str(report)
+    assert [name for name, *_ in report.results[0].curve] == ["norms.0", "norms.1", "output"]
+    right.norms[1].eps = 1e-3
+    report = parity.compare({"a": left, "b": right}, x, check="layers", names=found, dtype="float64")
+    assert report.first_divergence == "norms.1", str(report)
+    assert "epsilon 1e-3" in str(report)

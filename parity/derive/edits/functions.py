@@ -16,7 +16,7 @@ from .edit import SIDES, LeftOut, and_so
 from .texts import mask
 from .texts import named as table_named
 
-FUNCTION = "function"  # the kind of these edits
+FUNCTION, MASK = "function", "mask"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
 MOST = 12  # functions of a side that are tried, the shortest first
 
@@ -46,9 +46,11 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             some = [function for function in more[signature] if program.makers[function.result] in near[side]]
             site = some[0].nodes[-1].site
             beside = [function for function in some if function.nodes[-1].site == site]
-            text = f"the {SIDES[side]} applies {_named(program, some[0])}, the {SIDES[1 - side]} does not"
+            named = _named(program, some[0])
+            kind = MASK if named.startswith("a mask") else FUNCTION
+            text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
             one, every_one = (
-                LeftOut(side, FUNCTION, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
+                LeftOut(side, kind, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
                 for of in (beside, more[signature])
             )
             yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())

@@ -20,6 +20,10 @@ MOST = 4  # norms of a side that are tried
 DEPTH = 32  # operations from a norm's input to its result at most
 
 
+MOVED = "norm in another place"  # the kind of edits that move one
+WITH = ", with "  # between what such an edit does and the modules
+
+
 class Norm(NamedTuple):
     """Operations from one value to another of its shape, which several of them read: a norm with its parameters.
 
@@ -103,12 +107,12 @@ def _site(norm: Norm) -> str:
 
 def _after_sum(norms: Sequence[Norm], side: int) -> After:
     text = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it{_which(norms)}"
-    return After(side, "moved norm", text, {n.total.output: n for n in norms if n.total}, times=len(norms))
+    return After(side, MOVED, text, {n.total.output: n for n in norms if n.total}, times=len(norms))
 
 
 def _after_branch(norms: Sequence[Norm], side: int) -> After:
     text = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns{_which(norms)}"
-    return After(side, "moved norm", text, {n.branch: n for n in norms}, times=len(norms))
+    return After(side, MOVED, text, {n.branch: n for n in norms}, times=len(norms))
 
 
 def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
@@ -119,7 +123,7 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 def _which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
     sites = [_site(norm) for norm in norms]
-    return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
+    return f"{WITH}{in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
 
 
 def _norms(program: Program) -> Iterator[Norm]:

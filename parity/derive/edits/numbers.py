@@ -77,7 +77,7 @@ def _change(
 ) -> Change:
     """Return a change of some places.
 
-    torch scales queries and keys each by the root of the scale of attention: the text has their product.
+    Some models scale queries and keys each by the root of the scale of attention: the text has their product.
 
     Args:
       numbers: the present one, the new one, and whether the other side has it. pairs: see _pairs.

@@ -7,6 +7,9 @@ from specs.lines import Lines, Side
 ORDER = "the models join these parts in different orders, which the Table exchanges: (-p=2 c) or (a+b) <-> (b+a)"
 
 
+FLATTENED = "the models flatten the same axes in different orders, which the Table exchanges, as (h d) <-> (d h)"
+
+
 def exchanged(table: Lines) -> list[str]:
     """Return the right paths of lines that reverse the parts of an axis, or put them into another order."""
     found: dict[str, None] = {}
@@ -19,6 +22,23 @@ def exchanged(table: Lines) -> list[str]:
         ):
             found.update(dict.fromkeys(array.label for array in line.right.arrays))
     return list(found)
+
+
+def reordered(table: Lines) -> list[str]:
+    """Return the right paths of lines that compose an axis of the same pieces in different orders on both sides."""
+    found: dict[str, None] = {}
+    for line in table.lines:
+        left, right = _composed(line.left), _composed(line.right)
+        if line.kind == "move" and any(sorted(a) == sorted(b) and a != b for a in left for b in right):
+            found.update(dict.fromkeys(array.label for array in line.right.arrays))
+    return list(found)
+
+
+def _composed(side: Side) -> list[list[str]]:
+    """Return the names of the pieces of each axis that has several."""
+    dims = [dim for array in side.arrays for dim in array.axes or ()]
+    names = [[factor[0].name for factor in dim.factors if len(factor) == 1] for dim in dims]
+    return [some for some, dim in zip(names, dims, strict=True) if len(some) == len(dim.factors) > 1]
 
 
 def _sums(side: Side) -> list[list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..match.symbols import Elements
+from ..trace.program import Program
 from ..trace.tape import Array
 from .rows import Row
 
@@ -26,6 +27,7 @@ class Facts:
       ties: on each side, names of arrays -> the parameter that they share.
       others: shapes of arrays that are no parameters, on each side.
       extra: lines for those.
+      programs: runs of both models.
       blank: right parameters that have one value, since nothing reads them and nothing on the left is like them, or
         since they are biases of layers that have none on the left; and that value.
     """
@@ -39,6 +41,7 @@ class Facts:
     others: tuple[Shapes, Shapes] = ({}, {})
     extra: Sequence[Row] = field(default_factory=list)
     blank: Mapping[str, float] = field(default_factory=dict)
+    programs: Sequence[Program] = ()
 
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""

@@ -36,7 +36,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     Args:
       given: lines that are taken as they are, with the arrays that they speak of.
     """
-    names = Names(facts.sides)
+    names = Names(facts.sides, facts.programs)
     if given is not None:
         names.orders.update(given.table.orders)
     missing: dict[str, str] = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..trace.program import Program
+from .axis_roles import axis_roles, follows
 from .related import Atom, Axes
 
 LETTERS = {
@@ -23,11 +25,11 @@ class Names:
     such as heads of pairs, have names of their own: in larger models equal lengths of small ones need not be equal.
 
     Args:
-      sides: the frameworks.
+      sides: the frameworks. programs: runs of both models, which tell what axes are used as; () if there are none.
     """
 
-    def __init__(self, sides: tuple[str, str]):
-        self.sides = sides
+    def __init__(self, sides: tuple[str, str], programs: Sequence[Program] = ()):
+        self.sides, self.programs = sides, programs
         self.lengths: dict[str, int] = {}
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
@@ -59,12 +61,12 @@ class Names:
         self.lengths[name] = atom.length
         self._counts[name] = count
 
-    def assign(self, axes: Axes, stacked: int, side: int) -> None:
+    def assign(self, axes: Axes, stacked: int, side: int, source: str = "") -> None:
         """Name all pieces by the side with fewer axes.
 
         Args:
           stacked: how many of the source's axes stand in its path and are named already.
-          side: of the source.
+          side: of the source. source: the name of its parameter, where its axes are whole.
         """
         own, other, of = axes.source[stacked:], axes.target, side
         if _rank(own) > _rank(other):
@@ -75,6 +77,7 @@ class Names:
         if len(own) == 3 and not own[0]:  # one table of positions for every example
             letters = "apc"
         self._state_parts(axes, taken)
+        self._name_roles(axes.source[stacked:], side, source, taken)
         own, other = _open(own), _open(other)
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
@@ -104,6 +107,25 @@ class Names:
             if atom.backwards and not atom.name and all(id(atom) in own for own in composed):
                 atom.stated, atom.name = True, next(name for name in ("p", *SPARE) if name not in taken)
                 taken.add(atom.name)
+
+    def _name_roles(self, own: Sequence[list[Atom]], side: int, source: str, taken: set[str]) -> None:
+        """Name pieces by what the model uses them for: parts that its code takes apart, heads, and the size of a head.
+
+        The line states the number of parts, (h s=3 d), as that of parts in another order.
+        """
+        for axis, atoms in enumerate(own if source and self.programs else ()):
+            if len(atoms) < 2 or any(atom.stated for atom in atoms):
+                continue
+            roles = axis_roles(self.programs[side], source, axis)
+            for atom in atoms:
+                if not atom.name and follows(roles.readers, atom.length, atom.inner):
+                    self.give(atom, "s", taken)
+                    atom.stated = True
+            unnamed = [atom for atom in atoms if not atom.name]
+            heads = [atom for atom in unnamed if follows(roles.heads, atom.length, atom.inner)]
+            if len(heads) == 1 and len(unnamed) == 2:
+                for atom in unnamed:
+                    self.give(atom, "h" if atom is heads[0] else "d", taken, 2)
 
     def _pieces(self, letter: str, atoms: Sequence[Atom], other: Sequence[Sequence[Atom]], of: int) -> Sequence[str]:
         """Name the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""

@@ -111,7 +111,7 @@ def _stacked(
         return None
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
-    names.assign(axes, len(counts), side)
+    names.assign(axes, len(counts), side, source_names[0])
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     windows = axes.windows[len(counts) :]
     source = [text + window(*range_, length) if range_ else text

@@ -5,7 +5,7 @@ same elements meet on the left; the first use that meets others is where the mod
 parameters that the right side lacks, another activation, sums (a term that one side lacks, a norm on the other side of
 a sum), functions that one side lacks (a mask, rotations), and what one side has in place of the other's: a number (an
 epsilon, a scale, a limit), a table (positions), an operation (a pooling). Of convolutions of the same image, the
-padding, strides and dilations in which they differ are named.
+padding, strides and dilations in which they differ are named, of attention the numbers of heads.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..edits.activations import others
 from ..edits.affine import without_parameters
 from ..edits.edit import Edit, and_so
 from ..edits.functions import without_functions
+from ..edits.norms import MOVED, WITH
 from ..edits.numbers import changes
 from ..edits.outputs import rearranged
 from ..edits.rewiring import rewirings
@@ -33,6 +34,7 @@ from ..edits.tables import retabled
 from ..limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
 from ..match.advice import feeds
 from .convolutions import differing
+from .heads import HEADS, unlike_heads
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
 from .recomputation import BEHIND, SPAN, Cause, Recomputation, recomputed
@@ -93,6 +95,10 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             break
         pair, stop = pairs[at], min(end, time.thread_time() + CAUSE_SECONDS)
         sites = left.site(pair.left), right.site(pair.right)
+        heads, times = unlike_heads(left, right, pairs, at)
+        if heads:
+            places.append(Divergence(*sites, pair.gap, heads, kind=HEADS, times=times))
+            break
         if not (causes := _causes(left, right, mapped, pairs, at, stop)):
             late = time.thread_time() >= stop
             places.append(Divergence(*sites, pair.gap, advice=_advice(pair, right), late=late))
@@ -116,7 +122,7 @@ def _add(places: list[Divergence], place: Divergence) -> None:
         return
     first = places[at]
     rest = max(first.rest, place.rest)
-    more = _more(first.cause) + 1 + _more(place.cause)
+    more = _more(first.cause) + (place.times if place.kind == MOVED else 1 + _more(place.cause))
     places[at] = first._replace(
         cause=f"{MORE_PLACES.sub('', _what(first.cause))}{and_so(more)} {recomputed(rest)}",
         whole=first.whole and place.whole,
@@ -129,6 +135,7 @@ def _add(places: list[Divergence], place: Divergence) -> None:
 def _fault(place: Divergence) -> tuple[str, str, str]:
     """Return what places with the same cause share: it without the modules and the number of places."""
     what = MORE_PLACES.sub("", _what(place.cause))
+    what = what.partition(WITH)[0] if place.kind == MOVED else what
     return place.kind, place.changed, OPERATION.sub(r"\1", what)
 
 

@@ -5,7 +5,8 @@ weights for users' models, and inputs other inputs. sites and frames name places
 unfolded, bilinear and crops change a tape to one that computes the same. outputs compares what two models return.
 
     torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
-             torch_state (what can be recorded); all else: torch_forms or torch_decompositions
+             torch_state (what can be recorded), torch_attention (with one scale); all else: torch_forms or
+             torch_decompositions
     JAX      jax_tape, jax_groups, jax_wide, jax_dense; its primitives: jax_values (results), jax_recorder (forms)
     paddle   paddle_tape (sets recurrent layers in training mode, where their gradients are), paddle_recorder,
              paddle_names (of settings), paddle_values; a new one: paddle_forms or paddle_decompositions

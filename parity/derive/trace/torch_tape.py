@@ -20,6 +20,7 @@ from .cotangents import Take, cotangents
 from .module_side import ModuleSide
 from .outputs import Outputs
 from .tape import Tape
+from .torch_attention import written_attention
 from .torch_dense import LinearGradients
 from .torch_recorder import Recorder
 from .torch_state import check, extra_states, hollow, tensors_of
@@ -121,7 +122,8 @@ class TorchSide(ModuleSide):
             tape.parameters[name] = mode.adopt(state[name], tape.number())
         tensors = _tensors_of(inputs)
         tape.inputs = [mode.adopt(tensor, tape.number()) for tensor in tensors.values()]
-        with torch.no_grad(), _double(), forgotten(self.model.modules()), _sites(self.model, mode.path), mode:
+        sites = _sites(self.model, mode.path)
+        with torch.no_grad(), _double(), forgotten(self.model.modules()), sites, written_attention(), mode:
             outputs = self._run(tensors)
         tape.outputs = [mode.value(tensor) for tensor in outputs]
         self._note_numbers(tape, mode.numbers, tensors)

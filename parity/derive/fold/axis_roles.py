@@ -1,0 +1,124 @@
+"""Tell from a run how an array's axis is used: as parts that the code takes apart, or as heads of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+
+LARGEST = 1 << 22  # elements of a parameter beyond which nothing is looked up: bounds memory
+Labels = tuple[object, ...]  # one for each index of an axis
+
+
+class AxisRoles(NamedTuple):
+    """What is known of each index of an axis; () where nothing is.
+
+    Args:
+      readers: the operations that read its values first, as queries, keys and values are read by products of their own.
+      heads: its place among the products of a batch, as attention computes each head by itself.
+    """
+
+    readers: Labels = ()
+    heads: Labels = ()
+
+
+def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
+    """Return the roles of one axis of a parameter: of what a layer returns, or of what it reads."""
+    value = program.tape.parameters.get(name)
+    shape = program.shapes.get(-1 if value is None else value, ())
+    if value is None or np.prod(shape, dtype=int) > LARGEST:
+        return AxisRoles()
+    places = np.arange(1.0, shape[axis] + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    found = list(_reads(program, value, np.broadcast_to(places, shape)))
+    if len(found) == 1 and found[0].own:
+        return AxisRoles(heads=_from_heads(program, found[0], shape[axis]))
+    if not found or any(read.own for read in found):
+        return AxisRoles()
+    met = [set(np.unique(read.places)) for read in found]
+    readers = (frozenset(k for k, some in enumerate(met) if n in some) for n in range(1, shape[axis] + 1))
+    return AxisRoles(tuple(readers), _in_batch(program, found, shape[axis]))
+
+
+class _Read(NamedTuple):
+    """A use of an axis: an operation, which of its operands, and the index of the axis at each of its elements.
+
+    Args:
+      own: whether it is a product with the parameter itself that sums over the axis.
+    """
+
+    node: Node
+    slot: int
+    places: Array
+    own: bool = False
+
+
+def _reads(program: Program, value: int, places: Array) -> Iterator[_Read]:
+    """Yield the operations that read an axis, behind layouts, sums with parameters and the parameter's own product."""
+    for at, slot in program.consumers.get(value, ()):
+        node, is_weight = program.tape.nodes[at], value not in program.active
+        others = [number for k, number in enumerate(node.inputs) if k != slot]
+        wide = program.shapes[node.output]
+        if node.kind == "layout" and not others:
+            yield from _reads(program, node.output, node.run(places))
+        elif node.kind in ("add", "mul") and (is_weight or not program.active.intersection(others)):
+            yield from _reads(program, node.output, np.broadcast_to(places, wide))
+        elif node.kind == "product" and not node.window and slot == 1 and is_weight:
+            if (places == places[:, :1]).all():
+                yield from _reads(program, node.output, np.broadcast_to(places[:, :1], wide))
+            else:
+                yield _Read(node, slot, places, own=True)
+        else:
+            yield _Read(node, slot, places)
+
+
+def _in_batch(program: Program, found: list[_Read], count: int) -> Labels:
+    """Return the first place among the products of a batch at which each index is read."""
+    labels: list[object] = [None] * count
+    for read in found:
+        if read.node.kind != "product" or read.node.window or not program.active.issuperset(read.node.inputs):
+            return ()
+        for batch, places in enumerate(read.places):
+            for n in np.unique(places):
+                if labels[int(n) - 1] is None:
+                    labels[int(n) - 1] = batch
+    return () if None in labels else tuple(labels)
+
+
+def _from_heads(program: Program, read: _Read, count: int) -> Labels:
+    """Return the product of a batch that computes each element that the first row reads."""
+    if not (read.places == read.places[:1, :, :1]).all():
+        return ()
+    value, chain = read.node.inputs[0], list[Node]()
+    while (at := program.makers.get(value)) is not None and (node := program.tape.nodes[at]).kind == "layout":
+        if len(node.inputs) != 1:
+            return ()
+        chain.append(node)
+        value = node.inputs[0]
+    if at is None or node.kind != "product" or node.window or not program.active.issuperset(node.inputs):
+        return ()
+    shape = program.shapes[value]
+    batch = np.broadcast_to(np.arange(1.0, shape[0] + 1)[:, None, None], shape)
+    for step in reversed(chain):
+        batch = step.run(batch)
+    order = read.places[0, :, 0].astype(int) - 1  # of the axis at each element of a row
+    labels: list[object] = [None] * count
+    for index, head in zip(order, batch[0, 0], strict=True):
+        labels[index] = float(head)
+    return tuple(labels)
+
+
+def follows(labels: Labels, length: int, inner: int) -> bool:
+    """Tell whether labels tell each step of a piece of an axis, and nothing else.
+
+    Args:
+      length, inner: see Atom.
+    """
+    met = dict[int, set[object]]()
+    for index, one in enumerate(labels):
+        met.setdefault(index // inner % length, set()).add(one)
+    every = [one for some in met.values() for one in some]
+    return bool(labels) and all(len(some) == 1 for some in met.values()) and len(set(every)) == len(every) == length

@@ -1,0 +1,41 @@
+"""Tell tables of which the inputs read some rows alone, as tokens do, from parameters that are not read otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .match.symbols import Elements
+from .trace.program import Program
+from .trace.tape import Array
+
+
+def read_in_rows(program: Program, found: Array, rights: Elements, names: Iterable[str]) -> list[str]:
+    """Return the right parameters whose elements have no partner just where the run picks other rows.
+
+    Args:
+      found: see Match.map. names: of parameters to look at.
+    """
+    some = [name for name in names if _some_rows(rights.part(found, name) > 0)]
+    return [name for name in some if _picked(program, found, rights, name)]
+
+
+def _some_rows(known: Array) -> bool:
+    """Tell whether some rows are known as a whole, and nothing of the others."""
+    rows = known.reshape(len(known), -1) if known.ndim > 1 else np.zeros((0, 1), bool)
+    return bool(rows.any() and not rows.all() and (rows.all(1) == rows.any(1)).all())
+
+
+def _picked(program: Program, found: Array, rights: Elements, name: str) -> bool:
+    """Tell whether all that reads a table picks rows of it, and none of those without a partner."""
+    value = program.tape.parameters[name]
+    known = (rights.part(found, name) > 0).reshape(program.shapes[value][0], -1).any(1)
+    places = np.arange(len(known)).reshape([-1, *[1] * (len(program.shapes[value]) - 1)])
+    unread = np.broadcast_to(1.0 - known[places], program.shapes[value])  # Paddle picks no rows of bools
+    readers = [program.tape.nodes[at] for at, _ in program.consumers.get(value, ())]
+    for node in readers:
+        operands = [unread if number == value else program.known(number) for number in node.inputs]
+        if node.kind != "layout" or any(one is None for one in operands) or np.any(node.run(*operands)):
+            return False
+    return bool(readers)

@@ -1,0 +1,69 @@
+"""Pieces of axes are named by what the models use them for: parts that code takes apart, heads, the size of a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import parity
+from specs.lines import TableError
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+
+def attention(heads: int, rows: str = "shd", joined: str = "hd", size: int = 2) -> Net:
+    """Attention of heads of some size: the order of rows of queries, keys and values, and of its output."""
+    order, sizes = ["b", "t", *rows], {"s": 3, "h": heads, "d": size}
+    width = size * heads
+
+    def run(m: Any, x: Any) -> Any:
+        y = m.qkv(x).unflatten(-1, [sizes[axis] for axis in rows])
+        q, k, v = y.permute([order.index(axis) for axis in "sbhtd"])
+        y = ((q @ k.mT / 2).softmax(-1) @ v).permute([0, 2, *((1, 3) if joined == "hd" else (3, 1))])
+        return m.out(y.flatten(2))
+
+    return Net(run, qkv=linear(width, 3 * width), out=linear(width, width))
+
+
+@pytest.mark.parametrize("heads", [4, 3])
+@pytest.mark.parametrize("rows", ["hsd", "dhs"])
+def test_the_number_of_parts_is_stated_and_that_of_heads_is_asked_for(heads: int, rows: str):
+    found = parity.derive(attention(heads), attention(heads, rows), (images(2, 5, 2 * heads),))
+    assert found.proven
+    assert f"qkv.weight: (s=3 h d) i <-> qkv.weight: ({' '.join(rows)}) i" in found.table.print(), found.table.print()
+    assert found.table.lengths() == found.table.reverse().lengths() == ("h",)
+    assert found.reordered == ["qkv.weight", "qkv.bias"] and "in another order: qkv.weight, qkv.bias: " in str(found)
+    with pytest.raises(TableError, match=r"s=8 was given, but .* has s=3"):
+        found.table.layout(found.table.known, None, {"h": heads, "s": 8})
+
+
+def test_joined_heads_are_named_so_in_both_directions():
+    found = parity.derive(attention(4, joined="dh"), attention(4), (images(2, 5, 8),))
+    assert found.proven and "out.weight: o (d h) <-> out.weight: o (h d)" in found.table.print(), found.table.print()
+    assert found.table.lengths() == found.table.reverse().lengths() == ("h",) and found.reordered == ["out.weight"]
+
+
+def test_another_number_of_heads_is_named_at_each_layer():
+    def two(heads: int) -> Net:
+        return Net(lambda m, x: m.b(m.a(x)), a=attention(heads, size=8 // heads), b=attention(heads, size=8 // heads))
+
+    found = parity.derive(two(2), two(4), (images(3, 5, 8),), seconds=5)
+    assert found.first.startswith("parts at a.out") and found.explained == "at least the number of heads", str(found)
+    assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place"
+
+
+def test_parts_of_a_gate_are_stated():
+    def gate(turned: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.wide(x).unflatten(-1, (4, 2) if turned else (2, 4))
+            a, b = y.unbind(-1 if turned else -2)
+            return m.out(a * torch.sigmoid(b))
+
+        return Net(run, wide=linear(6, 8), out=linear(4, 3))
+
+    found = parity.derive(gate(False), gate(True), (images(5, 6),))
+    assert found.proven and "wide.weight: (s=2 o) i <-> wide.weight: (o s) i" in found.table.print()
+    assert found.table.lengths() == ()
