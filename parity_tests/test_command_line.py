@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 import convert
 import ports
 import specs
+from convert import versions
 from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.open_fields import _without_default, open_error
@@ -200,6 +201,11 @@ def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
         f"see it ({one}, Groups of parameters) and {other}",
         "see it (training.md, BatchNorm) and table.md",
     ]
+
+
+def test_a_framework_that_is_not_installed_is_no_more_than_that_in_the_versions(monkeypatch):
+    monkeypatch.setattr(versions, "PACKAGES", {"torch": ("torch-of-nobody",)})
+    assert list(versions.lines())[1:] == ["torch   not installed"]
 
 
 def test_routes_of_one_architecture(run):

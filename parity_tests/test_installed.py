@@ -14,6 +14,7 @@ from convert.files import written_suffixes
 from convert.parsers import COMMANDS, TABLE, parser
 from convert.terminal import table, wrapped
 from convert.version import __version__
+from parity.__main__ import parser as parity
 from ports.__main__ import main as ports
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM
@@ -110,6 +111,11 @@ def test_each_help_fits_and_shows_its_own_options(command):
     for other, option in own.items():
         if command and command != "SRC2DST":
             assert (option in shown) == (other == command)
+
+
+def test_help_of_parity_lists_its_version_last():
+    options = re.findall(r"^  (--[\w-]+)", parity().format_help(), re.MULTILINE)
+    assert options[-1] == "--version" and options[-4:-1] == ["--batch", "--steps", "--seed"]
 
 
 def test_help_names_every_suffix_that_is_written():
