@@ -79,8 +79,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
-    if len(pairs := [name for name in found.unchecked if found.table.sizes.get(name) == PAIR]) > 1:
-        yield Remark(f"all of one length: {', '.join(pairs)}: {WIDER}")
+    if pairs := _alike(found):
+        yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     yield from (Remark(f"free to permute: {text}") for text in found.freedom)
     yield from map(Remark, found.correspondence)
     yield from (Remark(f"kept in the proof: {text}") for text in found.kept)
@@ -97,3 +97,13 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     if found.tested:
         shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}", False)
+
+
+def _alike(found: Evidence) -> list[str]:
+    """List the letters of an axis that may be the pairs of rotary positions, and of which one is not checked."""
+    for dim in (dim for line in found.table.lines for array in line.arrays for dim in array.axes or ()):
+        own = [factor[0] for factor in dim.factors if len(factor) == 1 and not factor[0].length]
+        pairs = [part.name for part in own if found.table.sizes.get(part.name) == PAIR]
+        if len(pairs) > 1 and not set(pairs).isdisjoint(found.unchecked):
+            return pairs
+    return []

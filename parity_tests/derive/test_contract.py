@@ -307,7 +307,7 @@ def test_gradients_that_alone_differ_are_stated():
             return torch.nn.functional.linear(x, weight, self.up.bias).tanh()
 
     found = parity.derive(Detached(False), Detached(True), (X,))
-    assert not found.proven and found.outputs == "outputs are equal, but gradients differ by 1 of their largest"
+    assert not found.proven and found.outputs == "outputs are equal, but gradients differ by 1.0 of their largest"
     assert "# derived, not proven: outputs differ by 0, and gradients by 1" in found.table.print()
 
 

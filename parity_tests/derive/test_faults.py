@@ -38,7 +38,7 @@ FAULTS = {
     "another epsilon of a root-mean-square norm": Fault(
         {"rms epsilon": 1e-5}, "the model's own function", "epsilon 1e-6 on the left, 1e-5 on the right"
     ),
-    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 1e-5 on the left, 0.001 on"),
+    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 1e-5 on the left, 1e-3 on"),
     "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by the error function on the left, GELU by tanh on the"),
     "ReLU for SiLU": Fault({"activation": "relu"}, "head", "SiLU on the left, ReLU on the right"),
     "a missing attention scale": Fault(
@@ -123,7 +123,7 @@ def test_the_epsilon_of_the_last_of_many_norms_is_named():
 
     found = parity.derive(norms(1e-3), norms(1e-5), (images(4, 4),), seconds=5)
     assert [place.kind for place in found.divergences] == ["epsilon"], found.divergences
-    assert found.divergences[0].cause.startswith("epsilon 0.001 on the left, 1e-5 on the right (recomputed so")
+    assert found.divergences[0].cause.startswith("epsilon 1e-3 on the left, 1e-5 on the right (recomputed so")
 
 
 def test_where_no_value_agrees_any_more_the_table_is_complete_and_the_first_use_is_named():
@@ -263,7 +263,7 @@ def test_a_fused_use_that_cannot_be_compared_is_no_cause():
 
     found = parity.derive(Gated(False, 1e-5), Gated(True, 1e-3), (images(2, 3, 4),))
     assert [place.cause.partition(" (")[0] for place in found.divergences] == [
-        "epsilon 1e-5 on the left, 0.001 on the right"
+        "epsilon 1e-5 on the left, 1e-3 on the right"
     ]
 
 

@@ -83,14 +83,14 @@ def test_pairs_of_channels_stay_pairs_where_their_length_tells():
 def test_pairs_of_separate_projections_are_stated_and_no_length_is_asked_for_them():
     """Larger models have more and wider heads: 2 is a number of the code, and no shape shows it."""
     found = parity.derive(*(attention(False, pairs, 2, heads=2) for pairs in (True, False)), (images(2, 5, WIDTH),))
-    assert found.proven and found.unchecked == ["s"] and "d=2: stated" in found.table.print()
-    assert "q.weight: (s h d=2) i <-> q.weight: (s d h) i" in found.table.print()
-    assert fits(found.table, attention(False, True), attention(False, False), s=HEADS)
+    assert found.proven and found.unchecked == ["h"] and "s=2: stated" in found.table.print()
+    assert "q.weight: (h d s=2) i <-> q.weight: (h s d) i" in found.table.print()
+    assert fits(found.table, attention(False, True), attention(False, False), h=HEADS)
 
 
-def test_pairs_in_heads_of_four_channels_are_not_told_from_halves():
-    found = parity.derive(attention(False, True), attention(False, False), (images(2, 5, WIDTH),))
-    assert found.proven and "all of one length: h, d: with rotary positions, derive from models" in str(found)
+def test_pairs_of_joined_arrays_are_not_told_from_halves_in_heads_of_four_channels():
+    found = parity.derive(attention(True, True), attention(False, False), (images(2, 5, WIDTH),))
+    assert found.proven and "of one length: d, a: with rotary positions, derive from models" in str(found)
 
 
 def test_two_heads_that_are_joined_in_another_order_are_no_pairs():

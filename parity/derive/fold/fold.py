@@ -23,7 +23,6 @@ from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .shared import lines
 from .terms import parts_of_sums, parts_of_vector, with_terms
-from .turned import with_pairs
 
 UNMATCHED = "no use of it was matched"
 UNSAYABLE = "made, in an order that no line of a Table can write, of"
@@ -112,7 +111,7 @@ def _table(
     absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}} | dict(missing)
     every: list[Row | Line] = [
         *(given.table.lines if given else ()),
-        *own_letters(attempt(with_pairs(rows, names.lengths)), names.lengths),
+        *own_letters(attempt(rows), names.lengths),
         *attempt(extra),
     ]
     summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
