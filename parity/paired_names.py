@@ -7,6 +7,7 @@ from typing import Any
 
 from convert.errors import UsageError
 from specs.lines import TableError
+from specs.sizes import SizeError
 from specs.table import Table
 
 from .own import PairedNames, recognise
@@ -31,12 +32,13 @@ def paired(given: Any, models: Mapping[str, Any]) -> dict[str, PairedNames]:
     table: Table = getattr(given, "table", given)
     arrays, homes = [_shapes(model) for model in models.values()], [recognise(model)[0] for model in models.values()]
     try:
-        layout = table.layout(arrays[0], arrays[1])
+        try:
+            layout = table.layout(arrays[0], arrays[1])
+        except SizeError as error:  # which array becomes which is the same whatever the lengths, and 1 divides any
+            layout = table.layout(arrays[0], arrays[1], dict.fromkeys(error.enough, 1))
     except TableError as error:
-        labels = " and ".join(models)
-        raise UsageError(
-            f"names: the Table does not fit {labels}, of which the first is its left side: {error}"
-        ) from error
+        what = f"names: the Table does not fit {' and '.join(models)}, of which the first is its left side"
+        raise UsageError(f"{what}: {error.message}", error.problems) from error
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
     unlike = set[tuple[str, str]]()
     for entry in layout.entries:

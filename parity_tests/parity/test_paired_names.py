@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 import parity
 from convert.errors import UsageError
 from convert.table_file import load
+from parity.paired_names import paired
 from parity_tests.conftest import needs
+from specs.sizes import SizeError
+from specs.table import Table
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
 
@@ -131,4 +135,30 @@ def test_a_linear_of_queries_keys_and_values_is_no_pair_of_a_whole_attention():
     right.norms[1].eps = 1e-3
     report = parity.compare({"a": left, "b": right}, x, check="layers", names=found, dtype="float64")
     assert report.first_divergence == "norms.1", str(report)
-    assert "epsilon 1e-3" in str(report)
+    assert "epsilon is 1e-3 in b, 1e-5 in a" in " ".join(str(report).split())
+
+
+def two(first: str, second: str) -> Any:
+    import torch
+
+    layers = {first: torch.nn.Linear(8, 8), second: torch.nn.Linear(8, 3)}
+    return torch.nn.Sequential(OrderedDict(layers))
+
+
+def test_lengths_that_no_shape_shows_are_not_needed_to_name_modules():
+    """Which array becomes which is the same whatever the lengths."""
+    needs("torch")
+    lines = "a.weight: (h d) i <-> x.weight: (d h) i", "b.weight: o i <-> y.weight: o i"
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines, "{m=a|b}.bias: c <-> {m=x|y}.bias: c"]))
+    one, other = two("a", "b"), two("x", "y")
+    with pytest.raises(SizeError):
+        table.layout(*({name: tuple(array.shape) for name, array in net.state_dict().items()} for net in (one, other)))
+    assert set(paired(table, {"one": one, "other": other})["other"]) == {"x", "y"}
+
+
+def test_each_problem_of_a_table_of_other_models_has_a_line():
+    needs("torch")
+    table = Table.parse("table 1: torch <-> torch\na.weight: o i <-> x.weight: o i")
+    with pytest.raises(UsageError, match="names: the Table does not fit one and other") as caught:
+        paired(table, {"one": two("a", "b"), "other": two("x", "y")})
+    assert "\n" not in caught.value.message and len(caught.value.problems) > 2
