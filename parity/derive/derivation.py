@@ -42,6 +42,7 @@ PLAIN_WEIGHTS = (
     "use weight normalization in both; then derive again"
 )
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
+REMOVED = " with what differs removed"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
 
@@ -194,8 +195,17 @@ class Derivation(Evidence):
 
     @property
     def matched_to(self) -> str:
-        """Say the same with the difference up to which uses agree, where any was compared."""
-        return self.matched + f" to {limit(PARTED_USES)}" * bool(self.uses)
+        """Say the same with the difference up to which uses agree, where any was compared.
+
+        Where they were compared with what differs removed, as a factor that all values have, it says so.
+        """
+        return self.matched + (f" to {limit(PARTED_USES)}" + REMOVED * self.removed) * bool(self.uses)
+
+    @property
+    def removed(self) -> bool:
+        """Tell whether all uses agree since they were compared with what differs removed."""
+        inside = any(at.left != OWN or at.right != OWN for at in self.divergences)
+        return inside and self.agreeing == len(self.compared)
 
     @property
     def places(self) -> list[Line]:

@@ -148,7 +148,8 @@ def _measures(found: Derivation) -> Markup:
     rows = [*_outputs(found), *_gradients(found)]
     uses = found.matched.replace(" uses of parameters", "", 1)
     off = found.agreeing < len(found.compared)
-    rows.append(Measure("uses of parameters", uses, PARTED_USES, off and not found.proven, about=USES))
+    note = "compared with the differences removed" if found.removed else ""
+    rows.append(Measure("uses of parameters", uses, PARTED_USES, off and not found.proven, note, USES))
     measures = tag("dl", *(row.markup for row in rows))
     return tag("section", tag("h2", "How far they agree"), measures, class_="measures")
 

@@ -172,6 +172,15 @@ def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
         assert f"{said['doubtful']}: b.weight" in text
 
 
+def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_differs_removed():
+    """A factor that all values have leaves no use a partner: it is removed first."""
+    for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False)):
+        assert found.removed is removed
+        assert ("1 of 1 use of parameters agrees to 1e-8 with what differs removed" in str(found)) is removed
+        page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
+        assert ("compared with the differences removed" in page) is removed
+
+
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
     lines = _summary(found, "proven")
