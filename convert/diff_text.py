@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from specs.numerals import exact, short
+from specs.numerals import above, exact, short
 from specs.words import count, in_a_row
 
 from .array_differences import OWN
@@ -100,9 +100,7 @@ def tiny_arrays(comparison: Comparison) -> list[str]:
     if not tiny:
         return []
     gap = max(entry["error"] * entry["largest"] for entry in tiny)
-    above = float(f"{gap:.0e}")
-    above = above if above > gap else float(f"{1.5 * gap:.0e}")  # rounded up to a digit
-    return [f"{count(len(tiny), 'array')} {TINY.format(exact(above), 'it' if len(tiny) == 1 else 'them')}"]
+    return [f"{count(len(tiny), 'array')} {TINY.format(above(gap), 'it' if len(tiny) == 1 else 'them')}"]
 
 
 def _tiny(differences: Iterable[dict[str, Any]], tops: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -209,6 +207,8 @@ def _tops(differences: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 def _kind(entry: dict[str, Any]) -> str:
     """Return whose moment an array is: those of squares are small where none is rounding. "" of all other arrays."""
+    if entry["kind"] in MODEL:
+        return ""
     name = f"/{(entry['a'] or entry['b'] or [entry['tensor']])[0]}"
     for slot, names in MOMENTS.items():
         of_paddle = re.search(rf"_{names.paddle}_\d+$", name)

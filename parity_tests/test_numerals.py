@@ -58,3 +58,8 @@ def test_no_other_file_writes_exponents_by_itself():
     files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
     own = {str(path) for path in files if re.search(r"\{[^{}\"]*:\.?\d*[eg]\}", path.read_text())}
     assert own == {str(ROOT / "specs" / "numerals.py")}
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.2e-18, "2e-18"), (1.0, "2.0"), (2.6e-5, "3e-5"), (9.7e-3, "0.01")])
+def test_a_number_of_one_digit_above_a_value(value: float, text: str) -> None:
+    assert numerals.above(value) == text and float(text) > value

@@ -109,7 +109,10 @@ def test_checkpoints_of_a_folder_in_another_dialect_are_passed_over_by_name(run,
     assert (code, printed.splitlines()[-1]) == (0, "2 of 2 converted")
     for reason, name in (("dialect timm", "t.safetensors"), ("dialect torch", "bare.pt")):
         assert f"note: passed over, {reason}: {folder / name}\n" in err
-    assert f"note: passed over, already an output of this conversion: {folder}/s.safetensors.index.json\n" in err
+    assert (
+        f"note: passed over, which the same conversion of another file there wrote: {folder}/s.safetensors.index.json\n"
+        in err
+    )
     assert "s-0000" not in err and listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
     found = json.loads(run("google2torch", folder, "-o", tmp_path / "out", "--force", "--json")[1])
     assert [one["passed_over"] for one in found if one["source"].endswith("bare.pt")] == ["dialect torch"]

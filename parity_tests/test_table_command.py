@@ -631,7 +631,7 @@ def test_diff_compares_across_a_table(files, capsys):
     assert run(capsys, "diff", b, kept, "--table", table, "--reverse")[0] == 0
     changed = {**right, "params/layers/norm/scale": right["params/layers/norm/scale"] * 2}
     code, out, _ = run(capsys, "diff", "--table", table, a, save(folder / "changed.npz", changed))
-    assert code == 1 and re.search(r"0.5 +36 of 36 +layer[.]\{0..2\}[.]norm[.]weight: ", out), out
+    assert code == 1 and re.search(r"0[.]50 +36 of 36 +layer[.]\{0..2\}[.]norm[.]weight: ", out), out
     short = {name: array for name, array in right.items() if "norm" not in name}
     code, _, error = run(capsys, "diff", "--table", table, a, save(folder / "short.npz", short))
     assert code == 1 and "params/layers/norm/scale" in error

@@ -62,6 +62,12 @@ def limit(value: float | None) -> str:
     return f"{value:.2g}" if SMALL <= value < 99.5 else _with_exponent(value, 2)
 
 
+def above(value: float) -> str:
+    """Write the next number of one digit above a value: "2e-18" for 1.2e-18."""
+    digit = float(f"{value:.0e}")
+    return exact(digit if digit > value else float(f"{1.5 * value:.0e}"))
+
+
 def _with_exponent(value: float, digits: int) -> str:
     """Write a number in at most this many digits and an exponent: "1.84e-3", "1e-10"."""
     return _short_exponents(_ZEROS.sub(r"\1e", f"{value:.{digits - 1}e}"))
