@@ -20,8 +20,8 @@ Importing this imports no framework. derive/ finds Tables; the other modules:
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
                        lists; guesses says it of several pairs; next_steps says what to do about them
     what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), pair_table,
-                       row_limit, module_table; page: cards, limit_notes, caveats, plot (plot_scale, plot_lines),
-                       markup, provenance
+                       row_limit, module_table; page: matrix, panels, cards, limit_notes, caveats, plot (plot_scale,
+                       plot_lines), markup, provenance
     on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)
 """
 

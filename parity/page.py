@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 
-from specs.numerals import limit
-from specs.words import count
-
-from . import findings, naming, summary
+from . import summary
 from .cards import divergences, headline, near, provenance
 from .cards import models as sides
 from .caveats import caveats
 from .limit_notes import LimitNotes
-from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
+from .markup import Markup, coded, join, prose, tag
+from .matrix import grouped, matrices
 from .module_table import Tree, module_table
 from .own import OWN
-from .pair_table import Column, pair_table
-from .plot import chart
-from .plot_lines import plot_legend, swatch
+from .panels import panels
 from .result import Result
-from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 
-# Grades, worst first: the grade of several pairs is the first of theirs.
-WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
-MEASURE = (
-    "An error is that of the worst element, over the largest value of its feature (a channel, a logit), or of its "
-    "whole array: parameters and gradients have no features"
-)
-BELOW = ", and below float64 only float64 copies are measured by feature"
-CLOSE = (
-    f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
-    "and where rounding is amplified"
-)
 ASSUMED = "Assumed:"  # a word of the verdict that somebody should look at
-CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
 def page(
@@ -55,7 +38,7 @@ def page(
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
     own = "" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
-    models = _models(results, own)
+    models = grouped(results, own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
@@ -66,9 +49,9 @@ def page(
         totals=coded(_totals(results)),
         provenance=join(sides(about, modules or {}), provenance(_further(about, modules or {}))),
         divergences=join(divergences(results, home, own, limits), near(results, home, own)),
-        results=join(_results(models, limits), caveats(results, about)),
+        results=join(matrices(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
-        details=_details(models, limits),
+        details=panels(models, limits),
         remarks=_remarks(results),
     )
 
@@ -93,276 +76,6 @@ def fill(**parts: str) -> str:
 
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets", name).read_text("utf-8")
-
-
-class Model:
-    """One model's results by check, dtype and device.
-
-    Args:
-      key: begins the addresses of its checks. own: what the user's models are called; "" where the head names them.
-    """
-
-    def __init__(self, key: str, architecture: str, variant: str, own: str):
-        self.key, self.architecture, self.variant, self.own = key, architecture, variant, own
-        self.cells: dict[Column, list[Result]] = {}
-
-    def __iter__(self) -> Iterator[Result]:
-        return (r for cell in self.cells.values() for r in cell)
-
-    @property
-    def title(self) -> str:
-        """Name the model; "" for the user's models where the head of the page names them."""
-        return summary.model(next(iter(self)), self.own)
-
-    def anchor(self, check: str) -> str:
-        return f"{self.key}-{check}"
-
-
-def _models(results: Iterable[Result], own: str) -> list[Model]:
-    """Group results by model; a second result for the same place starts another model."""
-    models: list[Model] = []
-    for r in results:
-        column = r.check, r.dtype, r.device
-        named = (m for m in models if (m.architecture, m.variant) == (r.architecture, r.variant))
-        model = next((m for m in named if all(r.pair != other.pair for other in m.cells.get(column, ()))), None)
-        if model is None:
-            models.append(model := Model(f"m{len(models)}", r.architecture, r.variant, own))
-        model.cells.setdefault(column, []).append(r)
-    return models
-
-
-def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table for each architecture: a row for each model, its dtypes side by side under each check."""
-    groups: dict[str, list[Model]] = {}
-    for model in models:
-        groups.setdefault(model.architecture, []).append(model)
-    everything = [r for model in models for r in model]
-    texts = [_about(group, models) for group in groups.values()]
-    parts = [
-        _matrix(title, group, limits, "" if texts[k] in texts[:k] else texts[k])
-        for k, (title, group) in enumerate(groups.items())
-    ]
-    judged = [r for r in everything if r.passed is not None]
-    about = [f"{MEASURE}{BELOW * any(r.dtype != 'float64' for r in judged)}."] * bool(judged)
-    about += [f"{summary.WORST_ERROR.capitalize()}."] * summary.several_limits(everything)
-    return join(*parts, _legend(models), limits.notes(" ".join(about)))
-
-
-def _pairs(models: Iterable[Model]) -> list[str]:
-    """List the pairs that ran."""
-    return list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
-
-
-def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
-    """Say what the numbers of the table of a group of the models are, and what they lead to."""
-    pairs = _pairs(models)
-    if not _pairs(group):
-        return _unjudged([r for model in group for r in model])
-    what = f"the worst error of all pairs ({', '.join(pairs)})" if len(pairs) > 1 else f"the worst error of {pairs[0]}"
-    apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
-    where = "leads to where it is shown array by array"
-    return f"Each number {where}." if _is_by_pair(group) else f"Each number is {what}, and {where}.{apart}"
-
-
-def _is_by_pair(models: Sequence[Model]) -> bool:
-    """Tell whether each pair has a column: there is one model."""
-    return len(models) == 1 and len(_pairs(models)) > 1
-
-
-def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:
-    """Build a section with the errors of one architecture; those of one model pair by pair, if there are several.
-
-    Args:
-      about: what says what the numbers are.
-    """
-    title = models[0].own or "worst errors" if architecture == OWN else architecture
-    title = f"{title[:1].upper()}{title[1:]}" if architecture == OWN else title
-    if _is_by_pair(models):
-        (model,) = models
-        about = f"{model.variant}. {about}".strip() if model.variant != OWN else about
-        table = pair_table(model.cells, model.anchor, limits)
-    else:
-        table = _checks_table(models, limits)
-    what = tag("p", prose(about), class_="soft") if about else Markup()
-    return tag("section", tag("h2", title), what, tag("div", table, class_="scroll"))
-
-
-def _unjudged(results: Sequence[Result]) -> str:
-    """Say of results of which none could be judged how many ran, and where the reason stands."""
-    ran = sum(r.grade == "not judged" for r in results)
-    if not ran:
-        return "Nothing was compared: each cell leads to its pairs, and to why they did not run."
-    skipped = f" {count(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
-    return f"{ran:,} ran, none could be judged.{skipped} Remarks say why."
-
-
-def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table with a row for each model, and a column for each check and dtype."""
-    columns = list(dict.fromkeys(column for model in models for column in model.cells))
-    checks = list(dict.fromkeys(check for check, _, _ in columns))
-    columns.sort(key=lambda column: checks.index(column[0]))
-    plain = len({device for _, _, device in columns}) == 1
-    heads = [tag("th", "model" if models[0].title else "pair", rowspan=2, scope="col")]
-    heads += [tag("th", c, colspan=sum(c == other for other, _, _ in columns), class_="begin") for c in checks]
-    begins = {next(column for column in columns if column[0] == check) for check in checks}
-    names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
-    dtypes = [
-        tag("th", names[c], _bounds(models, c, limits), scope="col", class_="begin" if c in begins else None)
-        for c in columns
-    ]  # fmt: skip
-    rows = [
-        tag("tr", tag("th", name(_name(model)), scope="row"),
-            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, _is_shared(models, c), limits) for c in columns))
-        for model in models
-    ]  # fmt: skip
-    title = tag("caption", "Worst errors by model, check and dtype", class_="unseen")
-    return tag(
-        "table", title, tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix"
-    )
-
-
-def _bounds(models: Sequence[Model], column: Column, limits: LimitNotes) -> Markup:
-    """State the limit that all of a column have, with the letter of its reason; of several, each cell has its own."""
-    if not _is_shared(models, column):
-        return Markup()
-    results = _judged(models, column)
-    return tag("span", f"limit {limit(results[0].tolerance)}", limits.mark(*results), class_="bound")
-
-
-def _judged(models: Iterable[Model], column: Column) -> list[Result]:
-    return [r for model in models for r in model.cells.get(column, ()) if r.tolerance]
-
-
-def _is_shared(models: Sequence[Model], column: Column) -> bool:
-    """Tell whether all results of a column have one limit for one reason, which its head states."""
-    return len({(limit(r.tolerance), r.basis) for r in _judged(models, column)}) == 1
-
-
-def _name(model: Model) -> str:
-    if model.variant != "own":
-        return model.variant
-    return (model.title or ", ".join(_pairs([model]))) if model.architecture == OWN else "own settings"
-
-
-def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, limits: LimitNotes) -> Markup:
-    """Build a cell: the error closest to its limit, as a link to the plot, its limit, and the pairs that differ.
-
-    Args:
-      begins: whether the column is the first of its check. shared: whether the head of the column states its limit.
-    """
-    results = model.cells.get(column, [])
-    grade = min((r.grade for r in results), key=WORST.index, default="not run")
-    attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
-    kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else ""
-    attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
-    if not results:
-        return tag("td", "not asked", **attributes)
-    worst = max(results, key=lambda r: r.ratio)
-    text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
-    parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
-    if grade not in summary.UNDECIDED and worst.is_number:
-        # the head of the column has a limit that all share, on wide screens
-        kind = "of whole" if shared else "own-limit whole"
-        parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=kind))
-    off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
-    whose = [
-        r.pair if grade == "failed" or r.shown == worst.shown else f"{r.pair} {r.shown}"
-        for r in off
-        if len(results) > 1
-    ]
-    undecided = summary.grades(r for r in results if r.grade != grade and r.grade in summary.UNDECIDED)
-    whose += [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
-    parts += [tag("span", prose(text), class_="who") for text in whose]
-    return tag("td", *parts, **attributes)
-
-
-def _tooltip(r: Result) -> str:
-    if r.passed is None or r.missing:
-        return f"{r.pair}: {r.grade}: {r.cause}"
-    return f"{r.pair}: {r.shown}{f' (limit {limit(r.tolerance)})' * r.is_number}"
-
-
-def _legend(models: Sequence[Model]) -> Markup:
-    counts = summary.grades(r for model in models for r in model)
-    several = len(models) > 1 and any(len(cell) > 1 for model in models for cell in model.cells.values())
-    keys = [tag("span", "without a colour: agrees")] * bool(counts["agrees"] + counts["close"])
-    undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
-    words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
-    why = tag("span", *list(words_of)[1:], "see ", tag("a", "Remarks", href="#remarks"))
-    for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
-        keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] * bool(counts[grade])
-    keys += [why] * bool(undecided)
-    return (
-        tag("p", *keys, class_="legend soft")
-        if any(counts[grade] for grade in counts if grade != "agrees")
-        else Markup()
-    )
-
-
-def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build every plot and table of pairs, folded by model."""
-    parts = []
-    first = next((model for model in models if any(r.passed is False for r in model)), None)
-    for model in models:
-        counts = summary.grades(model)
-        wrong = counts["differs"] + counts["failed"]
-        grade = "differs" if wrong else "close" if counts["close"] else ""
-        title = model.title or ", ".join(_pairs([model]))
-        mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
-        counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
-        head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
-        checks = dict.fromkeys(check for check, _, _ in model.cells)
-        body = tag("div", *(_check(model, check, limits) for check in checks))
-        is_open = model is first or len(models) == 1
-        parts.append(tag("details", head, body, open="" if is_open else None))
-    about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
-    about += "Arrays stand in execution order."
-    if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
-        about += " NAME <- 0 is the first input of a layer, NAME its output."
-    plots = [drawn for model in models for cell in model.cells.values() if (drawn := _drawn(cell))]
-    title = tag("h2", "Errors, array by array")
-    return tag("section", title, tag("p", about, class_="soft"), plot_legend(plots), *parts)
-
-
-def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
-    cells = {column: results for column, results in model.cells.items() if column[0] == check}
-    plain = len({device for _, _, device in cells}) == 1
-    panels = [_panel(check, f"{dtype}" if plain else f"{dtype} on {device}", results, limits)
-              for (_, dtype, device), results in cells.items()]  # fmt: skip
-    kind = "panels rows" if len(panels) % 2 else "panels"
-    return tag("section", tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
-
-
-def _drawn(results: Iterable[Result]) -> list[Result]:
-    """List the results that have a line in a plot: one array needs none."""
-    return [r for r in results if len(r.curve) > 1]
-
-
-def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
-    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
-    drawn = _drawn(results)
-    plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
-    ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
-    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
-    columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
-    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
-    about = tag("caption", f"Worst errors of {check} in {dtype} by pair", class_="unseen")
-    table = tag("table", about, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
-    title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
-    return tag("figure", tag("figcaption", title), *plot, table)
-
-
-def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
-    head = tag("th", line, prose(r.pair), scope="row")
-    if r.grade in summary.UNDECIDED:
-        kind = "failed" if r.grade == "failed" else "none"
-        why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
-        return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
-    kind = r.grade if r.grade != "agrees" else ""
-    worst = tag("td", tag("code", name(findings.worst_array(r))))
-    error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
-    bound = tag("td", *([limit(r.tolerance), limits.mark(r)] if r.is_number else ["-"]), class_="number")
-    return tag("tr", head, error, bound, worst)
 
 
 def _remarks(results: Sequence[Result]) -> Markup:
