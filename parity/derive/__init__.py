@@ -21,8 +21,7 @@ the models part. Where no full Table comes out, unmatched lists what has no part
 widths the sizes of parameters, shifted the rows of tables, weight_norms names weight normalization of one side, and
 chosen says which partners nothing confirms. unread_rows tells tables of which the inputs read some rows alone.
 
-derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too; remarks has those of
-everything beside the verdict. command is the command
+derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
 line (user_code runs the user's files, and user_modules keeps their imports apart), report its page (module_trees: both
 side by side), and transfer copies weights at once.
 """
