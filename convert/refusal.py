@@ -72,8 +72,7 @@ def _by_transposed(request: Request, rejected: Rejected) -> PlanError | None:
     own = rejected.reading.tensors
     matrices = [name for name in error.unfit if len(own[name].shape) == 2]
     turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in matrices}
-    trial = attempt(request, replace(rejected.reading, tensors={**own, **turned}))
-    if not turned or not (isinstance(trial, Plan) or isinstance(trial.error, OpenFields)):
+    if not turned or not _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
         return None
     error.problems[:] = _with_transposed(turned, error.problems)
     return error
