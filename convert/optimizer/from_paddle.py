@@ -17,7 +17,7 @@ from specs.words import count, in_a_row
 from .families import FAMILIES, MOMENTS, TENSOR, lost_names
 from .finding import PADDLE, Found
 from .powers import NEAR, SURE, steps_of
-from .shared import family_of, one_step, plain_number, scalar
+from .shared import family_of, one_step, plain_number, put, scalar
 from .state import State
 
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
@@ -85,11 +85,7 @@ def _nested(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return a scheduler's entries as paddle nests them: LinearWarmup contains those of the scheduler that it wraps."""
     tree: dict[str, Any] = {}
     for name, value in entries.items():
-        *places, last = name.split("/")
-        inside = tree
-        for place in places:
-            inside = inside.setdefault(place, {})
-        inside[last] = value
+        put(tree, name, value)
     return tree
 
 

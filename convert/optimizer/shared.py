@@ -72,6 +72,14 @@ def steps_of(
     return max(steps.values()), steps
 
 
+def put(tree: dict[str, Any], name: str, leaf: Any) -> None:
+    """Put a leaf into nested dictionaries, at the place that a name with slashes states."""
+    *above, last = name.split("/")
+    for key in above:
+        tree = tree.setdefault(key, {})
+    tree[last] = leaf
+
+
 def plain_number(reader: Reader, name: str, value: Any) -> float:
     """Return a plain number of a file. Raises: ConvertError where it is none, or not finite."""
     if not isinstance(value, int | float) or not math.isfinite(value):

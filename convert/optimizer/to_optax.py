@@ -6,11 +6,11 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
-from convert.files.base import Tensor
 from specs.words import count
 
 from .builder import Builder, Model, Written, built, stateless
 from .families import FAMILIES, MOMENTS, STATE, nest
+from .shared import put
 from .state import State
 
 
@@ -38,16 +38,16 @@ def write_optax(state: State, model: Model) -> Written:
     tree["step"] = builder.number("step", state.step or 0, "int32")
     for step in model.weights:
         name = step[0].name if inside else f"params/{step[0].name}"
-        _put(tree, name, builder.weight(step, name))
+        put(tree, name, builder.weight(step, name))
     chain = nest(kind, state.hyper)
     path = _path(chain)
     for slot in FAMILIES[state.family]:
         for weight in model.trained:
             name = f"opt_state/{path}/{MOMENTS[slot].optax}/{weight.removeprefix('params/')}"
-            _put(tree, name, builder.moment(slot, weight, name))
+            put(tree, name, builder.moment(slot, weight, name))
     if state.family == "adam":
         name = f"opt_state/{path}/count"
-        _put(tree, name, builder.number(name, state.step or 0, "int32"))
+        put(tree, name, builder.number(name, state.step or 0, "int32"))
     tree["opt_state"] = _with_empty(chain, tree["opt_state"])
     nested = "weight_decay" not in state.hyper and kind != "adamw"
     notes = [built(state, "optax") + ("; the state is nested as without weight decay" if nested else "")]
@@ -80,24 +80,17 @@ def _optax_averages(builder: Builder, tree: dict[str, Any], inside: bool) -> tup
     if averages.from_zero:
         for step in steps:
             name = f"ema_state/ema/{step[0].name.removeprefix('params/')}"
-            _put(tree, name, builder.average(step, name))
-        _put(tree, "ema_state/count", builder.number("ema_state/count", averages.count or 0, "int32"))
+            put(tree, name, builder.average(step, name))
+        put(tree, "ema_state/count", builder.number("ema_state/count", averages.count or 0, "int32"))
         return "ema_state", ["the TrainState needs a field ema_state, as optax.ema(decay).init(params) returns it"]
     for step in steps:
         name = f"ema_{'' if inside else 'params/'}{step[0].name}"
-        _put(tree, name, builder.average(step, name))
+        put(tree, name, builder.average(step, name))
     fields = [key for key in tree if key.startswith("ema_")]
     notes = [f"the TrainState needs {'a field' if len(fields) == 1 else 'fields'} {' and '.join(fields)}"]
     if averages.count is not None:
         notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: ema_params has none")
     return ", ".join(fields), notes
-
-
-def _put(tree: dict[str, Any], name: str, leaf: Tensor) -> None:
-    *above, last = name.split("/")
-    for key in above:
-        tree = tree.setdefault(key, {})
-    tree[last] = leaf
 
 
 def _path(chain: Any) -> str:
