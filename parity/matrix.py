@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from specs.numerals import limit
-from specs.words import count
+from specs.words import begun, count
 
 from . import summary
 from .limit_notes import LimitNotes
@@ -109,7 +109,7 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, abou
       about: what says what the numbers are.
     """
     title = models[0].own or "worst errors" if architecture == OWN else architecture
-    title = f"{title[:1].upper()}{title[1:]}" if architecture == OWN else title
+    title = begun(title) if architecture == OWN else title
     if _is_by_pair(models):
         (model,) = models
         about = f"{model.variant}. {about}".strip() if model.variant != OWN else about

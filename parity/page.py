@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 
+from specs.words import begun
+
 from . import summary
 from .cards import divergences, headline, near, provenance
 from .cards import models as sides
@@ -59,7 +61,7 @@ def page(
 def _totals(results: Sequence[Result]) -> str:
     """State the worst errors: the verdict counts the comparisons."""
     text = summary.worst_errors(results, places=True)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{begun(text)}." if text else ""
 
 
 def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str, str]:

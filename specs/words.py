@@ -26,6 +26,11 @@ def in_words(number: int) -> str:
     return WORDS[number] if 0 <= number < len(WORDS) else f"{number:,}"
 
 
+def begun(text: str) -> str:
+    """Return a text as the beginning of a sentence."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def in_a_row(names: Iterable[object]) -> str:
     """Join names as in a sentence: "h, w and c"; "" for none."""
     texts = [str(name) for name in names]

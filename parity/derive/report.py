@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
-from specs.words import count
+from specs.words import begun, count
 
 from ..cards import facts, models, provenance
 from ..caveats import section
@@ -65,7 +65,7 @@ def page(
     measured = (
         f" Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)})."
     )
-    totals = f"The Table has {lines}{filled if number else ''}. {_begun(found.matched_to)}."
+    totals = f"The Table has {lines}{filled if number else ''}. {begun(found.matched_to)}."
     totals += measured * math.isfinite(error)
     names = _names(found, sides)
     return fill(
@@ -244,7 +244,7 @@ def _link(address: str | None) -> Markup:
 
 
 def _sentence(text: str) -> Markup:
-    return tag("p", prose(f"{_begun(text)}."), class_="key")
+    return tag("p", prose(f"{begun(text)}."), class_="key")
 
 
 def _missing(found: Derivation) -> Markup:
@@ -275,7 +275,7 @@ def _table(found: Derivation, out: str | None) -> Markup:
     text = found.table.print()
     lines = [tag("span", *_sides(line)) for line in text.splitlines(keepends=True)]
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
-    converts = [tag("p", prose(f"{_begun(what)}: "), command(line), class_="soft next") for what, line in commands]
+    converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     legend = tag("p", prose(_legend(text)), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
 
@@ -296,13 +296,8 @@ def _sides(line: str) -> list[Markup]:
     return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
 
 
-def _begun(text: str) -> str:
-    """Return a text as the beginning of a sentence."""
-    return text[:1].upper() + text[1:]
-
-
 def _remarks(found: Derivation) -> Markup:
-    rows = [_begun(text) for text in [*(line.text for line in dropped_lines(found.table)),
+    rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)),
                                       *(remark.text for remark in remarks(found))]]  # fmt: skip
     if not rows:
         return Markup()
