@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..trace.axis_roles import axis_roles, follows
 from ..trace.program import Program
-from .axis_roles import axis_roles, follows
 from .related import Atom, Axes
 
 LETTERS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..edits.edit import and_so
-from ..fold.axis_roles import axis_roles
 from ..match.symbols import Use
+from ..trace.axis_roles import axis_roles
 from .pairs import Pair, Run
 
 HEADS = "number of heads"  # the kind of this cause

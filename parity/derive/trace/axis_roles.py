@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from .program import Program
+from .tape import Array, Node
 
 LARGEST = 1 << 22  # elements of a parameter beyond which nothing is looked up: bounds memory
 Labels = tuple[object, ...]  # one for each index of an axis
@@ -115,7 +115,7 @@ def follows(labels: Labels, length: int, inner: int) -> bool:
     """Tell whether labels tell each step of a piece of an axis, and nothing else.
 
     Args:
-      length, inner: see Atom.
+      length: of the piece. inner: how many indices one step of it passes.
     """
     met = dict[int, set[object]]()
     for index, one in enumerate(labels):
