@@ -6,7 +6,7 @@ Nothing is known of a model: equal arrays compute the same only in code that mea
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -19,6 +19,7 @@ from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .nesting import by_container, training, within
+from .plain_values import PlainValues
 from .spelling import out_of_modules
 from .steps import Promise, Step
 from .table_part import matching, part, without_training
@@ -83,8 +84,10 @@ def by_names(
                 raise _nested_otherwise(one, two)
             return None
         arrays = differences(one, two, tolerance)
-        arrays = arrays._replace(but=(STATE,)) if aside else arrays
-        return arrays, [*nested, *of_both(a, _beside(one), b, _beside(two)), *arrays.notes()]
+        values = PlainValues.of(one.reader, two.reader)
+        arrays = arrays._replace(but=(*[STATE] * aside, *values.verdict()))
+        beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
+        return arrays, [*nested, *beside, *values.notes(), *arrays.notes()]
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
@@ -171,9 +174,13 @@ def _without_state(side: Arrays) -> Arrays:
     )  # fmt: skip
 
 
-def _beside(side: Arrays) -> list[str]:
-    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
-    skipped = side.reader.skipped
+def _beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:
+    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array.
+
+    Args:
+      compared: names of what is no array and was compared.
+    """
+    skipped = side.reader.skipped.without(compared)
     outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
     listed = folding.listed(by_container(outside))
     took = [f"took the arrays under {side.prefix!r}; set aside: {listed}"] if outside else []

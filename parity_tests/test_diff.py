@@ -315,6 +315,24 @@ def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
     assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
 
 
+def test_numbers_beside_the_arrays_are_compared_where_both_files_name_them(run, tmp_path):
+    """Two states of one training: its arrays are the same, its learning rate and its epoch are not."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    weight = torch.arange(4.0)
+    for name, rate, epoch in (("a", 1e-3, 3), ("b", 1e-4, 4)):
+        groups = [{"lr": rate, "betas": (0.9, 0.999), "params": [0]}]
+        state = {"model": {"weight": weight}, "optimizer": {"state": {}, "param_groups": groups}, "epoch": epoch}
+        torch.save({**state, "arch": "mine", "only_in": {name: 1}}, tmp_path / f"{name}.pt")
+    code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "b.pt")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 2 plain values that differ")
+    rate = "optimizer/param_groups/0/lr is 1e-3 in A, 1e-4 in B"
+    assert f"note: plain values that differ: epoch is 3 in A, 4 in B; {rate}\n" in err
+    assert "plain numbers and texts beside the arrays: 3 agree\n" in err  # betas, params, arch
+    assert "a.pt: set aside, plain numbers: only_in/a\n" in err, err
+    code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "a.pt")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "set aside" not in err
+
+
 def test_settings_that_a_comparison_by_names_does_not_use_are_named(run, tmp_path):
     extra = tmp_path / "extra.npz"
     np.savez(extra, **np.load(GOOGLE), **{"Other_0/x": np.ones(3)})
