@@ -7,9 +7,10 @@ Two rooms: files/ reads and writes each format, optimizer/ converts the state of
 order in which a conversion goes through them:
 
     command line      __main__ and parsers; running calls a command and returns its exit code (errors define 1 and 2,
-                      running those of signals); conversion is the command that converts, commands has all others;
-                      routes, source_paths, pages; for people: outcome, dry_run, progress, folding,
-                      documents; terminal wraps and colours, and tells a warning from a note; version, versions
+                      running those of signals); conversion is the command that converts, by one_file each of its
+                      files, commands has all others; routes, source_paths, pages; for people: outcome, dry_run,
+                      progress, folding, documents; terminal wraps and colours, and tells a warning from a note;
+                      version, versions
     what a file is    recognise; readings takes the weights: nesting ranks places (live ones before averages, which
                       named_copies finds), spelling reads names; choosing tries dialects on shapes, on examples;
                       replicas, parametrized, refusal

@@ -15,7 +15,7 @@ from specs.kinds import FRAMEWORKS
 ROOT = Path(__file__).parents[1]
 FLOORS = ("specs", "convert", "ports", "parity")  # each may import itself and what stands before it
 # The command line may import any floor, and no other file may import it: `__main__` modules, and what they run.
-ROOF = ("convert.commands", "convert.conversion")
+ROOF = ("convert.commands", "convert.conversion", "convert.one_file")
 
 
 def module_of(path: Path) -> str:

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+import ports
 from convert.errors import UsageError
 from convert.optimizer.families import call
 from convert.optimizer.settling import settled
@@ -414,3 +415,20 @@ def test_a_distributed_checkpoint_asks_for_all_that_torch_stores(paddle):
     )
     rest = "nor lr and weight_decay: --hyper lr=... --hyper weight_decay=..., as dcp.load asks a .dcp for all of them ("
     assert code == 2 and f"paddle's state does not say {kind}" in err and rest in err, err
+
+
+def test_one_error_asks_for_fields_of_the_model_and_for_what_the_optimizer_needs(run, tmp_path):
+    needs("torch")
+    import torch
+
+    model = ports.build("mlp_mixer", "tiny S/32", "torch").model
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "ckpt.pt")
+    code, _, err = run("torch2paddle", tmp_path / "ckpt.pt", "--with-optimizer")
+    assert code == 2 and "gelu is open: set it (erf or tanh)" in err
+    assert "  - beside that, for the optimizer: " in err and "give it: --like new.pdparams\n" in err, err
+    assert "for the optimizer" not in run("torch2flax", tmp_path / "ckpt.pt", "--with-optimizer")[2]
+    assert "for the optimizer" not in run("torch2paddle", tmp_path / "ckpt.pt")[2]
