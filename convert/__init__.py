@@ -26,7 +26,7 @@ order in which a conversion goes through them:
     the record        new_record builds it, execute writes it, record reads it, record_fit compares the file with it;
                       altered, where a file no longer fits it
     inspect and diff  inspection, inspection_text, counting; diff, diff_plans, diff_arrays, array_differences,
-                      diff_text, strangers
+                      plain_values, diff_text, strangers
 """
 
 from __future__ import annotations
