@@ -25,7 +25,7 @@ from .spelling import out_of_modules
 from .steps import Promise, Step, step
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
-from .table_lengths import contradictions, supplied, unlike
+from .table_lengths import check_record, contradictions, supplied, unlike
 from .table_like import NOTHING, copies
 from .table_part import TablePart, matching, without_training
 from .table_plan import TablePlan
@@ -76,6 +76,7 @@ def plan(
         others = copies(lines, layout, like, like_weights) if complete else NOTHING
         outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
         its = record.read(stored)
+        check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
         lengths = sizes or {}

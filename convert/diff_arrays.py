@@ -13,7 +13,7 @@ from itertools import takewhile
 from specs.moves import Move
 from specs.table import Table
 
-from . import by_table, folding, payload
+from . import by_table, folding, payload, record
 from .array_differences import Differences, Tolerance, differences
 from .errors import ConvertError
 from .files import open_checkpoint
@@ -22,6 +22,7 @@ from .nesting import by_container, training, within
 from .plain_values import PlainValues
 from .spelling import out_of_modules
 from .steps import Promise, Step
+from .table_lengths import check_record
 from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
@@ -49,7 +50,9 @@ def across(
             by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1], complete=False)
         )
         payload.check(left)
-        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1], left.table.reverse())
+        stored = stack.enter_context(open_checkpoint(b))
+        check_record(b, record.read(stored), left.table, left.layout.sizes)
+        right = as_it_is(stored, weights[1], left.table.reverse())
         layout = left.layout
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
         unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)

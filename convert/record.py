@@ -50,6 +50,10 @@ class Record(NamedTuple):
     change: str = ""
     sample: str = ""
 
+    def file(self, path: str) -> str:
+        """Return the file in which it lies: the checkpoint itself, or the .json beside it."""
+        return path if self.place == INSIDE else self.place
+
     @property
     def hints(self) -> dict[str, Any]:
         """Return what recognition may rely on: a record of other bytes says nothing of this file's names."""

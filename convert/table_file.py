@@ -55,6 +55,16 @@ def _recorded(path: str) -> tuple[str | None, dict[str, tuple[int, ...]] | None]
     return text, {str(name): tuple(order) for name, order in orders.items()}
 
 
+def recorded_table(its: record.Record) -> Table | None:
+    """Return the Table in the record of a conversion, which states all lengths; None where there is none to be read."""
+    table = its.content.get("table")
+    text, orders = (table.get("text"), table.get("orders")) if isinstance(table, dict) else (None, None)
+    try:
+        return Table.parse(text, orders if isinstance(orders, dict) else None) if isinstance(text, str) else None
+    except (TableError, TypeError, ValueError):  # of another version, or edited
+        return None
+
+
 def check_complete(table: Table) -> None:
     """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
     if claim(table, UNFINISHED):

@@ -134,8 +134,7 @@ def _its_own(path: str) -> Iterator[str]:
     with suppress(ConvertError):
         its = record.at(path)
         if isinstance(its.content.get("table"), dict) and not its.change:
-            place = path if its.place == record.INSIDE else its.place
-            yield f"the record of this file has its Table, with these lengths: {option('table', place)}"
+            yield f"the record of this file has its Table, with these lengths: {option('table', its.file(path))}"
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:

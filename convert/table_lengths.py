@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from specs.axes import parts
 from specs.moves import Shape
 from specs.signature import Signature
+from specs.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 
 from .errors import UsageError, option
+from .record import Record
+from .table_file import recorded_table
 
 
 def lengths(texts: Iterable[str]) -> dict[str, int]:
@@ -65,6 +68,25 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
             what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
             remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
             yield f"{what}: {remedy}"
+
+
+def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
+    """Check that lengths are those with which a file was made, where its record has a Table of the same lines.
+
+    Args:
+      its: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
+    Raises: UsageError.
+    """
+    if its.damage or its.change or not (own := recorded_table(its)):
+        return
+    known = {without_lengths(line): line.lengths for table in (own, own.reverse()) for line in table.lines}
+    for line in lines.lines:
+        for name, length in known.get(without_lengths(line), {}).items():
+            here = sizes.get(line.number, {}).get(name, length)
+            if here != length:
+                what = f"was made with {name}={length} in {line.arrays[0].label}, as its record says; here it is {here}"
+                remedy = f"{option('table', its.file(path))} takes the lengths of the record"
+                raise UsageError(f"{path}: it {what}: {remedy}")
 
 
 def unlike(constants: Iterable[str], shapes: Mapping[str, Shape], given: Mapping[str, int]) -> Iterator[str]:

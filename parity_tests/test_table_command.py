@@ -16,7 +16,6 @@ from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from specs.stating import stated
 from specs.table import Table
 
 from .commands import GOOGLE
@@ -123,19 +122,6 @@ def test_two_sides_of_one_framework_are_called_left_and_right(tmp_path, capsys):
     )
 
 
-def test_lengths_that_stay_open_lead_to_the_record_of_the_file(tmp_path, capsys):
-    """Where both sides compose an axis, the way back needs its length too, which the file's record has."""
-    table, a, b, back = (tmp_path / name for name in ("x.table", "a.npz", "b.bin", "c.npz"))
-    table.write_text("table 1: torch <-> torch\nqkv: (s h d) i <-> qkv: (h s d) i\n")
-    np.savez(a, qkv=np.arange(48.0).reshape(24, 2))
-    code, out, _ = run(capsys, "--table", table, a, "-o", b, "--set", "h=2", "--set", "s=3")
-    assert code == 0 and out.startswith(f"wrote {b} (format torch, side right) ")  # which its suffix does not tell
-    code, _, error = run(capsys, "--table", table, b, "-o", back, "--reverse")
-    assert code == 2 and f"the record of this file has its Table, with these lengths: --table {b}.json" in error
-    assert run(capsys, "--table", f"{b}.json", b, "-o", back, "--reverse")[0] == 0
-    assert "the record of this file" not in run(capsys, "--table", table, a, "-o", tmp_path / "d.npz")[2]
-
-
 @pytest.mark.parametrize("suffix", ["msgpack", "safetensors"])
 def test_a_record_serves_as_the_table(files, capsys, suffix):
     """Beside a file or inside it: of the file that a Table made, and what `derive --json` prints."""
@@ -204,55 +190,6 @@ def test_a_route_beside_a_table_is_refused(tmp_path, capsys):
     (tmp_path / "x.table").write_text("table 1\na: i o <-> b: o i\n")
     code, _, error = run(capsys, "google2torch", GOOGLE, "--table", tmp_path / "x.table", "-o", tmp_path / "y.npz")
     assert code == 2 and "google2torch is a route, and --table states the lines itself: leave one of them" in error
-
-
-def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):
-    """A name may stand for two lengths, so it is no error; the record keeps the note."""
-    (tmp_path / "x.table").write_text("table 1\npos: p c <-> pos: c p\nhead: (p c) o <-> head: o (c p)\n")
-    source = save(tmp_path / "a.npz", {"pos": np.ones((4, 6), "f4"), "head": np.ones((24, 3), "f4")})
-    words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--force", "--set"]
-    said = "p=3 was given, and the shapes show p=4 on line 2: if p is one length there, give p=4; P in the table"
-    assert said in run(capsys, *words, "p=3")[2]
-    assert any(note.startswith(said) for note in json.loads((tmp_path / "b.npz.json").read_text())["notes"])
-    assert "was given" not in run(capsys, *words, "p=4")[2]
-
-
-def test_a_length_that_only_the_user_states_is_printed_and_recorded(tmp_path, capsys):
-    """Any number that divides the axis fits: a wrong number of heads shows in no shape."""
-    (tmp_path / "x.table").write_text("table 1\nproj: o (h d) <-> proj: h d o\n")
-    source = save(tmp_path / "a.npz", {"proj": np.ones((48, 48), "f4")})
-    words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz"]
-    code, _, error = run(capsys, *words, "--set", "h=3")
-    said = "given, as no shape shows it: --set h=3, beside d=16"
-    assert code == 0 and f"note: {said}" in error
-    kept = json.loads((tmp_path / "b.npz.json").read_text())
-    assert kept["table"]["given"] == {"h": 3} and said in kept["notes"]
-    back = ["--table", tmp_path / "x.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
-    code, _, error = run(capsys, *back, "--set", "h=3")  # which the shape of (h d o) shows
-    assert code == 0 and "no shape shows it" not in error
-    assert "given" not in json.loads((tmp_path / "c.npz.json").read_text())["table"]
-
-
-def test_a_kernels_height_does_not_contradict_a_number_of_heads(tmp_path, capsys):
-    """They are two axes of one letter, as nothing composes both with the same other axis."""
-    lines = "kernel: o i h w <-> kernel: h w i o\nqkv: (s h d) i <-> qkv: (h s d) i\nproj: o (h d) <-> proj: h d o\n"
-    (tmp_path / "x.table").write_text("table 1\n" + lines)
-    kernel, qkv = np.ones((5, 3, 4, 4), "f4"), np.ones((48, 16), "f4")
-    words = ["--table", tmp_path / "x.table", "-o", tmp_path / "b.npz", "--force"]
-    source = save(tmp_path / "a.npz", {"kernel": kernel, "qkv": qkv, "proj": np.ones((16, 16), "f4")})
-    code, _, error = run(capsys, *words, source, "--set", "s=3", "--set", "h=8")
-    assert code == 0 and "was given" not in error
-    turned = save(tmp_path / "c.npz", {"kernel": kernel.T, "qkv": qkv, "proj": np.ones((2, 8, 16), "f4")})
-    code, _, error = run(capsys, *words, turned, "--reverse", "--set", "s=3", "--set", "h=4")
-    assert "h=4 was given, and the shapes show h=2 on line 4: if h is one length there, give h=2" in error, error
-
-
-def test_blocks_of_different_lengths_state_none():
-    """One line cannot state the heads of every block."""
-    table = Table.parse("table 1\nq.{i}: h d <-> q.{i}: (h d)")
-    left, right = {"q.0": (2, 6), "q.1": (3, 4)}, {"q.0": (12,), "q.1": (12,)}
-    assert stated(table, left, right, table.layout(left).sizes) is table
-    assert stated(table, {"q.0": (2, 6)}, {"q.0": (12,)}, {2: {"h": 2, "d": 6}}).lines[0].lengths == {"h": 2, "d": 6}
 
 
 def test_open_axes_of_two_files_name_both(tmp_path, capsys):
@@ -327,13 +264,6 @@ def test_the_record_holds_the_orders_of_the_table(tmp_path, capsys):
     code, _, error = run(capsys, "--table", record, tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse")
     assert code == 0, error
     assert np.array_equal(load(tmp_path / "c.npz")["head"], head)
-
-
-def test_a_length_is_given_once(files, capsys):
-    folder, *_ = files
-    words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz"]
-    code, _, error = run(capsys, *words, "--set", "h=2", "--set", "h=3")
-    assert code == 2 and "--set h: given twice, as 2 and as 3" in error
 
 
 def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
@@ -600,18 +530,6 @@ def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):
     code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.npz", "-o", tmp_path / "y.npz", "--reverse")
     assert code == 0 and "zeros in the part that the table drops: a" in error
     assert load(tmp_path / "y.npz")["a"].tolist() == [0, 0, 2, 3, 4]
-
-
-def test_a_given_length_that_fits_no_array_of_its_module_is_noted(tmp_path, capsys):
-    """A bias of a constant has an axis of its own, which takes whatever is given: nothing else contradicts it."""
-    (tmp_path / "t").write_text("table 1\nw: o i <-> head.w: o i\n<-> head.b: a = 0\n")
-    source = save(tmp_path / "a.npz", {"w": np.zeros((6, 3), "f4")})
-    for length, notes in ((7, 1), (6, 0), (3, 0)):
-        out = tmp_path / f"{length}.npz"
-        code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", out, "--set", f"a={length}")
-        assert code == 0 and load(out)["head.b"].shape == (length,)
-        assert f"given, as no shape shows it: --set a={length}" in error
-        assert error.count(f"head.b gets the shape [{length}], as a={length} was given, and head.w has [6, 3]") == notes
 
 
 # diff.

@@ -40,6 +40,22 @@ def stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], leng
     return replace(table, lines=tuple(lines.get(line.number, line) for line in table.lines))
 
 
+def without_lengths(line: Line) -> Line:
+    """Return a line without the lengths that it states, to compare it with one that states others."""
+    left, right = (
+        side._replace(
+            arrays=tuple(
+                one._replace(axes=tuple(_map(dim, lambda part: part._replace(length=0)) for dim in one.axes))
+                if one.axes is not None
+                else one
+                for one in side.arrays
+            )
+        )
+        for side in (line.left, line.right)
+    )
+    return replace(line, left=left, right=right)
+
+
 def _composed(table: Lines) -> set[int]:
     """Return the numbers of lines that compose axes, and of those that may tell their lengths.
 
