@@ -39,6 +39,22 @@ def test_matrices_as_convolutions_over_one_pixel_have_the_letters_of_heads():
     assert written((4, 3, 10), matrix.transpose(2, 0, 1).reshape(10, 12, 1, 1)) == "h d o <-> o (h d) 1 1"
 
 
+def test_the_height_of_patches_is_no_number_of_heads():
+    """Both may be 4 in a small model, and one --set gives every open axis of a letter its length."""
+    names = Names(("torch", "torch"))
+    kernel, qkv = np.arange(16 * 3 * 4 * 4).reshape(16, 3, 4, 4), np.arange(48 * 16).reshape(3, 4, 4, 16)
+    texts = []
+    for shape, numbers in (
+        (kernel.shape, kernel.transpose(0, 2, 3, 1).reshape(16, 48)),
+        ((48, 16), qkv.transpose(1, 0, 2, 3).reshape(48, 16)),
+    ):
+        axes = relate(numbers, shape)
+        assert axes is not None
+        names.assign(axes, 0, 0)
+        texts.append(" ".join(map(composed, axes.target)))
+    assert texts == ["o (y x i)", "(h s d) i"]
+
+
 def models(heads: int, width: int) -> tuple[Any, Any, tuple[Any, ...]]:
     """Return an attention in linen and in torch, where matrices are convolutions, after two joined inputs."""
     import flax.linen as nn

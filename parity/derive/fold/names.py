@@ -132,7 +132,7 @@ class Names:
         count = len(atoms)
         rank, whole = len(other), all(len(pieces) <= 1 for pieces in other)
         if letter == "i" and whole and rank > 3:
-            others = self.letters(1 - of, rank)
+            others = self.letters(1 - of, rank).replace("h", "y").replace("w", "x")  # h are heads, of other lengths
             return [others[next(k for k, p in enumerate(other) if p and p[0] is atom)] for atom in atoms]
         if letter == "i" and not whole and count in (2, 3):
             first = self.sides[of] in FIRST
