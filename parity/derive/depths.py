@@ -20,6 +20,8 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
       left, right: arrays by name.
     """
     left_depths, right_depths = depths(left), depths(right)
+    if len(left_depths) != len(right_depths):  # as with a norm and a dense layer numbered in one head
+        left_depths, right_depths = depths(left, layers=False), depths(right, layers=False)
     if len(left_depths) < len(right_depths):  # a list of one block, it may be
         left_depths = depths(left, single=True)
     elif len(right_depths) < len(left_depths):
@@ -40,11 +42,12 @@ def _listed(lists: Mapping[str, int], noun: str = "") -> str:
     return in_a_row(f"{length}{nouns.get(place, '')} in {place}" for place, length in lists.items())
 
 
-def depths(arrays: Mapping[str, Any], single: bool = False) -> dict[str, int]:
+def depths(arrays: Mapping[str, Any], single: bool = False, layers: bool = True) -> dict[str, int]:
     """Return {place of a list of blocks: its length}: numbered in names, or stacked along the first axis.
 
     Args:
       single: whether one block of more arrays than a layer has is a list as well.
+      layers: whether single layers make a list of blocks too.
     """
     stacked = _stacks(arrays)
     free = [name for name in arrays if not _below(name, stacked)]  # layers of a stacked block are no list of blocks
@@ -54,7 +57,7 @@ def depths(arrays: Mapping[str, Any], single: bool = False) -> dict[str, int]:
         places = list(NUMBER.finditer(name))
         for at in [*(at for at in places if _list(name, at) in several), *places][:1]:
             numbers.setdefault(_list(name, at), {}).setdefault(at[0], set()).add(name[at.end() :])
-    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single)}
+    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single, layers)}
     return {**found, **stacked}
 
 
@@ -95,15 +98,16 @@ def _below(name: str, places: Iterable[str]) -> bool:
     return any(name.startswith(f"{place}/") for place in places)
 
 
-def _alike(blocks: list[set[str]], single: bool) -> bool:
+def _alike(blocks: list[set[str]], single: bool, layers: bool) -> bool:
     """Tell whether at least two blocks have arrays of the same names, each several of them.
 
     Args:
-      single: see depths.
+      single, layers: see depths.
     """
     if single and len(blocks) == 1:
         return len(blocks[0]) > LAYER
-    return len(blocks) > 1 and all(block == blocks[0] and len(block) > 1 for block in blocks)
+    least = 1 if layers else LAYER
+    return len(blocks) > 1 and all(block == blocks[0] and len(block) > least for block in blocks)
 
 
 def _stacked(shapes: list[tuple[int, ...]]) -> bool:
