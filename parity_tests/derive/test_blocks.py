@@ -215,6 +215,9 @@ def test_numbers_of_two_lists_in_one_name_fold():
     assert lines([(f"stages.{i}.{j}.w", f"stage{i}_block{j}/w") for i in range(3) for j in range(2)]) == [
         "stages.{i}.{j}.w <-> stage{i}_block{j}/w"
     ]
+    assert lines([(f"stages.{i}.{j}.w", f"layer{i + 1}_{j}/w") for i in range(3) for j in range(2)]) == [
+        "stages.{i}.{j}.w <-> layer{i+1}_{j}/w"
+    ]
     assert len(lines([("up.w", "fc1/w"), ("down.w", "fc2/w")])) == 2
 
 

@@ -15,10 +15,10 @@ from specs.paths import Hole
 from .rows import Row
 
 # Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),
-# several in one name (stage0_block1), and one in an array's own name (weight_ih_l0). The 1 of fc1.weight is none.
+# several in one name (stage0_block1, layer1_0), one in an array's own name (weight_ih_l0). The 1 of fc1.weight is none.
 ALONE = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])")
 OF_PARTS = re.compile(r"(?<=[A-Za-z])\d+(?=[./][A-Za-z_0-9{}]+[./])")
-SEVERAL = re.compile(r"(?:(?<=[./])|^)(?:[A-Za-z]+\d+_)+[A-Za-z]+\d+(?=[./])")
+SEVERAL = re.compile(r"(?:(?<=[./])|^)(?:[A-Za-z]+\d+_)+[A-Za-z]*\d+(?=[./])")
 OF_ARRAY = re.compile(r"(?<=[A-Za-z])\d+(?=(?:_[A-Za-z_{}]+)?$)")
 DIGITS = re.compile(r"\d+")
 
