@@ -98,6 +98,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         incomparable=proof.incomparable,
         unobservable=proof.unobservable,
         untold=proof.untold,
+        idle_parts=proof.idle_parts,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],

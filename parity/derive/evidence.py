@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from convert.folding import fold
 
 from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
@@ -28,7 +30,8 @@ class Evidence:
         the outputs depend on parameters that are missing. exact: the same in float64, with casts made void.
       divergences: where the models part, in the order of execution on the right.
       unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
-        gradients of which the time did not suffice to tell whether an output depends on them.
+        gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
+        parameters on which no output depends -> the larger left one of which each is a part, as of a fused projection.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
@@ -101,6 +104,13 @@ class Evidence:
     lower: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()
+    idle_parts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unobservable_parts(self) -> list[str]:
+        """List the right parameters of `idle_parts`, folded, and say of which left ones they are parts."""
+        names, owners = (", ".join(fold(some)) for some in (self.idle_parts, dict.fromkeys(self.idle_parts.values())))
+        return [f"{names} (part of {owners})"] if names else []
 
     @property
     def rounded(self) -> bool:
@@ -182,6 +192,7 @@ class Evidence:
             "divergences": [divergence.to_dict() for divergence in self.divergences],
             "unobservable": self.unobservable,
             "untold": list(self.untold),
+            "idle_parts": dict(self.idle_parts),
             "inferred": self.inferred,
             "in_rows": list(self.in_rows),
             "doubtful": list(self.doubtful),

@@ -47,6 +47,7 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("unobservable", "unobservable, outside any proof, as no output depends on this with these inputs"),
+    Kind("unobservable_parts", "unobservable, outside any proof, as no output depends on it with these inputs"),
     Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
     Kind("only_inferred", "inferred, as these inputs do not read all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them"),

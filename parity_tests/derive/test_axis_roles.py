@@ -40,6 +40,23 @@ def test_the_number_of_parts_is_stated_and_that_of_heads_is_asked_for(heads: int
         found.table.layout(found.table.known, None, {"h": heads, "s": 8})
 
 
+def test_a_keys_bias_inside_a_fused_projection_is_unobservable_by_its_name_on_the_right():
+    """The projection has an effect as a whole: no proof covers where the third of it that has none belongs."""
+
+    def apart(m: Any, x: Any) -> Any:
+        q, k, v = (part(x).unflatten(-1, (2, 2)).transpose(1, 2) for part in (m.q, m.k, m.v))
+        return m.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    parts = Net(apart, **{name: linear(4, 4) for name in ("q", "k", "v", "out")})
+    found = parity.derive(attention(2), parts, (images(2, 5, 4),))
+    assert found.proven and not found.unobservable and found.idle_parts == {"k.bias": "qkv.bias"}, str(found)
+    said = "unobservable, outside any proof, as no output depends on it with these inputs: k.bias (part of qkv.bias)"
+    assert said in str(found) and f"# {said}" in found.table.print()
+    assert found.to_dict()["idle_parts"] == {"k.bias": "qkv.bias"}
+    back = parity.derive(parts, attention(2), (images(2, 5, 4),))
+    assert back.proven and back.unobservable == ["k.bias"] and not back.idle_parts
+
+
 def test_joined_heads_are_named_so_in_both_directions():
     found = parity.derive(attention(4, joined="dh"), attention(4), (images(2, 5, 8),))
     assert found.proven and "out.weight: o (d h) <-> out.weight: o (h d)" in found.table.print(), found.table.print()

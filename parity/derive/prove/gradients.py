@@ -74,10 +74,15 @@ class Gradients:
         self.apart: dict[str, float] = {}
         self.infinite: tuple[set[str], set[str]] = set(), set()
         self._right = Spool(len(rights))
+        self._right_sizes: dict[str, float] = {}
+        self._part_of: dict[str, str] = {}  # right parameter -> the larger left one of which it is a part
         self._became: dict[str, list[str]] = {name: [] for name in lefts.names}
         for name in rights.names:
-            for owner in {owner for found in maps for owner in lefts.owners(rights.part(found, name))}:
+            owners = list(dict.fromkeys(owner for found in maps for owner in lefts.owners(rights.part(found, name))))
+            for owner in owners:
                 self._became[owner].append(name)
+            if len(owners) == 1 and math.prod(rights.shapes[name]) < math.prod(lefts.shapes[owners[0]]):
+                self._part_of[name] = owners[0]
 
     @property
     def used(self) -> set[str]:
@@ -114,6 +119,15 @@ class Gradients:
         return size > UNSEEN * self.largest or near
 
     @property
+    def idle_parts(self) -> dict[str, str]:
+        """Return {right parameter on which no output seems to depend: the left one of which it is a part}."""
+        largest = max(self._right_sizes.values(), default=0.0)
+        return {
+            name: owner for name, owner in self._part_of.items()
+            if name in self._right_sizes and self._right_sizes[name] <= UNSEEN * largest and self.shows(owner)
+        }  # fmt: skip
+
+    @property
     def error(self) -> float:
         """Return the largest difference, relative to the gradients of its parameter or to a part of the largest one.
 
@@ -142,6 +156,8 @@ class Gradients:
         """Store a gradient of the right side."""
         if not _is_finite(gradient):
             self.infinite[1].add(name)
+        elif not isinstance(gradient, Outer):
+            self._right_sizes[name] = _largest(np.asarray(gradient))
         self._right.put(name, gradient)
 
     def compare(self, name: str, gradient: Array | Outer) -> None:

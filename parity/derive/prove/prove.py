@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from convert.errors import UsageError
@@ -57,7 +58,8 @@ class Proof(NamedTuple):
     Args:
       error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
       gradient: relative error of the gradients; None where one side has none. limit: what rounding of them explains.
-      unobservable: left parameters on which no output depends. untold: see Effects.
+      unobservable: left parameters on which no output depends. untold: see Effects. idle_parts: right parameters on
+        which none depends, as the bias of a key -> the larger left one of which each is a part.
       remark: why there are no gradients.
       rounded: tables that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
@@ -76,6 +78,7 @@ class Proof(NamedTuple):
     kept: Sequence[str] = ()
     lower: Sequence[str] = ()
     untold: Sequence[str] = ()
+    idle_parts: Mapping[str, str] = MappingProxyType({})
 
     @property
     def holds(self) -> bool:
@@ -101,6 +104,7 @@ def prove(
     rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     unclear = dict[str, None]()
+    idle: list[dict[str, str]] = []
     lower: Sequence[str] = ()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
@@ -121,6 +125,7 @@ def prove(
             gradient = None
             continue
         used = grads.used
+        idle.append(grads.idle_parts)
         for name in lefts.names:
             seen[name] |= grads.shows(name)
         unclear.update(dict.fromkeys(grads.unclear))
@@ -134,9 +139,13 @@ def prove(
             remark, gradient = remark or UNCLEAR.format(in_a_row(folded_names(list(unclear)))), None
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
     unobservable, untold = effects(left, unobservable)
+    parts = [name for name in idle[0] if all(name in one for one in idle)] if idle and gradient is not None else []
+    idle_parts = {name: idle[0][name] for name in effects(right, parts).without}
     left.release()
     right.release()
-    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower, untold)
+    return Proof(
+        error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower, untold, idle_parts
+    )
 
 
 class Draw(NamedTuple):
