@@ -18,8 +18,9 @@ from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
 from .diff_arrays import of_both
 from .diff_plans import Input, by_dialect, plan_both
-from .errors import UsageError
+from .errors import UsageError, option
 from .inference import unshown
+from .optimizer import finding
 from .pixels import SCALING, conflict
 from .plans import Plan
 from .settings import Settings, Stated
@@ -134,6 +135,7 @@ def compare(
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         configs = _configs(left, right)
         notes += _idle(left, right)
+        notes += _optimizers(left, right)
         notes += _silent(left, right, {one["setting"] for one in configs})
         found = [*configs, *arrays.entries]
         return Comparison(
@@ -196,6 +198,15 @@ def _idle(left: Plan, right: Plan) -> Iterator[str]:
     for name in without_effect(left.reading.spec, left.config):
         if name in both and not same(ours[name], theirs[name]):
             yield f"{name}={exact(ours[name])} in A, {exact(theirs[name])} in B: {NO_EFFECT}"
+
+
+def _optimizers(left: Plan, right: Plan) -> Iterator[str]:
+    """Say that the states of optimizers in both files are not compared, and how to compare them."""
+    found = [finding.find_any(plan.reader) for plan in (left, right)]
+    parts = [one.top.rstrip("/") for one in found if one and one.top]
+    if len(parts) == 2 and len({one.library for one in found if one}) == 1:
+        options = " ".join(option("weights", part) for part in dict.fromkeys(parts))
+        yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them"
 
 
 def _silent(left: Plan, right: Plan, names: Collection[str]) -> Iterator[str]:

@@ -19,6 +19,8 @@ from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .nesting import by_container, training, within
+from .optimizer.finding import find_any
+from .optimizer.numbered import Numbered, matched
 from .plain_values import PlainValues
 from .spelling import out_of_modules
 from .steps import Promise, Step
@@ -78,6 +80,9 @@ def by_names(
         if weights == (None, None):
             one, two = _like(one, first, two), _like(two, second, one)
         one, two, nested = _nested_alike(one, two)
+        match = matched(one.reader, two.reader)
+        if match.a and match.b:
+            one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
         aside = _state_of(one).keys() != _state_of(two).keys()
         if aside:
             one, two = _without_state(one), _without_state(two)
@@ -87,10 +92,10 @@ def by_names(
                 raise _nested_otherwise(one, two)
             return None
         arrays = differences(one, two, tolerance)
-        values = PlainValues.of(one.reader, two.reader)
+        values = PlainValues.of(one.reader, two.reader, match)
         arrays = arrays._replace(but=(*[STATE] * aside, *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
-        return arrays, [*nested, *beside, *values.notes(), *arrays.notes()]
+        return arrays, [*nested, *match.notes, *beside, *values.notes(), *arrays.notes()]
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
@@ -138,7 +143,23 @@ def _without_chain(side: Arrays) -> Arrays:
     return replace(side, sources=sources, steps=_copied(sources))
 
 
+def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
+    """Name the state of an optimizer of torch by its parameters, in place of their numbers."""
+    sources, states = dict[str, Tensor](), f"{optimizer.root}state/"
+    for name, tensor in side.sources.items():
+        number, slash, slot = (side.prefix + name).removeprefix(states).partition("/")
+        if slash and (side.prefix + name).startswith(states):
+            name = f"{states}{optimizer.names.get(number, number)}/{slot}".removeprefix(side.prefix)
+        sources[name] = tensor
+    return replace(side, sources=sources, steps=_copied(sources))
+
+
 def _nested_otherwise(one: Arrays, two: Arrays) -> ConvertError:
+    libraries = [found.library if (found := find_any(side.reader)) else "" for side in (one, two)]
+    if all(libraries) and len(set(libraries)) == 2:
+        what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
+        remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
+        return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
     shown = [folding.listed([one.prefix + name for name in one.sources][:SHOWN]) for one in (one, two)]
     what = "the two files nest the optimizer's state otherwise, or it is of other optimizers"
     return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}", [f"A: {shown[0]}", f"B: {shown[1]}"])

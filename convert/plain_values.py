@@ -10,6 +10,9 @@ from specs.words import count
 
 from .conventions import same
 from .files.base import Reader
+from .optimizer.numbered import LISTS, Match, compared
+
+UNMATCHED = Match()
 
 LISTED = 8  # values that a note lists
 LONGEST = 60  # characters of a value that a note has whole
@@ -21,18 +24,30 @@ class PlainValues:
 
     Args:
       names: of all. differing: {name: its values in A and in B} of those that differ.
+      alike: how many agree, without those of groups that were matched by names of parameters.
     """
 
     names: frozenset[str]
     differing: Mapping[str, tuple[object, object]]
+    alike: int
 
     @classmethod
-    def of(cls, a: Reader, b: Reader) -> PlainValues:
-        """Compare two files; floats count as equal where they are one float32. Raises: FormatError."""
+    def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED) -> PlainValues:
+        """Compare two files; floats count as equal where they are one float32. Raises: FormatError.
+
+        Args:
+          match: of two optimizers' parameters, by which their groups' values are compared.
+        """
         ours, theirs = a.skipped.load(), b.skipped.load()
         both = [name for name in ours if name in theirs]
+        grouped, of_groups = set[str](), dict[str, tuple[object, object]]()
+        if match.a and match.b:
+            keys, of_groups = compared(match.a, match.b)
+            entries = {**match.a.entries(ours), **match.b.entries(theirs)}
+            both = [name for name in both if name not in entries]
+            grouped = {name for name, key in entries.items() if key in keys or key in LISTS}
         differing = {name: (ours[name], theirs[name]) for name in both if not same(ours[name], theirs[name])}
-        return cls(frozenset(both), differing)
+        return cls(frozenset({*both, *grouped}), {**differing, **of_groups}, len(both) - len(differing))
 
     def verdict(self) -> list[str]:
         """Return what the verdict excepts: the two may be one training at different steps."""
@@ -41,8 +56,7 @@ class PlainValues:
 
     def notes(self) -> list[str]:
         """Return how many values agree, and those that differ."""
-        alike = len(self.names) - len(self.differing)
-        agree = [f"plain numbers and texts beside the arrays: {alike:,} agree"] if alike else []
+        agree = [f"plain numbers and texts beside the arrays: {self.alike:,} agree"] if self.alike else []
         apart = [
             f"{name} is {_shortened(ours)} in A, {_shortened(theirs)} in B"
             for name, (ours, theirs) in self.differing.items()

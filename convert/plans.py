@@ -61,6 +61,7 @@ class Plan:
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     own_names: Mapping[str, str] = field(default_factory=dict)  # paddle's own names of the target's arrays
+    target_part: str = ""  # in which the target has these weights, as beside the state of an optimizer
 
     @cached_property
     def _layout(self) -> Layout:
@@ -151,9 +152,11 @@ class Plan:
         return {**earlier, **({self.src: self.reading.prefix} if self.reading.prefix else {})}
 
     def _unnested(self) -> Iterator[str]:
-        """Report that the target is a bare model where the file of its dialect had it in a part."""
-        if part := self._nested().get(self.dst):
-            yield f"the {self.dst} file of these weights had them under {part!r}: they are written without it"
+        """Report that the target has the model in another part than the file of its dialect had, or in none."""
+        part, own = self._nested().get(self.dst), self.target_part
+        if part and part.rstrip("./") != own:
+            written = f"under {own!r}" if own else "without it"
+            yield f"the {self.dst} file of these weights had them under {part!r}: they are written {written}"
 
     def _recorded(self) -> Iterator[str]:
         """Report batch counters of the file that the target's framework has no place for."""

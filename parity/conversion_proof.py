@@ -26,8 +26,8 @@ from specs.dialects import HUB
 from specs.numerals import short
 
 from .elements import relative_error
+from .quoting import some
 from .random_images import draw
-from .remarks import some
 from .tolerance import FLOAT64
 
 TOLERANCE = FLOAT64["layers"]

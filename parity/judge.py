@@ -19,7 +19,7 @@ from .agreement import Verdict
 from .elements import Worst, double, worst
 from .masks import judge_masks
 from .own import OWN
-from .quoting import pair_of
+from .quoting import pair_of, some
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
 from .tolerance import FLOAT64
@@ -63,7 +63,7 @@ def _with_zeros(r: Recording, everyone: Sequence[Recording]) -> Recording:
     names = [name for name, shape in r.untrained.items() if name not in r.arrays and shapes.get(name) == shape]
     if not names:
         return r
-    note = f"{r.label}'s {remarks.some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
+    note = f"{r.label}'s {some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
     zeros = {name: np.zeros(shapes[name]) for name in names}
     truth = r.truth and replace(r.truth, arrays={**r.truth.arrays, **zeros})
     return replace(r, arrays={**r.arrays, **zeros}, truth=truth, notes=[*r.notes, note])
@@ -135,9 +135,7 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
     if strict:
         return Pairing(both)
     shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS else ()
-    lists = [
-        f"{label}'s {remarks.some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))
-    ]
+    lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     sentence = f"{why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
@@ -170,7 +168,7 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
         cause = "; ".join(_uncalled(r, names, everyone) for r, names in lacking)
         cause += f": {_why_uncalled(first, a)}" if _has_layer(first, a) else ""
     else:
-        cause = "; ".join(f"only {label} has {remarks.some(names)}" for label, names in odd.items() if names)
+        cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
         cause = cause or "nothing to compare: no side has any array"
     earlier = itertools.takewhile(lambda name: name != first, a.arrays if first in a.arrays else b.arrays)
     shared = [name for name in earlier if name in a.arrays and name in b.arrays]
@@ -183,7 +181,7 @@ def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequen
 def _uncalled(r: Recording, names: Sequence[str], everyone: Sequence[Recording]) -> str:
     """Say which modules a port never calls, and which ports do: "torch never calls 'norm'; flax and paddle do"."""
     callers = [other.label for other in everyone if names[0] in other.arrays]
-    modules = remarks.some(list(dict.fromkeys(name.partition(" <- ")[0] for name in names)))
+    modules = some(list(dict.fromkeys(name.partition(" <- ")[0] for name in names)))
     if _has_layer(names[0], r):
         return f"{r.label} never calls {modules}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
     others = [other.label for other in everyone if not other.cause and names[0] not in other.arrays]
@@ -259,7 +257,7 @@ def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) ->
         return f"the losses before any step agree, and no trained array was compared: {PAIR}, or take more steps"
     if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
         return ""
-    zero = f"{remarks.some(whole)} are zero in both, whatever their other layers compute"
+    zero = f"{some(whole)} are zero in both, whatever their other layers compute"
     return f"{zero}: nothing is proven (are heads untrained?)"
 
 

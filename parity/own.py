@@ -26,6 +26,7 @@ from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
 from specs.numerals import exact
 
+from .quoting import some
 from .usage import require_arguments, require_known
 
 OWN = "own"  # the architecture of a user's model
@@ -188,10 +189,14 @@ class Own(Model):
         used = self._trainable() if alone else ()
         alone = [path for path in alone if not any(name.startswith(f"{path}.") for name in used)]
         outer = [path for path in alone if not any(path.startswith(f"{other}.") for other in alone)]
-        if not outer:
+        return [f"modules with parameters that were never called: {some(outer)}"] * bool(outer)
+
+    def left_out(self) -> list[str]:
+        """Name modules with parameters of their own that a Table pairs with none, so that they are not compared."""
+        if not isinstance(self.names, PairedNames):
             return []
-        many = f" and {len(outer) - 4} more" if len(outer) > 4 else ""
-        return [f"modules with parameters that were never called: {', '.join(map(repr, outer[:4]))}{many}"]
+        alone = [path for path, module in self.modules.items() if path and module.leaves and path not in self.names]
+        return [f"not compared, as the Table of names pairs them with no module: {some(alone)}"] * bool(alone)
 
     def _trainable(self) -> list[str]:
         """Name the parameters that some output depends on, by their gradients; [] where these cannot be computed."""
@@ -205,11 +210,8 @@ class Own(Model):
         """Name modules that depend on the mode and were in the other one than the check's."""
         modes = self.runner.modes()
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
-        if not other:
-            return []
-        many = f" and {len(other) - 4} more" if len(other) > 4 else ""
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
-        return [f"ran in {ours} mode; in {theirs} mode were {', '.join(map(repr, other[:4]))}{many}"]
+        return [f"ran in {ours} mode; in {theirs} mode were {some(other)}"] * bool(other)
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 INPUT = " <- "  # stands between a layer and the number of its input
 
@@ -11,6 +11,12 @@ INPUT = " <- "  # stands between a layer and the number of its input
 def quoted(name: str) -> str:
     """Quote a name that would run into its sentence, as it has a space or a comma."""
     return f"'{name}'" if re.search("[ ,]", name) else name
+
+
+def some(names: Sequence[str]) -> str:
+    """List up to four names, and count the others."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(map(repr, names[:4])) + more
 
 
 def marked(name: str) -> str:

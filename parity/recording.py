@@ -236,7 +236,7 @@ def _describe(r: Recording, model: Port | Own) -> None:
     if sum(array.nbytes for array in state.values()) <= WEIGHTS:
         r.weights = _shared(model, state)
     r.kinds = {model.shared(layer.path) or "": layer.kind for layer in model.layers()}
-    r.notes += model.unreached(r.taps)
+    r.notes += [*model.unreached(r.taps), *model.left_out()]
 
 
 def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

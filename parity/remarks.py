@@ -11,14 +11,9 @@ from specs.words import count
 
 from .agreement import Verdict
 from .elements import Worst, double, shared_nans
+from .quoting import some
 from .recording import ACTIVATIONS, Recording
 from .tolerance import CLOSE_CALL, WIDE
-
-
-def some(names: Sequence[str]) -> str:
-    """List up to four names, and count the others."""
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(map(repr, names[:4])) + more
 
 
 def remarks(

@@ -27,7 +27,9 @@ from specs.moves import Move
 from specs.numerals import apart
 
 from .commands import GOOGLE, TIMM, metadata
+from .conftest import needs
 from .golden import Case
+from .optimizing import trained_mixer
 from .test_routes import write_numbers
 
 
@@ -543,3 +545,61 @@ def test_a_remedy_can_be_pasted():
     assert words[::2] == ["--set"] * len(values)
     assert dict(map(setting, words[1::2])) == {name: tuples(value) for name, value in values.items()}
     assert "--set coefs=1.0,0.5 " in line
+
+
+def grouped(names, groups, path, named=True, rate=1e-3):
+    """Save a model of torch with an optimizer whose groups list its parameters in this order, as torch stores it."""
+    import torch
+
+    order, count = [name for group, _ in groups for name in group], iter(range(99))
+    numbered = [{"params": [next(count) for _ in group], "lr": rate, "weight_decay": decay} for group, decay in groups]
+    if named:
+        numbered = [{**one, "param_names": list(group)} for one, (group, _) in zip(numbered, groups, strict=True)]
+    state = {k: {"exp_avg": torch.full((names.index(n) + 1,), 0.5)} for k, n in enumerate(order)}
+    model = {name: torch.ones(k + 1) for k, name in enumerate(names)}
+    torch.save({"model": model, "optimizer": {"state": state, "param_groups": numbered}}, path)
+
+
+def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, tmp_path):
+    """A conversion there and back may leave one group where there were two, of weights with decay and of others."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two, other = (tmp_path / f"{name}.pt" for name in ("one", "two", "other"))
+    grouped(names, [(names, 0.5)], one)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], two)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, named=False)
+    for weights in ((), ("--weights", "optimizer")):
+        code, printed, err = run("diff", one, two, *weights)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 1 plain value that differs")
+        what = "the two optimizers number their parameters differently, and are matched by param_names"
+        assert f"note: {what}: 1 in A is 2 in B, a.bias\n" in err
+        assert "note: plain values that differ: weight_decay of a.bias, b.bias is 0.5 in A, 0.0 in B\n" in err
+        assert "param_groups" not in err, err
+        code, printed, err = run("diff", two, other, *weights)
+        assert code == 0 and "param_names\n" in err and "matched" not in err, (
+            err
+        )  # set aside, and the order is the same
+        code, printed, err = run("diff", one, other, *weights)
+        why = "group their parameters differently (4 and 2+2), and are compared by number, as B stores no param_names"
+        assert code == 1 and f"note: the two optimizers {why}: one number may be of two parameters\n" in err, err
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, rate=9.0)
+    code, printed, err = run("diff", two, other, "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 2 plain values that differ")
+    assert "note: plain values that differ: optimizer/param_groups/0/lr is 1e-3 in A, 9.0 in B; " in err
+
+
+def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compared(run, tmp_path):
+    needs("torch")
+    path, config = trained_mixer(tmp_path)
+    code, _, err = run("diff", path, path, "--config", config)
+    said = (
+        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them\n"
+    )
+    assert code == 0 and said in err, err
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
+    code, _, err = run("diff", path, there, "--config", config)
+    assert code == 0 and "of the optimizers" not in err, err  # of two libraries, which no --weights compares
+    code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
+    what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
+    assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err

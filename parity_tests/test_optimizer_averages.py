@@ -102,10 +102,10 @@ def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_pat
     assert "its count of 5 averages stays behind" in err and "set aside" not in err
     record = json.loads(there.with_name("there.msgpack.json").read_text())
     assert record["optimizer"]["averages"] == [{"from": "model_ema", "to": "ema_params", "averaged": 5}]
-    words += ["--reverse", there, "-o", back, "--like", folder / "new.pt", *STATED, "--hyper", "averaged=5"]
+    words += ["--reverse", there, "-o", back, "--like", folder / "new.pt", *STATED]
     code, _, err = run(*words)
     assert code == 0, err
-    assert "averaged.load_state_dict" in err
+    assert "averaged.load_state_dict" in err and "note: from the record: averaged=5\n" in err
     assert {n: a for n, a in arrays(back).items() if "param_groups" not in n} == arrays(folder / "five.pt")
 
     class State(TrainState):
@@ -160,7 +160,7 @@ def test_an_average_goes_to_paddle_goes_on_there_and_comes_back(five, run, tmp_p
     code, _, err = run(
         *words, there, "--reverse", "--like", folder / "new.pt", "-o", back, *STATED, "--hyper", "averaged=5"
     )
-    assert code == 0, err
+    assert code == 0 and "from the record: averaged" not in err, err
     assert {n: a for n, a in arrays(back).items() if "param_groups" not in n} == arrays(folder / "five.pt")
 
     saved = paddle.load(str(there))
@@ -191,6 +191,25 @@ def normed(tmp_path_factory):
     saved = {"state_dict": state, "optimizer": model.optimizer.state_dict(), "state_dict_ema": average}
     torch.save(saved, folder / "m.pt")
     return folder / "m.pt", save_config("convmixer", folder / "config.json"), saved
+
+
+def test_the_record_counts_averages_until_its_file_is_changed(five, run, tmp_path):
+    """What the user states goes above it; a count of 0 is warned of, as torch's next average copies the weights."""
+    folder, _ = five
+    words, there = ["--table", folder / "net.table", "--with-optimizer"], tmp_path / "there.msgpack"
+    code, _, err = run(*words, folder / "five.pt", "--weights", "model", "-o", there)
+    assert code == 0, err
+    words += ["--reverse", "--like", folder / "new.pt", *STATED]
+    for stated, count in (((), 5), (("--hyper", "averaged=7"), 7), (("--hyper", "averaged=0"), 0)):
+        code, _, err = run(*words, there, "-o", tmp_path / f"{count}.pt", *stated)
+        assert code == 0, err
+        assert int.from_bytes(arrays(tmp_path / f"{count}.pt")["model_ema/n_averaged"][2], "little") == count
+        assert (f"note: averaged={count} as you state; the record has 5\n" in err) is bool(stated)
+        assert ("warning: --hyper averaged=0: at a count of 0, the next update of an" in err) is (count == 0)
+    record = there.with_name("there.msgpack.json")
+    record.write_text(record.read_text().replace('"averaged": 5', '"averaged": 6'))
+    code, _, err = run(*words, there, "-o", tmp_path / "damaged.pt")
+    assert code == 0 and "averaged=6" not in err and "the source does not count its averages" in err, err
 
 
 def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):

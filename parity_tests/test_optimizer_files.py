@@ -77,6 +77,24 @@ def plain_sgd(saved):
     return {"lr": 0.5, "momentum": 0, "dampening": 0, "nesterov": False, "weight_decay": 0, "params": params}
 
 
+def test_a_part_that_the_target_has_too_is_not_called_lost(trained, run, tmp_path):
+    """torch's `model` and a TrainState's `params` come back in a file with an optimizer, and not in one without."""
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    for route, name, *words in (
+        ("flax2torch", "back.pt", OPTIMIZER), ("flax2torch", "alone.pt"), ("flax2flax", "same.msgpack", OPTIMIZER),
+    ):  # fmt: skip
+        code, _, err = run(route, there, "-o", tmp_path / name, *words)
+        assert code == 0 and ("had them under" in err) is not bool(words), err
+    import torch
+
+    saved = torch.load(trained[0])
+    torch.save({"net": saved["model"], "optimizer": saved["optimizer"]}, tmp_path / "net.pt")
+    words = ["-o", tmp_path / "same.pt", OPTIMIZER, "--config", trained[1]]
+    code, _, err = run("torch2torch", tmp_path / "net.pt", *words)
+    assert code == 0 and "had them under 'net': they are written under 'model'" in err, err
+
+
 REFUSED = {
     "amsgrad": (group(amsgrad=True), "amsgrad: its maximum of second moments is converted to no library"),
     "maximize": (group(maximize=True), "maximize"),

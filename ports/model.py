@@ -43,6 +43,10 @@ class Model:
         """Return a sentence where modules with parameters were not called in a run that recorded these taps."""
         return []
 
+    def left_out(self) -> list[str]:
+        """Return a sentence where the names that were given leave modules with parameters out."""
+        return []
+
     @contextmanager
     def no_dropout(self) -> Iterator[Self]:
         """Yield the same model, whose dropout passes its input on."""

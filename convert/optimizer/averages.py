@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert import folding
+from convert.altered import WARNING
+from convert.counters import is_count
 from convert.dtypes import FLOATS
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part", bound=Move | Fill)
 COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters
+COPIED = (
+    f"{WARNING}--hyper averaged=0: at a count of 0, the next update of an AveragedModel copies the weights over this "
+    "average: state how often it was averaged"
+)
 PREFIX = "average: "  # before the name of a weight: its average, among the sources of steps
 
 
@@ -34,6 +40,7 @@ class Averages:
       steps: the target's weights, filled with the averages.
       shared: those of them that the copy lacks, filled with the model's own: running statistics and batch counters.
       uncounted: batch counters of the copy that the target does not store.
+      notes: on its count.
       checks: what has to hold of the averages as it has of the weights.
     """
 
@@ -44,6 +51,7 @@ class Averages:
     from_zero: bool
     checks: tuple[Promise, ...] = field(default=())
     uncounted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def fill(
@@ -117,8 +125,13 @@ def chosen(
     trained: Mapping[str, Tensor],
     dtype: str | None,
     stated: Mapping[str, Any],
+    record: Mapping[str, Any],
 ) -> tuple[Averages | None, dict[str, Tensor], list[str]]:
-    """Return what goes along of the copies of the weights, its sources, and why others stay behind."""
+    """Return what goes along of the copies of the weights, its sources, and why others stay behind.
+
+    Args:
+      record: what the record of the weights' file says of an optimizer.
+    """
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
         why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
@@ -128,8 +141,29 @@ def chosen(
             filled, sources = fill(copy, plan, trained, dtype)
         except ConvertError as reason:
             return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
-        return replace(filled, count=stated.get("averaged", filled.count)), sources, []
+        return _counted(filled, stated, record), sources, []
     return None, {}, []
+
+
+def _counted(average: Averages, stated: Mapping[str, Any], record: Mapping[str, Any]) -> Averages:
+    """Return an average with its count: as the user states it, as the file does, or as its record does."""
+    known, source = average.count, "file"
+    if known is None:
+        known, source = _recorded(average.place, record), "record"
+    if "averaged" not in stated:
+        notes = [f"from the record: averaged={known}"] if source == "record" and known is not None else []
+        return replace(average, count=known, notes=tuple(notes))
+    count = stated["averaged"]
+    notes = [f"averaged={count} as you state; the {source} has {known}"] if known not in (None, count) else []
+    return replace(average, count=count, notes=(*notes, *[COPIED] * (count == 0)))
+
+
+def _recorded(place: str, record: Mapping[str, Any]) -> int | None:
+    """Return how often a copy was averaged by the record of its file; None where that does not say."""
+    lines = record.get("averages")
+    lines = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
+    counts = [line.get("averaged") for line in lines if line.get("to") == place]
+    return int(counts[0]) if len(counts) == 1 and is_count(counts[0]) else None
 
 
 def about(copies: Sequence[Copy], average: Averages | None, to: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -52,6 +53,13 @@ def find(reader: Reader) -> Found | None:
             "library's optimizer has parts of its own for parts of a model in the same way"
         )
     return next(iter(found), None)
+
+
+def find_any(reader: Reader) -> Found | None:
+    """Find the one state of an optimizer in a file; None where there is none, or several."""
+    with contextlib.suppress(ConvertError):
+        return find(reader)
+    return None
 
 
 def _torch(reader: Reader) -> Iterable[Found]:

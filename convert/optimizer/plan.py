@@ -123,7 +123,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     model, sources = moving.model(
         plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
     )
-    average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated)
+    earlier = (plan.record if isinstance(plan, Plan) else read_record(plan.reader)).optimizer
+    average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated, earlier)
     sources |= averaged
     if state.groups:
         groups.check(held.reader.path, state, library)
@@ -135,12 +136,24 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
     moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
+    behind += average.notes if average and written.averages else ()
+    weights = replace(plan, accounted=moves.accounted())
+    if isinstance(weights, Plan):
+        weights = replace(weights, target_part=_part(model.weights, written.steps))
     return OptimizerPlan(
-        replace(plan, accounted=moves.accounted()), held.with_weights(plan.reader), written.steps, sources,
+        weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
         (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
         (*model.ties, *(average.checks if average and written.averages else ())),
     )  # fmt: skip
+
+
+def _part(weights: Sequence[Step], written: Sequence[Step]) -> str:
+    """Return in which part of a target its weights lie; "" where it has none, as a .pdopt."""
+    own = weights[0][0].name
+    names = (step[0].name for step in written)  # weights stand before moments of the same names
+    first = next((name for name in names if name == own or name.endswith(f"/{own}")), own)
+    return first.removesuffix(own).rstrip("/")
 
 
 def _state(
