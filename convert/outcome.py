@@ -147,7 +147,7 @@ def _untested(plan: Plan) -> str:
     tables = f"the lines that read and write {in_a_row(dialects)}" if dialects else ""
     values = ", ".join(
         f"{name}={exact(getattr(plan.config, name))}{' (assumed)' if name in plan.assumed else ''}"
-        for name in in_effect(plan.reading.spec, plan.config)
+        for name in in_effect(plan.reading.spec, plan.config, plan.configuration.shown)
     )
     settings = f"settings that no array shows ({values})" if values else ""
     shared = "; ".join(filter(None, (tables, settings)))
