@@ -9,10 +9,9 @@ from typing import Any
 
 from specs.config import as_dict, tuples
 from specs.numerals import exact
-from specs.words import count, in_a_row
+from specs.words import in_a_row
 
-from . import folding
-from .array_differences import EXACT, Tolerance, differences
+from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
@@ -26,7 +25,7 @@ from .settings import Settings, Stated
 from .variants import alike
 
 SAME = "the same model"
-BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
+BESIDE = "what is set aside"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
 COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
@@ -123,10 +122,7 @@ def compare(
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         counters = _unlike_counters(left, right)
-        for path, names in counters:
-            of = folding.summarised(name.rpartition(".")[0] for name in names)
-            norms = count(len(names), "norm")
-            notes.append(f"{path}: it stores no batch counters of {norms}, which are not compared: {of}")
+        notes += [note for path, names in counters for note in uncounted_norms(path, names)]
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, tolerance, skip=skip.__contains__)
         notes += arrays.notes()

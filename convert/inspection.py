@@ -239,7 +239,9 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         number = record.content.get("parameters")
-        counted = {"parameters": number} if isinstance(number, int) else {}  # those that are tied once
+        alone = reader.path.endswith(".pdopt")  # the optimizer: its record counts the parameters of the model
+        known = isinstance(number, int) and not alone
+        counted = {"parameters": number} if known else {}  # those that are tied once
         return {
             "notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)],
             **_beside(reader),
