@@ -16,7 +16,7 @@ from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
 from .diff_arrays import of_both
-from .diff_plans import Input, by_dialect, plan_both
+from .diff_plans import Input, TwoArchitectures, by_dialect, plan_both
 from .errors import UsageError
 from .inference import unshown
 from .pixels import SCALING, conflict
@@ -108,15 +108,14 @@ def compare(
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
-        left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
+        try:
+            left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
+        except TwoArchitectures as two:
+            return Comparison([_architectures(*two.args)])
         notes = of_both(a, _own_notes(left), b, _own_notes(right))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
-            kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison(
-                [_setting("architecture", "architecture", left.architecture, right.architecture, kinds)],
-                notes=tuple(notes),
-            )
+            return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
         if conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
@@ -173,6 +172,10 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
         _setting(name, "config", ours, theirs, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
         for name, (theirs, ours) in fields.items()
     ]
+
+
+def _architectures(a: str, b: str) -> dict[str, Any]:
+    return _setting("architecture", "architecture", a, b, f"{a} and {b}")
 
 
 def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any]:

@@ -49,20 +49,20 @@ def apart(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
       entries: of two files, see `array_differences.entry`.
     """
-    pairs = {(_framework(entry["a"]), _framework(entry["b"])) for entry in entries if entry["kind"] == "value"}
-    if any(entry["kind"] != "value" for entry in entries) or len(pairs) != 1 or None in (pair := pairs.pop()):
+    if any(entry["kind"] != "value" for entry in entries):
         return []
-    unbiased, others = ([side for side in pair if (side in UNBIASED) is is_unbiased] for is_unbiased in (True, False))
-    if not unbiased or not others:
+    sides = {_framework(entry[side]) for entry in entries for side in ("a", "b")}
+    unbiased, others = sorted(sides & UNBIASED), sorted(sides - UNBIASED)
+    if "" in sides or not unbiased or len(others) != 1:
         return []
     page = f"{document('training')}, BatchNorm"
     return [f"running variances alone differ, as training leaves them: {_updates(unbiased[0], others[0])} ({page})"]
 
 
-def _framework(names: Sequence[str]) -> str | None:
-    """Return the framework that calls a running variance so; None of any other array."""
+def _framework(names: Sequence[str]) -> str:
+    """Return the framework that calls a running variance so; "" of any other array."""
     leaves = {re.split(r"[./]", name)[-1] for name in names}
-    return next((framework for framework, own in NAMES.items() if leaves and leaves <= own), None)
+    return next((framework for framework, own in NAMES.items() if leaves and leaves <= own), "")
 
 
 def _updates(unbiased: str, other: str) -> str:
