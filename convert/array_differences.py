@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs.moves import Move
 from specs.numerals import apart
+from specs.words import count
 
 from . import payload
 from .files.base import ITEMSIZE
 from .folding import fold, summarised
-from .steps import Step, Steps, sources_of
+from .steps import ConstantFilling, Step, Steps, sources_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 OWN, COMMON = "A", "common"  # layouts of the shapes and the position that a difference names
+COUNTERS = "batch counters, which one file does not store"  # in the verdict
 BLOCK = 1 << 16  # elements compared at once: what stays in a core's cache
 
 
@@ -93,12 +95,22 @@ def differences(
             names = own_names(left, step)
             if found:
                 accepted = tolerance != EXACT and found["differing"] == 0
-                (within if accepted else entries).append({**found, "a": names, "b": own_names(right, theirs[name])})
+                ours_names = [] if isinstance(step[1], ConstantFilling) else names  # which A does not store
+                named = {**found, "a": ours_names, "b": own_names(right, theirs[name])}
+                (within if accepted else entries).append(named)
             if both:
                 nans[" + ".join(fold(names))] = both
             if step[0].dtype != theirs[name][0].dtype:
                 dtypes.setdefault((step[0].dtype, theirs[name][0].dtype), []).append(" + ".join(fold(names)))
     return Differences(entries, nans, len(ours.keys() & theirs.keys()), within, dtypes)
+
+
+def uncounted_norms(path: str, names: Collection[str]) -> list[str]:
+    """Say that a file stores no batch counters of these names, which are not compared; [] without any."""
+    if not names:
+        return []
+    of = summarised(name.rpartition(".")[0] for name in names)
+    return [f"{path}: it stores no batch counters of {count(len(names), 'norm')}, which are not compared: {of}"]
 
 
 def own_names(side: Steps, step: Step) -> list[str]:
@@ -171,7 +183,8 @@ def _arrays(
     own = own_position(left, ours, largest.at)
     index = [int(k) for k in np.unravel_index(largest.at, shape)] if own is None else own
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
-    detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
+    where = f"at {index}: " if index else ""  # a single number has no position
+    detail = f"{where}{' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
     layout = COMMON if own is None else OWN
     return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale, layout=layout), nans

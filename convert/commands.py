@@ -118,7 +118,9 @@ def diff(arguments: Namespace) -> int:
             arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
             but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
         )  # fmt: skip
-    notes += comparison.notes
+    from .optimizer.variances import apart
+
+    notes += [*comparison.notes, *apart(comparison.differences)]
     for note in notes:
         say_note(note)
     if arguments.json:

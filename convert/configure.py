@@ -7,8 +7,8 @@ What is known of a Config field, in the words of this file:
     suggested    neither shown nor stated: a default or an official variant suggests it, and the record names which
     assumed      suggested and unshown: reported by a note, and marked as assumed in the record
     marked       those of the assumed fields that the source's record marks so
-    must_state   suggested and unshown, in a dialect of the ports, or by a default alone in place of what other dialects
-                 fix: the user has to state it, or to accept the default; messages call it open, and OpenFields lists it
+    must_state   suggested and unshown, in a dialect of the ports, or by a default alone: the user has to state it, or
+                 to accept the default; messages call it open, and OpenFields lists it
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,7 +24,7 @@ from specs.spec import ADAPTED, Spec
 from specs.words import with_article
 
 from . import module_settings
-from .conventions import computing, fixed, required, same, unshown_from
+from .conventions import computing, required, same, unshown_from
 from .errors import ConvertError, UsageError, option, subject
 from .files.modules import Module
 from .inference import inferred, sizes, whole_config
@@ -268,12 +268,10 @@ def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
 def _must_state(reading: Reading, names: Iterable[str], known: Collection[str]) -> list[str]:
     """Return those of these fields that the user must state.
 
-    In the ports' own dialects these are all. In another dialect they are the fields that other dialects of the page
-    fix, and for which there is nothing but a default: no other sign tells them from a convention that was forgotten.
+    In the ports' own dialects these are all. In another dialect they are the fields of which nothing but a default
+    says a value: no other sign tells them from a convention that was forgotten.
     """
-    if reading.dialect in PORTS:
-        return list(names)
-    return [name for name in names if name not in known and name in fixed(reading.spec)]
+    return [name for name in names if reading.dialect in PORTS or name not in known]
 
 
 def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[str]) -> UsageError:

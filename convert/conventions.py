@@ -37,9 +37,13 @@ def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
 NO_EFFECT = "no effect at the model's own image size"  # of fields that `immaterial` lists, as a stem's padding
 
 
-def in_effect(spec: Spec, config: Any) -> list[str]:
-    """Return fields that no array shows and that change the outputs of this model."""
-    names = computing(spec) - spec.immaterial(config)
+def in_effect(spec: Spec, config: Any, shown: Iterable[str]) -> list[str]:
+    """Return fields that change the outputs of this model and that its arrays do not show.
+
+    Args:
+      shown: fields that the arrays of its file show.
+    """
+    names = (computing(spec) | required(spec)) - spec.immaterial(config) - set(shown)
     return [f.name for f in fields(spec.config) if f.name in names]
 
 

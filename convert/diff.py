@@ -9,15 +9,14 @@ from typing import Any
 
 from specs.config import as_dict, tuples
 from specs.numerals import exact
-from specs.words import count, in_a_row
+from specs.words import in_a_row
 
-from . import folding
-from .array_differences import EXACT, Tolerance, differences
+from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
 from .aside import PART
 from .configure import check_names
 from .conventions import NO_EFFECT, differing, same, without_effect
 from .diff_arrays import of_both
-from .diff_plans import Input, by_dialect, plan_both
+from .diff_plans import Input, TwoArchitectures, by_dialect, plan_both
 from .errors import UsageError, option
 from .inference import unshown
 from .optimizer import finding
@@ -27,7 +26,7 @@ from .settings import Settings, Stated
 from .variants import alike
 
 SAME = "the same model"
-BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
+BESIDE = "what is set aside"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
 COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
@@ -110,24 +109,20 @@ def compare(
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
-        left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
+        try:
+            left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
+        except TwoArchitectures as two:
+            return Comparison([_architectures(*two.args)])
         notes = of_both(a, _own_notes(left), b, _own_notes(right))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
-            kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison(
-                [_setting("architecture", "architecture", left.architecture, right.architecture, kinds)],
-                notes=tuple(notes),
-            )
+            return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
         if conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         counters = _unlike_counters(left, right)
-        for path, names in counters:
-            of = folding.summarised(name.rpartition(".")[0] for name in names)
-            norms = count(len(names), "norm")
-            notes.append(f"{path}: it stores no batch counters of {norms}, which are not compared: {of}")
+        notes += [note for path, names in counters for note in uncounted_norms(path, names)]
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, tolerance, skip=skip.__contains__)
         notes += arrays.notes()
@@ -179,6 +174,10 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
         _setting(name, "config", ours, theirs, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
         for name, (theirs, ours) in fields.items()
     ]
+
+
+def _architectures(a: str, b: str) -> dict[str, Any]:
+    return _setting("architecture", "architecture", a, b, f"{a} and {b}")
 
 
 def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any]:

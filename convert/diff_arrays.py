@@ -6,6 +6,7 @@ Nothing is known of a model: equal arrays compute the same only in code that mea
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -14,7 +15,7 @@ from specs.moves import Move
 from specs.table import Table
 
 from . import by_table, folding, payload, record
-from .array_differences import Differences, Tolerance, differences
+from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
 from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
@@ -23,12 +24,13 @@ from .optimizer.finding import find_any
 from .optimizer.numbered import Numbered, matched
 from .plain_values import PlainValues
 from .spelling import out_of_modules
-from .steps import Promise, Step
+from .steps import ConstantFilling, Promise, Step, Steps
 from .table_lengths import check_record
 from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
 SHOWN = 3  # names of each file that an error lists
+COUNTER = re.compile(r"(?:^|[./])num_batches_tracked$")  # of torch: no other framework stores batch counters
 STATE = "training state, which is not compared"
 
 
@@ -62,7 +64,20 @@ def across(
         arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
         if layout.dropped or layout.cut or layout.unread:
             arrays = arrays._replace(but=(DROPPED,))
-        return arrays, [*notes, *arrays.notes()]
+        arrays, uncounted = _without_counters(arrays, left)
+        return arrays, [*notes, *uncounted_norms(a, uncounted), *arrays.notes()]
+
+
+def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, list[str]]:
+    """Leave out differences of batch counters that A does not store and the Table states; return their names too."""
+    constants = {tensor.name for tensor, filling in left.steps if isinstance(filling, ConstantFilling)}
+    names = [one["tensor"] for one in arrays.entries if one["kind"] == "value" and one["tensor"] in constants]
+    names = [name for name in names if COUNTER.search(name)]
+    if not names:
+        return arrays, []
+    entries = [one for one in arrays.entries if one["tensor"] not in names]
+    but = (*arrays.but, COUNTERS)
+    return arrays._replace(entries=entries, compared=arrays.compared - len(names), but=but), names
 
 
 def by_names(

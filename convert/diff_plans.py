@@ -22,6 +22,10 @@ NOBODY = "nobody"
 MOST_TRIED = 16  # combinations of values of open fields
 
 
+class TwoArchitectures(Exception):
+    """Files of two architectures, of which one is not planned. Its arguments are the two."""
+
+
 class Input(NamedTuple):
     """A file and the part of it to take; None finds the part."""
 
@@ -37,19 +41,27 @@ class Alone(NamedTuple):
       opened: fields that it leaves open, or that its record marks as assumed.
       stated: the plan with what the user states of those.
       still_open: those of `opened` that the user does not state.
+      architecture: of the file.
     """
 
     plan: Plan | None
     opened: tuple[str, ...]
     stated: Plan | None
     still_open: tuple[str, ...]
+    architecture: str
 
 
 def plan_both(
     stack: contextlib.ExitStack, a: Input, b: Input, settings: Settings, assume: bool
 ) -> tuple[Plan, Plan, list[dict[str, Any]]]:
-    """Plan both files; return the plans, and what is assumed of either."""
-    one, two = (_known(stack, file, settings) for file in (a, b))
+    """Plan both files; return the plans, and what is assumed of either.
+
+    Raises: TwoArchitectures where files of two architectures leave fields open, whose values change nothing in that.
+    """
+    bare = [_as_it_is(stack, file) for file in (a, b)]
+    if bare[0].architecture != bare[1].architecture and not all(alone.plan for alone in bare):
+        raise TwoArchitectures(*(alone.architecture for alone in bare))
+    one, two = (_with_stated(stack, file, alone, settings) for file, alone in zip((a, b), bare, strict=True))
     left, of_left = _plan_beside(stack, a, one, b, two, settings, assume)
     right, of_right = _plan_beside(stack, b, two, a, one, settings, assume)
     assumed = [*of_left, *of_right]
@@ -106,15 +118,13 @@ def _tried(
         raise
 
 
-def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Alone:
-    """Plan one file without the other, as it is and with what the user states of it."""
-    plan, opened = _as_it_is(stack, file, None)
-    known = Alone(plan, opened, plan, opened)
+def _with_stated(stack: contextlib.ExitStack, file: Input, known: Alone, settings: Settings) -> Alone:
+    """Add what follows from what the user states of a file to what is known of it as it is."""
     values = _of_open(settings, known)
     if not values:
         return known
-    stated, rest = _as_it_is(stack, file, settings._replace(values=values))
-    return known._replace(stated=stated, still_open=tuple(name for name in opened if name in rest))
+    rest = _as_it_is(stack, file, settings._replace(values=values))
+    return known._replace(stated=rest.plan, still_open=tuple(name for name in known.opened if name in rest.opened))
 
 
 def _of_open(settings: Settings, known: Alone) -> dict[str, Any]:
@@ -160,16 +170,13 @@ def _assumption(plan: Plan, path: str, name: str, known: Alone, source: str) -> 
     return {"field": name, "value": value, "file": path, "from": source, **other, **stated}
 
 
-def _as_it_is(
-    stack: contextlib.ExitStack, file: Input, settings: Settings | None
-) -> tuple[Plan | None, tuple[str, ...]]:
-    """Plan one file without the other. Return the plan, None if it leaves open a field that nobody may assume, and
-    every field that is open or that a record marks as assumed."""
+def _as_it_is(stack: contextlib.ExitStack, file: Input, settings: Settings | None = None) -> Alone:
+    """Plan one file without the other, with these settings alone."""
     try:
         plan = stack.enter_context(_plan(file, settings))
     except OpenFields as error:
-        return None, tuple(error.fields)
-    return plan, plan.assumed
+        return Alone(None, tuple(error.fields), None, tuple(error.fields), error.architecture)
+    return Alone(plan, plan.assumed, plan, plan.assumed, plan.architecture)
 
 
 def _plan(file: Input, settings: Settings | None = None, assume: bool = False) -> Plan:

@@ -244,10 +244,10 @@ def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...
     names = summarised(name for entry in group for name in entry["a"] or entry["b"])
     if worst["kind"] != "value":
         return (a, b, names) if worst["kind"] == "shape" else (names,)
-    where, _, values = worst["detail"].partition(": ")
+    where, _, values = worst["detail"].rpartition(": ")  # "" where, of a single number
     a, _, b = values.partition(" and ")
     error = "not finite" if worst["error"] is None else short(worst["error"])
     error = "NaN" if "NaN" in (a, b) else error
     counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
     of = f" of {_name(worst)}" if len(group) > 1 else ""
-    return error, counted, f"{names}: A={a}, B={b} {where}{of}"
+    return error, counted, f"{names}: A={a}, B={b}{' ' * bool(where)}{where}{of}"

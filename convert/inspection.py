@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from specs import config as configs
@@ -17,7 +17,7 @@ from specs.words import in_a_row
 from . import folding, module_settings
 from .aside import as_json, by_name
 from .choosing import Request, attempt
-from .conventions import same
+from .conventions import computing, same
 from .errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
@@ -29,7 +29,7 @@ from .planning import left_open, plan_read
 from .plans import Plan
 from .readings import Ambiguous, Names, Reading
 from .recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
-from .record import DIALECT, INSIDE, Record
+from .record import DEFAULT, DIALECT, INSIDE, Record
 from .record import read as read_record
 from .running import dumps
 from .settings import Settings
@@ -175,8 +175,19 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
     fixed = dialects(reading.architecture)[reading.dialect].conventions
     by = f"{DIALECT if len(says) == 1 else 'dialects '}{in_a_row(says)}"
     about["origins"] = {name: by for name in fixed if name in agreed and name not in modules}
+    defaults = _defaults(plan, says.values())
+    about["config"] |= defaults
+    about["origins"] |= dict.fromkeys(defaults, DEFAULT)
     notes = [*plan.part(), *_apart(says, agreed)]
     return about | {"parameters": trained(reading), "notes": notes, "aside": as_json(plan.aside)}
+
+
+def _defaults(plan: Plan, says: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the defaults of fields of which no dialect says anything and that change no outputs, as dropout."""
+    spec = plan.reading.spec
+    named = {name for config in says for name in config} | (computing(spec) - spec.immaterial(plan.config))
+    config = configs.as_dict(plan.config)
+    return {f.name: config[f.name] for f in fields(spec.config) if f.name not in named and f.default is not MISSING}
 
 
 def _agree(name: str, says: Collection[Mapping[str, Any]]) -> bool:
@@ -228,7 +239,9 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         number = record.content.get("parameters")
-        counted = {"parameters": number} if isinstance(number, int) else {}  # those that are tied once
+        alone = reader.path.endswith(".pdopt")  # the optimizer: its record counts the parameters of the model
+        known = isinstance(number, int) and not alone
+        counted = {"parameters": number} if known else {}  # those that are tied once
         return {
             "notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)],
             **_beside(reader),

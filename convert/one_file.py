@@ -160,7 +160,7 @@ def by_table_file(arguments: Namespace, notes: Notes) -> Convert:
                 "tensors": len(plan.steps), "parameters": plan.parameters, "notes": plan.notes(),
             }  # fmt: skip
             whole, about = _whole(plan, out, optimizer, stack)
-            result |= {"notes": whole.notes(), **about}
+            result |= {"notes": whole.notes(), "tensors": len(whole.steps), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
             if not arguments.json and not arguments.quiet:
                 print_table_plan(plan, result)

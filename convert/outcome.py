@@ -147,7 +147,7 @@ def _untested(plan: Plan) -> str:
     tables = f"the lines that read and write {in_a_row(dialects)}" if dialects else ""
     values = ", ".join(
         f"{name}={exact(getattr(plan.config, name))}{' (assumed)' if name in plan.assumed else ''}"
-        for name in in_effect(plan.reading.spec, plan.config)
+        for name in in_effect(plan.reading.spec, plan.config, plan.configuration.shown)
     )
     settings = f"settings that no array shows ({values})" if values else ""
     shared = "; ".join(filter(None, (tables, settings)))
@@ -159,7 +159,7 @@ def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     if left == right:  # two models of one framework
         left, right = ("right", "left") if plan.backwards else ("left", "right")
     ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
-    say(printable(f"{_verb(result)} {ends}: {count(len(plan.steps), 'tensor')}, {_contents(plan, result)}"))
+    say(printable(f"{_verb(result)} {ends}: {count(result['tensors'], 'tensor')}, {_contents(plan, result)}"))
     _print_steps(plan, result)
 
 

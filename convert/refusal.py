@@ -22,6 +22,7 @@ from .plans import Plan
 from .readings import Reading
 from .recognise import USUAL, all_dialects, candidates, unknown_page
 from .replicas import FirstReplica, replicated, twice, without_replicas
+from .settings import Settings
 
 EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
@@ -151,6 +152,8 @@ def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[
 
     Returns: also what the file has beside them.
     """
+    if request.settings.architecture:  # they are of a checkpoint, which may be another one
+        request = request._replace(settings=Settings.of(None))
     choice = choose(request, candidates(request.reader, None, request.record.hints, weights))
     if choice.plan:
         return choice.plan.src, []

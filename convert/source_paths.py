@@ -12,8 +12,10 @@ from . import folding, record
 from .errors import ConvertError
 from .files import FORMATS, INDEX, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
 from .files.base import INCOMPLETE
+from .files.entry_names import OPTIMIZER_FILES
 from .files.inside import PATTERN, Several, look, matching
 
+OF_WEIGHTS = "the optimizer's state of the .pdparams with its name"
 NO_CHECKPOINT = "a folder that is no checkpoint"
 
 
@@ -144,6 +146,9 @@ def _reason(entry: os.DirEntry[str]) -> str:
         return "no suffix of a checkpoint"
     if not entry.is_file():
         return "a broken link" if entry.is_symlink() else "no regular file"
+    if entry.name.endswith(OPTIMIZER_FILES):
+        weights = f"{os.path.splitext(entry.path)[0]}.pdparams"
+        return OF_WEIGHTS if os.path.exists(weights) else "the state of an optimizer alone"
     return ""
 
 

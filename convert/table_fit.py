@@ -113,9 +113,11 @@ def lay_out(
         drop = "" if missing or misfits else "drop <- {}" if backwards else "{} -> drop"
         problems += _strangers(unexpected, table, drop)
         problems[:0] = filter(None, [parametrized(unexpected)])
-        if turned < len(unexpected):
+        fit, fit_turned = (len(sources) - strangers for strangers in (len(unexpected), turned))
+        few = FEW * len(sources)
+        if fit_turned > fit and fit_turned >= few:
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
-        elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
+        elif max(fit, fit_turned) < few:
             what = f"{fit} of {len(sources)} names are in this Table: another model?{_architecture(path)}"
             known = list(filter(None, [parametrized(unexpected)]))
             problems = [what, *problems] if fit else [what, *known, *_first_names(sources, missing)]

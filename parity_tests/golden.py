@@ -22,6 +22,8 @@ FOLDER = Path(__file__).parent / "goldens"
 _BESIDE = [Path(home) / "goldens" for name in specs.names() if (home := specs.folder(name))]  # pages from outside
 FOLDERS = {case.name: case for home in [FOLDER, *_BESIDE] if home.is_dir() for case in home.iterdir() if case.is_dir()}
 
+MOBILE_FORMER = {"dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0), "stem_stride": 2}  # as its code computes
+
 # What a case's file leaves open and its case.json tells in upstream's words. Cases that parity_tests/upstream.py writes
 # have it in our words, as "settings".
 OPEN: dict[str, dict[str, object]] = {
@@ -35,8 +37,8 @@ OPEN: dict[str, dict[str, object]] = {
     },
     "raft_interp": {"image": 32, "patches": (4, 2, 2), "rafts": (4, 2, 5), "kernels": ((4, 8, 16), (2, 4), (2,))},
     "raft_mixer_sc": {"channels": 4, "image": 48, "patches": (4, 2, 2), "rafts": (1, 4, 2)},
-    "mobileformer_a_base": {"lite_stride": 2, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)},
-    "mobileformer_a_groups4": {"lite_stride": 1, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)},
+    "mobileformer_a_base": {"lite_stride": 2, **MOBILE_FORMER},
+    "mobileformer_a_groups4": {"lite_stride": 1, **MOBILE_FORMER},
 }
 
 

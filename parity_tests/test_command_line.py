@@ -89,10 +89,13 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert code == 2
     for asked in ("lite_stride is open: set it (int)", "dyrelu_coefs is open: set it (float,float)"):
         assert asked in err
-    lacking = "they have no default, and models with the same arrays differ in them"
+    fields = "lite_stride, dyrelu_coefs and dyrelu_consts"  # stem_stride, which is asked for too, has one
+    lacking = f"{fields} have no default, and models with the same arrays differ in them"
     assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
+    assert code == 2 and "stem_stride is open: set it (int)" in err and "stem_stride=2: --assume" in err
+    code, _, err = run(*words, "--assume")
     counters = (
         "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more\n"
     )
@@ -105,6 +108,26 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert err == f"{marked}{earlier}stem.norm.num_batches_tracked and 12 more\n"
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
     assert "paddlevit's own code computes softmax=True; softmax=False is stated of these weights" in err
+
+
+def test_a_proof_lists_each_setting_that_it_does_not_test(run, tmp_path):
+    """Also those without a default, which the user set."""
+    needs("torch")
+    config = specs.get("mobile_former").tiny["plain"]
+    write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
+    values = ("lite_stride=1", "dyrelu_coefs=3,7", "dyrelu_consts=1,0", "stem_stride=2")
+    words = [word for value in values for word in ("--set", value)]
+    code, printed, _ = run("paddlevit2torch", tmp_path / "m.pdparams", "-o", tmp_path / "m.pt", *words, "--prove")
+    listed = "(lite_stride=1, dyrelu_coefs=(3, 7), dyrelu_consts=(1, 0), stem_stride=2, softmax=True)"
+    assert code == 0 and f"settings that no array shows {listed}\n" in printed
+
+
+def test_inspect_lists_each_setting_that_a_conversion_asks_for(run, tmp_path):
+    config = specs.get("mobile_former").tiny["plain"]
+    write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
+    printed = run("inspect", tmp_path / "m.pdparams")[1]
+    assert "dyrelu_consts: set it (float,float); stem_stride: set it (int): " in printed
+    assert "by default, not read off the file: image, dropout, " in printed and " image=224 " in printed
 
 
 def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):

@@ -94,6 +94,18 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
 
 
+def test_two_architectures_need_no_settings(run, tmp_path):
+    """Whatever their files leave open, of which nothing has a default."""
+    for name, architecture, twin in (("a", "convmixer", "even"), ("b", "mobile_former", "plain")):
+        config = specs.get(architecture).tiny[twin]
+        write_numbers(tmp_path / f"{name}.pdparams", architecture, config, "paddle")
+    words = ("diff", tmp_path / "a.pdparams", tmp_path / "b.pdparams")
+    for more in ((), ("--set", "act=relu"), ("--assume",)):
+        code, printed, _ = run(*words, *more)
+        assert (code, printed.splitlines()[0]) == (1, "different: two architectures"), printed
+    assert "  architecture  convmixer  mobile_former\n" in printed
+
+
 def test_diff_takes_a_setting_in_place_of_what_only_the_dialect_says(run, tmp_path):
     """A bare file of timm's does not state its GELU: the value is called assumed, and --set states another."""
     save_file(load_file(as_timm(run, tmp_path)), bare := tmp_path / "bare.safetensors")

@@ -247,6 +247,26 @@ def test_what_a_table_drops_may_be_no_parameter_of_torch(run, tmp_path):
     assert np.allclose(moments, [[0.1] * 4, [0.2] * 4])
 
 
+def test_a_pdopt_of_a_table_is_counted_as_it_is(run, tmp_path):
+    """Moments and powers of betas are no parameters of the model, whose number the record has."""
+    needs("torch"), needs("paddle")
+    import paddle
+    import torch
+
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(net.named_parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    paddle.save(paddle.nn.Linear(2, 2).state_dict(), str(tmp_path / "new.pdparams"))
+    (tmp_path / "net.table").write_text("table 1: torch <-> paddle\nweight: o i <-> weight: i o\nbias: o <-> bias: o")
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer"]
+    code, printed, err = run(*words, "--like", tmp_path / "new.pdparams", "-o", tmp_path / "net.pdopt")
+    assert code == 0 and printed.endswith(": 8 tensors, the optimizer alone of 6 parameters\n"), printed + err
+    printed = run("inspect", tmp_path / "net.pdopt")[1]
+    assert "\ntensors:      8\n" in printed and "\nelements:     16\n" in printed, printed
+
+
 def test_a_record_states_hyperparameters_for_a_table_too(run, tmp_path):
     needs("torch")
     import torch

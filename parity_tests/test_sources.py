@@ -125,6 +125,25 @@ def test_checkpoints_of_a_folder_in_another_dialect_are_passed_over_by_name(run,
     ) and f"{folder}: no checkpoint there has the dialect paddle\n  - passed over" in err
 
 
+def test_what_of_a_folder_is_no_source_is_no_failure(run, tmp_path):
+    """Paddle's optimizers by their names; a file of another architecture also where --config is of its neighbours."""
+    folder = tmp_path / "in"
+    folder.mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a", "b"):
+        assert run("google2paddle", GOOGLE, "-o", folder / f"{name}.pdparams")[0] == 0
+    for name in ("a", "alone"):
+        (folder / f"{name}.pdopt").write_bytes(b"")
+    shutil.copy(Case("paddlevit_convmixer_gelu").folder / "weights.pdparams", folder / "c.pdparams")
+    words = ("paddle2torch", folder, "-o", tmp_path / "out", "--config", folder / "a.pdparams")
+    code, printed, err = run(*words)
+    assert (code, printed.splitlines()[-1]) == (0, "2 of 2 converted"), err
+    for reason, name in (
+        ("the optimizer's state of the .pdparams with its name", "a.pdopt"),
+        ("the state of an optimizer alone", "alone.pdopt"), ("dialect paddlevit", "c.pdparams"),
+    ):  # fmt: skip
+        assert f"note: passed over, {reason}: {folder / name}\n" in err
+
+
 def test_several_sources_need_a_folder_which_is_to_be_created_first(run, tmp_path):
     shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
     code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out")

@@ -170,6 +170,54 @@ def test_a_record_has_the_lengths_that_were_stated(tmp_path, capsys, flat):
     assert code == 1 and "has shape [6, 4, 3], and h=2 is 2, not 4" in error, error
 
 
+def test_one_common_layer_is_no_other_side(tmp_path, capsys):
+    """As the norm behind the stem, which both sides and another model have."""
+    lines = [
+        "table 1: paddle <-> torch",
+        *(f"{name}.w: c <-> {name}: c" for name in ("a", "b", "d")),
+        "n.b: c <-> e: c",
+    ]
+    (tmp_path / "x.table").write_text("\n".join(lines))
+    own = save(tmp_path / "own.npz", {name: np.ones(3) for name in ("e", "x", "y", "z")})
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", own, "-o", tmp_path / "y.npz")
+    assert code == 1 and "0 of 4 names are in this Table: another model?" in error and "--reverse" not in error, error
+    other = save(tmp_path / "other.npz", {name: np.ones(3) for name in ("a", "b", "d", "x")})
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", other, "-o", tmp_path / "y.npz")
+    assert "its arrays are named as on the table's other side: --reverse reads it from there" in error, error
+
+
+def test_counters_that_a_table_states_are_no_difference(tmp_path, capsys):
+    """And running variances alone are what training in torch leaves otherwise; a single number has no position."""
+    lines = ["_mean: c <-> running_mean: c", "_variance: c <-> running_var: c", "t: <-> t:"]
+    (tmp_path / "x.table").write_text("\n".join(["table 1", *lines, "<-> num_batches_tracked: = 0", "<-> k: = 1"]))
+    ours = {"_mean": np.ones(3), "_variance": np.ones(3), "t": np.float64(2)}
+    theirs = {"running_mean": np.ones(3), "running_var": np.ones(3), "t": np.float64(2), "k": np.float64(1)}
+    a = save(tmp_path / "a.npz", ours)
+    words = ["diff", "--table", tmp_path / "x.table", a, tmp_path / "b.npz"]
+    save(tmp_path / "b.npz", {**theirs, "num_batches_tracked": np.array(0)})
+    code, printed, _ = run(capsys, *words)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays"), printed
+    save(tmp_path / "b.npz", {**theirs, "num_batches_tracked": np.array(3)})
+    code, printed, error = run(capsys, *words)
+    assert (code, printed.splitlines()[0]) == (
+        0,
+        "the same arrays, except batch counters, which one file does not store",
+    )
+    assert f"{a}: it stores no batch counters of 1 norm, which are not compared: " in error
+    assert printed.splitlines()[-1] == "4 arrays of B compared, every element equal"
+    save(tmp_path / "b.npz", {**theirs, "running_var": 2 * np.ones(3), "num_batches_tracked": np.array(3)})
+    code, _, error = run(capsys, *words)
+    assert code == 1 and "running variances alone differ, as training leaves them: torch updates running" in error, (
+        error
+    )
+    assert "training.md, BatchNorm)" in error
+    save(tmp_path / "b.npz", {**theirs, "k": np.float64(5), "t": np.float64(3), "num_batches_tracked": np.array(0)})
+    code, printed, error = run(capsys, *words)
+    assert code == 1 and "t: A=2, B=3\n" in printed and "k: A=1, B=5\n" in printed and "variances alone" not in error
+    found = json.loads(run(capsys, *words, "--json")[1])["differences"]
+    assert {entry["tensor"]: entry["a"] for entry in found} == {"t": ["t"], "k": []}  # no array of A
+
+
 def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
     """The message begins with this verdict and says what the file is; it offers each near name once."""
     (tmp_path / "x.table").write_text("table 1\nparams/{s=q|k|v|o}/kernel: i o <-> {s}: o i\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from convert.documents import document
 from convert.plans import Plan
@@ -38,6 +39,31 @@ def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
     if not own or len(unbiased) != 1:
         return []
     (other,) = (side for side in sides if side not in UNBIASED)
-    what = f"{unbiased[0]} updates running variances with n / (n - 1) times what {other} does, n = batch x positions"
     effect = f"weights train alike, outputs in evaluation mode do not ({document('training')}, BatchNorm)"
-    return [f"{count(len(own), 'BatchNorm')}: {what}: {effect}"]
+    return [f"{count(len(own), 'BatchNorm')}: {_updates(unbiased[0], other)}: {effect}"]
+
+
+def apart(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a remark where nothing but running variances differs in files of two such libraries.
+
+    Args:
+      entries: of two files, see `array_differences.entry`.
+    """
+    if any(entry["kind"] != "value" for entry in entries):
+        return []
+    sides = {_framework(entry[side]) for entry in entries for side in ("a", "b")}
+    unbiased, others = sorted(sides & UNBIASED), sorted(sides - UNBIASED)
+    if "" in sides or not unbiased or len(others) != 1:
+        return []
+    page = f"{document('training')}, BatchNorm"
+    return [f"running variances alone differ, as training leaves them: {_updates(unbiased[0], others[0])} ({page})"]
+
+
+def _framework(names: Sequence[str]) -> str:
+    """Return the framework that calls a running variance so; "" of any other array."""
+    leaves = {re.split(r"[./]", name)[-1] for name in names}
+    return next((framework for framework, own in NAMES.items() if leaves and leaves <= own), "")
+
+
+def _updates(unbiased: str, other: str) -> str:
+    return f"{unbiased} updates running variances with n / (n - 1) times what {other} does, n = batch x positions"
