@@ -26,6 +26,7 @@ from .trace.inputs import layouts
 from .trace.outputs import arranging, axes_of, clash, paired
 from .trace.precomputed import fixed, masks
 from .trace.program import Program
+from .trace.selects import added
 from .trace.sides import Side
 from .trace.tape import Array, Tape
 
@@ -180,7 +181,7 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     Raises: UsageError for whatever its code raises, and for one that returns no arrays, or what cannot be compared.
     """
     try:
-        tape = of.record(parameters, inputs).live()
+        tape = added(of.record(parameters, inputs).live())
         of.release()
         trim()
     except UsageError as error:

@@ -9,6 +9,7 @@ import pytest
 import parity
 
 from .pairs import images
+from .test_kinds_matching import Net, linear
 
 torch = pytest.importorskip("torch", reason="the left side is a torch module")
 paddle = pytest.importorskip("paddle", reason="the right side is a paddle layer")
@@ -77,3 +78,18 @@ def test_another_slope_is_named():
     found = parity.derive(Gated(), PaddleGated(0.2), (images(2, 3, 8, 8),))
     assert not found.proven and not found.missing, str(found)
     assert found.divergences[0].cause.startswith("a factor of 0.166667 on the left, 0.2 on the right (recomputed so")
+
+
+def test_the_halves_of_torchs_gated_unit_are_told_apart():
+    """One operation of torch against a product of halves, which the other side has in the other order."""
+
+    def gated(m: Any, x: Any) -> Any:
+        return m.out(torch.nn.functional.glu(m.wide(x)))
+
+    def written(m: Any, x: Any) -> Any:
+        gate, value = m.wide(x).chunk(2, -1)
+        return m.out(gate.sigmoid() * value)
+
+    left, right = (Net(run, wide=linear(6, 10), out=linear(5, 3)) for run in (gated, written))
+    found = parity.derive(left, right, (images(3, 6),))
+    assert found.proven and "wide.bias: (-p=2 c) <-> wide.bias: (p c)" in found.table.print(), found.table.print()

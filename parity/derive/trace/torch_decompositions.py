@@ -52,6 +52,11 @@ def _addmm(bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> A
     return y + bias if beta == 1 else y if beta == 0 else y + bias * beta
 
 
+def _glu(x: Any, dim: int = -1) -> Any:
+    value, gate = x.chunk(2, dim)
+    return value * gate.sigmoid()
+
+
 def _rms_norm(x: Any, shape: Any, weight: Any, eps: float | None) -> Any:
     dims = tuple(range(x.dim() - len(shape), x.dim()))
     rstd = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
@@ -105,6 +110,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_embedding_bag_forward_only": _embedding_bag,
     "_trilinear": _bilinear,
     "gelu": _gelu,
+    "glu": _glu,
     "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
     "_prelu_kernel": lambda x, weight: torch.where(x > 0, x, x * weight),
     "lerp": lambda a, b, weight: a + (b - a) * weight,

@@ -1,0 +1,50 @@
+"""Masks that one side adds and the other chooses by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+
+def masked(buffer: bool) -> Net:
+    """Attention with a learned bias to which a mask of 0 and -100 is added, as Swin's."""
+    mask = torch.triu(torch.full((5, 5), -100.0), 1)
+
+    def run(m: Any, x: Any) -> Any:
+        q, k, v = m.qkv(x).chunk(3, -1)
+        weights = q @ k.mT / 8**0.5 + m.bias + (m.mask if buffer else mask.to(x.dtype))
+        return m.out(weights.softmax(-1) @ v)
+
+    net = Net(run, qkv=linear(8, 24), out=linear(8, 8), bias=torch.nn.Parameter(torch.randn(5, 5)))
+    if buffer:
+        net.register_buffer("mask", mask)
+    return net
+
+
+def chosen(parameters: Any, x: Any) -> Any:
+    """The same in JAX, where a weight or the weight less 100 is chosen."""
+    q, k, v = jnp.split(x @ parameters["qkv"] + parameters["qkv_bias"], 3, -1)
+    weights = q @ k.mT / 8**0.5 + parameters["bias"]
+    weights = jnp.where(np.tri(5, dtype=bool), weights, weights - 100)
+    return jax.nn.softmax(weights, -1) @ v @ parameters["out"] + parameters["out_bias"]
+
+
+@pytest.mark.parametrize("buffer", [True, False])
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_choice_between_a_value_and_that_value_less_a_number_is_an_added_mask(buffer: bool, turned: bool):
+    shapes = {"qkv": (8, 24), "qkv_bias": (24,), "out": (8, 8), "out_bias": (8,), "bias": (5, 5)}
+    sides: tuple[Any, Any] = masked(buffer), (chosen, {name: jnp.ones(shape) for name, shape in shapes.items()})
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(2, 5, 8),))
+    assert found.proven, str(found)
+    axes = "i o" if turned else "o i"
+    assert f"\nbias: {axes} <-> bias: {axes}\n" in found.table.print(), found.table.print()
