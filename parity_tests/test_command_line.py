@@ -130,6 +130,9 @@ def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
     code, _, err = run(*words)
     assert code == 2 and "but the file has depth=3: --set depth=3 goes above it\n" in err
     assert run(*words, "--set", "depth=3")[0] == 0
+    (tmp_path / "config.json").write_text('{"depth": 4, "width": 99, "classes": 5, "gelu": "tanh"}')
+    code, _, err = run(*words)
+    assert code == 2 and "  - this configuration is of another model\n" in err and "goes above" not in err, err
 
 
 def test_a_file_of_the_users_own_is_kept(run, tmp_path):
