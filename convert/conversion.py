@@ -29,8 +29,8 @@ def convert(arguments: Namespace) -> int:
     for line in given.lines():
         notes.add(line)
     if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
-        what = "is no folder" if os.path.lexists(arguments.out) else "does not exist: create it"
-        raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder, and this {what}")
+        what = "it is no folder" if os.path.lexists(arguments.out) else "there is none of this name: create it"
+        raise UsageError(f"-o {arguments.out}: the targets of {len(files)} files need a folder, and {what}")
     results: list[dict[str, Any]] = []
     failures = 0
     others: dict[str, str] = {}  # of another dialect

@@ -145,12 +145,18 @@ def _own_notes(plan: Plan) -> list[str]:
 
 
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
-    """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError."""
-    for plan in (left, right):
+    """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError.
+
+    One that the arrays of the other file show is meant for that one, as the classes of a model with another head.
+    """
+    for plan, other in ((left, right), (right, left)):
         own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
         ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
         stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
+        theirs = as_dict(other.config) if other.architecture == plan.architecture else {}
+        shown = theirs.keys() - set(unshown(other.reading))
         others = [name for name, value in stated.items() if not same(own[name], value)]
+        others = [name for name in others if name not in shown or not same(theirs[name], stated[name])]
         if all(plan.origins.get(name, "default") in LAX for name in others) and _alike(plan, stated):
             continue  # as a size that is stated in another way
         for name in others:

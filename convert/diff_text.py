@@ -71,11 +71,12 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             {entry["kind"] for entry in placed if (entry["layout"] == OWN) is is_own} for is_own in (True, False)
         )
         if own:
-            arrays = " of a row with one array on A's side" if own & common else ""
-            too = ", and B's shapes too" if "shape" in own else ""
-            say(f"{_what(own)}{arrays}: in A's own layout{too}", kind="soft")
+            whole = " of arrays that A has whole" if own & common else ""
+            too = " (B's shapes are brought into it)" if "shape" in own else ""
+            say(f"{_what(own)}{whole}: in the layout of A's file{too}", kind="soft")
         if common:
-            say(f"layout of {'other ' * bool(own & common)}{_what(common)}: {comparison.layout}", kind="soft")
+            parted = " of arrays that A has in parts, or within others" if own & common else ""
+            say(f"{_what(common)}{parted}: in this layout: {comparison.layout}", kind="soft")
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"

@@ -130,8 +130,9 @@ class FormatError(ConvertError):
 class Exists(ConvertError):
     """A target that is there already and that nobody allows to replace."""
 
-    def __init__(self, path: str):
-        super().__init__(f"{path}: exists: {option('force')} replaces it")
+    def __init__(self, path: str, remedy: str = ""):
+        super().__init__(f"{path}: exists: {option('force')} replaces it{remedy}")
+        self.path = path
 
 
 class PlanError(ConvertError):

@@ -104,12 +104,17 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
 
 
 def _inside(names: list[str], part: str) -> list[str]:
-    return fold(name for name in names if not part or name.startswith(f"{part}/"))
+    return _quoted(fold(name for name in names if not part or name.startswith(f"{part}/")))
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    """Quote names that are numbers, which read as counts."""
+    return [repr(name) if name.isdigit() else name for name in names]
 
 
 def _outside(names: list[str], part: str) -> list[str]:
     """Return names outside the model, folded; where they are many, the containers in which they lie."""
-    others = fold(name for name in names if part and not name.startswith(f"{part}/"))
+    others = _quoted(fold(name for name in names if part and not name.startswith(f"{part}/")))
     if len(others) <= SHOWN:
         return others
     containers = Counter(name.partition("/")[0] for name in others)

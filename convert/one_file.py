@@ -255,7 +255,7 @@ def _carry_out(
         target_of(whole, out, arguments.force, byte_count(arguments.shard_size))  # refused before any note
     except Exists as error:
         if not arguments.dry_run:  # which writes nothing
-            raise
+            raise error if arguments.out else Exists(error.path, ", or give another -o") from None
         notes.add(str(error))
     for note in whole.notes():
         notes.add(note)

@@ -20,6 +20,7 @@ from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 from .files.inside import look
 
+ASKED = "was asked for"  # of a Config field that the user states
 MAX_NODES = 100_000  # values in a configuration file
 MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
 PREPROCESSING = "preprocessing"  # a name beside Config fields: {"preprocessing": {"crop": 0.875}}
@@ -88,7 +89,7 @@ class Settings(NamedTuple):
         origin = self.origin(name)
         if name in self.others:
             return f"is of {origin}"
-        return f"was asked for by {origin}" if self.of_file(name) else "was asked for"
+        return f"{ASKED} by {origin}" if self.of_file(name) else ASKED
 
     def of_file(self, name: str) -> bool:
         """Tell whether a Config field comes from a file, and was not stated by itself."""

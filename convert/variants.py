@@ -15,9 +15,10 @@ from specs.numerals import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
-from .errors import command_or_call, subject
+from .documents import document
+from .errors import command_or_call, is_saving, subject
 from .recognise import dialects
-from .settings import spelled
+from .settings import ASKED, spelled
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
@@ -108,14 +109,20 @@ def clashes(
     def write(name: str, value: Any) -> str:
         return exact(configs.as_hxw(spec.config, name, value))
 
-    return [
-        f"{k}={write(k, stated[k])} {how(k)}, but the {subject()} has {k}={write(k, value)}{_above(how(k), k, value)}"
+    from_file = [k for k in other if "--config" in how(k) or "config=" in how(k)]
+    is_another = len(from_file) > 1 and any(k not in ADAPTED for k in from_file)
+    lines = [
+        f"{k}={write(k, stated[k])} {how(k)}, but the {subject()} has {k}={write(k, value)}"
+        f"{'' if is_another and k in from_file else _remedy(how(k), k, value)}"
         for k, value in other.items()
     ]
+    return [*lines, *["this configuration is of another model"] * is_another]
 
 
-def _above(how: str, name: str, value: Any) -> str:
-    """Name the option that goes above a configuration file; "" where none states the field."""
+def _remedy(how: str, name: str, value: Any) -> str:
+    """Name the option that goes above a configuration file, or how to give a model another head; "" for neither."""
+    if how == ASKED and name == "classes" and not is_saving():
+        return f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
     return command_or_call(f": {spelled(name, value)} goes above it", "") if "--config" in how else ""
 
 

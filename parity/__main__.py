@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     flags = Arguments(
         "parity",
         "TARGET... [options]",
-        description="Run the same model in several frameworks and compare: outputs, every layer,\ngradients, training.",
+        description="Run the same model in several frameworks and compare: outputs, every layer,\ngradients, training. "
+        "This needs two frameworks; `convert ROUTE FILE --prove`\nruns with one, too.",
         epilog=EXAMPLES.format(called("parity")),
     )
     flags.add_argument("targets", nargs="+", metavar="TARGET", help="ARCH, ARCH:VARIANT or a checkpoint")

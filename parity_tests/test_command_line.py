@@ -147,12 +147,24 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
         target.port("torch", "float32", "cpu")  # told once
 
 
+def test_the_remedy_for_a_target_that_exists_names_another_place_where_none_was_given(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"mine")
+    shutil.copy(GOOGLE, "weights.npz")
+    said = "weights.safetensors: exists: --force replaces it"
+    assert run("google2torch", "weights.npz")[2].endswith(f"{said}, or give another -o\n")
+    assert run("google2torch", "weights.npz", "-o", "weights.safetensors")[2].endswith(f"{said}\n")
+
+
 def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
     (tmp_path / "config.json").write_text('{"depth": 4, "gelu": "tanh"}')
     words = ["google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--config", tmp_path / "config.json"]
     code, _, err = run(*words)
     assert code == 2 and "but the file has depth=3: --set depth=3 goes above it\n" in err
     assert run(*words, "--set", "depth=3")[0] == 0
+    (tmp_path / "config.json").write_text('{"depth": 4, "width": 99, "classes": 5, "gelu": "tanh"}')
+    code, _, err = run(*words)
+    assert code == 2 and "  - this configuration is of another model\n" in err and "goes above" not in err, err
 
 
 def test_a_file_of_the_users_own_is_kept(run, tmp_path):
@@ -509,3 +521,10 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     )
     shared = "the lines that read and write google; settings that no array shows (gelu=tanh, norm_eps=1e-6)"
     assert f"not tested by this proof, as both sides share them: {shared}\n" in printed
+
+
+def test_the_help_of_parity_says_that_two_frameworks_are_needed():
+    from parity.__main__ import parser
+
+    said = "This needs two frameworks; `convert ROUTE FILE --prove` runs with one"
+    assert said in " ".join(parser().format_help().split())

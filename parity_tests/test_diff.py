@@ -151,7 +151,7 @@ def test_diff_shows_shapes_as_the_first_file_stores_them(run, tmp_path):
     ):  # fmt: skip
         code, printed, _ = run("diff", a, b, "--weights", "/")
         assert code == 1 and f"  {one}  {two}  stem" in re.sub(" {3,}", "  ", printed), printed
-        assert "\nshapes: in A's own layout, and B's shapes too\n" in printed
+        assert "\nshapes: in the layout of A's file (B's shapes are brought into it)\n" in printed
 
 
 def test_diff_explains_the_error_of_a_row_of_nan(run, tmp_path):
@@ -521,7 +521,10 @@ def test_positions_are_those_of_the_first_file(run):
                 array = np.frombuffer(bytes(reader.read(tensor.name)), tensor.dtype).reshape(tensor.shape)
                 index, value = re.match(r"at (\[.*?\]): (\S+) and", one["detail"]).groups()
                 assert float(value) == pytest.approx(float(array[tuple(json.loads(index))]), rel=1e-2), one
-        assert "\nshapes and positions: in A's own layout, and B's shapes too\n" in run("diff", a, b)[1]
+        assert (
+            "\nshapes and positions: in the layout of A's file (B's shapes are brought into it)\n"
+            in run("diff", a, b)[1]
+        )
 
 
 def test_every_position_is_found_behind_a_move():
@@ -615,3 +618,16 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
     code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
     what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
     assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err
+
+
+def test_a_size_that_is_stated_is_of_the_file_whose_arrays_show_it(run, tmp_path):
+    """The record of one file states the other's settings, and --set its number of classes."""
+    whole, bare = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert run("google2torch", GOOGLE, "-o", whole)[0] == 0
+    arrays = load_file(whole)
+    save_file(arrays | {name: arrays[name][:5].copy() for name in ("head.weight", "head.bias")}, bare)
+    for pair in ((whole, bare), (bare, whole)):
+        code, printed, err = run("diff", *pair, "--config", whole, "--set", "classes=5")
+        assert code == 1 and printed.startswith("different: the shape of 2 arrays\n"), printed + err
+    code, _, err = run("diff", whole, bare, "--config", whole, "--set", "classes=6")
+    assert code == 2 and "classes=6 was asked for" in err, err

@@ -298,3 +298,14 @@ def test_the_readme_is_short_and_names_every_document():
     assert [row for row in rows if f"\n{row}" not in text] == []
     for path in (documents.ROOT / "docs").glob("*.md"):
         assert f"(docs/{path.name})" in text
+
+
+def test_the_error_of_a_table_is_the_one_that_the_quick_start_names():
+    from convert.errors import ConvertError
+    from specs.lines import TableError
+    from specs.table import Table
+
+    assert "`specs.lines.TableError`, a `ValueError`" in documents.read("docs/quick-start.md")
+    with pytest.raises(TableError) as caught:
+        Table.parse("table 1: a <-> b\nx: o i <-> y: i o\n").apply({})
+    assert isinstance(caught.value, ValueError) and not isinstance(caught.value, ConvertError) and caught.value.problems

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from convert.folding import FOLDED, equations, fold, listed, summarised
+from convert.files.skipped import Skipped
+from convert.folding import FOLDED, equations, fold, listed, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
@@ -52,3 +53,10 @@ def test_a_cut_list_counts_what_it_leaves_out():
 ])  # fmt: skip
 def test_equations_fold_where_their_numbers_go_together(rows: list[tuple[str, ...]], lines: list[str]) -> None:
     assert equations(rows) == lines
+
+
+def test_a_name_that_is_a_number_is_quoted():
+    """As the third entry of a tuple, which would read as how many there are."""
+    entries = Skipped()
+    entries.add("2", "plain numbers", 7)
+    assert skipped(entries) == skipped(entries, "0") == ["plain numbers: '2'"]

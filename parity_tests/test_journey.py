@@ -11,6 +11,7 @@ import pytest
 
 import ports
 from convert.__main__ import main
+from convert.errors import UsageError
 
 from . import documents
 from .conftest import needs
@@ -147,3 +148,29 @@ def test_the_journey_installs_what_it_needs(journey):
     assert extras == [journey.framework, journey.other]
     known = tomllib.loads(documents.read("pyproject.toml"))["project"]["optional-dependencies"]
     assert set(extras) <= set(known)
+
+
+@pytest.mark.parametrize("framework, suffix", [("torch", ".pt"), ("paddle", ".pdparams"), ("flax", ".msgpack")])
+def test_a_model_with_another_head_is_saved_and_converted_back(framework, suffix, tmp_path, monkeypatch, capsys):
+    """Its own save function, `ports.save` and `port.save` lead to the same file, with the new number of classes."""
+    needs(framework)
+    monkeypatch.chdir(tmp_path)
+    assert main(["google2torch", str(Case("flax_mixer").folder / "weights.npz"), "-o", "mixer.safetensors"]) == 0
+    text = documents.section(TEXT, "Another number of classes")
+    (code,) = (block.text for block in documents.blocks(text) if f'framework="{framework}"' in block.text)
+    space = {}
+    exec(compile(code, "quick-start.md", "exec", dont_inherit=True), space)
+    (words,) = convert(text)
+    own = [word.replace("torch2", f"{framework}2").replace("five.pt", f"five{suffix}") for word in words]
+    assert main(own) == 0, capsys.readouterr().err
+    assert main([own[0], "five.safetensors", "-o", "saved.npz"]) == 0
+    if framework != "flax":
+        space["port"].save("port.safetensors")
+        assert main([own[0], "port.safetensors", "-o", "port.npz"]) == 0
+    for name in ("saved.npz", *(["port.npz"] if framework != "flax" else [])):
+        with np.load("five.npz") as one, np.load(name) as other:
+            assert one["head/bias"].shape == (5,) and one.files == other.files
+            assert all(np.array_equal(one[key], other[key]) for key in one.files)
+        assert json.loads(Path(f"{name}.json").read_text())["config"]["classes"] == 5
+    with pytest.raises(UsageError, match="Another number of classes, shows how to give a model another head"):
+        ports.load("mixer.safetensors", framework, classes=5)

@@ -563,6 +563,32 @@ def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_tuple_of_weights_state_and_step_is_read(kind, run, tmp_path):
+    """As vit_jax saves it; its schedule counts steps at another place of the chain."""
+    needs("flax")
+    import torch
+    from flax.serialization import msgpack_restore, msgpack_serialize
+
+    model = Torch("mlp_mixer", kind)
+    model.train(batches("mlp_mixer")[:2])
+    model.save(tmp_path / "model.pt")
+    config = save_config("mlp_mixer", tmp_path / "config.json")
+    there, saved = tmp_path / "there.msgpack", tmp_path / "checkpoint_2"
+    assert run("torch2flax", tmp_path / "model.pt", "-o", there, OPTIMIZER, "--config", config)[0] == 0
+    state = msgpack_restore(there.read_bytes())
+    moments = state["opt_state"]["1"]["0"]
+    chain = {"0": {}, "1": {"0": moments, "1": {"count": np.array(2, "int32")}}}
+    saved.write_bytes(msgpack_serialize({"0": state["params"], "1": chain, "2": 2}))
+    words = ["--config", config, OPTIMIZER, *(["--hyper", "kind=adam"] if kind == "adam" else [])]
+    code, _, err = run("flax2torch", saved, "-o", tmp_path / "back.pt", *words)
+    assert code == 0 and f"the optimizer's state goes along: {kind} after 2 steps, from optax to torch" in err, err
+    ours, theirs = (torch.load(tmp_path / name)["optimizer"]["state"] for name in ("model.pt", "back.pt"))
+    for number, slots in ours.items():
+        for slot, tensor in slots.items():
+            assert torch.equal(theirs[number][slot], tensor), (number, slot)
+
+
 def test_no_file_of_the_command_is_its_target(trained, run, tmp_path):
     import torch
 

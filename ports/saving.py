@@ -43,7 +43,8 @@ def save(
       model: a torch module, (linen module, variables), a bound linen module or a paddle layer.
       path: target; its suffix picks the format. Names and layout are those of the model's framework.
       config: Config, Settings, {field: value}, or the path of a configuration file or of a checkpoint with a record.
-        What the arrays show need not be stated.
+        What the arrays show need not be stated; of a Config or a file, `classes` is not read, as the model may have
+        another head.
       architecture: its name, where the names of the arrays leave it open.
       assume: accept the default of each setting that changes the outputs and that `config` does not state; the record
         marks them.
@@ -75,15 +76,19 @@ def save(
 
 
 def settings_of(config: Any) -> Settings:
-    """Return what is known of a model."""
+    """Return what is known of a model. Its arrays tell the number of classes, not what it was built from."""
     if config is None or isinstance(config, Mapping | Settings):
         return Settings.of(config)
     if isinstance(config, str | os.PathLike):
-        return read_config(os.fspath(config))
+        return _without_classes(read_config(os.fspath(config)))
     for name in specs.names():
         if isinstance(config, specs.get(name).config):
-            return Settings(as_dict(config), architecture=name)
+            return _without_classes(Settings(as_dict(config), architecture=name))
     raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
+
+
+def _without_classes(settings: Settings) -> Settings:
+    return settings._replace(values={name: v for name, v in settings.values.items() if name != "classes"})
 
 
 def arrays_of(model: Any) -> tuple[str, Arrays]:

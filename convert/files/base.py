@@ -225,7 +225,7 @@ class Writer(ABC):
                     break
                 yield memoryview(chunk).cast("B")
         if left:
-            problem = f"{shown(tensor.name)} has {tensor.nbytes} bytes, its payload {tensor.nbytes - left}"
+            problem = f"{shown(tensor.name)} has {tensor.nbytes:,} bytes, its payload {tensor.nbytes - left:,}"
             raise ConvertError(problem)
         self.written += 1
 

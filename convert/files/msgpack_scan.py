@@ -70,7 +70,7 @@ class Tokens:
     def room(self, size: int) -> None:
         """Check that the file has `size` more bytes. Raises: FormatError."""
         if size > self.file.size - self.at:
-            problem = f"needs {count(size, 'more byte')}, of which the file has {self.file.size - self.at}"
+            problem = f"needs {count(size, 'more byte')}, of which the file has {self.file.size - self.at:,}"
             raise self.bad(problem, "the file is cut short, or flax did not write it")
 
     def skip(self, size: int) -> None:
@@ -189,7 +189,7 @@ class MsgpackTree(Tokens):
                 f"a key is {kind}, not str", "flax.serialization.to_bytes writes str keys: save it with that"
             )
         if size > 4 * MAX_NAME:
-            raise self.bad(f"a key has {size} bytes, over {4 * MAX_NAME}", DAMAGED)
+            raise self.bad(f"a key has {size:,} bytes, over {4 * MAX_NAME}", DAMAGED)
         try:
             key = self.take(size).decode("utf-8")
         except UnicodeDecodeError:
@@ -230,7 +230,7 @@ class MsgpackTree(Tokens):
         if self.at + payload != end:
             raise self.bad(f"a payload of {payload} bytes in an array that has {end - self.at} left")
         if payload != math.prod(shape) * ITEMSIZE[dtype]:
-            raise self.bad(f"an array of {dtype} {str(shape)[:80]} has {payload} bytes")
+            raise self.bad(f"an array of {dtype} {str(shape)[:80]} has {payload:,} bytes")
         self.at = end
         return shape, dtype, (end - payload, payload)
 

@@ -203,7 +203,7 @@ class NpzReader(Reader):
             raise self._bad(f"has over {MAX_HEADERS} bytes of .npy headers", "write it with np.savez")
         if len(header) + tensor.nbytes != member.size:
             size = member.size - len(header)
-            problem = f"{shown(name)} of {tensor.dtype} {str(tensor.shape)[:80]} has {size} bytes"
+            problem = f"{shown(name)} of {tensor.dtype} {str(tensor.shape)[:80]} has {size:,} bytes"
             raise self._bad(problem, DAMAGED)
         self.tensors[tensor.name] = tensor
         self._arrays[tensor.name] = _Array(
@@ -278,9 +278,9 @@ class NpzWriter(Writer):
         super().__init__(file, tensors, metadata)
         for tensor in self.tensors:
             if tensor.dtype not in DESCR:
-                problem = f"npz cannot hold {tensor.dtype} ({shown(tensor.name)}), which numpy lacks"
+                problem = f"npz cannot hold {tensor.dtype} ({shown(tensor.name)}): numpy has no {tensor.dtype}"
                 remedy = f"convert to .safetensors or .msgpack, or give {option('dtype', 'float32')}"
-                raise ConvertError(f"{problem}: {remedy}")
+                raise ConvertError(f"{problem}; {remedy}")
             if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
                 raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
         from convert.files.zip_writer import ZipWriter  # which reading does not need

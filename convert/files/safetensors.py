@@ -111,7 +111,7 @@ class SafetensorsReader(Reader):
 
     def _header_text(self) -> str:
         if self.file.size < 8:
-            raise FormatError(self.path, f"has {self.file.size} bytes, too few for a header length", DAMAGED)
+            raise FormatError(self.path, f"has {self.file.size:,} bytes, too few for a header length", DAMAGED)
         (length,) = struct.unpack("<Q", self.file.read(8, 0))
         if length > self.file.size - 8:
             problem = f"its header claims {length} bytes, {self.file.size - 8} follow"
@@ -162,7 +162,7 @@ class SafetensorsReader(Reader):
                 raise FormatError(self.path, problem, "holes and overlaps are refused: " + DAMAGED)
             end += self.tensors[name].nbytes
         if self._data + end != self.file.size:
-            problem = f"has {self.file.size} bytes, its header describes {self._data + end}"
+            problem = f"has {self.file.size:,} bytes, its header describes {self._data + end:,}"
             cut = self._data + end > self.file.size
             remedy = (
                 "it is truncated: copy or download it again" if cut else "bytes follow its last tensor: save it again"

@@ -23,8 +23,8 @@ STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.Expo
 REACHED = "the learning rate that goes along is the one that its schedule had reached, not the one that it began with"
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
-    "optax": "mask of its weight decay",
-    "paddle": "groups of parameters nor apply_decay_param_fun",
+    "optax": ("mask of its weight decay", "there was one"),
+    "paddle": ("groups of parameters nor apply_decay_param_fun", "there were any"),
 }
 
 
@@ -91,7 +91,8 @@ class Moves:
         if state.library in NOT_SHOWN and self.library != state.library:
             section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
             where = f"{document('training')}, {section}"
-            lines.append(f"{state.library}'s state shows no {NOT_SHOWN[state.library]}: if there were any, see {where}")
+            what, present = NOT_SHOWN[state.library]
+            lines.append(f"{state.library}'s state shows no {what}: if {present}, see {where}")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):

@@ -17,6 +17,7 @@ from .families import MOMENTS
 
 GROUP = re.compile(r"(?:^|(?<=/))param_groups/[^/]+/(?:params|weight_decay)$")
 PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+")
+TUPLE = re.compile(r"(?P<entry>[0-9]+/)(?:[0-9]+/)*")  # a place in tuples alone, as of vit_jax's checkpoint_7
 VALUE = "/value"  # what nnx stores below each variable
 
 
@@ -84,12 +85,18 @@ def _optax(reader: Reader) -> Iterable[Found]:
         if base == "count" or base.endswith("/count"):
             root = base.removesuffix("count")
             if root in adams:
-                yield Found("optax", root, training(root) or root)
+                yield Found("optax", root, _top(root))
         elif f"/{momentum}/" in f"/{name}":
             head = f"/{name}".partition(f"/{momentum}/")[0]
             root = f"{head[1:]}/" if head else ""
-            if training(root) or not root:
-                yield Found("optax", root, training(root) or root)
+            if training(root) or not root or TUPLE.fullmatch(root):
+                yield Found("optax", root, _top(root))
+
+
+def _top(root: str) -> str:
+    """Return the place of all that belongs to a state of optax: of a tuple of weights, state and step its own entry."""
+    nested = TUPLE.fullmatch(root)
+    return training(root) or (nested["entry"] if nested else root)
 
 
 def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
