@@ -139,7 +139,8 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
     if names := _to_ask_for(reading, evidence.values):
         from .open_fields import open_error  # which most files do not need
 
-        raise open_error(path, reading.architecture, spec, names, {}, shown, evidence.remarks)
+        remarks = [*evidence.remarks, *_of_foreign_file(settings, asked)]
+        raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
     try:
         config = configs.build(spec.config, evidence.values)
     except ValueError as error:
@@ -149,6 +150,15 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
     if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
     return config
+
+
+def _of_foreign_file(settings: Settings, asked: Mapping[str, Any]) -> list[str]:
+    """Say what was read off a configuration file of a dialect's users, whose other keys are not used."""
+    if not any(name.isupper() for name in settings.values):
+        return []
+    values = ", ".join(f"{name}={exact(value)}" for name, value in asked.items() if name not in settings.chosen)
+    others = "its other keys state no field of this model"
+    return [f"{option('config', settings.file)} states {values or 'no field of this model'}; {others}"]
 
 
 def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidence, config: Any) -> Configuration:

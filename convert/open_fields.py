@@ -13,7 +13,7 @@ from specs.spec import Spec
 from specs.words import in_a_row
 
 from . import record as records
-from .errors import ConvertError, OpenFields, command_or_call, is_saving, option
+from .errors import ConvertError, OpenFields, called, command_or_call, is_saving, option
 from .files import folder_format
 from .variants import misfit
 
@@ -52,6 +52,10 @@ def open_error(
             f"with {first}{more} in ports.load, settings={dictionary} in convert.plan{guess}",
         )
     ]
+    if spec.meanings.keys() & set(names):
+        what = "what it is, and its usual value" if len(names) == 1 else "what they are, and their usual values"
+        page = command_or_call(f"{called('ports')} {architecture}", f"specs.get({architecture!r}).meanings")
+        problems.append(f"{what}: {page}")
     if near := records_near(path, architecture, spec, shown):
         problems += _by_value(path, near, names)
     if accepted:

@@ -156,10 +156,10 @@ def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[
         request = request._replace(settings=Settings.of(None))
     choice = choose(request, candidates(request.reader, None, request.record.hints, weights))
     if choice.plan:
-        return choice.plan.src, []
+        return (choice.plan.src, []) if choice.plan.src != src else None
     for reading, error in choice.rejected:
         if isinstance(error, OpenFields):
-            return reading.dialect, []
+            return (reading.dialect, []) if reading.dialect != src else None
         if isinstance(error, PlanError) and error.only_more and reading.dialect != src:
             return reading.dialect, error.problems
     return None

@@ -33,6 +33,8 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
             return name
         from specs.words import FAR, hint
 
+        if "," in name and set(name.split(",")) <= set(known):
+            raise argparse.ArgumentTypeError(f"{name!r}: separate them by spaces, as in {name.replace(',', ' ')}")
         raise argparse.ArgumentTypeError(
             f"invalid choice: {name!r}{hint(name, known, FAR)} (choose from {', '.join(known)})"
         )

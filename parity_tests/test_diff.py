@@ -94,6 +94,15 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
 
 
+def test_a_file_without_parts_is_taken_whole_beside_one_with_parts(run, tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.ones(3))
+    np.savez(tmp_path / "b.npz", **{"optimizer/w": np.ones(3), "model/v": np.ones(2)})
+    words = ("diff", tmp_path / "a.npz", tmp_path / "b.npz", "--weights")
+    code, _, err = run(*words, "optimizer")
+    assert code == 2 and "its arrays are in no part; --weights / is all of it, where another file needs a part" in err
+    assert run(*words, "/", "--weights", "optimizer")[0] == 0
+
+
 def test_two_architectures_need_no_settings(run, tmp_path):
     """Whatever their files leave open, of which nothing has a default."""
     for name, architecture, twin in (("a", "convmixer", "even"), ("b", "mobile_former", "plain")):

@@ -29,6 +29,14 @@ def test_settings_are_read_back_as_they_were(value, text):
     assert numerals.exact(value) == text and (isinstance(value, str) or eval(text) == value)
 
 
+def test_what_float32_makes_of_a_short_decimal_is_that_decimal():
+    """As paddle stores settings, also within a tuple; other long numbers stay as they are."""
+    assert numerals.exact(9.999999747378752e-06) == "1e-5"
+    assert numerals.exact((0.8999999761581421, 0.5)) == "(0.9, 0.5)"
+    for value in (1.7071067811865474e-3, 0.1 + 0.2, 0.33333334326744080):
+        assert float(numerals.exact(value)) == value
+
+
 def test_measured_values_have_three_digits_or_as_many_as_show_their_difference():
     assert numerals.measured(5.3333e-5) == "5.33e-5"
     assert numerals.apart(0.81405, -1.08541) == ("0.814", "-1.09")

@@ -76,7 +76,7 @@ def test_moments_of_other_names_are_another_models(trained, new, run, tmp_path):
     words = [OPTIMIZER, "--optimizer", tmp_path / "x.pdopt", "--config", config, "-o", tmp_path / "x.pt"]
     code, _, err = run("paddle2torch", new("later.pdparams", first=1), *words)
     assert code == 1, err
-    assert "which parameters are layer_0.w_0? the weights without moments are layer_" in err, err
+    assert "has moments of layer_0.w_0, which the weights lack; the weights without moments are layer_" in err, err
     assert "the optimizer is another model's, or of another process: convert the .pdparams that paddle.save(" in err
     code, _, err = run("paddle2torch", new("nameless.pdparams", names=False), *words)
     assert code == 1 and "the weights have no names of paddle's: " in err and "--like new.pdparams" in err, err
@@ -154,4 +154,6 @@ def test_a_call_that_builds_the_optimizer_has_its_parameters(trained, run, tmp_p
         words += ["--hyper", text]
     code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
     assert code == 0 and "build torch.optim.AdamW(model.parameters(), lr=?, " in err, err
-    assert "fails without it: build " in err and "(before a scheduler, lr is its rate of step 0)" in err, err
+    assert (
+        "fails without it: build " in err and "(with a scheduler, give the lr that its schedule begins with)" in err
+    ), err

@@ -8,11 +8,12 @@ from typing import Literal, Optional
 import pytest
 
 import specs
+from convert.conventions import computing, required
 from convert.files.modules import AT_OUTPUTS
 from specs.checks import faults
 from specs.config import check_numbers
 from specs.init import draw
-from specs.layer import Layer, array, batch_norm, norm
+from specs.layer import Layer, Sizes, array, batch_norm, norm, parameters
 from specs.spec import ACTIVATIONS, FITS, Dialect, Refusal, Spec, SpecError
 
 from .conftest import needs
@@ -315,3 +316,14 @@ def test_a_variant_with_arrays_that_no_twin_has_is_a_fault():
     (problem,) = faults(Spec(**{**SOUND, "layers": layers, "variants": {"A": Config(), "B": Config(width=5)}}))
     assert problem == "variants 'B': no Config in tiny has a norm as 'more.0.scale'"
     assert faults(Spec(**{**SOUND, "layers": layers, "tiny": {"A": Config(width=4)}})) == []
+
+
+@pytest.mark.parametrize("name", [name for name in specs.names() if specs.folder(name) is None])  # pages here
+def test_each_field_that_a_file_may_leave_open_has_a_meaning(name):
+    """`python -m ports NAME` lists it, to which the error leads that asks for the field."""
+    spec = specs.get(name)
+    examples = [*spec.tiny.values(), *spec.variants.values()]
+    shown = [spec.infer(Sizes({p.name: dict(zip(p.axes, p.shape, strict=True)) for p in parameters([*spec.layers(c)])}))
+             for c in examples]  # fmt: skip
+    opened = set().union(*(required(spec) - one.keys() for one in shown)) | computing(spec)
+    assert set(spec.meanings) == opened

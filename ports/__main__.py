@@ -15,6 +15,7 @@ HEAD = (
 )
 HXW = " HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 
+OPEN = "Fields that no array shows, so that a checkpoint may leave them open:"
 SMALL = (
     'Small models, for tests and trials, as in ports.build("{}", "tiny {}", "torch"); what no default states of them:'
 )
@@ -71,6 +72,11 @@ def table(argv: list[str]) -> int:
         say(HEAD + HXW * any("HxW" in line for line in lines), indent=0)
         for line in lines:
             say(line, indent=4)
+        if meanings := specs.get(chosen[0]).meanings:
+            print()
+            say(OPEN, indent=0)
+            for name, meaning in meanings.items():
+                say(f"  {name:18} {meaning}", indent=21)
         print()
         say(SMALL.format(chosen[0], next(iter(specs.get(chosen[0]).tiny))), indent=0)
         for name, config in specs.get(chosen[0]).tiny.items():

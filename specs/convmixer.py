@@ -156,6 +156,11 @@ SPEC = Spec(
     network="ConvMixer",
     feature_maps=("blocks.#",),
     immaterial=immaterial,
+    meanings={
+        "act": "activation: gelu (by the error function) in the published 1536/20 and 1024/20, relu in 768/32",
+        "norm_eps": "what BatchNorm adds to the variance: 1e-5 in all code known here",
+        "norm_momentum": "share of the running statistics that a step of training keeps: 0.9 in all code known here",
+    },
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
     norms={"eps": "norm_eps", "momentum": "norm_momentum"},

@@ -316,6 +316,11 @@ SPEC = Spec(
     check_images=check_images,
     network="DynaMixer",
     unshown=frozenset({"overlap"}),  # shown by a downsample, which not every network has
+    meanings={
+        "norm_eps": "what norms add to the variance: 1e-5 in upstream's code",
+        "skip_lam": "what each branch is divided by before it is added: 1.0 in all published models",
+        "overlap": "whether patches overlap by half, also where the grid is halved: False in all published models",
+    },
     dialects=DIALECTS,
     norms={"eps": "norm_eps"},
     activations={"GELU": {}},

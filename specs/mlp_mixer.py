@@ -239,6 +239,11 @@ SPEC = Spec(
     check_images=check_images,
     network="MlpMixer",
     immaterial=immaterial,
+    meanings={
+        "gelu": "tanh in code of Google's (flax), erf in timm's, PASSL's and PaddleViT's",
+        "norm_eps": "what LayerNorm adds to the variance: 1e-6, but 1e-5 in code of dialect seed",
+        "padding": "of a stem whose patches do not tile the image: SAME in code of Google's, VALID in all other",
+    },
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
     norms={"eps": "norm_eps"},

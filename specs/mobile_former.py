@@ -366,6 +366,14 @@ SPEC = Spec(
     feature_maps=FEATURE_MAPS,
     unshown=frozenset({"stem_stride"}),  # upstream's code leaves it open
     immaterial=immaterial,
+    meanings={
+        "lite_stride": "stride of the bottleneck behind the stem: MODEL.MF.LITE_BNECK.STRIED of PaddleViT's YAML, "
+        "2 in 26m, 1 in all other models",
+        "dyrelu_coefs": "what DyReLU's slopes and offsets are multiplied by: MODEL.MF.DYRELU.COEFS, usually 1.0,0.5",
+        "dyrelu_consts": "what is added to its first slope, and to all else: MODEL.MF.DYRELU.CONSTS, usually 1.0,0.0",
+        "stem_stride": "stride of the first convolution: MODEL.MF.STEM.STRIEDS, usually 2",
+        "softmax": "whether outputs in evaluation are probabilities, as in PaddleViT's code; False: logits",
+    },
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
     refused=REFUSED,

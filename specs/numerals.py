@@ -5,20 +5,41 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from numbers import Integral
 from typing import Any
 
+DECIMALS = 5  # significant digits of a decimal that people write: float32 tells them apart
 SMALL = 0.01  # smaller numbers have an exponent
+_LONG = re.compile(r"(?<![\w.'\"])\d\.\d{9,}(?:e[+-]\d+)?(?![\w.'\"])")  # also within a list
 _EXPONENT = re.compile(r"(?<=\d)e([+-]?)0*(?=\d)")
 _ZEROS = re.compile(r"(\.\d*[1-9])0+e|\.0+e")  # at the end of "1.50e-05" and "1.0e-10"
 _SMALL = re.compile(r"(?<![\w.'\"])0\.00+([1-9]\d*)(?![\w.'\"])")  # 0.0001, also within a list
 
 
 def exact(value: Any) -> str:
-    """Write a setting so that Python reads the same value back: "1e-6", "[0.5, 1e-6]", "None"; a text as it is."""
+    """Write a setting so that Python reads the same value back: "1e-6", "[0.5, 1e-6]", "None"; a text as it is.
+
+    What float32 makes of a short decimal, as paddle stores settings, is that decimal: 9.999999747378752e-06 is "1e-5".
+    """
     if isinstance(value, str):
         return value
-    return _SMALL.sub(lambda found: _with_exponent(float(found[0]), len(found[1])), _short_exponents(str(value)))
+    text = _LONG.sub(_decimal, str(value))
+    return _SMALL.sub(lambda found: _with_exponent(float(found[0]), len(found[1])), _short_exponents(text))
+
+
+def _decimal(found: re.Match[str]) -> str:
+    """Return the decimal of at most DECIMALS digits that float32 rounds to a number; else the number as it is."""
+    value = float(found[0])
+    short = float(f"{value:.{DECIMALS}g}")
+    return str(short) if _single(short) == value else found[0]
+
+
+def _single(value: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return value
 
 
 def measured(value: complex, digits: int = 3) -> str:

@@ -302,6 +302,15 @@ SPEC = Spec(
     infer=infer,
     input_shape=input_shape,
     network="RaftMlp",
+    meanings={
+        "patches": "side of each level's patch of the level below, of the image first: 4,2,2,2 in S, M and L",
+        "rafts": "groups of channels that are mixed along with a column's or row's tokens, of each level: "
+        "2,2,2,2 in S, M and L; 0 mixes all tokens at once",
+        "kernels": "sides of the convolutions of each level's embedding, the patch first; [] embeds plain patches: "
+        "[4,8],[2,4],[2,4],[2] in S, M and L",
+        "image": "pixels of the images that the model was trained on: 224 for ImageNet",
+        "norm_eps": "what norms add to the variance: 1e-5 in upstream's code",
+    },
     dialects=DIALECTS,
     norms={"eps": "norm_eps"},
     activations={"GELU": {}},

@@ -105,6 +105,7 @@ class Spec:
       feature_maps: modules, beside convolutions, that take or return images (n c h w); "#" stands for a number.
       unshown: Config fields that change what is computed, no array shows and no dialect fixes. A field with a default
         is returned by `infer`, fixed by a dialect, unshown or immaterial: else the page is refused.
+      meanings: {Config field that a file may leave open: what it is, and its usual value in upstream's code}.
       immaterial: config -> the fields that change nothing for it.
       readers: {dialect: configuration file of its users, parsed -> {Config field: value}}.
       norms: attributes of torch's norms, "eps" and "momentum" (as the share that is kept) -> the Config field that they
@@ -128,6 +129,7 @@ class Spec:
     check_images: Callable[[Any, int, int], None] = _any_size
     feature_maps: tuple[str, ...] = ()
     unshown: frozenset[str] = frozenset()
+    meanings: Mapping[str, str] = field(default_factory=dict)
     immaterial: Callable[[Any], set[str]] = _nothing
     readers: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     norms: Mapping[str, str | float] = field(default_factory=dict)
@@ -230,6 +232,7 @@ FITS = {
     "check_images": _FUNCTION,
     "feature_maps": Fit(_are(str), "a tuple of paths of modules"),
     "unshown": Fit(_are(str), "a set of Config fields"),
+    "meanings": Fit(_maps_to(str), "a mapping of Config fields to texts"),
     "immaterial": _FUNCTION,
     "readers": Fit(_maps_to(Callable), "a mapping of dialects to functions"),
     "norms": Fit(lambda value: _maps_to(str | float)(value) and set(value) <= NORMS, "a mapping of eps, momentum"),
@@ -274,6 +277,7 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         ("ports", fit.get("ports", ()), FRAMEWORKS),
         ("readers", fit.get("readers", ()), dialects),
         ("unshown", fit.get("unshown", ()), known_fields),
+        ("meanings", fit.get("meanings", ()), known_fields),
         ("norms", [name for name in fit.get("norms", {}).values() if isinstance(name, str)], known_fields),
         ("activations", itertools.chain.from_iterable(fit.get("activations", {}).values()), known_fields),
         ("activations", fit.get("activations", ()), ACTIVATIONS),

@@ -128,16 +128,17 @@ def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, 
     Args:
       unknown: paddle's names of them. left: parameters without moments.
     """
-    which = f"which parameters are {folding.listed(unknown)}?"
+    which = f"has moments of {folding.listed(unknown)}"
     if lost := lost_names(own):
-        return f"{which} {lost}"
+        return f"{which}: {lost}"
     if not own:
         like = option("like", "new.pdparams")
-        return f"{which} the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+        return f"{which}, and the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+    which += ", which the weights lack"
     named = ", ".join(f"{own.get(name, 'without a name')} ({name})" for name in left[:NAMED])
     more = f" and {len(left) - NAMED:,} more" if left[NAMED:] else ""
     others = f"the weights without moments are {named}{more}" if left else "all weights have moments"
-    return f"{which} {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
+    return f"{which}; {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
 
 
 def _paddle_steps(

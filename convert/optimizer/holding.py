@@ -184,7 +184,7 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
     empty = [name for name in skipped.empty if name.rpartition("/")[2].startswith("opt")]
     if entries := [*empty, *(name.rstrip("/") for name in schedulers)]:
         what = "has a learning-rate scheduler alone" if schedulers else "is empty"
-        return f"{path or reader.path}: its optimizer's entry {entries[0]} {what}: {PLAIN_SGD}"
+        return f"{path or reader.path}: the entry {entries[0]!r}, of its optimizer, {what}: {PLAIN_SGD}"
     lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
     if path:
         return lacks

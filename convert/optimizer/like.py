@@ -79,9 +79,11 @@ def _read(like: str, shapes: Mapping[str, Shape], library: str) -> tuple[list[st
         own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
         if theirs.keys() != shapes.keys():
             finding.check_like(reader)
-    if other := sorted(theirs.keys() ^ shapes.keys()):
-        what = f"holds other arrays than the target: {folding.listed(other)}"
-        raise ConvertError(f"{like}: --like: {what}")
+    if theirs.keys() != shapes.keys():
+        lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
+        sides = [f"lacks {folding.listed(lacking)} of the target"] * bool(lacking)
+        sides += [f"has {folding.listed(beside)} beside"] * bool(beside)
+        raise ConvertError(f"{like}: --like: is of another model: it {', and it '.join(sides)}")
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
         for name, shape in shapes.items()

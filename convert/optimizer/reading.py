@@ -42,7 +42,8 @@ def read(
     some = {name for arrays in state.moments.values() for name in arrays}
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):
-            what = f"has no {slot} moment of {folding.listed(lacking)}, and another moment of it"
+            other = next(one for one, some in state.moments.items() if lacking[0] in some)
+            what = f"has the {other} moment of {folding.listed(lacking)} and not the {slot} one"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():
             if moment.shape != parameters[name].shape:

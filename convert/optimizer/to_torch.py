@@ -35,7 +35,7 @@ UNCOUNTED = (
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
-FIRST_RATE = "before a scheduler, lr is its rate of step 0"
+FIRST_RATE = "with a scheduler, give the lr that its schedule begins with"
 DISTRIBUTED = "optim"  # where torch's own examples of distributed checkpoints keep the state
 DCP_LOAD = (
     "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "

@@ -176,6 +176,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
         (("mlp_mixer", "--check", "speed"), 2, "invalid choice"),
         (("mlp_mixer", "--check", "layer"), 2, "did you mean 'layers'"),
         (("mlp_mixer", "--dtype", "float46"), 2, "did you mean 'float64'"),
+        (("mlp_mixer", "--frameworks", "torch,flax"), 2, "'torch,flax': separate them by spaces, as in torch flax"),
         (("mlp_mixer", "--frameworks", "torch", "jax"), 2, "invalid choice: 'jax'"),
         (("mlp_mixer", "--steps", "0"), 2, "1 or more"),
         (("mlp_mixer", "--seed", "-1"), 2, "parity: --seed is 0 or more, not -1"),
