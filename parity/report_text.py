@@ -90,10 +90,11 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _table(group: Sequence[Result], screen: Screen) -> str:
-    """Write a heading and a table of the worst errors; pairs that do not fit side by side get tables of their own."""
+    """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: worst errors", "head")]
+    what = summary.extreme(group, "their limits")
+    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: errors {what}", "head", "", "  ")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {
@@ -204,8 +205,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(own_limit(r, row_limit(row)) for row in rows for r in row.values() if r.tolerance)
     marks += ["a of b: the error is a, and b is its own limit"] if odd else []
-    lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
-    return "\n".join(screen.wrap(line, "soft") for line in lines)
+    return screen.wrap("; ".join(marks), "soft") if marks else ""
 
 
 def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:
