@@ -226,6 +226,11 @@ def _values(first: Divergence, result: Result) -> Facts:
     return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
 
 
+def is_of_copies(r: Result) -> bool:
+    """Tell whether the error that a result states, in a lower dtype, is between the float64 copies of both models."""
+    return worst_array(r) in r.copies
+
+
 def worst_array(r: Result) -> str:
     """Name the array whose error has the largest share of its limit."""
     return max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]

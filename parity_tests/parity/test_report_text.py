@@ -474,3 +474,23 @@ def test_a_limit_a_range_and_a_shape_are_not_broken_into_lines() -> None:
         lines = terminal.wrapped(text, width, rest="  ")
         assert " ".join(line.strip() for line in lines) == text and max(map(len, lines)) <= width
         assert all(any(whole in line for line in lines) for whole in ("(limit 1e-10),", "i = 0..1", "(2, 3, 8, 8);"))
+
+
+def test_an_error_between_float64_copies_is_marked_in_the_table() -> None:
+    off = replace(judge(Subject("x", "v", "layers", "bfloat16", "cpu"), [recording("a"), recording("b", 1e-3)])[0])
+    text = report_text.render([replace(off, copies=tuple(name for name, _, _ in off.curve))])
+    assert " X*\n" in text and "*: between the float64 copies of both models, which differ" in text
+    assert "*" not in report_text.render([off])
+
+
+def test_pairs_that_do_not_fit_beside_each_other_have_rows() -> None:
+    """No table is split, so that no model, check or limit is repeated."""
+    made = judge(Subject("x", "tiny S/16", "layers", "float64", "cpu"), [recording(label) for label in LABELS])
+    made = [replace(r, tolerance=r.tolerance * (k + 1)) for k, r in enumerate(made) if r.tolerance]
+    lines = report_text.render(made, width=50).splitlines()
+    table = lines[lines.index("  model      check   pair          error  limit") + 1 :]
+    assert table[:3] == [
+        "  tiny S/16  layers  flax-torch        0  1e-10",
+        "                     flax-paddle       0  2e-10",
+        "                     torch-paddle      0  3e-10",
+    ]
