@@ -235,7 +235,9 @@ def _check_values(path: str, reading: Reading, settings: Settings, evidence: Evi
                 what = f"{option('config', settings.file)} has fields of {', '.join(others)}"
                 raise UsageError(f"{path}: {what}; the file is {reading.architecture}")
             problems.append(f"stated by {option('config', settings.file)}")
-        raise _impossible(path, reading, "; ".join(problems), wrong & evidence.says["record"].keys() - asked.keys())
+        error = _impossible(path, reading, "; ".join(problems), wrong & evidence.says["record"].keys() - asked.keys())
+        error.unknown = configs.unknown_fields(config, asked)
+        raise error
 
 
 def _having(names: Collection[str]) -> list[str]:

@@ -100,12 +100,14 @@ def printable(text: str) -> str:
 class ConvertError(Exception):
     """Bad input. The message names file, place and remedy.
 
-    code: the exit status (1 refused, 2 wrong usage).
-    fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
+      code: the exit status (1 refused, 2 wrong usage).
+      fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
+    unknown: names that the user states and that the architecture has no field of.
     """
 
     code = 1
     fits_as = ""
+    unknown: tuple[str, ...] = ()
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
         self.message, self.problems = message, list(problems)

@@ -187,14 +187,14 @@ def _here(finding: Finding) -> str:
 
 
 def _worst(finding: Finding) -> Facts:
-    """State the worst error of each pair's whole comparison, which the tables show, where a later array has one."""
+    """State each pair's error furthest beyond its limit, which the tables show, where that is of a later array."""
     rows = [r for r in finding.firsts if r.error is not None and math.isfinite(r.error)]
     if all(short(r.error) == short(r.first_divergence.error) for r in rows if r.first_divergence is not None):
         return []
     places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("worst error", f"{'; '.join(texts)}: the number that the tables show")]
+    return [("furthest", f"{'; '.join(texts)}: furthest beyond the limit, as tables show")]
 
 
 def checks(results: Iterable[Result]) -> str:
@@ -224,6 +224,11 @@ def _values(first: Divergence, result: Result) -> Facts:
     names = list(map(quoted, worst.sides or result.sides or ("left", "right")))
     where = f"at {list(worst.index)}" if worst.index else ""
     return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
+
+
+def is_of_copies(r: Result) -> bool:
+    """Tell whether the error that a result states, in a lower dtype, is between the float64 copies of both models."""
+    return worst_array(r) in r.copies
 
 
 def worst_array(r: Result) -> str:

@@ -77,7 +77,6 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     ]
     judged = [r for r in everything if r.passed is not None]
     about = [f"{MEASURE}{BELOW * any(r.dtype != 'float64' for r in judged)}."] * bool(judged)
-    about += [f"{summary.WORST_ERROR.capitalize()}."] * summary.several_limits(everything)
     return join(*parts, _legend(models), limits.notes(" ".join(about)))
 
 
@@ -91,10 +90,11 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
     pairs = named_pairs(models)
     if not named_pairs(group):
         return _unjudged([r for model in group for r in model])
-    what = f"the worst error of all pairs ({', '.join(pairs)})" if len(pairs) > 1 else f"the worst error of {pairs[0]}"
-    apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
-    where = "leads to where it is shown array by array"
-    return f"Each number {where}." if _is_by_pair(group) else f"Each number is {what}, and {where}.{apart}"
+    alone = _is_by_pair(group)
+    whose = "" if alone else f" and pairs ({', '.join(pairs)})" if pairs[1:] else f" of {pairs[0]}"
+    which = summary.extreme([r for model in group for r in model])
+    apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1 and not alone)
+    return f"Of all arrays{whose}, each number is the error {which}, and leads to where all are shown.{apart}"
 
 
 def _is_by_pair(models: Sequence[Model]) -> bool:
@@ -108,7 +108,7 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, abou
     Args:
       about: what says what the numbers are.
     """
-    title = models[0].own or "worst errors" if architecture == OWN else architecture
+    title = models[0].own or "errors" if architecture == OWN else architecture
     title = begun(title) if architecture == OWN else title
     if _is_by_pair(models):
         (model,) = models
@@ -148,7 +148,7 @@ def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
             *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, _is_shared(models, c), limits) for c in columns))
         for model in models
     ]  # fmt: skip
-    title = tag("caption", "Worst errors by model, check and dtype", class_="unseen")
+    title = tag("caption", "Errors by model, check and dtype", class_="unseen")
     return tag(
         "table", title, tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix"
     )

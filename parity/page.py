@@ -59,8 +59,8 @@ def page(
 
 
 def _totals(results: Sequence[Result]) -> str:
-    """State the worst errors: the verdict counts the comparisons."""
-    text = summary.worst_errors(results, places=True)
+    """State the errors that are nearest to their limits or furthest beyond: the verdict counts the comparisons."""
+    text = summary.extremes(results, places=True)
     return f"{begun(text)}." if text else ""
 
 

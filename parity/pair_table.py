@@ -43,7 +43,11 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
                 *cell,
             )
         )
-    title = tag("caption", "Worst errors by check and pair", class_="unseen")
+    title = tag(
+        "caption",
+        f"Errors {summary.extreme([r for some in cells.values() for r in some], 'their limits')}",
+        class_="unseen",
+    )
     return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 

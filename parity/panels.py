@@ -62,9 +62,9 @@ def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes
     plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
     ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
-    columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
+    columns = {"pair": None, "error": "number", "limit": "number", "array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
-    about = tag("caption", f"Worst errors of {check} in {dtype} by pair", class_="unseen")
+    about = tag("caption", f"Errors of {check} in {dtype} {summary.extreme(ran)}, by pair", class_="unseen")
     table = tag("table", about, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     return tag("figure", tag("figcaption", title), *plot, table)

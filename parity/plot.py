@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specs.numerals import limit
@@ -140,16 +140,22 @@ def _apart(scale: Scale, labels: Sequence[Label], distance: float) -> list[Label
 
 
 def _band(scale: Scale, results: Sequence[Result]) -> Markup:
-    """Fill the range from the least to the largest error that any framework has against its own float64 run."""
+    """Fill the range from the least to the largest error that any framework has against its own float64 run.
+
+    Where float64 copies are compared, which have no such error, there is none.
+    """
     values: dict[str, list[float]] = {}
     for name, error in (pair for result in results for errors in noise_of(result) for pair in errors):
         values.setdefault(name, []).append(error)
-    if not values:
-        return Markup()
-    names = sorted(values, key=scale.places.__getitem__)
+    copies = {name for result in results for name in result.copies}
+    runs = itertools.groupby(sorted(values, key=scale.places.__getitem__), copies.__contains__)
+    return join(*(_filled(scale, results[0], list(names), values) for is_copy, names in runs if not is_copy))
+
+
+def _filled(scale: Scale, result: Result, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> Markup:
     over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
     under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
-    if unjoined(results[0]):
+    if unjoined(result) or not names[1:]:
         over, under = _steps(scale, over), _steps(scale, under)
     return tag("polygon", points=joined([*over, *under[::-1]]), class_="noise")
 

@@ -92,14 +92,15 @@ class _Point:
 def line(scale: Scale, result: Result, n: int) -> Markup:
     """Draw a pair's errors, joined where the check has an order; a cross at the top where there is NaN.
 
-    Each point has its marker, a hollow one where float64 copies are compared.
+    Each point has its marker, a hollow one where float64 copies are compared: no line joins hollow and filled ones.
     """
     points = [_point(scale, result, *point) for point in result.curve]
     numbers = [p for p in points if p.is_number]
     if unjoined(result):
         line = Markup()
     else:
-        runs = (list(run) for is_number, run in itertools.groupby(points, lambda p: p.is_number) if is_number)
+        drawn = itertools.groupby(points, lambda p: (p.is_number, p.is_copy))  # filled and hollow: two measures
+        runs = (list(run) for (is_number, _), run in drawn if is_number)
         line = join(*(tag("polyline", points=joined((p.x, p.y) for p in run), class_="line",
                           stroke_dasharray=DASHES[n % STYLES]) for run in runs))  # fmt: skip
     size = 1.0 if len(points) <= MARKERS else 0.7

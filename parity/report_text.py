@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from convert.errors import printable
 from convert.terminal import WIDTH, painted, shortened, wrapped
+from specs.numerals import limit
 from specs.words import count
 
 from . import findings, summary
@@ -29,8 +31,8 @@ CODES = {
     "head": "1",
     "soft": "2",
 }
-ERROR = "error"  # the head of a column whose pair has a line of its own
 MARKS = {"differs": " X", "close": " !"}
+COPIES = "*"  # behind the mark of an error between float64 copies
 LEGEND = {
     "differs": "X: beyond its limit",
     "close": "!: close to its limit",
@@ -72,8 +74,9 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     """
     screen = Screen(colour, width)
     blocks = [screen.wrap(unmarked(summary.verdict(results)), "good" if summary.passed(results) else "differs")]
-    blocks += [_table(group, screen) for group in _groups(results)]
-    blocks += [legend] if (legend := _legend(results, screen)) else []
+    tables = [_table(group, screen) for group in _groups(results)]
+    legend = _legend(results, screen, has_own_limits=any(re.search(r"\d of \d", table) for table in tables))
+    blocks += [*tables, *([legend] if legend else [])]
     blocks += _findings(results, screen, report)
     blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
     last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
@@ -90,10 +93,11 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _table(group: Sequence[Result], screen: Screen) -> str:
-    """Write a heading and a table of the worst errors; pairs that do not fit side by side get tables of their own."""
+    """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: worst errors", "head")]
+    what = summary.extreme(group, "their limits")
+    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: errors {what}", "head", "", "  ")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {
@@ -104,8 +108,8 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
         max(len("check"), *(len(check) for _, check, _ in rows)),
         max(len("limit"), *(len(row_limit(row)) for _, _, row in rows)),
     )
-    for shown in _chunks(widths, screen.width - layout.width):
-        lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, screen)
+    beside = layout.width + sum(width + 2 for width in widths.values()) <= screen.width
+    lines += _lines(rows, widths, layout, screen) if beside else _below(rows, pairs, layout, screen)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -131,20 +135,10 @@ class Layout:
     def width(self) -> int:
         return len(self.row("", "", ""))
 
-    def row(self, model: str, check: str, limit: str) -> str:
+    def row(self, model: str, check: str, limit: str | None) -> str:
+        """Begin a row; without a limit where each pair has a row with its own."""
         head = f"  {model:{self.model}}" if self.model else ""
-        return f"{head}  {check:{self.check}}  {limit:>{self.limit}}"
-
-
-def _chunks(widths: Mapping[str, int], room: int) -> Iterator[list[str]]:
-    """Split pairs into groups whose columns fit in `room`."""
-    chunk: list[str] = []
-    for pair in widths:
-        if chunk and sum(widths[p] + 2 for p in [*chunk, pair]) > room:
-            yield chunk
-            chunk = []
-        chunk.append(pair)
-    yield chunk
+        return f"{head}  {check:{self.check}}" + (f"  {limit:>{self.limit}}" if limit is not None else "")
 
 
 def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
@@ -163,13 +157,8 @@ def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
 def _lines(
     rows: Sequence[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, screen: Screen
 ) -> Iterator[str]:
-    if len(pairs) == 1 and layout.width + 2 + max(pairs.values()) > screen.width:
-        (pair,) = pairs
-        yield screen.paint(f"  {pair}", "soft")
-        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), row_limit(row))) for _, _, row in rows))}
-        columns = f"  {ERROR:>{pairs[pair]}}"
-    else:
-        columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
+    """Write a row for each model and check, with a column for each pair."""
+    columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
     yield screen.paint(layout.row("model", "check", "limit") + columns, "soft")
     before = ""
     for variant, check, row in rows:
@@ -182,6 +171,32 @@ def _lines(
         yield layout.row(name, check, row_limit(row)) + cells
 
 
+def _below(rows: Sequence[tuple[str, str, Row]], pairs: Sequence[str], layout: Layout, screen: Screen) -> Iterator[str]:
+    """Write a row for each pair, where their columns do not fit beside each other; a longer name has its own line."""
+    cells = [row[pair] for _, _, row in rows for pair in pairs if pair in row]
+    error = max(len("error"), *(len(_words(r, limit(r.tolerance))) for r in cells))
+    bound = max(len("limit"), *(len(limit(r.tolerance)) for r in cells))
+    room = screen.width - len(layout.row("", "", None)) - error - bound - 6
+    wide = max((len(pair) for pair in ("pair", *pairs) if len(pair) <= room), default=0)
+    yield screen.paint(layout.row("model", "check", None) + f"  {'pair':{wide}}  {'error':>{error}}  limit", "soft")
+    before = ""
+    for variant, check, row in rows:
+        name = "" if variant in (before, "own") else variant
+        before = variant
+        if len(name) > screen.longest:
+            yield f"  {name}"
+            name = ""
+        for pair in (pair for pair in pairs if pair in row):
+            if len(pair) > wide:
+                yield from [layout.row(name, check, None)] * bool(check)
+                yield f"    {pair}"
+                name = check = ""
+            own = limit(row[pair].tolerance)
+            begin = f"{layout.row(name, check, None)}  {pair if len(pair) <= wide else '':{wide}}"
+            yield f"{begin}{_cell(row[pair], own, error, screen)}  {own:>{bound}}"
+            name = check = ""
+
+
 def _words(result: Result | None, usual: str) -> str:
     """Write an error, its limit if that of its row does not do, and a mark; "" for what was not asked for."""
     if result is None:
@@ -190,7 +205,9 @@ def _words(result: Result | None, usual: str) -> str:
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = own_limit(result, usual)
-    return result.shown + f" of {own}" * bool(own) + MARKS.get(result.grade, "")
+    return (
+        result.shown + f" of {own}" * bool(own) + MARKS.get(result.grade, "") + COPIES * findings.is_of_copies(result)
+    )
 
 
 def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
@@ -198,14 +215,13 @@ def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
     return "  " + " " * (width - len(words)) + screen.paint(words, result.grade if result else "")
 
 
-def _legend(results: Sequence[Result], screen: Screen) -> str:
+def _legend(results: Sequence[Result], screen: Screen, has_own_limits: bool) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
-    rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(own_limit(r, row_limit(row)) for row in rows for r in row.values() if r.tolerance)
-    marks += ["a of b: the error is a, and b is its own limit"] if odd else []
-    lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
-    return "\n".join(screen.wrap(line, "soft") for line in lines)
+    marks += ["a of b: the error is a, and b is its own limit"] * has_own_limits
+    copies = f"{COPIES}: between the float64 copies of both models, which differ already"
+    marks += [copies] * any(map(findings.is_of_copies, shown))
+    return screen.wrap("; ".join(marks), "soft") if marks else ""
 
 
 def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:

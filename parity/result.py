@@ -141,7 +141,7 @@ class Result:
 
     @property
     def shown(self) -> str:
-        """Write the worst error as tables show it; a word where there are no two numbers to compare."""
+        """Write the error as tables show it; a word where there are no two numbers to compare."""
         if self.error != math.inf:
             return short(self.error)
         word = self.first_divergence.worst.word if self.first_divergence is not None else ""
@@ -150,7 +150,7 @@ class Result:
 
     @property
     def is_number(self) -> bool:
-        """Tell whether the worst error is a number, and no word for what cannot be compared."""
+        """Tell whether the error is a number, and no word for what cannot be compared."""
         return self.error is not None and math.isfinite(self.error)
 
     @property

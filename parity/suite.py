@@ -29,7 +29,8 @@ from .processes import Processes
 from .provenance import surroundings
 from .recording import Recording
 from .report import Report, check_page, write_page
-from .targets import Target, targets
+from .several import every_target
+from .targets import Target
 
 
 def run(arguments: Namespace) -> Report:
@@ -39,8 +40,8 @@ def run(arguments: Namespace) -> Report:
     """
     use(arguments.spec)
     settings = stated(arguments)
-    about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights, arguments.step)
-    chosen = [target for text in arguments.targets for target in targets(text, *about)]
+    options = {name: getattr(arguments, name) for name in ("seed", "src", "assume", "weights", "step")}
+    chosen = every_target(arguments.targets, settings, options)
     if arguments.report:
         check_page(arguments.report)
     _require_two(chosen, arguments)

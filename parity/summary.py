@@ -14,8 +14,8 @@ from .own import OWN
 from .quoting import marked, place, quoted
 from .result import Result
 
+NEAREST, FURTHEST = "nearest to", "furthest beyond"  # its limit
 UNDECIDED = ("failed", "not run", "not judged")
-WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
 
 
@@ -167,20 +167,20 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)"."""
+    """Count what was compared: "252 compared, 252 agree; nearest to its limit: float64 1.9e-14 (limit 1e-10)"."""
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
     parts = [f"{agree + counts['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
     parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
     parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
-    return "; ".join(filter(None, [", ".join(parts), worst_errors(results)]))
+    return "; ".join(filter(None, [", ".join(parts), extremes(results)]))
 
 
 def closing(results: Sequence[Result]) -> str:
-    """Say what a verdict does not: "6,310 arrays compared; worst error: float64 1.9e-14 (limit 1e-10)"."""
+    """Say what a verdict does not: "6,310 arrays compared; nearest to its limit: float64 1.9e-14 (limit 1e-10)"."""
     arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
-    texts = [f"{count(arrays, 'array')} compared"] * bool(arrays) + [worst_errors(results)]
+    texts = [f"{count(arrays, 'array')} compared"] * bool(arrays) + [extremes(results)]
     return "; ".join(filter(None, texts))
 
 
@@ -188,11 +188,12 @@ def _judged(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r.grade in ("agrees", "close", "differs")]
 
 
-def worst_errors(results: Sequence[Result], places: bool = False) -> str:
-    """State the worst error of each dtype, float64 first: "worst error: float64 1.9e-14 (limit 1e-10)".
+def extremes(results: Sequence[Result], places: bool = False) -> str:
+    """State the error of each dtype that has the largest share of its limit, float64 first among its like:
+    "furthest beyond its limit: float64 2.1e-4 (limit 1e-10); nearest to its limit: float32 6.6e-7 (limit 5.7e-6)".
 
-    Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Where
-    there are no two numbers to compare, a word stands without a limit: "not called in float64".
+    It need not be the largest, as limits differ by dtype, check and array. Where there are no two numbers to compare,
+    a word stands without a limit: "not called in float64".
 
     Args:
       places: name the model, pair, check and array that has it, both names marked.
@@ -203,29 +204,29 @@ def worst_errors(results: Sequence[Result], places: bool = False) -> str:
         if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
-    words, errors = list[str](), list[str]()
+    words = list[str]()
+    errors: dict[str, list[str]] = {FURTHEST: [], NEAREST: []}
     for dtype in _ordered(worst):
         r = worst[dtype]
         known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
         about = f" ({'; '.join(known)})" if known else ""
         if r.is_number:
-            errors.append(f"{dtype} {r.shown}{about}")
+            errors[FURTHEST if r.passed is False else NEAREST].append(f"{dtype} {r.shown}{about}")
         else:
             words.append(f"{r.shown} in {dtype}{about}")
-    return "; ".join(filter(None, [", ".join(words), f"worst error: {', '.join(errors)}" if errors else ""]))
+    stated = (f"{what} its limit: {', '.join(texts)}" for what, texts in errors.items() if texts)
+    return "; ".join(filter(None, [", ".join(words), *stated]))
 
 
-def several_limits(results: Iterable[Result]) -> bool:
-    """Tell whether arrays of one dtype have more than one limit, so that the worst error need not be the largest."""
-    limits: dict[str, set[float | None]] = {}
-    for r in results:
-        if r.passed is not None:
-            limits.setdefault(r.dtype, set()).update([r.tolerance, *(bound for _, _, bound in r.curve)])
-    return any(len(bounds) > 1 for bounds in limits.values())
+def extreme(results: Iterable[Result], whose: str = "its limit") -> str:
+    """Say which of the errors of many arrays these results state: "nearest to or furthest beyond its limit"."""
+    beyond = {r.passed is False for r in _judged(results)}
+    found = [NEAREST] * (beyond != {True}) + [FURTHEST] * (True in beyond)
+    return f"{' or '.join(found)} {whose}"
 
 
 def _place(r: Result, several: bool) -> str:
-    """Name where a result's worst error is; its model too, where there are several."""
+    """Name where the error is that a result states; its model too, where there are several."""
     array = findings.worst_array(r)
     at = f" at {place(array, [name for name, *_ in r.curve])}" if array else ""
     return f"{f'{marked(model(r))}, ' * several}{r.pair}, {r.check}{at}"

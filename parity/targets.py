@@ -132,7 +132,9 @@ def targets(
                 target.config()  # refused before the first one runs
             except UsageError as error:
                 origin = f"; stated by {option('config', stated.file)}" if stated.file and not stated.chosen else ""
-                raise UsageError(f"{error}{origin}") from None
+                refusal = UsageError(f"{error}{origin}")
+                refusal.unknown = configs.unknown_fields(spec.config, fields)
+                raise refusal from None
         yield from models
     elif "/" in text or os.path.splitext(text)[1]:
         raise UsageError(f"{text}: there is no such file (check the path)")

@@ -96,7 +96,8 @@ FIXED = {
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
 TWINS = (
     f"{TWIN_FACTOR:.0f} times float32's rounding, as a model may compute parts in float32; the float64 copies of both "
-    "models are compared, since these differ already"
+    "models are compared, since these differ already; each feature has its own limit, so "
+    "that the error may be of another one than in float64"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
 

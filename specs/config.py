@@ -9,7 +9,7 @@ import struct
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -122,6 +122,12 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
         for name, value in values.items()
         if name in names and not fits(tuples(value), hints[name])
     ]
+
+
+def unknown_fields(config: type, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that no field of a Config has."""
+    known = {f.name for f in dataclasses.fields(config)}
+    return tuple(name for name in names if name not in known)
 
 
 def _is_union(hint: Any) -> bool:

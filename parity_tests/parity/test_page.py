@@ -33,7 +33,10 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
     assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
-    assert re.sub("<.*?>", "", head[2]).startswith("Worst error: float64 1.0e-3 (limit 1e-10; ") and "`" not in head[2]
+    assert (
+        re.sub("<.*?>", "", head[2]).startswith("Furthest beyond its limit: float64 1.0e-3 (limit 1e-10; ")
+        and "`" not in head[2]
+    )
     assert "layers at <code>blocks.<wbr>" in head[2]
     (brief,) = re.findall(
         '<span class="brief">(.*?)</summary>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
@@ -246,7 +249,9 @@ def test_the_head_leaves_what_was_counted_to_its_verdict() -> None:
     alike, mixed = (
         unbound(Report(results).to_html()) for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
     )
-    assert all('<p class="totals">Worst error: ' in page for page in (alike, mixed))
+    assert (
+        '<p class="totals">Nearest to its limit: ' in alike and '<p class="totals">Furthest beyond its limit: ' in mixed
+    )
     assert "in 1 of 2 comparisons" in mixed and "2 compared" not in mixed
 
 
@@ -405,7 +410,7 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     assert (made.about["inputs"], made.about["models"]) == ("[2, 4] float64", "Named (one) and Other (other)")
     sides = dict(re.findall("<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", unbound(made.to_html()).partition('"sides"')[2]))
     assert sides["one"].startswith("Named in test_page.py; torch 2") and sides["other"].startswith("Other in test_page")
-    assert "<h2>Worst errors</h2>" in made.to_html()
+    assert "<h2>Errors</h2>" in made.to_html()
     assert unbound(made.to_html()).partition("<body>")[2].count("Named (one) and Other (other)") == 1
     assert "<dt>one</dt>" not in made.to_html().partition("What was run")[2]  # which the head states
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
@@ -446,22 +451,29 @@ def test_several_models_are_compared_each_with_itself() -> None:
     assert "A model is compared across frameworks, not with the other models." in report.to_html()
 
 
-def test_the_summary_states_the_worst_error_of_each_dtype_and_says_what_it_is() -> None:
-    """In one dtype a larger error may have a smaller share of its limit: the worst error is not the largest number."""
+def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
+    """A larger error may have a smaller share of its limit: what stands for many is nearest to its limit."""
     large, near = (replace(row(("a",), "float32"), error=e, tolerance=t) for e, t in ((9e-7, 1e-3), (6.8e-7, 2e-6)))
-    results = [large, near, row(("a",))]
-    assert summary.totals(results).endswith("; worst error: float64 1.0e-12 (limit 1e-10), float32 6.8e-7 (limit 2e-6)")
-    assert summary.worst_errors(results, places=True).endswith(
+    results = [large, near, replace(row(("a",)), error=1e-12)]
+    stated = "nearest to its limit: float64 1.0e-12 (limit 1e-10), float32 6.8e-7 (limit 2e-6)"
+    assert summary.totals(results).endswith(f"; {stated}")
+    assert summary.extremes(results, places=True).endswith(
         "float64 1.0e-12 (limit 1e-10; a-b, layers at `a`), float32 6.8e-7 (limit 2e-6; a-b, layers at `a`)"
     )
-    assert summary.worst_errors([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
+    assert summary.extremes([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
         "float64 1.0e-12 (limit 1e-10; `x:v`, a-b, layers at `a`)"
     )
-    defined = "the error that is nearest to its limit, or furthest beyond it"
-    assert defined in re.sub("<[^>]*>", "", Report(results).to_html()) and defined in str(Report(results))
-    assert "largest error" not in Report(results).to_html() + str(Report(results))
-    one = Report([row(("a",)), row(("b",))])  # of one limit, so that the worst error is the largest
-    assert defined not in re.sub("<[^>]*>", "", one.to_html()) + str(one)
+    off = replace(row(("a",)), error=1e-3, passed=False)
+    assert summary.extremes([near, off]) == (
+        "furthest beyond its limit: float64 1.0e-3 (limit 1e-10); nearest to its limit: float32 6.8e-7 (limit 2e-6)"
+    )
+    worded = (([near], "nearest to"), ([off], "furthest beyond"), ([off, near], "nearest to or furthest beyond"))
+    for some, words in worded:
+        assert summary.extreme(some).startswith(words)
+        page, text = Report(some).to_html(), str(Report(some))
+        assert f"each number is the error {words}" in re.sub("<[^>]*>", "", page)
+        assert "worst error" not in (page + text).lower() and "largest error" not in page + text
+    assert "float32 on cpu: errors nearest to their limits" in str(Report([near, off]))
 
 
 def test_a_row_that_passed_has_no_first_divergence() -> None:

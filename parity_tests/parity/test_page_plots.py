@@ -149,6 +149,11 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 228  # the floor
     assert places(chart, "marker") == ["a"] and places(chart, "marker copy") == ["b", "c"]
     assert "float64 copies" in re.findall("<title>(b: .*?)</title>", chart)[0]
+    (band,) = re.findall('<polygon points="([^"]*)" class="noise"', chart)  # none below hollow marks
+    at = dict(zip("abc", re.findall(r"translate\(([\d.]+)", chart), strict=False))
+    assert float(at["a"]) < max(float(point.partition(",")[0]) for point in band.split()) < float(at["b"])
+    lines = re.findall('<polyline points="([^"]*)" class="line"', chart)
+    assert [len(points.split()) for points in lines] == [1, 2]  # filled and hollow marks are not joined
     assert "hollow: the float64 copies of both models, which differ already" in re.sub("<[^>]*>", "", page)
 
 

@@ -54,16 +54,20 @@ def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-2:] == [
-        "96 arrays compared; worst error: float64 0 (limit 1e-10)",
+        "96 arrays compared; nearest to its limit: float64 0 (limit 1e-10)",
         "report: parity.html",
     ]
     narrow = report_text.render(results(), report="parity.html", width=40).splitlines()
-    assert narrow[-3:] == ["96 arrays compared; worst error: float64", "  0 (limit 1e-10)", "report: parity.html"]
+    assert narrow[-3:] == [
+        "96 arrays compared; nearest to its",
+        "  limit: float64 0 (limit 1e-10)",
+        "report: parity.html",
+    ]
 
 
 def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
     lines = report_text.render(results()).splitlines()
-    assert lines[2] == "mlp_mixer, float64 on cpu: worst errors"
+    assert lines[2] == "mlp_mixer, float64 on cpu: errors nearest to their limits"
     assert lines[3].split() == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "0", "0"]
     assert [line.split()[0] for line in lines[5:8]] == ["layers", "gradients", "train"]  # the model stands once
@@ -104,7 +108,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
-    assert text.endswith("\n16 arrays compared; worst error: float64 0 (limit 1e-10)")
+    assert text.endswith("\n16 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
 
 
 def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
@@ -132,7 +136,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("\n4 arrays compared; worst error: float64 0 (limit 1e-10)")
+    assert text.endswith("\n4 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -215,7 +219,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
-    assert text.endswith("\n8 arrays compared; worst error: float64 0 (limit 1e-10)")
+    assert text.endswith("\n8 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
 
 
 def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> None:
@@ -264,29 +268,28 @@ def test_a_strangers_text_cannot_steer_the_terminal() -> None:
 
 
 def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
-    """The table has the worst error of all arrays, the details are of the first that differs."""
+    """The table has the error furthest beyond its limit, the details are of the first that differs."""
     sides = [recording("flax"), recording("torch", 1e-3)]
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["worst error"] == "1.0 at output: the number that the tables show"
+    assert facts["furthest"] == "1.0 at output: furthest beyond the limit, as tables show"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
-    """Of two pairs that part at one array, both errors there and both worst errors are stated with their pairs."""
+    """Of two pairs that part at one array, both errors there and both that are furthest off have their pairs."""
     sides = [recording("flax"), recording("torch", 1e-3), recording("paddle")]
     sides[2].arrays["blocks.1.norm1"] = sides[2].arrays["blocks.1.norm1"] * 1.5
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.50 in flax-paddle")
-    assert "worst error" not in facts
+    assert "furthest" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert (
-        facts["worst error"]
-        == "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: the number that the tables show"
+    assert facts["furthest"] == (
+        "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: furthest beyond the limit, as tables show"
     )
 
 
@@ -440,7 +443,7 @@ def test_a_word_in_the_place_of_an_error_has_no_limit() -> None:
     sides = [replace(recording(label), architecture="convmixer") for label in ("a", "b")]
     del sides[1].arrays["blocks.1.norm1"]
     made = judge(Subject("convmixer", "v", "layers", "float64", "cpu"), sides)
-    assert summary.worst_errors(made) == "not called in float64"
+    assert summary.extremes(made) == "not called in float64"
     page = Report(made).to_html()
     assert re.sub("<.*?>", "", page.partition('class="totals">')[2].partition("</p>")[0]).startswith(
         "Not called in float64"
@@ -471,3 +474,23 @@ def test_a_limit_a_range_and_a_shape_are_not_broken_into_lines() -> None:
         lines = terminal.wrapped(text, width, rest="  ")
         assert " ".join(line.strip() for line in lines) == text and max(map(len, lines)) <= width
         assert all(any(whole in line for line in lines) for whole in ("(limit 1e-10),", "i = 0..1", "(2, 3, 8, 8);"))
+
+
+def test_an_error_between_float64_copies_is_marked_in_the_table() -> None:
+    off = replace(judge(Subject("x", "v", "layers", "bfloat16", "cpu"), [recording("a"), recording("b", 1e-3)])[0])
+    text = report_text.render([replace(off, copies=tuple(name for name, _, _ in off.curve))])
+    assert " X*\n" in text and "*: between the float64 copies of both models, which differ" in text
+    assert "*" not in report_text.render([off])
+
+
+def test_pairs_that_do_not_fit_beside_each_other_have_rows() -> None:
+    """No table is split, so that no model, check or limit is repeated."""
+    made = judge(Subject("x", "tiny S/16", "layers", "float64", "cpu"), [recording(label) for label in LABELS])
+    made = [replace(r, tolerance=r.tolerance * (k + 1)) for k, r in enumerate(made) if r.tolerance]
+    lines = report_text.render(made, width=50).splitlines()
+    table = lines[lines.index("  model      check   pair          error  limit") + 1 :]
+    assert table[:3] == [
+        "  tiny S/16  layers  flax-torch        0  1e-10",
+        "                     flax-paddle       0  2e-10",
+        "                     torch-paddle      0  3e-10",
+    ]

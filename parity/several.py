@@ -1,0 +1,81 @@
+"""Read all models that a command line names: settings go to those that have them, files have names of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from convert.errors import ConvertError, printable
+from convert.settings import Settings
+
+from .targets import Target, targets
+
+
+def every_target(texts: Sequence[str], settings: Settings, options: Mapping[str, Any]) -> list[Target]:
+    """Return what the arguments name; of several models, a setting is applied to those that have it.
+
+    Args:
+      options: of `targets`.
+    Raises: ConvertError: that of the only argument that is refused, or one that lists all.
+    """
+    found, errors = list[Target](), list[ConvertError]()
+    unused = set(settings.chosen) if len(texts) > 1 else set()
+    refused_names: dict[str, ConvertError] = {}  # the first error that says that no field has this name
+    for text in texts:
+        unknown: dict[str, ConvertError] = {}
+        try:
+            found += _read(text, settings, options, unknown if texts[1:] else None)
+        except ConvertError as error:
+            errors.append(error)
+        unused &= unknown.keys()
+        refused_names |= {**unknown, **refused_names}
+    errors += dict.fromkeys(refused_names[name] for name in settings.chosen if name in unused)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        worst = ConvertError(f"{len(errors)} refusals", [error.line() for error in errors])
+        worst.code = max(error.code for error in errors)
+        raise worst
+    return _distinct(found)
+
+
+def _read(
+    text: str, settings: Settings, options: Mapping[str, Any], unknown: dict[str, ConvertError] | None
+) -> list[Target]:
+    """Read an argument.
+
+    Args:
+      unknown: gets each name of `--set` that its models do not have, with the error for it; None: the error is raised.
+    """
+    while True:
+        try:
+            return list(targets(text, settings=settings, **options))
+        except ConvertError as error:
+            names = settings.chosen & set(error.unknown)
+            if unknown is None or not names:
+                raise
+            unknown |= dict.fromkeys(names, error)
+            values = {name: value for name, value in settings.values.items() if name not in names}
+            settings = settings._replace(values=values, chosen=settings.chosen - names)
+
+
+def _distinct(found: Sequence[Target]) -> list[Target]:
+    """Name checkpoints of one basename by the ends of their paths, as short as tells them apart."""
+    paths = [os.path.abspath(target.path) for target in found if target.path]
+    return [_renamed(target, set(paths)) if target.path else target for target in found]
+
+
+def _renamed(target: Target, paths: set[str]) -> Target:
+    path = os.path.abspath(target.path or "")
+    others = [other for other in paths if other != path]
+    name = next(end for end in _ends(path) if not any(other.endswith(os.sep + end) for other in others))
+    return replace(target, variant=printable(name) + target.variant.removeprefix(printable(os.path.basename(path))))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Yield "c", "b/c", "a/b/c" of a path, and the path."""
+    parts = path.strip(os.sep).split(os.sep)
+    yield from (os.sep.join(parts[-count:]) for count in range(1, len(parts) + 1))
+    yield path
