@@ -16,7 +16,7 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
-    names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right.split(" "))
+    names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right)
     confirmed = _confirmed(program, _agreeing(steps)) if names else set[str]()
     return [name for name in names if name not in confirmed]
 
@@ -27,7 +27,7 @@ def _agreeing(steps: Sequence[Step]) -> set[str]:
     Behind that place the right side goes on with the left one's values, which confirms nothing.
     """
     before = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)
-    return {name for step in before if step.kind == "product" for name in step.right.split(" ")}
+    return {name for step in before if step.kind == "product" for name in step.right}
 
 
 def _confirmed(program: Program, agreeing: set[str]) -> set[str]:

@@ -115,6 +115,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         reasons=of.reasons,
         unmatched=rows,
         failure="" if proven else found.failure,
+        stopped_at=() if proven else found.stopped_at,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
@@ -207,13 +208,13 @@ def _unseen_notes(of: Written) -> list[str]:
 def _doubtful(steps: Sequence[Step]) -> list[str]:
     """List right parameters whose partners were taken on values that differ, or that share one left parameter."""
     doubted = [*(step for step in steps if step.gap >= PARTNER), *_placed_twice(steps)]
-    return list(dict.fromkeys(name for step in doubted for name in step.right.split(" ")))
+    return list(dict.fromkeys(name for step in doubted for name in step.right))
 
 
 def _placed_twice(steps: Sequence[Step]) -> list[Step]:
     """Return the steps by which several right parameters, whose values nothing shows, became one left parameter."""
     placed = [step for step in steps if step.kind == "place"]
-    rights: dict[str, set[str]] = {}
+    rights: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for step in placed:
         rights.setdefault(step.left, set()).add(step.right)
     return [step for step in placed if len(rights[step.left]) > 1]

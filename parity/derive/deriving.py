@@ -255,7 +255,7 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     """Yield what may make the sides equal where the match ends: at first sums near that place, half of the time."""
     best, tapes, uses = given
     half = (time.thread_time() + stop) / 2
-    own = [seen.use.node for seen in uses.seen if best.found.steps and seen.name == best.found.steps[-1].left]
+    own = [seen.use.node for seen in uses.seen if best.found.steps and seen.names == best.found.steps[-1].left]
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
     programs = uses.program, best.programs[1]

@@ -33,7 +33,7 @@ class Evidence:
         gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
         parameters on which no output depends -> the larger left one of which each is a part, as of a fused projection.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
-      failure: why the matching stopped, "" if it did not.
+      failure: why the matching stopped, "" if it did not. stopped_at: the right parameters at which it did.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`. in_rows: those of which the inputs read some rows alone.
@@ -82,6 +82,7 @@ class Evidence:
     incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
+    stopped_at: Sequence[str] = ()
     gradient: float | None = None
     arrays: tuple[int, int] = (0, 0)
     elements: tuple[int, int] = (0, 0)
@@ -174,7 +175,7 @@ class Evidence:
     @property
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
-        return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
+        return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names))
 
     @property
     def missing(self) -> list[str]:
@@ -228,8 +229,8 @@ class Evidence:
             "uses": [
                 {
                     "kind": use.kind,
-                    "left": use.left.split(),
-                    "right": use.right.split(),
+                    "left": list(use.left),
+                    "right": list(use.right),
                     "left_module": place(use.left_site, use.left),
                     "right_module": place(use.right_site, use.right),
                     "difference": use.gap,

@@ -150,12 +150,12 @@ def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
 
 def stopping(found: Derivation) -> list[Unmatched]:
     """Return the uses on the right of the parameters at which matching stopped."""
-    names = {*found.stopped[0].split(" ")}
-    return [use for use in found.unmatched if use.side == "right" and names & {*use.names.split(" ")}]
+    names = {*found.stopped_at}
+    return [use for use in found.unmatched if use.side == "right" and names & {*use.names}]
 
 
 def _key(use: Step) -> tuple[str, ...]:
-    return use.kind, use.right, *_where(use)
+    return use.kind, *use.right, *_where(use)
 
 
 def _where(use: Step) -> tuple[str, str]:
@@ -177,7 +177,7 @@ def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
     """Arrange uses by the left model's modules, in the order of execution."""
     top = Module()
 
-    def module_at(site: str, names: str) -> Module:
+    def module_at(site: str, names: Sequence[str]) -> Module:
         module = top
         for part in module_of(site, names) or (OWN,):
             module = module.below.setdefault(part, Module((*module.path, part)))
@@ -202,13 +202,17 @@ def _shape(module: Module) -> object:
     """Return what alike modules have in common; of one in which something differs, what no other has."""
     if any(use.gap > PARTED_USES for use in module.within()):
         return id(module)
-    uses = [(use.kind, _numberless(use.left), _numberless(use.right)) for use in module.uses]
-    alone = [(use.kind, _numberless(use.names)) for use in module.alone]
+    uses = [(use.kind, _alike_names(use.left), _alike_names(use.right)) for use in module.uses]
+    alone = [(use.kind, _alike_names(use.names)) for use in module.alone]
     return _numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
 
 
-def _numberless(names: str) -> str:
-    return re.sub(r"\d+", "#", names)
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def _alike_names(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(_numberless, names))
 
 
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
@@ -216,7 +220,8 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     depth = len(modules[0].path) - 1
     within = [[module_of(_right_site(use), use.right) for use in module.within()] for module in modules]
     below = [use for module in modules for use in module.within()]
-    mark = "/" if any("/" in use.right for use in below) else "."  # between names, as the parameters below have it
+    paths = [path for use in below for path in use.right]
+    mark = "/" if any("/" in path for path in paths) else "."  # between names, as the parameters below have it
     right = ", ".join(fold(mark.join(_common(paths)) or OWN for paths in within if paths))
     gap, state = max((use.gap for use in below), default=None), rated.rate(below)
     cells = [
@@ -262,10 +267,10 @@ def _head(text: str, depth: int, title: str | None = None) -> Markup:
 
 def _right_alone(found: Derivation) -> Iterator[Markup]:
     """Yield the rows of what on the right has no partner; uses that are alike but for numbers share one."""
-    alike: dict[tuple[str, str], list[Unmatched]] = {}
+    alike: dict[tuple[str, tuple[str, ...]], list[Unmatched]] = {}
     for use in found.unmatched:
         if use.side == "right":
-            alike.setdefault((use.kind, _numberless(use.names)), []).append(use)
+            alike.setdefault((use.kind, _alike_names(use.names)), []).append(use)
     first = stopping(found)[:1]
     for uses in alike.values():
         yield _lone(uses, 0, STOPPED if any(use in uses for use in first) else None)
@@ -285,13 +290,13 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None = None) -> 
     return tag("tr", *cells, class_="lone", id=address)
 
 
-def _leaves(names: str) -> str:
-    return " ".join(re.split(r"[./]", name)[-1] for name in names.split(" "))
+def _leaves(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(re.split(r"[./]", name)[-1] for name in names)
 
 
-def _folded(uses: Iterable[str]) -> str:
-    """Fold the numbers in names of uses that are alike: "0.q 0.k", "1.q 1.k" -> "{0..1}.q, {0..1}.k"."""
-    columns = zip(*(names.split(" ") for names in uses), strict=True)
+def _folded(uses: Iterable[Sequence[str]]) -> str:
+    """Fold the numbers in names of uses that are alike: ("0.q", "0.k"), ("1.q", "1.k") -> "{0..1}.q, {0..1}.k"."""
+    columns = zip(*uses, strict=True)
     return ", ".join(text for column in columns for text in fold(column))
 
 

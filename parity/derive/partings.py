@@ -58,9 +58,9 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
         groups.setdefault(table.cause, []).append(table)
     return [
         Divergence(
-            place(some[0].left, ""), place(some[0].right, ""), max(table.size for table in some),
+            place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
             cause + and_so(len(some) - 1), times=len(some), changed="right",
-            places=tuple(place(table.right, "") for table in some),
+            places=tuple(place(table.right, ()) for table in some),
         )
         for cause, some in groups.items()
     ]  # fmt: skip
@@ -105,11 +105,11 @@ def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) ->
 
     The matching compares a term of a sum where the sum is read, such as behind the token that is taken of it.
     """
-    gaps = dict[tuple[str, str], float]()
+    gaps = dict[tuple[str, tuple[str, ...]], float]()
     for pair in pairs(*sides, mapped):
         if pair.right is None or math.isinf(pair.gap):
             break
-        gaps.setdefault((pair.right.kind, " ".join(sides[1].elements.owners(pair.right.ids))), pair.gap)
+        gaps.setdefault((pair.right.kind, tuple(sides[1].elements.owners(pair.right.ids))), pair.gap)
         if pair.parts:
             break
     parted = [gap for gap in gaps.values() if gap > PARTED_USES]

@@ -22,13 +22,13 @@ class Unmatched(NamedTuple):
     Args:
       side: "left" or "right".
       kind: of the use, see Step; "" for a parameter that nothing reads.
-      names: the parameters, parted by spaces.
+      names: the parameters.
       site: the path of the module that uses them.
     """
 
     side: str
     kind: str
-    names: str
+    names: tuple[str, ...]
     site: str
 
 
@@ -46,10 +46,10 @@ def unmatched(left: Left, best: Candidate, missing: Collection[str]) -> list[Unm
     for numbers in (mapped, found.plus):
         owned[np.maximum(numbers, 0)] = True
     rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, mapped != 0)]
-    listed = {(row.side, name) for row in rows for name in row.names.split(" ")}
+    listed = {(row.side, name) for row in rows for name in row.names}
     unread = [("left", name) for name in a.names if not a.part(owned, name).any()]
     unread += [("right", name) for name in missing]
-    return [*rows, *(Unmatched(side, "", name, "") for side, name in unread if (side, name) not in listed)]
+    return [*rows, *(Unmatched(side, "", (name,), "") for side, name in unread if (side, name) not in listed)]
 
 
 def _uses(side: str, program: Program, elements: Elements, known: Array) -> list[Unmatched]:
@@ -61,7 +61,7 @@ def _uses(side: str, program: Program, elements: Elements, known: Array) -> list
             return
         ids = np.ravel(use.ids).astype(np.int64)
         known[ids[ids > 0]] = True
-        rows.append(Unmatched(side, use.kind, " ".join(elements.owners(use.ids)), program.tape.nodes[use.node].site))
+        rows.append(Unmatched(side, use.kind, tuple(elements.owners(use.ids)), program.tape.nodes[use.node].site))
 
     Walk(program, elements, meet).run()
     return rows

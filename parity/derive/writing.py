@@ -163,7 +163,7 @@ def without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmatc
       rows: what has no partner.
     """
     kept = {str(line) for line in given.table.lines} if given else set[str]()
-    read = {name for row in rows if row.side == "left" and row.kind for name in row.names.split(" ")}
+    read = {name for row in rows if row.side == "left" and row.kind for name in row.names}
     drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
     out = [
         line

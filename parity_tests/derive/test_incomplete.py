@@ -138,7 +138,7 @@ def test_inputs_in_another_order_or_precision_are_the_same():
 
 def test_a_term_of_a_sum_is_no_place_where_models_part():
     none, proof = np.zeros(1, int), Proof(1e-6, 1e-6, None, [])
-    steps = [Step(kind, f"{kind}.x", f"{kind}.y", "", "", 2.0, 0, 1) for kind in ("add", "mul")]
+    steps = [Step(kind, (f"{kind}.x",), (f"{kind}.y",), "", "", 2.0, 0, 1) for kind in ("add", "mul")]
     assert [place.left for place in divergences(Match(none, none, steps), proof, False)] == ["mul"]
     assert not divergences(Match(none, none, steps), Proof(1e-15, 1e-15, None, []), True)
 
@@ -149,7 +149,7 @@ def test_names_without_a_partner_are_folded():
 
 
 def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
-    steps = [Step("product", name, name, "", "", 0.0, 0, 1) for name in "ab"]
+    steps = [Step("product", (name,), (name,), "", "", 0.0, 0, 1) for name in "ab"]
     zero = np.zeros(1)
     best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
                            inputs=[], hint=None, left_out={})  # fmt: skip
@@ -245,8 +245,8 @@ def test_random_outputs_part_nowhere():
 
 
 def test_a_step_of_a_scan_is_named_by_its_parameter():
-    assert sites.place("[1]", "layers/attn/out/kernel") == "layers/attn/out[1]"
-    assert sites.module_of("[1]", "layers/attn/out/kernel") == ("layers", "attn", "out")
+    assert sites.place("[1]", ("layers/attn/out/kernel",)) == "layers/attn/out[1]"
+    assert sites.module_of("[1]", ("layers/attn/out/kernel",)) == ("layers", "attn", "out")
 
 
 class Classes(NamedTuple):

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import parity
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from .pairs import images
 from .test_kinds_matching import Net, linear, numbers
@@ -278,3 +280,24 @@ def test_a_product_behind_another_activation_is_found_by_the_product_before_it()
     moved = found.table.apply(given := numbers(left, images(7, 8)))
     for name, other in zip(names, others, strict=True):
         assert np.array_equal(moved[f"{other}.weight"], given[f"{name}.weight"])
+
+
+@pytest.mark.parametrize("name", ["mm", "addmm", "mv", "dot"])
+def test_a_product_of_matrices_or_vectors_and_one_with_out(name: str):
+    """A product into an array at hand is an operation of its own, and not one of its parts."""
+    shapes = {"mm": [(5, 6), (6, 4)], "addmm": [(5, 4), (5, 6), (6, 4)], "mv": [(5, 6), (6,)], "dot": [(6,), (6,)]}
+    operands = [torch.as_tensor(images(*shape)) for shape in shapes[name]]
+    product = getattr(torch, name)
+
+    def out(m: Any, *x: Any) -> Any:
+        return product(*x, out=torch.empty_like(product(*x))).tanh() * m.w
+
+    model, arrays = Net(out, w=weight(1)).double(), [x.numpy() for x in operands]
+    wanted = out(model, *operands).detach().numpy()
+    for run in (out, lambda m, *x: product(*x).tanh() * m.w):
+        model.run = run
+        recorded = side(model, parity.Call(*arrays))
+        tape = recorded.record(recorded.parameters, recorded.call.arrays())
+        program = Program(tape, recorded.parameters, arrays)
+        assert np.allclose(program.outputs[0], wanted, rtol=1e-12)  # rounding of sums in another order
+        assert ("product" in {node.kind for node in program.tape.nodes}) == (run is not out)

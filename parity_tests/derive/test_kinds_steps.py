@@ -9,12 +9,14 @@ import pytest
 
 import parity
 from parity.derive.match import columns
+from specs.table import Table
 
 from ..conftest import needs
 from .pairs import images
 
 torch = pytest.importorskip("torch", reason="both sides are torch modules")
 from .test_kinds_matching import Net, linear, numbers  # noqa: E402
+from .test_kinds_products import both_ways  # noqa: E402
 
 
 def derived(left: Any, right: Any, *inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -201,6 +203,34 @@ def test_ranges_of_one_array_stand_between_those_of_another():
     v, g = np.split(given["both.weight"], 2)
     assert np.array_equal(moved["every.weight"], np.concatenate([g, given["more.weight"], v]))
     derived(right, left, images(5, 6))
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 3), (1, 2, 3)])
+def test_a_range_of_one_row_stands_between_others(sizes: tuple[int, int, int]):
+    def models(g: int, v: int, z: int) -> tuple[Net, Net]:
+        def apart(m: Any, x: Any) -> Any:
+            values, gates = m.vg(x).split([v, g], -1)
+            return m.out(values.tanh()) * gates.sigmoid().mean(-1, keepdim=True) + m.side(m.z(x).sin())
+
+        def fused(m: Any, x: Any) -> Any:
+            gates, values, more = m.gvz(x).split([g, v, z], -1)
+            return m.out(values.tanh()) * gates.sigmoid().mean(-1, keepdim=True) + m.side(more.sin())
+
+        left = Net(apart, vg=linear(6, v + g), z=linear(6, z), out=linear(v, 3), side=linear(z, 3))
+        return left, Net(fused, gvz=linear(6, g + v + z), out=linear(v, 3), side=linear(z, 3))
+
+    left, right = models(*sizes)
+    found = both_ways(left, right, 5, 6)
+    lines = found.table.print().splitlines()
+    assert "vg.weight: (b+a) i, z.weight: e i <-> gvz.weight: (a+b+e) i" in lines
+    g = sizes[0]
+    larger, like = models(g, 7, 5)
+    given = numbers(larger, images(5, 6))
+    moved = Table.parse(found.table.print()).apply(given, numbers(like, images(5, 6)), a=g)
+    v, one = np.split(given["vg.weight"], [7])
+    assert np.array_equal(moved["gvz.weight"], np.concatenate([one, v, given["z.weight"]]))
+    back = Table.parse(found.table.print()).reverse().apply(moved, given, a=g)
+    assert np.array_equal(back["vg.weight"], given["vg.weight"])
 
 
 def test_an_interpolation_of_paddle_to_the_size_at_hand_moves_nothing():

@@ -39,7 +39,7 @@ from ..parity.pages import Text, unbound
 TABLE = Table.parse("table 1\nblocks.{i}.fc.weight: o i <-> layer_{i}/w: i o\n")
 SITES = ("Net/layer_0", "Net/layer_1")
 USES = [
-    Step("product", f"blocks.{k}.fc.weight", f"layer_{k}/w", f"blocks.{k}.fc", site, gap, 0, 1)
+    Step("product", (f"blocks.{k}.fc.weight",), (f"layer_{k}/w",), f"blocks.{k}.fc", site, gap, 0, 1)
     for k, (site, gap) in enumerate(zip(SITES, (1e-16, 3e-5), strict=True))
 ]
 DERIVED = Derivation(
@@ -202,7 +202,10 @@ def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
 
 
 def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_what_has_no_partner_on_both_sides():
-    unmatched = [Unmatched("left", "add", "blocks.1.out.bias", ""), Unmatched("right", "add", "head/bias", "Net/head")]
+    unmatched = [
+        Unmatched("left", "add", ("blocks.1.out.bias",), ""),
+        Unmatched("right", "add", ("head/bias",), "Net/head"),
+    ]
     found = replace(
         DERIVED, reasons={"head/bias": "no evidence"}, failure="head/bias: no operation meets it", error=float("nan"),
         incomparable="1 parameter is missing", unmatched=unmatched,
@@ -245,13 +248,16 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
 
 def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
     def use(k: int, gap: float) -> Step:
-        return Step("product", f"blocks.{k}.fc.weight", f"layer_{k}/w", f"blocks.{k}.fc", f"Net/layer_{k}", gap, 0, 1)
+        return Step(
+            "product", (f"blocks.{k}.fc.weight",), (f"layer_{k}/w",), f"blocks.{k}.fc", f"Net/layer_{k}", gap, 0, 1
+        )
 
     gaps = [1e-16, 3e-16, 2e-16, 1e-5, 0.0, 0.0]
-    unmatched = [Unmatched("right", "add", f"head_{k}/bias", "") for k in range(9)]
+    unmatched = [Unmatched("right", "add", (f"head_{k}/bias",), "") for k in range(9)]
     found = replace(
         DERIVED, uses=[use(k, gap) for k, gap in enumerate(gaps)], unmatched=unmatched,
         divergences=[Divergence("blocks.3.fc", "Net/layer_3", 1e-5)], failure="head_2/bias: no values",
+        stopped_at=("head_2/bias",),
     )  # fmt: skip
     page = page_of(found, {})
     assert rows(page) == [
@@ -279,10 +285,12 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
 
 
 @pytest.mark.parametrize("site, names, module", [
-    ("blocks.0.fc", "x.weight", ("blocks", "0", "fc")), ("", "layers/0/kernel", ("layers", "0")),
-    ("", "a.q.weight a.k.weight", ("a", "q")), ("", "scale", ()),
+    ("blocks.0.fc", ("x.weight",), ("blocks", "0", "fc")), ("", ("layers/0/kernel",), ("layers", "0")),
+    ("", ("a.q.weight", "a.k.weight"), ("a", "q")), ("", ("scale",), ()),
 ])  # fmt: skip
-def test_a_use_without_a_module_stands_at_its_parameters_place(site: str, names: str, module: tuple[str, ...]):
+def test_a_use_without_a_module_stands_at_its_parameters_place(
+    site: str, names: tuple[str, ...], module: tuple[str, ...]
+):
     assert module_of(site, names) == module
 
 
@@ -424,13 +432,18 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
 
 
 def test_a_card_states_the_limit_and_what_agrees_before_it():
-    uses = [Step("product", f"l{k}.w", f"r{k}.w", f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate((0.0, 1e-3))]
+    uses = [
+        Step("product", (f"l{k}.w",), (f"r{k}.w",), f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate((0.0, 1e-3))
+    ]
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
     assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+<->\s+r0\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none", other)
-    read = [Step("place", "words", "tok", "l0", "r0", 0.0, 0, 1), Step("add", "l0.b", "r0.b", "l0", "r0", 1e-3, 0, 1)]
+    read = [
+        Step("place", ("words",), ("tok",), "l0", "r0", 0.0, 0, 1),
+        Step("add", ("l0.b",), ("r0.b",), "l0", "r0", 1e-3, 0, 1),
+    ]
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
     assert re.search(rf"last that agrees\s+{OWN}\s+<->\s+{OWN}", text), text
@@ -448,7 +461,7 @@ def test_the_page_says_what_the_proof_took_for_granted():
 
 def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
     gaps = 1e-16, 1e-3, 2e-5, 0.0
-    uses = [Step("product", f"l{k}.w", f"r{k}.w", f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate(gaps)]
+    uses = [Step("product", (f"l{k}.w",), (f"r{k}.w",), f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate(gaps)]
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     page = page_of(found, {})
     assert [row[-1] for row in rows(page)[1::2]] == ["1.0e-16", "✗ 1.0e-3", "2.0e-5follows", "0"]
@@ -463,7 +476,7 @@ def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
 def two_blocks(*gaps: tuple[str, str, float]) -> list[Step]:
     """Uses in two blocks that are alike: (kind, module, difference)."""
     return [
-        Step(kind, f"b.{k}.{at}.{kind}", f"r{k}/{at}/{kind}", f"b.{k}.{at}", f"r{k}/{at}", gap, 0, 1)
+        Step(kind, (f"b.{k}.{at}.{kind}",), (f"r{k}/{at}/{kind}",), f"b.{k}.{at}", f"r{k}/{at}", gap, 0, 1)
         for k in range(2)
         for kind, at, gap in gaps
     ]
@@ -493,7 +506,8 @@ def test_a_use_that_one_before_it_explains_is_no_place_of_a_card():
 
 def test_a_card_leads_to_the_row_of_its_place_that_differs():
     uses = [
-        Step(kind, f"l.{kind}", f"r/{kind}", "l", "r", gap, 0, 1) for kind, gap in (("product", 0.0), ("add", 1e-3))
+        Step(kind, (f"l.{kind}",), (f"r/{kind}",), "l", "r", gap, 0, 1)
+        for kind, gap in (("product", 0.0), ("add", 1e-3))
     ]
     page = page_of(replace(DERIVED, uses=uses, divergences=[Divergence("l", "r", 1e-3)]), {})
     assert re.findall(r'id="place-0"><td[^>]*title="([^"]*)"', page) == ["l.add"] and 'href="#place-0"' in page
@@ -525,7 +539,7 @@ def test_red_is_only_what_exceeds_its_limit_and_nothing_of_a_proof():
 
 
 def test_what_is_read_as_it_is_stands_at_its_own_name_and_not_where_it_shows():
-    table = Step("place", "embed.weight", "tokens/w", "blocks.0.norm", "Net/layer_0", 0.0, 0, 1)
+    table = Step("place", ("embed.weight",), ("tokens/w",), "blocks.0.norm", "Net/layer_0", 0.0, 0, 1)
     assert rows(page_of(replace(DERIVED, uses=[table, *USES]), {}))[:3] == [
         ["embed", "tokens", "", "0"], ["weight", "tokens/w", "read as it is", "0"], ["blocks", "Net", "", "✗ 3.0e-5"],
     ]  # fmt: skip
@@ -555,6 +569,6 @@ def test_every_place_of_a_cause_is_marked():
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((4, 6)),))
     assert found.divergences[0].places == ("0.norm", "1.norm", "2.norm")
     rated = module_trees.Rated(found)
-    norms = [use for use in found.compared if "norm" in use.left and use.gap > 1e-8]  # the limit of uses
+    norms = [use for use in found.compared if "norm" in use.left[0] and use.gap > 1e-8]  # the limit of uses
     assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
     assert "follows" in {rated.rate([use]) for use in found.compared}

@@ -87,7 +87,7 @@ class LeftOut(Edit):
             else node
             for node in tape.nodes
         ]
-        return replace(tape, nodes=nodes, parts={})
+        return replace(tape, nodes=nodes)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Other(Edit):
             else node
             for node in tape.nodes
         ]
-        return replace(tape, nodes=nodes, parts={})
+        return replace(tape, nodes=nodes)
 
 
 def _same(value: object) -> object:

@@ -75,7 +75,7 @@ class After(Edit):
                 nodes.append(part._replace(inputs=tuple(named.get(n, n) for n in part.inputs), output=size))
                 size += 1
             normalized[node.output] = named[norm.result]
-        return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size, parts={})
+        return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size)
 
 
 def norm_edits(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:

@@ -43,7 +43,7 @@ class Rearranged(Edit):
         for k, (at, axes) in enumerate(self.places):
             outputs.append(tape.size + k)
             nodes.append(Node("layout", (tape.outputs[at],), tape.size + k, _turned(axes), "", None))
-        return replace(tape, nodes=nodes, outputs=outputs, size=tape.size + len(outputs), parts={})
+        return replace(tape, nodes=nodes, outputs=outputs, size=tape.size + len(outputs))
 
 
 def rearranged(left: Program, right: Program) -> Iterator[Rearranged]:

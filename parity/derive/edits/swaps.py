@@ -68,7 +68,7 @@ class Swap(Edit):
             node._replace(kind="other", run=self._instead(node)) if node.output in self.slots else node
             for node in tape.nodes
         ]
-        return replace(tape, nodes=nodes, parts={})
+        return replace(tape, nodes=nodes)
 
     def _instead(self, node: Node) -> Callable[..., Array]:
         """Return what computes its value as the operation that it replaces returns that: alone, or first of several."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,6 +46,8 @@ def segmented(
         ranges = _ranges(sources, np.moveaxis(numbers, axis, 0), axis)
         if ranges is None or len(ranges) <= len(source_names) or {r.source for r in ranges} != set(source_names):
             continue
+        if len(source_names) == 1 and len(ranges) > numbers.shape[axis] // 2:  # an order of its own
+            continue
         before = dict(names.lengths)
         if row := _written(sources, source_names, ranges, target, axis, names, side):
             return row
@@ -59,16 +62,19 @@ def _ranges(sources: Elements, rows: Array, axis: int) -> list[Range] | None:
       rows: the target's elements, with this axis in front.
     """
     flat = rows.reshape(len(rows), -1)
-    owner = np.searchsorted(sources.starts, flat, "right")
+    owner = np.searchsorted(sources.starts, flat, "right") - 1
     if (owner != owner[:, :1]).any():
         return None
+    edges = _edges(flat, owner[:, 0], [_strides(shape) for shape in sources.shapes.values()])
+    if len(edges) >= MAX_RANGES:
+        return None
     found = list[Range]()
-    for part in np.split(np.arange(len(rows)), _edges(flat, owner[:, 0])):
-        name = sources.names[owner[part[0], 0] - 1]
+    for part in np.split(np.arange(len(rows)), edges):
+        name = sources.names[owner[part[0], 0]]
         local = np.moveaxis(rows[part], 0, axis) - sources.first(name)
         axes = relate(local, sources.shapes[name])
         windows = [] if axes is None else [(k, window[0]) for k, window in enumerate(axes.windows) if window]
-        if axes is None or len(found) == MAX_RANGES or len(windows) > 1 or len(axes.target[axis]) > 1:
+        if axes is None or len(windows) > 1 or len(axes.target[axis]) > 1:
             return None
         if windows:
             own, start = windows[0]
@@ -81,18 +87,21 @@ def _ranges(sources: Elements, rows: Array, axis: int) -> list[Range] | None:
     return found
 
 
-def _edges(flat: Array, owner: Array) -> list[int]:
-    """Return where rows begin that do not go on in the steps of those before, or that are of another source."""
+def _edges(flat: Array, owner: Array, strides: Sequence[Sequence[int]]) -> list[int]:
+    """Return where rows begin that do not go on along an axis of their source, or that are of another source.
+
+    Args:
+      flat: the elements of each row. owner: the source of each row, an index of `strides`.
+    """
     step = flat[1:] - flat[:-1]
-    even = (step == step[:, :1]).all(1) & (owner[1:] == owner[:-1])
-    found, last = list[int](), 0
-    for k, one in enumerate(step[:, 0].tolist()):
-        if not even[k] or (last and one != last):
-            found.append(k + 1)
-            last = 0
-        else:
-            last = one
-    return found
+    along = [one in strides[of] for one, of in zip(step[:, 0].tolist(), owner[1:].tolist(), strict=True)]
+    goes_on = (step == step[:, :1]).all(1) & (owner[1:] == owner[:-1]) & along
+    return (np.flatnonzero(~goes_on) + 1).tolist()
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    """Return how many elements one step along each axis passes."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _written(
@@ -104,17 +113,18 @@ def _written(
     names: Names,
     side: int,
 ) -> Row | None:
-    first = ranges[0].axes
+    first = max(ranges, key=lambda some: some.length).axes
     names.assign(first, 0, side)
-    for other in (some.axes for some in ranges[1:]):
-        if [len(atoms) for atoms in other.target] != [len(atoms) for atoms in first.target]:
+    for other in (some.axes for some in ranges if some.axes is not first):
+        pairs = [pair for d, pair in enumerate(zip(first.target, other.target, strict=True)) if d != axis]
+        if any(len(ones) != len(others) for ones, others in pairs):
             return None
-        for ones, others in zip(first.target, other.target, strict=True):
-            for here, there in zip(ones, others, strict=True):
-                there.name = here.name
+        for here, there in (pair for axes in pairs for pair in zip(*axes, strict=True)):
+            there.name, there.stated = here.name, here.stated
     texts = [composed(atoms) for atoms in first.target]
     letters = [letter for letter in SPARE if letter not in " ".join(texts)][: len(ranges)]
-    called = dict(zip(map(id, ranges), letters, strict=True))
+    in_order = sorted(ranges, key=lambda some: some.start) if len(source_names) == 1 else ranges
+    called = dict(zip(map(id, in_order), letters, strict=True))
     arrays = []
     for name in source_names:
         own = sorted((some for some in ranges if some.source == name), key=lambda some: some.start)
@@ -123,7 +133,7 @@ def _written(
             return None
         arrays.append((escaped(name), text))
     names.lengths |= {called[id(some)]: some.length for some in ranges}
-    texts[axis] = _sum(letters)
+    texts[axis] = _sum([called[id(some)] for some in ranges])
     return Row(tuple(arrays), ((escaped(target), " ".join(texts)),))
 
 

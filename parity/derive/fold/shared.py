@@ -18,7 +18,7 @@ from .facts import Facts
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
-from .permuted import listed, permuted
+from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Axes, relate
 from .rows import Row
@@ -80,7 +80,8 @@ def many_to_one(
     elif row is None:
         (name,) = source_names
         only = (name, sources.shapes[name], target, numbers - sources.first(name), names, side)
-        row = _alone(permuted(*only)) or apart(*only) or _alone(listed(*only))
+        parts = segmented(sources, source_names, target, numbers, names, side)
+        row = _alone(parts) or apart(*only) or _alone(listed(*only))
     return row
 
 

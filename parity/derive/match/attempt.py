@@ -66,13 +66,14 @@ class Attempt(Products):
                 self._verify(use)
             return None
         if use.x is not None and use.x.size and np.isnan(use.x).all():  # nothing can be told from such values
-            names = " ".join(self.rights.owners(use.ids))
+            names = self.rights.owners(use.ids)
             if any(np.isfinite(output).any() for output in self.program.outputs):  # those of the model's own weights
                 why = "what it reads depends on parameters that have no partner on the left"
                 node = self.program.tape.nodes[use.node]
-                raise DeadEnd(f"{names}: {why}: {compare(use.kind, self.program.patches(node))}")
+                raise DeadEnd(names, f"{why}: {compare(use.kind, self.program.patches(node))}")
             remedy = command_or_call("--left-weights CKPT takes those of a checkpoint", "left_weights= takes others")
-            raise DeadEnd(f"{names}: its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}")
+            why = f"its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}"
+            raise DeadEnd(names, why)
         if use.kind == "product":
             return self._product(use)
         if use.kind == "place":
@@ -90,10 +91,11 @@ class Attempt(Products):
         if gap > self.limit and (window or not uses.partial(use, pool)):
             if gap > PARTNER and self._composed(use, found, pool):
                 return
-            names = " ".join(self.rights.owners(use.ids))
+            names = self.rights.owners(use.ids)
             where = place(self.program.tape.nodes[use.node].site, names)
             raise DeadEnd(
-                f"{names}: it is used again, at {where}, on values that no operation on the left reads: "
+                names,
+                f"it is used again, at {where}, on values that no operation on the left reads: "
                 f"{compare(use.kind, self.program.patches(self.program.tape.nodes[use.node]))}",
                 gap,
                 self.walk.at,
@@ -118,7 +120,9 @@ class Attempt(Products):
             options = self._read_in_steps(use)
         seen, same = self._choose(use, options)
         if same is None:
-            here, there = (of.first(name) for of, name in ((self.rights, self._table(use)), (self.lefts, seen.name)))
+            here, there = (
+                of.first(name) for of, name in ((self.rights, self._table(use)), (self.lefts, seen.names[0]))
+            )
             rows = uses.distinct_of(use.ids)
             self._assign(rows, rows - here + there)
         elif same:
@@ -166,10 +170,11 @@ class Attempt(Products):
         read: dict[str, list[Array]] = {}
         options = list[Option]()
         for seen in self._of_kind("place"):
-            if self.lefts.shapes.get(seen.name) != self.rights.shapes[name] or (partner and [seen.name] != partner):
+            of = seen.names[0] if len(seen.names) == 1 else ""
+            if self.lefts.shapes.get(of) != self.rights.shapes[name] or (partner and [of] != partner):
                 continue
-            new = seen.name not in read
-            read.setdefault(seen.name, []).append(uses.distinct_of(seen.use.ids) - self.lefts.first(seen.name))
+            new = of not in read
+            read.setdefault(of, []).append(uses.distinct_of(seen.use.ids) - self.lefts.first(of))
             if new:
                 options.append((self._order(use, seen, not self._free(seen, seen.use.ids)), 0.0, seen, None))
-        return [option for option in options if np.isin(rows, np.concatenate(read[option[2].name])).all()]
+        return [option for option in options if np.isin(rows, np.concatenate(read[option[2].names[0]])).all()]

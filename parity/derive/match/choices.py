@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..limits import EXACT, MARGIN
 from ..trace.program import Program
-from ..trace.sites import place
+from ..trace.sites import listed, place
 from ..trace.tape import Array
 from . import uses
 from .advice import compare, operation
@@ -31,13 +31,14 @@ class Step(NamedTuple):
     """A use on the right and its partner.
 
     Args:
+      left, right: the parameters that are used.
       gap: the distance of what they meet.
       choice, choices: which of the possible partners was taken.
     """
 
     kind: str
-    left: str
-    right: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
     left_site: str
     right_site: str
     gap: float
@@ -49,13 +50,14 @@ class DeadEnd(Exception):
     """No partner fits a use.
 
     Args:
+      names: the parameters that are used. why: what does not fit.
       gap: the distance of the nearest one.
       known: the operation, if all its elements have partners already and only the values differ; else -1.
     """
 
-    def __init__(self, message: str, gap: float = np.inf, known: int = -1):
-        super().__init__(message)
-        self.gap, self.known = gap, known
+    def __init__(self, names: Sequence[str], why: str, gap: float = np.inf, known: int = -1):
+        super().__init__(f"{listed(names)}: {why}")
+        self.names, self.gap, self.known = tuple(names), gap, known
 
 
 class Term(NamedTuple):
@@ -228,10 +230,10 @@ class Choices:
     def _choose(self, use: Use, options: list[Option], limit: float | None = None) -> tuple[uses.Seen, Any]:
         """Take the likeliest of (order, gap, partner, detail), or the next after a dead end."""
         site = self.program.tape.nodes[use.node].site
-        name = " ".join(self.rights.owners(use.ids))
+        names = tuple(self.rights.owners(use.ids))
         closest = min((option[1] for option in options), default=np.inf)
         if closest > (self.limit if limit is None else limit) or not options:
-            raise DeadEnd(f"{name}: {self._unlike(use, place(site, name))}", closest)
+            raise DeadEnd(names, self._unlike(use, place(site, names)), closest)
         options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option[0])
         at = len(self.steps)
@@ -241,8 +243,8 @@ class Choices:
             self._points.append(Point(at, choice, likely, len(options), self._now()))
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
         left_site = seen.program.tape.nodes[seen.use.node].site
-        self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
-        self.analogous.learn(seen.name, name)
+        self.steps.append(Step(use.kind, seen.names, names, left_site, site, gap, choice, len(options)))
+        self.analogous.learn(seen.names, names)
         return seen, detail
 
     def _unlike(self, use: Use, where: str) -> str:
@@ -260,8 +262,8 @@ class Choices:
         return not every(self.owned, ids)
 
     def _order(self, use: Use, seen: uses.Seen, *first: Any) -> tuple[Any, ...]:
-        name = " ".join(self.rights.owners(use.ids))
-        unlike = not self.analogous(seen.name, name), -self.alike(seen.name, name)
+        names = tuple(self.rights.owners(use.ids))
+        unlike = not self.analogous(seen.names, names), -self.alike(" ".join(seen.names), " ".join(names))
         return (*first, seen.use.symbol.plain != use.symbol.plain, *unlike)
 
     def _of_kind(self, kind: str) -> Iterator[uses.Seen]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from ..limits import EXACT, MARGIN, PARTNER
+from ..trace.sites import listed
 from ..trace.tape import Array
 from . import columns, uses
 from .advice import compare
@@ -29,10 +30,10 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
     return list(best.values())
 
 
-def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
+def unpaired(names: Sequence[str], seen: uses.Seen) -> DeadEnd:
     """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
-    what = f"it reads the values that {seen.name} reads on the left, but not in the same order or number"
-    return DeadEnd(f"{names}: {what}: {compare(seen.use.kind)}", FOLLOWED)
+    what = f"it reads the values that {listed(seen.names)} reads on the left, but not in the same order or number"
+    return DeadEnd(names, f"{what}: {compare(seen.use.kind)}", FOLLOWED)
 
 
 class Factors(Biases):
@@ -94,7 +95,7 @@ class Factors(Biases):
         left, statistics = pooled or (seen.numbers, seen.statistics)
         index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
         if index is None:
-            raise unpaired(" ".join(self.rights.owners(use.ids)), seen)
+            raise unpaired(self.rights.owners(use.ids), seen)
         self._assign(numbers, left[index])
         if not pooled:
             terms.append(Term(seen, numbers, found))
@@ -149,10 +150,8 @@ class Factors(Biases):
                 self._enter(numbers, numbers[:0])
                 self.map[numbers] = -term.numbers[index]
                 return
-        names = " ".join(self.rights.owners(numbers))
-        raise DeadEnd(
-            f"{names}: the sum that it is added to has fewer terms on the left: give both models the same biases"
-        )
+        why = "the sum that it is added to has fewer terms on the left: give both models the same biases"
+        raise DeadEnd(self.rights.owners(numbers), why)
 
     def _add_terms(self, terms: list[Term]) -> None:
         """Add the terms that the left sum has beyond those of the right one to the last of these.

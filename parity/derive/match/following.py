@@ -157,8 +157,8 @@ class Following(Choices):
                 options.append((self._order(use, seen, *apart), FOLLOWED, seen, (seen.numbers[rows], rows)))
         options = options or self._parts(use, count)
         if options and self.walk.at not in self.rough:
-            names = " ".join(self.rights.owners(use.ids))
-            raise DeadEnd(f"{names}: no use on the left meets all values that its {use.kind} meets", FOLLOWED)
+            why = f"no use on the left meets all values that its {use.kind} meets"
+            raise DeadEnd(self.rights.owners(use.ids), why, FOLLOWED)
         return options
 
 

@@ -45,7 +45,7 @@ class Match:
       map: the left element of each right one; 0 where none was found; -n where zero is added to
         right element n, or where right element n is zero itself.
       plus: a second left element that is added to the first one, or 0.
-      failure: the first use without a partner, "" if all have one.
+      failure: the first use without a partner, "" if all have one. stopped_at: its parameters.
       gap: the distance of the nearest partner of that use.
       known: its operation, if it is no use of unknown elements; see DeadEnd.
       at: how far the walk went.
@@ -56,6 +56,7 @@ class Match:
     plus: Array
     steps: list[Step] = field(default_factory=list)
     failure: str = ""
+    stopped_at: tuple[str, ...] = ()
     gap: float = 0.0
     known: int = -1
     at: int = 0
@@ -113,7 +114,7 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
     """
     best, tries, end, furthest, until = None, 0, np.inf, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
-    reason = ""
+    first: Match | None = None  # the first one that ended at a use without a partner, if that was passed over
     whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
@@ -134,7 +135,7 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
         if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found) if found.failure else found, 0
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
-            return _ended(best, base, reason)
+            return _ended(best, base, first)
         if found.gap > PARTNER and attempt.unscale():
             best, tries = None, 0
             continue
@@ -146,9 +147,9 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
         if best.gap > APART and best.known < 0 and not attempt.patient and not parted:
             attempt.patient, tries = True, 0
             continue
-        base, reason = best if not best.unproven else base, reason if best.lost else best.failure
+        base, first = best if not best.unproven else base, first if best.lost else best
         if not _eased(attempt, best, rough):
-            return _ended(best, base, reason)
+            return _ended(best, base, first)
         tries = 0
         if best.gap > PARTNER or best.known >= 0:
             best = None
@@ -174,11 +175,12 @@ def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:
     return True
 
 
-def _ended(best: Match, base: Match | None, reason: str) -> Match:
+def _ended(best: Match, base: Match | None, first: Match | None) -> Match:
     """Return a match with the first use that has no partner as its failure; without those passed over in vain."""
     if best.unproven and base is not None:
         best = base
-    return replace(best, failure=reason) if best.lost else best
+    failure, names = (first.failure, first.stopped_at) if first else ("", ())
+    return replace(best, failure=failure, stopped_at=names) if best.lost else best
 
 
 def _copied(found: Match) -> Match:
@@ -203,6 +205,7 @@ def _tried(attempt: Attempt) -> Match:
     try:
         found.outputs = attempt.run()
     except DeadEnd as error:
-        found.failure, found.gap, found.known, found.at = str(error), error.gap, error.known, attempt.walk.at
+        found.failure, found.stopped_at = str(error), error.names
+        found.gap, found.known, found.at = error.gap, error.known, attempt.walk.at
     found.lost, found.unproven = len(attempt.lost), attempt.unproven
     return found

@@ -71,7 +71,7 @@ class Products(Regrouping):
         if near is None:
             return None
         rough = self.walk.at in self.rough
-        partners, rows = set[str](), None
+        partners, rows = set[tuple[str, ...]](), None
         groups, beyond = self._groups(use, near)
         for group in groups:
             if every(self.map, group.of(use.ids)):
@@ -87,7 +87,7 @@ class Products(Regrouping):
                 continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
-            partners.add(seen.name)
+            partners.add(seen.names)
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)
         if not near.gaps or near.gaps[seen] <= EXACT:
@@ -182,13 +182,19 @@ class Products(Regrouping):
         return found
 
     def _options(
-        self, use: Use, groups: list[roles.Group], group: roles.Group, near: Near, partners: set[str], beyond: bool
+        self,
+        use: Use,
+        groups: list[roles.Group],
+        group: roles.Group,
+        near: Near,
+        partners: set[tuple[str, ...]],
+        beyond: bool,
     ) -> list[Option]:
         """Return groups of columns on the left that may correspond to one on the right.
 
         Args:
           groups, beyond: see _groups.
-          partners: names of those that the groups before this one have: one use is likely to have one partner.
+          partners: the names of those that the groups before this one have: one use is likely to have one partner.
         """
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
@@ -199,7 +205,7 @@ class Products(Regrouping):
                 if len(other.columns) == len(group.columns) and unread in ("", other.role):
                     taken = not self._free(seen, ids)
                     apart = gap > EXACT and gap
-                    alone = seen.name not in partners
+                    alone = seen.names not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, left_groups)
                     role, biased = roles.difference(group.role, other.role), group.biased != other.biased
@@ -251,11 +257,11 @@ class Products(Regrouping):
         found = {seen: rows for seen, (rows, part) in agreeing.items() if part == most}
         found = found or self._following(use, pool)
         if found and self.walk.at not in self.rough:
-            names = " ".join(self.rights.owners(use.ids))
+            names = self.rights.owners(use.ids)
             gap = 1 - most if agreeing else FOLLOWED
             what = "operations on the left read a part of the values that its product reads, none reads all"
             window = self.program.patches(self.program.tape.nodes[use.node])
-            raise DeadEnd(f"{names}: {what}: {compare(use.kind, window)}", gap)
+            raise DeadEnd(names, f"{what}: {compare(use.kind, window)}", gap)
         return found
 
     def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
@@ -307,7 +313,7 @@ class Products(Regrouping):
     ) -> None:
         self._partners.setdefault(use.node, []).append((seen, len(group.columns)))
         if rows is None:
-            raise unpaired(" ".join(self.rights.owners(use.ids)), seen)
+            raise unpaired(self.rights.owners(use.ids), seen)
         if np.array_equal(group.columns, other.columns) and (len(use.ids) == 1 or (np.diff(rows) == 1).all()):
             self._straight[use.node] = len(use.ids) * len(group.columns)
         else:

@@ -136,8 +136,8 @@ class Regrouping(Factors):
         whole_one = any(left is p and r.use.ids.shape[2] == wanted for r, p in zip(readers, parts, strict=True))
         if mine is use.ids and whole_one:
             self._straight[use.node] = wanted
-        site, names = self.program.tape.nodes[use.node].site, " ".join(self.rights.owners(use.ids))
-        self.steps.append(Step(use.kind, " ".join(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1))
+        site, names = self.program.tape.nodes[use.node].site, tuple(self.rights.owners(use.ids))
+        self.steps.append(Step(use.kind, tuple(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1))
         self._assign(mine.reshape(-1, wanted), left)
         return True
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
+Names = tuple[str, ...]  # of the parameters of one use
+
 
 class Similarity:
     """How alike two names are, from 0 to 1: only ever decides between partners of equal evidence."""
@@ -24,7 +26,7 @@ class Similarity:
 
 
 class Numbered(NamedTuple):
-    """A name with # for each of its numbers, and these."""
+    """The names of a use with # for each of their numbers, and these."""
 
     template: str
     numbers: tuple[int, ...]
@@ -36,8 +38,9 @@ class Numbered(NamedTuple):
 
 
 @cache
-def numbered(name: str) -> Numbered:
-    """Take a name apart; once, since each step back compares the same names."""
+def numbered(names: Names) -> Numbered:
+    """Take names apart; once, since each step back compares the same ones."""
+    name = " ".join(names)
     return Numbered(re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name))))
 
 
@@ -47,18 +50,18 @@ class Analogy:
     Where layers.1.a went with blocks.3.b, layers.2.a goes with blocks.4.b, however alike other names are.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]] = ()):
-        self._pairs: dict[str, dict[tuple[int, ...], Numbered]] = {}  # right template -> its numbers -> left name
+    def __init__(self, pairs: Iterable[tuple[Names, Names]] = ()):
+        self._pairs: dict[str, dict[tuple[int, ...], Numbered]] = {}  # right template -> its numbers -> left names
         for left, right in pairs:
             self.learn(left, right)
 
-    def learn(self, left: str, right: str) -> None:
-        """Take a pair of names for granted."""
+    def learn(self, left: Names, right: Names) -> None:
+        """Take for granted that two uses are partners."""
         name = numbered(right)
         if name.numbers:
             self._pairs.setdefault(name.template, {})[name.numbers] = numbered(left)
 
-    def __call__(self, left: str, right: str) -> bool:
+    def __call__(self, left: Names, right: Names) -> bool:
         """Tell whether both are one block further than names that went together."""
         here, there = numbered(right), numbered(left)
         return any(

@@ -24,7 +24,7 @@ class Seen:
 
     def __init__(self, use: Use, program: Program, elements: Elements):
         self.use, self.program = compact(use), program
-        self.name = " ".join(elements.owners(self.use.ids))
+        self.names = tuple(elements.owners(self.use.ids))
         self.pairs = bare(use)
         if (
             use.kind in ("add", "mul") and use.x.size > LARGE_USE
@@ -113,7 +113,7 @@ class Apart(Seen):
     """The elements of a product one by one: what each meets is what a factor of a sum of products meets."""
 
     def __init__(self, product: Seen):
-        self.use, self.program, self.name = product.use._replace(kind="mul"), product.program, product.name
+        self.use, self.program, self.names = product.use._replace(kind="mul"), product.program, product.names
         self._product = product
 
     @cached_property

@@ -68,7 +68,7 @@ def _part(side: Run, first: int, end: int | None) -> Run:
     behind = {number for node in whole.nodes[first:] for number in node.inputs}.union(whole.outputs)
     made = {node.output for node in whole.nodes[first:]}
     inputs = sorted(behind & side.program.active - made)
-    before = Program(replace(whole, nodes=whole.nodes[:first], outputs=inputs, parts={}), side.weights, side.inputs)
+    before = Program(replace(whole, nodes=whole.nodes[:first], outputs=inputs), side.weights, side.inputs)
     tape = _cut(whole, side, first, end, inputs)
     assert tape is not None
     return run(tape, side.weights, before.outputs, side.side)
@@ -89,4 +89,4 @@ def _cut(tape: Tape, side: Run, first: int, end: int | None, inputs: Sequence[in
     if end is not None:
         result = np.zeros(side.program.shapes[end])
         nodes[-1], outputs = nodes[-1]._replace(run=lambda *_: result), [end]
-    return replace(part, nodes=nodes, inputs=list(inputs), outputs=outputs, parts={})
+    return replace(part, nodes=nodes, inputs=list(inputs), outputs=outputs)

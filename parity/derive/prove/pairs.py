@@ -36,7 +36,7 @@ class Run(NamedTuple):
     def site(self, use: Use | None) -> str:
         if use is None:
             return "the output"
-        return place(self.tape.nodes[use.node].site, " ".join(self.elements.owners(use.ids)))
+        return place(self.tape.nodes[use.node].site, self.elements.owners(use.ids))
 
 
 class Mapped(NamedTuple):

@@ -66,7 +66,7 @@ def turned(program: Program, of: Bilinear) -> Tape:
     operands = (size + 4, size + 3) if flipped else (size + 3, size + 4)
     nodes.append(second._replace(inputs=operands))
     every = [*tape.nodes[: of.second], *nodes, *tape.nodes[of.second + 1 :]]
-    return replace(tape, nodes=every, size=size + 5, parts={}).live()
+    return replace(tape, nodes=every, size=size + 5).live()
 
 
 def _summed(program: Program, at: int) -> Bilinear | None:

@@ -27,7 +27,7 @@ def mixed(program: Program) -> Tape:
             node._replace(inputs=(y, size + 2)),
         ]
         size += 3
-    return tape if size == tape.size else replace(tape, nodes=nodes, size=size, parts={}).live()
+    return tape if size == tape.size else replace(tape, nodes=nodes, size=size).live()
 
 
 def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:

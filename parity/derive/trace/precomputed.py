@@ -96,7 +96,7 @@ def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
             nodes.append(node)
         elif given:  # what is computed from the table still depends on the inputs, as on the other side
             nodes.append(node._replace(kind="other", run=_always(constants.pop(node.output)), window=None))
-    return replace(tape, nodes=nodes, constants=constants, parts={})
+    return replace(tape, nodes=nodes, constants=constants)
 
 
 def _always(value: Array) -> Callable[..., Array]:

@@ -30,7 +30,6 @@ def still(tape: Tape, inputs: Sequence[Array], others: Sequence[Array]) -> Tape:
         constants={**tape.constants, **{numbers[tape.inputs[k]]: np.asarray(inputs[k]) for k in own}},
         outputs=[numbers.get(number, number) for number in tape.outputs],
         size=tape.size + len(own),
-        parts={},
     )
 
 

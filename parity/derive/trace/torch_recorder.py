@@ -110,7 +110,7 @@ class Recorder(Forms, TorchDispatchMode):
         kwargs = lifted(name, given)
         self.tape.lowers |= _lower(given.get("dtype"))
         with self:
-            if name in COMPOSED:
+            if name in COMPOSED and not func._schema.is_mutable:  # with out=, its result lies elsewhere
                 return COMPOSED[name](*args, **kwargs)
             if name not in LAYOUT and (out := func.decompose(*args, **kwargs)) is not NotImplemented:
                 return out

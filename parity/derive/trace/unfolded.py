@@ -32,7 +32,7 @@ def unfolded(program: Program) -> Tape:
             Node("layout", (size + 2,), node.output, _images(program.shapes[node.output]), node.site, None),
         ]
         size += 3
-    return tape if size == tape.size else replace(tape, nodes=nodes, size=size, parts={})
+    return tape if size == tape.size else replace(tape, nodes=nodes, size=size)
 
 
 def _rows(taps: Sequence[int], window: Window) -> Callable[[Array], Array]:
