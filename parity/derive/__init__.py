@@ -32,7 +32,7 @@ from typing import Any
 
 from .derivation import Derivation
 from .deriving import derive
-from .prove.explanation import Divergence
+from .prove.divergence import Divergence
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

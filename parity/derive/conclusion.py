@@ -23,7 +23,7 @@ from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTN
 from .match.choices import Step
 from .partings import divergences, partings
 from .prove.constants import unlike_number
-from .prove.explanation import confirmed
+from .prove.divergence import confirmed
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
