@@ -11,7 +11,8 @@ Five rooms, of which each imports only those before it:
     fold/   writes this map of elements as the lines of a Table
     prove/  runs both models on other weights and inputs, and says where they part
 
-limits states what counts as equal, as a partner and as large, and how long each search may take.
+limits states what counts as equal, as a partner and as large, and how long each search may take; reason, why something
+is not proven, with its remedy.
 
 deriving leads through them: candidates runs the models for the matching, with masks and tables of both at their own
 values; recomposed matches tapes of another form where the plain ones end early; alone finds other buffers of one side;
@@ -32,7 +33,7 @@ from typing import Any
 
 from .derivation import Derivation
 from .deriving import derive
-from .prove.explanation import Divergence
+from .prove.divergence import Divergence
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

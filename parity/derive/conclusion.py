@@ -23,13 +23,14 @@ from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTN
 from .match.choices import Step
 from .partings import divergences, partings
 from .prove.constants import unlike_number
-from .prove.explanation import confirmed
+from .prove.divergence import confirmed
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .trace.inputs import ALIKE, ONE_STEP, only_one_step, only_one_value
+from .reason import Reason
+from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .weight_norms import one_sided
@@ -176,7 +177,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
     if proven and not objection and idle and only_one_step(left.program, best.programs[1]):
-        objection = f"{ONE_STEP} {in_a_row(folded(idle))}"
+        objection = Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS)
     unshown = unproven(a, b, of.table) if proven and not objection else []
     if proven and not unshown and (objection := objection or _only_with(left, best, of, proof)):
         proof = proof._replace(incomparable=objection)

@@ -21,11 +21,9 @@ from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import BEFORE
 from .prove.heads import HEADS
-from .prove.prove import RANDOM
+from .reason import remedy
 from .remarks import remarks
-from .shifted import SHIFTED
-from .trace.inputs import ALIKE, ONE_STEP
-from .trace.outputs import COARSE, LACKING, NOWHERE
+from .trace.outputs import COARSE
 from .trace.sites import OWN
 
 NEXT = (
@@ -147,31 +145,21 @@ class Derivation(Evidence):
             return f"let both models {what}; then derive again"
         if self.missing and self.places:
             return NEXT
-        if self.missing and all(why.endswith(SHIFTED) for why in self.reasons.values()):
-            return "let both models read the same rows of these tables, and derive again"
+        remedies = {remedy(why) for why in self.reasons.values()}
+        if len(remedies) == 1 and "" not in remedies:
+            return remedies.pop()
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
-        if self.incomparable.startswith(ONE_STEP):
-            return "give inputs of several steps, such as 5 tokens; then derive again"
-        if self.incomparable == ALIKE:
-            return "give inputs of several values, such as random tokens; then derive again"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
-        if self.incomparable[:1].isdigit() or LACKING in self.incomparable:
-            return "let both models return the same outputs: parity.Call(..., output=...) picks those that are compared"
-        if self.incomparable == NOWHERE:
-            return "let both models return outputs with finite values, as those before a mask; then derive again"
-        if self.incomparable.startswith("shape "):
-            return "let both models return outputs of one shape; then derive again"
+        mended = remedy(self.incomparable)
+        if mended and not (self.explained and self.incomparable == COARSE):  # what differs comes first
+            return mended
         if self.explained:
             number = len(self.divergences)
             where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
             again = f"make both models equal {where} and derive again"
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
-        if self.incomparable == COARSE and np.isfinite(self.error):
-            return "let both models return the values from which these numbers are chosen; then derive again"
-        if self.incomparable == RANDOM:
-            return ""  # its own text says what to do
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

@@ -15,7 +15,7 @@ from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, PARTED_USES
 from .match.choices import Step
-from .prove.explanation import Divergence, confirmed
+from .prove.divergence import Divergence, confirmed
 from .trace.sites import place
 from .unmatched import Unmatched
 

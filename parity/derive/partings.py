@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .candidates import SEED, Candidate, Left
-from .edits.edit import and_so
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
 from .match.choices import Step
 from .match.match import Match
-from .prove.explanation import CAUSES, Divergence, confirmed, explain
+from .prove.divergence import Divergence, confirmed
+from .prove.explanation import CAUSES, explain
 from .prove.pairs import Mapped, Run, pairs, run
 from .prove.prove import INPUTS, WEIGHTS, Proof
 from .prove.translated import TranslatedWeights
@@ -59,7 +59,7 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
     return [
         Divergence(
             place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
-            cause + and_so(len(some) - 1), times=len(some), changed="right",
+            cause, times=len(some), more=len(some) - 1, changed="right",
             places=tuple(place(table.right, ()) for table in some),
         )
         for cause, some in groups.items()

@@ -21,7 +21,7 @@ from .derivation import Derivation, converting, dropped_lines
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
-from .prove.explanation import Divergence
+from .prove.divergence import Divergence
 from .remarks import remarks
 from .trace.sites import OWN
 from .trace.sites import place as site

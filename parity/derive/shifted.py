@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .match.symbols import Elements
+from .reason import Reason
 from .trace.tape import Array
 
-SHIFTED = "and no line shifts rows: let both read the same rows"
+REMEDY = "let both models read the same rows of these tables, and derive again"
 
 
 def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
@@ -31,7 +32,7 @@ def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
         return ""
     ranges = f"{known[0]}..{known[-1]}", f"{found[0]}..{found[-1]}"
     where = f"the right model reads its rows {ranges[0]} where the left one reads rows {ranges[1]} of {owners[0]}"
-    return f"{where}, {SHIFTED}"
+    return Reason(f"{where}, and no line shifts rows: let both read the same rows", REMEDY)
 
 
 def _rows(array: Array) -> Array:

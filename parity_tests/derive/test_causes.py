@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive import partings
+from parity.derive import Divergence, partings
 from parity.derive.report import page
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
@@ -117,6 +117,21 @@ def test_a_parameter_that_the_right_model_lacks_is_named():
         "the left adds out.bias and multiplies by scale, the right does not (recomputed so"
     )
     assert "dropped: scale, out.bias on the left" in str(found)
+
+
+def test_places_of_one_cause_join_but_not_one_of_which_the_next_cause_explains_the_rest():
+    one = Divergence("a", "b", 0.1, "GELU (in a)", kind="activation", places=("b",), rest=1e-9, fault="GELU", more=1)
+    other = one._replace(what="GELU (in c)", left="c", places=("d",), more=0)
+    assert (
+        one.is_like(other)
+        and not one.is_like(other._replace(partial=True))
+        and not one.is_like(other._replace(kind="norm"))
+    )
+    joined = one.joined(other)
+    assert joined.cause == "GELU (in a), and so in 2 more places (recomputed so, they agree to 1.0e-9)"
+    assert joined.places == ("b", "d") and joined.times == 2
+    partial = "GELU (in c) (recomputed so, they differ by 0.50, for the next cause)"
+    assert other._replace(rest=0.5, partial=True).cause == partial
 
 
 def normed(*epsilons: float) -> Net:

@@ -28,6 +28,7 @@ from parity.derive.match.advice import compare
 from parity.derive.match.choices import Step
 from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
+from parity.derive.trace.outputs import incomparable
 from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
 from parity.derive.user_modules import Imports
@@ -160,7 +161,7 @@ def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
 
 
 def test_outputs_of_two_shapes_are_asked_for_in_one():
-    found = replace(DERIVED, incomparable="shape (4, 5) on the left, (4, 4) on the right")
+    found = replace(DERIVED, incomparable=incomparable([np.zeros((4, 5))], [np.zeros((4, 4))]))
     assert found.following.startswith("let both models return outputs of one shape")
 
 

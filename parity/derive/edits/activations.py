@@ -11,7 +11,7 @@ from ...hypotheses import ACTIVATIONS, NONE
 from ..limits import ROUNDED_FUNCTIONS
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .edit import Other, and_so
+from .edit import Other
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -54,8 +54,7 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
 
 
 def _edit(side: int, text: str, name: str, one: Activation, alike: Mapping[int, int]) -> Iterator[Other]:
-    more = text + and_so(len(alike) - 1)
-    wider = Other(side, KIND, more, alike, ACTIVATIONS[name], times=len(alike))
+    wider = Other(side, KIND, text, alike, ACTIVATIONS[name], times=len(alike), more=len(alike) - 1)
     yield Other(side, KIND, text, {one.result.output: one.entry}, ACTIVATIONS[name], wider=(wider,) * (len(alike) > 1))
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def and_so(more: int) -> str:
-    """Say that an edit has other places too; "" if it has none."""
+    """Say that what differs has other places too; "" if it has none."""
     return f", and so in {count(more, 'more place')}" if more else ""
 
 
@@ -31,17 +31,24 @@ class Edit(ABC):
     Args:
       side: 0 for the left.
       kind: what differs, as a noun: "epsilon", "residual".
-      text: how both sides differ.
-      times: how many of that kind differ.
+      what: how both sides differ. fault: the same without modules, if `what` names some.
+      times: how many of that kind differ. named: of their places, those that `what` names; more: the others.
       wider: what is tried with it, and may be better: the same in all blocks that are alike, if there are such, and in
         all modules; of a norm also its other edits.
     """
 
     side: int
     kind: str
-    text: str
+    what: str
+    fault: str = field(default="", kw_only=True)
     times: int = field(default=1, kw_only=True)
+    named: int = field(default=1, kw_only=True)
+    more: int = field(default=0, kw_only=True)
     wider: tuple[Edit, ...] = field(default=(), kw_only=True)
+
+    @property
+    def text(self) -> str:
+        return self.what + and_so(self.more)
 
     @abstractmethod
     def tape(self, tape: Tape) -> Tape:

@@ -12,7 +12,7 @@ from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node
-from .edit import SIDES, LeftOut, and_so
+from .edit import SIDES, LeftOut
 from .texts import mask
 from .texts import named as table_named
 
@@ -50,7 +50,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
             one, every_one = (
-                LeftOut(side, kind, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
+                LeftOut(side, kind, text, _passed(of), times=len(of), more=len(of) - len(beside))
                 for of in (beside, more[signature])
             )
             yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())

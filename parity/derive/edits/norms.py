@@ -21,7 +21,6 @@ DEPTH = 32  # operations from a norm's input to its result at most
 
 
 MOVED = "norm in another place"  # the kind of edits that move one
-WITH = ", with "  # between what such an edit does and the modules
 
 
 class Norm(NamedTuple):
@@ -106,13 +105,17 @@ def _site(norm: Norm) -> str:
 
 
 def _after_sum(norms: Sequence[Norm], side: int) -> After:
-    text = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it{_which(norms)}"
-    return After(side, MOVED, text, {n.total.output: n for n in norms if n.total}, times=len(norms))
+    does = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it"
+    return _moved(norms, side, does, {n.total.output: n for n in norms if n.total})
 
 
 def _after_branch(norms: Sequence[Norm], side: int) -> After:
-    text = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns{_which(norms)}"
-    return After(side, MOVED, text, {n.branch: n for n in norms}, times=len(norms))
+    does = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns"
+    return _moved(norms, side, does, {n.branch: n for n in norms})
+
+
+def _moved(norms: Sequence[Norm], side: int, does: str, places: Mapping[int, Norm]) -> After:
+    return After(side, MOVED, does + _which(norms), places, fault=does, times=len(norms), named=len(norms))
 
 
 def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
@@ -123,7 +126,7 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 def _which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
     sites = [_site(norm) for norm in norms]
-    return f"{WITH}{in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
+    return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
 
 
 def _norms(program: Program) -> Iterator[Norm]:

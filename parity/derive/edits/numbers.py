@@ -13,7 +13,7 @@ from specs.numerals import apart, measured
 from specs.words import in_a_row
 
 from ..trace.tape import Tape
-from .edit import SIDES, Edit, alike, and_so
+from .edit import SIDES, Edit, alike
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 MOST_CHANNELS = 4096  # of a head, whose root scales attention
@@ -85,8 +85,8 @@ def _change(
     value, other, known = numbers
     twice = len(places) > 1 and kind == "factor" and set(places) == set().union(*(p for p in pairs if p <= {*places}))
     text = _text(kind, side, value**2, other**2, known, True) if twice else _text(kind, side, value, other, known)
-    more = and_so((len(places) // 2 if twice else len(places)) - 1)
-    return Change(side, kind, text + more, dict.fromkeys(places, other), times=len(places))
+    more = (len(places) // 2 if twice else len(places)) - 1
+    return Change(side, kind, text, dict.fromkeys(places, other), times=len(places), more=more)
 
 
 def _pairs(tape: Tape) -> list[set[int]]:

@@ -12,7 +12,7 @@ from specs.numerals import measured
 from ..limits import ROUNDED_FUNCTIONS
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .edit import Other, and_so
+from .edit import Other
 
 LARGEST = 1e-2  # epsilon
 VALUES = np.linspace(0.5, 4, 8)  # at which functions are compared
@@ -50,10 +50,11 @@ def moved(left: Program, right: Program) -> Iterator[Other]:
     for other in rights:
         for one in lefts:
             if one[0].inside != other[0].inside and one[0].active == other[0].active:
-                text = f"{one[0].text} on the left, {other[0].text} on the right{and_so(len(other) - 1)}"
+                text = f"{one[0].text} on the left, {other[0].text} on the right"
                 for power in dict.fromkeys(epsilon.power for epsilon in other):
                     some = {epsilon.result: epsilon.entry for epsilon in other if epsilon.power == power}
-                    yield Other(1, "epsilon", text, some, _as(one[0].value, other[0].value, power), times=len(some))
+                    run, more = _as(one[0].value, other[0].value, power), len(other) - 1
+                    yield Other(1, "epsilon", text, some, run, times=len(some), more=more)
 
 
 def _as(value: float, own: float, power: float) -> Callable[[Array], Array]:

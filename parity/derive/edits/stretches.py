@@ -10,10 +10,10 @@ from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node, Operation
-from .edit import Other, and_so
+from .edit import Other
 from .selections import described, selected
 from .swaps import orders, turned
-from .texts import Place, other_values, unlike
+from .texts import Place, Words, other_settings, other_values, unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first
@@ -67,23 +67,24 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     )
     for a, b, signature, order in itertools.islice(turns, MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
-        text, run = _difference(a, b, (left, right)), turned(left.function(a), order)
+        (what, fault), run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
-        more = Other(1, kind, text + and_so(len(alike) - 1), alike, run, times=len(alike))
-        yield Other(1, kind, text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
+        more = Other(1, kind, what, alike, run, fault=fault, times=len(alike), more=len(alike) - 1)
+        yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault, wider=(more,) * (len(alike) > 1))
 
 
-def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> str:
+def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
     takes = [_takes(program, one) for program, one in zip(programs, (left, right), strict=True)]
     if any(takes):
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
-        return f"{does[0]} on the left, {does[1]} on the right"
+        return Words(text := f"{does[0]} on the left, {does[1]} on the right", text)
     calls = _calls(left), _calls(right)
     if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
         settings = [text for a, b in zip(*calls, strict=True) if (text := ", ".join(unlike(a, b)))]
         if settings:
-            return "; ".join(f"{_place(right).name}: {text}" for text in settings)
+            every = [other_settings(_place(right), text) for text in settings]
+            return Words(*map("; ".join, zip(*every, strict=True)))
     return other_values(_place(left), _place(right))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array, Node, Tape
-from .edit import Edit, and_so
-from .texts import Place, between, mask, other_values, unlike
+from .edit import Edit
+from .texts import Place, Words, between, mask, other_settings, other_values, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -90,13 +90,13 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
     every = list(_unary(right, range(len(right.tape.nodes))))
     for one in right_some[::-1][:MOST]:
         alike = {other.node.output: other.slot for other in every if _same(other, one)}
-        more = and_so(len(alike) - 1)
         for other in left_some[::-1][:MOST]:
             shapes = left.shapes[other.entry], right.shapes[one.entry]
             for order in orders(*shapes):
-                what, run = _difference(other, one, shapes), turned(other.run, order)
-                wider = (Swap(1, "operation", what + more, alike, run, times=len(alike)),) if more else ()
-                yield Swap(1, "operation", what, {one.node.output: one.slot}, run, wider=wider)
+                words, run = _difference(other, one, shapes), turned(other.run, order)
+                edit = Swap(1, "operation", words.what, {one.node.output: one.slot}, run, fault=words.fault)
+                wider = replace(edit, slots=alike, times=len(alike), more=len(alike) - 1)
+                yield replace(edit, wider=(wider,) * (len(alike) > 1))
 
 
 def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
@@ -115,14 +115,14 @@ def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
             yield Unary(node, node.inputs[slots[0]], slots[0], known)
 
 
-def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Words:
     """Say how two operations differ, one of each side, on arrays of these shapes."""
     if left.chooses and right.chooses and shapes[0] == shapes[1]:
         one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
         if one and other:
-            return between(one, other)
+            return Words(text := between(one, other), text)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
-        return f"{right.at.name}: {', '.join(settings)}"
+        return other_settings(right.at, ", ".join(settings))
     return other_values(left.at, right.at)
 
 

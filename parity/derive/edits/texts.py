@@ -41,13 +41,34 @@ class Place(NamedTuple):
         return placed(self.site, self.called)
 
     @property
+    def bare(self) -> Place:
+        """Return it without the module, if there is a name beside that."""
+        return self._replace(site="" if self.called else self.site)
+
+    @property
     def operation(self) -> str:
         """Name the operations alone: "max" for XLA's reduce_max."""
         return re.sub(r"\breduce_(?!window)", "", self.called)
 
 
-def other_values(left: Place, right: Place) -> str:
+class Words(NamedTuple):
+    """How operations differ, with their modules and without."""
+
+    what: str
+    fault: str
+
+
+def other_values(left: Place, right: Place) -> Words:
     """Say that operations differ of which no more is known: "mean on the left, max on the right (in Net)"."""
+    return Words(_other_values(left, right), _other_values(left.bare, right.bare))
+
+
+def other_settings(at: Place, settings: str) -> Words:
+    """Say that calls of one operation differ in settings: "layers.0 (avg_pool2d): ceil_mode True on the left, ..."."""
+    return Words(f"{at.name}: {settings}", f"{at.bare.name}: {settings}")
+
+
+def _other_values(left: Place, right: Place) -> str:
     if not (left.called and right.called) or left.operation == right.operation:
         return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
     sides = zip((left, right), ("left", "right"), strict=True)

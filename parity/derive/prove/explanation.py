@@ -11,19 +11,13 @@ padding, strides and dilations in which they differ are named, of attention the 
 from __future__ import annotations
 
 import itertools
-import math
-import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
-
-from specs.numerals import short
 
 from ..edits.activations import others
 from ..edits.affine import without_parameters
-from ..edits.edit import Edit, and_so
+from ..edits.edit import Edit
 from ..edits.functions import without_functions
-from ..edits.norms import MOVED, WITH
 from ..edits.numbers import changes
 from ..edits.outputs import rearranged
 from ..edits.rewiring import rewirings
@@ -34,54 +28,15 @@ from ..edits.tables import retabled
 from ..limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
 from ..match.advice import feeds
 from .convolutions import differing
+from .divergence import Divergence
 from .heads import HEADS, unlike_heads
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
-from .recomputation import BEHIND, SPAN, Cause, Recomputation, recomputed
+from .recomputation import BEHIND, SPAN, Recomputation, Sides
 
 CAUSES = 8  # causes that are looked for one after the other
-MORE_PLACES = re.compile(r", and so in (\d+) more places?$")  # see and_so
-OPERATION = re.compile(r" \(in \S+\)|\S+ \((?!in )([^()]*)\)")  # with its module, see other_values and placed
 
-
-class Divergence(NamedTuple):
-    """A place where the sides' values part.
-
-    Args:
-      left, right: paths of the modules.
-      size: the relative difference of what is seen there.
-      cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
-      kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
-      whole: whether both models were run on with that cause removed.
-      times: how many of that kind were removed at once, as one in each block.
-      changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
-        order of execution.
-      late: the time for finding a cause ended before all was tried.
-      rest: the difference that remains with the cause removed; NaN where that is not known.
-    """
-
-    left: str
-    right: str
-    size: float
-    cause: str = ""
-    advice: str = ""
-    kind: str = ""
-    whole: bool = False
-    times: int = 1
-    late: bool = False
-    changed: str = ""
-    places: tuple[str, ...] = ()
-    rest: float = math.nan
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what users see as plain values, for JSON."""
-        shown = ("left", "right", "size", "cause", "advice", "late", "changed")
-        return {**{name: getattr(self, name) for name in shown}, "places": list(self.places)}
-
-
-def confirmed(places: Sequence[Divergence]) -> bool:
-    """Tell whether the models are equal with the causes of all places removed, which shows that a Table is right."""
-    return bool(places) and all(place.whole for place in places)
+Explained = tuple[list[Divergence], Sides | None]  # causes, and both sides without them if they can be run on so
 
 
 def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tuple[Run, Run]]:
@@ -97,57 +52,29 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         sites = left.site(pair.left), right.site(pair.right)
         heads, times = unlike_heads(left, right, pairs, at)
         if heads:
-            places.append(Divergence(*sites, pair.gap, heads, kind=HEADS, times=times))
+            places.append(Divergence(*sites, pair.gap, heads, kind=HEADS, times=times, more=times - 1))
             break
-        if not (causes := _causes(left, right, mapped, pairs, at, stop)):
+        causes, sides_without = _causes(left, right, mapped, pairs, at, stop)
+        if not causes:
             late = time.thread_time() >= stop
             places.append(Divergence(*sites, pair.gap, advice=_advice(pair, right), late=late))
-            break
         for cause in causes:
-            place = Divergence(*sites, cause.gap, cause.text, "", cause.kind, cause.sides is not None, cause.times)
-            _add(places, place._replace(changed=cause.changed, places=cause.places, rest=cause.rest))
-        if causes[-1].sides is None:
+            _add(places, cause)
+        if sides_without is None:
             break
-        left, right = causes[-1].sides
+        left, right = sides_without
     if len(places) >= CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)
 
 
 def _add(places: list[Divergence], place: Divergence) -> None:
-    """Add a place; one with the same cause as an earlier place joins that, as a fault in code that is used often."""
-    at = next((k for k, other in enumerate(places) if _fault(other) == _fault(place)), None)
-    if at is None or math.isnan(place.rest):
+    """Add a place; one with the same cause as an earlier place joins that."""
+    at = next((k for k, other in enumerate(places) if other.is_like(place)), None)
+    if at is None:
         places.append(place)
-        return
-    first = places[at]
-    rest = max(first.rest, place.rest)
-    more = _more(first.cause) + (place.times if place.kind == MOVED else 1 + _more(place.cause))
-    places[at] = first._replace(
-        cause=f"{MORE_PLACES.sub('', _what(first.cause))}{and_so(more)} {recomputed(rest)}",
-        whole=first.whole and place.whole,
-        times=first.times + place.times,
-        places=(*first.places, *place.places),
-        rest=rest,
-    )
-
-
-def _fault(place: Divergence) -> tuple[str, str, str]:
-    """Return what places with the same cause share: it without the modules and the number of places."""
-    what = MORE_PLACES.sub("", _what(place.cause))
-    what = what.partition(WITH)[0] if place.kind == MOVED else what
-    return place.kind, place.changed, OPERATION.sub(r"\1", what)
-
-
-def _what(cause: str) -> str:
-    """Return a cause without what came of recomputing."""
-    return cause.partition(" (recomputed so")[0]
-
-
-def _more(cause: str) -> int:
-    """Return how many more places a cause names."""
-    found = MORE_PLACES.search(_what(cause))
-    return int(found[1]) if found else 0
+    else:
+        places[at] = places[at].joined(place)
 
 
 def _advice(pair: Pair, right: Run) -> str:
@@ -157,39 +84,39 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.program.patches(right.tape.nodes[pair.right.node]))
 
 
-def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> list[Cause]:
-    """Return the cause of a difference, or two that act at once; [] where none is confirmed."""
+def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Explained:
+    """Return the cause of a difference, or two that act at once, and both sides without them."""
     pair = pairs[at]
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
-            return [Cause(text, "convolution window", gap=pair.gap)]
+            sites = left.site(pair.left), right.site(pair.right)
+            return [Divergence(*sites, pair.gap, text, kind="convolution window")], None
     trial = Recomputation((left, right), mapped, pairs, at, stop)
-    cause = _tried(trial)
-    return [cause] if cause.text else _two(trial)
+    cause, sides = _tried(trial)
+    return ([cause], sides) if cause else _two(trial)
 
 
-def _tried(trial: Recomputation) -> Cause:
-    """Return the cause that one edit confirms, without a text where none does."""
-    cause = trial.best(_simple(trial, _spans(trial, BEHIND)))
-    return cause if cause.text else trial.best(_edits(trial, _spans(trial, SPAN)))
+def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
+    """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
+    found = trial.best(_simple(trial, _spans(trial, BEHIND)))
+    return found if found[0] else trial.best(_edits(trial, _spans(trial, SPAN)))
 
 
-def _two(trial: Recomputation) -> list[Cause]:
+def _two(trial: Recomputation) -> Explained:
     """Return two causes that make the sides equal together: the edit that leaves the least difference, and another."""
     left_over, edit = trial.nearest
     sides = trial.replaced(edit) if edit else None
     if edit is None or sides is None:
-        return []
+        return [], None
     pairs = list(pairs_of(*sides, trial.mapped))
     at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
     if at != trial.at:
-        return []
+        return [], None
     other = Recomputation(sides, trial.mapped, pairs, at, trial.stop)
     other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
-    cause = _tried(other)
-    first = trial.cause(edit, f"(recomputed so, they differ by {short(left_over)}, for the next cause)", cause.sides)
-    return [first, cause] if cause.text else []
+    cause, without = _tried(other)
+    return ([trial.cause(edit, left_over)._replace(partial=True), cause], without) if cause else ([], None)
 
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..edits.edit import and_so
 from ..match.symbols import Use
 from ..trace.axis_roles import axis_roles
 from .pairs import Pair, Run
@@ -23,7 +22,7 @@ def unlike_heads(left: Run, right: Run, pairs: Sequence[Pair], at: int) -> tuple
         return "", 0
     alike = sum((_heads(left, pair.left), _heads(right, pair.right)) == counts for pair in pairs[at:])
     one, other = counts
-    return f"{one} head{'s' * (one > 1)} on the left, {other} on the right{and_so(alike - 1)}", alike
+    return f"{one} head{'s' * (one > 1)} on the left, {other} on the right", alike
 
 
 def _heads(run: Run, use: Use | None) -> int:

@@ -7,9 +7,6 @@ import math
 import time
 from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
-from typing import NamedTuple
-
-from specs.numerals import short
 
 from ..edits.edit import SIDES, Edit
 from ..edits.scores import KIND as ATTENTION
@@ -17,6 +14,7 @@ from ..edits.scores import SCORES, scale_scores
 from ..limits import RECOMPUTED
 from ..trace.sites import OWN
 from ..trace.tape import Tape
+from .divergence import Divergence
 from .excerpts import excerpt
 from .pairs import Mapped, Pair, Run, first, pairs, run
 
@@ -25,28 +23,7 @@ BEHIND = 6  # the same for an activation, of a gate whose other factor comes fro
 NEARER = 0.5  # part of a difference that may remain of it with one of two causes removed
 MORE = 12  # edits that are tried after one that is right here: another one may be right in later places too
 
-
-class Cause(NamedTuple):
-    """Why values part; see Divergence.
-
-    Args:
-      sides: both models with the cause removed; None where they cannot be run on so.
-      gap: the difference where they part. rest: what remains of it without the cause.
-    """
-
-    text: str = ""
-    kind: str = ""
-    sides: tuple[Run, Run] | None = None
-    times: int = 1
-    changed: str = ""
-    places: tuple[str, ...] = ()
-    gap: float = math.nan
-    rest: float = math.nan
-
-
-def recomputed(rest: float) -> str:
-    """Say what came of recomputing without a cause that makes the sides equal."""
-    return f"(recomputed so, they agree to {short(rest)})" if rest else "(recomputed so, they are equal)"
+Sides = tuple[Run, Run]
 
 
 class Recomputation:
@@ -58,7 +35,7 @@ class Recomputation:
       stop: the thread's CPU time from which nothing more is tried.
     """
 
-    def __init__(self, both: tuple[Run, Run], mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
+    def __init__(self, both: Sides, mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
         self.both, self.mapped, self.pairs, self.at, self.stop = both, mapped, every, at, stop
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
         self.nearest: tuple[float, Edit | None] = every[at].gap * NEARER, None
@@ -68,7 +45,7 @@ class Recomputation:
         self.excerpts = [one for one in few if one]
 
     @cached_property
-    def early(self) -> tuple[Run, Run]:
+    def early(self) -> Sides:
         """Return both sides, run up to where they part; to their outputs where that cannot be told."""
         if not self.ends:
             return self.both
@@ -91,11 +68,15 @@ class Recomputation:
         nodes = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
         return [min((both[side] for both in nodes), default=0) for side in (0, 1)]
 
-    def best(self, edits: Iterable[Edit]) -> Cause:
-        """Return the edit with which the sides agree where they part, and furthest after it; an empty one if none."""
-        best, most, left_over = Cause(), 0, MORE
+    def best(self, edits: Iterable[Edit]) -> tuple[Divergence | None, Sides | None]:
+        """Return the cause without which the sides agree where they part, and furthest after it; and both without it.
+
+        (None, None) if they agree without none.
+        """
+        best: tuple[Divergence | None, Sides | None] = None, None
+        most, left_over = 0, MORE
         for edit in itertools.takewhile(lambda _: time.thread_time() < self.stop, edits):
-            left_over -= bool(best.text)
+            left_over -= best[0] is not None
             early = self._early(edit)
             if self.limit < early < self.nearest[0]:
                 self.nearest = early, edit
@@ -104,25 +85,28 @@ class Recomputation:
                 gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
                 if agreeing > most:
-                    best = self.cause(one, recomputed(gap), sides)._replace(rest=gap)
+                    best = self.cause(one, gap), sides
                     most = agreeing
                 elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
                     break
-            if most == len(self.pairs) or (best.text and not left_over):
+            if most == len(self.pairs) or (best[0] and not left_over):
                 break
         return best
 
-    def replaced(self, edit: Edit) -> tuple[Run, Run] | None:
+    def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""
         return _replaced(self.both, edit.side, edit.tape(self.both[edit.side].tape))
 
-    def cause(self, edit: Edit, what: str, sides: tuple[Run, Run] | None) -> Cause:
-        """Return an edit as a cause, with what came of recomputing."""
-        run, text, kind = self.both[edit.side], edit.text, edit.kind
+    def cause(self, edit: Edit, rest: float) -> Divergence:
+        """Return an edit as the cause of the difference, of which `rest` remains with it."""
+        run, pair, what, kind = self.both[edit.side], self.pairs[self.at], edit.what, edit.kind
         if kind == "factor" and scale_scores(run.program, edit.nodes(run.tape)):
-            text, kind = f"{SCORES} have {text}", ATTENTION
-        gap = self.pairs[self.at].gap
-        return Cause(f"{text} {what}", kind, sides, edit.times, SIDES[edit.side], self._places(edit), gap)
+            what, kind = f"{SCORES} have {what}", ATTENTION
+        sites = self.both[0].site(pair.left), self.both[1].site(pair.right)
+        return Divergence(
+            *sites, pair.gap, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
+            places=self._places(edit), rest=rest, fault=edit.fault, named=edit.named, more=edit.more,
+        )  # fmt: skip
 
     def _places(self, edit: Edit) -> tuple[str, ...]:
         """Name each place that an edit changes: its module, or the next use of a parameter where there is none."""
@@ -143,7 +127,7 @@ class Recomputation:
         part = edit.tape(whole.tape).until(self.ends[edit.side]) if self.ends else None
         return self._agreement(_replaced(early, edit.side, part), self.at) if part else 0.0
 
-    def _agreement(self, sides: tuple[Run, Run] | None, at: int) -> float:
+    def _agreement(self, sides: Sides | None, at: int) -> float:
         """Return the relative difference where the sides parted; infinity where they part before that place.
 
         Args:
@@ -160,13 +144,13 @@ class Recomputation:
         return math.inf
 
 
-def _agreeing(sides: tuple[Run, Run] | None, mapped: Mapped) -> int:
+def _agreeing(sides: Sides | None, mapped: Mapped) -> int:
     """Count the pairs of uses before the first that meets other values."""
     every = pairs(*sides, mapped) if sides else iter(())
     return sum(1 for _ in itertools.takewhile(lambda pair: not pair.parts, every))
 
 
-def _ends(sides: tuple[Run, Run], some: Sequence[Pair]) -> list[int]:
+def _ends(sides: Sides, some: Sequence[Pair]) -> list[int]:
     """Return for each side the value up to which it has to run to compare these uses; [] if that is its outputs."""
     uses = [(pair.left, pair.right) for pair in some if pair.left and pair.right]
     if len(uses) < len(some):
@@ -181,7 +165,7 @@ def _until(side: Run, end: int) -> Run:
     return run(part, side.weights, side.inputs, side.side)
 
 
-def _replaced(sides: tuple[Run, Run], side: int, tape: Tape) -> tuple[Run, Run] | None:
+def _replaced(sides: Sides, side: int, tape: Tape) -> Sides | None:
     """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
     old = sides[side]
     try:

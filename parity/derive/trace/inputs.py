@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.errors import UsageError
 
+from ..reason import Reason
 from .call import WIDE, label
 from .program import Program
 from .still import even
@@ -24,7 +25,11 @@ MASK = "its two values are taken for a mask"
 POSITIONS = "its evenly spaced integers are taken for positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
 ONE_STEP = "equal only for sequences of one step, with which no output depends on"
-ALIKE = "equal only with inputs of one value each, by which a wrong order of positions would not show"
+SEVERAL_STEPS = "give inputs of several steps, such as 5 tokens; then derive again"
+ALIKE = Reason(
+    "equal only with inputs of one value each, by which a wrong order of positions would not show",
+    "give inputs of several values, such as random tokens; then derive again",
+)
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 

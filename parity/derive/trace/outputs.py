@@ -14,15 +14,23 @@ from specs.numerals import measured
 from specs.words import with_article
 
 from ..limits import EQUAL_OUTPUTS
+from ..reason import Reason
 from .call import flatten
 from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
 MOST_AXES = 5  # of outputs of which orders of axes are tried
-LACKING = " is None on the "
-COARSE = "whole numbers, which nearly equal models share"
+COARSE = Reason(
+    "whole numbers, which nearly equal models share",
+    "let both models return the values from which these numbers are chosen; then derive again",
+)
 INFINITE = "infinite in"
-NOWHERE = "infinite everywhere, which shows nothing"
+NOWHERE = Reason(
+    "infinite everywhere, which shows nothing",
+    "let both models return outputs with finite values, as those before a mask; then derive again",
+)
+SAME = "let both models return the same outputs: parity.Call(..., output=...) picks those that are compared"
+ONE_SHAPE = "let both models return outputs of one shape; then derive again"
 
 
 class Outputs(NamedTuple):
@@ -104,12 +112,13 @@ def axes_of(a: Sequence[Array], b: Sequence[Array]) -> dict[int, tuple[int, ...]
 def clash(a: Named, b: Named) -> str:
     """Return which output is an array in one result and None in the other; "" if none is."""
     sides = (("right", "left", a, b), ("left", "right", b, a))
-    return "; ".join(
-        f"{path}{LACKING}{side} and an array on the {other}"
+    text = "; ".join(
+        f"{path} is None on the {side} and an array on the {other}"
         for side, other, one, two in sides
         for path in one.arrays
         if path in two.none
     )
+    return Reason(text, SAME) if text else ""
 
 
 def paired(a: Named, b: Named) -> list[int]:
@@ -185,10 +194,10 @@ def equal(a: Sequence[Array], b: Sequence[Array]) -> bool:
 def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
     """Return why two lists of outputs cannot be compared; "" if they can."""
     if len(a) != len(b):
-        return f"{len(a)} on the left, {len(b)} on the right"
+        return Reason(f"{len(a)} on the left, {len(b)} on the right", SAME)
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
+            return Reason(f"shape {np.shape(x)} on the left, {np.shape(y)} on the right", ONE_SHAPE)
         if not all(np.isfinite(side).all() for side in (x, y)) and (text := _infinite(_wide(x), _wide(y))):
             return text
     return ""
