@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,47 @@ def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[boo
     assert "qkv.bias: (q+k+v d a)" in found.table.print()
     left, right = (attention(f, p, 2, heads=2) for f, p in zip(fused, (True, False), strict=True))
     assert fits(found.table, left, right, q=2, k=2, v=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
+
+
+class Stacked(torch.nn.Module):
+    """Blocks of such an attention, whose fused projections are one array each, as a scan has them."""
+
+    def __init__(self, blocks: int, groups: int, heads: int) -> None:
+        super().__init__()
+        rows, self.block = (heads + 2 * groups) * WIDTH // heads, attention(True, True, groups, heads=heads)
+        shapes = {"qkv": (blocks, WIDTH, rows), "qkv_bias": (blocks, rows), "o": (blocks, WIDTH, WIDTH)}
+        for name, shape in {**shapes, "o_bias": (blocks, WIDTH)}.items():
+            setattr(self, name, torch.nn.Parameter(torch.randn(shape) / 4))
+
+    def forward(self, x: Any) -> Any:
+        for qkv, qkv_bias, o, o_bias in zip(self.qkv, self.qkv_bias, self.o, self.o_bias, strict=True):
+            layers = {"qkv": lambda y, w=qkv, b=qkv_bias: y @ w + b, "o": lambda y, w=o, b=o_bias: y @ w + b}
+            x = self.block.run(SimpleNamespace(**layers), x)
+        return x
+
+
+def blocks(count: int, groups: int, heads: int) -> Net:
+    def run(m: Any, x: Any) -> Any:
+        for block in m.blocks:
+            x = block(x)
+        return x
+
+    return Net(run, blocks=torch.nn.ModuleList(attention(False, False, groups, heads=heads) for _ in range(count)))
+
+
+def test_a_fused_projection_of_stacked_blocks_whose_queries_and_keys_turn_pairs():
+    left, right = blocks(2, 2, HEADS), Stacked(2, 2, HEADS)
+    del right.block.o, right.block.qkv
+    found = parity.derive(left, right, (images(2, 5, WIDTH),))
+    assert found.proven, str(found)
+    text = found.table.print()
+    assert (
+        "blocks.{l}.q.bias: (q a d), blocks.{l}.k.bias: (k a d), blocks.{l}.v.bias: (v d a) <-> qkv_bias: l (q+k+v d a)"
+        in text
+    ), text
+    left, right = blocks(3, 2, 2), Stacked(3, 2, 2)
+    del right.block.o, right.block.qkv
+    assert fits(found.table, left, right, q=2, k=2, v=2, d=4, a=2)
 
 
 def test_pairs_of_channels_stay_pairs_where_their_length_tells():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..match.symbols import Elements
 from ..trace.tape import Array
+from .blocks import blanked
 from .facts import Facts
-from .grids import grid
+from .grids import BLOCK, grid
 from .joined import joined
 from .names import Names
 from .rows import Row
@@ -26,6 +28,35 @@ def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names
         row = _joined(rights, right_names, lefts, left_names, lambda name: lefts.part(back, name), names, 1)
         row = row and row.reverse()
     return [row] if row else None
+
+
+def of_blocks(
+    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
+) -> Row | None:
+    """Write `q.{l}: o i, kv.{l}: p i <-> qkv: l (o+p) i`: the blocks' parts of one array that stacks all blocks.
+
+    Args:
+      numbers: the sources' elements of the target. side: of the sources.
+    """
+    forms: dict[str, list[str]] = {}
+    for name in source_names:
+        forms.setdefault(blanked(name), []).append(name)
+    cells = [grid(some) for some in forms.values()]
+    if len(cells) == 1 or any(cell is None or [*cell[2]] != [BLOCK] for cell in cells):
+        return None
+    stacked: dict[str, Array] = {}
+    for (path, _, counts), some in zip(filter(None, cells), forms.values(), strict=True):
+        shapes = {sources.shapes[name] for name in some}
+        if len(shapes) > 1:
+            return None
+        stacked[path] = np.broadcast_to(0.0, (*counts.values(), *shapes.pop()))
+    own, moved = Elements(stacked, known=False), np.zeros(numbers.shape, np.int64)
+    for (path, places, _), some in zip(filter(None, cells), forms.values(), strict=True):
+        for name in some:
+            first, size = sources.first(name), math.prod(sources.shapes[name])
+            inside = (numbers >= first) & (numbers < first + size)
+            moved[inside] = numbers[inside] - first + own.first(path) + places[name] * size
+    return joined(own, len(forms), target, moved, names, side, holes=(BLOCK,))
 
 
 def _joined(

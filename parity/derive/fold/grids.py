@@ -9,6 +9,8 @@ import numpy as np
 
 from specs.paths import Hole, escaped
 
+BLOCK = "l"  # the hole that counts blocks
+
 
 def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
@@ -31,10 +33,11 @@ def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, d
         if not all(words) or len(counts) == 4:
             return None
         numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
-        counting = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers))) and "l" not in counts
+        even = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        counting = even and BLOCK not in counts
         if counting:
             words = list(map(str, numbers))
-        hole = Hole("l", 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
+        hole = Hole(BLOCK, 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
         for name, part in zip(names, split, strict=True):
             cells[name] = cells[name] * len(words) + words.index(part[p])
         pieces[p], counts[hole.name] = str(hole), len(words)

@@ -73,12 +73,14 @@ def joined(
     names: Names,
     side: int,
     stacked: tuple[str, ...] = (),
+    holes: tuple[str, ...] = (),
 ) -> Row | None:
     """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`; None where no axis is such.
 
     Args:
       count: how many sources the parts are of.
       target: its path as it is written. stacked: see Whole.
+      holes: names of holes in the sources' paths, along which the sources are stacked: their first axes.
       side: of the sources.
     """
     whole = Whole(target, stacked, numbers)
@@ -93,7 +95,7 @@ def joined(
         found = [parts for width in _widths(period) if (parts := _related(sources, whole, split, period, width))]
         for parts in sorted(found, key=lambda parts: len(next(iter(parts.values())).target[split.width])):
             before = dict(names.lengths)
-            if row := _row(parts, whole, split, period.groups > 1, names, side):
+            if row := _row(parts, whole, split, period.groups > 1, names, side, holes):
                 return row
             names.lengths = before  # what no line uses is free
     return None
@@ -163,9 +165,16 @@ def _cut(axes: Axes, at: int, atom: Atom, lengths: Sequence[int]) -> None:
         atoms[k : k + 1] = pieces
 
 
-def _row(parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names, side: int) -> Row | None:
+def _row(
+    parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names, side: int, holes: tuple[str, ...]
+) -> Row | None:
     """Name all axes and write the line; None where the parts' other axes are not the same."""
-    taken, count = {*whole.stacked}, len(whole.stacked)
+    taken, count = {*whole.stacked, *holes}, len(whole.stacked)
+    for axes in parts.values():
+        if any(len(atoms) != 1 for atoms in axes.source[: len(holes)]):
+            return None
+        for name, (atom,) in zip(holes, axes.source, strict=False):
+            atom.name = name
     for axes in parts.values():
         for name, (atom,) in zip(whole.stacked, axes.target, strict=False):
             atom.name = name
@@ -175,13 +184,17 @@ def _row(parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names
         if pieces := axes.target[split.part]:
             names.give(pieces[0], letter, taken)
     for axes in parts.values():
-        _name_others(axes, split, count, names, side)
+        _name_others(axes, split, count, holes, names, side)
     written = {*range(count), *split}
     texts = [[composed(atoms) for d, atoms in enumerate(axes.target) if d not in written] for axes in parts.values()]
     if any(text != texts[0] for text in texts):
         return None
     sides = [
-        (escaped(name), " ".join(composed(atoms, signs=True) for atoms in axes.source)) for name, axes in parts.items()
+        (
+            name if holes else escaped(name),
+            " ".join(composed(atoms, signs=True) for atoms in axes.source[len(holes) :]),
+        )
+        for name, axes in parts.items()
     ]
     texts[0].insert(split.group - count, _composition(parts, split))
     return Row(tuple(sides), ((whole.path if whole.stacked else escaped(whole.path), " ".join(texts[0])),))
@@ -221,17 +234,20 @@ def _name_shared(parts: Parts, at: int, wanted: str, names: Names, taken: set[st
             atom.name = shared[0].name
 
 
-def _name_others(axes: Axes, split: Split, stacked: int, names: Names, side: int) -> None:
+def _name_others(axes: Axes, split: Split, stacked: int, holes: Sequence[str], names: Names, side: int) -> None:
     """Name the other axes as they are called where nothing is split.
 
     Args:
-      stacked: how many of the target's axes are named already.
+      stacked: how many of the target's axes are named already. holes: see joined.
     """
-    named = [atom.name for (atom,) in axes.target[:stacked]]
+    named = [*(atom.name for (atom,) in axes.target[:stacked]), *holes]
     before, joint, after = (
         axes.target[stacked : split.group],
         axes.target[split.group : split.width + 1],
         axes.target[split.width + 1 :],
     )
-    source = [atoms for atoms in axes.source if [atom.name for atom in atoms] not in [[name] for name in named]]
+    source, before = (
+        [atoms for atoms in some if [atom.name for atom in atoms] not in [[name] for name in named]]
+        for some in (axes.source, before)
+    )
     names.assign(Axes(source, [*before, [*itertools.chain(*joint)], *after], axes.windows), 0, side)

@@ -13,7 +13,7 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .apart import apart
-from .blockwise import blockwise
+from .blockwise import blockwise, of_blocks
 from .facts import Facts
 from .grids import grid
 from .joined import joined
@@ -76,7 +76,8 @@ def many_to_one(
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
         of = (sources, source_names, target, numbers, names, side)
-        row = _alone(joined(sources, len(source_names), target, numbers, names, side)) or _alone(segmented(*of))
+        row = _alone(joined(sources, len(source_names), target, numbers, names, side) or of_blocks(*of))
+        row = row or _alone(segmented(*of))
     elif row is None:
         (name,) = source_names
         only = (name, sources.shapes[name], target, numbers - sources.first(name), names, side)
