@@ -33,7 +33,7 @@ def _picked(program: Program, found: Array, rights: Elements, name: str) -> bool
     known = (rights.part(found, name) > 0).reshape(program.shapes[value][0], -1).any(1)
     places = np.arange(len(known)).reshape([-1, *[1] * (len(program.shapes[value]) - 1)])
     unread = np.broadcast_to(1.0 - known[places], program.shapes[value])  # Paddle picks no rows of bools
-    readers = [program.tape.nodes[at] for at, _ in program.consumers.get(value, ())]
+    readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
     for node in readers:
         operands = [unread if number == value else program.known(number) for number in node.inputs]
         if node.kind != "layout" or any(one is None for one in operands) or np.any(node.run(*operands)):

@@ -45,7 +45,7 @@ def chains(program: Program) -> list[list[Applied]]:
     ends: dict[int, list[Applied]] = {}
     for one in applied(program):
         chain = ends.get(one.value, [])
-        follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.consumers[one.value]) == 1
+        follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.readers(one.value)) == 1
         if follows:
             del ends[one.value]
         ends[one.node.output] = [*chain, one] if follows else [one]
@@ -96,7 +96,7 @@ def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
 def _readers(program: Program, number: int) -> set[int]:
     """Return the results of the operations that read a parameter, also laid out otherwise."""
     found = set[int]()
-    for at, _ in program.consumers.get(number, ()):
+    for at, _ in program.readers(number):
         node = program.tape.nodes[at]
         found |= _readers(program, node.output) if node.kind == "layout" else {node.output}
     return found

@@ -143,7 +143,7 @@ def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
     entry, nodes = next(forked, (result, []))
     inner = {node.output for node in nodes}
-    read = {at for node in nodes[:-1] for at, _ in program.consumers[node.output]}
+    read = {at for node in nodes[:-1] for at, _ in program.readers(node.output)}
     whole = all(program.tape.nodes[at].output in inner for at in read)
     if not nodes or not whole or program.shapes[entry] != program.shapes[result]:
         return None

@@ -87,7 +87,7 @@ def _epsilons(program: Program) -> Iterator[Epsilon]:
 
 def _reader(program: Program, node: Node) -> Node | None:
     """Return the one operation that reads a result, laid out otherwise or not; None if there are others."""
-    while len(places := program.consumers.get(node.output, [])) == 1:
+    while len(places := program.readers(node.output)) == 1:
         node = program.tape.nodes[places[0][0]]
         if node.kind != "layout" or len(node.inputs) > 1:
             return node

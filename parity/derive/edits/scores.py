@@ -60,4 +60,4 @@ def _is_softmax(program: Program, node: Node) -> bool:
 
 
 def _readers(program: Program, number: int) -> list[Node]:
-    return [program.tape.nodes[at] for at, _ in program.consumers.get(number, ())]
+    return [program.tape.nodes[at] for at, _ in program.readers(number)]

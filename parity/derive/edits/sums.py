@@ -83,7 +83,7 @@ def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]
     if _reaches(program, number, node.inputs[remaining]):
         if made is None or (node.site and not re.match(rf"{re.escape(node.site)}($|[./\[])", made.site)):
             return ("the input of" if node.site else "the model's input"), node.site, "residual"
-        readers = [program.tape.nodes[at].site for at, _ in program.consumers[number]]
+        readers = [program.tape.nodes[at].site for at, _ in program.readers(number)]
         inside = next((site for site in readers if site and site != node.site), "")
         return ("the input of" if inside else "the input of its branch"), inside, "residual"
     if made is not None and made.site and made.site != node.site:

@@ -103,7 +103,7 @@ def _distinct(some: Mapping[int, Core], program: Program, nodes: Container[int])
     """List the tables that some operations read, each once."""
     found: list[Core] = []
     for number, core in some.items():
-        is_read = any(at in nodes for at, _ in program.consumers.get(number, ()))
+        is_read = any(at in nodes for at, _ in program.readers(number))
         if is_read and not any(core.is_like(other) for other in found):
             found.append(core)
     return found

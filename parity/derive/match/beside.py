@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .operations import SINGLE, function, mixing, moved
+from .operations import SINGLE, function, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move labels, or spread them
 MAX_STEPS = 200  # operations that are followed from one product
@@ -41,19 +41,14 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
     Args:
       labels: of the value's elements: the number of the column, from 1.
     """
-    waiting = [(value, labels)]
-    for _ in range(MAX_STEPS):
-        if not waiting:
-            break
-        value, labels = waiting.pop(0)
-        for at, slot in program.consumers.get(value, []):
-            node = program.tape.nodes[at]
-            if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:
-                return [Met(node.inputs[1 - slot], labels)]
-            if node.kind in PASSED:
-                waiting.append(_passed(program, node, slot, labels))
-            elif (run := function(program, node, slot)) and mixing(program, node, slot, run) == SINGLE:
-                waiting.append((node.output, labels))
+
+    def passes(node: Node, slot: int) -> bool:
+        run = function(program, node, slot)
+        return node.kind in PASSED or (run is not None and mixing(program, node, slot, run) == SINGLE)
+
+    for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
+        if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:
+            return [Met(node.inputs[1 - slot], here)]
     return []
 
 
@@ -61,30 +56,36 @@ def summed_over(program: Program, value: int, labels: Array) -> list[Met]:
     """Return the products with an activation that sum over columns, past sums and products with others.
 
     Args:
-      labels: see met. Those returned have one place along the axis of the other operand that is not summed.
+      labels: see met; those returned have one place along the axis of the other operand that is not summed.
     """
-    waiting, found = [(value, labels)], list[Met]()
-    for _ in range(MAX_SUMMED):
-        if not waiting:
-            break
-        value, labels = waiting.pop(0)
-        for at, slot in program.consumers.get(value, []):
-            node = program.tape.nodes[at]
-            if node.kind == "product" and not node.window:
-                other, columns = node.inputs[1 - slot], labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
-                if other in program.active and (columns == columns[:, :, :1]).all():
-                    columns = columns[:, :, :1]
-                    found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
-            elif node.kind in PASSED:
-                waiting.append(_passed(program, node, slot, labels))
+    found = list[Met]()
+    for node, slot, here in _walked(program, value, labels, MAX_SUMMED, lambda node, _: node.kind in PASSED):
+        if node.kind == "product" and not node.window:
+            other, columns = node.inputs[1 - slot], here if slot else here.swapaxes(1, 2)  # (b, summed, kept)
+            if other in program.active and (columns == columns[:, :, :1]).all():
+                columns = columns[:, :, :1]
+                found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
     return found
 
 
-def _passed(program: Program, node: Node, slot: int, labels: Array) -> tuple[int, Array]:
-    """Return the result of a layout, a sum or a product with the labels that reach it."""
-    if node.kind == "layout":
-        return node.output, moved(program, node, slot, labels)
-    return node.output, np.broadcast_to(labels, program.shapes[node.output])
+def _walked(
+    program: Program, value: int, labels: Array, most: int, passes: Callable[[Node, int], bool]
+) -> Iterator[tuple[Node, int, Array]]:
+    """Yield (operation, which of its operands, labels of that) of what reads a value, nearest first.
+
+    Args:
+      most: how many values are followed. passes: whether the labels of an operand go on to the operation's result.
+    """
+    waiting = [(value, labels)]
+    for _ in range(most):
+        if not waiting:
+            return
+        value, labels = waiting.pop(0)
+        for at, slot in program.readers(value):
+            node = program.tape.nodes[at]
+            yield node, slot, labels
+            if passes(node, slot):
+                waiting.append((node.output, program.labelled(node, slot, labels)))
 
 
 def beside(program: Program, found: Iterable[Met], columns: Array) -> Beside | None:

@@ -65,7 +65,7 @@ def biased(program: Program, at: int) -> bool:
     """Tell whether something that no input determines is added to the result of a product."""
     waiting = [program.tape.nodes[at].output]
     while waiting:
-        for reader, _ in program.consumers.get(waiting.pop(), []):
+        for reader, _ in program.readers(waiting.pop()):
             node = program.tape.nodes[reader]
             if node.kind == "add" and _scale(program, node):
                 return True

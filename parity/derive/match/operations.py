@@ -1,4 +1,4 @@
-"""Tell what operations between products do with each value: move it, or compute a function of one operand."""
+"""Tell what an operation between products computes of one operand: a function of it, and along which axis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def function(program: Program, node: Node, slot: int) -> Callable[[Array], Array
 
 
 def mixing(program: Program, node: Node, slot: int, run: Callable[[Array], Array]) -> int | None:
-    """Return what `mixed` does of the function of an operand, computed once."""
+    """Return the axis along which the function of an operand mixes values; see `mixed`. It is computed once."""
     if node.output not in program.mixing:
         program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
     return program.mixing[node.output]
@@ -43,14 +43,3 @@ def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
         return None
     axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
     return axes[0] if len(axes) == 1 else None if axes else SINGLE
-
-
-def moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
-    """Return labels of an operand after a layout operation; elements of others have none."""
-    operands = []
-    for k, number in enumerate(node.inputs):
-        if k == slot:
-            operands.append(labels)
-        else:
-            operands.append(program.indices.get(number, np.zeros(program.shapes[number])))
-    return node.run(*operands)

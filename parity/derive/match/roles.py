@@ -20,7 +20,7 @@ from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 from .beside import Beside, beside, met, summed_over
-from .operations import SINGLE, function, mixing, moved
+from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"
@@ -143,28 +143,26 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
         steps += 1
         if value in tape.outputs:
             found.append(Reader("output", labels))
-        for at, slot in program.consumers.get(value, []):
+        for at, slot in program.readers(value):
             node = tape.nodes[at]
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, moved(program, node, slot, labels), summed, ended))
+                waiting.append((node.output, program.labelled(node, slot, labels), summed, ended))
                 continue
-            spread = program.shapes[node.output]
+            wide = labels if node.kind == "layout" else program.labelled(node, slot, labels)
             if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
                 if node.kind == "add":
                     added = _present(program, node.inputs[1 - slot])
-                    some = (
-                        labels if added.all() else np.broadcast_to(labels, spread)[np.broadcast_to(added, spread) > 0]
-                    )
+                    some = labels if added.all() else wide[np.broadcast_to(added, wide.shape) > 0]
                     biased[some.astype(np.int64)] = True
-                waiting.append((node.output, np.broadcast_to(labels, spread), summed, ended))
+                waiting.append((node.output, wide, summed, ended))
                 continue
             found.append(_reader(program, node, slot, labels))
             if node.kind == "add" and not summed:
-                waiting.append((node.output, np.broadcast_to(labels, spread), True, ended))
+                waiting.append((node.output, wide, True, ended))
             elif not ended and node.kind == "mul":
-                waiting.append((node.output, np.broadcast_to(labels, spread), summed, True))
+                waiting.append((node.output, wide, summed, True))
             elif not ended and program.mixing.get(node.output) == SINGLE:
-                waiting.append((node.output, labels, summed, ended))
+                waiting.append((node.output, wide, summed, ended))
     return found
 
 

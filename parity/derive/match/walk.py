@@ -76,7 +76,7 @@ class Walk:
 
     def _forks(self, number: int) -> bool:
         """Tell whether several operations read a value, unless each takes another part of it."""
-        readers = [self.program.tape.nodes[at] for at in {at for at, _ in self.program.consumers.get(number, ())}]
+        readers = [self.program.tape.nodes[at] for at in {at for at, _ in self.program.readers(number)}]
         if len(readers) < 2:
             return False
         count = math.prod(self.program.shapes[number])
@@ -92,7 +92,7 @@ class Walk:
         """Yield a layout operation, and those after it as long as one layout alone reads the result."""
         while node.kind == "layout":
             yield node
-            readers = self.program.consumers.get(node.output, [])
+            readers = self.program.readers(node.output)
             if len(readers) != 1 or node.output in self.program.tape.outputs:
                 return
             node = self.program.tape.nodes[readers[0][0]]

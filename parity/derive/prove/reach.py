@@ -47,7 +47,7 @@ class Reach:
         nodes, at, found = self.program.tape.nodes, use.node, set[int]()
         while at not in found and nodes[at].kind in ("add", "layout"):
             found.add(at)
-            readers = {reader for reader, _ in self.program.consumers.get(nodes[at].output, ())}
+            readers = {reader for reader, _ in self.program.readers(nodes[at].output)}
             if len(readers) == 1:
                 at = min(readers)
         return found
@@ -63,7 +63,7 @@ class Reach:
         waiting, seen, width = [nodes[use.node].output], set[int](), use.ids.shape[2]
         readers, meetings = set[tuple[str, ...]](), set[int]()
         while waiting:
-            for at, _ in self.program.consumers.get(waiting.pop(), ()):
+            for at, _ in self.program.readers(waiting.pop()):
                 if at in seen:
                     continue
                 seen.add(at)

@@ -58,17 +58,15 @@ class _Read(NamedTuple):
 
 def _reads(program: Program, value: int, places: Array) -> Iterator[_Read]:
     """Yield the operations that read an axis, behind layouts, sums with parameters and the parameter's own product."""
-    for at, slot in program.consumers.get(value, ()):
+    for at, slot in program.readers(value):
         node, is_weight = program.tape.nodes[at], value not in program.active
         others = [number for k, number in enumerate(node.inputs) if k != slot]
-        wide = program.shapes[node.output]
-        if node.kind == "layout" and not others:
-            yield from _reads(program, node.output, node.run(places))
-        elif node.kind in ("add", "mul") and (is_weight or not program.active.intersection(others)):
-            yield from _reads(program, node.output, np.broadcast_to(places, wide))
+        passes = node.kind in ("add", "mul") and (is_weight or not program.active.intersection(others))
+        if passes or (node.kind == "layout" and not others):
+            yield from _reads(program, node.output, program.labelled(node, slot, places))
         elif node.kind == "product" and not node.window and slot == 1 and is_weight:
             if (places == places[:, :1]).all():
-                yield from _reads(program, node.output, np.broadcast_to(places[:, :1], wide))
+                yield from _reads(program, node.output, np.broadcast_to(places[:, :1], program.shapes[node.output]))
             else:
                 yield _Read(node, slot, places, own=True)
         else:

@@ -72,21 +72,17 @@ def turned(program: Program, of: Bilinear) -> Tape:
 def _summed(program: Program, at: int) -> Bilinear | None:
     """Return the bilinear product that begins with a product; None where its result goes elsewhere, or is added to."""
     tape, node = program.tape, program.tape.nodes[at]
-    shape, value = program.shapes[node.output], node.output
+    shape = program.shapes[node.output]
     if shape[0] != 1 or 0 in shape:
         return None
-    numbers: Array = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
-    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
-        reader, slot = readers[0]
-        then = tape.nodes[reader]
-        if then.kind == "layout" and len(then.inputs) == 1:
-            numbers, value = then.run(numbers), then.output
-            continue
-        if then.kind != "product" or then.window or then.inputs[1 - slot] not in program.active:
-            return None
-        places = (numbers if slot == 0 else numbers.swapaxes(1, 2)).astype(np.int64) - 1  # (b, row, summed)
-        rows, columns = np.divmod(places, shape[2])
-        alike = (rows == rows[:, :, :1]).all() and (columns == columns[:1, :1]).all()
-        whole = sorted(columns[0, 0].tolist()) == list(range(shape[2])) and (places >= 0).all()
-        return Bilinear(at, reader, slot, rows[:, :, 0], columns[0, 0]) if alike and whole else None
-    return None
+    reading = program.past_layouts(node.output, np.arange(1.0, np.prod(shape) + 1).reshape(shape))
+    if reading is None:
+        return None
+    (second, slot, numbers, _), then = reading, tape.nodes[reading.at]
+    if then.kind != "product" or then.window or then.inputs[1 - slot] not in program.active:
+        return None
+    places = (numbers if slot == 0 else numbers.swapaxes(1, 2)).astype(np.int64) - 1  # (b, row, summed)
+    rows, columns = np.divmod(places, shape[2])
+    alike = (rows == rows[:, :, :1]).all() and (columns == columns[:1, :1]).all()
+    whole = sorted(columns[0, 0].tolist()) == list(range(shape[2])) and (places >= 0).all()
+    return Bilinear(at, second, slot, rows[:, :, 0], columns[0, 0]) if alike and whole else None

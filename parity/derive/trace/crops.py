@@ -58,8 +58,8 @@ def _crop(program: Program, node: Node) -> Crop:
     whole = program.shapes[node.output]
     order, value = tuple(range(len(whole))), node.output  # the axes of the result in the order of the value's
     start, length, readers, turns = [0] * len(whole), list(whole), list[int](), dict[int, tuple[int, ...]]()
-    while len(found := program.consumers.get(value, [])) == 1 and value not in program.tape.outputs:
-        at, slot = found[0]
+    while (found := program.only_reader(value)) is not None:
+        at, slot = found
         reader = program.tape.nodes[at]
         space = [d for d, axis in enumerate(order) if axis > 1]
         if reader.kind == "layout":

@@ -21,6 +21,20 @@ class Stretch(NamedTuple):
         return self.nodes[-1].output
 
 
+class Reading(NamedTuple):
+    """The only operation that reads a value, past layouts.
+
+    Args:
+      at: the operation. slot: which of its operands the value is. labels: of that operand's elements.
+      layouts: the operations that are passed.
+    """
+
+    at: int
+    slot: int
+    labels: Array
+    layouts: tuple[int, ...]
+
+
 class Program:
     """A tape with what one run of it tells: shapes, which values are activations, who reads a value, indices.
 
@@ -77,6 +91,44 @@ class Program:
         value = self.tape.constants.get(number)
         return self.indices.get(number) if value is None else value
 
+    def readers(self, value: int) -> list[tuple[int, int]]:
+        """Return (operation, which of its operands) of everything that reads a value."""
+        return self.consumers.get(value, [])
+
+    def only_reader(self, value: int) -> tuple[int, int] | None:
+        """Return (operation, which of its operands) of what alone reads a value; None where more does, or an output."""
+        readers = self.readers(value)
+        return readers[0] if len(readers) == 1 and value not in self.tape.outputs else None
+
+    def past_layouts(self, value: int, labels: Array) -> Reading | None:
+        """Return the only operation that reads a value, past layouts of it alone; None where there is none.
+
+        Args:
+          labels: numbers for the value's elements.
+        """
+        layouts = list[int]()
+        while (found := self.only_reader(value)) is not None:
+            at, slot = found
+            node = self.tape.nodes[at]
+            if node.kind != "layout" or len(node.inputs) > 1:
+                return Reading(at, slot, labels, tuple(layouts))
+            layouts.append(at)
+            labels, value = node.run(labels), node.output
+        return None
+
+    def labelled(self, node: Node, slot: int, labels: Array) -> Array:
+        """Return labels of an operand's elements after an operation: moved by a layout, spread by a sum or product.
+
+        Elements of other operands have the label 0. Functions keep the labels.
+        """
+        if node.kind != "layout":
+            return np.broadcast_to(labels, self.shapes[node.output]) if node.kind in ("add", "mul") else labels
+
+        def operand(k: int, number: int) -> Array:
+            return labels if k == slot else self.indices.get(number, np.zeros(self.shapes[number]))
+
+        return node.run(*(operand(k, number) for k, number in enumerate(node.inputs)))
+
     def patches(self, node: Node) -> Window | None:
         """Return the window of a convolution that reads patches; None where it multiplies each position by itself."""
         if node.window and max((*self.shapes[node.inputs[1]][2:], *node.window.stride), default=1) == 1:
@@ -123,7 +175,7 @@ class Program:
 
     def _multiplied(self, number: int) -> bool:
         """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""
-        readers = [self.tape.nodes[at] for at, _ in self.consumers.get(number, ())]
+        readers = [self.tape.nodes[at] for at, _ in self.readers(number)]
         return number not in self.tape.outputs and all(
             node.window is None
             and (

@@ -34,7 +34,7 @@ def scaled_before(program: Program) -> Tape:
         return tape
     moved = {at: () for gate in found for at in (gate.product, *gate.chain)}
     nodes: list[Node] = []
-    gates: Mapping[int, Gate] = {program.consumers[_last(tape, gate)][0][0]: gate for gate in found}
+    gates: Mapping[int, Gate] = {program.readers(_last(tape, gate))[0][0]: gate for gate in found}
     for at, node in enumerate(tape.nodes):
         if at in moved:
             continue
@@ -66,21 +66,15 @@ def _gate(program: Program, at: int) -> Gate | None:
     node, tape = program.tape.nodes[at], program.tape
     if node.kind != "product" or node.window or [n in program.active for n in node.inputs] != [True, False]:
         return None
-    shape, value, chain = program.shapes[node.output], node.output, list[int]()
-    numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
-    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
-        reader, slot = readers[0]
-        then = tape.nodes[reader]
-        if then.kind == "layout" and len(then.inputs) == 1:
-            chain.append(reader)
-            numbers, value = then.run(numbers), then.output
-            continue
-        other = then.inputs[1 - slot] if then.kind == "mul" else -1
-        if other not in program.active or program.shapes[then.output] != np.shape(numbers):
-            return None
-        pick = _rows(numbers, program.shapes[other], shape)
-        return None if pick is None else Gate(at, tuple(chain), other, pick)
-    return None
+    shape = program.shapes[node.output]
+    reading = program.past_layouts(node.output, np.arange(1.0, np.prod(shape) + 1).reshape(shape))
+    if reading is None or (then := tape.nodes[reading.at]).kind != "mul":
+        return None
+    other = then.inputs[1 - reading.slot]
+    if other not in program.active or program.shapes[then.output] != np.shape(reading.labels):
+        return None
+    pick = _rows(reading.labels, program.shapes[other], shape)
+    return None if pick is None else Gate(at, reading.layouts, other, pick)
 
 
 def _rows(numbers: Array, factor: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
@@ -150,21 +144,18 @@ def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:
     shape = program.shapes[factor]
     pick = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
     pick, value, found = np.broadcast_to(pick, program.shapes[x]), node.output, None
-    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
-        reader, slot = readers[0]
-        then = tape.nodes[reader]
-        if then.kind == "layout" and len(then.inputs) == 1:
-            pick = then.run(pick)
-        elif then.kind == "product" and not then.window:
-            summed = 1 if slot else 2
+    while (reading := program.past_layouts(value, pick)) is not None:
+        then, pick = tape.nodes[reading.at], reading.labels
+        if then.kind == "product" and not then.window:
+            summed = 1 if reading.slot else 2
             most = pick.max(summed, keepdims=True)
             if not ((pick == most) | (pick == 0)).all():  # 0 stands where zeros are padded
                 return found
             pick = np.broadcast_to(most, program.shapes[then.output])
             every = np.maximum(pick, 1).astype(np.int64) - 1
-            found = Scale(at, x, factor, reader, every)
+            found = Scale(at, x, factor, reading.at, every)
         elif then.kind == "mul":
-            pick = np.broadcast_to(pick, program.shapes[then.output])
+            pick = program.labelled(then, reading.slot, pick)
         else:
             return found
         value = then.output
