@@ -178,10 +178,16 @@ class OpenFields(UsageError):
         it = "it" if len(fields) == 1 else "them"
         stated = f"the model's arrays do not show {it}" if is_saving() else f"neither the file nor a record states {it}"
         self.why = f"{stated}, and outputs or training depend on {it}"
-        wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
-        super().__init__(f"{path}: {architecture}: {wanted}: {self.why}", problems)
+        self.remedies = list(problems)
+        head, lines = self._lines(" is open")
+        super().__init__(f"{path}: {architecture}: {head}: {self.why}", [*lines, *self.remedies])
+
+    def _lines(self, state: str) -> tuple[str, list[str]]:
+        """Return what is open as the head of a message, and below it a line for each field where there are several."""
+        lines = [f"{name}{state}: set it ({values})" for name, values in self.fields.items()]
+        return (f"{len(lines)} fields are open", lines) if lines[1:] else (lines[0], [])
 
     def wanted(self) -> ConvertError:
         """Return the error for a reader who knows which file leaves these fields open."""
-        fields = "; ".join(f"{name}: set it ({values})" for name, values in self.fields.items())
-        return ConvertError(f"{fields}: {self.why}", self.problems)
+        head, lines = self._lines("")
+        return ConvertError(f"{head}: {self.why}", [*lines, *self.remedies])

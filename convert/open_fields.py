@@ -15,6 +15,7 @@ from specs.words import in_a_row
 from . import record as records
 from .errors import ConvertError, OpenFields, called, command_or_call, is_saving, option
 from .files import folder_format
+from .settings import spelled
 from .variants import misfit
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
@@ -63,8 +64,17 @@ def open_error(
         problems.append(f"or accept the default, which the record marks as assumed: {chosen}: {option('assume')}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
-    fields_open = {name: configs.describe(hints[name]) for name in names}
+    fields_open = {name: _wanted(spec, name, hints[name]) for name in names}
     return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
+
+
+def _wanted(spec: Spec, name: str, hint: Any) -> str:
+    """Say what a field holds; of one with several numbers, give those of a variant, as they are typed."""
+    values = (getattr(config, name) for config in spec.named.values())
+    example = next((value for value in values if isinstance(value, tuple)), None)
+    if get_origin(hint) is not tuple or example is None:
+        return configs.describe(hint)
+    return f"as in {command_or_call(spelled(name, configs.as_hxw(spec.config, name, example)), f'{name}={example}')}"
 
 
 def _without_default(names: Sequence[str], without: Collection[str]) -> str:

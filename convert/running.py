@@ -66,8 +66,12 @@ class Arguments(argparse.ArgumentParser):
 
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             options = [name for action in shown for name in action.option_strings]
+            from .routes import OPTIONS
+
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
-            self.error(f"unrecognized arguments: {' '.join(others)}{hint(wrong, options) if wrong else ''}")
+            ours = f"--{OPTIONS.get(wrong.removeprefix('--'))}"
+            meant = f", did you mean {ours!r}?" if ours in options else hint(wrong, options) if wrong else ""
+            self.error(f"unrecognized arguments: {' '.join(others)}{meant}")
         return found
 
     def error(self, message: str) -> Any:

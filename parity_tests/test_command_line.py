@@ -87,7 +87,10 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     words = ["paddlevit2torch", tmp_path / "m.pdparams", "-o", tmp_path / "x.safetensors"]
     code, _, err = run(*words)
     assert code == 2
-    for asked in ("lite_stride is open: set it (int)", "dyrelu_coefs is open: set it (float,float)"):
+    for asked in (
+        "lite_stride is open: set it (int)",
+        "dyrelu_coefs is open: set it (as in --set dyrelu_coefs=1.0,0.5)",
+    ):
         assert asked in err
     fields = "lite_stride, dyrelu_coefs and dyrelu_consts"  # stem_stride, which is asked for too, has one
     lacking = f"{fields} have no default, and models with the same arrays differ in them"
@@ -141,7 +144,8 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
     told = "the file does not say, assumed: gelu=erf, norm_eps=1e-6"
     about = json.loads(run("inspect", path, "--json")[1])
     assert not {"gelu", "norm_eps"} & about["config"].keys()
-    assert "gelu is open: set it (erf or tanh); norm_eps is open: set it (float)" in about["open"]
+    assert "2 fields are open: neither" in about["open"]
+    assert "\n  - gelu is open: set it (erf or tanh)\n  - norm_eps is open: set it (float)\n" in about["open"]
     with pytest.warns(UserWarning, match=told):
         ports.load(path, "torch", assume=True)
     (target,) = targets(str(path), assume=True)
@@ -326,6 +330,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["inspekt", GOOGLE], 2, "'inspekt' is neither a command nor a route, did you mean 'inspect'? ("),
     (["plan", GOOGLE], 2, "did you mean the option --dry-run, as in google2torch CKPT --dry-run?"),
     (["routes", "mlp_mixr"], 2, "unknown name 'mlp_mixr', did you mean 'mlp_mixer'?"),
+    (["google2torch", GOOGLE, "--plan"], 2, "unrecognized arguments: --plan, did you mean '--dry-run'? (see "),
     (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),

@@ -264,11 +264,11 @@ def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypa
 def test_what_stays_open_is_no_reason_why_a_file_does_not_fit(run):
     """Remedies follow `open:` alone; the nearest architecture is one whose fields nobody states."""
     printed = run("inspect", Case("raft_native").folder / "weights.pth")[1]
-    nearest, stated = printed.partition("nearest:")[2].split("open:")
+    nearest, stated = printed.partition("nearest:")[2].split("\nopen:")
     assert nearest.startswith("      raft_mlp (official), which may fit:\n")
     assert "that depends on patches, rafts, kernels and image: no official" in nearest and "--set" not in nearest
-    assert stated.lstrip().startswith("if it is a raft_mlp: patches: set it (int,... (of one: 4,)); rafts:")
-    assert "is open" not in stated
+    assert stated.lstrip().startswith("if it is a raft_mlp: 4 fields are open: ")
+    assert "is open" not in stated and "- patches: set it (as in --set patches=4,2,2,2)" in stated
 
 
 def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):
