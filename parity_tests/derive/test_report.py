@@ -46,7 +46,7 @@ USES = [
 DERIVED = Derivation(
     DerivedTable(TABLE.lines, TABLE.sides, TABLE.orders), proven=False, error=3e-5,
     divergences=[Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon <1> & 2")], unobservable=["blocks.0.dead"],
-    reasons={}, failure="", seconds=1.0, inferred=[], freedom=[], uses=USES, fixed=[],
+    gradient=None, exact=np.nan, reasons={}, failure="", seconds=1.0, inferred=[], freedom=[], uses=USES, fixed=[],
 )  # fmt: skip
 
 
