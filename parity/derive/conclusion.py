@@ -29,8 +29,8 @@ from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .reason import Reason
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
+from .trace.reason import Reason
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .weight_norms import one_sided
@@ -110,7 +110,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         drawn=left.drawn,
         reasons=of.reasons,
         unmatched=rows,
-        failure="" if proven else found.failure,
+        stop=None if proven else found.failure,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,

@@ -10,6 +10,7 @@ from typing import Any
 from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, PARTED_USES
+from .match.advice import Stop
 from .match.choices import Step
 from .prove.divergence import Divergence, confirmed
 from .prove.prove import Proof
@@ -32,7 +33,7 @@ class Evidence(Proof):
       proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
       divergences: where the models part, in the order of execution on the right.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
-      failure: why the matching stopped, "" if it did not.
+      stop: the use at which the matching stopped, None if it did not; failure: the same in words.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`. in_rows: those of which the inputs read some rows alone.
@@ -64,7 +65,7 @@ class Evidence(Proof):
     proven: bool
     divergences: list[Divergence]
     reasons: dict[str, str]
-    failure: str
+    stop: Stop | None
     seconds: float
     inferred: list[str]
     freedom: list[str]
@@ -155,6 +156,10 @@ class Evidence(Proof):
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
+
+    @property
+    def failure(self) -> str:
+        return self.stop.text if self.stop else ""
 
     @property
     def missing(self) -> list[str]:

@@ -198,14 +198,13 @@ def _cards(found: Derivation) -> Markup:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "cause" if place.cause else "differ by"
         cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
-    if found.failure and not found.depths and not found.sizes:
-        where, why, advice = found.stopped
-        look = facts([("compare before it", advice)]) if advice else Markup()
+    if at := found.stopped:
+        look = facts([("compare before it", at.before)]) if at.before else Markup()
         cards.append(
             tag(
                 "article",
-                tag("h3", "Stopped at ", name(where), _link(STOPPED if stopping(found) else None)),
-                _sentence(why),
+                tag("h3", "Stopped at ", name(at.names), _link(STOPPED if stopping(found) else None)),
+                _sentence(at.why),
                 look,
                 class_="card",
             )

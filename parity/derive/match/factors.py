@@ -10,7 +10,7 @@ import numpy as np
 from ..limits import EXACT, MARGIN, PARTNER
 from ..trace.tape import Array
 from . import columns, uses
-from .advice import compare
+from .advice import Stop, compare
 from .biases import Biases, biased
 from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
@@ -32,7 +32,7 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
 def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
     """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
     what = f"it reads the values that {seen.name} reads on the left, but not in the same order or number"
-    return DeadEnd(f"{names}: {what}: {compare(seen.use.kind)}", FOLLOWED)
+    return DeadEnd(Stop(names, what, compare(seen.use.kind)), FOLLOWED)
 
 
 class Factors(Biases):
@@ -150,9 +150,8 @@ class Factors(Biases):
                 self.map[numbers] = -term.numbers[index]
                 return
         names = " ".join(self.rights.owners(numbers))
-        raise DeadEnd(
-            f"{names}: the sum that it is added to has fewer terms on the left: give both models the same biases"
-        )
+        why = "the sum that it is added to has fewer terms on the left: give both models the same biases"
+        raise DeadEnd(Stop(names, why))
 
     def _add_terms(self, terms: list[Term]) -> None:
         """Add the terms that the left sum has beyond those of the right one to the last of these.

@@ -20,6 +20,7 @@ from ..limits import EXACT, PARTNER
 from ..trace.outputs import difference, incomparable
 from ..trace.program import Program
 from ..trace.tape import Array
+from .advice import Stop
 from .attempt import Attempt, DeadEnd
 from .choices import Step
 from .symbols import Elements, Partnered
@@ -45,7 +46,7 @@ class Match:
       map: the left element of each right one; 0 where none was found; -n where zero is added to
         right element n, or where right element n is zero itself.
       plus: a second left element that is added to the first one, or 0.
-      failure: the first use without a partner, "" if all have one.
+      failure: the first use without a partner, None if all have one.
       gap: the distance of the nearest partner of that use.
       known: its operation, if it is no use of unknown elements; see DeadEnd.
       at: how far the walk went.
@@ -55,7 +56,7 @@ class Match:
     map: Any  # Array or Packed
     plus: Array
     steps: list[Step] = field(default_factory=list)
-    failure: str = ""
+    failure: Stop | None = None
     gap: float = 0.0
     known: int = -1
     at: int = 0
@@ -113,7 +114,7 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
     """
     best, tries, end, furthest, until = None, 0, np.inf, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
-    reason = ""
+    reason: Stop | None = None
     whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
@@ -174,7 +175,7 @@ def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:
     return True
 
 
-def _ended(best: Match, base: Match | None, reason: str) -> Match:
+def _ended(best: Match, base: Match | None, reason: Stop | None) -> Match:
     """Return a match with the first use that has no partner as its failure; without those passed over in vain."""
     if best.unproven and base is not None:
         best = base
@@ -203,6 +204,6 @@ def _tried(attempt: Attempt) -> Match:
     try:
         found.outputs = attempt.run()
     except DeadEnd as error:
-        found.failure, found.gap, found.known, found.at = str(error), error.gap, error.known, attempt.walk.at
+        found.failure, found.gap, found.known, found.at = error.stop, error.gap, error.known, attempt.walk.at
     found.lost, found.unproven = len(attempt.lost), attempt.unproven
     return found
