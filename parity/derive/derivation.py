@@ -196,6 +196,19 @@ class Derivation(Evidence):
         return inside and self.agreeing == len(self.compared)
 
     @property
+    def unlike(self) -> list[tuple[str, str]]:
+        """List (what, how) the models are built of other parts or sizes, which no line can translate."""
+        every = [("depths differ", self.depths), ("sizes differ", self.sizes)]
+        every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
+        return [(what, how) for what, how in every if how]
+
+    @property
+    def not_shown(self) -> list[tuple[str, str]]:
+        """List ("not shown", which arrays) if both models read arrays that no proof exchanges."""
+        why = "both models read arrays that keep their own values, which no proof exchanges"
+        return [("not shown", f"{why}: {', '.join(folded_names(self.unshown))}")] if self.unshown else []
+
+    @property
     def places(self) -> list[Line]:
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
         lines = []
@@ -241,19 +254,11 @@ class Derivation(Evidence):
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
-        lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
-        lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
-        lines += [Line(f"weight normalization: {self.weight_norms}: {PRODUCT}", "bad")] if self.weight_norms else []
+        lines += [Line(f"{what}: {how}", "bad") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
-        if self.unshown:
-            which = ", ".join(folded_names(self.unshown))
-            lines.append(
-                Line(
-                    f"not shown: both models read arrays that keep their own values, which no proof exchanges: {which}"
-                )
-            )
+        lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
         return lines

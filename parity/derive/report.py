@@ -180,11 +180,7 @@ def _gradients(found: Derivation) -> list[Measure]:
 
 def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
-    cards = [
-        tag("article", tag("h3", head), _sentence(text), class_="card")
-        for head, text in (("Depths differ", found.depths), ("Sizes differ", found.sizes))
-        if text
-    ]
+    cards = [_stated(what, how) for what, how in found.unlike]
     addresses = anchors(found)
     for place in found.divergences:
         whole = place.left == place.right and place.left in (OWN, "output")
@@ -209,12 +205,17 @@ def _cards(found: Derivation) -> Markup:
                 class_="card",
             )
         )
+    cards += [_stated(what, how) for what, how in found.not_shown]
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [_missing(found)] if found.missing else []
     parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _stated(what: str, how: str) -> Markup:
+    return tag("article", tag("h3", begun(what)), _sentence(how), class_="card")
 
 
 def _card(found: Derivation, is_within: bool) -> str:

@@ -167,6 +167,15 @@ def test_outputs_of_two_shapes_are_asked_for_in_one():
     assert found.following.startswith("let both models return outputs of one shape")
 
 
+def test_the_page_names_what_keeps_a_table_from_a_proof_as_the_terminal_does():
+    found = replace(DERIVED, unshown=["a.0.q", "a.1.q"], weight_norms="up.weight_g on the left alone")
+    words = " ".join(re.sub("<[^>]*>", " ", unescape(page_of(found, {}))).split())
+    assert "weight normalization: up.weight_g on the left alone: it computes a weight" in str(found)
+    assert "Weight normalization: up.weight_g on the left alone It computes a weight" in words
+    shown = "oth models read arrays that keep their own values, which no proof exchanges: a.{0..1}.q"
+    assert f"not shown: b{shown}" in str(found) and f"Not shown B{shown}" in words
+
+
 def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
     said = {kind.key: kind.before for kind in KINDS}
