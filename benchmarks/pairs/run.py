@@ -64,8 +64,8 @@ def judge(pair: Any) -> dict[str, Any]:
         "mb": _peak(), "before": before, "right": len(kinds["right"]), "wrong": kinds["wrong"],
         "missing": kinds["missing"], "equivalent": equivalent, "lines": len(found.table.lines),
         "left": pair.left.framework, "other": pair.right.framework,
-        "divergences": [d._asdict() for d in found.divergences], "unobservable": found.unobservable,
-        "inferred": found.inferred, "unfilled": found.missing,
+        "divergences": [{**d._asdict(), "cause": d.cause} for d in found.divergences],
+        "unobservable": found.unobservable, "inferred": found.inferred, "unfilled": found.missing,
     }  # fmt: skip
 
 

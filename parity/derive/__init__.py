@@ -11,8 +11,7 @@ Five rooms, of which each imports only those before it:
     fold/   writes this map of elements as the lines of a Table
     prove/  runs both models on other weights and inputs, and says where they part
 
-limits states what counts as equal, as a partner and as large, and how long each search may take; reason, why something
-is not proven, with its remedy.
+limits states what counts as equal, as a partner and as large, and how long each search may take.
 
 deriving leads through them: candidates runs the models for the matching, with masks and tables of both at their own
 values; recomposed matches tapes of another form where the plain ones end early; alone finds other buffers of one side;

@@ -51,16 +51,12 @@ def agreeing(error: float) -> str:
     return f"agree to {limit(error)}" if error else "are equal"
 
 
-def commented(found: Evidence, rounding: float, notes: Sequence[str]) -> DerivedTable:
-    """Return the Table of a derivation with what supports it above its first line; `notes` come last.
-
-    Args:
-      rounding: how far it lets gradients differ.
-    """
+def commented(found: Evidence, notes: Sequence[str]) -> DerivedTable:
+    """Return the Table of a derivation with what supports it above its first line; `notes` come last."""
     table = found.table
     if not table.lines:
         return table
-    comments = [_verdict(found, rounding)]
+    comments = [_verdict(found)]
     if found.missing:
         what = count(len(found.missing), "parameter")
         comments.insert(0, f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment")
@@ -77,14 +73,14 @@ def commented(found: Evidence, rounding: float, notes: Sequence[str]) -> Derived
     return replace(table, lines=(first, *table.lines[1:]))
 
 
-def _verdict(found: Evidence, rounding: float) -> str:
-    """Say by how much the models agree, or differ; see `commented`."""
+def _verdict(found: Evidence) -> str:
+    """Say by how much the models agree, or differ."""
     if found.proven:
         gradients = (
             f", no gradients ({found.remark})" if found.gradient is None else f", gradients {agreeing(found.gradient)}"
         )
         return f"{PROVEN} outputs {agreeing(found.exact)}{gradients}, in float64 on two other draws"
     how = f"differ by {short(found.error)}" if not found.incomparable else f"are {found.incomparable}"
-    if found.gradient is not None and found.gradient > rounding:
+    if found.gradient is not None and found.gradient > found.limit:
         how += f", and gradients by {short(found.gradient)}"
     return f"{UNPROVEN} outputs {how if np.isfinite(found.error) else 'cannot be compared'}"

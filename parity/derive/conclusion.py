@@ -29,8 +29,8 @@ from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .reason import Reason
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
+from .trace.reason import Reason
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .weight_norms import one_sided
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
     """Whether the models are equal with the weights that a Table translates.
 
     Args:
-      unshown, reads_numbers: see Derivation.
+      proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
     """
 
     proof: Proof
@@ -75,7 +75,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     elif not untraced:
         sized = not (unlike or depths) and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
         places, others, steps = partings(left, best, of, places, sized)
-        if any(pair.part for pair in others):
+        is_resized = any(pair.part for pair in others)
+        if is_resized:  # a line would be of a part of a parameter: none may have one
             return concluded(left, best._replace(found=without(found, others, of.rights)), began, others)
         unlike = unlike or others
         of.reasons.update((pair.right, pair.why) for pair in unlike if pair.right in of.reasons)
@@ -89,34 +90,27 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     sizes = "" if depths else sizes
+    if of.reasons:
+        proof = replace(proof, exact=math.nan, gradient=None)
     derivation = Derivation(
+        **vars(proof),
         table=of.table,
         proven=proven,
-        error=proof.error,
-        exact=math.nan if of.reasons else proof.exact,
-        gradient=None if of.reasons else proof.gradient,
         divergences=places,
-        incomparable=proof.incomparable,
-        unobservable=proof.unobservable,
-        untold=proof.untold,
-        idle_parts=proof.idle_parts,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
         chosen=several,
-        remark=proof.remark,
         weight_norms="" if proven else one_sided(lefts.names, of.rights.names),
         tested=[array.shape for array in left.side.call.arrays().values()],
         lower=_lower(proof, tapes),
-        kept=proof.kept,
         correspondence=best.correspondence,
         filled=of.filled,
         drawn=left.drawn,
         reasons=of.reasons,
         unmatched=rows,
-        failure="" if proven else found.failure,
-        stopped_at=() if proven else found.stopped_at,
+        stop=None if proven else found.failure,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
@@ -132,14 +126,14 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         seconds=time.process_time() - began,
     )
     notes = [*of.notes, *(_unseen_notes(of) if proven else [])]
-    return replace(derivation, table=commented(derivation, proof.limit, notes))
+    return replace(derivation, table=commented(derivation, notes))
 
 
 def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
     """List the dtypes in which the sides compute whose outputs differ by lower precision alone."""
     sides = zip(("left", "right"), tapes, strict=True)
-    tables = {"float32"} if proof.rounded else set[str]()  # see RoundedTable
-    return sorted(tables | {dtype for side, tape in sides if side in proof.lower for dtype in tape.lowers})
+    tables = {"float32"} if proof.tables else set[str]()  # see RoundedTable
+    return sorted(tables | {dtype for side, tape in sides if side in proof.rounding for dtype in tape.lowers})
 
 
 def _free(left: Left, of: Written) -> tuple[list[str], str]:
@@ -151,12 +145,11 @@ def _free(left: Left, of: Written) -> tuple[list[str], str]:
 
 
 def judged(left: Left, best: Candidate, of: Written) -> Verdict:
-    """Run both models with weights that the Table translates, and tell whether that proves it."""
-    a, b, found = left.side, best.side, best.found
+    """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
+    a, b, found, tapes = left.side, best.side, best.found, (left.tape, best.tape)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
-    parted = any(step.gap > PARTED_MATCH and step.kind != "add" for step in found.steps)
-    whole = not found.failure and not parted
-    tapes = left.tape, best.tape
+    gaps = [step.gap for step in found.steps if step.kind != "add"]
+    whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)
 
     def run(whole: bool) -> Proof:
         return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
@@ -167,27 +160,32 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     numbers = doubted and reads_numbers(a, b, tapes, of.table)
     if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
         whole, proof = True, run(True)
-    apart = any(step.gap > PARTED_USES and step.kind != "add" for step in found.steps)
+    apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
-    proven = proof.holds and whole and not nearly and not of.reasons
+    holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
+    objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
+    reason, error = objection or proof.incomparable, proof.error
     if best.clash:
-        proof = proof._replace(incomparable=best.clash, error=math.nan)
-        proven = False
-    inputs = [*a.call.arrays().values(), *b.call.arrays().values()]
-    objection = ALIKE if proven and proof.kept and only_one_value(inputs) else ""
-    idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
-    if proven and not objection and idle and only_one_step(left.program, best.programs[1]):
-        objection = Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS)
-    unshown = unproven(a, b, of.table) if proven and not objection else []
-    if proven and not unshown and (objection := objection or _only_with(left, best, of, proof)):
-        proof = proof._replace(incomparable=objection)
-    proven = proven and not unshown and not objection
-    # without these parameters, outputs say nothing
-    if set(of.reasons) - set(best.tape.unread()):
+        reason, error = best.clash, math.nan
+    if set(of.reasons) - set(best.tape.unread()):  # without these parameters, outputs say nothing
         number = len(of.reasons)
         lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
-        proof = proof._replace(error=float("nan"), incomparable=proof.incomparable or lacking)
-    return Verdict(proof, proven, unshown, numbers or proof.incomparable == UNLIKE)
+        reason, error = reason or lacking, math.nan
+    proof = replace(proof, incomparable=reason, error=error)
+    return Verdict(proof, holds and not unshown and not objection, unshown, numbers or reason == UNLIKE)
+
+
+def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
+    """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges."""
+    a, b = left.side, best.side
+    if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
+        return ALIKE, []
+    idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
+    if idle and only_one_step(left.program, best.programs[1]):
+        return Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS), []
+    if unshown := unproven(a, b, of.table):
+        return "", unshown
+    return _only_with(left, best, of, proof), []
 
 
 def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:

@@ -19,11 +19,11 @@ from .comments import agreeing
 from .evidence import Evidence
 from .fold.rows import DerivedTable
 from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
-from .match.advice import BEFORE
+from .match.advice import Stop
 from .prove.heads import HEADS
-from .reason import remedy
 from .remarks import remarks
 from .trace.outputs import COARSE
+from .trace.reason import remedy
 from .trace.sites import OWN
 
 NEXT = (
@@ -196,28 +196,40 @@ class Derivation(Evidence):
         return inside and self.agreeing == len(self.compared)
 
     @property
+    def unlike(self) -> list[tuple[str, str]]:
+        """List (what, how) the models are built of other parts or sizes, which no line can translate."""
+        every = [("depths differ", self.depths), ("sizes differ", self.sizes)]
+        every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
+        return [(what, how) for what, how in every if how]
+
+    @property
+    def not_shown(self) -> list[tuple[str, str]]:
+        """List ("not shown", which arrays) if both models read arrays that no proof exchanges."""
+        why = "both models read arrays that keep their own values, which no proof exchanges"
+        return [("not shown", f"{why}: {', '.join(folded_names(self.unshown))}")] if self.unshown else []
+
+    @property
     def places(self) -> list[Line]:
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
         lines = []
-        for at in self.divergences:
-            whose = "of their largest value" if at.left == at.right == OWN else "of the largest value"
-            size = f" by {short(at.size)} {whose}" if math.isfinite(at.size) else ", where values cannot be compared"
-            where = "outputs part" if at.left == at.right == OWN else f"parts at {at.left} <-> {at.right}"
-            where += size
-            where += LATE * at.late
-            lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
-        if self.failure and not self.depths and not self.sizes:
-            name, why, advice = self.stopped
-            lines.append(Line(f"stopped at {name}: {why}", "bad"))
-            lines += [Line(f"compare before it: {advice}")] if advice else []
+        for place in self.divergences:
+            outputs = place.left == place.right == OWN
+            where = "outputs part" if outputs else f"parts at {place.left} <-> {place.right}"
+            value = f"of {'their' if outputs else 'the'} largest value"
+            size = (
+                f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
+            )
+            where += size + LATE * place.late
+            lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
+        if at := self.stopped:
+            lines.append(Line(f"stopped at {at.names}: {at.why}", "bad"))
+            lines += [Line(f"compare before it: {at.before}")] if at.before else []
         return lines
 
     @property
-    def stopped(self) -> tuple[str, str, str]:
-        """Return (parameter, why, what to compare before it) of the first use without a partner."""
-        name, _, text = self.failure.partition(": ")
-        why, _, advice = text.partition(f": {BEFORE}: ")
-        return name, why, advice
+    def stopped(self) -> Stop | None:
+        """Return the first use without a partner, unless both models have other sizes or numbers of blocks."""
+        return None if self.depths or self.sizes else self.stop
 
     @property
     def first(self) -> str:
@@ -242,19 +254,11 @@ class Derivation(Evidence):
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
-        lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
-        lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
-        lines += [Line(f"weight normalization: {self.weight_norms}: {PRODUCT}", "bad")] if self.weight_norms else []
+        lines += [Line(f"{what}: {how}", "bad") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
-        if self.unshown:
-            which = ", ".join(folded_names(self.unshown))
-            lines.append(
-                Line(
-                    f"not shown: both models read arrays that keep their own values, which no proof exchanges: {which}"
-                )
-            )
+        lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
         return lines

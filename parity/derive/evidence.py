@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from convert.folding import fold
 
 from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, PARTED_USES
+from .match.advice import Stop
 from .match.choices import Step
 from .prove.divergence import Divergence, confirmed
+from .prove.prove import Proof
 from .trace.sites import place
 from .unmatched import Unmatched
 
+SHOWN = (  # what JSON has as it is
+    "proven", "gradient", "error", "exact", "unobservable", "untold", "idle_parts", "inferred", "in_rows", "doubtful",
+    "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked", "exchanged", "reordered",
+    "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons",
+    "left_over", "failure", "incomparable", "depths", "sizes", "seconds", "tested", "lower", "weight_norms",
+)  # fmt: skip
 
-@dataclass(frozen=True, repr=False)
-class Evidence:
-    """A Table and what supports it.
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evidence(Proof):
+    """A Table and what supports it, beside the errors in the proof.
 
     Args:
       proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
-      error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
-        the outputs depend on parameters that are missing. exact: the same in float64, with casts made void.
       divergences: where the models part, in the order of execution on the right.
-      unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
-        gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
-        parameters on which no output depends -> the larger left one of which each is a part, as of a fused projection.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
-      failure: why the matching stopped, "" if it did not. stopped_at: the right parameters at which it did.
+      stop: the use at which the matching stopped, None if it did not; failure: the same in words.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`. in_rows: those of which the inputs read some rows alone.
@@ -45,14 +47,11 @@ class Evidence:
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
       behind_lists: numbers that follow a list, which the table therefore counts no further.
-      incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
-      gradient: the relative error of the gradients in the proof; None where they were not compared.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
-      kept: inputs that kept their given values in the proof, each with the reason.
       filled: right parameters that are zero, as the left model has no such bias.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       drawn: left parameters of one value in the weights that were given, which got random ones.
@@ -62,16 +61,13 @@ class Evidence:
       tested: shapes of the left model's inputs. lower: the dtypes of lower precision in which the models compute, where
         their outputs differ by that alone.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
-      remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
     """
 
     table: DerivedTable
     proven: bool
-    error: float
     divergences: list[Divergence]
-    unobservable: list[str]
     reasons: dict[str, str]
-    failure: str
+    stop: Stop | None
     seconds: float
     inferred: list[str]
     freedom: list[str]
@@ -79,33 +75,25 @@ class Evidence:
     fixed: list[str]
     this_depth: Sequence[str] = ()
     behind_lists: Sequence[str] = ()
-    incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
-    stopped_at: Sequence[str] = ()
-    gradient: float | None = None
     arrays: tuple[int, int] = (0, 0)
     elements: tuple[int, int] = (0, 0)
     built: float = 0.0
     sizes: str = ""
     unshown: Sequence[str] = ()
-    kept: Sequence[str] = ()
     correspondence: Sequence[str] = ()
     filled: Sequence[str] = ()
     drawn: Sequence[str] = ()
     reads_numbers: bool = False
     branches: Sequence[str] = ()
-    remark: str = ""
     doubtful: Sequence[str] = ()
-    untold: Sequence[str] = ()
     chosen: Sequence[str] = ()
     untried: str = ""
-    exact: float = math.nan
     tested: Sequence[tuple[int, ...]] = ()
     lower: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()
-    idle_parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unobservable_parts(self) -> list[str]:
@@ -178,6 +166,10 @@ class Evidence:
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names))
 
     @property
+    def failure(self) -> str:
+        return self.stop.text if self.stop else ""
+
+    @property
     def missing(self) -> list[str]:
         return list(self.reasons)
 
@@ -186,46 +178,9 @@ class Evidence:
         return {
             "verdict": self.verdict,
             "table": self.table.print(),
-            "proven": self.proven,
-            "gradient": self.gradient if self.gradient is None or np.isfinite(self.gradient) else None,
-            "error": self.error if np.isfinite(self.error) else None,
-            "exact": self.exact if np.isfinite(self.exact) else None,
+            **{name: _plain(getattr(self, name)) for name in SHOWN},
             "divergences": [divergence.to_dict() for divergence in self.divergences],
-            "unobservable": self.unobservable,
-            "untold": list(self.untold),
-            "idle_parts": dict(self.idle_parts),
-            "inferred": self.inferred,
-            "in_rows": list(self.in_rows),
-            "doubtful": list(self.doubtful),
-            "chosen": list(self.chosen),
-            "freedom": self.freedom,
-            "untried": self.untried,
-            "fixed": self.fixed,
-            "this_depth": list(self.this_depth),
-            "behind_lists": list(self.behind_lists),
-            "unchecked": self.unchecked,
-            "exchanged": self.exchanged,
-            "reordered": self.reordered,
-            "unshown": list(self.unshown),
-            "kept": list(self.kept),
-            "correspondence": list(self.correspondence),
-            "filled": list(self.filled),
-            "drawn": list(self.drawn),
-            "reads_numbers": self.reads_numbers,
-            "branches": list(self.branches),
-            "remark": self.remark,
-            "missing": self.missing,
-            "reasons": self.reasons,
-            "left_over": self.left_over,
-            "failure": self.failure,
-            "incomparable": self.incomparable,
-            "depths": self.depths,
-            "sizes": self.sizes,
-            "seconds": self.seconds,
             "build_seconds": self.built,
-            "tested": [list(shape) for shape in self.tested],
-            "lower": list(self.lower),
-            "weight_norms": self.weight_norms,
             "uses": [
                 {
                     "kind": use.kind,
@@ -238,3 +193,12 @@ class Evidence:
                 for use in self.uses
             ],
         }
+
+
+def _plain(value: Any) -> Any:
+    """Return a list for a tuple, a dict for a mapping, and None for a number that is not finite."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if not isinstance(value, float) or math.isfinite(value) else None

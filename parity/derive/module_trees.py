@@ -150,7 +150,7 @@ def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
 
 def stopping(found: Derivation) -> list[Unmatched]:
     """Return the uses on the right of the parameters at which matching stopped."""
-    names = {*found.stopped_at}
+    names = {*found.stop.names} if found.stop else set[str]()
     return [use for use in found.unmatched if use.side == "right" and names & {*use.names}]
 
 

@@ -42,9 +42,9 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
-        parted += _rounded(proof.rounded)
-        who = f"the {proof.lower[0]} model computes" if len(proof.lower) == 1 else "both models compute"
-        who = "one side computes" if proof.rounded else who  # which one has the rounded tables is not known
+        parted += _rounded(proof.tables)
+        who = f"the {proof.rounding[0]} model computes" if len(proof.rounding) == 1 else "both models compute"
+        who = "one side computes" if proof.tables else who  # which one has the rounded tables is not known
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))

@@ -23,7 +23,7 @@ from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.divergence import Divergence
 from .remarks import remarks
-from .trace.sites import OWN
+from .trace.sites import OWN, listed
 from .trace.sites import place as site
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
@@ -180,11 +180,7 @@ def _gradients(found: Derivation) -> list[Measure]:
 
 def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
-    cards = [
-        tag("article", tag("h3", head), _sentence(text), class_="card")
-        for head, text in (("Depths differ", found.depths), ("Sizes differ", found.sizes))
-        if text
-    ]
+    cards = [_stated(what, how) for what, how in found.unlike]
     addresses = anchors(found)
     for place in found.divergences:
         whole = place.left == place.right and place.left in (OWN, "output")
@@ -198,24 +194,28 @@ def _cards(found: Derivation) -> Markup:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "cause" if place.cause else "differ by"
         cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
-    if found.failure and not found.depths and not found.sizes:
-        where, why, advice = found.stopped
-        look = facts([("compare before it", advice)]) if advice else Markup()
+    if at := found.stopped:
+        look = facts([("compare before it", at.before)]) if at.before else Markup()
         cards.append(
             tag(
                 "article",
-                tag("h3", "Stopped at ", name(where), _link(STOPPED if stopping(found) else None)),
-                _sentence(why),
+                tag("h3", "Stopped at ", name(listed(at.names)), _link(STOPPED if stopping(found) else None)),
+                _sentence(at.why),
                 look,
                 class_="card",
             )
         )
+    cards += [_stated(what, how) for what, how in found.not_shown]
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [_missing(found)] if found.missing else []
     parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _stated(what: str, how: str) -> Markup:
+    return tag("article", tag("h3", begun(what)), _sentence(how), class_="card")
 
 
 def _card(found: Derivation, is_within: bool) -> str:

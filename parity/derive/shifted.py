@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .match.symbols import Elements
-from .reason import Reason
+from .trace.reason import Reason
 from .trace.tape import Array
 
 REMEDY = "let both models read the same rows of these tables, and derive again"

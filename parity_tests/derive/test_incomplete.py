@@ -137,10 +137,10 @@ def test_inputs_in_another_order_or_precision_are_the_same():
 
 
 def test_a_term_of_a_sum_is_no_place_where_models_part():
-    none, proof = np.zeros(1, int), Proof(1e-6, 1e-6, None, [])
+    none, proof = np.zeros(1, int), Proof(error=1e-6, exact=1e-6, gradient=None)
     steps = [Step(kind, (f"{kind}.x",), (f"{kind}.y",), "", "", 2.0, 0, 1) for kind in ("add", "mul")]
     assert [place.left for place in divergences(Match(none, none, steps), proof, False)] == ["mul"]
-    assert not divergences(Match(none, none, steps), Proof(1e-15, 1e-15, None, []), True)
+    assert not divergences(Match(none, none, steps), Proof(error=1e-15, exact=1e-15, gradient=None), True)
 
 
 def test_names_without_a_partner_are_folded():

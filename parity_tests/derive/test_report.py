@@ -24,7 +24,7 @@ from parity.derive.command import COMMAND, _about, _say, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.match.advice import compare
+from parity.derive.match.advice import Stop, compare
 from parity.derive.match.choices import Step
 from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
@@ -46,7 +46,7 @@ USES = [
 DERIVED = Derivation(
     DerivedTable(TABLE.lines, TABLE.sides, TABLE.orders), proven=False, error=3e-5,
     divergences=[Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon <1> & 2")], unobservable=["blocks.0.dead"],
-    reasons={}, failure="", seconds=1.0, inferred=[], freedom=[], uses=USES, fixed=[],
+    gradient=None, exact=np.nan, reasons={}, stop=None, seconds=1.0, inferred=[], freedom=[], uses=USES, fixed=[],
 )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
-    page = unbound(page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {}))
+    page = unbound(page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop("head/w", "no partner")), {}))
     assert (
         "Incomplete: 1 parameter of the right model has no partner in the left model" in page and "No partner." in page
     )
@@ -144,7 +144,9 @@ def test_what_is_missing_without_a_place_asks_for_lines(error: float, first: str
 
 def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
     why = dict.fromkeys(["a.0.w", "a.1.w", "b"], "no use of it was matched") | {"c": "no use of it was matched: zeros"}
-    found = replace(DERIVED, reasons=why, doubtful=["b"], failure=f"a.0.w: no values: {compare('mul')}", arrays=(9, 9))
+    found = replace(
+        DERIVED, reasons=why, doubtful=["b"], stop=Stop("a.0.w", "no values", compare("mul")), arrays=(9, 9)
+    )
     for lines in (found.summary, found.judgement):
         assert lines[-1].text.startswith("next: make both models") and "next:" not in str(lines[:-1])
     assert [line.text for line in found.judgement if line.text.startswith("missing")] == [
@@ -165,6 +167,15 @@ def test_outputs_of_two_shapes_are_asked_for_in_one():
     assert found.following.startswith("let both models return outputs of one shape")
 
 
+def test_the_page_names_what_keeps_a_table_from_a_proof_as_the_terminal_does():
+    found = replace(DERIVED, unshown=["a.0.q", "a.1.q"], weight_norms="up.weight_g on the left alone")
+    words = " ".join(re.sub("<[^>]*>", " ", unescape(page_of(found, {}))).split())
+    assert "weight normalization: up.weight_g on the left alone: it computes a weight" in str(found)
+    assert "Weight normalization: up.weight_g on the left alone It computes a weight" in words
+    shown = "oth models read arrays that keep their own values, which no proof exchanges: a.{0..1}.q"
+    assert f"not shown: b{shown}" in str(found) and f"Not shown B{shown}" in words
+
+
 def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
     said = {kind.key: kind.before for kind in KINDS}
@@ -183,7 +194,7 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
-    found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
+    found = replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop("head/w", "no partner"))
     lines = _summary(found, "proven")
     assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped at "))] == [
         "bad", "", "bad",
@@ -208,8 +219,8 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         Unmatched("right", "add", ("head/bias",), "Net/head"),
     ]
     found = replace(
-        DERIVED, reasons={"head/bias": "no evidence"}, failure="head/bias: no operation meets it", error=float("nan"),
-        incomparable="1 parameter is missing", unmatched=unmatched,
+        DERIVED, reasons={"head/bias": "no evidence"}, stop=Stop("head/bias", "no operation meets it"),
+        error=float("nan"), incomparable="1 parameter is missing", unmatched=unmatched,
     )  # fmt: skip
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
@@ -257,8 +268,7 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
     unmatched = [Unmatched("right", "add", (f"head_{k}/bias",), "") for k in range(9)]
     found = replace(
         DERIVED, uses=[use(k, gap) for k, gap in enumerate(gaps)], unmatched=unmatched,
-        divergences=[Divergence("blocks.3.fc", "Net/layer_3", 1e-5)], failure="head_2/bias: no values",
-        stopped_at=("head_2/bias",),
+        divergences=[Divergence("blocks.3.fc", "Net/layer_3", 1e-5)], stop=Stop(("head_2/bias",), "no values"),
     )  # fmt: skip
     page = page_of(found, {})
     assert rows(page) == [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from ..trace.sites import listed
+
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
 CONVOLUTION = "padding, stride, dilation, groups, a resize (nearest, bilinear), the axes and the scale of its input"
 BEFORE = "compare what both models compute before it"
@@ -13,6 +17,22 @@ FEEDS = {  # what differs most often between two models, by the kind of a use
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
 }
+
+
+class Stop(NamedTuple):
+    """A use without a partner.
+
+    Args:
+      names: of its parameters. why: it has none. before: what to compare before it.
+    """
+
+    names: tuple[str, ...]
+    why: str
+    before: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{listed(self.names)}: {self.why}{f': {BEFORE}: {self.before}' * bool(self.before)}"
 
 
 def operation(kind: str, window: object = None) -> str:
@@ -27,4 +47,4 @@ def feeds(kind: str, window: object = None) -> str:
 
 def compare(kind: str, window: object = None) -> str:
     """Advise what to compare before an operation."""
-    return f"{BEFORE}: {feeds(kind, window)}; and the inputs"
+    return f"{feeds(kind, window)}; and the inputs"

@@ -14,7 +14,7 @@ from ..limits import EXACT, PARTNER
 from ..trace.sites import place
 from ..trace.tape import Array
 from . import uses
-from .advice import OPERATIONS, compare
+from .advice import OPERATIONS, Stop, compare
 from .choices import DeadEnd, Option, every
 from .products import Products, proportional
 from .symbols import Use
@@ -70,10 +70,10 @@ class Attempt(Products):
             if any(np.isfinite(output).any() for output in self.program.outputs):  # those of the model's own weights
                 why = "what it reads depends on parameters that have no partner on the left"
                 node = self.program.tape.nodes[use.node]
-                raise DeadEnd(names, f"{why}: {compare(use.kind, self.program.patches(node))}")
+                raise DeadEnd(Stop(tuple(names), why, compare(use.kind, self.program.patches(node))))
             remedy = command_or_call("--left-weights CKPT takes those of a checkpoint", "left_weights= takes others")
             why = f"its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}"
-            raise DeadEnd(names, why)
+            raise DeadEnd(Stop(tuple(names), why))
         if use.kind == "product":
             return self._product(use)
         if use.kind == "place":
@@ -93,13 +93,9 @@ class Attempt(Products):
                 return
             names = self.rights.owners(use.ids)
             where = place(self.program.tape.nodes[use.node].site, names)
-            raise DeadEnd(
-                names,
-                f"it is used again, at {where}, on values that no operation on the left reads: "
-                f"{compare(use.kind, self.program.patches(self.program.tape.nodes[use.node]))}",
-                gap,
-                self.walk.at,
-            )
+            why = f"it is used again, at {where}, on values that no operation on the left reads"
+            before = compare(use.kind, self.program.patches(self.program.tape.nodes[use.node]))
+            raise DeadEnd(Stop(tuple(names), why, before), gap, self.walk.at)
 
     def _composed(self, use: Use, found: Array, pool: list[uses.Seen]) -> bool:
         """Tell whether the left side has the same product but for a factor, or one of more or of fewer inputs."""

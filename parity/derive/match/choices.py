@@ -11,10 +11,10 @@ import numpy as np
 
 from ..limits import EXACT, MARGIN
 from ..trace.program import Program
-from ..trace.sites import listed, place
+from ..trace.sites import place
 from ..trace.tape import Array
 from . import uses
-from .advice import compare, operation
+from .advice import Stop, compare, operation
 from .similarity import Analogy, Similarity
 from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
@@ -50,14 +50,14 @@ class DeadEnd(Exception):
     """No partner fits a use.
 
     Args:
-      names: the parameters that are used. why: what does not fit.
+      stop: the use, and why it has none.
       gap: the distance of the nearest one.
       known: the operation, if all its elements have partners already and only the values differ; else -1.
     """
 
-    def __init__(self, names: Sequence[str], why: str, gap: float = np.inf, known: int = -1):
-        super().__init__(f"{listed(names)}: {why}")
-        self.names, self.gap, self.known = tuple(names), gap, known
+    def __init__(self, stop: Stop, gap: float = np.inf, known: int = -1):
+        super().__init__(stop)
+        self.stop, self.gap, self.known = stop, gap, known
 
 
 class Term(NamedTuple):
@@ -233,7 +233,7 @@ class Choices:
         names = tuple(self.rights.owners(use.ids))
         closest = min((option[1] for option in options), default=np.inf)
         if closest > (self.limit if limit is None else limit) or not options:
-            raise DeadEnd(names, self._unlike(use, place(site, names)), closest)
+            raise DeadEnd(self._unlike(use, names, place(site, names)), closest)
         options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option[0])
         at = len(self.steps)
@@ -247,16 +247,14 @@ class Choices:
         self.analogous.learn(seen.names, names)
         return seen, detail
 
-    def _unlike(self, use: Use, where: str) -> str:
+    def _unlike(self, use: Use, names: Sequence[str], where: str) -> Stop:
         """Say which operation has no partner on the left, and what to look at."""
         shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
         window = self.program.patches(self.program.tape.nodes[use.node])
         of = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
         what = f"the patches of values{of}, padding included," if window else f"the values{of}"
-        return (
-            f"no operation on the left reads {what} that its {operation(use.kind, window)} at {where} reads "
-            f"(parameter of shape {shapes}): {compare(use.kind, window)}"
-        )
+        own = f"its {operation(use.kind, window)} at {where} reads (parameter of shape {shapes})"
+        return Stop(tuple(names), f"no operation on the left reads {what} that {own}", compare(use.kind, window))
 
     def _free(self, seen: uses.Seen, ids: Array) -> bool:
         return not every(self.owned, ids)

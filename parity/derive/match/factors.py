@@ -11,7 +11,7 @@ from ..limits import EXACT, MARGIN, PARTNER
 from ..trace.sites import listed
 from ..trace.tape import Array
 from . import columns, uses
-from .advice import compare
+from .advice import Stop, compare
 from .biases import Biases, biased
 from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
@@ -33,7 +33,7 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
 def unpaired(names: Sequence[str], seen: uses.Seen) -> DeadEnd:
     """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
     what = f"it reads the values that {listed(seen.names)} reads on the left, but not in the same order or number"
-    return DeadEnd(names, f"{what}: {compare(seen.use.kind)}", FOLLOWED)
+    return DeadEnd(Stop(tuple(names), what, compare(seen.use.kind)), FOLLOWED)
 
 
 class Factors(Biases):
@@ -151,7 +151,7 @@ class Factors(Biases):
                 self.map[numbers] = -term.numbers[index]
                 return
         why = "the sum that it is added to has fewer terms on the left: give both models the same biases"
-        raise DeadEnd(self.rights.owners(numbers), why)
+        raise DeadEnd(Stop(tuple(self.rights.owners(numbers)), why))
 
     def _add_terms(self, terms: list[Term]) -> None:
         """Add the terms that the left sum has beyond those of the right one to the last of these.

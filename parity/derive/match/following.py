@@ -17,6 +17,7 @@ from ..limits import LARGE_USE
 from ..trace.program import Program
 from ..trace.tape import Array
 from . import columns, uses
+from .advice import Stop
 from .choices import Choices, DeadEnd, Option
 from .symbols import Use
 
@@ -158,7 +159,7 @@ class Following(Choices):
         options = options or self._parts(use, count)
         if options and self.walk.at not in self.rough:
             why = f"no use on the left meets all values that its {use.kind} meets"
-            raise DeadEnd(self.rights.owners(use.ids), why, FOLLOWED)
+            raise DeadEnd(Stop(tuple(self.rights.owners(use.ids)), why), FOLLOWED)
         return options
 
 

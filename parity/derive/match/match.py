@@ -20,6 +20,7 @@ from ..limits import EXACT, PARTNER
 from ..trace.outputs import difference, incomparable
 from ..trace.program import Program
 from ..trace.tape import Array
+from .advice import Stop
 from .attempt import Attempt, DeadEnd
 from .choices import Step
 from .symbols import Elements, Partnered
@@ -45,7 +46,7 @@ class Match:
       map: the left element of each right one; 0 where none was found; -n where zero is added to
         right element n, or where right element n is zero itself.
       plus: a second left element that is added to the first one, or 0.
-      failure: the first use without a partner, "" if all have one. stopped_at: its parameters.
+      failure: the first use without a partner, None if all have one.
       gap: the distance of the nearest partner of that use.
       known: its operation, if it is no use of unknown elements; see DeadEnd.
       at: how far the walk went.
@@ -55,8 +56,7 @@ class Match:
     map: Any  # Array or Packed
     plus: Array
     steps: list[Step] = field(default_factory=list)
-    failure: str = ""
-    stopped_at: tuple[str, ...] = ()
+    failure: Stop | None = None
     gap: float = 0.0
     known: int = -1
     at: int = 0
@@ -179,8 +179,7 @@ def _ended(best: Match, base: Match | None, first: Match | None) -> Match:
     """Return a match with the first use that has no partner as its failure; without those passed over in vain."""
     if best.unproven and base is not None:
         best = base
-    failure, names = (first.failure, first.stopped_at) if first else ("", ())
-    return replace(best, failure=failure, stopped_at=names) if best.lost else best
+    return replace(best, failure=first.failure if first else None) if best.lost else best
 
 
 def _copied(found: Match) -> Match:
@@ -205,7 +204,6 @@ def _tried(attempt: Attempt) -> Match:
     try:
         found.outputs = attempt.run()
     except DeadEnd as error:
-        found.failure, found.stopped_at = str(error), error.names
-        found.gap, found.known, found.at = error.gap, error.known, attempt.walk.at
+        found.failure, found.gap, found.known, found.at = error.stop, error.gap, error.known, attempt.walk.at
     found.lost, found.unproven = len(attempt.lost), attempt.unproven
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from ..limits import EXACT, PARTNER
 from ..trace.tape import Array
 from . import columns, origins, roles, uses
-from .advice import compare
+from .advice import Stop, compare
 from .choices import MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
 from .following import ALIKE, FOLLOWED, order, taps_of
@@ -261,7 +261,7 @@ class Products(Regrouping):
             gap = 1 - most if agreeing else FOLLOWED
             what = "operations on the left read a part of the values that its product reads, none reads all"
             window = self.program.patches(self.program.tape.nodes[use.node])
-            raise DeadEnd(names, f"{what}: {compare(use.kind, window)}", gap)
+            raise DeadEnd(Stop(tuple(names), what, compare(use.kind, window)), gap)
         return found
 
     def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from convert.errors import UsageError
@@ -52,38 +52,57 @@ ALONE = "those of {} are NaN or infinite in one model alone"
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
 
-class Proof(NamedTuple):
-    """The errors of running both models.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Proof:
+    """What running both models showed.
 
     Args:
-      error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
-      gradient: relative error of the gradients; None where one side has none. limit: what rounding of them explains.
-      unobservable: left parameters on which no output depends. untold: see Effects. idle_parts: right parameters on
-        which none depends, as the bias of a key -> the larger left one of which each is a part.
-      remark: why there are no gradients.
-      rounded: tables that one side computes in lower precision.
+      error: relative error of the outputs as the models compute them; NaN where it says nothing, since the outputs
+        depend on parameters that are missing. exact: the same in float64, with casts to lower precision made void.
+      gradient: relative error of the gradients; None where they were not compared. limit: what their rounding explains.
+      unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
+        gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
+        parameters on which no output depends, as the bias of a key -> the larger left one of which each is a part.
+      remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
+      tables: those that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
       kept: inputs that kept their given values, each with the reason.
-      lower: the sides that compute partly in lower precision, where their outputs differ by that alone.
+      rounding: the sides that compute partly in lower precision, where their outputs differ by that alone.
     """
 
-    error: float
-    exact: float
-    gradient: float | None
-    unobservable: list[str]
-    remark: str = ""
-    rounded: Sequence[RoundedTable] = ()
-    incomparable: str = ""
+    error: float = 0.0
+    exact: float = 0.0
+    gradient: float | None = 0.0
     limit: float = EQUAL_GRADIENTS
-    kept: Sequence[str] = ()
-    lower: Sequence[str] = ()
+    unobservable: Sequence[str] = ()
     untold: Sequence[str] = ()
-    idle_parts: Mapping[str, str] = MappingProxyType({})
+    idle_parts: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+    tables: Sequence[RoundedTable] = ()
+    incomparable: str = ""
+    kept: Sequence[str] = ()
+    rounding: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
         known = self.exact <= EQUAL_OUTPUTS and not self.incomparable
         return known and (self.gradient is None or self.gradient <= self.limit)
+
+    def merged(self, other: Proof) -> Proof:
+        """Return the proof by this draw of weights and inputs and by another: the larger errors, the first reason."""
+        both = self.gradient, other.gradient
+        return replace(
+            self,
+            error=max(self.error, other.error),
+            exact=max(self.exact, other.exact),
+            gradient=None if both[0] is None or both[1] is None else max(both[0], both[1]),
+            limit=max(self.limit, other.limit),
+            remark=self.remark or other.remark,
+            tables=self.tables or other.tables,
+            incomparable=self.incomparable or other.incomparable,
+            kept=list(dict.fromkeys([*self.kept, *other.kept])),
+            rounding=self.rounding or other.rounding,
+        )
 
 
 def prove(
@@ -97,79 +116,60 @@ def prove(
       whole: whether gradients are compared, if outputs agree.
     """
     maps = (found,) if plus is None or not plus.any() else (found, plus)
-    error = exact = 0.0
-    gradient: float | None = 0.0
-    limit = EQUAL_GRADIENTS
-    remark = reason = ""
-    rounded: Sequence[RoundedTable] = ()
-    seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
-    unclear = dict[str, None]()
+    proof = Proof()
+    seen, used, unclear = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     idle: list[dict[str, str]] = []
-    lower: Sequence[str] = ()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
-            compared = (maps, lefts, rights) if whole and not remark else None
-            grads, run = _draw(left, right, table, tapes, compared, k, factor)
-            if not run.faint:
+            compared = (maps, lefts, rights) if whole and not proof.remark else None
+            grads, run, faint = _draw(left, right, table, tapes, compared, k, factor)
+            if not faint:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
-        error, exact, rounded = max(error, run.error), max(exact, run.exact), rounded or run.rounded
-        limit, lower = max(limit, run.limit), lower or run.lower
-        kept.update(dict.fromkeys(run.kept))
-        remark, reason = remark or run.remark, reason or run.incomparable
-        if exact > EQUAL_OUTPUTS:  # nothing is proven: another draw would tell nothing
-            gradient = None
+        proof = proof.merged(run)
+        if proof.exact > EQUAL_OUTPUTS:  # nothing is proven: another draw would tell nothing
             break
-        if grads is None or run.remark:
-            gradient = None
+        if grads is None or run.gradient is None:
             continue
         used = grads.used
         idle.append(grads.idle_parts)
         for name in lefts.names:
             seen[name] |= grads.shows(name)
         unclear.update(dict.fromkeys(grads.unclear))
-        if gradient is not None:
-            gradient = max(gradient, grads.error)
         if grads.alone:
-            remark = ALONE.format(in_a_row(folded_names(grads.alone)))
+            proof = replace(proof, remark=ALONE.format(in_a_row(folded_names(grads.alone))))
             break
     else:
         if unclear:
-            remark, gradient = remark or UNCLEAR.format(in_a_row(folded_names(list(unclear)))), None
-    unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
-    unobservable, untold = effects(left, unobservable)
-    parts = [name for name in idle[0] if all(name in one for one in idle)] if idle and gradient is not None else []
+            remark = proof.remark or UNCLEAR.format(in_a_row(folded_names(list(unclear))))
+            proof = replace(proof, remark=remark, gradient=None)
+    known = proof.gradient is not None
+    without, untold = effects(left, [name for name in lefts.names if not seen[name] and name in used and known])
+    parts = [name for name in idle[0] if all(name in one for one in idle)] if idle and known else []
     idle_parts = {name: idle[0][name] for name in effects(right, parts).without}
     left.release()
     right.release()
-    return Proof(
-        error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower, untold, idle_parts
-    )
+    return replace(proof, unobservable=without, untold=untold, idle_parts=idle_parts)
 
 
 class Draw(NamedTuple):
-    """Both models with one draw of weights: see Proof.
+    """Both models with one draw of weights.
 
     Args:
+      grads: None if gradients are not compared. proof: by this draw alone.
       faint: whether gradients are so small that rounding may explain how they differ.
     """
 
-    error: float
-    exact: float
-    rounded: Sequence[RoundedTable] = ()
-    remark: str = ""
-    incomparable: str = ""
-    limit: float = EQUAL_GRADIENTS
-    faint: bool = False
-    lower: Sequence[str] = ()
-    kept: Sequence[str] = ()
+    grads: Gradients | None
+    proof: Proof
+    faint: bool
 
 
 def _draw(
     left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape],
     compared: tuple[Sequence[Array], Elements, Elements] | None, k: int, factor: float,
-) -> tuple[Gradients | None, Draw]:  # fmt: skip
+) -> Draw:  # fmt: skip
     """Run both sides on new inputs, but on the given tokens if a model refuses others, as those without an end.
 
     Args:
@@ -178,11 +178,11 @@ def _draw(
 
     given = left.call.arrays(), right.call.arrays()
 
-    def run(tokens: bool, refusal: str = "") -> tuple[Gradients | None, Draw]:
+    def run(tokens: bool, refusal: str = "") -> Draw:
         grads = Gradients(*compared) if compared else None
         inputs = fresh(*given, INPUTS + k, tokens)
-        result = _drawn(left, right, table, tapes, grads, inputs, k, factor)
-        return grads, result._replace(kept=_kept((left.call, right.call), inputs, refusal))
+        draw = _drawn(left, right, table, tapes, grads, inputs, k, factor)
+        return draw._replace(proof=replace(draw.proof, kept=_kept((left.call, right.call), inputs, refusal)))
 
     try:
         return run(True)
@@ -229,27 +229,31 @@ def _drawn(
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
-    rounded: Sequence[RoundedTable] = ()
+    tables: Sequence[RoundedTable] = ()
     unlike, float64 = "", [a.exact, b.exact]
     limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
     if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
-        *same, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
+        *same, tables = aligned(*tapes, *(list(i.values()) for i in inputs))
         if exact > EQUAL_OUTPUTS:
             sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
             replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
-            near = [_replayed(ran.side, tape, bool(rounded)) for ran, tape in zip(sides, tapes, strict=True)]
+            near = [_replayed(ran.side, tape, bool(tables)) for ran, tape in zip(sides, tapes, strict=True)]
             apart = [difference(ran.outputs.written, own) for ran, own in zip(sides, replayed, strict=True)]
             if all(gap <= most for gap, most in zip(apart, near, strict=True)):
                 exact, float64 = difference(*replayed), replayed
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
-    told = grads is not None and not (remark or grads.alone or grads.unclear) and exact <= EQUAL_OUTPUTS
+    gradient = grads.error if grads is not None and not remark and exact <= EQUAL_OUTPUTS else None
+    told = grads is not None and gradient is not None and not (grads.alone or grads.unclear)
     seen = grads.largest if grads is not None and told else math.inf
     void, faint = (seen <= part * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
-    lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
-             if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
-    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, faint, lower)
+    rounding = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
+                if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
+    reason = reason or (SATURATED if void else "")
+    proof = Proof(error=error, exact=exact, gradient=gradient, limit=limit, remark=remark, tables=tables,
+                  incomparable=reason, rounding=rounding)  # fmt: skip
+    return Draw(grads, proof, faint)
 
 
 def _replayed(of: Side, tape: Tape, tables: bool) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 
 from convert.errors import UsageError
 
-from ..reason import Reason
 from .call import WIDE, label
 from .program import Program
+from .reason import Reason
 from .still import even
 from .tape import Array
 

@@ -14,8 +14,8 @@ from specs.numerals import measured
 from specs.words import with_article
 
 from ..limits import EQUAL_OUTPUTS
-from ..reason import Reason
 from .call import flatten
+from .reason import Reason
 from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
