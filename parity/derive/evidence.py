@@ -27,7 +27,7 @@ SHOWN = (  # what JSON has as it is
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Evidence(Proof):
     """A Table and what supports it, beside the errors in the proof.
 

@@ -57,7 +57,7 @@ def test_a_proven_pair(tmp_path: Path):
 def test_an_incomplete_pair():
     found = derived(THERE | {"last w": (6, 4)})
     assert (found.left_over, found.missing) == (["out w"], ["last w"])
-    assert found.to_dict()["left_over"] == ["out w"] and found.stopped_at == ("last w",)
+    assert found.to_dict()["left_over"] == ["out w"] and found.stop and found.stop.names == ("last w",)
     assert "left without a partner: out w" in str(found).splitlines()
     assert "stopped at 'last w': no operation on the left" in str(replace(found, sizes=""))
     text = unescape(unbound(page(found, {})))
