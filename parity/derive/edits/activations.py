@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ...hypotheses import ACTIVATIONS, NONE
 from ..limits import ROUNDED_FUNCTIONS
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .edit import Other, and_so
+from .edit import Other
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -50,13 +50,8 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
             for name in names:
                 if name != one.name:
                     left, right = (one.name, name) if side == 0 else (name, one.name)
-                    yield from _edit(side, f"{left} on the left, {right} on the right", name, one, alike)
-
-
-def _edit(side: int, text: str, name: str, one: Activation, alike: Mapping[int, int]) -> Iterator[Other]:
-    more = text + and_so(len(alike) - 1)
-    wider = Other(side, KIND, more, alike, ACTIVATIONS[name], times=len(alike))
-    yield Other(side, KIND, text, {one.result.output: one.entry}, ACTIVATIONS[name], wider=(wider,) * (len(alike) > 1))
+                    text, values = f"{left} on the left, {right} on the right", {one.result.output: one.entry}
+                    yield Other(side, KIND, text, values, ACTIVATIONS[name]).everywhere(alike)
 
 
 def _alike(program: Program, one: Activation) -> dict[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node
-from .edit import SIDES, LeftOut, and_so
+from .edit import SIDES, LeftOut
 from .texts import mask
 from .texts import named as table_named
 
@@ -49,11 +48,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             named = _named(program, some[0])
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            one, every_one = (
-                LeftOut(side, kind, text + and_so(len(of) - len(beside)), _passed(of), times=len(of))
-                for of in (beside, more[signature])
-            )
-            yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())
+            yield LeftOut(side, kind, text, _passed(beside), times=len(beside)).everywhere(_passed(more[signature]))
 
 
 def _passed(some: Sequence[Stretch]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node, Operation
-from .edit import Other, and_so
+from .edit import Other
 from .selections import described, selected
 from .swaps import orders, turned
 from .texts import Place, other_values, unlike
@@ -69,8 +69,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
         text, run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
-        more = Other(1, kind, text + and_so(len(alike) - 1), alike, run, times=len(alike))
-        yield Other(1, kind, text, {b.result: b.entry}, run, wider=(more,) * (len(alike) > 1))
+        yield Other(1, kind, text, {b.result: b.entry}, run).everywhere(alike)
 
 
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> str:
