@@ -1,4 +1,11 @@
-"""Derive a proven Table from two models."""
+"""Derive a proven Table from two models.
+
+Some arrays are set aside, as random values would hide what they are for. `fix` keeps the values of parameters that hold
+a table which the other side computes, `fix_masks` those of masks that the other side lacks or has with the same ones,
+and `alone`, after a first match, those of buffers without a partner. Other steps change tapes: `still` makes constants
+of inputs that one side alone is given, and `aligned` gives the same values to tables of both sides that differ by
+rounding. What the proof calls `kept` are inputs that it does not draw anew.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +73,7 @@ def derive(
       left_weights: a checkpoint of the left model, or its arrays by name or in a tree, for models that random weights
         do not tell apart.
       say: is called with what is done at present.
+    Returns: the Table with what is known of it: whether it is proven, what is missing, and where the models part.
     Raises: UsageError for what is no model or cannot be called, for inputs that differ, and for lines that do not fit
       the models.
     """
@@ -107,7 +115,7 @@ def _best(
         say("recording right")
         b = side(right, called.call)
         b.fix(fixed)
-        fix_masks(b, a)
+        fix_masks(b, a)  # of a mask that both have, first the right one: the left one then has no partner, and follows
         if fix_masks(a, b):
             known, uses = read(a, known.checkpoint), None
         given, others = fresh(known.inputs, called.call.arrays(), None)

@@ -15,7 +15,7 @@ from ..module_table import key_list
 from .derivation import Derivation
 from .limits import PARTED_USES
 from .match.choices import Step
-from .trace.sites import OWN, module_of, place
+from .trace.sites import OWN, module_of, numberless, place
 from .unmatched import Unmatched
 
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -204,15 +204,11 @@ def _shape(module: Module) -> object:
         return id(module)
     uses = [(use.kind, _alike_names(use.left), _alike_names(use.right)) for use in module.uses]
     alone = [(use.kind, _alike_names(use.names)) for use in module.alone]
-    return _numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
-
-
-def _numberless(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+    return numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
 
 
 def _alike_names(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(_numberless, names))
+    return tuple(map(numberless, names))
 
 
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:

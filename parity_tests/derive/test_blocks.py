@@ -168,9 +168,9 @@ def staged(counts: Sequence[int]) -> Any:
 
 
 def test_a_place_without_a_module_has_the_name_of_its_parameter():
-    assert place("blocks.0", "a.weight") == "blocks.0"
-    assert place("", "levels/0/contract/kernel levels/1/k") == "levels/0/contract"
-    assert place("", "w0") == OWN == "the model's own function"
+    assert place("blocks.0", ("a.weight",)) == "blocks.0"
+    assert place("", ("levels/0/contract/kernel", "levels/1/k")) == "levels/0/contract"
+    assert place("", ("w0",)) == OWN == "the model's own function"
 
 
 def in_lists(flat: bool) -> Any:

@@ -197,12 +197,13 @@ def test_channels_of_joined_branches_keep_the_order_of_their_products():
 
 
 def test_a_later_block_follows_an_earlier_one_whatever_its_names_look_like():
-    analogous = Analogy([("features.6.branch1.0", "blockA_1.conv3_1"), ("features.6.branch2.0", "blockA_1.conv4_1")])
-    assert analogous("features.7.branch1.0", "blockA_2.conv3_1")
-    assert not analogous("features.7.branch2.0", "blockA_2.conv3_1")  # in both names are a 7 and a 2
-    assert not analogous("features.8.branch1.0", "blockA_2.conv3_1") and not analogous("a.7", "b.2")
-    analogous.learn("a.6", "b.1")
-    assert analogous("a.7", "b.2")
+    first = (("features.6.branch1.0",), ("blockA_1.conv3_1",)), (("features.6.branch2.0",), ("blockA_1.conv4_1",))
+    analogous = Analogy(first)
+    assert analogous(("features.7.branch1.0",), ("blockA_2.conv3_1",))
+    assert not analogous(("features.7.branch2.0",), ("blockA_2.conv3_1",))  # in both names are a 7 and a 2
+    assert not analogous(("features.8.branch1.0",), ("blockA_2.conv3_1",)) and not analogous(("a.7",), ("b.2",))
+    analogous.learn(("a.6",), ("b.1",))
+    assert analogous(("a.7",), ("b.2",))
 
 
 def gated(order: tuple[int, int], convolution: bool) -> torch.nn.Module:

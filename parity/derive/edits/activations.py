@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +50,8 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
             for name in names:
                 if name != one.name:
                     left, right = (one.name, name) if side == 0 else (name, one.name)
-                    yield from _edit(side, f"{left} on the left, {right} on the right", name, one, alike)
-
-
-def _edit(side: int, text: str, name: str, one: Activation, alike: Mapping[int, int]) -> Iterator[Other]:
-    wider = Other(side, KIND, text, alike, ACTIVATIONS[name], times=len(alike), more=len(alike) - 1)
-    yield Other(side, KIND, text, {one.result.output: one.entry}, ACTIVATIONS[name], wider=(wider,) * (len(alike) > 1))
+                    text, values = f"{left} on the left, {right} on the right", {one.result.output: one.entry}
+                    yield Other(side, KIND, text, values, ACTIVATIONS[name]).everywhere(alike)
 
 
 def _alike(program: Program, one: Activation) -> dict[int, int]:

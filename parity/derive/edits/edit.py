@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from specs.words import count
 
@@ -74,52 +74,58 @@ class Edit(ABC):
 
 
 @dataclass(frozen=True)
-class LeftOut(Edit):
-    """Leave out operations: what reads their results gets a value that they compute from.
+class Replaced(Edit):
+    """Compute values in another way.
 
     Args:
-      passed: the results -> that value, of the same shape.
+      values: those values, each with a number that `instead` reads.
     """
 
-    passed: Mapping[int, int]
+    values: Mapping[int, int]
 
     @property
     def changed(self) -> Collection[int]:
-        return self.passed
+        return self.values
 
     def tape(self, tape: Tape) -> Tape:
-        nodes = [
-            Node("layout", (self.passed[node.output],), node.output, _same, node.site, None)
-            if node.output in self.passed
-            else node
-            for node in tape.nodes
-        ]
-        return replace(tape, nodes=nodes)
+        return replace(tape, nodes=[self.instead(node) if node.output in self.values else node for node in tape.nodes])
+
+    @abstractmethod
+    def instead(self, node: Node) -> Node:
+        """Return what computes a node's value."""
+
+    def everywhere(self, values: Mapping[int, int]) -> Self:
+        """Return the edit with a wider one, of all values that are computed alike, if there are more of them."""
+        if len(values) <= len(self.values):
+            return self
+        more = self.more + len(values) - len(self.values)
+        return replace(self, wider=(replace(self, values=values, times=len(values), more=more),))
 
 
 @dataclass(frozen=True)
-class Other(Edit):
+class LeftOut(Replaced):
+    """Leave out operations.
+
+    Args:
+      values: their results -> what takes the place of each: a value of the same shape that it is computed from.
+    """
+
+    def instead(self, node: Node) -> Node:
+        return Node("layout", (self.values[node.output],), node.output, _same, node.site, None)
+
+
+@dataclass(frozen=True)
+class Other(Replaced):
     """Compute values by another function.
 
     Args:
-      entries: by the values, what they are computed from.
+      values: those values -> what each is computed from.
     """
 
-    entries: Mapping[int, int]
     run: Callable[[Array], Array]
 
-    @property
-    def changed(self) -> Collection[int]:
-        return self.entries
-
-    def tape(self, tape: Tape) -> Tape:
-        nodes = [
-            Node("other", (self.entries[node.output],), node.output, self.run, node.site, None)
-            if node.output in self.entries
-            else node
-            for node in tape.nodes
-        ]
-        return replace(tape, nodes=nodes)
+    def instead(self, node: Node) -> Node:
+        return Node("other", (self.values[node.output],), node.output, self.run, node.site, None)
 
 
 def _same(value: object) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -49,11 +48,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             named = _named(program, some[0])
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            one, every_one = (
-                LeftOut(side, kind, text, _passed(of), times=len(of), more=len(of) - len(beside))
-                for of in (beside, more[signature])
-            )
-            yield replace(one, wider=(every_one,) if len(every_one.passed) > len(one.passed) else ())
+            yield LeftOut(side, kind, text, _passed(beside), times=len(beside)).everywhere(_passed(more[signature]))
 
 
 def _passed(some: Sequence[Stretch]) -> dict[int, int]:

@@ -69,8 +69,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
         (what, fault), run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
-        more = Other(1, kind, what, alike, run, fault=fault, times=len(alike), more=len(alike) - 1)
-        yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault, wider=(more,) * (len(alike) > 1))
+        yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault).everywhere(alike)
 
 
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:

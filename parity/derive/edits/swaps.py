@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ..trace.program import Program
-from ..trace.tape import Array, Node, Tape
-from .edit import Edit
+from ..trace.tape import Array, Node
+from .edit import Replaced
 from .texts import Place, Words, between, mask, other_settings, other_values, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
@@ -48,36 +48,24 @@ class Unary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Swap(Edit):
+class Swap(Replaced):
     """Compute values of the right side by an operation of the left one.
 
     Args:
-      slots: by each of those values, the place among its operation's operands of what is computed from.
+      values: those values -> the place among each operation's operands of what it is computed from.
       run: the operation.
     """
 
-    slots: Mapping[int, int]
     run: Callable[[Array], Array]
 
-    @property
-    def changed(self) -> Collection[int]:
-        return self.slots
-
-    def tape(self, tape: Tape) -> Tape:
-        nodes = [
-            node._replace(kind="other", run=self._instead(node)) if node.output in self.slots else node
-            for node in tape.nodes
-        ]
-        return replace(tape, nodes=nodes)
-
-    def _instead(self, node: Node) -> Callable[..., Array]:
+    def instead(self, node: Node) -> Node:
         """Return what computes its value as the operation that it replaces returns that: alone, or first of several."""
 
         def run(*operands: Array) -> Array:
-            old, new = node.run(*operands), self.run(operands[self.slots[node.output]])
+            old, new = node.run(*operands), self.run(operands[self.values[node.output]])
             return (new, *old[1:]) if isinstance(old, tuple) else new
 
-        return run
+        return node._replace(kind="other", run=run)
 
 
 def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[Swap]:
@@ -94,9 +82,8 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
             shapes = left.shapes[other.entry], right.shapes[one.entry]
             for order in orders(*shapes):
                 words, run = _difference(other, one, shapes), turned(other.run, order)
-                edit = Swap(1, "operation", words.what, {one.node.output: one.slot}, run, fault=words.fault)
-                wider = replace(edit, slots=alike, times=len(alike), more=len(alike) - 1)
-                yield replace(edit, wider=(wider,) * (len(alike) > 1))
+                swap = Swap(1, "operation", words.what, {one.node.output: one.slot}, run, fault=words.fault)
+                yield swap.everywhere(alike)
 
 
 def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:

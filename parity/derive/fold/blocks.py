@@ -12,6 +12,7 @@ import numpy as np
 
 from specs.paths import Hole
 
+from ..trace.sites import numberless
 from .rows import Row
 
 # Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),
@@ -36,7 +37,7 @@ def folded(
     """Fold the rows whose numbers alone differ: blocks, blocks in stages, each stage with as many as it has.
 
     Args:
-      apart: paths, blanked, whose rows stay as they are.
+      apart: paths without their numbers, whose rows stay as they are.
       flat: those of which only the innermost number is folded.
       closed: those of which only one number is folded, and its range stated, since another list follows in the same
         path: {i=0..2} and {i+1} beside {i=0..2} and {i+4}.
@@ -70,12 +71,7 @@ def numbers(path: str) -> list[re.Match[str]]:
 
 
 def _among(row: Row, paths: Collection[str]) -> bool:
-    return any(blanked(path) in paths for path, _ in (*row.left, *row.right))
-
-
-def blanked(path: str) -> str:
-    """Return a path with # in place of each number."""
-    return re.sub(r"\d+", "#", path)
+    return any(numberless(path) in paths for path, _ in (*row.left, *row.right))
 
 
 def _bare(path: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..match.symbols import Elements
+from ..trace.sites import numberless
 from ..trace.tape import Array
-from .blocks import blanked
 from .facts import Facts
 from .grids import BLOCK, grid
 from .joined import joined
@@ -40,7 +40,7 @@ def of_blocks(
     """
     forms: dict[str, list[str]] = {}
     for name in source_names:
-        forms.setdefault(blanked(name), []).append(name)
+        forms.setdefault(numberless(name), []).append(name)
     cells = [grid(some) for some in forms.values()]
     if len(cells) == 1 or any(cell is None or [*cell[2]] != [BLOCK] for cell in cells):
         return None

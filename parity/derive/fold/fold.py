@@ -14,8 +14,9 @@ from specs.paths import escaped
 from specs.table import Table, TableError
 
 from ..match.hints import Hint
+from ..trace.sites import numberless
 from ..trace.tape import Array
-from .blocks import blanked, folded
+from .blocks import folded
 from .facts import Facts, Group, components
 from .followed import stated
 from .letters import own_letters
@@ -160,7 +161,7 @@ def _misfits(read: Callable[[], object]) -> set[str]:
         read()
     except Misfit as error:
         names = [*error.missing, *error.unexpected, *(name for name, _ in error.misfits)]
-        return {blanked(escaped(name)) for name in names}
+        return {numberless(escaped(name)) for name in names}
     except TableError:
         pass
     return set()

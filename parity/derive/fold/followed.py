@@ -18,7 +18,7 @@ from specs.ranges import Index
 from specs.signature import Signature
 from specs.words import in_a_row
 
-from .blocks import blanked
+from ..trace.sites import numberless
 from .rows import DerivedTable
 
 DIGITS = re.compile(r"(?<!\d)\d+(?![A-Za-z\d])")
@@ -127,7 +127,7 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
     names: dict[int, set[str]] = defaultdict(set)
     for side, arrays in ((table, table.known), (table.reverse(), table.like)):
         for line, _, index, name in [match for match in _matches(side, arrays) if match[0].number in wanted]:
-            names[line.number].add(blanked(escaped(name)))
+            names[line.number].add(numberless(escaped(name)))
             if side is table or not line.right.arrays:  # one that has no left array counts on the right
                 indices[line.number].append(index)
     lines, uneven = [], set[str]()

@@ -25,7 +25,7 @@ def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | N
 
 
 def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, dict[str, int], dict[str, int]] | None:
-    """Return the same for names that are split into words; None where not every combination of words is a name."""
+    """Return what `grid` does for names that are split into words; None where a combination of words is no name."""
     spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
     for p, words in enumerate(list(dict.fromkeys(column)) for column in zip(*split, strict=True)):
         if len(words) == 1:

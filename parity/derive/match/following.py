@@ -173,7 +173,7 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
 
 
 def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:
-    """Return (the same, the operations that lie between)."""
+    """Return (the products whose results reach an operation, as `sources` does; the operations that lie between)."""
     found, between, done, waiting = set[int](), set[int](), set[int](), list(program.tape.nodes[at].inputs)
     while waiting:
         number = waiting.pop()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..trace.sites import numberless
 from ..trace.tape import Array
 from .symbols import Elements
 
@@ -21,19 +22,15 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
     part = rights.part(found, name)
     for other in rights.names:
         whole = rights.part(found, other)
-        if other == name or whole.shape != part.shape or _blank(other) != _blank(name) or (whole <= 0).any():
+        if other == name or whole.shape != part.shape or numberless(other) != numberless(name) or (whole <= 0).any():
             continue
         owners = lefts.owners(whole)
         for known in lefts.owners(part):
-            like = [owner for owner in owners if _blank(owner) == _blank(known)]
+            like = [owner for owner in owners if numberless(owner) == numberless(known)]
             moved = _moved(whole, owners, _changes(like[0], known), lefts) if len(like) == 1 else None
             if moved is not None and np.array_equal(np.where(part > 0, moved, part), part):
                 return moved
     return None
-
-
-def _blank(name: str) -> str:
-    return NUMBER.sub("#", name)
 
 
 def _changes(one: str, other: str) -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
+from ..trace.sites import numberless
+
 Names = tuple[str, ...]  # of the parameters of one use
 
 
@@ -41,7 +43,7 @@ class Numbered(NamedTuple):
 def numbered(names: Names) -> Numbered:
     """Take names apart; once, since each step back compares the same ones."""
     name = " ".join(names)
-    return Numbered(re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name))))
+    return Numbered(numberless(name), tuple(map(int, re.findall(r"\d+", name))))
 
 
 class Analogy:

@@ -107,6 +107,7 @@ class Walk:
         return np.unique(found[found > 0]).astype(np.int64) - 1
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
+        """Return the value of an operation: a Symbol, a Pending sum or product, or an array, as its operands are."""
         operands = [delayed.computed(v) if self._is_known(v) else v for v in operands]
         if any(isinstance(v, Pending) for v in operands):
             if node.kind in ("add", "mul") and self._idle(node, operands):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +37,7 @@ def bilinears(program: Program) -> Iterator[Bilinear]:
 
 def turned(program: Program, of: Bilinear) -> Tape:
     """Return the tape with the matrix of a bilinear product at its other operand."""
-    tape, size = program.tape, program.tape.size
+    tape = program.tape
     second = tape.nodes[of.second]
     (x, w), y = tape.nodes[of.first].inputs, second.inputs[1 - of.slot]
     flipped = of.slot == 0  # y then has what is summed over as its second axis, else as its third one
@@ -56,17 +55,23 @@ def turned(program: Program, of: Bilinear) -> Tape:
         a = a.reshape(batches, count, -1)
         return a.swapaxes(1, 2) if flipped else a
 
-    def layout(number: int, run: Callable[[Array], Array], output: int) -> Node:
-        return Node("layout", (number,), output, run, second.site, None)
+    def layout(value: int, run: Callable[[Array], Array], output: int) -> Node:
+        return Node("layout", (value,), output, run, second.site, None)
 
-    matrix = layout(w, lambda a: a[:, :, of.columns].swapaxes(1, 2), size)
-    product = tape.nodes[of.first]._replace(inputs=(size + 1, size), output=size + 2)
-    nodes = [matrix, layout(y, rows_of_y, size + 1), product, layout(size + 2, apart, size + 3)]
-    nodes.append(layout(x, rows_of_x, size + 4))
-    operands = (size + 4, size + 3) if flipped else (size + 3, size + 4)
-    nodes.append(second._replace(inputs=operands))
-    every = [*tape.nodes[: of.second], *nodes, *tape.nodes[of.second + 1 :]]
-    return replace(tape, nodes=every, size=size + 5).live()
+    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+        if at != of.second:
+            return [node]
+        matrix, rows, product, other, own = (number() for _ in range(5))
+        return [
+            layout(w, lambda a: a[:, :, of.columns].swapaxes(1, 2), matrix),
+            layout(y, rows_of_y, rows),
+            tape.nodes[of.first]._replace(inputs=(rows, matrix), output=product),
+            layout(product, apart, other),
+            layout(x, rows_of_x, own),
+            node._replace(inputs=(own, other) if flipped else (other, own)),
+        ]
+
+    return tape.rewritten(instead)
 
 
 def _summed(program: Program, at: int) -> Bilinear | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,21 +13,20 @@ from .tape import Array, Node, Tape
 
 def mixed(program: Program) -> Tape:
     """Return the tape with such means in one form; the same one where there are none."""
-    tape, nodes, size = program.tape, list[Node](), program.tape.size
-    for node in tape.nodes:
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
         found = _mean(program, node) if node.kind == "add" else None
         if found is None:
-            nodes.append(node)
-            continue
-        x, y, weight = found
-        nodes += [
-            Node("other", (y,), size, np.negative, node.site, None),
-            Node("add", (x, size), size + 1, np.add, node.site, None),
-            Node("mul", (size + 1, weight), size + 2, np.multiply, node.site, None),
-            node._replace(inputs=(y, size + 2)),
+            return [node]
+        (x, y, weight), minus, apart, part = found, number(), number(), number()
+        return [
+            Node("other", (y,), minus, np.negative, node.site, None),
+            Node("add", (x, minus), apart, np.add, node.site, None),
+            Node("mul", (apart, weight), part, np.multiply, node.site, None),
+            node._replace(inputs=(y, part)),
         ]
-        size += 3
-    return tape if size == tape.size else replace(tape, nodes=nodes, size=size).live()
+
+    return program.tape.rewritten(instead)
 
 
 def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -28,28 +27,26 @@ class Gate(NamedTuple):
 
 def scaled_before(program: Program) -> Tape:
     """Return the tape with such products of scaled rows; the same one where there are none."""
-    tape, size = program.tape, program.tape.size
+    tape = program.tape
     found = [gate for at in range(len(tape.nodes)) if (gate := _gate(program, at)) is not None]
-    if not found:
-        return tape
-    moved = {at: () for gate in found for at in (gate.product, *gate.chain)}
-    nodes: list[Node] = []
-    gates: Mapping[int, Gate] = {program.readers(_last(tape, gate))[0][0]: gate for gate in found}
-    for at, node in enumerate(tape.nodes):
-        if at in moved:
-            continue
+    moved = {at for gate in found for at in (gate.product, *gate.chain)}
+    gates = {program.readers(_last(tape, gate))[0][0]: gate for gate in found}
+
+    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if at not in gates:
-            nodes.append(node)
-            continue
-        gate = gates[at]
+            return [] if at in moved else [node]
+        gate, factor, scaled = gates[at], number(), number()
         product, chain = tape.nodes[gate.product], [tape.nodes[k] for k in gate.chain]
         x, w = product.inputs
-        nodes.append(Node("layout", (gate.factor,), size, _picked(gate.pick), node.site, None))
-        nodes.append(Node("mul", (x, size), size + 1, np.multiply, node.site, None))
-        behind = [product._replace(inputs=(size + 1, w)), *chain]
-        nodes += [*behind[:-1], behind[-1]._replace(output=node.output)]
-        size += 2
-    return replace(tape, nodes=nodes, size=size)
+        *behind, last = [product._replace(inputs=(scaled, w)), *chain]
+        return [
+            Node("layout", (gate.factor,), factor, _picked(gate.pick), node.site, None),
+            Node("mul", (x, factor), scaled, np.multiply, node.site, None),
+            *behind,
+            last._replace(output=node.output),
+        ]
+
+    return tape.rewritten(instead)
 
 
 def _last(tape: Tape, gate: Gate) -> int:
@@ -111,26 +108,26 @@ class Scale(NamedTuple):
 
 def scaled_behind(program: Program) -> Tape:
     """Return the tape with such factors behind the products; the same one where there are none."""
-    tape, size, weights = program.tape, program.tape.size, program.weights()
+    tape, weights = program.tape, program.weights()
     found = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
-    if not found:
-        return tape
     renamed = dict[int, int]()  # the result of a multiplication that moves -> what it multiplied
     for scale in found:
         renamed[tape.nodes[scale.entry].output] = renamed.get(scale.value, scale.value)
-    nodes: list[Node] = []
-    for at, node in enumerate(tape.nodes):
+
+    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if node.output in renamed:
-            continue
-        node = node._replace(inputs=tuple(renamed.get(number, number) for number in node.inputs))
-        nodes.append(node)
+            return []
+        nodes = [node._replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))]
         for scale in (scale for scale in found if scale.behind == at):
-            product = nodes[-1]
-            nodes[-1] = product._replace(output=size)
-            nodes.append(Node("layout", (scale.factor,), size + 1, _picked(scale.pick), node.site, None))
-            nodes.append(Node("mul", (size, size + 1), product.output, np.multiply, node.site, None))
-            size += 2
-    return replace(tape, nodes=nodes, size=size)
+            product, plain, factor = nodes.pop(), number(), number()
+            nodes += [
+                product._replace(output=plain),
+                Node("layout", (scale.factor,), factor, _picked(scale.pick), node.site, None),
+                Node("mul", (plain, factor), product.output, np.multiply, node.site, None),
+            ]
+        return nodes
+
+    return tape.rewritten(instead)
 
 
 def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:

@@ -43,7 +43,8 @@ class Side(Protocol):
     def release(self) -> None:
         """Drop the large arrays that the last run left in the model."""
 
-    def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
+    def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs as the user's own code computes them."""
 
     def gradients(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradient of their sum, weighted by `cotangents`, by each parameter.
@@ -52,7 +53,8 @@ class Side(Protocol):
         out. Each gradient may be freed before the next one is computed.
         """
 
-    def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape: ...
+    def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape:
+        """Return the tape of one run, with casts to lower precision voided."""
 
 
 MODELS = (

@@ -10,6 +10,11 @@ from ...quoting import quoted
 OWN = "the model's own function"  # a place outside of any module
 
 
+def numberless(name: str) -> str:
+    """Return a name with # for each of its numbers: what arrays of alike blocks have in common."""
+    return re.sub(r"\d+", "#", name)
+
+
 def listed(names: Sequence[str]) -> str:
     """Write the parameters of a use in a sentence; those with a space are quoted."""
     return " ".join(map(quoted, names))

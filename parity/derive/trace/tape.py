@@ -108,6 +108,17 @@ class Tape:
         made = [node.output for node in self.nodes[:end] if node.output in behind]
         return replace(self, nodes=self.nodes[:end], outputs=made, parts={})
 
+    def rewritten(self, instead: Callable[[int, Node, Callable[[], int]], Sequence[Node]]) -> Tape:
+        """Return the tape with other operations in the place of some; this one itself where nothing changes.
+
+        Args:
+          instead: takes an operation's place, the operation, and a function that returns a number for a new value;
+            returns what stands in its place. A change has at least one new value.
+        """
+        new = replace(self, parts={})
+        new.nodes = [other for at, node in enumerate(self.nodes) for other in instead(at, node, new.number)]
+        return self if new.size == self.size else new.live()
+
     def unread(self) -> list[str]:
         """Return the parameters on which no output depends."""
         read = {number for node in self.live().nodes for number in node.inputs} | set(self.outputs)

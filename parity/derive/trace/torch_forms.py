@@ -102,6 +102,23 @@ class Forms:
     def _bmm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         return self._join(self.tape.product, inputs)
 
+    def _mm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x, w = (tape.layout(value, lambda a: a[None], site) for value in inputs)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0], site)
+
+    def _mv(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x = tape.layout(inputs[0], lambda a: a[None], site)
+        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0, :, 0], site)
+
+    def _dot(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x = tape.layout(inputs[0], lambda a: a[None, None], site)
+        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0, 0, 0], site)
+
     def _convolution(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         tape, site = self.tape, self.path[-1]
         w = args[1]

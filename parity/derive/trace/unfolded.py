@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,23 +15,22 @@ MOST = 1 << 24  # elements of patches, about: bounds memory
 
 def unfolded(program: Program) -> Tape:
     """Return the tape with convolutions of one group as products; the same one where there are none."""
-    tape, nodes, size = program.tape, list[Node](), program.tape.size
-    for node in tape.nodes:
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
         window = node.window
         taps = program.shapes[node.inputs[1]][2:] if window else ()
         count = math.prod(taps)
         if not window or window.groups > 1 or count == 1 or count * math.prod(program.shapes[node.inputs[0]]) > MOST:
-            nodes.append(node)
-            continue
-        x, w = node.inputs
-        nodes += [
-            Node("layout", (x,), size, _rows(taps, window), node.site, None),
-            Node("layout", (w,), size + 1, lambda a: a.reshape(1, len(a), -1).swapaxes(1, 2), node.site, None),
-            Node("product", (size, size + 1), size + 2, np.matmul, node.site, None),
-            Node("layout", (size + 2,), node.output, _images(program.shapes[node.output]), node.site, None),
+            return [node]
+        (x, w), rows, matrix, product = node.inputs, number(), number(), number()
+        return [
+            Node("layout", (x,), rows, _rows(taps, window), node.site, None),
+            Node("layout", (w,), matrix, lambda a: a.reshape(1, len(a), -1).swapaxes(1, 2), node.site, None),
+            Node("product", (rows, matrix), product, np.matmul, node.site, None),
+            Node("layout", (product,), node.output, _images(program.shapes[node.output]), node.site, None),
         ]
-        size += 3
-    return tape if size == tape.size else replace(tape, nodes=nodes, size=size)
+
+    return program.tape.rewritten(instead)
 
 
 def _rows(taps: Sequence[int], window: Window) -> Callable[[Array], Array]:
