@@ -66,8 +66,6 @@ class Arguments(argparse.ArgumentParser):
 
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             options = [name for action in shown for name in action.option_strings]
-            from .routes import OPTIONS
-
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
             ours = f"--{OPTIONS.get(wrong.removeprefix('--'))}"
             meant = f", did you mean {ours!r}?" if ours in options else hint(wrong, options) if wrong else ""
@@ -93,6 +91,7 @@ class Version(argparse.Action):
         parser.exit()
 
 
+OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands -> our option
 ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
 
 

@@ -222,7 +222,7 @@ class Derivation(Evidence):
             where += size + LATE * place.late
             lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
         if at := self.stopped:
-            lines.append(Line(f"stopped at {at.names}: {at.why}", "bad"))
+            lines.append(Line(f"stopped at {at.where}: {at.why}", "bad"))
             lines += [Line(f"compare before it: {at.before}")] if at.before else []
         return lines
 

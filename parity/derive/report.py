@@ -23,7 +23,7 @@ from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.divergence import Divergence
 from .remarks import remarks
-from .trace.sites import OWN, listed
+from .trace.sites import OWN
 from .trace.sites import place as site
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
@@ -199,7 +199,7 @@ def _cards(found: Derivation) -> Markup:
         cards.append(
             tag(
                 "article",
-                tag("h3", "Stopped at ", name(listed(at.names)), _link(STOPPED if stopping(found) else None)),
+                tag("h3", "Stopped at ", name(at.where), _link(STOPPED if stopping(found) else None)),
                 _sentence(at.why),
                 look,
                 class_="card",

@@ -100,7 +100,9 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
-    page = unbound(page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop("head/w", "no partner")), {}))
+    page = unbound(
+        page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop(("head/w",), "no partner")), {})
+    )
     assert (
         "Incomplete: 1 parameter of the right model has no partner in the left model" in page and "No partner." in page
     )
@@ -145,7 +147,7 @@ def test_what_is_missing_without_a_place_asks_for_lines(error: float, first: str
 def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
     why = dict.fromkeys(["a.0.w", "a.1.w", "b"], "no use of it was matched") | {"c": "no use of it was matched: zeros"}
     found = replace(
-        DERIVED, reasons=why, doubtful=["b"], stop=Stop("a.0.w", "no values", compare("mul")), arrays=(9, 9)
+        DERIVED, reasons=why, doubtful=["b"], stop=Stop(("a.0.w",), "no values", compare("mul")), arrays=(9, 9)
     )
     for lines in (found.summary, found.judgement):
         assert lines[-1].text.startswith("next: make both models") and "next:" not in str(lines[:-1])
@@ -194,7 +196,7 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
-    found = replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop("head/w", "no partner"))
+    found = replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop(("head/w",), "no partner"))
     lines = _summary(found, "proven")
     assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped at "))] == [
         "bad", "", "bad",
@@ -219,7 +221,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         Unmatched("right", "add", ("head/bias",), "Net/head"),
     ]
     found = replace(
-        DERIVED, reasons={"head/bias": "no evidence"}, stop=Stop("head/bias", "no operation meets it"),
+        DERIVED, reasons={"head/bias": "no evidence"}, stop=Stop(("head/bias",), "no operation meets it"),
         error=float("nan"), incomparable="1 parameter is missing", unmatched=unmatched,
     )  # fmt: skip
     page = unbound(page_of(found, {}))

@@ -31,8 +31,13 @@ class Stop(NamedTuple):
     before: str = ""
 
     @property
+    def where(self) -> str:
+        """Return its parameters in a sentence."""
+        return listed(self.names)
+
+    @property
     def text(self) -> str:
-        return f"{listed(self.names)}: {self.why}{f': {BEFORE}: {self.before}' * bool(self.before)}"
+        return f"{self.where}: {self.why}{f': {BEFORE}: {self.before}' * bool(self.before)}"
 
 
 def operation(kind: str, window: object = None) -> str:
