@@ -133,7 +133,8 @@ def test_inspect_lists_each_setting_that_a_conversion_asks_for(run, tmp_path):
     config = specs.get("mobile_former").tiny["plain"]
     write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
     printed = run("inspect", tmp_path / "m.pdparams")[1]
-    assert "dyrelu_consts: set it (float,float); stem_stride: set it (int): " in printed
+    assert "- dyrelu_consts: set it (as in --set dyrelu_consts=1.0,0.0)\n" in printed
+    assert "- stem_stride: set it (int)\n" in printed
     assert "by default, not read off the file: image, dropout, " in printed and " image=224 " in printed
 
 
