@@ -816,3 +816,24 @@ def test_a_proof_names_the_port_that_alone_calls_a_module(new, run, tmp_path, mo
     assert code == 1 and not (tmp_path / "b.msgpack").exists()
     said = "the port in flax alone calls 'extra': python -m parity called --check layers says more; nothing was written"
     assert f"{path}: not proven: {said}" in err
+
+
+def test_the_order_in_which_torch_counts_parameters_is_asked_for(new, tmp_path, capsys):
+    """The code of a port from outside is not known, and moments of equal shapes could be exchanged unseen."""
+    needs("torch")
+    import torch
+
+    page = new("thirteenth")
+    specs.add(str(page))
+    model = ports.build("thirteenth", "tiny S", "torch").model
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    torch.save(model.state_dict(), tmp_path / "new.pt")
+    words = ["torch2torch", str(tmp_path / "a.pt"), "-o", str(tmp_path / "b.pt"), "--spec", str(page), "--assume"]
+    code = convert([*words, "--with-optimizer"])
+    err = capsys.readouterr().err
+    assert code == 2 and "in the order of the code of the target's model, which is not known here" in err, err
+    assert convert([*words, "--with-optimizer", "--like", str(tmp_path / "new.pt")]) == 0

@@ -118,7 +118,7 @@ def new(argv: list[str]) -> int:
         epilog=f"example:\n  {called('ports')} new my_network",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="of the architecture: letters, digits and _")
-    parser.add_argument("--class", dest="network", metavar="CLASS", default="", help="of the network, e.g. ResMLP")
+    parser.add_argument("--class", dest="network", metavar="CLASS", default="", help="of the network, e.g. MyNetwork")
     parser.add_argument("--out", metavar="FOLDER", default=".", help="where the files go (default: here)")
     arguments = parser.parse_args(argv[1:])
     from .new import write
