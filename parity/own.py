@@ -259,11 +259,14 @@ class Own(Model):
         return cast
 
     def shared(self, name: str) -> str | None:
-        """Name by the nearest tap above; what `names` does not cover is not compared."""
+        """Name by the nearest tap above; what the user's `names` do not cover is not compared.
+
+        What a Table pairs with no module keeps its name: an array of stacked blocks is a part of what has to agree.
+        """
         for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
                 return self.chosen[path] + name[len(path) :]
-        return name if self.names is None else None
+        return name if self.names is None or isinstance(self.names, PairedNames) else None
 
     def layers(self) -> list[Layer]:
         """Return the layers whose kind is known by their class."""

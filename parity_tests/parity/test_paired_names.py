@@ -148,6 +148,31 @@ def two(first: str, second: str) -> Any:
     return torch.nn.Sequential(OrderedDict(layers))
 
 
+def test_gradients_of_arrays_that_a_table_pairs_with_no_module_have_to_agree_too():
+    """A projection of queries, keys and values against three: a wrong gradient of it was left out in silence."""
+    needs("torch")
+    needs("flax")
+    import torch
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            weight = 2 * self.weight - self.weight.detach()  # the same value, twice the gradient
+            return torch.nn.functional.linear(x, weight, self.bias)
+
+    left = torch_net()
+    found, other = parity.derive(left, linen_net(), (X,)), parity.transfer(left, linen_net(), (X,))
+
+    def compared() -> Any:
+        return parity.compare({"a": left, "b": other}, X, dtype="float64", check="gradients", names=found)
+
+    right = compared()
+    assert right.passed, str(right)
+    left.blocks[1].qkv.__class__ = Doubled
+    wrong = compared()
+    said = " ".join(str(wrong).split())
+    assert not wrong.passed and "gradients of parameters without a partner are not the same values" in said
+
+
 def test_lengths_that_no_shape_shows_are_not_needed_to_name_modules():
     """Which array becomes which is the same whatever the lengths."""
     needs("torch")
