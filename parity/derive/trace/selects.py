@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
-from .tape import Node, Tape
+from .tape import Array, Node, Tape
 
 CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from, by what frameworks call the operation
 
@@ -14,18 +14,22 @@ CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from,
 def added(tape: Tape) -> Tape:
     """Return the tape with such choices as sums; the same one where there are none."""
     sums = {node.output: node.inputs for node in tape.nodes if node.kind == "add"}
-    own = replace(tape, nodes=[], constants=dict(tape.constants))
-    for node in tape.nodes:
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
         found = _terms(node, sums)
         if found is None:
-            own.nodes.append(node)
-            continue
-        plain, x, y = found
-        zero, cases = own.constant(np.zeros(())), _cases(node)
-        operands = [zero if k == plain else y if k in cases else number for k, number in enumerate(node.inputs)]
-        chosen = own.record(node.kind, operands, node.run, node.site, call=node.call)
-        own.nodes.append(Node("add", (x, chosen), node.output, np.add, node.site, None))
-    return tape if own.size == tape.size else own.live()
+            return [node]
+        (plain, x, y), chosen = found, number()
+        operands = tuple(y if k in _cases(node) else value for k, value in enumerate(node.inputs) if k != plain)
+        choice = node._replace(inputs=operands, output=chosen, run=_with_zero(node.run, plain))
+        return [choice, Node("add", (x, chosen), node.output, np.add, node.site, None)]
+
+    return tape.rewritten(instead)
+
+
+def _with_zero(run: Callable[..., Array], at: int) -> Callable[..., Array]:
+    """Return the same choice with 0 in the place of an operand."""
+    return lambda *operands: run(*operands[:at], np.zeros(()), *operands[at:])
 
 
 def _cases(node: Node) -> tuple[int, ...]:
