@@ -115,7 +115,8 @@ def _best(
         say("recording right")
         b = side(right, called.call)
         b.fix(fixed)
-        fix_masks(b, a)  # of a mask that both have, first the right one: the left one then has no partner, and follows
+        # The right side comes first: once its mask is fixed, the left's same mask has no partner, and is fixed too.
+        fix_masks(b, a)
         if fix_masks(a, b):
             known, uses = read(a, known.checkpoint), None
         given, others = fresh(known.inputs, called.call.arrays(), None)

@@ -90,18 +90,19 @@ def _from_heads(program: Program, read: _Read, count: int) -> Labels:
     """Return the product of a batch that computes each element that the first row reads."""
     if not (read.places == read.places[:1, :, :1]).all():
         return ()
-    value, chain = read.node.inputs[0], list[Node]()
-    while (at := program.makers.get(value)) is not None and (node := program.tape.nodes[at]).kind == "layout":
-        if len(node.inputs) != 1:
-            return ()
-        chain.append(node)
-        value = node.inputs[0]
-    if at is None or node.kind != "product" or node.window or not program.active.issuperset(node.inputs):
+    value, layouts = program.before_layouts(read.node.inputs[0])
+    at = program.makers.get(value)
+    if (
+        at is None
+        or (node := program.tape.nodes[at]).kind != "product"
+        or node.window
+        or not program.active.issuperset(node.inputs)
+    ):
         return ()
     shape = program.shapes[value]
     batch = np.broadcast_to(np.arange(1.0, shape[0] + 1)[:, None, None], shape)
-    for step in reversed(chain):
-        batch = step.run(batch)
+    for layout in layouts:
+        batch = layout.run(batch)
     order = read.places[0, :, 0].astype(int) - 1  # of the axis at each element of a row
     labels: list[object] = [None] * count
     for index, head in zip(order, batch[0, 0], strict=True):

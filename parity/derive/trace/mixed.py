@@ -46,16 +46,10 @@ def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
 
 def _laid_out(program: Program, number: int) -> tuple[int, Array]:
     """Return the value of which another one is a layout, and the element at each place, from 1; 0 for zeros."""
-    chain = list[Node]()
-    while number in program.makers:
-        node = program.tape.nodes[program.makers[number]]
-        if node.kind != "layout" or len(node.inputs) > 1:
-            break
-        chain.append(node)
-        number = node.inputs[0]
+    number, layouts = program.before_layouts(number)
     shape = program.shapes[number]
     places = np.arange(1.0, math.prod(shape) + 1).reshape(shape)
-    for node in chain[::-1]:
+    for node in layouts:
         places = node.run(places)
     return number, places
 

@@ -100,6 +100,17 @@ class Program:
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 and value not in self.tape.outputs else None
 
+    def before_layouts(self, value: int) -> tuple[int, list[Node]]:
+        """Return the value of which another one is a layout, itself if it is none, and the layouts in their order."""
+        layouts = list[Node]()
+        while (at := self.makers.get(value)) is not None:
+            node = self.tape.nodes[at]
+            if node.kind != "layout" or len(node.inputs) > 1:
+                break
+            layouts.append(node)
+            value = node.inputs[0]
+        return value, layouts[::-1]
+
     def past_layouts(self, value: int, labels: Array) -> Reading | None:
         """Return the only operation that reads a value, past layouts of it alone; None where there is none.
 
