@@ -154,19 +154,27 @@ def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
     return rows
 
 
+def _headed(rows: Sequence[tuple[str, str, Row]], screen: Screen) -> Iterator[tuple[list[str], str, str, Row]]:
+    """Yield (the line of a model's name that is too long for its column, the name in the column, check, results).
+
+    A name stands in the first row of its model alone.
+    """
+    before = ""
+    for variant, check, row in rows:
+        name = "" if variant in (before, "own") else variant
+        before = variant
+        fits = len(name) <= screen.longest
+        yield [] if fits else [f"  {name}"], name if fits else "", check, row
+
+
 def _lines(
     rows: Sequence[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, screen: Screen
 ) -> Iterator[str]:
     """Write a row for each model and check, with a column for each pair."""
     columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
     yield screen.paint(layout.row("model", "check", "limit") + columns, "soft")
-    before = ""
-    for variant, check, row in rows:
-        name = "" if variant in (before, "own") else variant
-        before = variant
-        if len(name) > screen.longest:
-            yield f"  {name}"
-            name = ""
+    for line, name, check, row in _headed(rows, screen):
+        yield from line
         cells = "".join(_cell(row.get(pair), row_limit(row), width, screen) for pair, width in pairs.items())
         yield layout.row(name, check, row_limit(row)) + cells
 
@@ -179,13 +187,8 @@ def _below(rows: Sequence[tuple[str, str, Row]], pairs: Sequence[str], layout: L
     room = screen.width - len(layout.row("", "", None)) - error - bound - 6
     wide = max((len(pair) for pair in ("pair", *pairs) if len(pair) <= room), default=0)
     yield screen.paint(layout.row("model", "check", None) + f"  {'pair':{wide}}  {'error':>{error}}  limit", "soft")
-    before = ""
-    for variant, check, row in rows:
-        name = "" if variant in (before, "own") else variant
-        before = variant
-        if len(name) > screen.longest:
-            yield f"  {name}"
-            name = ""
+    for line, name, check, row in _headed(rows, screen):
+        yield from line
         for pair in (pair for pair in pairs if pair in row):
             if len(pair) > wide:
                 yield from [layout.row(name, check, None)] * bool(check)
