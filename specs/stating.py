@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -42,18 +42,7 @@ def stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], leng
 
 def without_lengths(line: Line) -> Line:
     """Return a line without the lengths that it states, to compare it with one that states others."""
-    left, right = (
-        side._replace(
-            arrays=tuple(
-                one._replace(axes=tuple(_map(dim, lambda part: part._replace(length=0)) for dim in one.axes))
-                if one.axes is not None
-                else one
-                for one in side.arrays
-            )
-        )
-        for side in (line.left, line.right)
-    )
-    return replace(line, left=left, right=right)
+    return _changed(line, lambda part: part._replace(length=0))
 
 
 def _composed(table: Lines) -> set[int]:
@@ -112,13 +101,20 @@ def _with(line: Line, dims: Mapping[tuple[int, Dim], None], lengths: Lengths) ->
     names = {part.name for dim in found for factor in dim.factors for part in factor} - line.lengths.keys()
     missing = {name: length for name, length in lengths.get(line.number, {}).items() if name in names}
 
-    def part(one: Part) -> Part:
-        return one._replace(length=missing.pop(one.name, one.length))
+    return _changed(line, lambda one: one._replace(length=missing.pop(one.name, one.length)), found)
+
+
+def _changed(line: Line, change: Callable[[Part], Part], dims: Collection[Dim] | None = None) -> Line:
+    """Return a line with other parts of its axes.
+
+    Args:
+      dims: the dimensions in which parts are changed; None for all.
+    """
 
     def array(one: Signature) -> Signature:
-        if not missing or one.axes is None:
+        if one.axes is None:
             return one
-        return one._replace(axes=tuple(_map(dim, part) if dim in found else dim for dim in one.axes))
+        return one._replace(axes=tuple(_map(dim, change) if dims is None or dim in dims else dim for dim in one.axes))
 
     left, right = (side._replace(arrays=tuple(map(array, side.arrays))) for side in (line.left, line.right))
     return replace(line, left=left, right=right)
