@@ -8,6 +8,8 @@ from . import folding
 from .dtypes import SIGNIFICANT
 from .files.base import Reader, Tensor
 
+COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters
+
 
 class Counter(NamedTuple):
     """A counter as a file stores it.

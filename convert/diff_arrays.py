@@ -16,6 +16,7 @@ from specs.table import Table
 
 from . import by_table, folding, payload, record
 from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
+from .counters import COUNTER
 from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
@@ -30,7 +31,6 @@ from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
 SHOWN = 3  # names of each file that an error lists
-COUNTER = re.compile(r"(?:^|[./])num_batches_tracked$")  # of torch: no other framework stores batch counters
 STATE = "training state, which is not compared"
 
 
@@ -72,7 +72,7 @@ def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, li
     """Leave out differences of batch counters that A does not store and the Table states; return their names too."""
     constants = {tensor.name for tensor, filling in left.steps if isinstance(filling, ConstantFilling)}
     names = [one["tensor"] for one in arrays.entries if one["kind"] == "value" and one["tensor"] in constants]
-    names = [name for name in names if COUNTER.search(name)]
+    names = [name for name in names if re.split(r"[./]", name)[-1] == COUNTER]
     if not names:
         return arrays, []
     entries = [one for one in arrays.entries if one["tensor"] not in names]

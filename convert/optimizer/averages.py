@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert import folding
 from convert.altered import WARNING
-from convert.counters import is_count
+from convert.counters import COUNTER, is_count
 from convert.dtypes import FLOATS
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from convert.table_plan import TablePlan
 
 Part = TypeVar("Part", bound=Move | Fill)
-COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters
 COPIED = (
     f"{WARNING}--hyper averaged=0: at a count of 0, the next update of an AveragedModel copies the weights over this "
     "average: state how often it was averaged"
