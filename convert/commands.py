@@ -91,6 +91,7 @@ def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
     from .array_differences import Tolerance
     from .diff import Comparison, compare
+    from .optimizer.variances import apart
 
     found = looks((arguments.a, arguments.b), arguments.step)
     a, b = arguments.a, arguments.b = [one.path for one in found]
@@ -118,8 +119,6 @@ def diff(arguments: Namespace) -> int:
             arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
             but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
         )  # fmt: skip
-    from .optimizer.variances import apart
-
     notes += [*comparison.notes, *apart(comparison.differences)]
     for note in notes:
         say_note(note)

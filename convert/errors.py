@@ -100,8 +100,8 @@ def printable(text: str) -> str:
 class ConvertError(Exception):
     """Bad input. The message names file, place and remedy.
 
-      code: the exit status (1 refused, 2 wrong usage).
-      fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
+    code: the exit status (1 refused, 2 wrong usage).
+    fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
     unknown: names that the user states and that the architecture has no field of.
     """
 
