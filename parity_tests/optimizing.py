@@ -41,6 +41,17 @@ def trained_mixer(folder):
     return folder / "model.pt", save_config("mlp_mixer", folder / "config.json")
 
 
+def save_one_step(model, path, optimizer="AdamW"):
+    """Save a model of torch with one of torch's optimizers by its name, after a step with gradients of 1."""
+    import torch
+
+    stepper = getattr(torch.optim, optimizer)(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    stepper.step()
+    torch.save({"model": model.state_dict(), "optimizer": stepper.state_dict()}, path)
+
+
 @functools.cache
 def batches(architecture):
     """Ten batches: the images that every framework trains on, and what its outputs are drawn to."""

@@ -13,7 +13,7 @@ from convert.optimizer.powers import MOST, power, steps_of
 from specs.numerals import exact
 
 from .conftest import needs
-from .optimizing import HYPER, Torch, batches, save_config, trained_mixer
+from .optimizing import HYPER, Torch, batches, save_config, save_one_step, trained_mixer
 
 OPTIMIZER = "--with-optimizer"
 
@@ -616,13 +616,8 @@ def test_a_state_of_another_framework_is_refused(run, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(square))
     model = ports.build("mlp_mixer", str(tmp_path / "c.json"), "torch", init="random").model
     import paddle
-    import torch
 
-    adam = torch.optim.Adam(model.parameters())
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    adam.step()
-    torch.save({"model": model.state_dict(), "optimizer": adam.state_dict()}, tmp_path / "x.pt")
+    save_one_step(model, tmp_path / "x.pt", "Adam")
     weights = ports.build("mlp_mixer", str(tmp_path / "c.json"), "paddle", init="random").model.state_dict()
     paddle.save(weights, str(tmp_path / "x.pdparams"))
     words = ["--config", tmp_path / "c.json", OPTIMIZER, "--optimizer", tmp_path / "x.pt", "--hyper", "lr=1"]

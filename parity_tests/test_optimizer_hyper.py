@@ -13,6 +13,7 @@ from convert.optimizer.settling import settled
 from convert.optimizer.state import State, given
 
 from .conftest import needs
+from .optimizing import save_one_step
 from .test_optimizer_docs import BLOCKS
 
 TABLE = """table 1: paddle <-> torch
@@ -419,14 +420,7 @@ def test_a_distributed_checkpoint_asks_for_all_that_torch_stores(paddle):
 
 def test_one_error_asks_for_fields_of_the_model_and_for_what_the_optimizer_needs(run, tmp_path):
     needs("torch")
-    import torch
-
-    model = ports.build("mlp_mixer", "tiny S/32", "torch").model
-    optimizer = torch.optim.AdamW(model.parameters())
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "ckpt.pt")
+    save_one_step(ports.build("mlp_mixer", "tiny S/32", "torch").model, tmp_path / "ckpt.pt")
     code, _, err = run("torch2paddle", tmp_path / "ckpt.pt", "--with-optimizer")
     assert code == 2 and "gelu is open: set it (erf or tanh)" in err
     assert "  - beside that, for the optimizer: " in err and "give it: --like new.pdparams\n" in err, err

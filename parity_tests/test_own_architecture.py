@@ -24,6 +24,7 @@ from specs.spec import SpecError
 
 from . import test_assumed, test_ports
 from .conftest import needs, needs_port
+from .optimizing import save_one_step
 
 ROOT = Path(__file__).parent.parent
 GENERIC = ["test_specs.py", "test_tables.py", "test_ports.py", "test_routes.py", "test_goldens.py"]
@@ -826,11 +827,7 @@ def test_the_order_in_which_torch_counts_parameters_is_asked_for(new, tmp_path, 
     page = new("thirteenth")
     specs.add(str(page))
     model = ports.build("thirteenth", "tiny S", "torch").model
-    optimizer = torch.optim.AdamW(model.parameters())
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    save_one_step(model, tmp_path / "a.pt")
     torch.save(model.state_dict(), tmp_path / "new.pt")
     words = ["torch2torch", str(tmp_path / "a.pt"), "-o", str(tmp_path / "b.pt"), "--spec", str(page), "--assume"]
     code = convert([*words, "--with-optimizer"])
