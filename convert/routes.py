@@ -13,8 +13,7 @@ from specs.words import hint
 from .errors import UsageError, called
 from .parsers import COMMANDS, is_route
 from .recognise import all_dialects, known_dialect
-
-OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands -> our option
+from .running import OPTIONS
 
 
 def route(text: str) -> tuple[str, str]:

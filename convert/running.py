@@ -16,6 +16,7 @@ from .terminal import WIDTH, help_columns, say, wrapped
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 BLOCK = 8 << 20  # bytes: several strips of a tensor and what is computed of them
+OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands or options -> our option
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -66,8 +67,6 @@ class Arguments(argparse.ArgumentParser):
 
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             options = [name for action in shown for name in action.option_strings]
-            from .routes import OPTIONS
-
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
             ours = f"--{OPTIONS.get(wrong.removeprefix('--'))}"
             meant = f", did you mean {ours!r}?" if ours in options else hint(wrong, options) if wrong else ""
