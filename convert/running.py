@@ -16,6 +16,7 @@ from .terminal import WIDTH, help_columns, say, wrapped
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 BLOCK = 8 << 20  # bytes: several strips of a tensor and what is computed of them
+OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands or options -> our option
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

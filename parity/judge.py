@@ -240,6 +240,7 @@ def _compare(
         curve=tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
         noise={label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
         copies=tuple(name for name, v in judged.items() if v.copies),
+        unjudged=tuple(name for name in names if name not in judged),
         nans=tuple(name for name in judged if any(np.isnan(double(r.arrays[name])).any() for r in (a, b))),
     )
 

@@ -1,4 +1,4 @@
-"""Build the tables of a page: a row for each model, its dtypes side by side under each check."""
+"""Build the tables of a page: rows for the dtypes of each model, a column for each check."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def grouped(results: Iterable[Result], own: str) -> list[Model]:
 
 
 def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table for each architecture: a row for each model, its dtypes side by side under each check."""
+    """Build a table for each architecture: rows for the dtypes of each model, a column for each check."""
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
@@ -130,45 +130,44 @@ def _unjudged(results: Sequence[Result]) -> str:
 
 
 def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table with a row for each model, and a column for each check and dtype."""
+    """Build a table with rows for the dtypes of each model, and a column for each check."""
     columns = list(dict.fromkeys(column for model in models for column in model.cells))
     checks = list(dict.fromkeys(check for check, _, _ in columns))
-    columns.sort(key=lambda column: checks.index(column[0]))
-    plain = len({device for _, _, device in columns}) == 1
-    heads = [tag("th", "model" if models[0].title else "pair", rowspan=2, scope="col")]
-    heads += [tag("th", c, colspan=sum(c == other for other, _, _ in columns), class_="begin") for c in checks]
-    begins = {next(column for column in columns if column[0] == check) for check in checks}
-    names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
-    dtypes = [
-        tag("th", names[c], _bounds(models, c, limits), scope="col", class_="begin" if c in begins else None)
-        for c in columns
-    ]  # fmt: skip
-    rows = [
-        tag("tr", tag("th", name(_name(model)), scope="row"),
-            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins, _is_shared(models, c), limits) for c in columns))
-        for model in models
-    ]  # fmt: skip
-    title = tag("caption", "Errors by model, check and dtype", class_="unseen")
-    return tag(
-        "table", title, tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix"
-    )
+    places = list(dict.fromkeys((dtype, device) for _, dtype, device in columns))
+    plain = len({device for _, device in places}) == 1
+    first = "model" if models[0].title else "pair"
+    heads = [tag("th", text, scope="col") for text in (first, "dtype")]
+    heads += [tag("th", check, _bounds(models, check, limits), scope="col", class_="check-head") for check in checks]
+    shared = {check for check in checks if _is_shared(models, check)}
+    rows = []
+    for model in models:
+        own = [place for place in places if any((check, *place) in model.cells for check in checks)]
+        for k, (dtype, device) in enumerate(own):
+            where = dtype if plain else f"{dtype} {device}"
+            title = tag("th", name(_name(model)), scope="rowgroup", rowspan=len(own), class_="of-rows")
+            cells = [
+                _cell(model, (check, dtype, device), f"{check}, {where}", check in shared, limits) for check in checks
+            ]
+            rows.append(tag("tr", *([] if k else [title]), tag("th", where, scope="row", class_="dtype"), *cells))
+    title = tag("caption", "Errors by model, dtype and check", class_="unseen")
+    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix")
 
 
-def _bounds(models: Sequence[Model], column: Column, limits: LimitNotes) -> Markup:
+def _bounds(models: Sequence[Model], check: str, limits: LimitNotes) -> Markup:
     """State the limit that all of a column have, with the letter of its reason; of several, each cell has its own."""
-    if not _is_shared(models, column):
+    if not _is_shared(models, check):
         return Markup()
-    results = _judged(models, column)
+    results = _judged(models, check)
     return tag("span", f"limit {limit(results[0].tolerance)}", limits.mark(*results), class_="bound")
 
 
-def _judged(models: Iterable[Model], column: Column) -> list[Result]:
-    return [r for model in models for r in model.cells.get(column, ()) if r.tolerance]
+def _judged(models: Iterable[Model], check: str) -> list[Result]:
+    return [r for model in models for r in model if r.check == check and r.tolerance]
 
 
-def _is_shared(models: Sequence[Model], column: Column) -> bool:
+def _is_shared(models: Sequence[Model], check: str) -> bool:
     """Tell whether all results of a column have one limit for one reason, which its head states."""
-    return len({(limit(r.tolerance), r.basis) for r in _judged(models, column)}) == 1
+    return len({(limit(r.tolerance), r.basis) for r in _judged(models, check)}) == 1
 
 
 def _name(model: Model) -> str:
@@ -177,36 +176,38 @@ def _name(model: Model) -> str:
     return (model.title or ", ".join(named_pairs([model]))) if model.architecture == OWN else "own settings"
 
 
-def _cell(model: Model, column: Column, label: str, begins: bool, shared: bool, limits: LimitNotes) -> Markup:
+def _cell(model: Model, column: Column, label: str, shared: bool, limits: LimitNotes) -> Markup:
     """Build a cell: the error closest to its limit, as a link to the plot, its limit, and the pairs that differ.
 
     Args:
-      begins: whether the column is the first of its check. shared: whether the head of the column states its limit.
+      shared: whether the head of the column states its limit.
     """
     results = model.cells.get(column, [])
     grade = min((r.grade for r in results), key=WORST.index, default="not run")
     attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
-    kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else ""
-    attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
+    kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else None
     if not results:
-        return tag("td", "not asked", **attributes)
+        return tag("td", "not asked", class_=kind, **attributes)
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
     parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
     if grade not in summary.UNDECIDED and worst.is_number:
         # the head of the column has a limit that all share, on wide screens
-        kind = "of whole" if shared else "own-limit whole"
-        parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=kind))
-    off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
-    whose = [
-        r.pair if grade == "failed" or r.shown == worst.shown else f"{r.pair} {r.shown}"
-        for r in off
-        if len(results) > 1
-    ]
+        bound = "of whole" if shared else "own-limit whole"
+        parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=bound))
+    return tag("td", *parts, _pairs(results, grade), class_=kind, **attributes)
+
+
+def _pairs(results: Sequence[Result], grade: str) -> Markup:
+    """List below a cell's error the pairs that differ, each with its number, and count what was not judged."""
+    off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") and results[1:] else []
+    lines = [join(tag("span", name(r.pair)), tag("span", "" if grade == "failed" else prose(r.shown))) for r in off]
     undecided = summary.grades(r for r in results if r.grade != grade and r.grade in summary.UNDECIDED)
-    whose += [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
-    parts += [tag("span", prose(text), class_="who") for text in whose]
-    return tag("td", *parts, **attributes)
+    counted = [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
+    arrays = len({name for r in results for name in r.unjudged})
+    counted += [f"{count(arrays, 'array')} not judged"] * bool(arrays)
+    lines += [tag("span", prose(text), class_="counted") for text in counted]
+    return tag("span", *lines, class_="who") if lines else Markup()
 
 
 def _tooltip(r: Result) -> str:

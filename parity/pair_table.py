@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from specs.numerals import limit
+from specs.words import count
 
 from . import summary
 from .limit_notes import LimitNotes
@@ -61,4 +62,6 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     text += f" of {own}" * bool(own)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
     parts = [tag("a", prose(text), href=f"#{address}"), limits.mark(r) if own else Markup()]
+    lost = f"{count(len(r.unjudged), 'array')} not judged"
+    parts += [tag("span", prose(lost), class_="who")] * bool(r.unjudged)
     return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

@@ -87,6 +87,7 @@ class Result:
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
       nans: the arrays that have NaN on either side.
       copies: below float64, the arrays that differ between the float64 copies of both models, whose errors these are.
+      unjudged: the arrays of which rounding leaves nothing to judge, where others are judged.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
 
@@ -112,6 +113,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     nans: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

@@ -159,6 +159,11 @@ def test_what_every_framework_drowns_in_rounding_is_not_judged() -> None:
     result = verdict(low("one", 2.0), low("two", 0.1), subject)
     assert result.passed is None
     assert "rounding errors are as large as the values of" in result.cause
+    sides = low("one", 2.0), low("two", 0.1)
+    for side in (s for low_side in sides for s in (low_side, low_side.truth) if s):
+        side.arrays |= {"y": np.ones(1), "z": np.ones(1)}
+    some = verdict(*sides, Subject("a", "v", "layers", "float16", "cpu"))
+    assert some.passed and some.unjudged == ("x",)
 
 
 def test_masks_answer_to_their_rate() -> None:

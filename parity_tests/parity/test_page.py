@@ -94,16 +94,19 @@ def test_every_cell_leads_to_its_plot() -> None:
     assert len(text.ids) == len(set(text.ids))
 
 
-def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
+def test_a_table_has_rows_for_the_dtypes_of_a_model_and_a_column_for_each_check() -> None:
+    """Three dtypes by three checks fit a screen of 1280 px."""
     page = report().to_html()
     (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
-    heads = [re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
-    assert [cell[0] for cell in heads] == ["model", "layers", "forward", "float64", "float32", "float16"]
-    assert heads[3:5] == [["float64", "limit", "1e-10", "a"], ["float32", "limit", "5.7e-6", "b"]], heads
+    heads = [re.sub("<.*?>", " ", cell).split()[0] for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
+    assert heads == ["model", "dtype", "layers", "forward"]
     (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
-    assert re.findall(r'<th scope="row">([^<]*)', body) == ["S/16", "B/16"]
+    assert re.findall(r'<th scope="(row[^"]*)"[^>]*>([^<]*)', body) == [
+        ("rowgroup", "S/16"), ("row", "float64"), ("row", "float32"), ("row", "float16"),
+        ("rowgroup", "B/16"), ("row", "float64"), ("row", "float32"),
+    ]  # fmt: skip
     labels = re.findall(r'data-label="([^"]*)"', body)
-    assert labels == ["layers, float64", "layers, float32", "forward, float16"] * 2
+    assert labels[:4] == ["layers, float64", "forward, float64", "layers, float32", "forward, float32"]
 
 
 def test_a_divergence_is_listed_by_facts() -> None:
@@ -321,15 +324,24 @@ def test_a_cell_has_the_letter_of_its_limit_where_its_column_has_several_reasons
     assert cells == ["a", "b"]
 
 
-def test_a_cell_names_the_pairs_that_differ_and_repeats_no_number() -> None:
+def test_a_cell_names_the_pairs_that_differ_each_with_its_number() -> None:
     off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
     skipped = replace(row(("a",)), pair="b-c", passed=None, error=None, tolerance=None, missing=(("c", "why"),))
     several = [off, replace(off, pair="a-c", error=1e-5), replace(skipped, pair="a-d"), replace(skipped, pair="b-d")]
     page = unbound(Report([*several, row(("a",), variant="w")]).to_html())
-    cell = page.partition("<tbody>")[2].partition("</td>")[0]
-    assert re.findall('<span class="who">([^<]*)</span>', cell) == ["a-b", "a-c 1.0e-5", "2 pairs not run"]
+    cell = Report([*several, row(("a",), variant="w")]).to_html().partition("<tbody>")[2].partition("</td>")[0]
+    lines = re.findall("<span>([^<]*)</span><span>([^<]*)</span>", unbound(cell))
+    assert lines == [("a-b", "1.0e-3"), ("a-c", "1.0e-5")]
+    assert re.findall('<span class="counted">([^<]*)</span>', unbound(cell)) == ["2 pairs not run"]
     legend = re.findall('<p class="legend soft">.*?</p>', page)[0]
     assert '<b class="word">not run</b>see <a href="#remarks">' in legend
+
+
+def test_a_cell_counts_the_arrays_of_which_nothing_is_left_to_judge() -> None:
+    lost = replace(row(("a",)), unjudged=("b",))
+    for results in ([lost, row(("a",), variant="w")], [lost, replace(lost, pair="a-c")]):
+        assert ">1 array not judged<" in unbound(Report(results).to_html())
+    assert "array not judged" not in unbound(Report([row(("a",))]).to_html())
 
 
 def test_what_models_state_stands_beside_their_names() -> None:
