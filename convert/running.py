@@ -92,7 +92,6 @@ class Version(argparse.Action):
         parser.exit()
 
 
-OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands -> our option
 ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
 
 
