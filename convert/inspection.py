@@ -19,7 +19,7 @@ from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .conventions import computing, same
 from .errors import ConvertError, OpenFields, PlanError, UsageError, printable
-from .files import open_checkpoint
+from .files import is_pdopt, open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .inference import inferred, trained, unshown
@@ -239,7 +239,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         number = record.content.get("parameters")
-        alone = reader.path.endswith(".pdopt")  # the optimizer: its record counts the parameters of the model
+        alone = is_pdopt(reader.path)  # the optimizer: its record counts the parameters of the model
         known = isinstance(number, int) and not alone
         counted = {"parameters": number} if known else {}  # those that are tied once
         return {

@@ -16,7 +16,7 @@ from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
-from .files import format_called, format_of
+from .files import format_called, format_of, is_pdopt
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -106,7 +106,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
     """Say what a target contains: the weights, or the state of their optimizer alone."""
-    alone = result["out"].endswith(".pdopt")
+    alone = is_pdopt(result["out"])
     return f"{'the optimizer alone of ' if alone else ''}{count(plan.parameters, 'parameter')}"
 
 
