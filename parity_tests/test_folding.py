@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from convert.files.skipped import Skipped
-from convert.folding import FOLDED, equations, fold, listed, skipped, summarised
+from convert.folding import equations, fold, listed, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
+from specs.folding import FOLDED
 
 
 def test_numbers_are_folded() -> None:
