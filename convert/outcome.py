@@ -37,8 +37,15 @@ class Notes:
 
     def __init__(self, later: bool):
         self.later, self.waiting, self.pages = later, list[str](), set[str]()
+        self.file = ""
+
+    def of(self, file: str) -> None:
+        """Begin all notes to come with the name of this file, one of several; "" ends that."""
+        self.file = file
 
     def add(self, text: str) -> None:
+        if self.file and not text.startswith(self.file):
+            text = f"{self.file}: {text}"
         named = set(re.findall(PAGE, text))
         for path in named & self.pages:
             text = text.replace(path, os.path.basename(path))
@@ -126,7 +133,8 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
         what = f"{measured or f'proven in {source} alone'} ({proof['reason']}): source and"
         same = differ if proof["error"] else "give the same outputs, exactly"
         return f"{what} target, each read into {source}'s port in float64, {same} {about}"
-    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
+    ran = f"the source, run in {source}, and the target, run in {target}, both in float64,"
+    return f"{measured or 'proven'}: {ran} {differ} {about}"
 
 
 def _verb(result: Mapping[str, Any]) -> str:

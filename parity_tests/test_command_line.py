@@ -233,7 +233,9 @@ def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
     needs("flax"), needs("torch")
     words = ("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--force", "--quiet")
     assert run(*words)[1] == ""
-    assert run(*words, "--prove")[1].startswith("proven: flax and torch in float64 differ by at most ")
+    assert run(*words, "--prove")[1].startswith(
+        "proven: the source, run in flax, and the target, run in torch, both in float64, differ by at most "
+    )
 
 
 def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
@@ -275,14 +277,16 @@ def test_what_is_proven(run, tmp_path):
     needs("flax"), needs("torch")
     assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
     _, printed, _ = run("torch2timm", tmp_path / "x.safetensors", "-o", tmp_path / "y.pth", "--prove")
-    assert "proven: torch and flax in float64 differ by at most" in printed
+    assert (
+        "proven: the source, run in torch, and the target, run in flax, both in float64, differ by at most" in printed
+    )
     condition = "this holds for both sides with gelu=tanh; timm's own code, which was not run, computes gelu=erf\n"
     assert condition in printed
     code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "z.pt", "--prove", "--dtype", "float16")
     assert code == 0
     assert (
-        "measured, not proven, as the dtype changed, and values were lost: flax and torch in float64 differ by at most"
-        in printed
+        "measured, not proven, as the dtype changed, and values were lost: "
+        "the source, run in flax, and the target, run in torch, both in float64, differ by at most" in printed
     )
 
 
