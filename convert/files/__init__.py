@@ -61,10 +61,10 @@ _MSGPACK = rb"[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"
 _NEVER = rb"(?!)"
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
     _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", f".pdparams .pd {PDOPT}", "pickled.paddle", _PICKLE),
-    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
     Format("sharded", (".index.json",), "sharded", "ShardedReader", None, rb"\s*\{"),  # written by convert.execute
 )
 
