@@ -14,7 +14,7 @@ __all__ = ["LINES", "capped", "counted", "fold", "misfits"]  # which callers tak
 
 SHOWN = 6  # folded names in one line; more are counted
 MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
-SIMILARITY = 0.6  # least ratio (0 to 1) of a name and its suggestion
+SIMILARITY = 0.6  # least ratio (0 to 1) of what differs in a name and in its suggestion
 _NUMBER = re.compile(r"([0-9]+)")
 
 
@@ -91,22 +91,35 @@ def damage(lines: Iterable[str]) -> list[str]:
 
 
 def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
-    """Pair each name with its nearest unused name, {name: unused}; no unused name is given twice."""
-    others = [other for other in unused if other not in names][:MATCHED]
-    if not names or not others:
-        return {}
-    from difflib import SequenceMatcher, get_close_matches
+    """Pair each name with the unused name that may be meant, {name: unused}; no unused name is given twice.
 
-    pairs = [
-        (SequenceMatcher(None, name, other).ratio(), name, other)
-        for name in names[:LINES]
-        for other in get_close_matches(name, others, n=1, cutoff=SIMILARITY)
-    ]
+    The levels in which two names differ are compared: head.weight and stem.weight, which share one, are no such pair.
+    """
+    others = [other for other in unused if other not in names][:MATCHED]
+    pairs = [(_likeness(name, other), name, other) for name in names[:LINES] for other in others]
     found: dict[str, str] = {}
-    for _, name, other in sorted(pairs, key=lambda pair: -pair[0]):
-        if other not in found.values():
+    for likeness, name, other in sorted(pairs, key=lambda pair: -pair[0]):
+        if likeness >= SIMILARITY and name not in found and other not in found.values():
             found[name] = other
     return found
+
+
+def _likeness(name: str, other: str) -> float:
+    """Return how alike two names are in the levels in which they differ, 0 to 1, whatever their case."""
+    from difflib import SequenceMatcher
+
+    left, right = (re.split(r"[./]", one.lower()) for one in (name, other))
+    shared = 0
+    for end in (0, -1):
+        while left and right and left[end] == right[end]:
+            left.pop(end), right.pop(end)
+            shared += 1
+    if not left and not right:  # they differ in case
+        return 1.0
+    if not left or not right:  # one has levels more
+        return SIMILARITY if shared > 1 else 0.0
+    matcher = SequenceMatcher(None, ".".join(left), ".".join(right))
+    return matcher.ratio() if matcher.quick_ratio() >= SIMILARITY else 0.0
 
 
 def summarised(names: Iterable[str]) -> str:
