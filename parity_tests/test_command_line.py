@@ -96,8 +96,9 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     lacking = f"{fields} have no default, and models with the same arrays differ in them"
     assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     assert "\n  - what they are, and their usual values: python -m ports mobile_former\n" in err, err
-    (tmp_path / "pv.yaml").write_text("MODEL:\n  TYPE: MobileFormer\n  NUM_CLASSES: 7\n")
+    (tmp_path / "pv.yaml").write_text("FOO: 1\nBAR: 2\nMODEL:\n  TYPE: MobileFormer\n  NUM_CLASSES: 7\n")
     err = run(*words, "--config", tmp_path / "pv.yaml")[2]
+    assert err.count(str(tmp_path / "pv.yaml")) == 1, err
     assert f"--config {tmp_path / 'pv.yaml'} states classes=7; its other keys state no field of this model" in err, err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
