@@ -65,7 +65,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     shown = {name: one for name, one in about["tensors"].items() if not name.startswith(containers)}
     shown = shown or about["tensors"]  # of a file that has nothing else
     hidden = len(about["tensors"]) - len(shown)
-    parts = f": {len(shown)} of the model, and {hidden} that are set aside, below" if hidden else ""
+    parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""
     yield f"{'tensors:':14}{len(about['tensors'])}{parts}"
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
     if about["aside"]:

@@ -248,4 +248,11 @@ def test_a_port_counts_a_few_values_that_are_lost_in_one_line(tmp_path):
         ports.load(str(spoiled(tmp_path, spoil)), "torch", dtype="float16")
     lines = [str(one.message) for one in warned if "lost precision" in str(one.message)]
     assert len(lines) == 1
-    assert re.search(r": [\d,]+ values lost precision \(below .*\) in float16: .* and \d+ more$", lines[0])
+    assert re.search(r"\n  - [\d,]+ values lost precision \(below .*\) in float16: .* and \d+ more$", lines[0])
+
+
+def test_what_a_format_cannot_hold_is_said_of_the_target(run, tmp_path):
+    words = ["google2torch", GOOGLE, "-o", tmp_path / "x.npz", "--dtype", "bfloat16"]
+    code, _, err = run(*words)
+    assert code == 1 and f"{tmp_path / 'x.npz'}: npz cannot hold bfloat16 (" in err, err
+    assert not (tmp_path / "x.npz").exists()

@@ -167,7 +167,7 @@ def test_tensors_of_training_state_are_counted_apart(run, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays, **{f"optimizer/{name}": array for name, array in arrays.items()})
     printed = run("inspect", tmp_path / "x.npz")[1]
     size = len(arrays)
-    assert f"\ntensors:      {2 * size}: {size} of the model, and {size} that are set aside, below\n" in printed
+    assert f"\ntensors:      {2 * size}: {size} listed here, and {size} that are set aside, below\n" in printed
 
 
 def test_columns_of_inspect_are_aligned(run):
