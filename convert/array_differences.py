@@ -152,13 +152,9 @@ def _arrays(
     """
     import numpy as np
 
-    name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
-    if shape != other:
-        order = own_order(left, ours)
-        if order is None or len(order) != len(other):
-            return entry(name, "shape", None, f"{list(shape)} and {list(other)}"), 0
-        mine, others = ([of[order.index(axis)] for axis in range(len(order))] for of in (shape, other))
-        return entry(name, "shape", None, f"{mine} and {others}", layout=OWN), 0
+    name, shape = ours[0].name, ours[0].shape
+    if shape != theirs[0].shape:
+        return _shapes(left, ours, theirs), 0
     nans = 0
     for a, b in _blocks(left, ours, right, theirs):
         equal, both = _equal(a, b)
@@ -167,14 +163,7 @@ def _arrays(
             break
     else:
         return None, nans
-    largest, scale, start, differing, nans = Largest(-1.0, 0, 0.0, 0.0), 0.0, 0, 0, 0
-    for a, b, gap in _gaps(left, ours, right, theirs):
-        at = int(np.argmax(gap))
-        if gap[at] > largest.gap:
-            largest = Largest(float(gap[at]), start + at, a[at], b[at])
-        scale = max(scale, *(float(np.max(np.abs(one), initial=0.0, where=np.isfinite(one))) for one in (a, b)))
-        start, differing = start + a.size, differing + int(np.count_nonzero(gap))
-        nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
+    largest, scale, start, differing, nans = _largest(left, ours, right, theirs)
     error = largest.gap / (scale or 1.0)
     if limit := tolerance.limit(scale or 1.0):
         differing = 0
@@ -188,6 +177,31 @@ def _arrays(
     finite = error if np.isfinite(error) else None
     layout = COMMON if own is None else OWN
     return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale, layout=layout), nans
+
+
+def _shapes(left: Steps, ours: Step, theirs: Step) -> dict[str, Any]:
+    """Describe two arrays of unlike shapes, in the order of the first file's axes where both have as many."""
+    name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
+    order = own_order(left, ours)
+    if order is None or len(order) != len(other):
+        return entry(name, "shape", None, f"{list(shape)} and {list(other)}")
+    mine, others = ([of[order.index(axis)] for axis in range(len(order))] for of in (shape, other))
+    return entry(name, "shape", None, f"{mine} and {others}", layout=OWN)
+
+
+def _largest(left: Steps, ours: Step, right: Steps, theirs: Step) -> tuple[Largest, float, int, int, int]:
+    """Return the largest difference, the largest finite element, and how many elements there are, differ, are NaN."""
+    import numpy as np
+
+    largest, scale, start, differing, nans = Largest(-1.0, 0, 0.0, 0.0), 0.0, 0, 0, 0
+    for a, b, gap in _gaps(left, ours, right, theirs):
+        at = int(np.argmax(gap))
+        if gap[at] > largest.gap:
+            largest = Largest(float(gap[at]), start + at, a[at], b[at])
+        scale = max(scale, *(float(np.max(np.abs(one), initial=0.0, where=np.isfinite(one))) for one in (a, b)))
+        start, differing = start + a.size, differing + int(np.count_nonzero(gap))
+        nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
+    return largest, scale, start, differing, nans
 
 
 def own_order(side: Steps, step: Step) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ STATE = "training state"
 COUNTS = "counts of a profiler"
 PART = "named like a part of this model"
 UNUSED = "in this dialect's files, and no part of the model"
+STEPS = "a count of steps of an optimizer"
 OTHER = "no part of this model"
 LINES = 8  # that a note lists; `inspect` lists all
 
@@ -60,6 +61,8 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     for name in left:
         tensor = tensors[name]
         container, reason = _explain(name, reading, copies)
+        if reason == OTHER and _counts_steps(tensor):
+            reason = STEPS
         if not container and name.startswith(bare):
             container = name[: name.index("/") + 1]
             reason = _copy_reason(container) if statistics_of(container) in tops else BARE
@@ -154,6 +157,11 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     if container := training(name):
         return container if container[-1] == "/" else "", STATE
     return "", PART if _places(name, spelled) else OTHER
+
+
+def _counts_steps(tensor: Tensor) -> bool:
+    """Tell whether an array is optax's count of the steps of a schedule, which has a place of its own in a chain."""
+    return tensor.name.rpartition("/")[2] == "count" and tensor.size == 1 and "int" in tensor.dtype
 
 
 def inside(name: str, part: str) -> bool:

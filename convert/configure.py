@@ -32,7 +32,7 @@ from .pixels import known as known_preprocessing
 from .readings import Reading
 from .recognise import dialects
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
-from .settings import Settings, in_our_terms
+from .settings import IGNORED, Settings, in_our_terms
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
 # Origins of values, each above those before it.
@@ -112,8 +112,9 @@ def _gather(path: str, reading: Reading, record: Record, settings: Settings, mod
     """Collect what each origin says of the Config, and check each value by itself. Raises: ConvertError."""
     asked = _parse_settings(path, reading, settings)
     if settings.architecture not in ("", reading.architecture):
-        other = with_article(settings.architecture)
-        raise UsageError(f"{path}: is {with_article(reading.architecture)}, the configuration is of {other}")
+        its, other = with_article(reading.architecture), with_article(settings.architecture)
+        stated = option("config", settings.file) if settings.file else "its configuration"
+        raise UsageError(f"{path}: is {its}, and {stated} is of {other}: give that of {its}, or none")
     shown = _shown(path, reading, record, asked)
     own, remarks = _admitted(record, reading, shown)
     recorded = _recorded(own, reading, shown)
@@ -139,7 +140,8 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
     if names := _to_ask_for(reading, evidence.values):
         from .open_fields import open_error  # which most files do not need
 
-        remarks = [*evidence.remarks, *_of_foreign_file(settings, asked)]
+        foreign = _of_foreign_file(settings, asked)  # which speaks of all of its other keys
+        remarks = [*(line for line in evidence.remarks if not foreign or IGNORED not in line), *foreign]
         raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
     try:
         config = configs.build(spec.config, evidence.values)

@@ -35,6 +35,7 @@ def convert(arguments: Namespace) -> int:
     failures = 0
     others: dict[str, str] = {}  # of another dialect
     for file in files:
+        notes.of(file if len(files) > 1 else "")
         try:
             results.append(one(file, {result["out"]: result["source"] for result in results if "out" in result}))
         except ConvertError as error:
@@ -46,6 +47,7 @@ def convert(arguments: Namespace) -> int:
             failures += 1
             results.append({"source": file, "error": str(error)})
             say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
+    notes.of("")
     if others.keys() == set(files):
         src, _ = route(arguments.command)
         raise UsageError(f"{' '.join(arguments.files)}: no checkpoint there has the dialect {src}", over(others))

@@ -141,7 +141,8 @@ def compare(
 
 def _own_notes(plan: Plan) -> list[str]:
     """Return what a user should know of one of the two files."""
-    return [*plan.part(), *plan.left_out(), *plan.configuration.remarks, *plan.record.earlier(plan.reader.tensors)]
+    doubts = [*plan.configuration.remarks, *plan.unlike_its_code(), *plan.record.earlier(plan.reader.tensors)]
+    return [*plan.part(), *plan.left_out(), *doubts]
 
 
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from . import folding, new_record, record, replacing
 from .casting import Tally
@@ -16,7 +16,7 @@ from .errors import ConvertError, option
 from .files import atomic, atomic_folder, hashing
 from .files.atomic import Claim
 from .files.background import Task
-from .files.base import Writer
+from .files.base import Tensor, Writer
 from .files.sharded import PART
 from .payload import Scratch, check, chunks
 from .progress import Progress
@@ -257,8 +257,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     if writer_type.one_file:
         atomic.reserve(file, payload_bytes(steps))
     blank = _metadata(job.target, facts and new_record.blank(facts, tensors, verify), reserve=True)
-    tree = job.plan.tree
-    writer = writer_type(file, tensors, blank) if tree is None else writer_type(file, tensors, blank, tree)
+    writer = _writer(job, file, tensors, blank)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if facts is not None and writer_type.keeps_metadata:
@@ -270,6 +269,16 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
             raise ConvertError(f"{path}: {ALTERED}", problems)
         synced.result()
     return lines
+
+
+def _writer(job: Job, file: IO[bytes], tensors: list[Tensor], metadata: dict[str, str]) -> Writer:
+    """Begin a file of the target's format. Raises: ConvertError that names the target, for what it cannot hold."""
+    tree, kind = job.plan.tree, job.target.writer
+    try:
+        return kind(file, tensors, metadata) if tree is None else kind(file, tensors, metadata, tree)
+    except ConvertError as error:
+        error.message = f"{job.target.out}: {error.message}"
+        raise
 
 
 @contextlib.contextmanager

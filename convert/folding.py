@@ -6,38 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from specs.folding import LINES, capped, counted, fold, misfits
+
 from .files.skipped import SETTINGS, Skipped
 
+__all__ = ["LINES", "capped", "counted", "fold", "misfits"]  # which callers take from here
+
 SHOWN = 6  # folded names in one line; more are counted
-LINES = 40  # lines of one kind; more are counted
 MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
-SIMILARITY = 0.6  # least ratio (0 to 1) of a name and its suggestion
-FOLDED = 6  # numbers in a name that are folded: the first ones
+SIMILARITY = 0.6  # least ratio (0 to 1) of what differs in a name and in its suggestion
 _NUMBER = re.compile(r"([0-9]+)")
-
-
-def fold(names: Iterable[str]) -> list[str]:
-    """Fold the numbers of names: blocks.0.bias, blocks.1.bias, blocks.2.bias -> blocks.{0..2}.bias."""
-    return list(counted(names))
-
-
-def counted(names: Iterable[str]) -> dict[str, int]:
-    """Fold the numbers of names, and return {folded name: how many names it stands for}."""
-    split = {tuple(_NUMBER.split(name, FOLDED)): 1 for name in names}
-    for at in range(1, max(map(len, split), default=0), 2):
-        numbers: dict[tuple[str, ...], list[str]] = {}
-        sizes: Counter[tuple[str, ...]] = Counter()
-        for parts, size in split.items():
-            key = parts
-            if at < len(parts) and len(parts[at]) < 9:
-                key = (*parts[:at], "#", *parts[at + 1 :])
-                numbers.setdefault(key, []).append(parts[at])
-            sizes[key] += size
-        split = {
-            (*key[:at], _span(numbers[key]), *key[at + 1 :]) if key in numbers else key: size
-            for key, size in sizes.items()
-        }
-    return {"".join(parts): size for parts, size in split.items()}
 
 
 def equations(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -58,20 +36,6 @@ def equations(rows: Iterable[Sequence[str]]) -> list[str]:
 def _numbers(name: str) -> tuple[list[int], str]:
     """Return what names that differ in their numbers alone are sorted by."""
     return [int(number) for number in _NUMBER.findall(name)], name
-
-
-def _span(numbers: list[str]) -> str:
-    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}"."""
-    spelled = sorted(set(numbers), key=lambda number: (int(number), number))
-    runs: list[list[str]] = []
-    for number in spelled:
-        if runs and int(number) == int(runs[-1][-1]) + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    long = 1 if len(runs) == 1 else 2  # a pair among others is as short without dots
-    parts = [part for run in runs for part in ([f"{run[0]}..{run[-1]}"] if len(run) > long else run)]
-    return spelled[0] if len(spelled) == 1 else "{" + ",".join(parts) + "}"
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:
@@ -127,35 +91,35 @@ def damage(lines: Iterable[str]) -> list[str]:
 
 
 def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
-    """Pair each name with its nearest unused name, {name: unused}; no unused name is given twice."""
-    others = [other for other in unused if other not in names][:MATCHED]
-    if not names or not others:
-        return {}
-    from difflib import SequenceMatcher, get_close_matches
+    """Pair each name with the unused name that may be meant, {name: unused}; no unused name is given twice.
 
-    pairs = [
-        (SequenceMatcher(None, name, other).ratio(), name, other)
-        for name in names[:LINES]
-        for other in get_close_matches(name, others, n=1, cutoff=SIMILARITY)
-    ]
+    The levels in which two names differ are compared: head.weight and stem.weight, which share one, are no such pair.
+    """
+    others = [other for other in unused if other not in names][:MATCHED]
+    pairs = [(_likeness(name, other), name, other) for name in names[:LINES] for other in others]
     found: dict[str, str] = {}
-    for _, name, other in sorted(pairs, key=lambda pair: -pair[0]):
-        if other not in found.values():
+    for likeness, name, other in sorted(pairs, key=lambda pair: -pair[0]):
+        if likeness >= SIMILARITY and name not in found and other not in found.values():
             found[name] = other
     return found
 
 
-def capped(lines: list[str], what: str) -> list[str]:
-    """Return at most LINES lines, and how many more there are."""
-    return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
+def _likeness(name: str, other: str) -> float:
+    """Return how alike two names are in the levels in which they differ, 0 to 1, whatever their case."""
+    from difflib import SequenceMatcher
 
-
-def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
-    names: dict[str, list[str]] = {}
-    for name, problem in pairs:
-        names.setdefault(problem, []).append(name)
-    return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
+    left, right = (re.split(r"[./]", one.lower()) for one in (name, other))
+    shared = 0
+    for end in (0, -1):
+        while left and right and left[end] == right[end]:
+            left.pop(end), right.pop(end)
+            shared += 1
+    if not left and not right:  # they differ in case
+        return 1.0
+    if not left or not right:  # one has levels more
+        return SIMILARITY if shared > 1 else 0.0
+    matcher = SequenceMatcher(None, ".".join(left), ".".join(right))
+    return matcher.ratio() if matcher.quick_ratio() >= SIMILARITY else 0.0
 
 
 def summarised(names: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .conventions import computing, same
 from .errors import ConvertError, OpenFields, PlanError, UsageError, printable
-from .files import open_checkpoint
+from .files import is_pdopt, open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .inference import inferred, trained, unshown
@@ -66,7 +66,7 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
         stored, record = out_of_modules(opened), read_record(opened)
         reader = respelled(stored)
         known = _known(reader, record, weights)
-        known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")))
+        known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
@@ -90,7 +90,7 @@ def _recorded(record: Record) -> list[str]:
 
 
 def _used(record: Record, known: bool) -> list[str]:
-    """Name the record that states settings of a file of a known architecture, and the file that was converted."""
+    """Name the record of a file of a known architecture, or of an optimizer alone, and the file that was converted."""
     if not known or not record.content or record.change:
         return []
     source = record.content.get("source")
@@ -143,7 +143,7 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
     about |= {"origins": {name: origin for name, origin in plan.suggested.items() if name in config}}
     about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.suggested).as_json()
-    notes = [*plan.part(), *plan.of_modules(), *plan.doubts()]
+    notes = [*plan.part(), *plan.of_modules(), *plan.doubts(), *plan.unlike_its_code()]
     return about | {
         "parameters": plan.parameters,
         "notes": notes,
@@ -239,7 +239,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         number = record.content.get("parameters")
-        alone = reader.path.endswith(".pdopt")  # the optimizer: its record counts the parameters of the model
+        alone = is_pdopt(reader.path)  # the optimizer: its record counts the parameters of the model
         known = isinstance(number, int) and not alone
         counted = {"parameters": number} if known else {}  # those that are tied once
         return {

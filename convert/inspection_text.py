@@ -61,10 +61,12 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
-    yield f"{'tensors:':14}{len(about['tensors'])}"
     containers = tuple(entry["name"] for entry in about["aside"] if entry["name"].endswith(("/", ".")))
     shown = {name: one for name, one in about["tensors"].items() if not name.startswith(containers)}
     shown = shown or about["tensors"]  # of a file that has nothing else
+    hidden = len(about["tensors"]) - len(shown)
+    parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""
+    yield f"{'tensors:':14}{len(about['tensors'])}{parts}"
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"

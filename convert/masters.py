@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from .documents import document
 from .errors import ConvertError
 from .files import open_checkpoint
-from .files.base import Reader, Tensor
+from .files.base import PDOPT, Reader, Tensor
 
 HALF = ("float16", "bfloat16")
 PLACE = "master_weights/"  # in the state_dict of a paddle.optimizer that trains in mixed precision
@@ -16,9 +16,14 @@ PLACE = "master_weights/"  # in the state_dict of a paddle.optimizer that trains
 
 def optimizer_file(reader: Reader) -> str:
     """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; "" if there is none."""
-    beside = os.path.splitext(reader.path)[0] + ".pdopt"
-    own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
-    return beside if own and os.path.isfile(beside) else ""
+    beside = optimizer_place(reader)
+    return beside if os.path.isfile(beside) else ""
+
+
+def optimizer_place(reader: Reader) -> str:
+    """Return where paddle stores the optimizer of these weights, whether it is there or not; "" for other formats."""
+    beside = os.path.splitext(reader.path)[0] + PDOPT
+    return beside if reader.format == "pdparams" and reader.on_disk and beside != reader.path else ""
 
 
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:

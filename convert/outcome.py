@@ -16,7 +16,7 @@ from .conventions import in_effect
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import printable
-from .files import format_called, format_of
+from .files import format_called, format_of, is_pdopt
 from .folding import summarised
 from .plans import Plan
 from .terminal import say, say_note
@@ -37,8 +37,15 @@ class Notes:
 
     def __init__(self, later: bool):
         self.later, self.waiting, self.pages = later, list[str](), set[str]()
+        self.file = ""
+
+    def of(self, file: str) -> None:
+        """Begin all notes to come with the name of this file, one of several; "" ends that."""
+        self.file = file
 
     def add(self, text: str) -> None:
+        if self.file and not text.startswith(self.file):
+            text = f"{self.file}: {text}"
         named = set(re.findall(PAGE, text))
         for path in named & self.pages:
             text = text.replace(path, os.path.basename(path))
@@ -106,7 +113,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
     """Say what a target contains: the weights, or the state of their optimizer alone."""
-    alone = result["out"].endswith(".pdopt")
+    alone = is_pdopt(result["out"])
     return f"{'the optimizer alone of ' if alone else ''}{count(plan.parameters, 'parameter')}"
 
 
@@ -126,7 +133,8 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
         what = f"{measured or f'proven in {source} alone'} ({proof['reason']}): source and"
         same = differ if proof["error"] else "give the same outputs, exactly"
         return f"{what} target, each read into {source}'s port in float64, {same} {about}"
-    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
+    ran = f"the source, run in {source}, and the target, run in {target}, both in float64,"
+    return f"{measured or 'proven'}: {ran} {differ} {about}"
 
 
 def _verb(result: Mapping[str, Any]) -> str:

@@ -238,7 +238,7 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
     add_quiet(parser)
 
 
-SUFFIXES = """The suffix of OUT picks its format: .safetensors, .npz, flax's .msgpack .flax,
+SUFFIXES = """The suffix of OUT picks its format: .safetensors, flax's .msgpack .flax, .npz,
 torch's .pt .pth .ckpt .bin, paddle's .pdparams .pd (.pdopt: the optimizer
 alone), or a folder, .orbax or .dcp."""
 

@@ -138,7 +138,7 @@ class Plan:
     def notes(self) -> list[str]:
         """Return what the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.of_modules(), *self.doubts()]
-        lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
+        lines += self._conflicting(self.dst, self.conflicts())
         lines += [*self.taken_from_dialect()]
         lines += self._scaled_otherwise()
         absent = self.translation.absent
@@ -272,14 +272,22 @@ class Plan:
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={exact(getattr(self.config, name))}" for name in names)
 
-    def _conflict(self, name: str, theirs: Any, ours: Any) -> str:
-        """Describe a field that the target's own code computes otherwise than these weights mean, or may mean."""
+    def unlike_its_code(self) -> list[str]:
+        """List fields of the file that its dialect's own code computes otherwise, as after a conversion into it."""
+        return self._conflicting(self.src, self._against(self.src))
+
+    def _conflicting(self, dialect: str, fields: Mapping[str, tuple[Any, Any]]) -> list[str]:
+        """Describe each field, {name: (theirs, ours)}, that a dialect's own code computes otherwise."""
+        return [self._conflict(dialect, name, *values) for name, values in fields.items()]
+
+    def _conflict(self, dialect: str, name: str, theirs: Any, ours: Any) -> str:
+        """Describe a field that a dialect's own code computes otherwise than these weights mean, or may mean."""
         meant = f"these weights mean {name}={exact(ours)}: its outputs will differ"
         if name in self.assumed:
             meant = f"{name}={exact(ours)} is assumed of these weights: if it is right, its outputs will differ"
         elif self.origins.get(name) == "user":
             meant = f"{name}={exact(ours)} is stated of these weights: its outputs will differ"
-        return f"{self.dst}'s own code computes {name}={exact(theirs)}; {meant}"
+        return f"{dialect}'s own code computes {name}={exact(theirs)}; {meant}"
 
     def _scaled_otherwise(self) -> list[str]:
         """Report that the target's own code feeds its networks with pixels on another scale."""
@@ -315,9 +323,11 @@ class Plan:
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """Return {field: (what the target's own code computes, what these weights mean)} where the two differ."""
-        if self.dst == HUB:
-            return {}
-        fixed = dialects(self.architecture)[self.dst].conventions
+        return {} if self.dst == HUB else self._against(self.dst)
+
+    def _against(self, dialect: str) -> dict[str, tuple[Any, Any]]:
+        """Return {field: (what the dialect's own code computes, what these weights mean)} where the two differ."""
+        fixed = dialects(self.architecture)[dialect].conventions
         return differing(self.reading.spec, self.config, fixed, fixed)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:

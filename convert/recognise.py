@@ -213,7 +213,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     format = with_article(reader.format)
     near = nearest(reader, weights)
     distant = f"; {_in_lower_case(reader, weights) or _own()}" if near is None or near.score < NEAR else ""
-    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{distant}"
+    listed = "its first names are" if len(reader.tensors) > 1 else "its one array is"
+    return f"{reader.path}: {format} file, but its names are {what}{remedy}; {listed} {first}{distant}"
 
 
 def _having(dialect: str) -> str:

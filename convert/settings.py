@@ -20,6 +20,7 @@ from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 from .files.inside import look
 
+IGNORED = "ignored, as no part of the model"  # sections of a configuration file
 ASKED = "was asked for"  # of a Config field that the user states
 MAX_NODES = 100_000  # values in a configuration file
 MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
@@ -246,7 +247,7 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
         return values, []
     known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}
     ignored = [name for name in values if name not in known]
-    what = f"{option('config', path)}: ignored, as no part of the model: {', '.join(ignored)}"
+    what = f"{option('config', path)}: {IGNORED}: {', '.join(ignored)}"
     return known, [what] if ignored else []
 
 

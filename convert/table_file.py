@@ -35,18 +35,29 @@ def _recorded(path: str) -> tuple[str | None, dict[str, tuple[int, ...]] | None]
     """
     if (not path.endswith(".json") and not is_named_as_checkpoint(path)) or not os.path.exists(path):
         return None, None
-    its = record.at(path)
-    table = its.content.get("table")
-    if isinstance(table, str):  # of `derive --json`, which has no hash of itself
-        return table, None
-    text = table.get("text") if isinstance(table, dict) else None
-    if not isinstance(text, str):
+    text, orders = _text_and_orders(path, record.at(path))
+    if text is None:
         raise ConvertError(
             f"{path}: contains no Table, as the record of a conversion by a Table does ({document('table')})"
         )
+    return text, orders
+
+
+def _text_and_orders(path: str, its: record.Record) -> tuple[str | None, dict[str, tuple[int, ...]] | None]:
+    """Return what `_recorded` does, of a record that was read; the text is None where it has no Table.
+
+    Args:
+      path: of its file, for messages.
+    Raises: ConvertError for a record that was changed.
+    """
+    table = its.content.get("table")
+    if isinstance(table, str):  # of `derive --json`, which has no hash of itself
+        return table, None
+    text, orders = (table.get("text"), table.get("orders")) if isinstance(table, dict) else (None, None)
+    if not isinstance(text, str):
+        return None, None
     if its.damage:
         raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
-    orders = table.get("orders") if isinstance(table, dict) else None
     if not isinstance(orders, dict):
         return text, None  # one that names none, or an earlier record, which lacks their numbers
     whole = all(isinstance(order, list) and all(type(n) is int for n in order) for order in orders.values())
@@ -57,11 +68,10 @@ def _recorded(path: str) -> tuple[str | None, dict[str, tuple[int, ...]] | None]
 
 def recorded_table(its: record.Record) -> Table | None:
     """Return the Table in the record of a conversion, which states all lengths; None where there is none to be read."""
-    table = its.content.get("table")
-    text, orders = (table.get("text"), table.get("orders")) if isinstance(table, dict) else (None, None)
     try:
-        return Table.parse(text, orders if isinstance(orders, dict) else None) if isinstance(text, str) else None
-    except (TableError, TypeError, ValueError):  # of another version, or edited
+        text, orders = _text_and_orders(its.place, its)
+        return None if text is None else Table.parse(text, orders)
+    except (ConvertError, TableError):  # of another version, or edited
         return None
 
 

@@ -111,7 +111,7 @@ def lay_out(
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
         drop = "" if missing or misfits else "drop <- {}" if backwards else "{} -> drop"
-        problems += _strangers(unexpected, table, drop)
+        problems += _strangers(unexpected, missing, table, drop)
         problems[:0] = filter(None, [parametrized(unexpected)])
         fit, fit_turned = (len(sources) - strangers for strangers in (len(unexpected), turned))
         few = FEW * len(sources)
@@ -203,10 +203,11 @@ def _direction(table: Table) -> str:
     return f"{table.sides[0]} to {table.sides[1]}"
 
 
-def _strangers(unexpected: list[str], table: Table, drop: str) -> list[str]:
+def _strangers(unexpected: list[str], missing: list[str], table: Table, drop: str) -> list[str]:
     """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ.
 
     Args:
+      missing: what lines need and the file lacks: a name is near to no other line.
       drop: a line that drops an array; "" where a wrong name is the likelier cause.
     """
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
@@ -225,7 +226,7 @@ def _strangers(unexpected: list[str], table: Table, drop: str) -> list[str]:
         several = forms[_level_numbers(label)] > 1 or LISTED.search(label)
         advice[OTHER_DEPTH if several else ONE_BLOCK] = None
     others = folding.fold(name for names in groups.values() for name in names)
-    near = folding.nearest(others, list(labels))
+    near = folding.nearest(others, [label for label in labels if label in missing])
     for name in others:
         where = f" (nearest: line {labels[near[name]]}, {near[name]})" if name in near else ""
         lines.append(f"{name}: no line speaks of it{where}")

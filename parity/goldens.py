@@ -194,7 +194,7 @@ def _check(folder: str, page: str) -> int:
     shared = _shared(folder, case)
     with warnings.catch_warnings(record=True) as caught:
         computed = outputs(case)
-    for note in dict.fromkeys(str(one.message) for one in caught):  # each framework's port warns alike
+    for note in dict.fromkeys(line for one in caught for line in _remarks(str(one.message))):  # of each port alike
         say_note(note.replace(f"{case.weights}: ", f"{case.name}: "))
     errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
     for framework, found in errors.items():
@@ -210,6 +210,12 @@ def _check(folder: str, page: str) -> int:
         page = f" --spec {page}" if page else ""
         print(f"to find where the ports part: {called('parity')} {architecture}{page} --check layers")
     return 1
+
+
+def _remarks(warning: str) -> list[str]:
+    """Return what `ports.load` warns of, each behind the file's name."""
+    file, *remarks = warning.split("\n  - ")
+    return [f"{file} {remark}" for remark in remarks] or [warning]
 
 
 def _shared(folder: str, case: Golden) -> str:

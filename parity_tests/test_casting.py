@@ -144,10 +144,10 @@ def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
     assert "values that are not zero: they are zero in float16" in err
     code, printed, _ = run(*words, "--dtype", "float16", "--lossy")
     assert code == 0
-    assert "\nmeasured, not proven, as the dtype changed, and values were lost: paddle and torch" in printed
+    assert "\nmeasured, not proven, as the dtype changed, and values were lost: the source, run in paddle, " in printed
     code, printed, err = run(*words, "--dtype", "float32", "--force")  # which holds every bfloat16
     assert f"uint16, read as the bfloat16 that paddle stores so: all {len(arrays)} arrays\n" in err
-    assert (code, "\nproven: paddle and torch" in printed) == (0, True)
+    assert (code, "\nproven: the source, run in paddle, and the target, run in torch" in printed) == (0, True)
 
 
 def test_a_wider_dtype_loses_nothing():
@@ -248,4 +248,11 @@ def test_a_port_counts_a_few_values_that_are_lost_in_one_line(tmp_path):
         ports.load(str(spoiled(tmp_path, spoil)), "torch", dtype="float16")
     lines = [str(one.message) for one in warned if "lost precision" in str(one.message)]
     assert len(lines) == 1
-    assert re.search(r": [\d,]+ values lost precision \(below .*\) in float16: .* and \d+ more$", lines[0])
+    assert re.search(r"\n  - [\d,]+ values lost precision \(below .*\) in float16: .* and \d+ more$", lines[0])
+
+
+def test_what_a_format_cannot_hold_is_said_of_the_target(run, tmp_path):
+    words = ["google2torch", GOOGLE, "-o", tmp_path / "x.npz", "--dtype", "bfloat16"]
+    code, _, err = run(*words)
+    assert code == 1 and f"{tmp_path / 'x.npz'}: npz cannot hold bfloat16 (" in err, err
+    assert not (tmp_path / "x.npz").exists()

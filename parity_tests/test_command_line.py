@@ -96,8 +96,9 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     lacking = f"{fields} have no default, and models with the same arrays differ in them"
     assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     assert "\n  - what they are, and their usual values: python -m ports mobile_former\n" in err, err
-    (tmp_path / "pv.yaml").write_text("MODEL:\n  TYPE: MobileFormer\n  NUM_CLASSES: 7\n")
+    (tmp_path / "pv.yaml").write_text("FOO: 1\nBAR: 2\nMODEL:\n  TYPE: MobileFormer\n  NUM_CLASSES: 7\n")
     err = run(*words, "--config", tmp_path / "pv.yaml")[2]
+    assert err.count(str(tmp_path / "pv.yaml")) == 1, err
     assert f"--config {tmp_path / 'pv.yaml'} states classes=7; its other keys state no field of this model" in err, err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
@@ -233,7 +234,9 @@ def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
     needs("flax"), needs("torch")
     words = ("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--force", "--quiet")
     assert run(*words)[1] == ""
-    assert run(*words, "--prove")[1].startswith("proven: flax and torch in float64 differ by at most ")
+    assert run(*words, "--prove")[1].startswith(
+        "proven: the source, run in flax, and the target, run in torch, both in float64, differ by at most "
+    )
 
 
 def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
@@ -275,14 +278,16 @@ def test_what_is_proven(run, tmp_path):
     needs("flax"), needs("torch")
     assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
     _, printed, _ = run("torch2timm", tmp_path / "x.safetensors", "-o", tmp_path / "y.pth", "--prove")
-    assert "proven: torch and flax in float64 differ by at most" in printed
+    assert (
+        "proven: the source, run in torch, and the target, run in flax, both in float64, differ by at most" in printed
+    )
     condition = "this holds for both sides with gelu=tanh; timm's own code, which was not run, computes gelu=erf\n"
     assert condition in printed
     code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "z.pt", "--prove", "--dtype", "float16")
     assert code == 0
     assert (
-        "measured, not proven, as the dtype changed, and values were lost: flax and torch in float64 differ by at most"
-        in printed
+        "measured, not proven, as the dtype changed, and values were lost: "
+        "the source, run in flax, and the target, run in torch, both in float64, differ by at most" in printed
     )
 
 

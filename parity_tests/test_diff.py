@@ -46,6 +46,14 @@ def test_a_setting_of_a_config_that_changes_nothing_is_no_contradiction(run, tmp
     assert code == 2 and "padding=SAME was asked for" in err, err
 
 
+def test_what_a_dialects_code_computes_otherwise_is_said_of_the_written_file_too(run, tmp_path):
+    assert run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")[0] == 0
+    said = "timm's own code computes gelu=erf; these weights mean gelu=tanh: its outputs will differ"
+    assert f"note:         {said}\n" in run("inspect", tmp_path / "x.pth")[1]
+    assert f"note: {tmp_path / 'x.pth'}: {said}\n" in run("diff", GOOGLE, tmp_path / "x.pth")[2]
+    assert "own code computes" not in run("inspect", GOOGLE)[1] + run("diff", GOOGLE, GOOGLE)[2]
+
+
 def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     """And names it: a wrong --set act of the conversion is not confirmed by the file that does not state it."""
     case = Case("locuslab_convmixer_gelu")

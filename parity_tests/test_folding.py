@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from convert.files.skipped import Skipped
-from convert.folding import FOLDED, equations, fold, listed, skipped, summarised
+from convert.folding import equations, fold, listed, nearest, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
+from specs.folding import FOLDED
 
 
 def test_numbers_are_folded() -> None:
@@ -60,3 +61,15 @@ def test_a_name_that_is_a_number_is_quoted():
     entries = Skipped()
     entries.add("2", "plain numbers", 7)
     assert skipped(entries) == skipped(entries, "0") == ["plain numbers: '2'"]
+
+
+@pytest.mark.parametrize(("name", "others", "meant"), [
+    ("steem.weight", ["head.weight", "stem.weight"], "stem.weight"),
+    ("stem.weight", ["head.weight", "norm.weight", "stem.bias"], ""),  # these share a level, and nothing else
+    ("blocks.0.MLP.fc.weight", ["blocks.0.mlp.fc.weight", "blocks.0.mlp.fd.weight"], "blocks.0.mlp.fc.weight"),
+    ("stem.conv.weight", ["stem.weight"], "stem.weight"),
+    ("conv.weight", ["weight"], ""),
+    ("blocks.{0..3}.attn.qkv.weight", ["blocks.{0..3}.mlp.fc1.weight", "blocks.{0..3}.attn.proj.weight"], ""),
+])  # fmt: skip
+def test_a_name_is_offered_only_where_it_may_be_meant(name: str, others: list[str], meant: str) -> None:
+    assert nearest([name], others) == ({name: meant} if meant else {})

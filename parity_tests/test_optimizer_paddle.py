@@ -44,7 +44,8 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
     assert run("torch2paddle", file, "--config", config, *like, "-o", tmp_path / "x.pdparams")[0] == 0
     code, printed, _ = run("torch2paddle", file, "--config", config, *like, OPTIMIZER, "-o", tmp_path / "x.pdopt")
     assert code == 0 and "x.pdopt (format pdopt, " in printed
-    assert run("inspect", tmp_path / "x.pdopt")[1].startswith("format:       pdopt\n")
+    first = f"record:       x.pdopt.json, written from {file.name}\nformat:       pdopt\n"
+    assert run("inspect", tmp_path / "x.pdopt")[1].startswith(first)
     with open_checkpoint(tmp_path / "x.pdparams") as reader:
         assert set(reader.parameter_names.values()) == {f"layer_{k}.w_0" for k in range(len(reader.tensors))}
     code, _, err = run("paddle2torch", tmp_path / "x.pdparams", OPTIMIZER, "-o", tmp_path / "x.pt")
@@ -112,6 +113,32 @@ def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trai
     assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
     code, _, err = run(*back, config)
     assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
+
+
+def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, new, run, tmp_path):
+    """A scheduler of torch leaves initial_lr in the optimizer's groups, and a schedule of optax a count of its own."""
+    from flax.serialization import msgpack_restore, msgpack_serialize
+
+    needs("flax")
+    import torch
+
+    file, config = trained
+    saved = torch.load(file)
+    saved["optimizer"]["param_groups"][0]["initial_lr"] = 0.5
+    torch.save(saved, tmp_path / "scheduled.pt")
+    assert run("torch2flax", file, "--config", config, OPTIMIZER, "-o", tmp_path / "plain.msgpack")[0] == 0
+    state = msgpack_restore((tmp_path / "plain.msgpack").read_bytes())
+    state["opt_state"]["2"] = {"count": state["opt_state"]["0"]["count"]}
+    (tmp_path / "scheduled.msgpack").write_bytes(msgpack_serialize(state))
+    words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdopt"]
+    need, maybe = "its learning-rate scheduler needs an entry", "if the training has a schedule of learning rates, "
+    for source, said in ((file, ""), (tmp_path / "scheduled.pt", f"note: {need}")):
+        code, _, err = run("torch2paddle", source, "--config", config, *words)
+        assert (code, need in err) == (0, bool(said)) and said in err, err
+    record = ["--config", tmp_path / "plain.msgpack", "--hyper", "lr=0.5"]
+    for source, said in ((tmp_path / "plain.msgpack", ""), (tmp_path / "scheduled.msgpack", f"note: {maybe}{need}")):
+        code, _, err = run("flax2paddle", source, *record, *words)
+        assert (code, need in err) == (0, bool(said)) and said in err, err
 
 
 def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):

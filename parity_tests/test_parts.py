@@ -485,3 +485,14 @@ def test_a_conversion_back_says_that_the_source_had_its_weights_in_a_part(model,
     ):
         code, _, err = run(route, source, "-o", tmp_path / target)
         assert (code, said in err) == (0, target in ("c.pth", "d.pth")), (target, err)
+
+
+def test_all_remarks_on_a_loaded_file_are_one_warning(model, tmp_path):
+    needs("torch")
+    path = save(tmp_path / "x.safetensors", {**under("model/", model), **under("optimizer/", plus(model, 1))})
+    with pytest.warns(UserWarning) as warned:
+        ports.load(str(path), "torch")
+    assert [str(one.message).splitlines()[:2] for one in warned] == [
+        [f"{path}:", "  - took the weights under 'model'"],
+    ]
+    assert "\n  - set aside: optimizer/ 42 arrays of " in str(warned[0].message) and warned[0].filename == __file__

@@ -160,6 +160,16 @@ def test_arrays_of_a_layer_stand_together(run, tmp_path):
     assert shown[-6:] == names
 
 
+def test_tensors_of_training_state_are_counted_apart(run, tmp_path):
+    """They are named below as one, so that the rows above are fewer than the file's tensors."""
+    with np.load(GOOGLE) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "x.npz", **arrays, **{f"optimizer/{name}": array for name, array in arrays.items()})
+    printed = run("inspect", tmp_path / "x.npz")[1]
+    size = len(arrays)
+    assert f"\ntensors:      {2 * size}: {size} listed here, and {size} that are set aside, below\n" in printed
+
+
 def test_columns_of_inspect_are_aligned(run):
     """Names stand last: a long one breaks no column."""
     lines = run("inspect", TIMM)[1].splitlines()

@@ -200,6 +200,8 @@ def test_the_names_of_a_pickled_module_are_its_state_dicts(run, tmp_path):
 
     torch.save(torch.nn.Linear(3, 3), tmp_path / "module.pt")
     assert "its first names are weight, bias;" in run("timm2torch", tmp_path / "module.pt")[2]
+    torch.save(torch.zeros(2), tmp_path / "one.pt")
+    assert "its one array is tensor;" in run("timm2torch", tmp_path / "one.pt")[2]
 
 
 def test_inspect_names_the_record_where_another_dialect_set_a_field():

@@ -45,6 +45,18 @@ def test_a_target_is_named_plainly(run, tmp_path):
     assert listing(tmp_path) == ["x.pt", "x.pt.json"]
 
 
+def test_notes_on_one_of_several_files_name_it(run, tmp_path):
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz"):
+        shutil.copy(GOOGLE, tmp_path / "in" / name)
+    notes = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")[2].splitlines()
+    said = "as google's own code computes, since the file does not say: gelu=tanh"
+    for name in ("a.npz", "b.npz"):
+        assert any(note.startswith(f"note: {tmp_path / 'in' / name}: {said}") for note in notes), notes
+    notes = run("google2torch", tmp_path / "in" / "a.npz", "-o", tmp_path / "x.pt")[2].splitlines()
+    assert any(note.startswith(f"note: {said}") for note in notes), notes
+
+
 def test_folders_and_patterns_take_each_checkpoint_once(run, tmp_path):
     """Whatever the case of its suffix, torch's old .pth.tar too; shards through their index."""
     (tmp_path / "in").mkdir()

@@ -733,3 +733,27 @@ def test_planning_takes_twice_the_work_for_twice_the_arrays(text):
         return sum(one.callcount for one in profile.getstats())
 
     assert calls(80) < 2.2 * calls(40)
+
+
+def test_an_error_of_many_arrays_folds_their_numbers():
+    table = Table.parse("table 1: a <-> b\nh.{i}.w: o i <-> x.{i}.w: o i\ne: v <-> e: v")
+    with pytest.raises(TableError) as error:
+        table.apply({f"blocks.{k}.w": np.zeros((2, 2)) for k in range(300)})
+    assert error.value.problems == ["missing h.{i}.w", "missing e", "unexpected blocks.{0..299}.w"]
+
+
+@pytest.mark.parametrize(("place", "remedy"), [
+    (lambda state: {"model": state, "epoch": {"n": np.zeros(1)}},
+     "lie under 'model/': give state['model']"),
+    (lambda state: {f"module.{name}": array for name, array in state.items()},
+     "give {name.removeprefix('module.'): array for name, array in state.items()}"),
+    (lambda state: {"a": {"b": {f"_orig_mod.{name}": array for name, array in state.items()}}},
+     "give {name.removeprefix('_orig_mod.'): array for name, array in state['a']['b'].items()}"),
+])  # fmt: skip
+def test_arrays_within_a_dict_or_a_wrapper_are_found(place, remedy):
+    table = Table.parse("table 1: a <-> b\nh.{i}.w: o i <-> x.{i}.w: o i\ne: v <-> e: v")
+    state = {"e": np.zeros(3), **{f"h.{k}.w": np.zeros((2, 2)) for k in range(3)}}
+    with pytest.raises(TableError) as error:
+        table.apply(place(state))
+    assert len(error.value.problems) == 1 and error.value.problems[0].endswith(remedy)
+    assert "e" in table.apply(state)

@@ -377,7 +377,7 @@ CHANGES = {
     "an array is missing": (lambda x: x.pop("layer.1.norm.weight"), "missing layer.1.norm.weight"),
     "an array is too many": (
         lambda x: x.update({f"layer.{i}.norm.bias": np.ones(3, "f4") for i in range(3)}),
-        "layer.{0..2}.norm.bias: no line speaks of it (nearest: line 8, layer.{i}.norm.weight)",
+        "layer.{0..2}.norm.bias: no line speaks of it: if the other side needs none",
     ),
     "a shape": (lambda x: x.update({"layer.1.norm.weight": np.ones(5, "f4")}), "c is 12, not 5"),
     "ties that differ": (

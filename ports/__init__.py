@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -107,22 +107,27 @@ def load(
     with planned as loaded:
         source = Source.of(loaded.reader.path, loaded.reading.prefix)
         notes = *loaded.doubts(), *loaded.taken_from_dialect(), *loaded.filled(), *loaded.counts()[1]
-        for note in (*loaded.part(), *loaded.left_out(), *notes):
-            warnings.warn(f"{path}: {note.removeprefix(WARNING)}", stacklevel=2)
+        remarks = [note.removeprefix(WARNING) for note in (*loaded.part(), *loaded.left_out(), *notes)]
+        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:
-            dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
             dtype = widest(dtypes)
-            if len(dtypes) > 1:
-                warnings.warn(f"{path}: holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}", stacklevel=2)
+            remarks += [f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}"] * (len(dtypes) > 1)
+        _warn(path, remarks)
         lost: Tallies = {}
         arrays = _counted(loaded.arrays(), dtype, lost)
         port = Port(framework, loaded.architecture, loaded.config, arrays, dtype, device)
-        for what in _losses(lost, dtype):
-            warnings.warn(f"{path}: {what}", stacklevel=2)
+        _warn(path, _losses(lost, dtype))
         port.check_arrays()
         port.assumed, port.suggested, port.preprocessing = loaded.assumed, loaded.suggested, loaded.preprocessing
         port.supplied, port.source = loaded.supplied, source
         return port
+
+
+def _warn(path: str | os.PathLike[str], remarks: Sequence[str]) -> None:
+    """Warn the caller of `load` once of all that there is to know of a file, one line each."""
+    if remarks:
+        text = f" {remarks[0]}" if len(remarks) == 1 else "".join(f"\n  - {remark}" for remark in remarks)
+        warnings.warn(f"{path}:{text}", stacklevel=3)
 
 
 def _stated(settings: Stated, config: dict[str, Any]) -> Settings:

@@ -15,7 +15,8 @@ The modules beside the pages; `likely`, here, tells by the pages' signs which is
                         filling, which proves that no element is left over: env, places, coverage; layout; proof of
                         both directions
     what it comes to    moves, arrays, dtype_kinds
-    for people          words ("did you mean"), numerals
+    for people          words ("did you mean"), numerals, folding (of the numbers in names); wrapped finds the place of
+                        arrays in a tree
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     """Return which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
     hints = types_of(config)
     names = [f.name for f in dataclasses.fields(config)]
-    return [_no_field(name, names) for name in values if name not in names] + [
+    return _no_fields([name for name in values if name not in names], names) + [
         f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
         for name, value in values.items()
         if name in names and not fits(tuples(value), hints[name])
@@ -160,10 +160,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _no_field(name: str, names: typing.Collection[str]) -> str:
-    """Name the nearest field, or all of them where none is near."""
-    others = f": the fields are {', '.join(names)}"
-    return f"unknown name {name!r}{hint(name, names) or others}"
+def _no_fields(unknown: Iterable[str], names: typing.Collection[str]) -> list[str]:
+    """Name the nearest field for each unknown name, and all fields once where none is near."""
+    hints = {name: hint(name, names) for name in unknown}
+    far = [repr(name) for name, near in hints.items() if not near]
+    what = f"unknown name{'s' if far[1:] else ''} {', '.join(far)}: the fields are {', '.join(names)}"
+    return [f"unknown name {name!r}{near}" for name, near in hints.items() if near] + [what] * bool(far)
 
 
 def parse(text: str) -> Any:

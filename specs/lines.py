@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 from .axes import Part
+from .folding import capped, fold
+from .folding import misfits as folded
 from .paths import Hole
 from .signature import Signature
 
@@ -40,8 +42,9 @@ class Misfit(TableError):
 
     def __init__(self, message: str, missing: list[str], unexpected: list[str], misfits: list[tuple[str, str]]):
         self.missing, self.unexpected, self.misfits = missing, unexpected, misfits
-        lines = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
-        super().__init__(message, lines + [f"{name} {problem}" for name, problem in misfits])
+        lines = capped([f"missing {name}" for name in fold(missing)], "missing")
+        lines += capped([f"unexpected {name}" for name in fold(unexpected)], "unexpected")
+        super().__init__(message, lines + folded(misfits))
 
 
 class Constant(NamedTuple):

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .lines import Lines, TableError
+from .lines import Lines, Misfit, TableError
 
 if TYPE_CHECKING:
     from .layout import Layout
@@ -124,6 +124,7 @@ class Table(Lines):
         from .arrays import as_arrays, flat, translate
         from .claims import warn
         from .sizes import SizeError
+        from .wrapped import wrapped
 
         warn(self)
         if like is not None and not isinstance(like, Mapping):
@@ -137,6 +138,10 @@ class Table(Lines):
             layout = self.layout(shapes(arrays), None if like is None else shapes(like), sizes)
         except SizeError as error:
             error.spell_for_call()
+            raise
+        except Misfit as error:
+            if remedy := wrapped(self, arrays):
+                raise TableError(error.message, [remedy]) from None
             raise
         made = translate(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}

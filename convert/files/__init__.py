@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
 from convert.files import foreign
-from convert.files.base import INCOMPLETE, URL, File, Reader, Writer
+from convert.files.base import INCOMPLETE, PDOPT, URL, File, Reader, Writer
 
 
 class Format(NamedTuple):
@@ -61,10 +61,10 @@ _MSGPACK = rb"[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"
 _NEVER = rb"(?!)"
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
     _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
-    _format("pdparams", ".pdparams .pd .pdopt", "pickled.paddle", _PICKLE),
-    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
+    _format("pdparams", f".pdparams .pd {PDOPT}", "pickled.paddle", _PICKLE),
     Format("sharded", (".index.json",), "sharded", "ShardedReader", None, rb"\s*\{"),  # written by convert.execute
 )
 
@@ -234,7 +234,12 @@ def format_called(name: str, path: str | os.PathLike[str]) -> str:
     Args:
       name: of the format.
     """
-    return "pdopt" if name == "pdparams" and _suffix(path) == ".pdopt" else name
+    return PDOPT.removeprefix(".") if name == "pdparams" and is_pdopt(path) else name
+
+
+def is_pdopt(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file contains the state of an optimizer of paddle alone, by its suffix."""
+    return _suffix(path) == PDOPT
 
 
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:

@@ -36,6 +36,7 @@ DESCR = {
 PADDLE_BFLOAT16 = "uint16"
 MAX_DIMS = 64  # axes of an array: numpy's own limit
 
+PDOPT = ".pdopt"  # suffix of the file of an optimizer's state that paddle.save writes beside the weights
 URL = re.compile(r"[a-z][a-z0-9+.-]*://")  # of an Orbax folder, as tensorstore reads them: gs://, s3://, file://
 MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is an attack or needs shards
 MAX_DEPTH = 64  # nesting of containers

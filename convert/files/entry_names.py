@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Set
 
+from convert.files.base import PDOPT
+
 # Entries that store no model: the stem of a file, or the name of a folder.
 TRAINING = (
     r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
@@ -15,7 +17,7 @@ TRAINING = (
 COPY = r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?"  # of a model: the model itself comes first
 BEST = r"(.*[_.-])?best([_.-].*)?"  # of the steps of a run: one of them once more
 PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
-OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
+OPTIMIZER_FILES = (PDOPT, ".pdstates", ".pdscaler")
 
 # Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
 PREFERRED = (

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from convert.files.base import PDOPT
 from specs.numerals import exact
 
 
@@ -53,10 +54,11 @@ CLASSES = {
     "adam": Names("optax.adam", "torch.optim.Adam", "paddle.optimizer.Adam"),
     "adamw": Names("optax.adamw", "torch.optim.AdamW", "paddle.optimizer.AdamW"),
 }
+PADDLE = (".pdparams", ".pd", PDOPT)  # suffixes
 LIBRARY = {  # suffix of a file -> whose state it can hold
     **dict.fromkeys((".msgpack", ".flax", ".orbax"), "optax"),
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".dcp"), "torch"),
-    **dict.fromkeys((".pdparams", ".pd", ".pdopt"), "paddle"),
+    **dict.fromkeys(PADDLE, "paddle"),
 }
 FRAMEWORK = {"optax": "flax", "torch": "torch", "paddle": "paddle"}
 USUAL = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}  # suffix of a target with its optimizer

@@ -26,6 +26,7 @@ def read_optax(
     steps: set[float] = set()
     hyper: dict[str, Any] = {}
     strangers: list[str] = []
+    counted = False
     used = state_names(reader, found)
     for name, tensor in reader.tensors.items():
         if name not in used:
@@ -39,6 +40,7 @@ def read_optax(
             hyper[last] = scalar(reader, tensor)
         elif last in ("count", "step") and tensor.size == 1 and "int" in tensor.dtype:
             steps.add(scalar(reader, tensor))
+            counted = counted or (last == "count" and base != f"{found.root}count")
         else:
             strangers.append(name)
     if strangers:
@@ -59,8 +61,9 @@ def read_optax(
     if family == "sgd":
         notes = [] if "kind" in stated else ["optax's state does not name its optimizer: read as that of sgd"]
         step = one_step(reader, steps, stated) if "step" in stated or len(steps) == 1 else None
-        return State("optax", family, step, {**known, "kind": "sgd"}, named, used, tuple(notes), buffers=buffers)
-    return State("optax", family, one_step(reader, steps, stated), known, named, used, buffers=buffers)
+        known["kind"] = "sgd"
+        return State("optax", family, step, known, named, used, tuple(notes), buffers=buffers, counted=counted)
+    return State("optax", family, one_step(reader, steps, stated), known, named, used, buffers=buffers, counted=counted)
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -35,19 +35,7 @@ def read_paddle(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
 ) -> State:
     """Read the state_dict of a paddle.optimizer."""
-    slots: dict[str, dict[str, Tensor]] = {}
-    strangers: list[str] = []
-    used = set[str]()
-    for name, tensor in reader.tensors.items():
-        if name.startswith(found.root):
-            rest = name.removeprefix(found.root)
-            if match := PADDLE.fullmatch(rest):
-                if match["own"] in slots.setdefault(match["slot"], {}):
-                    raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
-                slots[match["slot"]][match["own"]] = tensor
-                used.add(name)
-            elif found.root or "/" in rest:
-                strangers.append(name)
+    slots, strangers, used = _stored(reader, found)
     called = {key: key for arrays in slots.values() for key in arrays} | {key: name for name, key in own.items()}
     others = {name for name in reader.tensors.keys() - used if any(key in called for key, _ in _split(name, found))}
     _check_others(reader, found, sorted({*strangers, *others}), called)
@@ -79,6 +67,27 @@ def read_paddle(
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
+
+
+def _stored(reader: Reader, found: Found) -> tuple[dict[str, dict[str, Tensor]], list[str], set[str]]:
+    """Return paddle's arrays as {slot: {parameter's own name: array}}, those that are no such, and the former's names.
+
+    Raises: ConvertError where there are two of one.
+    """
+    slots: dict[str, dict[str, Tensor]] = {}
+    strangers: list[str] = []
+    used = set[str]()
+    for name, tensor in reader.tensors.items():
+        if name.startswith(found.root):
+            rest = name.removeprefix(found.root)
+            if match := PADDLE.fullmatch(rest):
+                if match["own"] in slots.setdefault(match["slot"], {}):
+                    raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
+                slots[match["slot"]][match["own"]] = tensor
+                used.add(name)
+            elif found.root or "/" in rest:
+                strangers.append(name)
+    return slots, strangers, used
 
 
 def _nested(entries: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,24 +33,7 @@ def read_torch(
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
     names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered, dropped)
-    slots: dict[str, dict[str, Tensor]] = {}
-    counts: dict[str, float] = {}
-    used = set[str]()
-    states = f"{found.root}state/"
-    for name, tensor in reader.tensors.items():
-        if name.startswith(states):
-            key, _, slot = name.removeprefix(states).rpartition("/")
-            used.add(name)
-            if slot == "step":
-                counts[key] = scalar(reader, tensor)
-            else:
-                slots.setdefault(slot, {})[key] = tensor
-    for name, value in reader.skipped.values.items():
-        if name.startswith(found.root):
-            used.add(name)
-            if name.startswith(states) and name.endswith("/step"):
-                counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
-    used |= {name for name in reader.tensors if name.startswith(f"{found.root}param_groups/")}
+    slots, counts, used = _stored(reader, found.root)
     family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]
@@ -70,6 +53,29 @@ def read_torch(
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
         switches=tuple(name for name in SWITCHES if groups[0].get(name) is True),
     )  # fmt: skip
+
+
+def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], set[str]]:
+    """Return torch's arrays as {slot: {parameter's key: array}}, its counts of steps, and the names of all of them."""
+    slots: dict[str, dict[str, Tensor]] = {}
+    counts: dict[str, float] = {}
+    used = set[str]()
+    states = f"{root}state/"
+    for name, tensor in reader.tensors.items():
+        if name.startswith(states):
+            key, _, slot = name.removeprefix(states).rpartition("/")
+            used.add(name)
+            if slot == "step":
+                counts[key] = scalar(reader, tensor)
+            else:
+                slots.setdefault(slot, {})[key] = tensor
+    for name, value in reader.skipped.values.items():
+        if name.startswith(root):
+            used.add(name)
+            if name.startswith(states) and name.endswith("/step"):
+                counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
+    used |= {name for name in reader.tensors if name.startswith(f"{root}param_groups/")}
+    return slots, counts, used
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
@@ -131,13 +137,33 @@ def _names(
     if len(set(numbers)) != len(numbers) or (given and len(set(given)) != len(numbers)):
         raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
     if given:
-        if strangers := [name for name in given if name not in parameters]:
-            if plain := _without_wrappers(given, parameters):
-                example = f"{strangers[0]} as {plain[given.index(strangers[0])]}"
-                return plain, [f"read the names in its optimizer without what stands before them: {example}"], ()
-            problem = f"its optimizer names parameters that the model has not: {folding.listed(strangers)}"
-            raise ConvertError(f"{reader.path}: {problem}")
-        return given, [], ()
+        return _named(reader, given, parameters)
+    return _numbered(reader, root, groups, numbers, parameters, ordered, dropped)
+
+
+def _named(
+    reader: Reader, given: list[str], parameters: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Return what `_names` does, where the optimizer stores the names of its parameters."""
+    if strangers := [name for name in given if name not in parameters]:
+        if plain := _without_wrappers(given, parameters):
+            example = f"{strangers[0]} as {plain[given.index(strangers[0])]}"
+            return plain, [f"read the names in its optimizer without what stands before them: {example}"], ()
+        problem = f"its optimizer names parameters that the model has not: {folding.listed(strangers)}"
+        raise ConvertError(f"{reader.path}: {problem}")
+    return given, [], ()
+
+
+def _numbered(
+    reader: Reader,
+    root: str,
+    groups: Sequence[Mapping[str, Any]],
+    numbers: Sequence[Any],
+    parameters: Mapping[str, Tensor],
+    ordered: bool,
+    dropped: Collection[str],
+) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Return what `_names` does, where the optimizer numbers its parameters alone."""
     remedy = (
         "pass model.named_parameters() to the optimizer: it then stores names; "
         f"{document('training')} shows how to add them to this file (param_names)"

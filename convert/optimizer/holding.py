@@ -13,7 +13,7 @@ from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.pickled.tree import NO_TENSORS
 from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
-from convert.masters import optimizer_file
+from convert.masters import optimizer_file, optimizer_place
 from convert.plans import Plan
 from convert.recognise import USUAL, dialects
 from convert.replicas import FirstReplica
@@ -188,7 +188,6 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
     lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
     if path:
         return lacks
-    beside = os.path.splitext(reader.path)[0] + ".pdopt"
-    if reader.format == "pdparams" and reader.on_disk and beside != reader.path:
+    if beside := optimizer_place(reader):
         lacks = f"no {os.path.basename(beside)} beside {reader.path}, and no state of an optimizer in it"
     return f"{lacks}: give the state's file by --optimizer FILE"

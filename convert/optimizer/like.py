@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from convert.plans import Plan
 from convert.recognise import dialects
 from convert.steps import sources_of
 from specs.kinds import FRAMEWORKS
-from specs.moves import Shape
 from specs.words import with_article
 
 from . import finding
@@ -29,6 +27,11 @@ NAMELESS = (
     "has no names of paddle's own (linear_0.w_0), as of NumPy arrays: save the tensors of a new model by "
     'paddle.save(model.state_dict(), "new.pdparams")'
 )
+
+SAVED = {
+    "torch": 'torch.save(model.state_dict(), "new.pt")',
+    "paddle": 'paddle.save(model.state_dict(), "new.pdparams")',
+}
 
 
 def keeps_order(reader: Reader) -> bool:
@@ -43,15 +46,14 @@ def names(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
       library: of the target; "" where it counts no parameters.
     Raises: UsageError where torch's order is not known; ConvertError where `like` is no file of this model.
     """
-    shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     if like is not None:
-        return _read(like, shapes, library)
+        return _read(like, plan, library)
     if library == "torch" and not _is_port_of_ours(plan):
         raise UsageError(
             f"{plan.reader.path}: torch numbers parameters in the order of the code of the target's model, which is "
             'not known here: save a new one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
         )
-    return list(shapes), _same_names(plan) if library == "paddle" else {}, {}
+    return [tensor.name for tensor, _ in plan.steps], _same_names(plan) if library == "paddle" else {}, {}
 
 
 def _is_port_of_ours(plan: Plan | TablePlan) -> bool:
@@ -71,12 +73,16 @@ def with_names(plan: Plan, like: str) -> Plan:
     return replace(plan, own_names=names(plan, like, "paddle")[1])
 
 
-def _read(like: str, shapes: Mapping[str, Shape], library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Return what `names` does, of the file of --like.
+def _wanted(plan: Plan | TablePlan, library: str) -> str:
+    """Say of which model a file of --like has to be, and how it is saved."""
+    what = f"{with_article(plan.architecture)} of the dialect {plan.dst}" if isinstance(plan, Plan) else "the target's"
+    how = SAVED.get(library)
+    return f"give a new model, {what}" + (f", saved by {how}" if how else "")
 
-    Args:
-      shapes: of the target's arrays.
-    """
+
+def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Return what `names` does, of the file of --like."""
+    shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
@@ -87,9 +93,9 @@ def _read(like: str, shapes: Mapping[str, Shape], library: str) -> tuple[list[st
             finding.check_like(reader)
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
-        sides = [f"lacks {folding.listed(lacking)} of the target"] * bool(lacking)
-        sides += [f"has {folding.listed(beside)} beside"] * bool(beside)
-        raise ConvertError(f"{like}: --like: is of another model: it {', and it '.join(sides)}")
+        sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
+        sides += [f"it has {folding.listed(beside)} beside"] * bool(beside)
+        raise ConvertError(f"{like}: --like: is of another model than the target: {_wanted(plan, library)}", sides)
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
         for name, shape in shapes.items()

@@ -16,14 +16,14 @@ from convert.errors import UsageError
 from specs.numerals import exact
 from specs.words import in_a_row
 
-from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
+from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
 from .state import Group, State
 
 WHOSE_RECORD = "the record of a checkpoint of the same training does"
 RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
 # What a target cannot be written without, by its suffix, and why.
 NEEDS = {
-    **dict.fromkeys((".pdparams", ".pd", ".pdopt"), (("beta1", "beta2"), "paddle counts steps by their powers")),
+    **dict.fromkeys(PADDLE, (("beta1", "beta2"), "paddle counts steps by their powers")),
     ".dcp": (tuple(HYPERPARAMETERS), "dcp.load asks a .dcp for all of them"),
 }
 

@@ -39,6 +39,7 @@ class State:
       notes: what the user should know of how it was read.
       scheduler: paddle's entry of its learning-rate scheduler.
       initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds; None of one without it.
+      counted: whether optax's state counts steps apart from Adam's own, as a schedule does.
       groups: torch's, where they differ, of which `hyper` is the first one's.
       buffers: arrays of the source that the file shows to be no parameters of the optimizer.
       unclear: arrays without a state of which it does not show whether they are parameters.
@@ -56,6 +57,7 @@ class State:
     assumed: tuple[str, ...] = ()
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     initial: tuple[float | None, ...] = ()
+    counted: bool = False
     groups: tuple[Group, ...] = ()
     steps: Mapping[str, int] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()

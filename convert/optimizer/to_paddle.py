@@ -39,7 +39,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
     notes = [built(state, "paddle")]
-    if state.library != "paddle":  # the others' states may not show whether the rate follows a schedule
+    if state.initial or state.counted:  # by a scheduler of torch, or maybe by a schedule of optax
         known = "" if state.initial else "if the training has a schedule of learning rates, "
         notes.append(known + SCHEDULED.format("**saved" if alone else '**saved["optimizer"]'))
     notes += stateless(model, ZEROS)

@@ -10,6 +10,7 @@ from convert.errors import ConvertError
 from convert.files.base import Tensor
 from specs.numerals import exact
 
+from .averages import Averages
 from .builder import (
     AT_FIRST,
     AVERAGES,
@@ -59,20 +60,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     builder, root = Builder(model), DISTRIBUTED if distributed else "optimizer"
     weights = {step[0].name: builder.weight(step, f"model/{step[0].name}") for step in model.weights}
     keys: list[int | str] = [*model.trained] if distributed else list(range(len(model.trained)))
-    states: dict[int | str, dict[str, Tensor]] = {}
-    for number, weight in zip(keys, model.trained, strict=True):
-        stored = model.has_state(weight)
-        if not stored and not distributed:
-            continue
-        base = f"{root}/state/{number}"
-        states[number] = {}
-        if state.family == "adam":
-            assert state.step is not None
-            count = model.steps.get(weight, state.step)
-            states[number]["step"] = builder.number(f"{base}/step", count if stored else 0, "float32")
-        for slot in FAMILIES[state.family]:
-            key = MOMENTS[slot].torch
-            states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
+    states = _states(builder, state, keys, root)
     key_of = dict(zip(model.trained, keys, strict=True))
     groups = [
         {**_group(state, values), "params": [key_of[weight] for weight in weights], "param_names": list(weights)}
@@ -102,14 +90,41 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": groups}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
+    tree[AVERAGES] = _averages(builder, averages)
+    how = AVERAGED if averages.count is not None else UNCOUNTED
+    return builder.written(tree, [*notes, how, *shared(averages)], AVERAGES)
+
+
+def _states(builder: Builder, state: State, keys: Sequence[int | str], root: str) -> dict[int | str, dict[str, Tensor]]:
+    """Lay out the state of each parameter that has one; of all of them for torch.distributed.checkpoint."""
+    model = builder.model
+    states: dict[int | str, dict[str, Tensor]] = {}
+    for number, weight in zip(keys, model.trained, strict=True):
+        stored = model.has_state(weight)
+        if not stored and root != DISTRIBUTED:
+            continue
+        base = f"{root}/state/{number}"
+        states[number] = {}
+        if state.family == "adam":
+            assert state.step is not None
+            count = model.steps.get(weight, state.step)
+            states[number]["step"] = builder.number(f"{base}/step", count if stored else 0, "float32")
+        for slot in FAMILIES[state.family]:
+            key = MOMENTS[slot].torch
+            states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
+    return states
+
+
+def _averages(builder: Builder, averages: Averages) -> dict[str, Tensor]:
+    """Lay out an average of the weights, with its count as an AveragedModel has it where that is known."""
+    copy: dict[str, Tensor] = {}
     wrapper = "module." if averages.count is not None else ""
-    copy = tree[AVERAGES] = {}
     if averages.count is not None:
         copy["n_averaged"] = builder.number(f"{AVERAGES}/n_averaged", averages.count, "int64")
     for step in averages.steps:
         name = f"{wrapper}{step[0].name}"
         copy[name] = builder.average(step, f"{AVERAGES}/{name}")
-    return builder.written(tree, [*notes, AVERAGED if wrapper else UNCOUNTED, *shared(averages)], AVERAGES)
+    return copy
 
 
 def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from convert.files.base import PDOPT
+
 from .builder import Model, Written
 from .families import BUFFER
 from .state import State
@@ -18,7 +20,7 @@ def write(library: str, state: State, model: Model, suffix: str) -> Written:
         return write_optax(state, model)
     if library == "torch":
         return write_torch(state, model, distributed=suffix == ".dcp")
-    return write_paddle(state, model, alone=suffix == ".pdopt")
+    return write_paddle(state, model, alone=suffix == PDOPT)
 
 
 def is_buffer(name: str) -> bool:

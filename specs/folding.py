@@ -1,0 +1,62 @@
+"""Fold the numbers of names, so that many names of blocks take few lines."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+FOLDED = 6  # numbers in a name that are folded: the first ones
+LINES = 40  # lines of one kind; more are counted
+_NUMBER = re.compile(r"([0-9]+)")
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """Fold the numbers of names: blocks.0.bias, blocks.1.bias, blocks.2.bias -> blocks.{0..2}.bias."""
+    return list(counted(names))
+
+
+def counted(names: Iterable[str]) -> dict[str, int]:
+    """Fold the numbers of names, and return {folded name: how many names it stands for}."""
+    split = {tuple(_NUMBER.split(name, FOLDED)): 1 for name in names}
+    for at in range(1, max(map(len, split), default=0), 2):
+        numbers: dict[tuple[str, ...], list[str]] = {}
+        sizes: Counter[tuple[str, ...]] = Counter()
+        for parts, size in split.items():
+            key = parts
+            if at < len(parts) and len(parts[at]) < 9:
+                key = (*parts[:at], "#", *parts[at + 1 :])
+                numbers.setdefault(key, []).append(parts[at])
+            sizes[key] += size
+        split = {
+            (*key[:at], _span(numbers[key]), *key[at + 1 :]) if key in numbers else key: size
+            for key, size in sizes.items()
+        }
+    return {"".join(parts): size for parts, size in split.items()}
+
+
+def _span(numbers: list[str]) -> str:
+    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}"."""
+    spelled = sorted(set(numbers), key=lambda number: (int(number), number))
+    runs: list[list[str]] = []
+    for number in spelled:
+        if runs and int(number) == int(runs[-1][-1]) + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    long = 1 if len(runs) == 1 else 2  # a pair among others is as short without dots
+    parts = [part for run in runs for part in ([f"{run[0]}..{run[-1]}"] if len(run) > long else run)]
+    return spelled[0] if len(spelled) == 1 else "{" + ",".join(parts) + "}"
+
+
+def capped(lines: list[str], what: str) -> list[str]:
+    """Return at most LINES lines, and how many more there are."""
+    return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
+
+
+def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
+    names: dict[str, list[str]] = {}
+    for name, problem in pairs:
+        names.setdefault(problem, []).append(name)
+    return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
