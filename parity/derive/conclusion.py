@@ -29,6 +29,7 @@ from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
+from .prove.unreached import unreached
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.reason import Reason
 from .trace.tape import Tape
@@ -195,7 +196,8 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    return unlike_number(a, b, (left.tape, best.tape), of.table, proof.exact)
+    tapes = left.tape, best.tape
+    return unreached(a, b, tapes, of.table) or unlike_number(a, b, tapes, of.table, proof.exact)
 
 
 def _unseen_notes(of: Written) -> list[str]:

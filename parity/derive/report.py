@@ -44,7 +44,7 @@ CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
     "Branches that other inputs would take are not covered, nor is what training mode alone computes, nor state that "
     "builds up between calls.",
-    "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
+    "An operation that changes no value on random weights and inputs, such as exp(log(t)) of a positive t, does not "
     "show.",
 )
 GRADIENTS = """A proof compares the gradient of every parameter, through the Table, where both models have gradients."""

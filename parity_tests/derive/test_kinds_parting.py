@@ -237,3 +237,19 @@ def test_columns_of_a_gate_follow_what_they_are_multiplied_with(convolution: boo
     given = images(2, 3, 5, 5) if convolution else images(5, 6)
     found = parity.derive(gated((0, 1), convolution), gated((1, 0), convolution), (given,))
     assert found.proven, str(found)
+
+
+def test_a_term_that_differs_behind_values_that_are_read_later_is_no_crash():
+    def net(early: bool, function: Callable[[Any], Any]) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.a(x)
+            total = y.sum(1) if early else None
+            first = (function(y) + m.shift)[:, 0]
+            return m.b(first) + m.c(y.sum(1) if total is None else total)
+
+        model = Net(run, a=linear(), b=linear(6, 3), c=linear(6, 3))
+        model.shift = torch.nn.Parameter(torch.randn(6))
+        return model
+
+    found = parity.derive(net(True, torch.tanh), net(False, lambda y: torch.tanh(y) + 1e-3), (images(4, 5, 6),))
+    assert not found.missing and not found.proven and found.error > 1e-5, found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +33,11 @@ def _signature(stretch: Stretch, taken: Array | None = None) -> Signature:
     return tuple(f"{node.kind} {node.call}" for node in stretch.nodes if node.kind != "layout")
 
 
+def _sizes(program: Program, stretch: Stretch) -> list[int]:
+    """Return of how many elements its results are: sums over other axes, as of other groups, have others."""
+    return [math.prod(program.shapes[node.output]) for node in stretch.nodes if node.kind != "layout"]
+
+
 def _calls(stretch: Stretch) -> list[Operation]:
     return [node.call for node in stretch.nodes if node.call and node.kind == "other"]
 
@@ -54,7 +60,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         (a, b, signature)
         for a, of_left in own
         for b, signature in others
-        if of_left != signature
+        if (of_left != signature or _sizes(left, a) != _sizes(right, b))
         and (len(a.nodes) + len(b.nodes) > 2 or any(one.nodes[0].kind == "layout" for one in (a, b)))
         and sorted(left.shapes[a.result]) == sorted(right.shapes[b.result])
     ]

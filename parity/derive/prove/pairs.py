@@ -172,7 +172,8 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
         part = run.tape.until(output)
         if part is None:
             return math.inf
-        whole.append(np.sort(np.ravel(Program(part, run.weights, run.inputs).outputs[0])))
+        *_, last = Program(part, run.weights, run.inputs).outputs
+        whole.append(np.sort(np.ravel(last)))
     return float(np.abs(whole[0] - whole[1]).max(initial=0) / max(np.abs(whole[0]).max(initial=0), 1e-300))
 
 

@@ -131,6 +131,7 @@ def _gru_cell(gates: Any, state: Any) -> Any:
 COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
     "gelu": _gelu,
+    "hardswish": lambda x: x * ops.clip(x + 3, 0.0, 6.0) * (1 / 6),
     "hardsigmoid": lambda x, slope, offset: ops.clip(x * slope + offset, 0.0, 1.0),
     "addmm": _addmm,
     "baddbmm": _addmm,

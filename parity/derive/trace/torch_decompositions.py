@@ -111,6 +111,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_trilinear": _bilinear,
     "gelu": _gelu,
     "glu": _glu,
+    "hardswish": lambda x: x * torch.clamp(x + 3, 0, 6) * (1 / 6),
     "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
     "_prelu_kernel": lambda x, weight: torch.where(x > 0, x, x * weight),
     "lerp": lambda a, b, weight: a + (b - a) * weight,

@@ -1,0 +1,176 @@
+"""Find limits (relu6, clamp) of one side alone that no value of the proof reaches, and run both models beyond them.
+
+Both tapes run with larger and larger weights and inputs, until values pass the limit: then outputs decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from specs.numerals import measured
+from specs.table import Table
+from specs.words import in_a_row
+
+from ..edits.edit import SIDES, and_so
+from ..limits import AGREEING_OUTPUTS
+from ..trace.draws import Altered, Drawn
+from ..trace.inputs import fresh
+from ..trace.outputs import difference
+from ..trace.program import Program
+from ..trace.reason import Reason
+from ..trace.sides import Side
+from ..trace.sites import OWN
+from ..trace.tape import Array, Node, Tape
+from .translated import TranslatedWeights
+
+SEED = 6000
+OPERATIONS = {
+    "clamp", "clamp_min", "clamp_max", "clip", "hardtanh", "relu6", "minimum", "maximum", "min", "max",
+}  # fmt: skip  # by which frameworks limit values
+FAR = 1e30  # a value beyond every limit
+GUARD = 1e4  # limits from here on prevent overflow, as of float16, or stand for infinity
+FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of weights and inputs
+GROWS = 1.1  # times the largest value with the factor before, below which larger weights do not lead to the limit
+PASSED = 2.0  # part of a limit from which on values pass it by so much that outputs show it
+LESS = 1e-2  # part of a difference that remains at most without the limits
+REMEDY = "give both models the same limits; then derive again"
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """An operation that passes values unchanged up to a limit above zero, or down to one below.
+
+    Args:
+      side: 0 for the left. node: the operation. slot: which of its operands it limits. value: the limit.
+    """
+
+    side: int
+    node: Node
+    slot: int
+    value: float
+
+    def reach(self, *operands: Array) -> float:
+        """Return the value nearest to the limit, or farthest beyond it, as a part of the limit."""
+        return float(np.max(np.asarray(operands[self.slot]) / self.value, initial=0))
+
+    def without(self, run: Callable[..., Array], *operands: Array) -> Array:
+        """Compute an operation, but keep the values beyond this limit."""
+        values = np.asarray(operands[self.slot])
+        return np.where(values / self.value > 1, values, run(*operands))
+
+
+def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Reason | None:
+    """Say up to which limit alone outputs are equal; None if they are so with all values that larger weights give."""
+    limits = _of_one_side([limit for side, tape in enumerate(tapes) for limit in _limits(tape, side)])
+    given = left.call.arrays(), right.call.arrays()
+    drawn = fresh(*given, SEED, tokens=False)
+    names = [name for name in left.parameters if name not in left.buffers]
+    before = dict.fromkeys(limits, 0.0)
+    for factor in FACTORS if limits else ():
+        weights = Altered(Drawn(left, SEED), names, partial(_times, factor))
+        arrays = weights, TranslatedWeights(table, left, right, weights)
+        inputs = [_larger(*one, factor) for one in zip(given, drawn, strict=True)]
+        reached: dict[Limit, float] = {}
+        outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
+        apart = difference(*outputs)
+        if apart > AGREEING_OUTPUTS:
+            passed = [limit for limit, value in reached.items() if value > 1]
+            without = _outputs([_free(tape, of) for tape, of in _split(tapes, passed)], arrays, inputs)
+            return _reason(passed) if passed and difference(*without) <= LESS * min(apart, 1) else None
+        before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
+        if not before:
+            break
+    return None
+
+
+def _limits(tape: Tape, side: int) -> Iterator[Limit]:
+    """Yield the limits of operations of which one operand alone is no constant."""
+    for node in tape.live().nodes:
+        slots = [slot for slot, number in enumerate(node.inputs) if number not in tape.constants]
+        if node.call is None or node.call.name.rstrip("_") not in OPERATIONS or len(slots) > 1:
+            continue
+        for far in (FAR, -FAR):
+            value = _at(tape, node, slots[0], far)
+            if value / far > 0 and abs(value) < GUARD and _at(tape, node, slots[0], value / 2) == value / 2:
+                yield Limit(side, node, slots[0], value)
+
+
+def _at(tape: Tape, node: Node, slot: int, value: float) -> float:
+    """Return what an operation makes of one number; NaN if it does not take it, or makes several numbers of it."""
+    operands = [np.array(value) if k == slot else tape.constants[number] for k, number in enumerate(node.inputs)]
+    try:
+        results = np.unique(np.asarray(node.run(*operands), float))
+    except Exception:  # a largest value along an axis
+        return math.nan
+    return float(results[0]) if results.size == 1 else math.nan
+
+
+def _of_one_side(limits: Sequence[Limit]) -> list[Limit]:
+    """Return those of which both sides do not have equally many."""
+    counts = [Counter(limit.value for limit in limits if limit.side == side) for side in (0, 1)]
+    return [limit for limit in limits if counts[0][limit.value] != counts[1][limit.value]]
+
+
+def _split(tapes: Sequence[Tape], limits: Iterable[Limit]) -> list[tuple[Tape, list[Limit]]]:
+    limits = list(limits)
+    return [(tape, [limit for limit in limits if limit.side == side]) for side, tape in enumerate(tapes)]
+
+
+def _watched(tape: Tape, limits: Sequence[Limit], reached: dict[Limit, float]) -> Tape:
+    """Return the tape, which then notes how far values reach."""
+
+    def noted(limit: Limit, run: Callable[..., Array], *operands: Array) -> Array:
+        reached[limit] = limit.reach(*operands)
+        return run(*operands)
+
+    return _with(tape, limits, noted)
+
+
+def _free(tape: Tape, limits: Sequence[Limit]) -> Tape:
+    """Return the tape without some limits."""
+    return _with(tape, limits, Limit.without)
+
+
+def _with(tape: Tape, limits: Sequence[Limit], instead: Callable[..., Array]) -> Tape:
+    """Return the tape with another function in the place of each limit's: of the limit, its function and operands."""
+    nodes = {node.output: node for node in tape.nodes}
+    for limit in limits:
+        node = nodes[limit.node.output]
+        nodes[node.output] = node._replace(run=partial(instead, limit, node.run))
+    return replace(tape, nodes=list(nodes.values()))
+
+
+def _outputs(
+    tapes: Sequence[Tape], weights: Sequence[Mapping[str, Array]], inputs: Sequence[Sequence[Array]]
+) -> list[list[Array]]:
+    return [Program(*one).outputs for one in zip(tapes, weights, inputs, strict=True)]
+
+
+def _times(factor: float, name: str, array: Array) -> Array:
+    return array * factor
+
+
+def _larger(given: Mapping[str, Array], drawn: Mapping[str, Array], factor: float) -> list[Array]:
+    """Return inputs, multiplied if they are numbers that the proof draws."""
+    moved = [
+        name for name, array in drawn.items() if array.dtype.kind == "f" and not np.array_equal(array, given[name])
+    ]
+    return [array * factor if name in moved else array for name, array in drawn.items()]
+
+
+def _reason(limits: Sequence[Limit]) -> Reason:
+    """Say which limits larger weights pass, the side that has them, and where."""
+    texts = []
+    for side in dict.fromkeys(limit.side for limit in limits):
+        own = [limit for limit in limits if limit.side == side]
+        values = dict.fromkeys(measured(limit.value) for limit in own)
+        sites = dict.fromkeys(limit.node.site for limit in own)
+        first, more = next(iter(sites)) or OWN, len(sites) - 1
+        texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
+    return Reason(f"equal only until values pass a limit that one side alone has: {'; '.join(texts)}", REMEDY)

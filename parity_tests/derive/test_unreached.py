@@ -1,0 +1,76 @@
+"""Limits that no value of the proof reaches are not called equal, unless larger values show that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from ..conftest import needs
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+Function = Callable[[Any], Any]
+relu, relu6 = torch.nn.functional.relu, torch.nn.functional.relu6
+
+
+def net(function: Function) -> Net:
+    return Net(lambda m, x: m.b(function(m.a(x))), a=linear(), b=linear(6, 3))
+
+
+def hard(x: Any) -> Any:
+    return torch.nn.functional.hardswish(x)
+
+
+def cosine(x: Any) -> Any:
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "said"),
+    [
+        (relu6, relu, "6 on the left"),
+        (relu, lambda x: relu(x).clamp(max=20), "20 on the right"),
+        (lambda x: x.clamp(-5, 5), lambda x: x, "5 and -5 on the left"),
+        (hard, lambda x: x * relu(x + 3) / 6, "6 on the left"),
+    ],
+)
+def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function, right: Function, said: str):
+    found = parity.derive(net(left), net(right), (images(4, 6),))
+    assert not found.proven and not found.missing and found.error < 1e-12, found
+    assert f"until values pass a limit that one side alone has: {said}, at the model's own" in str(found), found
+    assert found.following == "give both models the same limits; then derive again"
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (relu6, relu6),
+        (relu6, lambda x: torch.where(x > 6, 6.0, relu(x))),
+        (relu, lambda x: relu(x).clamp(max=1e30)),
+        (cosine, lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)),
+        (cosine, lambda x: cosine(x).clamp(-1.5, 1.5)),
+        (hard, lambda x: x * relu6(x + 3) / 6),
+        (torch.nn.functional.hardsigmoid, lambda x: relu6(x + 3) / 6),
+    ],
+)
+def test_limits_that_both_sides_have_or_that_no_value_can_pass_are_no_difference(left: Function, right: Function):
+    assert parity.derive(net(left), net(right), (images(4, 6),)).proven
+
+
+def test_a_limit_of_jax_is_named():
+    needs("flax")
+    import jax
+
+    def run(p: Any, x: Any) -> Any:
+        return jax.nn.relu6(x @ p["a"]["w"] + p["a"]["b"]) @ p["b"]["w"] + p["b"]["b"]
+
+    shapes = {"a": {"w": (6, 6), "b": (6,)}, "b": {"w": (6, 3), "b": (3,)}}
+    tree = jax.tree.map(np.ones, shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    assert "6 on the right" in parity.derive(net(relu), (run, tree), (images(4, 6),)).incomparable
+    assert parity.derive(net(relu6), (run, tree), (images(4, 6),)).proven
