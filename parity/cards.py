@@ -28,13 +28,16 @@ def headline(verdict: str, *marked: str) -> Markup:
 
 
 def provenance(about: Mapping[str, str]) -> Markup:
-    """List everything that was run, folded below the main facts: what stands side by side, then what is longer."""
+    """List everything that was run in a table, folded below the main facts: what is short, then what is longer."""
     rows = sorted(about.items(), key=lambda row: len(row[1]) > WIDE)
     named = {label: f"{label} {value}" for label, value in about.items() if label in ("seed", "batch")}
     known = [{**about, **named}[label] for label in BRIEF if label in about]
     line = tag("span", *(tag("span", with_commands(text)) for text in known), class_="brief")
     head = tag("summary", tag("h2", "What was run"), line)
-    return tag("details", head, tag("div", facts(rows)), class_="provenance")
+    lines = [tag("tr", tag("th", name(label), scope="row"), tag("td", _value(label, text))) for label, text in rows]
+    title = tag("caption", "What was run", class_="unseen")
+    table = tag("table", title, tag("tbody", *lines), class_="run")
+    return tag("details", head, tag("div", table), class_="provenance")
 
 
 def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
@@ -49,8 +52,13 @@ def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
 def _fact(label: str, value: str, is_key: bool) -> Markup:
     wide = "wide" if len(value) > WIDE and not isinstance(value, Markup) else None
     kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
-    text = value if isinstance(value, Markup) else _by_model(value) if label in LISTS else with_commands(value)
-    return join(tag("dt", name(label), class_=wide), tag("dd", text, class_=kind))
+    return join(tag("dt", name(label), class_=wide), tag("dd", _value(label, value), class_=kind))
+
+
+def _value(label: str, value: str) -> Markup:
+    if isinstance(value, Markup):
+        return value
+    return _by_model(value) if label in LISTS else with_commands(value)
 
 
 def _by_model(value: str) -> Markup:

@@ -166,7 +166,7 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording, after: str = 
         return ""
     (left, error), (right, other) = explained
     left, right = _unlike(left, right)
-    return Guess.of({b.label: " or ".join(right), a.label: " or ".join(left)}, max(error, other), after)
+    return Guess.of({a.label: " or ".join(left), b.label: " or ".join(right)}, max(error, other), after)
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,18 +10,23 @@ from specs.numerals import limit
 from . import findings
 from .markup import Markup, join, prose, tag
 from .result import Result
+from .tolerance import ROUNDOFF
 
+SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list
 
 
 class LimitNotes:
-    """The reasons of limits, lettered in the order of the results."""
+    """The reasons of limits, lettered by dtype, the most exact one first, and in the order of the results."""
 
     def __init__(self, results: Iterable[Result]):
         self.results: dict[str, list[Result]] = {}
         for r in results:
             if r.basis and r.tolerance is not None:
                 self.results.setdefault(r.basis, []).append(r)
+        self.results = dict(
+            sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
+        )
 
     def mark(self, *results: Result) -> Markup:
         """Build the letters of these results' reasons, which lead to the list; none where all have one reason."""
@@ -49,9 +54,13 @@ class LimitNotes:
 
 
 def _range(results: Sequence[Result]) -> str:
-    """Write the least and the largest limit."""
+    """Write the least and the largest limit; large ones also as shares: "0.25 (25% of the largest value)"."""
     values = sorted(r.tolerance for r in results if r.tolerance is not None)
-    return " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
+    text = " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
+    if not SHARE <= values[-1] <= 1:
+        return text
+    shares = " to ".join(dict.fromkeys([f"{100 * values[0]:.2g}%", f"{100 * values[-1]:.2g}%"]))
+    return f"{text} ({shares} of the largest value)"
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

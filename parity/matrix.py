@@ -22,6 +22,7 @@ MEASURE = (
     "whole array: parameters and gradients have no features"
 )
 BELOW = ", and below float64 only float64 copies are measured by feature"
+RULE = " How a limit follows from measured rounding: docs/parity.md, “How it decides”, 3."
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
@@ -76,7 +77,8 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
         for k, (title, group) in enumerate(groups.items())
     ]
     judged = [r for r in everything if r.passed is not None]
-    about = [f"{MEASURE}{BELOW * any(r.dtype != 'float64' for r in judged)}."] * bool(judged)
+    is_below = any(r.dtype != "float64" for r in judged)
+    about = [f"{MEASURE}{BELOW * is_below}.{RULE * is_below}"] * bool(judged)
     return join(*parts, _legend(models), limits.notes(" ".join(about)))
 
 

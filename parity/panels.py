@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from specs.numerals import limit
 
@@ -10,10 +10,11 @@ from . import findings, naming, summary
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, graded, join, name, prose, tag
 from .matrix import Model, named_pairs
-from .plot import chart
+from .plot import chart, margin
 from .plot_lines import plot_legend, swatch
 from .result import Result
 
+NOTHING = Markup()
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
@@ -45,8 +46,11 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
 def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
     cells = {column: results for column, results in model.cells.items() if column[0] == check}
     plain = len({device for _, _, device in cells}) == 1
-    drawn = [_panel(check, f"{dtype}" if plain else f"{dtype} on {device}", results, limits)
-              for (_, dtype, device), results in cells.items()]  # fmt: skip
+    by_dtype = {dtype if plain else f"{dtype} on {device}": results for (_, dtype, device), results in cells.items()}
+    if not any(map(_drawn, by_dtype.values())):
+        return tag("section", _without_plots(check, by_dtype, limits), class_="check", id=model.anchor(check))
+    left = max(margin(results) for cell in model.cells.values() if (results := _drawn(cell)))
+    drawn = [_panel(check, dtype, results, limits, left) for dtype, results in by_dtype.items()]
     kind = "panels rows" if len(drawn) % 2 else "panels"
     return tag("section", tag("div", *drawn, class_=kind), class_="check", id=model.anchor(check))
 
@@ -56,22 +60,58 @@ def _drawn(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if len(r.curve) > 1]
 
 
-def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
-    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
+def _without_plots(check: str, by_dtype: Mapping[str, Sequence[Result]], limits: LimitNotes) -> Markup:
+    """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype."""
+    rows = list[Markup]()
+    for dtype, results in by_dtype.items():
+        for k, r in enumerate(_shown(results)):
+            first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype")
+            rows.append(_pair(r, Markup(), limits, first))
+    about = f"Errors of {check} {summary.extreme([r for some in by_dtype.values() for r in some])}, by dtype and pair"
+    table = _table(about, rows, tag("th", "dtype", scope="col"))
+    return tag("figure", tag("figcaption", tag("h4", check)), table)
+
+
+def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, left: float) -> Markup:
+    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too.
+
+    Args:
+      left: the margin of the plot.
+    """
     drawn = _drawn(results)
-    plot = [tag("div", chart(drawn), class_="plot")] if drawn else []
-    ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
+    plot = [tag("div", chart(drawn, left), class_="plot")] if drawn else []
+    ran = _shown(results)
     rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
-    columns = {"pair": None, "error": "number", "limit": "number", "array": None}
-    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
-    about = tag("caption", f"Errors of {check} in {dtype} {summary.extreme(ran)}, by pair", class_="unseen")
-    table = tag("table", about, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
+    table = _table(f"Errors of {check} in {dtype} {summary.extreme(ran)}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     return tag("figure", tag("figcaption", title), *plot, table)
 
 
-def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
-    head = tag("th", line, prose(r.pair), scope="row")
+def _shown(results: Sequence[Result]) -> Sequence[Result]:
+    """List the results that ran, or all if none did: the remarks name the others."""
+    return [r for r in results if r.grade != "not run"] or results
+
+
+def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:
+    """Build a table of pairs.
+
+    Args:
+      about: its caption. first: the head of a column in front of the pairs.
+    """
+    columns = {"pair": None, "error": "number", "limit": "number", "array": None}
+    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
+    head = tag("thead", tag("tr", first, *heads))
+    kind = "pairs by-dtype" if first else "pairs"
+    return tag("table", tag("caption", about, class_="unseen"), head, tag("tbody", *rows), class_=kind)
+
+
+def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) -> Markup:
+    """Build the row of a pair.
+
+    Args:
+      line: its line in the plot. first: a cell in front of it.
+    """
+    head = join(first, tag("th", line, prose(r.pair), scope="row"))
     if r.grade in summary.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))

@@ -13,7 +13,7 @@ from specs.words import in_a_row
 
 from .findings import merge
 from .markup import Markup, join, tag
-from .plot_lines import first, line, unjoined, worst
+from .plot_lines import first, first_rows, line, unjoined, worst
 from .plot_scale import ABOVE, LEFT, NAMED, TOP, WIDTH, Scale, joined, noise_of, px, shortened
 from .result import Result
 
@@ -22,23 +22,32 @@ LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
 
 
-def chart(results: Sequence[Result]) -> Markup:
+def margin(results: Sequence[Result]) -> float:
+    """Return the room that a chart needs on its left, for its decades and a slanted first label."""
+    names = merge((name for name, _, _ in r.curve) for r in results)
+    labels = _labels(names)
+    return max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if _crowded(len(names), labels) else LEFT
+
+
+def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
     """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
 
     Args:
       results: of one model, check, dtype and device.
+      left: the margin that this chart has at least, so that charts below each other align.
     """
     names = merge((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
     slanted = _crowded(len(names), labels)
     reach = max(CHARACTER * len(label.text) for label in labels)
-    scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
+    scale = Scale(results, names, max(left, margin(results)))
+    above = first_rows(results)
     bottom = 14 + (0.57 * reach if slanted else 8)
     parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
     parts += [line(scale, result, n) for n, result in enumerate(results)]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
     parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
-    size = f"0 0 {WIDTH} {scale.floor + bottom:.0f}"
+    size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
     kind = "chart slanted" if slanted else "chart"
     return tag("svg", *parts, class_=kind, viewBox=size, role="img", aria_label=_described(results))
 

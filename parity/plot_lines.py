@@ -27,6 +27,7 @@ SHAPES = (  # markers around (0, 0)
 )
 CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # NaN
 RING = "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z"  # around an error of what differs first
+ROW = 20  # height of the name of an array that differs first: the type of narrow screens is 17 px
 DIAMOND = "M0 -10.5L10.5 0L0 10.5L-10.5 0z"  # around the worst error of a pair
 
 
@@ -122,8 +123,16 @@ def _mark(point: _Point, shape: str, kind: str, size: float = 1.0) -> Markup:
     return tag("g", tag("title", point.title), tag("path", d=shape, class_=kind), transform=at)
 
 
+def first_rows(results: Iterable[Result]) -> int:
+    """Return the height that the names of the arrays that differ first need above the usual one."""
+    return ROW * max(len({name for r in results for name, *_ in first_points(r)}) - 1, 0)
+
+
 def first(scale: Scale, results: Iterable[Result]) -> Markup:
-    """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name."""
+    """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name.
+
+    Each name has a row of its own above the plot, the first of them the highest, so that none covers another.
+    """
     rings: dict[str, list[Markup]] = {}
     for result in results:
         for point in first_points(result):
@@ -131,12 +140,14 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
     if not rings:
         return Markup()
     names = sorted(rings, key=scale.places.__getitem__)
-    at = [px(scale.x(name)) for name in names]
-    lines = [tag("line", x1=x, x2=x, y1=TOP, y2=scale.floor, class_="first") for x in at]
-    x, more = scale.x(names[0]), f" and {len(names) - 1} more" if names[1:] else ""
-    side = {"x": px(x - 4), "text_anchor": "start"} if x < WIDTH / 2 else {"x": px(x + 4), "text_anchor": "end"}
-    text = tag("text", f"first: {shortened(names[0])}{more}", y=px(TOP - ABOVE), class_="first-text", **side)
-    return join(*lines, *(ring for name in names for ring in rings[name]), text)
+    lines, texts = list[Markup](), list[Markup]()
+    for row, name in enumerate(reversed(names)):
+        x, y = scale.x(name), TOP - ABOVE - ROW * row
+        top = y + 4 if row else TOP
+        lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
+        side = {"x": px(x - 4), "text_anchor": "start"} if x < WIDTH / 2 else {"x": px(x + 4), "text_anchor": "end"}
+        texts.append(tag("text", f"first: {shortened(name)}", y=px(y), class_="first-text", **side))
+    return join(*lines, *(ring for name in names for ring in rings[name]), *texts)
 
 
 def worst(scale: Scale, result: Result) -> Markup:

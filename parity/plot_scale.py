@@ -10,7 +10,7 @@ from .result import Result
 from .tolerance import ROUNDOFF
 
 WIDTH, PLOT, TOP = 640, 190, 38  # user units of the SVG; marks of the highest errors reach above the frame
-RIGHT, NAMED = 14.0, 40.0  # margin on the right, and where it has the name of the limit
+NAMED = 40.0  # margin on the right, for the name of the limit
 ABOVE = 15  # of texts above the frame, clear of marks at its top
 LEFT = 54.0  # margin for the decades
 LABEL = 22  # characters of an array's name below the axis
@@ -51,7 +51,7 @@ class Scale:
         if any(r.nans for r in results):
             self.above = ", ".join(filter(None, ("NaN", self.above)))
         self.floor = TOP + PLOT
-        self.right = WIDTH - (NAMED if self.seen() else RIGHT)
+        self.right = WIDTH - NAMED  # the same in all plots, which stand below each other
         self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * bool(self.above)
 
     @classmethod

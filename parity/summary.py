@@ -25,8 +25,8 @@ def model(result: Result, own: str = "own model") -> str:
     Args:
       own: what the user's models are called.
     """
-    if result.variant == "own":
-        return own if result.architecture == "own" else result.architecture
+    if result.variant == OWN:
+        return own if result.architecture == OWN else result.architecture
     return f"{result.architecture}:{result.variant}"
 
 
@@ -128,6 +128,13 @@ def closeness(results: Iterable[Result]) -> str:
     """Count the checks in which some pair is close to its limit: "1 check close to its limit"; "" for none."""
     number = len(near(results))
     return f"{count(number, 'check')} close to {'its limit' if number == 1 else 'their limits'}" if number else ""
+
+
+def absent(results: Sequence[Result]) -> list[Result]:
+    """List the comparisons with a side that ran in none, as a framework that is not installed; [] if no side ran."""
+    ran = {side for r in results if r.grade != "not run" for side in r.sides}
+    lacking = [r for r in results if any(side not in ran for side, _ in r.missing)]
+    return lacking if len(lacking) < len(results) else []
 
 
 def near(results: Iterable[Result]) -> list[list[Result]]:

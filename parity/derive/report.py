@@ -61,12 +61,7 @@ def page(
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
-    error = found.exact if found.rounded else found.error
-    measured = (
-        f" Error of the outputs{' in float64' * bool(found.rounded)}: {short(error)} (limit {limit(EQUAL_OUTPUTS)})."
-    )
-    totals = f"The Table has {lines}{filled if number else ''}. {begun(found.matched_to)}."
-    totals += measured * math.isfinite(error)
+    totals = f"The Table has {lines}{filled if number else ''}."  # "How far they agree" has the errors
     names = _names(found, sides)
     return fill(
         kicker="Triptych derivation",
@@ -273,11 +268,30 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def _table(found: Derivation, out: str | None) -> Markup:
     text = found.table.print()
-    lines = [tag("span", *_sides(line)) for line in text.splitlines(keepends=True)]
+    lines = _grouped(text)
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     legend = tag("p", prose(_legend(text)), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
+
+
+def _grouped(table: str) -> list[Markup]:
+    """Build the lines of a Table, comments apart in style, with a space in front of each block of the left model."""
+    lines, before = list[Markup](), ""
+    for line in table.splitlines(keepends=True):
+        is_comment = line.startswith(("#", "table "))
+        block = "" if is_comment else _block(line)
+        kinds = ["comment"] * is_comment + ["block"] * bool(lines and block != before)
+        lines.append(tag("span", *_sides(line), class_=" ".join(kinds) or None))
+        before = block
+    return lines
+
+
+def _block(line: str) -> str:
+    """Return the block of a line's first array: "blocks.{i}" of "blocks.{i}.norm.weight: c <-> ...", or its module."""
+    array = line.partition(":")[0].strip()
+    counted = re.match(r"[^{}]*\{[a-z]\}", array)
+    return counted[0] if counted else re.split(r"[./]", array)[0]
 
 
 def _legend(table: str) -> str:

@@ -234,7 +234,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
-    assert "2 of 3 uses of parameters matched, 1 of these agree" in page
+    assert "2 of 3 matched, 1 of these agree" in page
     assert rows(page)[-3:] == [
         ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],
     ]  # fmt: skip
@@ -558,10 +558,26 @@ def test_what_is_read_as_it_is_stands_at_its_own_name_and_not_where_it_shows():
     ]  # fmt: skip
 
 
-def test_totals_state_limits_and_both_models_are_named_below_the_verdict():
+def test_the_lines_of_a_table_stand_by_block_and_comments_apart():
+    table = Table.parse("table 1\n# why\nstem: c <-> a: c\nl.{i}.w: c <-> b{i}/w: c\nl.{i}.b: c <-> b{i}/b: c\n")
+    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
+    (lines,) = re.findall('<pre class="lines">(.*?)</pre>', page, re.DOTALL)
+    assert re.findall('^<span(?: class="([a-z ]*)")?>', lines, re.MULTILINE)[:1] == ["comment"]
+    assert [lines.count(f'class="{kind}"') for kind in ("comment", "block", "comment block")] == [2, 2, 0]
+
+
+def test_what_to_make_equal_counts_places_as_the_verdict_does():
+    found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
+    assert found.explained == "three epsilons" and found.following.startswith(
+        "make both models equal at all three places"
+    )
+
+
+def test_totals_count_lines_and_errors_stand_once():
     about = {"left": "a.py:build, Net (torch)", "right": "b.py:build, Net (linen)"}
     text = re.sub("<[^>]*>", " ", unbound(page_of(DERIVED, about)).partition("<h1")[2].partition("What was run")[0])
-    assert "1 of 2 uses of parameters agree to 1e-8. Error of the outputs: 3.0e-5 (limit 1e-9)." in text
+    assert "The Table has " in text and "Error of the outputs" not in text and "uses of parameters" not in text
+    assert "error of the outputs" in page_of(DERIVED, about)
     assert all(value in text for value in about.values())
 
 

@@ -115,7 +115,7 @@ def test_an_epsilon_in_a_users_model_is_guessed() -> None:
     assert first == "norm"
     assert first is not None
     assert first.guess.startswith(
-        "epsilon is 1e-6 in theirs, 1e-5 in mine (recomputing both reproduces their outputs to "
+        "epsilon is 1e-5 in mine, 1e-6 in theirs (recomputing both reproduces their outputs to "
     )
 
 

@@ -258,9 +258,10 @@ def test_the_head_leaves_what_was_counted_to_its_verdict() -> None:
     assert "in 1 of 2 comparisons" in mixed and "2 compared" not in mixed
 
 
-def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
+def test_what_was_run_is_a_table_with_what_is_long_at_its_end() -> None:
     made = Report([row(("a",))], {"command": "x " * 40, "date": "today", "hash": "y " * 40, "seed": "0"})
-    rows = re.findall('<dt(?: class="wide")?>(.*?)</dt>', made.to_html().partition("What was run")[2])
+    (table,) = re.findall('<table class="run">.*?</table>', made.to_html())
+    rows = re.findall('<th scope="row">(.*?)</th>', table)
     assert rows == ["date", "seed", "command", "hash"]
 
 
@@ -328,10 +329,11 @@ def test_a_cell_names_the_pairs_that_differ_each_with_its_number() -> None:
     off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
     skipped = replace(row(("a",)), pair="b-c", passed=None, error=None, tolerance=None, missing=(("c", "why"),))
     several = [off, replace(off, pair="a-c", error=1e-5), replace(skipped, pair="a-d"), replace(skipped, pair="b-d")]
+    several.append(replace(off, pair="c-d", sides=("c", "d"), error=1e-6))  # c runs in another comparison
     page = unbound(Report([*several, row(("a",), variant="w")]).to_html())
     cell = Report([*several, row(("a",), variant="w")]).to_html().partition("<tbody>")[2].partition("</td>")[0]
     lines = re.findall("<span>([^<]*)</span><span>([^<]*)</span>", unbound(cell))
-    assert lines == [("a-b", "1.0e-3"), ("a-c", "1.0e-5")]
+    assert lines == [("a-b", "1.0e-3"), ("a-c", "1.0e-5"), ("c-d", "1.0e-6")]
     assert re.findall('<span class="counted">([^<]*)</span>', unbound(cell)) == ["2 pairs not run"]
     legend = re.findall('<p class="legend soft">.*?</p>', page)[0]
     assert '<b class="word">not run</b>see <a href="#remarks">' in legend
@@ -497,11 +499,13 @@ def test_results_of_one_name_are_all_in_the_matrix() -> None:
     assert page.count("<td data-label") == 3
 
 
-def test_pairs_that_did_not_run_are_named_in_the_remarks_alone() -> None:
+def test_a_side_that_never_ran_is_named_once_below_the_verdict() -> None:
     missing = (("c", "is not installed"),)
     lacking = replace(row(("a",)), pair="a-c", error=None, tolerance=None, passed=None, curve=(), missing=missing)
     page = Report([row(("a",)), lacking]).to_html()
-    rows, remarks = re.findall('<table class="pairs">.*?</table>', page), page[page.index('id="remarks"') :]
+    rows = re.findall('<table class="pairs[^"]*">.*?</table>', page)
     assert len(rows) == 1 and "a-b" in rows[0] and "a-c" not in rows[0]
-    assert "is not installed" in remarks and "a-c" in remarks
-    assert "a-c" in "".join(re.findall('<table class="pairs">.*?</table>', Report([lacking]).to_html()))
+    (line,) = re.findall('<p class="totals absent">(.*?)</p>', page)
+    assert re.sub("<.*?>", "", line) == "Not run: c: is not installed (1 comparison: a-c)."
+    assert page.count("a-c") == 1 and "did not run" not in page and 'id="remarks"' not in page
+    assert "a-c" in "".join(re.findall('<table class="pairs[^"]*">.*?</table>', Report([lacking]).to_html()))

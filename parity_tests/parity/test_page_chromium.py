@@ -132,7 +132,7 @@ def cut(selector: str) -> str:
 
 def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
     """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
-    label = 'getComputedStyle(page.querySelector("td"), "::before").content'
+    label = 'getComputedStyle(page.querySelector(".matrix td"), "::before").content'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1600), label)
     assert narrow == '400,"layers, float64"'  # each cell states its column
     assert wide == "1600,none"

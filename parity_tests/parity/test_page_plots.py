@@ -277,7 +277,30 @@ def test_a_plot_marks_the_worst_error_and_names_what_differs_first() -> None:
     other = replace(result, pair="a-c", first_divergence=off(("a", 1.0), first="c").first_divergence)
     (chart,) = charts(Report([result, other]).to_html())
     assert places(chart, "ring") == ["b", "c"] and chart.count('class="first"') == 2
-    assert re.findall('class="first-text"[^>]*>(.*?)<', chart) == ["first: b and 1 more"]
+    assert re.findall('class="first-text"[^>]*>(.*?)<', chart) == ["first: c", "first: b"]
+    heights = [float(y) for y in re.findall(r'<text y="([-\d.]+)" class="first-text"', chart)]
+    assert len(set(heights)) == 2  # no name covers another
+    assert float(re.findall(r'viewBox="0 ([-\d.]+)', chart)[0]) + 15 < min(heights)  # and none is cut off
+
+
+def test_plots_of_one_model_have_one_frame_so_that_they_align() -> None:
+    """The names of one plot are long and slanted, and only one of them shows its limit."""
+    long = tuple((f"a_long_name_{k}.of_a_layer", 1e-15, 1e-10) for k in range(9))
+    results = [
+        replace(row(("a", "b")), check="layers", curve=long),
+        replace(row(("a", "b")), check="gradients", curve=(("a", 1e-11, 1e-10), ("b", 1e-12, 1e-10))),
+    ]
+    rule = r'<line x1="([\d.]+)" x2="([\d.]+)"[^>]*class="grid"'
+    frames = [set(re.findall(rule, chart)) for chart in charts(Report(results).to_html())]
+    wide = [{frame for frame in some if frame[0] != frame[1]} for some in frames]
+    assert len(wide) == 2 and wide[0] == wide[1] and len(wide[0]) == 1
+
+
+def test_a_check_of_one_array_has_one_table_for_all_dtypes() -> None:
+    results = [replace(row(("output",)), check="forward", dtype=dtype) for dtype in ("float64", "float32")]
+    page = Report(results).to_html()
+    (table,) = re.findall('<table class="pairs by-dtype">(.*?)</table>', page)
+    assert re.findall('class="dtype">(.*?)<', table) == ["float64", "float32"]
     (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
     assert places(chart, "worst") == []  # none of equal arrays is the worst
 
