@@ -156,7 +156,7 @@ class Derivation(Evidence):
         if mended and not (self.explained and self.incomparable == COARSE):  # what differs comes first
             return mended
         if self.explained:
-            number = len(self.divergences)
+            number = sum(place.times for place in self.divergences)
             where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
             again = f"make both models equal {where} and derive again"
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
