@@ -18,7 +18,7 @@ from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
-from .own import OWN, Own, recognise, wrap
+from .own import OWN, Own, PairedNames, recognise, wrap
 from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
@@ -86,8 +86,11 @@ def compare(
     require_mapping(training)
     inputs = _inputs(images)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
-    names = cast(Mapping[str, Mapping[str, str]], paired(names, models) if is_paired(names) else names or {})
-    require_names(names, own, [label for label in models if label not in own], OUTPUT)
+    if is_paired(names):
+        names = paired(names, models, check)
+    names = cast(Mapping[str, Mapping[str, str]], names or {})
+    if not any(isinstance(side, PairedNames) for side in names.values()):
+        require_names(names, own, [label for label in models if label not in own], OUTPUT)
     with precision_kept():
         ports = _ports(models, inputs, names, feature_maps, training)
         _require_modules(ports, check)
@@ -152,7 +155,10 @@ def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
     """Raise UsageError for a check of modules where a model is a function of JAX, which has none."""
     for label, port in ports.items():
         if check in ("layers", "single-step") and isinstance(port, Own) and port.runner.library == "jax":
-            raise UsageError(f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs")
+            raise UsageError(
+                f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs, "
+                "'gradients' and 'train' its arrays, paired by names=TABLE"
+            )
 
 
 def _is_own_flax(port: Port | Own) -> bool:

@@ -97,7 +97,7 @@ class Pairing:
 
     Args:
       names: arrays that both have in one shape, and those that must agree whatever their shapes are.
-      shapes: further arrays of activations that both have, in different shapes.
+      shapes: further arrays of activations that both have, in different shapes, of modules of one name.
       unpaired: a sentence that lists what has no partner, "" for nothing.
       unproven: whether gradients without a partner may be others on both sides.
     """
@@ -134,7 +134,7 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
         return Pairing([])
     if strict:
         return Pairing(both)
-    shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS else ()
+    shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS and not a.tabled else ()
     lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"

@@ -25,7 +25,9 @@ from specs.axes import parse_axes
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
 from specs.numerals import exact
+from specs.words import count
 
+from .paired_arrays import OneSide
 from .quoting import some
 from .usage import require_arguments, require_known
 
@@ -100,7 +102,15 @@ def _is_function(model: Any) -> bool:
 
 
 class PairedNames(dict[str, str]):
-    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused."""
+    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.
+
+    Args:
+      unlike: paths of modules whose arrays have another number of axes in the other model, as those of nn.scan.
+      arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
+    """
+
+    unlike: Sequence[str] = ()
+    arrays: OneSide | None = None
 
 
 class Own(Model):
@@ -192,11 +202,21 @@ class Own(Model):
         return [f"modules with parameters that were never called: {some(outer)}"] * bool(outer)
 
     def left_out(self) -> list[str]:
-        """Name modules with parameters of their own that a Table pairs with none, so that they are not compared."""
+        """Count and name modules with parameters of their own that a Table does not pair with one, and say why."""
         if not isinstance(self.names, PairedNames):
             return []
-        alone = [path for path, module in self.modules.items() if path and module.leaves and path not in self.names]
-        return [f"not compared, as the Table of names pairs them with no module: {some(alone)}"] * bool(alone)
+        owners = [path for path, module in self.modules.items() if path and module.leaves]
+        unlike = [path for path in self.names.unlike if path not in self.names]
+        alone = [path for path in owners if path not in self.names and path not in unlike]
+        reasons = {
+            "one model has an axis more in their arrays, as of stacked layers (nn.scan) or heads": unlike,
+            "the Table of names pairs them with no module": alone,
+        }
+        return [
+            f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
+            for why, paths in reasons.items()
+            if paths
+        ]
 
     def _trainable(self) -> list[str]:
         """Name the parameters that some output depends on, by their gradients; [] where these cannot be computed."""

@@ -2,59 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
+from specs.layout import Layout
 from specs.lines import TableError
 from specs.sizes import SizeError
 from specs.table import Table
 
+from .naming import ARRAYS
 from .own import PairedNames, recognise
+from .paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def paired(given: Any, models: Mapping[str, Any]) -> dict[str, PairedNames]:
+def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
     """Return names for `parity.compare`: {label: {path of a module: name of its pair}}, by the left model's path.
 
-    Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
-    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
-    many axes, as axes of heads in one model alone are in the results as well.
+    For `gradients` and `train`, arrays are paired by the Table's lines as well.
 
     Args:
       given: a Table, or what parity.derive returned.
       models: two models that are no ports, the left one of the Table first.
-    Raises: UsageError for other models, and for a Table that does not fit them.
+    Raises: UsageError for other models, for a Table that does not fit them, and for one that pairs nothing.
     """
     if len(models) != 2:
         raise UsageError(f"a Table names the modules of two models, not of {len(models)}")
     table: Table = getattr(given, "table", given)
-    arrays, homes = [_shapes(model) for model in models.values()], [recognise(model)[0] for model in models.values()]
+    sides = [_Side.of(model) for model in models.values()]
+    layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
+    pairs, unlike = _pairs(layout, *sides)
+    if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
+        raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
+    names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
+    for k, found in enumerate(names):
+        found.unlike = sorted({pair[k] for pair in unlike if all(pair)})
+    if check in ARRAYS:
+        if is_open:
+            raise UsageError(
+                f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
+                f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
+            )
+        arrays = _arrays(table, layout, *sides)
+        for k, found in enumerate(names):
+            found.arrays = OneSide(arrays, k)
+    return dict(zip(models, names, strict=True))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A model as a Table names its arrays.
+
+    Args:
+      home: module in ports.runners. shapes: of all arrays. ties: {name: name of the array that it shares}.
+    """
+
+    home: str
+    shapes: Shapes
+    ties: Mapping[str, str]
+
+    @classmethod
+    def of(cls, model: Any) -> _Side:
+        from .derive.trace.call import call_of
+        from .derive.trace.sides import side
+
+        of = side(model, call_of(()))
+        tied = {name: of.parameters[first] for name, first in of.ties.items()}
+        arrays = {**of.parameters, **tied, **of.others}
+        return cls(recognise(model)[0], {name: tuple(array.shape) for name, array in arrays.items()}, of.ties)
+
+    def module(self, name: str) -> str:
+        """Return the path of the module that an array belongs to, as the framework's models list it."""
+        if self.home == "function":
+            return ""
+        if self.home in ("torch", "paddle"):
+            return name.rpartition(".")[0]
+        from ports.runners.jax_trees import dotted  # the model has imported jax
+
+        return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
+
+
+def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, tuple[str, ...]]:
+    """Return the layout of a Table, and the lengths that no shape shows; for these, 1 is taken.
+
+    Which array becomes which is the same whatever the lengths, and 1 divides any.
+    Raises: UsageError for a Table that does not fit.
+    """
     try:
         try:
-            layout = table.layout(arrays[0], arrays[1])
-        except SizeError as error:  # which array becomes which is the same whatever the lengths, and 1 divides any
-            layout = table.layout(arrays[0], arrays[1], dict.fromkeys(error.enough, 1))
+            return table.layout(left, right), ()
+        except SizeError as error:
+            return table.layout(left, right, dict.fromkeys(error.enough, 1)), error.enough
     except TableError as error:
-        what = f"names: the Table does not fit {' and '.join(models)}, of which the first is its left side"
+        if _fits(table.reverse(), left, right):
+            raise UsageError(
+                f"names: the Table's left side is {labels[1]}, and {labels[0]} is given first: exchange the models, "
+                f"{{{labels[1]!r}: ..., {labels[0]!r}: ...}}, or pass names=table.reverse()"
+            ) from None
+        what = f"names: the Table does not fit {' and '.join(labels)}, of which the first is its left side"
         raise UsageError(f"{what}: {error.message}", error.problems) from error
+
+
+def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
+    try:
+        table.layout(left, right)
+    except SizeError:
+        return True
+    except TableError:
+        return False
+    return True
+
+
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[tuple[str, str]], set[tuple[str, str]]]:
+    """Return pairs of modules, and those whose arrays have other numbers of axes.
+
+    Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
+    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
+    many axes, as axes of heads in one model alone are in the results as well.
+    """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
     unlike = set[tuple[str, str]]()
     for entry in layout.entries:
         for source in entry.sources:
-            left, right = _module(homes[0])(source), _module(homes[1])(entry.name)
-            lefts.setdefault(left, set()).add(right)
-            rights.setdefault(right, set()).add(left)
-            if len(arrays[0][source]) != len(entry.shape):
-                unlike.add((left, right))
-    pairs = [(one, *of) for one, of in lefts.items() if len(of) == 1 and len(rights[next(iter(of))]) == 1]
-    pairs = [pair for pair in pairs if all(pair) and pair not in unlike]
-    pairs = [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)]
-    if not pairs:
-        raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
-    sides = {one: one for one, _ in pairs}, {other: one for one, other in pairs}
-    return {label: PairedNames(side) for label, side in zip(models, sides, strict=True)}
+            one, other = left.module(source), right.module(entry.name)
+            lefts.setdefault(one, set()).add(other)
+            rights.setdefault(other, set()).add(one)
+            if len(left.shapes[source]) != len(entry.shape):
+                unlike.add((one, other))
+    alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
+    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in unlike]
+    return [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)], unlike
+
+
+def _arrays(table: Table, layout: Layout, left: _Side, right: _Side) -> ArrayPairs:
+    """Pair arrays, in the order of the model that has more of them: it shows more of the order in which they run."""
+    back = table.reverse().layout(right.shapes, left.shapes)
+    finer = left if len(left.shapes) > len(right.shapes) else right
+    place = {name: k for k, name in enumerate(finer.shapes)}
+    places = {e.name: min((place[n] for n in (e.name, *e.sources) if n in place), default=-1) for e in layout.entries}
+    one, other = (Names(side.home, list(side.shapes), side.ties) for side in (left, right))
+    return pairs_of(layout, back, one, other, places)
 
 
 def _inside(partners: Mapping[str, set[str]], path: str, other: str) -> bool:
@@ -66,25 +156,3 @@ def _inside(partners: Mapping[str, set[str]], path: str, other: str) -> bool:
 def is_paired(names: Any) -> bool:
     """Tell whether this is a Table, or what parity.derive returned."""
     return isinstance(getattr(names, "table", names), Table)
-
-
-def _shapes(model: Any) -> Shapes:
-    """Return the shapes of a model's arrays under the names that a Table has for them."""
-    from .derive.trace.call import call_of
-    from .derive.trace.sides import side
-
-    of = side(model, call_of(()))
-    tied = {name: of.parameters[first] for name, first in of.ties.items()}
-    return {name: tuple(array.shape) for name, array in {**of.parameters, **tied, **of.others}.items()}
-
-
-def _module(home: str) -> Callable[[str], str]:
-    """Return what tells the path of the module that an array belongs to, as the framework's models list it."""
-    if home == "function":
-        return lambda name: ""
-    if home in ("torch", "paddle"):
-        return lambda name: name.rpartition(".")[0]
-
-    from ports.runners.jax_trees import dotted  # the model has imported jax
-
-    return lambda name: dotted(name.split("/")[1 if home == "linen" else 0 : -1])

@@ -18,7 +18,7 @@ from specs.words import hint
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
-from .own import OWN, Own
+from .own import OWN, Own, PairedNames
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -50,6 +50,7 @@ class Recording:
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
       holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
       file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
+      tabled: whether a Table pairs its modules: by their arrays, so that what they return may have other shapes.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
 
@@ -74,6 +75,7 @@ class Recording:
     architecture: str = OWN
     file: str = ""
     part: str = ""
+    tabled: bool = False
 
 
 def record(
@@ -149,6 +151,7 @@ def precision_kept() -> Iterator[None]:
 
 def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
     r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
+    r.tabled = isinstance(model, Own) and isinstance(model.names, PairedNames)
     _RECORDERS[check](r, model, inputs, feed, steps)
     r.notes += model.notes
     if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
@@ -245,22 +248,33 @@ def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     return {name: array for own, array in named.items() if (name := model.shared(own)) is not None}
 
 
+def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays as the other model has them too: by a Table, if there is one, or else by shared names.
+
+    What a Table leaves unjudged becomes a note.
+    """
+    if not isinstance(model, Own) or not isinstance(model.names, PairedNames) or model.names.arrays is None:
+        return _shared(model, arrays)
+    r.notes += [note for note in model.names.arrays.notes(arrays) if note not in r.notes]
+    return model.names.arrays.named(arrays)
+
+
 def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
     """Record in the order of the backward pass: a wrong gradient spoils only what comes after it here."""
     gradients = model.gradients(inputs)
-    named = _shared(model, gradients.parameters)
+    named = _paired(r, model, gradients.parameters)
     r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
     r.arrays.update({name: named[name] for name in reversed(named)})
     r.arrays.update(gradients.inputs)
     if isinstance(model, Own):
-        state = _shared(model, model.state())
+        state = _paired(r, model, model.state())
         r.untrained = {name: array.shape for name, array in state.items() if name not in named}
 
 
 def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:
     for name in OPTIMIZERS:
         trained = model.train(batches(inputs, steps), Optimizer(name=name))
-        named = _shared(model, {**trained.parameters, **trained.statistics})
+        named = _paired(r, model, {**trained.parameters, **trained.statistics})
         r.arrays[f"{name}: losses"] = np.asarray(trained.losses)
         r.arrays.update({f"{name}: {key}": array for key, array in named.items()})
         r.notes += [note for note in trained.notes if note not in r.notes]

@@ -41,3 +41,7 @@ def test_no_message_puts_an_article_before_a_name_that_it_does_not_know():
     files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
     guessed = re.compile(r'f".*\b[Aa]n? \{(?!noun|with_article|\')')
     assert not [f"{path}: {line}" for path in files for line in path.read_text().splitlines() if guessed.search(line)]
+
+
+def test_counts_up_to_twelve_are_words():
+    assert [words.in_words(number) for number in (0, 9, 12, 13, 1000)] == ["no", "nine", "twelve", "13", "1,000"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-WORDS = "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
+WORDS = (
+    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
 NEAR = 0.6  # similarity of names, of 1, from which one may have been meant
 FAR = 0.4  # the same of few names, or of long ones
 SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is spoken as "el", "em", "en"
@@ -22,7 +24,7 @@ def count(number: int, noun: str) -> str:
 
 
 def in_words(number: int) -> str:
-    """Write a number, a small one as a word: "two"."""
+    """Write a number, one up to twelve as a word: "two"."""
     return WORDS[number] if 0 <= number < len(WORDS) else f"{number:,}"
 
 

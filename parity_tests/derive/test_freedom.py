@@ -90,3 +90,12 @@ def test_only_exchanges_that_may_have_no_effect_are_tried(monkeypatch: pytest.Mo
     assert len(tried) <= 6, (
         tried
     )  # of a bias with a mean twice, of units in one block, in all others, and before the last one
+
+
+def test_the_numbers_of_blocks_that_one_array_stacks_are_folded():
+    from parity.derive.prove.freedom import both
+
+    parts = [f"blocks.{k}.fc.weight" for k in range(3)]
+    assert both(["layers/fc/kernel"], {"layers/fc/kernel": parts}) == (
+        "layers/fc/kernel (right: blocks.{0..2}.fc.weight)"
+    )

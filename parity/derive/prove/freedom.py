@@ -170,7 +170,7 @@ def spacing(text: str) -> tuple[int, ...] | str:
 def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
     """Name left parameters and the right ones that they become, if these are called otherwise."""
     others = list(dict.fromkeys(other for name in names for other in partners.get(name, ())))
-    return ", ".join(names) + (f" (right: {', '.join(others)})" if others and others != list(names) else "")
+    return ", ".join(names) + (f" (right: {', '.join(fold(others))})" if others and others != list(names) else "")
 
 
 def _candidates(
