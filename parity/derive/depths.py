@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from specs.words import in_a_row
 
 DEPTHS = "the depths differ"  # why parameters have no line
+ALIKE = 2  # times that one block may have the elements of another: by biases, or layers that one hand left out
 LAYER = 2  # arrays that a layer has: a weight and a bias
 NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 
@@ -23,9 +25,9 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     if len(left_depths) != len(right_depths):  # as with a norm and a dense layer numbered in one head
         left_depths, right_depths = depths(left, layers=False), depths(right, layers=False)
     if len(left_depths) < len(right_depths):  # a list of one block, it may be
-        left_depths = depths(left, single=True)
+        left_depths = _as_large(depths(left, single=True), left, right_depths, right)
     elif len(right_depths) < len(left_depths):
-        right_depths = depths(right, single=True)
+        right_depths = _as_large(depths(right, single=True), right, left_depths, left)
     if (
         not left_depths
         or len(left_depths) != len(right_depths)
@@ -34,6 +36,26 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
+
+
+def _as_large(
+    lists: dict[str, int], arrays: Mapping[str, Any], others: Mapping[str, int], other: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return lists without those of one block that has by far fewer or more elements than each of the others' blocks.
+
+    Such a one is another part of the model, as a stem of a convolution and its norm.
+    """
+    sizes = [_elements(other, place) / length for place, length in others.items()]
+    return {
+        place: length
+        for place, length in lists.items()
+        if length > 1 or any(size < ALIKE * _elements(arrays, place) < ALIKE**2 * size for size in sizes)
+    }
+
+
+def _elements(arrays: Mapping[str, Any], place: str) -> int:
+    """Return how many elements the arrays have whose names begin with a place."""
+    return sum(math.prod(array.shape) for name, array in arrays.items() if name.startswith(place))
 
 
 def _listed(lists: Mapping[str, int], noun: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,3 +99,44 @@ def test_numbers_before_and_among_the_blocks_leave_a_list_open():
     found = parity.derive(net(2), net(2), (images(2, 3),))
     assert found.proven and not found.behind_lists, str(found)
     assert {*found.table.apply(arrays_of(net(4)))} == {*net(4).state_dict()}
+
+
+def gated(flat: bool) -> Any:
+    """Return blocks in four stages or in one list: the first of stage 1 and the second of stage 2 have a gate.
+
+    The last block has a norm, whose number follows theirs.
+    """
+    import torch
+
+    def block(stage: int, k: int) -> Any:
+        layers = {"up": torch.nn.Linear(4, 4)}
+        if (stage, k) in ((1, 0), (2, 1)):
+            layers["gate"] = torch.nn.Linear(4, 4)
+        if (stage, k) == (3, 1):
+            layers["norm"] = torch.nn.LayerNorm(4)
+        return torch.nn.ModuleDict(layers)
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = torch.nn.ModuleList
+            stages = [[block(stage, k) for k in range(2)] for stage in range(4)]
+            self.blocks = layers(itertools.chain(*stages)) if flat else layers(map(layers, stages))
+
+        def forward(self, x: Any) -> Any:
+            for block in self.blocks if flat else [block for stage in self.blocks for block in stage]:
+                y = block["up"](x).tanh()
+                x = x + (y * block["gate"](y).sigmoid() if "gate" in block else y)
+            return block["norm"](x)
+
+    return Model()
+
+
+def test_two_numbers_of_one_name_that_count_together_state_no_range():
+    needs("torch")
+    left, right = gated(flat=False), gated(flat=True)
+    found = parity.derive(left, right, (images(2, 4),))
+    assert found.proven, str(found)
+    assert "blocks.1.0.gate.weight: o i <-> blocks.2.gate.weight: o i" in found.table.print(), found.table.print()
+    for side, other, table in ((left, right, found.table), (right, left, found.table.reverse())):
+        assert {*table.apply(arrays_of(side))} == {*other.state_dict()}

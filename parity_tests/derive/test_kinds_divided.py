@@ -283,3 +283,19 @@ def test_models_of_unlike_depths_are_told_to_have_one():
         found = parity.derive(*map(blocks, counts), (images(4, 6),))
         assert not found.proven and not found.sizes
         assert found.following.startswith("build both models with the same number of blocks")
+
+
+def test_integers_of_one_value_that_both_read_are_of_the_module_around_alike_ones():
+    """Token types that no call gives are zeros of a buffer, in a module whose parameters are those of its parts."""
+
+    def model(name: str, value: int = 0) -> Any:
+        words, types = torch.nn.Embedding(11, 6), torch.nn.Embedding(2, 6)
+        tables = Net(lambda m, x: m.words(x) + m.types(m.token_types[:, : x.shape[1]]), words=words, types=types)
+        tables.register_buffer("token_types", torch.full((1, 9), value))
+        return Net(lambda m, x: m.head(getattr(m, name)(x).tanh()), **{name: tables}, head=linear(6, 3))
+
+    left, right = model("embeddings"), model("tables")
+    found = parity.derive(left, right, (tokens(2, 5),))
+    assert found.proven and not found.unshown, str(found)
+    assert "embeddings.token_types: a b <-> tables.token_types: a b" in found.table.print(), found.table.print()
+    assert not parity.derive(left, model("tables", 1), (tokens(2, 5),)).proven

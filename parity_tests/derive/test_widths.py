@@ -161,6 +161,8 @@ def test_one_block_against_two_is_named():
     assert differing(left, right).startswith("the left model has 1 block in layers, the right one 2 in x")
     assert differing(right, left).startswith("the left model has 2 blocks in x, the right one 1 in layers")
     assert not differing(left, left)
+    stem = {f"stem.0.{leaf}": torch.zeros(1) for leaf in ("weight", "bias", "mean")}  # no list of one block
+    assert not differing(blocks(2, "x"), stem) and not differing(stem, blocks(2, "x"))
     head = {f"head.{k}.{leaf}": torch.zeros(2) for k in (0, 1) for leaf in ("weight", "bias")}  # a norm, a dense layer
     two, three = blocks(2, "body") | head, blocks(3, "x") | {"norm.weight": torch.zeros(2)}
     assert differing(two, three).startswith("the left model has 2 blocks in body, the right one 3 in x")

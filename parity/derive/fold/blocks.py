@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -172,10 +172,27 @@ def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
             holes = {p: str(Hole(name, *of)) for name, places in named for p, of in alike[places].items()}
             if depth == CLOSED:
                 ((places, positions),) = alike.items()
+                if _in_one_path(group[0][1], positions):
+                    return None
                 p, (step, first) = next(iter(positions.items()))
                 holes[p] = str(Hole(LISTS[0], values=tuple(str(step * n + first) for n in places)))
             return _filled(group[0][1], holes)
     return None
+
+
+def _in_one_path(row: Row, positions: Mapping[int, tuple[int, int]]) -> bool:
+    """Tell whether one path has two of these numbers, counted differently: a stated range holds for one of them alone.
+
+    Args:
+      positions: the scale and shift of each number, by its place among all numbers of the row.
+    """
+    first = 0
+    for path, _ in (*row.left, *row.right):
+        last = first + len(numbers(_bare(path)))
+        if len({of for p, of in positions.items() if first <= p < last}) > 1:
+            return True
+        first = last
+    return False
 
 
 def _complete(places: Sequence[tuple[int, ...]]) -> bool:

@@ -49,19 +49,27 @@ def lines_of(a: Side, b: Side, partners: Mapping[str, Partner]) -> list[Row]:
 def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> dict[str, Partner]:
     """Return arrays of integers of the right side -> those of the left.
 
-    They stand in the module whose parameters became its own; or else both have the same values, as no other array has,
-    in one order of axes.
+    They stand in the module whose parameters became its own, or, by the same name, around modules of which that is
+    true; or else both have the same values, as no other array has, in one order of axes.
     """
     homes: dict[str, set[str]] = {}
+    around: dict[str, set[str]] = {}
     for name in rights.names:
         owners = lefts.owners(rights.part(mapped, name))
         homes.setdefault(split(name)[0], set()).update(split(owner)[0] for owner in owners)
+        for module in _modules(name):
+            around.setdefault(module, set()).update(*map(_modules, owners))
     partners: dict[str, Partner] = {}
     taken = set[str]()
     for name, array in b.others.items():
         home = homes.get(split(name)[0], set())
         inside = [other for other, one in a.others.items() if split(other)[0] in home and _alike(one, array)]
         inside = [other for other in inside if split(other)[1] == split(name)[1]] or inside
+        if not home and array.ndim:  # no counter, which stands beside the parameters of its module
+            places, own = around.get(split(name)[0], set()), split(name)[1]
+            inside = [other for other, one in a.others.items() if split(other)[1] == own and _alike(one, array)]
+            inside = [other for other in inside if split(other)[0] in places]
+            home = {split(other)[0] for other in inside}
         if len(home) == len(inside) == 1 and inside[0] not in taken:
             partners[name] = Partner(inside[0], tuple(range(array.ndim)))
             taken.add(inside[0])
@@ -78,6 +86,15 @@ def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements
             partners[name] = found[0]
             taken.add(found[0].name)
     return partners
+
+
+def _modules(name: str) -> list[str]:
+    """Return the modules that a parameter is in, from its own outwards."""
+    found = []
+    while name:
+        name = split(name)[0]
+        found.append(name)
+    return found
 
 
 def orders(one: Any, other: Any) -> Iterator[tuple[int, ...]]:

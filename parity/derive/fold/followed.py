@@ -115,7 +115,8 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
 
     Args:
       kept: lines that stay as they are.
-    Returns: also the names, without their numbers, of lists of several lengths, which one line cannot state.
+    Returns: also the names, without their numbers, of lists that one line cannot state: of several lengths, or
+      counted by two numbers of one name, as in stages.{i+7}.{i}.
     """
     wanted: dict[int, set[str]] = defaultdict(set)
     for line, variable, _ in (one.counted for one in followed(table)):
@@ -133,7 +134,8 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
     lines, uneven = [], set[str]()
     for line in table.lines:
         for variable in sorted(wanted.get(line.number, ())) if str(line) not in kept else ():
-            if count := _length(indices[line.number], variable):
+            count = _length(indices[line.number], variable)
+            if count and not _twice(line, variable):
                 line = _listed(line, variable, count)
             else:
                 uneven |= names[line.number]
@@ -150,6 +152,12 @@ def _length(indices: list[Index], variable: str) -> int:
     return counts.pop() if len(counts) == 1 else 0
 
 
+def _twice(line: Line, variable: str) -> bool:
+    """Tell whether a variable counts two numbers of one name, differently."""
+    arrays = (*line.left.arrays, *line.right.arrays)
+    return any(len({str(hole) for hole in one.holes if line.variable(hole) == variable}) > 1 for one in arrays)
+
+
 def _listed(line: Line, variable: str, count: int) -> Line:
     """Return a line that lists the numbers of one variable on both sides."""
 
@@ -159,8 +167,7 @@ def _listed(line: Line, variable: str, count: int) -> Line:
         return Hole(one.name, values=tuple(one.fill(k) for k in range(count)))
 
     def array(one: Signature) -> Signature:
-        own = {str(hole) for hole in one.holes if line.variable(hole) == variable}
-        return one._replace(path=tuple(map(piece, one.path))) if len(own) == 1 else one
+        return one._replace(path=tuple(map(piece, one.path)))
 
     left, right = (side._replace(arrays=tuple(map(array, side.arrays))) for side in (line.left, line.right))
     return replace(line, left=left, right=right)
