@@ -16,13 +16,13 @@ import specs
 from specs.axes import names, shape_of
 from specs.dialects import UNUSED, Rule, applied, bind, extras, place, rules
 from specs.layer import Parameter, parameters
-from specs.paths import match, normal
+from specs.paths import BLOCK, match, normal
 from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import FAR, hint, nearest, unknown
 
 from .errors import UsageError
-from .examples import NUMBER, Example, examples
+from .examples import Example, examples
 from .files import written_suffixes
 
 
@@ -137,7 +137,7 @@ def _leaves(line: Rule, known: Iterable[Parameter]) -> str:
 def _pattern(name: str, line: Rule) -> str:
     """Spell a name with the holes of a line in place of its numbers, as far as they go."""
     holes = iter([hole.name for hole in line.ours.holes])
-    return NUMBER.sub(lambda number: "{" + next(holes, number[0]) + "}", name)
+    return BLOCK.sub(lambda number: "{" + next(holes, number[0]) + "}", name)
 
 
 def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:

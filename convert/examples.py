@@ -1,13 +1,11 @@
 """Give examples of every array of an architecture: those of its tiny twins, which use every option."""
 
-import re
 from functools import cache
 from typing import Any, NamedTuple
 
 import specs
 from specs.layer import Parameter
-
-NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+from specs.paths import pattern
 
 
 class Example(NamedTuple):
@@ -23,8 +21,7 @@ def examples(architecture: str) -> tuple[Example, ...]:
     arrays = {}
     for config in specs.get(architecture).tiny.values():
         layers = {
-            (NUMBER.sub("#", layer.path), layer.kind, layer.without): layer
-            for layer in specs.get(architecture).layers(config)
+            (pattern(layer.path), layer.kind, layer.without): layer for layer in specs.get(architecture).layers(config)
         }
         for (path, kind, _), layer in layers.items():
             arrays.update({(path, kind, p.leaf): Example(p, config) for p in layer.parameters()})

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ports.port import pattern
 from ports.runners.records import Tap
 from specs.numerals import limit, measured
+from specs.paths import pattern
 
 from .elements import double, relative_error
 from .guesses import Guess

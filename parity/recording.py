@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConvertError
-from ports.port import Port, pattern
+from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
+from specs.paths import pattern
 from specs.words import hint
 
 from .elements import by_feature, double, feature_axis, movement

@@ -131,8 +131,8 @@ def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:
 def shortest(cases: Iterable[Case]) -> set[str]:
     """Name the case of fewest layers among all of an architecture whose layers have the same names and kinds."""
     from convert.planning import plan
-    from ports.port import pattern
     from specs.layer import parameters
+    from specs.paths import pattern
 
     found: dict[object, tuple[int, str]] = {}
     for case in cases:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from convert.errors import UsageError
 from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
+from specs.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
 from specs.words import unknown
 
@@ -240,8 +240,3 @@ def _require_dtype(dtype: str) -> None:
         raise UsageError(f"dtype must be a name ({', '.join(DTYPES)}), not {dtype!r}")
     if dtype not in DTYPES:
         raise UsageError(f"dtype: {unknown(dtype, DTYPES, listed=True)}")
-
-
-def pattern(path: str) -> str:
-    """Replace numbers in a path: "blocks.3.norm1" -> "blocks.#.norm1"."""
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "#", path)

@@ -18,6 +18,12 @@ MAX_DIGITS = 9  # of a number in a name
 _RANGE = r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})"
 _HOLE = re.compile(rf"(?:([1-9]\d{{0,5}})\*)?({NAME}(?:\[{NAME}\])?)(?:([+-])(\d{{1,9}}))?")
 _DIGITS = re.compile(r"\d+", re.ASCII)
+BLOCK = re.compile(r"(?<=\.)\d+(?=\.|$)")
+
+
+def pattern(path: str) -> str:
+    """Replace the numbers of blocks in a path of ours: "blocks.3.norm1" -> "blocks.#.norm1"."""
+    return BLOCK.sub("#", path)
 
 
 class Hole(NamedTuple):
