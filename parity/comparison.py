@@ -18,7 +18,7 @@ from specs.words import count, in_a_row
 
 from .job import cause_of, raised
 from .judge import Subject, judge
-from .own import OWN, Own, PairedNames, recognise, wrap
+from .own import OWN, Own, recognise, wrap
 from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
@@ -88,9 +88,9 @@ def compare(
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     if is_paired(names):
         names = paired(names, models, check)
+    else:
+        require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
     names = cast(Mapping[str, Mapping[str, str]], names or {})
-    if not any(isinstance(side, PairedNames) for side in names.values()):
-        require_names(names, own, [label for label in models if label not in own], OUTPUT)
     with precision_kept():
         ports = _ports(models, inputs, names, feature_maps, training)
         _require_modules(ports, check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
-from specs.numerals import limit
+from specs.numerals import limit, measured
 
 from . import findings
 from .markup import Markup, join, prose, tag
@@ -59,7 +59,7 @@ def _range(results: Sequence[Result]) -> str:
     text = " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
     if not SHARE <= values[-1] <= 1:
         return text
-    shares = " to ".join(dict.fromkeys([f"{100 * values[0]:.2g}%", f"{100 * values[-1]:.2g}%"]))
+    shares = " to ".join(dict.fromkeys([f"{measured(100 * value, 2)}%" for value in (values[0], values[-1])]))
     return f"{text} ({shares} of the largest value)"
 
 

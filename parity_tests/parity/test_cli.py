@@ -142,9 +142,8 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     from convert.files.hashing import sha256
 
     assert sha256(golden) in html
-    facts = dict(
-        re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", re.sub("</?(?:span|code)[^>]*>|<wbr>| class=.wide.", "", html))
-    )
+    run = html.partition('class="provenance"')[2].partition("</details>")[0]
+    facts = dict(re.findall("<th.*?>(.*?)</th><td>(.*?)</td>", re.sub("</?(?:span|code)[^>]*>|<wbr>", "", run)))
     first = ["command", "seed", "batch", "date", "triptych", "python", "device"]  # those that are long come last
     assert [label for label in facts if label in first] == sorted(first, key=lambda label: len(facts[label]) > WIDE)
     assert facts["command"].startswith("python -m parity ")
