@@ -168,7 +168,10 @@ def from_float8_e4m3fn(bits: Any) -> np.ndarray:
 
 @cache
 def _float8_e4m3fn() -> np.ndarray:
-    """Return float32 of each of the 256 codes."""
+    """Return the float32 value of each code (256): a mantissa m of 3 bits and exponent e are (8 + m) * 2 ** (e - 10).
+
+    10 is the bias, 7, and the 3 bits of the mantissa.
+    """
     import numpy as np
 
     code = np.arange(256, dtype=np.int64)

@@ -19,12 +19,15 @@ from .terminal import say
 
 
 def convert(arguments: Namespace) -> int:
-    """Convert files by a route, or by a Table."""
+    """Convert files by a route, or by a Table; return 1 if any of several failed.
+
+    Raises: ConvertError for what no file can be converted with, and that of the file if there is one.
+    """
     if arguments.prove and arguments.dry_run:
         raise UsageError("--prove runs what was written, and --dry-run writes nothing: leave one of them out")
     notes = Notes(later=arguments.json)
     one = by_route(arguments, notes) if arguments.table is None else by_table_file(arguments, notes)
-    given = sources(arguments.files, arguments.step, functools.partial(_makes, arguments))
+    given = sources(arguments.files, arguments.step, functools.partial(_is_own_target, arguments))
     files = given.files
     for line in given.lines():
         notes.add(line)
@@ -64,7 +67,7 @@ def convert(arguments: Namespace) -> int:
     return 1 if failures else 0
 
 
-def _makes(arguments: Namespace, its: Mapping[str, Any]) -> bool:
+def _is_own_target(arguments: Namespace, its: Mapping[str, Any]) -> bool:
     """Tell whether a checkpoint with this record is what these arguments make: by the same route or Table."""
     if arguments.table is None:
         return (its.get("source", {}).get("dialect"), its.get("dialect")) == route(arguments.command)

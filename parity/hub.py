@@ -16,9 +16,9 @@ from specs.lines import Lines
 
 
 def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return {"blocks.0.norm1.scale": array} of what `arrays` holds, in the network's order.
+    """Return arrays by our names, as "blocks.0.norm1.scale", in our layout and in the network's order.
 
-    What no layer places keeps its name and layout, so that it cannot vanish from a comparison.
+    Arrays of no layer keep their name and layout, so that they cannot vanish from a comparison.
     """
     envs, used = list[Env](), set[str]()
     for parameter in parameters(list(layers)):

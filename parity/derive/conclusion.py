@@ -24,6 +24,7 @@ from .match.choices import Step
 from .partings import divergences, partings
 from .prove.constants import unlike_number
 from .prove.divergence import confirmed
+from .prove.examples import Examples, two_examples
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
@@ -47,12 +48,14 @@ class Verdict(NamedTuple):
 
     Args:
       proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
+      shapes: of the left inputs of a run with two examples, if there was one.
     """
 
     proof: Proof
     proven: bool
     unshown: list[str]
     reads_numbers: bool
+    shapes: Sequence[tuple[int, ...]] = ()
 
 
 def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
@@ -104,7 +107,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         doubtful=doubtful,
         chosen=several,
         weight_norms="" if proven else one_sided(lefts.names, of.rights.names),
-        tested=[array.shape for array in left.side.call.arrays().values()],
+        tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
         lower=_lower(proof, tapes),
         correspondence=best.correspondence,
         filled=of.filled,
@@ -164,7 +167,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
+    examples = two_examples(a, b, of.table, proof.error) if holds else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
+    objection = objection or examples.reason
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
         reason, error = best.clash, math.nan
@@ -173,7 +178,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
-    return Verdict(proof, holds and not unshown and not objection, unshown, numbers or reason == UNLIKE)
+    proven = holds and not unshown and not objection
+    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes)
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:

@@ -58,8 +58,8 @@ class Evidence(Proof):
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
-      tested: shapes of the left model's inputs. lower: the dtypes of lower precision in which the models compute, where
-        their outputs differ by that alone.
+      tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
+      lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
     """
 

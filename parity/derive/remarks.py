@@ -28,6 +28,7 @@ BRANCHES = (
     "those that its inputs and weights take"
 )
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
+ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
 
 class Kind(NamedTuple):
@@ -97,7 +98,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(f"gradients were not compared: {found.remark}", False)
     if found.tested:
         shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
-        yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}", False)
+        alone = all(shape[:1] == (1,) for shape in found.tested)
+        yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
 
 
 def _alike(found: Evidence) -> list[str]:

@@ -17,6 +17,7 @@ from .test_kinds_matching import Net, linear
 torch = pytest.importorskip("torch")
 Function = Callable[[Any], Any]
 relu, relu6 = torch.nn.functional.relu, torch.nn.functional.relu6
+gelu, softplus = torch.nn.functional.gelu, torch.nn.functional.softplus
 
 
 def net(function: Function) -> Net:
@@ -38,6 +39,10 @@ def cosine(x: Any) -> Any:
         (relu, lambda x: relu(x).clamp(max=20), "20 on the right"),
         (lambda x: x.clamp(-5, 5), lambda x: x, "5 and -5 on the left"),
         (hard, lambda x: x * relu(x + 3) / 6, "6 on the left"),
+        (relu, lambda x: torch.where(x > 7, 0 * x + 7, relu(x)), "7 on the right"),
+        (lambda x: torch.where(x <= -12, x, gelu(x)), gelu, "-12 on the left"),
+        (torch.tanh, lambda x: torch.where(x.abs() < 30, x.tanh(), 0 * x), "30 on the right"),
+        (softplus, lambda x: softplus(x, threshold=5), "5 on the right"),
     ],
 )
 def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function, right: Function, said: str):
@@ -57,6 +62,9 @@ def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function,
         (cosine, lambda x: cosine(x).clamp(-1.5, 1.5)),
         (hard, lambda x: x * relu6(x + 3) / 6),
         (torch.nn.functional.hardsigmoid, lambda x: relu6(x + 3) / 6),
+        (softplus, lambda x: torch.logaddexp(x, 0 * x)),
+        (softplus, lambda x: torch.where(x > 30, x, (1 + x.exp()).log())),
+        (torch.tanh, lambda x: torch.where(x.abs() > 40, x.sign(), x.tanh())),
     ],
 )
 def test_limits_that_both_sides_have_or_that_no_value_can_pass_are_no_difference(left: Function, right: Function):

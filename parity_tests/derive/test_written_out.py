@@ -94,7 +94,9 @@ def test_functions_of_torch(function: Callable[..., Any], other: Callable[..., A
     assert found.proven and not found.missing, str(found)
 
 
-@pytest.mark.parametrize("name", ["scale", "scale after", "rsub", "rdiv", "keywords", "set rows"])
+@pytest.mark.parametrize(
+    "name", ["scale", "scale after", "rsub", "rdiv", "keywords", "set rows", "softplus", "hardswish"]
+)
 def test_functions_of_paddle(name: str):
     needs("paddle")
     import paddle
@@ -114,6 +116,14 @@ def test_functions_of_paddle(name: str):
         "rdiv": (lambda x, w: 1 / (2 + x * x) * w, lambda x, w: w / (2 + x.square())),
         "keywords": (lambda x, w: paddle.multiply(x=paddle.add(x=x, y=w), y=w), lambda x, w: (x + w) * w),
         "set rows": (rows, torch_rows),
+        "softplus": (
+            lambda x, w: paddle.nn.functional.softplus(x, 2, 15) * w,
+            lambda x, w: torch.nn.functional.softplus(x, 2, 15) * w,
+        ),
+        "hardswish": (
+            lambda x, w: paddle.nn.functional.hardswish(x) * w,
+            lambda x, w: torch.nn.functional.hardswish(x) * w,
+        ),
     }
     own, other = functions[name]
 

@@ -68,9 +68,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
         drop_path = DropPath(self.drop_path, deterministic=not train)
-        y = LayerNorm(self.norm_eps, name="norm1")(x)
+        y = layer_norm(self.norm_eps, name="norm1")(x)
         x = x + drop_path(DynaMixing(self.stage, name="mix")(y)) / self.stage.skip_lam
-        y = LayerNorm(self.norm_eps, name="norm2")(x)
+        y = layer_norm(self.norm_eps, name="norm2")(x)
         return x + drop_path(Mlp(self.stage.hidden, self.stage.width, name="mlp")(y)) / self.stage.skip_lam
 
 
@@ -102,9 +102,10 @@ class DynaMixer(nn.Module):
         x = nn.Conv(c.widths[0], kernel, stride, [(side, side) for side in padding], name="stem")(images)
         for s, stage in enumerate(c.stages):
             x = Stage(stage, c.norm_eps, name=f"stages_{s}")(x, train)
-        x = LayerNorm(c.norm_eps, name="norm")(x).mean((1, 2))
+        x = layer_norm(c.norm_eps, name="norm")(x).mean((1, 2))
         return nn.Dense(c.classes, name="head")(x) if c.classes else x
 
 
-def LayerNorm(eps: float, name: str) -> nn.LayerNorm:
+def layer_norm(eps: float, name: str) -> nn.LayerNorm:
+    """Build a norm that computes its variance as the other frameworks do, from differences to the mean."""
     return nn.LayerNorm(epsilon=eps, use_fast_variance=False, name=name)

@@ -36,9 +36,9 @@ class Block(nn.Module):
         c = self.config
         drop_path = DropPath(c.drop_path, deterministic=not train)
         token_mix = Mlp(c.token_count, c.token_hidden, c, LinearOverRows, name="token_mix")
-        x = x + drop_path(token_mix(LayerNorm(c, name="norm1")(x), train))
+        x = x + drop_path(token_mix(layer_norm(c, name="norm1")(x), train))
         channel_mix = Mlp(c.width, c.channel_hidden, c, name="channel_mix")
-        return x + drop_path(channel_mix(LayerNorm(c, name="norm2")(x), train))
+        return x + drop_path(channel_mix(layer_norm(c, name="norm2")(x), train))
 
 
 class MlpMixer(nn.Module):
@@ -54,9 +54,10 @@ class MlpMixer(nn.Module):
         x = rearrange(x, "b h w c -> b (h w) c")
         for i in range(c.depth):
             x = Block(c, name=f"blocks_{i}")(x, train)
-        x = jnp.mean(LayerNorm(c, name="norm")(x), axis=1)
+        x = jnp.mean(layer_norm(c, name="norm")(x), axis=1)
         return nn.Dense(c.classes, name="head")(x) if c.classes else x
 
 
-def LayerNorm(c: Config, name: str) -> nn.LayerNorm:
+def layer_norm(c: Config, name: str) -> nn.LayerNorm:
+    """Build a norm that computes its variance as the other frameworks do, from differences to the mean."""
     return nn.LayerNorm(epsilon=c.norm_eps, use_fast_variance=False, name=name)

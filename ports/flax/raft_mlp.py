@@ -52,7 +52,7 @@ class TokenMixing(nn.Module):
         rafts, axes, length = RAFTS[self.name], level.axes, level.mixings[self.name]
         drop = nn.Dropout(c.dropout, deterministic=not train)
         drop_path = DropPath(c.drop_path, deterministic=not train)
-        y = rearrange(LayerNorm(c, name="norm")(x), f"b h w (g o) -> {rafts}", **axes)
+        y = rearrange(layer_norm(c, name="norm")(x), f"b h w (g o) -> {rafts}", **axes)
         y = LinearOverRows(c.token_expansion * level.groups * length, name="fc1")(y)
         y = drop(LinearOverRows(level.groups * length, name="fc2")(drop(gelu(y, "erf"))))
         y = rearrange(y, f"{rafts} -> b h w (g o)", **axes)
@@ -68,7 +68,7 @@ class ChannelMixing(nn.Module):
         c, level = self.config, self.level
         drop = nn.Dropout(c.dropout, deterministic=not train)
         drop_path = DropPath(c.drop_path, deterministic=not train)
-        y = nn.Dense(c.channel_expansion * level.width, name="fc1")(LayerNorm(c, name="norm")(x))
+        y = nn.Dense(c.channel_expansion * level.width, name="fc1")(layer_norm(c, name="norm")(x))
         y = drop(nn.Dense(level.width, name="fc2")(drop(gelu(y, "erf"))))
         return x + drop_path(y)
 
@@ -129,7 +129,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x):  # (b h w c) -> (b c), or (b shortcut)
-        x = LayerNorm(self.config, name="norm")(x).mean((1, 2))
+        x = layer_norm(self.config, name="norm")(x).mean((1, 2))
         return nn.Dense(self.shortcut, name="fc")(x) if self.shortcut else x
 
 
@@ -153,5 +153,6 @@ class RaftMlp(nn.Module):
         return nn.Dense(c.classes, name="classifier")(x) if c.classes else x
 
 
-def LayerNorm(c: Config, name: str) -> nn.LayerNorm:
+def layer_norm(c: Config, name: str) -> nn.LayerNorm:
+    """Build a norm that computes its variance as the other frameworks do, from differences to the mean."""
     return nn.LayerNorm(epsilon=c.norm_eps, use_fast_variance=False, name=name)

@@ -15,9 +15,9 @@ class Block(nn.Layer):
         super().__init__()
         self.act = ACT[c.act]()
         self.depthwise = nn.Conv2D(c.width, c.width, pair(c.kernel), padding="SAME", groups=c.width)
-        self.norm1 = BatchNorm(c)
+        self.norm1 = batch_norm(c)
         self.pointwise = PointwiseConv2D(c.width, c.width)
-        self.norm2 = BatchNorm(c)
+        self.norm2 = batch_norm(c)
 
     def forward(self, x: Tensor) -> Tensor:  # (b c h w) -> (b c h w)
         x = x + self.norm1(self.act(self.depthwise(x)))
@@ -31,7 +31,7 @@ class ConvMixer(nn.Layer):
         super().__init__()
         self.act = ACT[c.act]()
         self.stem = nn.Conv2D(c.channels, c.width, pair(c.patch), pair(c.patch))
-        self.norm = BatchNorm(c)
+        self.norm = batch_norm(c)
         self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
         self.drop = nn.Dropout(c.dropout)
         self.head = nn.Linear(c.width, c.classes) if c.classes else nn.Identity()
@@ -42,5 +42,6 @@ class ConvMixer(nn.Layer):
         return self.head(self.drop(x))
 
 
-def BatchNorm(c: Config) -> BatchNorm2D:
+def batch_norm(c: Config) -> BatchNorm2D:
+    """Build a norm with the Config's momentum and epsilon."""
     return BatchNorm2D(c.width, c.norm_momentum, c.norm_eps)

@@ -13,9 +13,9 @@ class Block(nn.Module):
         super().__init__()
         self.act = ACT[c.act]()
         self.depthwise = nn.Conv2d(c.width, c.width, pair(c.kernel), padding="same", groups=c.width)
-        self.norm1 = BatchNorm(c)
+        self.norm1 = batch_norm(c)
         self.pointwise = nn.Conv2d(c.width, c.width, 1)
-        self.norm2 = BatchNorm(c)
+        self.norm2 = batch_norm(c)
 
     def forward(self, x: Tensor) -> Tensor:  # (b c h w) -> (b c h w)
         x = x + self.norm1(self.act(self.depthwise(x)))
@@ -29,7 +29,7 @@ class ConvMixer(nn.Module):
         super().__init__()
         self.act = ACT[c.act]()
         self.stem = nn.Conv2d(c.channels, c.width, pair(c.patch), pair(c.patch))
-        self.norm = BatchNorm(c)
+        self.norm = batch_norm(c)
         self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
         self.drop = nn.Dropout(c.dropout)
         self.head = nn.Linear(c.width, c.classes) if c.classes else nn.Identity()
@@ -40,5 +40,6 @@ class ConvMixer(nn.Module):
         return self.head(self.drop(x))
 
 
-def BatchNorm(c: Config) -> nn.BatchNorm2d:
+def batch_norm(c: Config) -> nn.BatchNorm2d:
+    """Build a norm; the Config's momentum is the share of the old statistics, torch's that of the new ones."""
     return nn.BatchNorm2d(c.width, eps=c.norm_eps, momentum=1 - c.norm_momentum)

@@ -1,4 +1,4 @@
-"""Tell what the columns of a product are multiplied with or added to, or summed over with: what orders them."""
+"""Find what the columns of a product are multiplied with, added to or summed over with, which shows their order."""
 
 from __future__ import annotations
 

@@ -120,9 +120,10 @@ def order(left: Array, right: Array) -> Array | None:
 
 
 def regrouped(left: Array, right: Array) -> Array | None:
-    """Return the left column of each right one of the same number, of which each occurs several times.
+    """Return the left column of each right one of the same colour, in order, where each colour occurs several times.
 
-    So heads of queries share those of keys: neighbours one, or by turns. None where their order is alike already.
+    An example are heads of queries that share heads of keys, as neighbours or by turns. None if both sides have one
+    order already.
     """
     there, here = (np.argsort(numbers, kind="stable") for numbers in (left, right))
     if len(left) != len(right) or (left == right).all() or (left[there] != right[here]).any():

@@ -19,10 +19,12 @@ from .following import ALIKE, FOLLOWED, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
-SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
+# Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
+# that meets the very values comes first.
+SCALED = 0.04  # of columns that are alike but for a factor
+PADDED = 0.02  # at most, of equal images with other zeros around them: likelier than a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
-PADDED = 0.02  # what at most counts as the distance of equal images with other zeros around them
-CLEAR = 3  # how much farther than the nearest use each other one is where no doubt is which one it is
+CLEAR = 3  # times the distance of the nearest use: where all others are farther away, there is no doubt which one it is
 
 
 class Near(NamedTuple):
@@ -71,7 +73,7 @@ class Products(Regrouping):
         if near is None:
             return None
         rough = self.walk.at in self.rough
-        partners, rows = set[tuple[str, ...]](), None
+        partners, seen, rows = set[tuple[str, ...]](), None, None
         groups, beyond = self._groups(use, near)
         for group in groups:
             if every(self.map, group.of(use.ids)):
@@ -90,7 +92,7 @@ class Products(Regrouping):
             partners.add(seen.names)
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)
-        if not near.gaps or near.gaps[seen] <= EXACT:
+        if seen is None or not near.gaps or near.gaps[seen] <= EXACT:
             return None
         return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
 
@@ -230,6 +232,7 @@ class Products(Regrouping):
         return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
     def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        """Return the left columns in the order of what the right ones are multiplied with or added to."""
         if group.beside is None or other.beside is None:
             return None
         right = origins.beside(self.program, group.beside, self._colours, self._own_products)
@@ -239,6 +242,7 @@ class Products(Regrouping):
         return None if left is None else origins.order(left, right)
 
     def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        """Return the left columns in the order of what the right ones are summed over with."""
         if group.over is None or other.over is None:
             return None
         right = origins.over(self.program, group.over, self._own_products)

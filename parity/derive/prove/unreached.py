@@ -1,4 +1,4 @@
-"""Find limits (relu6, clamp) of one side alone that no value of the proof reaches, and run both models beyond them.
+"""Find limits (relu6, clamp, x > 7) of one side alone that no value of the proof reaches, and run both beyond them.
 
 Both tapes run with larger and larger weights and inputs, until values pass the limit: then outputs decide.
 """
@@ -33,6 +33,10 @@ SEED = 6000
 OPERATIONS = {
     "clamp", "clamp_min", "clamp_max", "clip", "hardtanh", "relu6", "minimum", "maximum", "min", "max",
 }  # fmt: skip  # by which frameworks limit values
+COMPARISONS = {
+    "gt", "lt", "ge", "le", "greater", "less", "greater_than", "less_than", "greater_equal", "less_equal",
+}  # fmt: skip  # by whose results code chooses between functions
+BESIDE = 1e-6  # relative distance from a number at which a comparison with it is decided
 FAR = 1e30  # a value beyond every limit
 GUARD = 1e4  # limits from here on prevent overflow, as of float16, or stand for infinity
 FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of weights and inputs
@@ -56,13 +60,23 @@ class Limit:
     value: float
 
     def reach(self, *operands: Array) -> float:
-        """Return the value nearest to the limit, or farthest beyond it, as a part of the limit."""
-        return float(np.max(np.asarray(operands[self.slot]) / self.value, initial=0))
+        """Return the value nearest to the limit, or farthest beyond it, as a part of the limit; 0 of whole numbers."""
+        values = np.asarray(operands[self.slot])
+        return float(np.max(values / self.value, initial=0)) if values.dtype.kind == "f" else 0.0
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Compute an operation, but keep the values beyond this limit."""
         values = np.asarray(operands[self.slot])
         return np.where(values / self.value > 1, values, run(*operands))
+
+
+class Comparison(Limit):
+    """A comparison with a number, as of a function that is another one from there on."""
+
+    def without(self, run: Callable[..., Array], *operands: Array) -> Array:
+        """Return for all values what holds at 0, on this side of the number."""
+        zeros = np.zeros_like(operands[self.slot])
+        return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
 
 
 def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Reason | None:
@@ -93,12 +107,26 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
     """Yield the limits of operations of which one operand alone is no constant."""
     for node in tape.live().nodes:
         slots = [slot for slot, number in enumerate(node.inputs) if number not in tape.constants]
-        if node.call is None or node.call.name.rstrip("_") not in OPERATIONS or len(slots) > 1:
-            continue
-        for far in (FAR, -FAR):
+        name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
+        if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
+            yield Comparison(side, node, slots[0], number)
+        for far in (FAR, -FAR) if name in OPERATIONS else ():
             value = _at(tape, node, slots[0], far)
             if value / far > 0 and abs(value) < GUARD and _at(tape, node, slots[0], value / 2) == value / 2:
                 yield Limit(side, node, slots[0], value)
+
+
+def _compared(tape: Tape, node: Node, slot: int) -> float:
+    """Return the number with which an operation compares an operand; 0 where it is 0, a guard, or not one number."""
+    settings = node.call.settings.values() if node.call else ()
+    numbers = [value for value in settings if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    constants = [np.unique(tape.constants[number]) for k, number in enumerate(node.inputs) if k != slot]
+    numbers += [float(values[0]) for values in constants if values.size == 1 and values.dtype.kind in "iuf"]
+    if len(numbers) != 1 or not 0 < abs(numbers[0]) < GUARD:
+        return 0.0
+    number = float(numbers[0])
+    beside = [_at(tape, node, slot, number * (1 + sign * BESIDE)) for sign in (-1, 1)]
+    return number if sorted(beside) == [0, 1] else 0.0
 
 
 def _at(tape: Tape, node: Node, slot: int, value: float) -> float:
@@ -113,8 +141,8 @@ def _at(tape: Tape, node: Node, slot: int, value: float) -> float:
 
 def _of_one_side(limits: Sequence[Limit]) -> list[Limit]:
     """Return those of which both sides do not have equally many."""
-    counts = [Counter(limit.value for limit in limits if limit.side == side) for side in (0, 1)]
-    return [limit for limit in limits if counts[0][limit.value] != counts[1][limit.value]]
+    counts = [Counter((type(limit), limit.value) for limit in limits if limit.side == side) for side in (0, 1)]
+    return [limit for limit in limits if len({count[type(limit), limit.value] for count in counts}) > 1]
 
 
 def _split(tapes: Sequence[Tape], limits: Iterable[Limit]) -> list[tuple[Tape, list[Limit]]]:
@@ -134,7 +162,7 @@ def _watched(tape: Tape, limits: Sequence[Limit], reached: dict[Limit, float]) -
 
 def _free(tape: Tape, limits: Sequence[Limit]) -> Tape:
     """Return the tape without some limits."""
-    return _with(tape, limits, Limit.without)
+    return _with(tape, limits, lambda limit, run, *operands: limit.without(run, *operands))
 
 
 def _with(tape: Tape, limits: Sequence[Limit], instead: Callable[..., Array]) -> Tape:

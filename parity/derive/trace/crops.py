@@ -64,7 +64,7 @@ def _crop(program: Program, node: Node) -> Crop:
         space = [d for d, axis in enumerate(order) if axis > 1]
         if reader.kind == "layout":
             turn = _turned(program, reader)
-            kept = _kept(program, reader, space) if turn is None else None
+            kept = _crop_start(program, reader, space) if turn is None else None
             if turn is not None:
                 turns[at], order = turn, tuple(order[d] for d in turn)
             elif kept is not None:
@@ -102,7 +102,7 @@ def _cut(part: tuple[slice, ...]) -> Callable[[Array], Array]:
     return lambda a: a[(..., *part)]
 
 
-def _kept(program: Program, reader: Node, space: Sequence[int]) -> tuple[int, ...] | None:
+def _crop_start(program: Program, reader: Node, space: Sequence[int]) -> tuple[int, ...] | None:
     """Return the first position along each axis that an operation keeps; None unless it only crops axes of space."""
     shape, kept = program.shapes[reader.inputs[0]], program.shapes[reader.output]
     if len(reader.inputs) > 1 or len(shape) != len(kept) or 0 in kept:

@@ -1,0 +1,77 @@
+"""Run both models on two examples at once where they were given one: what mixes examples does not show in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.table import Table
+
+from ..limits import EQUAL_OUTPUTS
+from ..trace.draws import Drawn
+from ..trace.inputs import fresh
+from ..trace.outputs import difference
+from ..trace.reason import Reason
+from ..trace.sides import Side
+from ..trace.tape import Array
+from .translated import TranslatedWeights
+
+SEED = 7000
+ROUNDING = 100  # times the difference for one example: what rounding may make of it for two
+MIXED = Reason(
+    "equal only for one example alone, as one model mixes those of a batch, or both do so in other ways",
+    "give inputs of two examples or more; then derive again",
+)
+
+
+class Examples(NamedTuple):
+    """What two examples show.
+
+    Args:
+      shapes: of the left inputs; none where the models were not run. reason: why nothing is proven; "" if they agree.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    reason: str = ""
+
+
+def two_examples(left: Side, right: Side, table: Table, error: float) -> Examples:
+    """Compare outputs for two examples, if the inputs of both sides are one and both models take two.
+
+    Args:
+      error: the difference of the outputs for one.
+    """
+    given = left.call.arrays(), right.call.arrays()
+    if not all(side and all(map(_one_example, side.values())) for side in given):
+        return Examples()
+    draws = [fresh(*given, SEED + k) for k in range(2)]
+    inputs = [{name: np.concatenate([draw[side][name] for draw in draws]) for name in given[side]} for side in (0, 1)]
+    weights = Drawn(left, SEED)
+    outputs = []
+    sides = (left, weights), (right, TranslatedWeights(table, left, right, weights))
+    for (of, arrays), own in zip(sides, inputs, strict=True):
+        found = _outputs(of, arrays, own)
+        if not found or any(np.shape(array)[:1] != (2,) for array in found):  # axis 0 is no axis of examples there
+            return Examples()
+        outputs.append(found)
+    if [np.shape(array) for array in outputs[0]] != [np.shape(array) for array in outputs[1]]:
+        return Examples()
+    mixed = difference(*outputs) > max(EQUAL_OUTPUTS, ROUNDING * error)
+    return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if mixed else "")
+
+
+def _one_example(array: Array) -> bool:
+    """Tell whether the first axis alone has length 1, or is that of images or sounds of one channel."""
+    return array.shape[:1] == (1,) and array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)
+
+
+def _outputs(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+    """Run a side; return no outputs if its code refuses two examples."""
+    try:
+        return of.run(weights, inputs)
+    except Exception:  # the user's code may raise anything, as for a shape that it states
+        return []
+    finally:
+        of.release()

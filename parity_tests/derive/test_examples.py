@@ -1,0 +1,53 @@
+"""Inputs of one example: the proof runs both models on two, where they take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+
+
+def net(function: Any) -> Net:
+    return Net(lambda m, x: m.b(function(m.a(x).tanh())), a=linear(), b=linear(6, 3))
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda x: x.mean(0, keepdim=True).expand_as(x),
+        lambda x: x.cumsum(0),
+        lambda x: x[-1:].expand_as(x),
+        lambda x: x * x.norm(dim=0).sum() / x.norm(dim=1).sum() * x.norm() / x.norm(dim=0).sum(),
+    ],
+    ids=["mean", "sum so far", "last", "norms"],
+)
+def test_what_mixes_examples_is_found_with_one(mixed: Any):
+    found = parity.derive(net(lambda x: x), net(mixed), (images(1, 6),))
+    assert not found.proven and not found.missing and found.error < 1e-12
+    assert "equal only for one example alone" in str(found)
+    assert found.following == "give inputs of two examples or more; then derive again"
+
+
+def test_two_examples_are_said_to_be_tested():
+    found = parity.derive(net(lambda x: x), net(lambda x: x), (images(1, 6),))
+    assert found.proven and found.tested == [(1, 6), (2, 6)]
+    assert "tested with: inputs of shape (1, 6) and (2, 6)" in str(found) and "what mixes examples" not in str(found)
+
+
+def test_models_that_take_one_example_alone_are_proven_with_a_remark():
+    def one(x: Any) -> Any:
+        assert len(x) == 1
+        return x
+
+    found = parity.derive(net(one), net(lambda x: x), (images(1, 6),))
+    assert found.proven and found.tested == [(1, 6)]
+    assert "nor what mixes examples of a batch, as this is one and the models were not run on two" in str(found)
+    first = parity.derive(net(lambda x: x[:1]), net(lambda x: x), (images(1, 6),))
+    assert first.proven and first.tested == [(1, 6)]
