@@ -206,7 +206,8 @@ def _axes_hint(of: Side, inputs: Mapping[str, Any]) -> str:
     own, order = ("first", (0, 3, 1, 2)) if of.framework in ("torch", "paddle") else ("last", (0, 2, 3, 1))
     other = command_or_call("return (model, inputs) on the right", "right_inputs=...")
     what = f"inputs are taken as they are on the left, and images in {of.framework} have channels {own}"
-    return f"; {what}: x.transpose{order} if they are given the other way round; {other} gives the right model another order"
+    given = f"x.transpose{order} if they are given the other way round"
+    return f"; {what}: {given}; {other} gives the right model another order"
 
 
 def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
