@@ -156,6 +156,18 @@ class UsageError(ConvertError):
     code = 2
 
 
+class OpenLengths(UsageError):
+    """Lengths of axes that names, shapes and the user leave open.
+
+    Args:
+      enough: those of them from which the others follow.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str], enough: Iterable[str]):
+        super().__init__(message, problems)
+        self.enough = tuple(enough)
+
+
 class OpenFields(UsageError):
     """Config fields that change the outputs and that neither the file, nor its record, nor the user states.
 

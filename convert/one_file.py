@@ -17,7 +17,7 @@ from . import planning, record
 from .aside import as_json
 from .documents import document
 from .dry_run import described
-from .errors import ConvertError, Exists, OpenFields, UsageError
+from .errors import ConvertError, Exists, OpenFields, OpenLengths, UsageError
 from .execute import execute
 from .files.base import Reader
 from .files.hashing import Source
@@ -146,14 +146,22 @@ def by_table_file(arguments: Namespace, notes: Notes) -> Convert:
     table, sizes = load(arguments.table), lengths(arguments.set)
     optimizer = _request(arguments)
 
+    def planned(file: str, sizes: Mapping[str, int]) -> TablePlan:
+        return by_table.plan(
+            file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
+            _no_weights if optimizer else None, unreplicate=arguments.unreplicate,
+        )  # fmt: skip
+
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            plan = by_table.plan(
-                file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-                _no_weights if optimizer else None, unreplicate=arguments.unreplicate,
-            )  # fmt: skip
-            stack.enter_context(plan)
+            try:
+                plan = stack.enter_context(planned(file, sizes))
+            except OpenLengths as error:
+                any_lengths = functools.partial(planned, file, {**sizes, **dict.fromkeys(error.enough, 1)})
+                out = target_name(file, ".safetensors", arguments.out, earlier)
+                beside = _asked_beside(any_lengths, out, optimizer)
+                raise UsageError(error.message, [*error.problems, *beside]) from None
             out = target_name(file, ".safetensors", arguments.out, earlier)
             result = {
                 "source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse,
@@ -167,6 +175,20 @@ def by_table_file(arguments: Namespace, notes: Notes) -> Convert:
         return result
 
     return one
+
+
+def _asked_beside(planned: Callable[[], TablePlan], out: str, optimizer: Request | None) -> list[str]:
+    """Say what the optimizer's state leaves open beside lengths of axes, so that one answer serves both.
+
+    It does not depend on the lengths.
+    """
+    with contextlib.suppress(ConvertError), contextlib.ExitStack() as stack:  # a record may have other lengths
+        plan = stack.enter_context(planned())
+        try:
+            _whole(plan, out, optimizer, stack)
+        except UsageError as error:
+            return [f"beside that, for the optimizer: {error.line()}"]
+    return []
 
 
 def _no_weights(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozenset[str]:

@@ -16,7 +16,7 @@ from specs.table import Table, TableError
 from specs.words import with_article
 
 from . import folding, record
-from .errors import ConvertError, OpenFields, UsageError, option
+from .errors import ConvertError, OpenFields, OpenLengths, option
 from .files import open_checkpoint
 from .files.base import Tensor
 from .parametrized import parametrized
@@ -126,7 +126,7 @@ def lay_out(
         raise ConvertError(f"{path}: {what}", problems) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
-        raise UsageError(f"{path}: {message}", [*error.problems, *_its_own(path)]) from None
+        raise OpenLengths(f"{path}: {message}", [*error.problems, *_its_own(path)], error.enough) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
 

@@ -24,6 +24,7 @@ from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
 from .usage import (
+    of_shapes,
     require_count,
     require_feature_maps,
     require_known,
@@ -235,13 +236,13 @@ def _port(
 def _layout_hint(error: Exception, is_flax: bool, inputs: Inputs) -> str:
     """Say how images are laid out, where a flax model that gets some raises an error about a shape."""
     images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
-    if not (is_flax and images and "shape" in f"{type(error).__name__} {error}".lower()):
+    if not (is_flax and images and of_shapes(error)):
         return ""
     shape = images[0]
     last = [shape[0], *shape[2:], shape[1]]
     return (
         f"; images are given channels first to all models, (n, c, h, w): flax gets the input of shape {list(shape)} as "
-        f"{last}"
+        f"{last}; if these are channels last, give x.transpose(0, 3, 1, 2)"
     )
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,11 @@ class PairedNames(dict[str, str]):
     """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.
 
     Args:
-      unlike: paths of modules whose arrays have another number of axes in the other model, as those of nn.scan.
+      unlike: paths of modules whose arrays have another number of axes in the other model, by the reason.
       arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
     """
 
-    unlike: Sequence[str] = ()
+    unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
     arrays: OneSide | None = None
 
 
@@ -206,12 +207,10 @@ class Own(Model):
         if not isinstance(self.names, PairedNames):
             return []
         owners = [path for path, module in self.modules.items() if path and module.leaves]
-        unlike = [path for path in self.names.unlike if path not in self.names]
-        alone = [path for path in owners if path not in self.names and path not in unlike]
-        reasons = {
-            "one model has an axis more in their arrays, as of stacked layers (nn.scan) or heads": unlike,
-            "the Table of names pairs them with no module": alone,
-        }
+        owners = [path for path in owners if path not in self.names]
+        unlike = {why: [path for path in paths if path not in self.names] for why, paths in self.names.unlike.items()}
+        alone = [path for path in owners if not any(path in paths for paths in unlike.values())]
+        reasons = {**unlike, "the Table of names pairs them with no module": alone}
         return [
             f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
             for why, paths in reasons.items()

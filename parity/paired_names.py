@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
-from specs.layout import Layout
+from specs.layout import Entry, Layout
 from specs.lines import TableError
 from specs.sizes import SizeError
 from specs.table import Table
@@ -17,6 +18,9 @@ from .own import PairedNames, recognise
 from .paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Why modules whose arrays have another number of axes are not compared.
+STACKED = "one model stacks the arrays of several blocks, as under nn.scan"
+OTHER_AXES = "their arrays have an axis more in one model, as of heads"
 
 
 def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
@@ -39,7 +43,10 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
     for k, found in enumerate(names):
-        found.unlike = sorted({pair[k] for pair in unlike if all(pair)})
+        found.unlike = {
+            why: sorted({pair[k] for pair, its in unlike.items() if all(pair) and its == why})
+            for why in dict.fromkeys(unlike.values())
+        }
     if check in ARRAYS:
         if is_open:
             raise UsageError(
@@ -116,25 +123,42 @@ def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
     return True
 
 
-def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[tuple[str, str]], set[tuple[str, str]]]:
-    """Return pairs of modules, and those whose arrays have other numbers of axes.
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
+    """Return pairs of modules, and those whose arrays have other numbers of axes, with what the axis more is of.
 
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
     many axes, as axes of heads in one model alone are in the results as well.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
-    unlike = set[tuple[str, str]]()
+    unlike = dict[tuple[str, str], str]()
     for entry in layout.entries:
         for source in entry.sources:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
             if len(left.shapes[source]) != len(entry.shape):
-                unlike.add((one, other))
+                unlike.setdefault((one, other), STACKED if _is_stacked(entry, left.shapes) else OTHER_AXES)
     alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
     pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in unlike]
     return [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)], unlike
+
+
+def _is_stacked(entry: Entry, shapes: Shapes) -> bool:
+    """Tell whether one side stacks arrays of the other one along an axis of its own.
+
+    Args:
+      shapes: of the left arrays.
+    """
+    for part in entry.moves:
+        source = shapes[part.source]
+        of_left, of_right = (source, part.source_atoms, part.select), (entry.shape, part.target_atoms, part.place)
+        shape, atoms, picks = of_left if len(source) > len(entry.shape) else of_right
+        before = [math.prod(atoms[:k]) for k in range(len(atoms))]
+        edges = {math.prod(shape[:d]): size for d, size in enumerate(shape)}
+        if any(isinstance(pick, int) and edges.get(at) == n for pick, at, n in zip(picks, before, atoms, strict=True)):
+            return True
+    return False
 
 
 def _arrays(table: Table, layout: Layout, left: _Side, right: _Side) -> ArrayPairs:

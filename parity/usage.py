@@ -125,3 +125,9 @@ def require_feature_maps(feature_maps: Any, taps: Collection[str]) -> None:
         )
     for name in feature_maps:
         require_known("module", name, taps)
+
+
+def of_shapes(error: Exception) -> bool:
+    """Tell whether a framework's error is about shapes, as of images whose axes stand in another order."""
+    text = f"{type(error).__name__} {error}".lower()
+    return any(word in text for word in ("shape", "dimension size", "channels"))

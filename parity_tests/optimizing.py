@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,13 @@ HYPER = {
 TINY = {"mlp_mixer": "S/32", "convmixer": "768/32", "raft_mlp": "M", "dynamixer": "two halvings",
         "mobile_former": "groups, stride 1, one channel"}  # fmt: skip
 SUFFIX = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}
+
+
+def loading():
+    """Return what docs/training.md shows to load a file that lacks hyperparameters."""
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    section = text.partition("## Hyperparameters that a file lacks\n")[2]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
 
 
 def config_of(architecture):

@@ -13,7 +13,7 @@ from convert.optimizer.powers import MOST, power, steps_of
 from specs.numerals import exact
 
 from .conftest import needs
-from .optimizing import HYPER, Torch, batches, save_config, save_one_step, trained_mixer
+from .optimizing import HYPER, Torch, batches, loading, save_config, save_one_step, trained_mixer
 
 OPTIMIZER = "--with-optimizer"
 
@@ -244,7 +244,7 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
         assert all(torch.equal(entry[key], saved["optimizer"]["state"][number][key]) for key in entry)
     model = Torch("mlp_mixer", "adamw")
     optimizer = model.optimizer
-    load = err.partition("load it by ")[2].splitlines()[0]
+    load = loading()
     exec(load, {"optimizer": optimizer, "saved": saved})
     assert optimizer.state_dict()["param_groups"][0]["lr"] == HYPER["adamw"]["lr"]
     assert optimizer.state_dict()["state"][0]["step"] == 3

@@ -308,3 +308,27 @@ def test_how_torch_computes_steps_is_set_aside_with_a_note(run, tmp_path):
         words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "--force"]
         code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt")
         assert code == 0 and ("computed its steps: fused=True: set it in" in err) is (fused is True), err
+
+
+def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tmp_path):
+    needs("flax")
+    needs("torch")
+    import flax
+    import jax.numpy as jnp
+    import optax
+    import torch
+    from flax.training.train_state import TrainState
+
+    (tmp_path / "my.table").write_text("table 1: linen <-> torch\nparams/q: (h d) <-> q: (d h)\n")
+    state = TrainState.create(apply_fn=None, params={"q": jnp.arange(6.0)}, tx=optax.adamw(0.1))
+    state = state.apply_gradients(grads={"q": jnp.ones(6)})
+    (tmp_path / "x.msgpack").write_bytes(flax.serialization.to_bytes(state))
+    torch.save({"q": torch.zeros(6)}, tmp_path / "new.pt")
+    words = ["--table", tmp_path / "my.table", tmp_path / "x.msgpack", "--with-optimizer", "-o", tmp_path / "out.pt"]
+    code, _, err = run(*words)
+    assert code == 2 and "lengths of axes that the names and shapes at hand leave open" in err, err
+    (beside,) = (line for line in err.splitlines() if "beside that, for the optimizer: " in line)
+    assert "--hyper kind=adam or kind=adamw" in beside and "give it: --like new.pt" in beside
+    code, _, err = run(*words, "--set", "h=2")
+    assert code == 2 and "--hyper kind=adam or kind=adamw" in err and "beside that: torch numbers parameters" in err
+    assert run(*words, "--set", "h=2", "--hyper", "kind=adamw", "--like", tmp_path / "new.pt")[0] == 0

@@ -35,9 +35,13 @@ class Entry(NamedTuple):
     like: str = ""
 
     @property
-    def sources(self) -> list[str]:
+    def moves(self) -> list[Move]:
         lists = self.filling.terms if isinstance(self.filling, Sum) else [self.filling]
-        return list(dict.fromkeys(part.source for parts in lists for part in parts if isinstance(part, Move)))
+        return [part for parts in lists for part in parts if isinstance(part, Move)]
+
+    @property
+    def sources(self) -> list[str]:
+        return list(dict.fromkeys(move.source for move in self.moves))
 
 
 class Equal(NamedTuple):

@@ -48,12 +48,19 @@ def names(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
     """
     if like is not None:
         return _read(like, plan, library)
-    if library == "torch" and not _is_port_of_ours(plan):
-        raise UsageError(
-            f"{plan.reader.path}: torch numbers parameters in the order of the code of the target's model, which is "
-            'not known here: save a new one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
-        )
+    if missing := order_wanted(plan, like, library):
+        raise UsageError(f"{plan.reader.path}: {missing}")
     return [tensor.name for tensor, _ in plan.steps], _same_names(plan) if library == "paddle" else {}, {}
+
+
+def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
+    """Say that torch's order of parameters is not known without --like, and how that is made; "" where it is."""
+    if like is not None or library != "torch" or _is_port_of_ours(plan):
+        return ""
+    return (
+        "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
+        'one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+    )
 
 
 def _is_port_of_ours(plan: Plan | TablePlan) -> bool:

@@ -115,14 +115,17 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
-    state, from_record = _state(plan, held, trained, request, suffix)
+    numbered = suffix != ".dcp"
+    try:
+        state, from_record = _state(plan, held, trained, request, suffix)
+    except UsageError as error:
+        missing = like.order_wanted(plan, request.like, library if numbered else "")
+        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
     state = parameters.with_ties(plan, state)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
-    model, sources = moving.model(
-        plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
-    )
+    model, sources = moving.model(plan, trained, state, request.dtype, request.like, library, held.prefix, numbered)
     earlier = (plan.record if isinstance(plan, Plan) else read_record(plan.reader)).optimizer
     average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated, earlier)
     sources |= averaged

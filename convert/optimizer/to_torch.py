@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convert import folding
+from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from specs.numerals import exact
+from specs.words import in_a_row
 
 from .averages import Averages
 from .builder import (
@@ -22,9 +24,9 @@ from .builder import (
     missing_of,
     shared,
     stateless,
-    unknown,
 )
 from .families import FAMILIES, MOMENTS, NEEDED, call
+from .settling import options
 from .state import NO_INITIAL, State
 
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
@@ -36,15 +38,11 @@ UNCOUNTED = (
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
-FIRST_RATE = "with a scheduler, give the lr that its schedule begins with"
+LACKING = "Hyperparameters that a file lacks"  # a heading of docs/training.md
 DISTRIBUTED = "optim"  # where torch's own examples of distributed checkpoints keep the state
 DCP_LOAD = (
     "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "
     "checkpoint_id=...) and set_state_dict, of torch.distributed.checkpoint.state_dict"
-)
-LOAD = (  # what the file does not state is the optimizer's own
-    'optimizer.load_state_dict({**saved["optimizer"], "param_groups": [{**own, **stored} '
-    'for own, stored in zip(optimizer.param_groups, saved["optimizer"]["param_groups"])]})'
 )
 
 
@@ -74,12 +72,8 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]
     elif state.initial:
         notes.append(NO_INITIAL)
-    if left := unknown(state):
-        what = "it" if len(missing_of(state)) == 1 else "them"
-        why = f"a step after optimizer.load_state_dict(saved['optimizer']) fails without {what}"
-        build = call(state.kind, "torch", state.hyper).replace("(", "(model.parameters(), ", 1)
-        first = f" ({FIRST_RATE})" if state.library != "torch" else ""
-        notes.append(f"{left}; {why}: build {build}{first} and load it by {LOAD}")
+    if left := missing_of(state):
+        notes.append(_lacking(state.library, left))
     else:
         unlike = {key for _, values in model.groups for key in values}
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")
@@ -93,6 +87,13 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     tree[AVERAGES] = _averages(builder, averages)
     how = AVERAGED if averages.count is not None else UNCOUNTED
     return builder.written(tree, [*notes, how, *shared(averages)], AVERAGES)
+
+
+def _lacking(library: str, names: Sequence[str]) -> str:
+    """Say which hyperparameters nobody states, what states them, and how the file is loaded without them."""
+    what = f"{library}'s state does not say {in_a_row(names)}: {options(names)}"
+    why = f"torch's first step fails without {'it' if len(names) == 1 else 'them'}"
+    return f"{what}, or load the file as {document('training')} shows, {LACKING}: {why}"
 
 
 def _states(builder: Builder, state: State, keys: Sequence[int | str], root: str) -> dict[int | str, dict[str, Tensor]]:

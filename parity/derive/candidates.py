@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.errors import UsageError
+from convert.errors import UsageError, command_or_call
 from specs.arrays import as_arrays, flat
 from specs.lines import TableError
 
+from ..usage import of_shapes
 from .limits import LARGE_MODEL
 from .match.hints import Hint, weights_of
 from .match.match import Match
@@ -191,10 +192,22 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         shapes = ", ".join(f"{np.shape(array)} {np.asarray(array).dtype}" for array in inputs.values())
         listed = all(path.startswith("0/0/") for path in inputs)  # inside the only argument
         hint = "; a list of inputs is one argument: several are a tuple, as in return model, (x,)" if listed else ""
+        hint += _axes_hint(of, inputs) if which == "left" and of_shapes(error) else ""
         raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}{hint}") from error
     if not tape.outputs:
         raise UsageError(f"the {which} model returns no arrays of numbers: what its function returns is compared")
     return tape
+
+
+def _axes_hint(of: Side, inputs: Mapping[str, Any]) -> str:
+    """Say that the left model gets images as they are given, and how the other order is made; "" without images."""
+    if not any(np.ndim(array) == 4 and np.asarray(array).dtype.kind != "b" for array in inputs.values()):
+        return ""
+    own, order = ("first", (0, 3, 1, 2)) if of.framework in ("torch", "paddle") else ("last", (0, 2, 3, 1))
+    other = command_or_call("return (model, inputs) on the right", "right_inputs=...")
+    what = f"inputs are taken as they are on the left, and images in {of.framework} have channels {own}"
+    given = f"x.transpose{order} if they are given the other way round"
+    return f"; {what}: {given}; {other} gives the right model another order"
 
 
 def calls(call: Call, right_inputs: Any) -> Iterator[Called]:

@@ -15,7 +15,7 @@ from ..module_table import key_list
 from .derivation import Derivation
 from .limits import PARTED_USES
 from .match.choices import Step
-from .trace.sites import OWN, module_of, numberless, place
+from .trace.sites import OWN, is_inside, module_of, numberless, place
 from .unmatched import Unmatched
 
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -143,7 +143,7 @@ def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
     for card in found.divergences:
         side = ("left", "right").index(card.changed) if card.changed else 0
         for path in card.places[1:]:
-            inside = (where for where in map(_where, off) if re.match(rf"{re.escape(path)}(?![^./\[])", where[side]))
+            inside = (where for where in map(_where, off) if is_inside(where[side], path))
             own = (where for where in map(_where, uses) if where[side] == path)
             yield from itertools.islice(itertools.chain(inside, own), 1)
 

@@ -245,8 +245,18 @@ def test_random_outputs_part_nowhere():
 
 
 def test_a_step_of_a_scan_is_named_by_its_parameter():
-    assert sites.place("[1]", ("layers/attn/out/kernel",)) == "layers/attn/out[1]"
+    assert sites.place("[0]", ("layers/attn/out/kernel",)) == "layers/attn/out"
+    assert sites.place("[1]", ("layers/attn/out/kernel",)) == "layers/attn/out (step 1)"
     assert sites.module_of("[1]", ("layers/attn/out/kernel",)) == ("layers", "attn", "out")
+
+
+def test_a_module_in_a_scan_has_the_path_of_its_checkpoint():
+    assert sites.place("Net[0]/norm", ("params/norm/scale",)) == "Net/norm"
+    assert sites.place("Net[0]/rows[2]/norm", ()) == "Net/rows/norm (step 0, 2)"
+    assert sites.module_of("Net[1]/norm", ()) == ("Net", "norm")
+    assert sites.shown_once(["Net[0]/norm", "Net[1]/norm", "Net[1]/up"]) == ["Net/norm", "Net/up (step 1)"]
+    assert sites.is_inside("Net/norm (step 1)", "Net (step 1)") and not sites.is_inside("Net/norm (step 1)", "Net")
+    assert not sites.is_inside("Net/norms", "Net/norm")
 
 
 class Classes(NamedTuple):

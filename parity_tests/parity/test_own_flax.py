@@ -365,5 +365,10 @@ def test_an_error_about_a_shape_says_how_images_are_laid_out(shape):
     if shape[1] == 3:
         assert parity.compare(models, images).passed
         return
-    with pytest.raises(UsageError, match=r"channels first to all models, .*\[2, 8, 6, 3\] as \[2, 6, 3, 8\]"):
+    with pytest.raises(UsageError, match=r"channels first to all models, .*as \[2, 6, 3, 8\]; .*\(0, 3, 1, 2\)"):
         parity.compare(models, images)
+    first = images.transpose(0, 3, 1, 2)
+    remedy = r"images in linen have channels last: x\.transpose\(0, 2, 3, 1\) .*right_inputs=... gives the right model"
+    for call in (parity.derive, parity.transfer):
+        with pytest.raises(UsageError, match=remedy):
+            call((module, variables), (module, variables), (first,))

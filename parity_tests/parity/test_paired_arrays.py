@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -127,10 +128,49 @@ def test_modules_that_return_other_shapes_are_counted_and_never_the_first_diverg
     report = compared(left, right, "layers")
     said = " ".join(str(report).split())
     assert report.passed and "flax's 'bias'; torch's 'bias'" in said, said
-    assert "torch: 6 modules not compared, as one model has an axis more in their arrays" in said
+    assert "torch: 6 modules not compared, as one model stacks the arrays of several blocks, as under nn.scan: " in said
     right.last.eps = 1e-3
     wrong = compared(left, right, "layers")
     assert wrong.first_divergence == "last", str(wrong)
+
+
+def test_modules_with_axes_of_heads_are_counted_apart_from_stacked_ones():
+    needs("flax")
+    import flax.linen as nn
+    import torch
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, _: Any) -> Any:
+            return nn.Dense(8, name="fc")(x), None
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            every = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+            x, _ = every(name="layers")(nn.Dense(8, name="stem")(x), None)
+            return nn.DenseGeneral((2, 4), name="query")(x).reshape(x.shape)
+
+    layers = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(3)))
+    named = OrderedDict(stem=torch.nn.Linear(8, 8), layers=layers, query=torch.nn.Linear(8, 8))
+    right = torch.nn.Sequential(named)
+    x = np.random.default_rng(0).standard_normal((2, 5, 8))
+    found = parity.derive(right, (Net(), Net().init(jax_key(), x)), (x,))
+    left = parity.transfer(right, (Net(), Net().init(jax_key(), x)), (x,))
+    report = parity.compare({"torch": right, "flax": left}, x, dtype="float64", check="layers", names=found)
+    said = " ".join(str(report).split())
+    assert report.passed, said
+    stacked, heads = "one model stacks the arrays of several blocks", "their arrays have an axis more in one model"
+    for label, names, number in (("torch", "'layers.0', 'layers.1', 'layers.2'", "3 modules"),
+                                  ("flax", "'layers.fc'", "1 module")):  # fmt: skip
+        assert f"{label}: {number} not compared, as {stacked}, as under nn.scan: {names}" in said
+    assert f"1 module not compared, as {heads}, as of heads: 'query'" in said
+
+
+def jax_key() -> Any:
+    import jax
+
+    return jax.random.key(0)
 
 
 def function_and_module() -> tuple[Any, Any]:

@@ -88,9 +88,12 @@ def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
     for one in every:
         words[one.node.kind].update(dict.fromkeys(one.names))
     texts = [f"{verb} {in_a_row(folded_names(words[kind]))}" for kind, verb in VERBS.items() if words[kind]]
-    names = {name for one in every for name in one.names}
+    firsts: dict[str, int] = {}  # the result of the operation that uses a parameter first
+    for one in every:
+        firsts = {**dict.fromkeys(one.names, one.node.output), **firsts}
     text = f"the {SIDES[side]} {' and '.join(texts)}, the {SIDES[1 - side]} does not"
-    return LeftOut(side, "missing parameter", text, {one.node.output: one.value for one in every}, times=len(names))
+    return LeftOut(side, "missing parameter", text, {one.node.output: one.value for one in every},
+                   times=len(firsts), counted=tuple(firsts.values()))  # fmt: skip
 
 
 def _readers(program: Program, number: int) -> set[int]:

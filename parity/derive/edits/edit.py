@@ -35,6 +35,7 @@ class Edit(ABC):
       times: how many of that kind differ. named: of their places, those that `what` names; more: the others.
       wider: what is tried with it, and may be better: the same in all blocks that are alike, if there are such, and in
         all modules; of a norm also its other edits.
+      counted: one of the changed values for each of `times`; () if that is each of them once.
     """
 
     side: int
@@ -45,6 +46,7 @@ class Edit(ABC):
     named: int = field(default=1, kw_only=True)
     more: int = field(default=0, kw_only=True)
     wider: tuple[Edit, ...] = field(default=(), kw_only=True)
+    counted: tuple[int, ...] = field(default=(), kw_only=True)
 
     @property
     def text(self) -> str:
@@ -61,12 +63,11 @@ class Edit(ABC):
 
     def nodes(self, tape: Tape) -> list[int]:
         """Return for each value that it changes the operation that computes it, or else the first that reads it."""
-        places = dict[int, int]()
-        for at, node in enumerate(tape.nodes):
-            for number in (*node.inputs, node.output):
-                if number == node.output or number in tape.constants:
-                    places.setdefault(number, at)
-        return sorted(places[number] for number in self.changed if number in places)
+        return _nodes(tape, self.changed)
+
+    def counted_nodes(self, tape: Tape) -> list[int]:
+        """Return the operation of each of the differences that `times` counts."""
+        return _nodes(tape, self.counted or self.changed)
 
     def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
         """Return both tapes, one of them with the change."""
@@ -126,6 +127,16 @@ class Other(Replaced):
 
     def instead(self, node: Node) -> Node:
         return Node("other", (self.values[node.output],), node.output, self.run, node.site, None)
+
+
+def _nodes(tape: Tape, values: Collection[int]) -> list[int]:
+    """Return the operation that computes each value, or else the first that reads it, in the order of execution."""
+    places = dict[int, int]()
+    for at, node in enumerate(tape.nodes):
+        for number in (*node.inputs, node.output):
+            if number == node.output or number in tape.constants:
+                places.setdefault(number, at)
+    return sorted(places[number] for number in values if number in places)
 
 
 def _same(value: object) -> object:

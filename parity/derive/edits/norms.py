@@ -11,6 +11,7 @@ from convert.folding import fold as folded_names
 from specs.words import in_a_row
 
 from ..trace.program import Program
+from ..trace.sites import shown_once
 from ..trace.tape import Node, Tape
 from .affine import Applied, chains
 from .edit import SIDES, Edit, LeftOut, alike
@@ -125,7 +126,7 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 
 def _which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
-    sites = [_site(norm) for norm in norms]
+    sites = shown_once(map(_site, norms))
     return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
 
 

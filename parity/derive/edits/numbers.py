@@ -85,8 +85,9 @@ def _change(
     value, other, known = numbers
     twice = len(places) > 1 and kind == "factor" and set(places) == set().union(*(p for p in pairs if p <= {*places}))
     text = _text(kind, side, value**2, other**2, known, True) if twice else _text(kind, side, value, other, known)
-    more = (len(places) // 2 if twice else len(places)) - 1
-    return Change(side, kind, text, dict.fromkeys(places, other), times=len(places), more=more)
+    counted = tuple(min(pair) for pair in pairs if pair <= {*places}) if twice else ()
+    times = len(counted or places)
+    return Change(side, kind, text, dict.fromkeys(places, other), times=times, more=times - 1, counted=counted)
 
 
 def _pairs(tape: Tape) -> list[set[int]]:
@@ -117,7 +118,8 @@ def _together(surplus: Sequence[Mapping[tuple[str, float], list[int]]]) -> Itera
     for (kind, left), key in zip(lefts, rights, strict=True):
         values |= dict.fromkeys(surplus[1][key], left)
         texts.append(_text(_kind(kind, key[1], left, True), 1, key[1], left, True))
-    yield Change(1, "number", in_a_row(texts), values, times=len(texts))
+    times, named = len(values), len(texts)
+    yield Change(1, "number", in_a_row(texts), values, times=times, named=named, more=times - named)
 
 
 def _choices(places: list[int], near: list[int], every: bool) -> Iterator[tuple[int, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from specs.words import in_a_row
 
 from ..trace.program import Program, Stretch
+from ..trace.sites import shown
 from ..trace.tape import Array, Node, Operation
 from .edit import Other
 from .selections import described, selected
@@ -43,7 +44,7 @@ def _calls(stretch: Stretch) -> list[Operation]:
 
 
 def _place(stretch: Stretch) -> Place:
-    return Place(stretch.nodes[-1].site, in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
+    return Place(shown(stretch.nodes[-1].site), in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
 
 
 def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterator[Other]:

@@ -11,6 +11,7 @@ from convert.folding import fold as folded_names
 from specs.words import in_a_row
 
 from ..trace.program import Program
+from ..trace.sites import shown_once
 from ..trace.tape import Node
 from .edit import SIDES, Edit, LeftOut, alike
 
@@ -73,7 +74,8 @@ def _term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, 
     if len(kinds) > 1 or len(whats) > 1:
         return "another term", "added term"
     (what,), (kind,) = whats, kinds
-    return " ".join(filter(None, [what, in_a_row(folded_names(site for _, site, _ in terms if site))])), kind
+    names = in_a_row(folded_names(shown_once(site for _, site, _ in terms if site)))
+    return " ".join(filter(None, [what, names])), kind
 
 
 def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]:

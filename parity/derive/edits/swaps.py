@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..trace.program import Program
+from ..trace.sites import shown
 from ..trace.tape import Array, Node
 from .edit import Replaced
 from .texts import Place, Words, between, mask, other_settings, other_values, unlike
@@ -44,7 +45,7 @@ class Unary(NamedTuple):
 
     @property
     def at(self) -> Place:
-        return Place(self.node.site, self.node.call.name if self.node.call else "")
+        return Place(shown(self.node.site), self.node.call.name if self.node.call else "")
 
 
 @dataclass(frozen=True)

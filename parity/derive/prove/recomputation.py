@@ -12,7 +12,7 @@ from ..edits.edit import SIDES, Edit
 from ..edits.scores import KIND as ATTENTION
 from ..edits.scores import SCORES, scale_scores
 from ..limits import RECOMPUTED
-from ..trace.sites import OWN
+from ..trace.sites import OWN, shown
 from ..trace.tape import Tape
 from .divergence import Divergence
 from .excerpts import excerpt
@@ -109,12 +109,12 @@ class Recomputation:
         )  # fmt: skip
 
     def _places(self, edit: Edit) -> tuple[str, ...]:
-        """Name each place that an edit changes: its module, or the next use of a parameter where there is none."""
+        """Name the module of each difference that an edit removes; without one, that of the next use of a parameter."""
         run = self.both[edit.side]
         uses = [(use.node, run.site(use)) for use in run.uses]
         return tuple(
-            run.tape.nodes[at].site or next((site for node, site in uses if node >= at), OWN)
-            for at in edit.nodes(run.tape)
+            shown(run.tape.nodes[at].site) or next((site for node, site in uses if node >= at), OWN)
+            for at in edit.counted_nodes(run.tape)
         )
 
     def _early(self, edit: Edit) -> float:

@@ -25,7 +25,7 @@ from ..trace.outputs import difference
 from ..trace.program import Program
 from ..trace.reason import Reason
 from ..trace.sides import Side
-from ..trace.sites import OWN
+from ..trace.sites import OWN, shown_once
 from ..trace.tape import Array, Node, Tape
 from .translated import TranslatedWeights
 
@@ -198,7 +198,7 @@ def _reason(limits: Sequence[Limit]) -> Reason:
     for side in dict.fromkeys(limit.side for limit in limits):
         own = [limit for limit in limits if limit.side == side]
         values = dict.fromkeys(measured(limit.value) for limit in own)
-        sites = dict.fromkeys(limit.node.site for limit in own)
-        first, more = next(iter(sites)) or OWN, len(sites) - 1
+        sites = shown_once(limit.node.site for limit in own)
+        first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
     return Reason(f"equal only until values pass a limit that one side alone has: {'; '.join(texts)}", REMEDY)
