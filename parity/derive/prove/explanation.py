@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from ..edits.activations import others
 from ..edits.affine import without_parameters
+from ..edits.axes import reaxed
 from ..edits.edit import Edit
 from ..edits.functions import without_functions
 from ..edits.numbers import changes
@@ -181,8 +182,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
     functions = without_functions((left.program, right.program), near)
-    epsilons = moved(left.program, right.program)
-    for few in itertools.zip_longest(numbers, epsilons, sums, tables, operations, functions):
+    axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
+    for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions):
         yield from filter(None, few)
     for met in _met(trial):
         yield from restretched(left.program, right.program, met)
