@@ -62,20 +62,31 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         for b, signature in others
         if (of_left != signature or _sizes(left, a) != _sizes(right, b))
         and (len(a.nodes) + len(b.nodes) > 2 or any(one.nodes[0].kind == "layout" for one in (a, b)))
-        and sorted(left.shapes[a.result]) == sorted(right.shapes[b.result])
     ]
     pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
-    every = _alike(right) if pairs else {}
-    turns = (
-        (a, b, signature, order)
-        for a, b, signature in pairs
+    turns = {
+        (_computed(a), _computed(b), order[1:2]): (a, b, signature, order)
+        for a, b, signature in pairs[::-1]  # of those that differ in layouts alone the shortest is the last
         for order in orders(left.shapes[a.entry], right.shapes[b.entry])
-    )
-    for a, b, signature, order in itertools.islice(turns, MOST):
+        if _fits(left.shapes[a.result], right.shapes[b.result], order)
+    }
+    every = _alike(right) if turns else {}
+    for a, b, signature, order in itertools.islice(reversed(turns.values()), MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
         (what, fault), run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
         yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault).everywhere(alike)
+
+
+def _computed(stretch: Stretch) -> tuple[int, int]:
+    """Return the first and the last value that a stretch computes, whatever it moves before and after that."""
+    values = [node.output for node in stretch.nodes if node.kind != "layout"] or [stretch.entry, stretch.result]
+    return values[0], values[-1]
+
+
+def _fits(left: tuple[int, ...], right: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Tell whether a left result has the shape of a right one, whose axes have an order if both have as many."""
+    return left == (tuple(right[d] for d in order) if len(order) == len(right) == len(left) else right)
 
 
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:
