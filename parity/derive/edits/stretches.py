@@ -12,6 +12,7 @@ from specs.words import in_a_row
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array, Node, Operation
 from .edit import Other
+from .resizes import resize
 from .selections import described, selected
 from .swaps import orders, turned
 from .texts import Place, Words, other_settings, other_values, unlike
@@ -50,7 +51,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     """Yield edits by which stretches of the right side compute what those of the left one do.
 
     Args:
-      uses: on each side, the value that the first use meets where the sides part.
+      uses: on each side, the value that the first use meets where the sides part, or one of parameters beside it.
     """
     own, others = (
         [(one, _signature(one, selected(program, one))) for one in _stretches(program, value)]
@@ -91,8 +92,10 @@ def _fits(left: tuple[int, ...], right: tuple[int, ...], order: tuple[int, ...])
 
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
-    takes = [_takes(program, one) for program, one in zip(programs, (left, right), strict=True)]
-    if any(takes):
+    both = list(zip(programs, (left, right), strict=True))
+    takes = [_takes(program, one) for program, one in both]
+    takes = takes if any(takes) else [resize(program, one) for program, one in both]
+    if any(takes) and takes[0] != takes[1]:
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
         return Words(text := f"{does[0]} on the left, {does[1]} on the right", text)
     calls = _calls(left), _calls(right)
@@ -111,9 +114,10 @@ def _takes(program: Program, stretch: Stretch) -> str:
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
-    """List the stretches on the way back from a value."""
-    weights = program.weights()
-    chain = [(value, list[Node]()), *program.regions(value, DEPTH)]
+    """List the stretches on the way back from a value: of activations alone, or of one parameter."""
+    weights = {} if value in program.active else program.weights()
+    chain = [(value, list[Node]()), *program.regions(value, DEPTH, weights or None)]
+    weights = {} if weights else program.weights()
     found = []
     for k, (_, behind) in enumerate(chain):
         for entry, nodes in chain[k + 1 :]:
