@@ -30,7 +30,7 @@ from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
-from .prove.unreached import unreached
+from .prove.unreached import unreached, without_places
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.reason import Reason
 from .trace.tape import Tape
@@ -89,6 +89,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         rows = unmatched(left, best, of.reasons)
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     sure = proven or confirmed(places)  # without the causes that were found the models are equal
+    proof = replace(proof, incomparable=without_places(proof.incomparable)) if confirmed(places) else proof
     doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
@@ -114,7 +115,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         drawn=left.drawn,
         reasons=of.reasons,
         unmatched=rows,
-        stop=None if proven else found.failure,
+        stop=None if sure else found.failure,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,

@@ -26,10 +26,12 @@ from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_mask
 from .conclusion import concluded
 from .depths import differing
 from .derivation import Derivation
+from .edits.axes import reaxed
 from .edits.edit import Edit
 from .edits.functions import FUNCTION, MASK, without_functions
 from .edits.numbers import Change, changes
 from .edits.rewiring import rewirings
+from .edits.tables import retabled
 from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
@@ -268,7 +270,13 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
     programs = uses.program, best.programs[1]
-    near = itertools.chain(rewirings(programs, firsts), without_functions(programs, list(map(_near, programs, firsts))))
+    nodes = list(map(_near, programs, firsts))
+    near = itertools.chain(
+        rewirings(programs, firsts),
+        without_functions(programs, nodes),
+        retabled(*programs, nodes),
+        reaxed(programs, nodes),
+    )
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
     yield from itertools.takewhile(lambda _: time.thread_time() < stop, numbers)

@@ -12,6 +12,7 @@ from .match.match import Walked, match, walked
 from .trace.bilinear import bilinears, turned
 from .trace.mixed import mixed
 from .trace.program import Program
+from .trace.routed import routed
 from .trace.scales import scaled_before, scaled_behind
 from .trace.tape import Tape
 from .trace.unfolded import unfolded
@@ -21,7 +22,7 @@ NEAREST = 3  # bilinear products before the end of a match whose matrices are tr
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match with factors at one place, means in one form, taps one by one, matrices turned."""
-    for form in (scaled_before, scaled_behind, mixed):
+    for form in (routed, scaled_before, scaled_behind, mixed):
         best = _formed(known, best, stop, form) if best.found.failure else best
     for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best

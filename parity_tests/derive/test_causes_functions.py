@@ -366,14 +366,3 @@ def test_arguments_of_paddle_without_known_names_are_named_by_their_place():
     assert settings("unknown", dict, [3], {"axis": 1}) == {"argument 1": 3, "axis": 1}
     given = settings(f"{LEGACY}pool2d", _legacy_C_ops.pool2d, [None, "ksize", 3, "ceil_mode", True], {})
     assert given == {"ksize": 3, "ceil_mode": True}
-
-
-def test_a_norm_over_other_groups_is_named_as_the_cause():
-    def net(groups: int) -> Net:
-        parts = {"conv": torch.nn.Conv2d(3, 8, 3), "norm": torch.nn.GroupNorm(groups, 8), "head": linear(8, 3)}
-        return Net(lambda m, x: m.head(torch.relu(m.norm(m.conv(x))).mean((2, 3))), **parts)
-
-    found = parity.derive(net(4), net(2), (images(2, 3, 8, 8),))
-    assert found.explained == "one operation" and not found.missing, found
-    assert found.divergences[0].left == found.divergences[0].right == "norm", found
-    assert "norm (mean, var and rsqrt) on the left and norm" in found.divergences[0].cause, found

@@ -13,6 +13,7 @@ from ..trace.program import Program, Stretch
 from ..trace.sites import shown
 from ..trace.tape import Array, Node, Operation
 from .edit import Other
+from .resizes import resize
 from .selections import described, selected
 from .swaps import orders, turned
 from .texts import Place, Words, other_settings, other_values, unlike
@@ -51,7 +52,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     """Yield edits by which stretches of the right side compute what those of the left one do.
 
     Args:
-      uses: on each side, the value that the first use meets where the sides part.
+      uses: on each side, the value that the first use meets where the sides part, or one of parameters beside it.
     """
     own, others = (
         [(one, _signature(one, selected(program, one))) for one in _stretches(program, value)]
@@ -63,26 +64,39 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         for b, signature in others
         if (of_left != signature or _sizes(left, a) != _sizes(right, b))
         and (len(a.nodes) + len(b.nodes) > 2 or any(one.nodes[0].kind == "layout" for one in (a, b)))
-        and sorted(left.shapes[a.result]) == sorted(right.shapes[b.result])
     ]
     pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
-    every = _alike(right) if pairs else {}
-    turns = (
-        (a, b, signature, order)
-        for a, b, signature in pairs
+    turns = {
+        (_computed(a), _computed(b), order[1:2]): (a, b, signature, order)
+        for a, b, signature in pairs[::-1]  # of those that differ in layouts alone the shortest is the last
         for order in orders(left.shapes[a.entry], right.shapes[b.entry])
-    )
-    for a, b, signature, order in itertools.islice(turns, MOST):
+        if _fits(left.shapes[a.result], right.shapes[b.result], order)
+    }
+    every = _alike(right) if turns else {}
+    for a, b, signature, order in itertools.islice(reversed(turns.values()), MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
         (what, fault), run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
         yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault).everywhere(alike)
 
 
+def _computed(stretch: Stretch) -> tuple[int, int]:
+    """Return the first and the last value that a stretch computes, whatever it moves before and after that."""
+    values = [node.output for node in stretch.nodes if node.kind != "layout"] or [stretch.entry, stretch.result]
+    return values[0], values[-1]
+
+
+def _fits(left: tuple[int, ...], right: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Tell whether a left result has the shape of a right one, whose axes have an order if both have as many."""
+    return left == (tuple(right[d] for d in order) if len(order) == len(right) == len(left) else right)
+
+
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
-    takes = [_takes(program, one) for program, one in zip(programs, (left, right), strict=True)]
-    if any(takes):
+    both = list(zip(programs, (left, right), strict=True))
+    takes = [_takes(program, one) for program, one in both]
+    takes = takes if any(takes) else [resize(program, one) for program, one in both]
+    if any(takes) and takes[0] != takes[1]:
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
         return Words(text := f"{does[0]} on the left, {does[1]} on the right", text)
     calls = _calls(left), _calls(right)
@@ -101,9 +115,10 @@ def _takes(program: Program, stretch: Stretch) -> str:
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
-    """List the stretches on the way back from a value."""
-    weights = program.weights()
-    chain = [(value, list[Node]()), *program.regions(value, DEPTH)]
+    """List the stretches on the way back from a value: of activations alone, or of one parameter."""
+    weights = {} if value in program.active else program.weights()
+    chain = [(value, list[Node]()), *program.regions(value, DEPTH, weights or None)]
+    weights = {} if weights else program.weights()
     found = []
     for k, (_, behind) in enumerate(chain):
         for entry, nodes in chain[k + 1 :]:

@@ -1,4 +1,4 @@
-"""Let one side read a table as the other one computes it: a mask, rotations, positions, biases by distance."""
+"""Let one side read a table as the other one computes it: a mask, rotations, positions, biases by distance, rows."""
 
 from __future__ import annotations
 
@@ -46,9 +46,14 @@ class Core(NamedTuple):
     def lengths(self) -> tuple[int, ...]:
         return tuple(n for n in self.value.shape if n > 1)
 
+    @property
+    def form(self) -> tuple[str, tuple[int, ...]]:
+        """Return what tables have in common that may stand for one another: numbers of rows are integers."""
+        return self.value.dtype.kind, self.lengths
+
     def is_like(self, other: Core) -> bool:
         """Tell whether two tables are the same but for copies."""
-        if self.lengths != other.lengths:
+        if self.form != other.form:
             return False
         return bool(np.allclose(self.value.ravel(), other.value.ravel(), SAME, 0, equal_nan=True))
 
@@ -82,9 +87,7 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
     """
     lefts, every = _tables(left), _tables(right)
     own, others = _distinct(lefts, left, near[0]), _distinct(every, right, near[1])
-    pairs = [
-        pair for lengths in dict.fromkeys(core.lengths for core in others) for pair in _pairs(own, others, lengths)
-    ]
+    pairs = [pair for form in dict.fromkeys(core.form for core in others) for pair in _pairs(own, others, form)]
     for some in [pairs, *([pair] for pair in pairs)] if len(pairs) > 1 else [[pair] for pair in pairs]:
         if len({id(core) for _, core in some}) < len(some):  # alternatives to one another
             continue
@@ -95,7 +98,7 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
 
 def _tables(program: Program) -> dict[int, Core]:
     """Return the tables of a program that have several values, by number, in the order of reading."""
-    every = tables(program.tape, list(program.inputs.values()))
+    every = tables(program.tape, list(program.inputs.values()), "fi")
     return {t.number: Core.of(t.value) for t in every if t.value.ndim and (t.value != t.value.flat[0]).any()}
 
 
@@ -109,9 +112,9 @@ def _distinct(some: Mapping[int, Core], program: Program, nodes: Container[int])
     return found
 
 
-def _pairs(own: Sequence[Core], others: Sequence[Core], lengths: tuple[int, ...]) -> list[tuple[Core, Core]]:
-    """Pair the tables of these lengths that are not the same on both sides: one by one if these are as many."""
-    lefts, rights = ([core for core in side if core.lengths == lengths] for side in (own, others))
+def _pairs(own: Sequence[Core], others: Sequence[Core], form: tuple[str, tuple[int, ...]]) -> list[tuple[Core, Core]]:
+    """Pair the tables of a form that are not the same on both sides: one by one if these are as many."""
+    lefts, rights = ([core for core in side if core.form == form] for side in (own, others))
     alone = [core for core in lefts if not any(core.is_like(other) for other in rights)]
     unlike = [core for core in rights if not any(core.is_like(other) for other in lefts)]
     if len(alone) == len(unlike):

@@ -147,7 +147,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_masks, _rotations, _multiples, _later_rows):
+    for compare in (_buckets, _masks, _rotations, _multiples, _later_rows):
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -164,6 +164,41 @@ def _shape(table: Array) -> str:
 def _hides(table: Array) -> bool:
     """Tell whether a table is a mask that is added: zeros, and numbers that hide a place."""
     return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDDEN).all() and (table < 0).any())
+
+
+class Buckets(NamedTuple):
+    """Numbers of rows by relative positions, as T5 has: how many, and from which distance on all have the last one."""
+
+    rows: int
+    distance: int
+
+    @classmethod
+    def of(cls, table: Array) -> Buckets | None:
+        """Return those of a table (queries, keys); None if its numbers do not depend on relative positions alone."""
+        table = np.squeeze(table)
+        if (
+            table.dtype.kind != "i"
+            or table.ndim != 2
+            or min(table.shape) < 2
+            or (table[1:, 1:] != table[:-1, :-1]).any()
+        ):
+            return None
+        sides = table[0], table[:, 0]  # by the distance of later and of earlier keys
+        return cls(int(table.max()) + 1, max(int((side != side[-1]).sum()) for side in sides))
+
+
+def _buckets(left: Array, right: Array) -> str:
+    """Tell buckets of relative positions by their number and the farthest of them."""
+    one, other = Buckets.of(left), Buckets.of(right)
+    if one is None or other is None or one == other:
+        return ""
+    texts = [
+        f"{one.rows} buckets on the left, {other.rows} on the right" if one.rows != other.rows else "",
+        f"the farthest bucket begins at distance {one.distance} on the left, {other.distance} on the right"
+        if one.distance != other.distance
+        else "",
+    ]
+    return f"relative positions: {'; '.join(filter(None, texts))}"
 
 
 def _masks(left: Array, right: Array) -> str:

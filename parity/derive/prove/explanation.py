@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from ..edits.activations import others
 from ..edits.affine import without_parameters
+from ..edits.axes import reaxed
 from ..edits.edit import Edit
 from ..edits.functions import without_functions
 from ..edits.numbers import changes
@@ -34,6 +35,7 @@ from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
 from .recomputation import BEHIND, SPAN, Recomputation, Sides
 
+BESIDE = 8  # pairs of values of parameters in which causes are looked for
 CAUSES = 8  # causes that are looked for one after the other
 
 Explained = tuple[list[Divergence], Sides | None]  # causes, and both sides without them if they can be run on so
@@ -181,10 +183,10 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
     functions = without_functions((left.program, right.program), near)
-    epsilons = moved(left.program, right.program)
-    for few in itertools.zip_longest(numbers, epsilons, sums, tables, operations, functions):
+    axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
+    for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions):
         yield from filter(None, few)
-    for met in _met(trial):
+    for met in itertools.chain(_met(trial), _beside(trial, near)):
         yield from restretched(left.program, right.program, met)
 
 
@@ -198,6 +200,17 @@ def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:
     active = [[n for n in numbers if n in run.program.active] for run, numbers in zip(trial.both, inputs, strict=True)]
     if all(active):
         yield active[0][0], active[1][0]
+
+
+def _beside(trial: Recomputation, near: Sequence[Collection[int]]) -> Iterator[tuple[int, int]]:
+    """Yield values of both sides that one parameter alone has been made into, and that meet activations near there."""
+    some = [list[int](), list[int]()]
+    for side, run in enumerate(trial.both):
+        weights = run.program.weights()
+        for node in (run.tape.nodes[at] for at in sorted(near[side])):
+            if node.kind in ("add", "mul") and not run.program.active.isdisjoint(node.inputs):
+                some[side] += [number for number in node.inputs if len(weights.get(number, ())) == 1]
+    yield from itertools.islice(itertools.product(*some), BESIDE)
 
 
 def _end(run: Run, pair: Pair, side: int) -> int:

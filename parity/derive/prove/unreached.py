@@ -43,6 +43,7 @@ FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of weights and inputs
 GROWS = 1.1  # times the largest value with the factor before, below which larger weights do not lead to the limit
 PASSED = 2.0  # part of a limit from which on values pass it by so much that outputs show it
 LESS = 1e-2  # part of a difference that remains at most without the limits
+LIMITED = "equal only until values pass a limit that one side alone has"
 REMEDY = "give both models the same limits; then derive again"
 
 
@@ -201,4 +202,9 @@ def _reason(limits: Sequence[Limit]) -> Reason:
         sites = shown_once(limit.node.site for limit in own)
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
-    return Reason(f"equal only until values pass a limit that one side alone has: {'; '.join(texts)}", REMEDY)
+    return Reason(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
+
+
+def without_places(reason: str) -> str:
+    """Return a reason without the limits and their places, which a cause names that recomputing confirms."""
+    return Reason(LIMITED, REMEDY) if reason.startswith(LIMITED) else reason

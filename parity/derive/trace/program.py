@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -158,20 +158,23 @@ class Program:
 
         return run
 
-    def regions(self, result: int, depth: int) -> Iterator[Stretch]:
+    def regions(self, result: int, depth: int, of: Container[int] | None = None) -> Iterator[Stretch]:
         """Yield the operations to a result from each one value that all of the result depends on.
 
         Args:
-          depth: operations at most. A product ends the way back, too, unless the second matrix is a constant.
+          depth: operations at most. A product ends the way back, too, unless one of its matrices is a constant.
+          of: the values on which the result depends; None for activations.
         """
+        of = self.active if of is None else of
         frontier, nodes = {result}, list[Node]()
         while frontier and len(nodes) < depth:
             at = max(self.makers.get(number, -1) for number in frontier)
-            if at < 0 or ((node := self.tape.nodes[at]).kind == "product" and self.known(node.inputs[1]) is None):
+            node = self.tape.nodes[at]
+            if at < 0 or (node.kind == "product" and all(self.known(number) is None for number in node.inputs)):
                 return
             nodes.append(node)
             frontier.remove(node.output)
-            frontier |= self.active.intersection(node.inputs)
+            frontier |= {number for number in node.inputs if number in of}
             if len(frontier) == 1:
                 yield Stretch(next(iter(frontier)), nodes[::-1])
 

@@ -1,0 +1,217 @@
+"""Let one side normalize over other axes or groups of channels: a softmax, or a norm without its parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.words import count
+
+from ..limits import ROUNDED_FUNCTIONS
+from ..trace.program import Program, Stretch
+from ..trace.tape import Array, Node
+from .edit import Replaced
+
+SOFTMAX, NORM = "softmax", "norm"  # the kinds of these edits
+DEPTH = 24  # operations of a softmax or a norm at most, as frameworks write them out
+REDUCES = re.compile(r"softmax|mean|var|sum")  # names of operations of which one at least is among them
+LARGEST = 1e-1  # epsilon
+EACH = 0  # in the place of a number of groups: the channels of each position are normalized by themselves
+
+
+class Over(NamedTuple):
+    """What is normalized together: along an axis by a softmax; groups along an axis of channels by a norm.
+
+    Args:
+      axis: counted from the last one, which is -1. groups: of channels with all their positions, or EACH.
+    """
+
+    axis: int
+    groups: int | None = None
+
+    @property
+    def text(self) -> str:
+        if self.groups is None:
+            return f"axis {self.axis}"
+        return f"{count(self.groups, 'group')} of channels" if self.groups else "the channels of each position"
+
+    def is_like(self, other: Over) -> bool:
+        """Tell whether both are the same axis, or as many groups, whichever axis has the channels."""
+        return self == other or (self.groups is not None and self.groups == other.groups)
+
+    def statistics(self, x: Array) -> tuple[Array, Array]:
+        """Return the mean and the variance that a norm has for each element."""
+        y = np.moveaxis(x, self.axis, 1)
+        parts = y if self.groups == EACH else y.reshape(len(y), self.groups, -1)
+        axis = 1 if self.groups == EACH else 2
+        mean, var = (np.broadcast_to(f(parts, axis, keepdims=True), parts.shape) for f in (np.mean, np.var))
+        return np.moveaxis(mean.reshape(y.shape), 1, self.axis), np.moveaxis(var.reshape(y.shape), 1, self.axis)
+
+
+class Normalized(NamedTuple):
+    """Operations whose result is a softmax, or what a norm computes on the way.
+
+    Args:
+      entry: the value that they read. result: the last of them. epsilon: of the deviation, if that has a part in it.
+    """
+
+    kind: str
+    over: Over
+    entry: int
+    result: Node
+    inner: frozenset[int]
+    run: Callable[[Over, Array], Array]
+
+
+@dataclass(frozen=True)
+class OtherAxes(Replaced):
+    """Normalize values over other axes or groups."""
+
+    runs: Mapping[int, Callable[[Array], Array]]
+
+    def instead(self, node: Node) -> Node:
+        return Node("other", (self.values[node.output],), node.output, self.runs[node.output], node.site, None)
+
+
+def reaxed(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[OtherAxes]:
+    """Yield edits by which a side normalizes over the axes or groups of the other one, here and wherever it does so.
+
+    Args:
+      near: on each side, the numbers of the operations in which the sides may differ.
+    """
+    found = [
+        _outermost(_normalized(program, node) for at, node in enumerate(program.tape.nodes) if at in near[side])
+        for side, program in enumerate(programs)
+    ]
+    for side in (1, 0):
+        for kind, own in dict.fromkeys((one.kind, one.over) for one in found[side]):
+            others = dict.fromkeys(one.over for one in found[1 - side] if one.kind == kind)
+            some = [one for one in found[side] if (one.kind, one.over) == (kind, own)]
+            for other in others:
+                if not own.is_like(other):
+                    text = _text(kind, *((own, other) if side == 0 else (other, own)))
+                    for new in _turned(own, other, len(programs[side].shapes[some[0].entry])):
+                        yield _edit(programs[side], side, text, some, new)
+
+
+def _text(kind: str, left: Over, right: Over) -> str:
+    numbers = [over.axis if over.groups is None else over.groups for over in (left, right)]
+    second = right.text if EACH in numbers else numbers[1]
+    return f"{'a ' * (kind == NORM)}{kind} over {left.text} on the left, {second} on the right"
+
+
+def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
+    """Yield what a side may normalize instead, where its axes may have another order than those of the other side."""
+    if other.groups is None:
+        yield from sorted((Over(-k) for k in range(1, rank + 1) if -k != own.axis), key=lambda one: one != other)
+    else:
+        yield from (Over(axis, other.groups) for axis in dict.fromkeys((own.axis, -1, 1 - rank)))
+
+
+def _edit(program: Program, side: int, text: str, some: Sequence[Normalized], new: Over) -> OtherAxes:
+    """Return the edit of some places, with one of all that are like these."""
+    kind, over, kinds = some[0].kind, some[0].over, {(one.result.kind, _called(one.result)) for one in some}
+    every = _outermost(_normalized(program, node) for node in program.tape.nodes if (node.kind, _called(node)) in kinds)
+    sets = [some, [one for one in every if one.kind == kind and one.over.is_like(over)]]
+
+    def edit(of: Sequence[Normalized]) -> OtherAxes:
+        values, runs = {}, {}
+        for one in of:
+            values[one.result.output], runs[one.result.output] = one.entry, partial(one.run, new)
+        times = len({*values.values()})
+        return OtherAxes(side, kind, text, values, runs, times=times, more=times - 1)
+
+    one, wider = map(edit, sets)
+    return replace(one, wider=(wider,)) if wider.times > one.times else one
+
+
+def _called(node: Node) -> str:
+    return node.call.name if node.call else ""
+
+
+def _outermost(every: Iterable[Normalized | None]) -> list[Normalized]:
+    """Return those that are no part of others."""
+    found = [one for one in every if one is not None]
+    inner = frozenset().union(*(one.inner for one in found))
+    return [one for one in found if one.result.output not in inner]
+
+
+def _normalized(program: Program, result: Node) -> Normalized | None:
+    """Return what normalizes up to a value, from the first value of which this is so; None where nothing does."""
+    found, weights = None, program.weights()
+    for entry, nodes in program.regions(result.output, DEPTH) if result.output in program.active else ():
+        if any(number in weights for node in nodes for number in node.inputs):
+            break
+        shapes = program.shapes[entry], program.shapes[result.output]
+        if len(shapes[0]) != len(shapes[1]) or not any(REDUCES.search(_called(node)) for node in nodes):
+            continue
+        if known := _recognized(program, Stretch(entry, nodes)):
+            inner = frozenset(node.output for node in nodes[:-1])
+            found = Normalized(known[0], known[1], entry, result, inner, known[2])
+    return found
+
+
+def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable[[Over, Array], Array]] | None:
+    """Tell what a stretch normalizes, by random values: (kind, over what, its function of that and of values)."""
+    moves = stretch.nodes[-1].kind == "layout"
+    x = np.random.default_rng(0).standard_normal(program.shapes[stretch.entry])
+    try:
+        value = np.asarray(program.function(stretch)(x), np.float64)
+        y = np.broadcast_to(value, x.shape)
+    except Exception:  # an operation that does not take such values, or a result of another shape
+        return None
+    for axis in range(-1, -1 - x.ndim, -1) if value.shape == x.shape and not moves and (value > 0).all() else ():
+        if _close(y, _softmax(Over(axis), x)):
+            return SOFTMAX, Over(axis), _softmax
+    for over in _overs(x.shape):
+        mean, var = over.statistics(x)
+        if not var.all():  # of single elements
+            continue
+        if _close(y, x - mean):
+            return NORM, over, _centred
+        with np.errstate(all="ignore"):
+            deviations = (1 / y, _scaled), ((x - mean) / y, _standardized)
+        for deviation, run in deviations:
+            epsilon = float(np.median(deviation**2 - var))
+            if -ROUNDED_FUNCTIONS < epsilon <= LARGEST and _close(deviation**2, var + epsilon):
+                return NORM, over, partial(run, max(epsilon, 0.0), value.shape)
+    return None
+
+
+def _overs(shape: tuple[int, ...]) -> Iterator[Over]:
+    """Yield what a norm of an array (n, c, ...) or (n, ..., c) may have in common."""
+    axes = dict.fromkeys((-1, 1 - len(shape))) if len(shape) > 1 else ()
+    yield from (Over(axis, EACH) for axis in axes if len(shape) > 2)
+    for groups in range(1, max(shape, default=0) + 1):
+        yield from (Over(axis, groups) for axis in axes if shape[axis] % groups == 0)
+
+
+def _close(y: Array, to: Array) -> bool:
+    return bool(np.allclose(y, to, ROUNDED_FUNCTIONS, ROUNDED_FUNCTIONS))
+
+
+def _softmax(over: Over, x: Array) -> Array:
+    y = np.exp(x - x.max(over.axis, keepdims=True))
+    return y / y.sum(over.axis, keepdims=True)
+
+
+def _centred(over: Over, x: Array) -> Array:
+    return x - over.statistics(x)[0]
+
+
+def _standardized(epsilon: float, _: tuple[int, ...], over: Over, x: Array) -> Array:
+    mean, var = over.statistics(x)
+    return (x - mean) / np.sqrt(var + epsilon)
+
+
+def _scaled(epsilon: float, shape: tuple[int, ...], over: Over, x: Array) -> Array:
+    """Return one over the deviation, without copies along axes that have none on the other side either."""
+    y = 1 / np.sqrt(over.statistics(x)[1] + epsilon)
+    if over.groups == EACH:
+        return y
+    return y[tuple(slice(1 if n == 1 else None) for n in shape)]

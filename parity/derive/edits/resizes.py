@@ -1,0 +1,110 @@
+"""Name a resize by its kernel, whatever operations it is written in: torch has one, JAX multiplies by matrices."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from ..limits import ROUNDED_FUNCTIONS
+from ..trace.program import Program, Stretch
+from ..trace.tape import Array
+
+MOST = 64  # places along an axis that is resized, before and after
+
+
+def _linear(x: Array) -> Array:
+    return np.maximum(0, 1 - np.abs(x))
+
+
+def _cubic(a: float) -> Callable[[Array], Array]:
+    """Return Keys' kernel with a parameter."""
+
+    def run(x: Array) -> Array:
+        x = np.abs(x)
+        near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((x - 5) * x + 8) * a * x - 4 * a
+        return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+    return run
+
+
+def _lanczos(x: Array) -> Array:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+KERNELS: Mapping[str, tuple[Callable[[Array], Array], int]] = {  # with their reach
+    "linear": (_linear, 1),
+    "cubic (a = -0.5)": (_cubic(-0.5), 2),
+    "cubic (a = -0.75)": (_cubic(-0.75), 2),
+    "Lanczos": (_lanczos, 3),
+}
+
+
+def resize(program: Program, stretch: Stretch) -> str:
+    """Say how a stretch resizes: "a linear resize with antialiasing"; "" if it does something else."""
+    before, after = program.shapes[stretch.entry], program.shapes[stretch.result]
+    axes = [axis for axis, (n, m) in enumerate(zip(before, after, strict=False)) if n != m]
+    if len(before) != len(after) or not axes or max(*before, *after) > MOST:
+        return ""
+    names = {_named(matrix) if (matrix := _matrix(program, stretch, axis)) is not None else "" for axis in axes}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _matrix(program: Program, stretch: Stretch, axis: int) -> Array | None:
+    """Return the matrix (after, before) by which a stretch multiplies along an axis, if that is what it does."""
+    shape, function = program.shapes[stretch.entry], program.function(stretch)
+    columns = []
+    for place in np.eye(shape[axis]):
+        x = np.broadcast_to(np.expand_dims(place, [k for k in range(len(shape)) if k != axis]), shape)
+        try:
+            y = np.moveaxis(np.asarray(function(x.copy()), np.float64), axis, 0)
+        except Exception:  # an operation that does not take such values
+            return None
+        y = y.reshape(len(y), -1)
+        if np.ptp(y, 1).max() > ROUNDED_FUNCTIONS:
+            return None
+        columns.append(y[:, 0])
+    return np.stack(columns, 1)
+
+
+def _named(matrix: Array) -> str:
+    return next((f"a {name}" for name, other in _known(*matrix.shape) if _close(matrix, other)), "")
+
+
+def _close(one: Array, other: Array) -> bool:
+    return bool(np.abs(one - other).max() <= ROUNDED_FUNCTIONS)
+
+
+def _known(after: int, before: int) -> Iterator[tuple[str, Array]]:
+    """Yield the matrices of known resizes with their names, the plain ones first."""
+    for align, smooth, inside in itertools.product((False, True), repeat=3):
+        if (smooth and after > before) or (align and (after == 1 or smooth)):
+            continue
+        for name, (kernel, reach) in KERNELS.items():
+            words = " with antialiasing" * smooth + " with align_corners" * align
+            yield f"{name} resize{words}", _weights(after, before, kernel, reach, align, smooth, inside)
+
+
+def _weights(
+    after: int, before: int, kernel: Callable[[Array], Array], reach: int, align: bool, smooth: bool, inside: bool
+) -> Array:
+    """Return the matrix of a resize.
+
+    Args:
+      align: the first and the last place stay where they are. smooth: the kernel is as wide as the places are dense.
+      inside: places outside have no weight, and the others have the sum 1; else they have the value at the edge.
+    """
+    step = (before - 1) / (after - 1) if align else before / after
+    at = np.arange(after) * step if align else (np.arange(after) + 0.5) * step - 0.5
+    width = max(step, 1.0) if smooth else 1.0
+    margin = int(np.ceil(reach * width)) + 1
+    places = np.arange(-margin, before + margin)
+    weights = kernel((at[:, None] - places) / width)
+    if inside:
+        weights = weights[:, margin:-margin]
+        return weights / weights.sum(1, keepdims=True)
+    weights = weights / weights.sum(1, keepdims=True)
+    found = np.zeros((after, before))
+    np.add.at(found.T, np.clip(places, 0, before - 1), weights.T)
+    return found

@@ -1,0 +1,159 @@
+"""Let experts read every row and mask what they return, where a model gathers rows for each and scatters the results.
+
+Other models compute all experts on all rows, and weight the results: then both sides meet the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .program import Program
+from .tape import Array, Node, Tape
+
+GATHERS, ADDS, PUTS = ("index", "index_select"), ("index_add",), ("index_put",)  # names of operations
+
+
+class Rows(NamedTuple):
+    """A value that has some rows of a larger array: at which places, and along which axis."""
+
+    at: int
+    axis: int
+
+
+class Unlike(Exception):
+    """An operation that joins rows, or that is not known to keep them apart."""
+
+
+def routed(program: Program) -> Tape:
+    """Return the tape with what is computed of gathered rows as computed of all; the same one where there is none."""
+    counts = _scattered(program)
+    if not counts:
+        return program.tape
+    rows: dict[int, Rows] = {}
+
+    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+        name = node.call.name if node.call else ""
+        index = node.inputs[1] if len(node.inputs) > 1 else -1
+        if name in GATHERS and index in counts and node.inputs[0] not in rows:
+            return _gathered(program, node, counts[index], rows, number)
+        if name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
+            return _masked(program, node, number)
+        if any(value in rows for value in node.inputs):
+            return [_of_all(program, node, counts, rows)]
+        return [node]
+
+    try:
+        return program.tape.rewritten(instead)
+    except Unlike:
+        return program.tape
+
+
+def _scattered(program: Program) -> dict[int, int]:
+    """Return {indices: number of rows} of results that are put or added at different first places of an array."""
+    found = {}
+    for node in program.tape.nodes:
+        if node.call and node.call.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
+            index = program.indices.get(node.inputs[1])
+            first = node.call.settings.get("dim", 0) == 0 and program.shapes[node.inputs[0]]
+            if index is not None and index.ndim == 1 and first and len(set(index.tolist())) == len(index) > 0:
+                found[node.inputs[1]] = first[0]
+    return found
+
+
+def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], number: Callable[[], int]) -> list[Node]:
+    """Return all rows in place of some; of a gather by several indices zeros in place of the others."""
+    source, shape = program.shapes[node.inputs[0]], program.shapes[node.output]
+    index = program.indices[node.inputs[1]]
+    axes = [axis for axis, (n, k) in enumerate(zip(source, shape, strict=False)) if (n, k) == (count, len(index))]
+    if len(node.inputs) == 2 and len(source) == len(shape) and len(axes) == 1:
+        rows[node.output] = Rows(node.inputs[1], axes[0])
+        return [Node("layout", node.inputs[:1], node.output, _same, node.site, None)]
+    if shape[:1] != (len(index),):
+        raise Unlike
+    some = number()
+    rows[node.output] = Rows(node.inputs[1], 0)
+
+    def spread(values: Array, at: Array) -> Array:
+        every = np.zeros((count, *values.shape[1:]), values.dtype)
+        every[at] = values
+        return every
+
+    return [
+        node._replace(output=some),
+        Node("other", (some, node.inputs[1]), node.output, spread, node.site, None),
+    ]
+
+
+def _masked(program: Program, node: Node, number: Callable[[], int]) -> list[Node]:
+    """Return what adds or puts the results of all rows, those of other rows masked."""
+    before, index, values = node.inputs
+
+    def masked(at: Array, new: Array) -> Array:
+        every = np.zeros_like(new)
+        every[at] = new[at]
+        return every
+
+    def put(old: Array, at: Array, new: Array) -> Array:
+        every = np.array(old)
+        every[at] = new[at]
+        return every
+
+    part = number()
+    if node.call and node.call.name in ADDS and node.call.settings.get("alpha", 1) == 1:
+        return [
+            Node("other", (index, values), part, masked, node.site, None),
+            Node("add", (before, part), node.output, np.add, node.site, None),
+        ]
+    if node.call and node.call.name in PUTS and not node.call.settings.get("accumulate", False):
+        return [Node("other", (before, index, values), node.output, put, node.site, None)]
+    raise Unlike
+
+
+def _of_all(program: Program, node: Node, counts: dict[int, int], rows: dict[int, Rows]) -> Node:
+    """Return an operation on all rows in place of some; Unlike where it does not keep rows apart."""
+    known = [rows[value] for value in node.inputs if value in rows]
+    index = known[0].at
+    few, shape = len(program.indices[index]), program.shapes[node.output]
+    if any(one.at != index for one in known):
+        raise Unlike
+    operands = [(rows.get(value), program.shapes.get(value, ())) for value in node.inputs]
+    arrays = [_numbered(of, shape) for of, shape in operands]
+    changed = [_numbered(of, shape, 1.0) for of, shape in operands]
+    try:
+        apart = np.asarray(node.run(*changed)) != np.asarray(node.run(*arrays))
+    except Exception as error:
+        raise Unlike from error
+    axes = [axis for axis in range(len(shape)) if shape[axis] == few and not apart.take(range(1, few), axis).any()]
+    if len(axes) != 1 or (few > 1 and not apart.take(0, axes[0]).any()):
+        raise Unlike
+    rows[node.output] = Rows(index, axes[0])
+    if node.kind != "layout" or len(node.inputs) > 1:
+        return node
+    return node._replace(run=_in_parts(node.run, known[0].axis, axes[0], few))
+
+
+def _numbered(of: Rows | None, shape: tuple[int, ...], more: float = 0.0) -> Array:
+    """Return an array for an operand, with other values in its first row if it has rows."""
+    array = np.random.default_rng(0).standard_normal(shape)
+    if of is not None:
+        np.moveaxis(array, of.axis, 0)[0] += more
+    return array
+
+
+def _in_parts(run: Callable[..., Array], axis: int, result: int, few: int) -> Callable[[Array], Array]:
+    """Return a layout of few rows as one of any number: it may state how many there are."""
+
+    def every(values: Array) -> Array:
+        count = values.shape[axis]
+        places = np.arange(-(-count // few) * few) % count
+        parts = [run(values.take(some, axis)) for some in places.reshape(-1, few)]
+        return np.concatenate(parts, result).take(range(count), result)
+
+    return every
+
+
+def _same(value: Array) -> Array:
+    return value

@@ -1,0 +1,196 @@
+"""Causes in what is normalized together, and in which rows of a table are read: groups, axes, relative positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+from parity_tests.conftest import needs
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+ONE = "a norm over 1 group of channels on the left, the channels of each position on the right"
+
+
+def grouped(groups: int) -> Net:
+    """A convolution and a norm over groups of its channels; 0 for each position by itself."""
+    norm = torch.nn.GroupNorm(groups, 8) if groups else torch.nn.LayerNorm(8)
+
+    def run(m: Any, x: Any) -> Any:
+        y = m.conv(x)
+        y = m.norm(y) if groups else m.norm(y.movedim(1, -1)).movedim(-1, 1)
+        return m.head(torch.relu(y).mean((2, 3)))
+
+    return Net(run, conv=torch.nn.Conv2d(3, 8, 3), norm=norm, head=linear(8, 3))
+
+
+def of_jax(framework: str, groups: int) -> Any:
+    """Return the same in linen or nnx, whose norms multiply deviations with scales first."""
+    import flax.linen as nn
+    import jax
+    from flax import nnx
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            y = nn.GroupNorm(groups, epsilon=1e-5, name="norm")(nn.Conv(8, (3, 3), padding="VALID", name="conv")(x))
+            return nn.Dense(3, name="head")(nn.relu(y).mean((1, 2)))
+
+    class Nnx(nnx.Module):
+        def __init__(self) -> None:
+            rngs = nnx.Rngs(0)
+            self.conv = nnx.Conv(3, 8, (3, 3), padding="VALID", rngs=rngs)
+            self.norm = nnx.GroupNorm(8, num_groups=groups, epsilon=1e-5, rngs=rngs)
+            self.head = nnx.Linear(8, 3, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.head(nnx.relu(self.norm(self.conv(x))).mean((1, 2)))
+
+    if framework == "nnx":
+        return Nnx()
+    module = Linen()
+    return module, module.init(jax.random.key(0), np.zeros((2, 8, 8, 3), np.float32))
+
+
+@pytest.mark.parametrize(("framework", "groups", "text"), [
+    ("torch", (4, 2), "a norm over 4 groups of channels on the left, 2 on the right"),
+    ("torch", (1, 8), "a norm over 1 group of channels on the left, 8 on the right"),
+    ("torch", (1, 0), ONE),
+    ("linen", (4, 2), "a norm over 4 groups of channels on the left, 2 on the right"),
+    ("nnx", (8, 1), "a norm over 8 groups of channels on the left, 1 on the right"),
+])  # fmt: skip
+def test_the_numbers_of_groups_of_a_norm_are_named(framework: str, groups: tuple[int, int], text: str):
+    needs("flax")
+    right = grouped(groups[1]) if framework == "torch" else of_jax(framework, groups[1])
+    found = parity.derive(grouped(groups[0]), right, (images(2, 3, 8, 8),))
+    (place,) = found.divergences
+    assert place.cause.startswith(f"{text} (recomputed so") and place.left == "norm", found
+    assert found.confirmed and found.explained == "one norm" and not found.missing and not found.doubtful, found
+
+
+def test_other_groups_of_several_norms_are_one_cause():
+    def net(groups: int) -> Net:
+        norms = {f"norm{k}": torch.nn.GroupNorm(groups, 8) for k in range(3)}
+        convolutions = {f"conv{k}": torch.nn.Conv2d(8 if k else 3, 8, 3) for k in range(3)}
+
+        def run(m: Any, x: Any) -> Any:
+            for k in range(3):
+                x = torch.relu(getattr(m, f"norm{k}")(getattr(m, f"conv{k}")(x)))
+            return m.head(x.mean((2, 3)))
+
+        return Net(run, head=linear(8, 3), **norms, **convolutions)
+
+    found = parity.derive(net(4), net(2), (images(2, 3, 9, 9),))
+    (place,) = found.divergences
+    text = "4 groups of channels on the left, 2 on the right, and so in 2 more places (recomputed so"
+    assert text in place.cause and found.explained == "three norms" and found.confirmed, found
+    assert place.places == ("norm0", "norm1", "norm2")
+
+
+def attention(axis: int) -> Net:
+    def run(m: Any, x: Any) -> Any:
+        q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        return m.o(((q @ k.mT * 0.5).softmax(axis) @ v).transpose(1, 2).flatten(2))
+
+    return Net(run, **{name: linear(8, 8) for name in "qkvo"})
+
+
+def attention_of_jax(axis: int, scores: str = "bhqk") -> Any:
+    """Return the same as a function; the axes of the scores may stand in another order."""
+    import jax
+    import jax.numpy as jnp
+
+    def run(params: Any, x: Any) -> Any:
+        projected = (x @ params[name]["weight"] + params[name]["bias"] for name in "qkv")
+        q, k, v = (y.reshape(*x.shape[:2], 2, 4) for y in projected)
+        weights = jax.nn.softmax(jnp.einsum(f"bqhd,bkhd->{scores}", q, k) * 0.5, axis)
+        mixed = jnp.einsum(f"{scores},bkhd->bqhd", weights, v).reshape(x.shape)
+        return mixed @ params["o"]["weight"] + params["o"]["bias"]
+
+    return run, {name: {"weight": np.ones((8, 8)), "bias": np.ones(8)} for name in "qkvo"}
+
+
+@pytest.mark.parametrize(("left", "right", "text"), [
+    (-2, ("torch", -1), "softmax over axis -2 on the left, -1 on the right"),
+    (1, ("torch", -1), "softmax over axis -3 on the left, -1 on the right"),
+    (-2, ("jax", -1), "softmax over axis -2 on the left, -1 on the right"),
+    (-1, ("jax", -2), "softmax over axis -1 on the left, -2 on the right"),
+    (-1, ("jax", 1, "bqhk"), "softmax over axis -1 on the left, -3 on the right"),
+])  # fmt: skip
+def test_a_softmax_over_another_axis_of_scores_is_named(left: int, right: Any, text: str):
+    needs("flax")
+    framework, *options = right
+    other = attention(*options) if framework == "torch" else attention_of_jax(*options)
+    found = parity.derive(attention(left), other, (images(2, 5, 8),))
+    (place,) = found.divergences
+    assert place.cause.startswith(f"{text} (recomputed so") and found.explained == "one softmax", found
+    assert found.confirmed and not found.chosen and not found.doubtful, found
+    own = {name: value.numpy() for name, value in attention(left).state_dict().items()}
+    for name, array in found.table.apply(own).items():
+        expected = own[name.replace("/", ".")]
+        assert np.array_equal(array, expected if framework == "torch" else expected.T), name
+
+
+def test_a_softmax_outside_of_attention_is_named_as_one():
+    needs("flax")
+    import jax
+
+    def run(params: Any, x: Any) -> Any:
+        return jax.nn.softmax(x @ params["a"], 1) @ params["b"]
+
+    left = Net(lambda m, x: m.b(m.a(x).softmax(-1)), a=linear(8, 8, False), b=linear(8, 8, False))
+    found = parity.derive(left, (run, {name: np.ones((8, 8)) for name in "ab"}), (images(2, 5, 8),))
+    (place,) = found.divergences
+    assert place.cause.startswith("softmax over axis -1 on the left, -2 on the right (recomputed so"), found
+
+
+def buckets(lib: Any, count: int, largest: int) -> Any:
+    """Return the buckets of T5 for the relative positions of 24 tokens."""
+    position = lib.arange(24)
+    relative = position[None] - position[:, None]
+    half, exact = count // 2, count // 4
+    distance = abs(relative)
+    far = exact + lib.log(lib.clip(distance, 1, None) / exact) / math.log(largest / exact) * (half - exact)
+    rows = lib.where(distance < exact, distance, lib.clip(lib.floor(far), None, half - 1))
+    return rows.astype(int) + half * (relative > 0) if lib is np else (rows + half * (relative > 0)).long()
+
+
+def relative(count: int = 8, largest: int = 20) -> Net:
+    def run(m: Any, x: Any) -> Any:
+        q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        y = (q @ k.mT + m.bias(buckets(torch, count, largest)).permute(2, 0, 1)).softmax(-1) @ v
+        return m.o(y.transpose(1, 2).flatten(2))
+
+    return Net(run, **{name: linear(8, 8, False) for name in "qkvo"}, bias=torch.nn.Embedding(8, 2))
+
+
+def relative_of_jax(count: int = 8, largest: int = 20) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    def run(params: Any, x: Any) -> Any:
+        q, k, v = ((x @ params[name]).reshape(*x.shape[:2], 2, 4) for name in "qkv")
+        bias = params["bias"][buckets(np, count, largest)].transpose(2, 0, 1)
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) + bias)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ params["o"]
+
+    return run, {"bias": np.ones((8, 2)), **{name: np.ones((8, 8)) for name in "qkvo"}}
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize(("options", "text"), [
+    ({"largest": 12}, "the farthest bucket begins at distance 7 on the left, 5 on the right"),
+    ({"count": 6}, "8 buckets on the left, 6 on the right; the farthest bucket begins at distance 7 on the left, "),
+])  # fmt: skip
+def test_other_buckets_of_relative_positions_are_named(framework: str, options: Any, text: str):
+    needs("flax")
+    right = relative(**options) if framework == "torch" else relative_of_jax(**options)
+    found = parity.derive(relative(), right, (images(2, 24, 8),))
+    (place,) = found.divergences
+    assert place.cause.startswith(f"relative positions: {text}") and found.explained == "one table", found
+    assert found.confirmed and not found.missing and not found.doubtful, found

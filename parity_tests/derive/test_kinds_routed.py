@@ -1,0 +1,100 @@
+"""Experts that read the rows which are routed to them alone, against experts that read all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity_tests.conftest import needs
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import linear
+
+EXPERTS, CHOSEN = 4, 2
+
+
+class Routed(torch.nn.Module):
+    """A mixture of experts as Mixtral has it: each expert reads the rows of which it is one of the first two.
+
+    Args:
+      way: how results are added to their rows. gated: whether experts have a gate of their own.
+      mixes: whether an expert takes the mean of its rows from them.
+    """
+
+    def __init__(self, way: str, gated: bool, mixes: bool = False) -> None:
+        super().__init__()
+        self.way, self.gated, self.mixes = way, gated, mixes
+        self.first, self.head, self.router = linear(8, 8), linear(8, 3), linear(8, EXPERTS, False)
+        sizes = {"up": (8, 12), "down": (12, 8), **({"gate": (8, 12)} if gated else {})}
+        self.experts = torch.nn.ModuleList(
+            torch.nn.ModuleDict({name: linear(*size, False) for name, size in sizes.items()}) for _ in range(EXPERTS)
+        )
+
+    def expert(self, k: int, x: Any) -> Any:
+        expert, x = self.experts[k], x - x.mean(0) if self.mixes else x
+        hidden = f.silu(expert["up"](x))
+        return expert["down"](hidden * expert["gate"](x) if self.gated else hidden)
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        flat = x.reshape(-1, 8)
+        weights, chosen = self.router(flat).softmax(-1).topk(CHOSEN, -1)
+        weights, out = weights / weights.sum(-1, keepdim=True), torch.zeros_like(flat)
+        for k in range(EXPERTS):
+            rows, place = torch.where(chosen == k)
+            result = self.expert(k, flat[rows]) * weights[rows, place, None]
+            if self.way == "index_add":
+                out.index_add_(0, rows, result)
+            else:
+                out[rows] += result
+        return self.head(x + out.reshape(x.shape))
+
+
+def of_all(stacked: bool, gated: bool) -> Any:
+    """Return the same in JAX, with all experts on all rows: in one product, or one by one."""
+    import jax
+    import jax.numpy as jnp
+
+    def hidden(p: Any, x: Any, how: str) -> Any:
+        y = jax.nn.silu(jnp.einsum(how, x, p["up"]))
+        return y * jnp.einsum(how, x, p["gate"]) if gated else y
+
+    def run(p: Any, x: Any) -> Any:
+        x = x @ p["first"]["w"] + p["first"]["b"]
+        top, places = jax.lax.top_k(jax.nn.softmax(x @ p["router"], -1), CHOSEN)
+        weights = (jax.nn.one_hot(places, EXPERTS) * (top / top.sum(-1, keepdims=True))[..., None]).sum(-2)
+        if stacked:
+            every = jnp.einsum("bteh,ehd->bted", hidden(p, x, "btd,edh->bteh"), p["down"])
+            y = jnp.einsum("bted,bte->btd", every, weights)
+        else:
+            each = [{name: p[name][k] for name in ("up", "down", "gate") if name in p} for k in range(EXPERTS)]
+            y = sum((hidden(e, x, "btd,dh->bth") @ e["down"]) * weights[..., k, None] for k, e in enumerate(each))
+        return (x + y) @ p["head"]["w"] + p["head"]["b"]
+
+    up, down = np.ones((EXPERTS, 8, 12)), np.ones((EXPERTS, 12, 8))
+    dense = {name: {"w": np.ones((8, o)), "b": np.ones(o)} for name, o in (("first", 8), ("head", 3))}
+    return run, {"router": np.ones((8, EXPERTS)), "up": up, "down": down, **({"gate": up} if gated else {}), **dense}
+
+
+@pytest.mark.parametrize("way", ["index_add", "index_put"])
+@pytest.mark.parametrize(("stacked", "gated"), [(True, False), (False, True)])
+def test_experts_of_routed_rows_are_those_of_all_rows(way: str, stacked: bool, gated: bool):
+    needs("flax")
+    left = Routed(way, gated)
+    found = parity.derive(left, of_all(stacked, gated), (images(2, 9, 8),))
+    assert found.proven and not found.missing, found.failure
+    own = {name: value.numpy() for name, value in left.state_dict().items()}
+    moved = found.table.apply(own)
+    for name in ("up", "down", *["gate"] * gated):
+        assert np.array_equal(moved[name], np.stack([own[f"experts.{k}.{name}.weight"].T for k in range(EXPERTS)]))
+
+
+def test_experts_that_mix_their_rows_are_not_those_of_all_rows():
+    """A mean over the rows that an expert gets depends on which these are."""
+    needs("flax")
+    found = parity.derive(Routed("index_add", False, mixes=True), of_all(True, False), (images(2, 9, 8),))
+    assert not found.proven, found
