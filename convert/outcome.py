@@ -99,7 +99,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         is_proven = proof["exact"] and proof["source"] != proof["target"]
         say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
         if plan.conflicts():
-            say(printable(_conditions(plan)), kind="doubt")
+            say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")
         lines = [f": {summary(plan.aside)}"] if plan.aside else []
         lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
@@ -108,7 +108,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
             what = ": the optimizer's state, which goes along, moved as the weights are"
             lines = [what + (", and what is set aside above" if aside else "")]
         for line in lines:
-            say(printable(f"not covered by this proof{line}"), kind="doubt")
+            say(printable(f"not covered by this proof{line}"))
 
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
