@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from specs.numerals import limit
-from specs.words import begun, count
+from specs.words import begun, count, counted
 
 from . import summary
 from .limit_notes import LimitNotes
@@ -127,8 +127,9 @@ def _unjudged(results: Sequence[Result]) -> str:
     ran = sum(r.grade == "not judged" for r in results)
     if not ran:
         return "Nothing was compared: each cell leads to its pairs, and to why they did not run."
-    skipped = f" {count(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
-    return f"{ran:,} ran, none could be judged.{skipped} Remarks say why."
+    skipped = f" {counted(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
+    judged = "it could not" if ran == 1 else "none could"
+    return f"{counted(ran, 'comparison')} ran, and {judged} be judged.{skipped} Remarks say why."
 
 
 def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:

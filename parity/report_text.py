@@ -78,6 +78,8 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
       report: the HTML page that was written.
     """
     screen = Screen(colour, width)
+    absences, absent = summary.absences(results), summary.absent(results)
+    results = [r for r in results if not any(r is other for other in absent)]
     verdict = unmarked(summary.verdict(results))
     judgement = VERDICT.search(verdict)
     grade = "good" if summary.passed(results) else "differs"
@@ -86,7 +88,8 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     legend = _legend(results, screen, has_own_limits=any(re.search(r"\d of \d", table) for table in tables))
     blocks += [*tables, *([legend] if legend else [])]
     blocks += _findings(results, screen, report)
-    blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
+    missing = "\n".join(screen.wrap(text, "", "", "  ") for text in absences)
+    blocks += [block for block in (missing, _causes(results, screen), _notes(results, screen)) if block]
     last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
     blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] * bool(last)
     return "\n\n".join(blocks)

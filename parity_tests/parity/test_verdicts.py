@@ -40,7 +40,7 @@ def test_an_epsilon_is_caught_in_float32_models(check: str) -> None:
     if check == "layers":
         assert [r.dtype for r in report] == ["float64", "float32"]
         assert report.first_divergence == "norm"
-        assert "epsilon is 1e-5" in report.results[0].first_divergence.guess
+        assert "epsilon is 1e-6 in a, 1e-5 in b" in report.results[0].first_divergence.guess
 
 
 def test_models_run_as_copies_in_the_dtype_that_is_asked_for() -> None:
