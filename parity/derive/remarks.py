@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from specs.table import Table
 from specs.words import in_a_row
 
 from .evidence import Evidence
@@ -98,6 +99,11 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     if found.tested:
         shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}", False)
+
+
+def stated(table: Table, text: str) -> bool:
+    """Tell whether the comments of a Table have a remark."""
+    return any(f"# {text}" in line.above for line in table.lines)
 
 
 def _alike(found: Evidence) -> list[str]:

@@ -83,7 +83,7 @@ def test_one_fault_at_places_that_are_not_alike_is_one_cause_with_the_number_of_
     found = parity.derive(net(f.silu), net(lambda x: x), (images(40, 6),))
     (place,) = found.divergences
     assert place.cause.startswith("SiLU on the left, no activation on the right, and so in 9 more places (recomputed ")
-    assert found.explained == "10 activations" and found.confirmed and len(place.places) == place.times == 10
+    assert found.explained == "ten activations" and found.confirmed and len(place.places) == place.times == 10
 
 
 def test_partners_are_marked_where_a_window_differs_before_them():
