@@ -22,7 +22,7 @@ MEASURE = (
     "whole array: parameters and gradients have no features"
 )
 BELOW = ", and below float64 only float64 copies are measured by feature"
-RULE = " How a limit follows from measured rounding: docs/parity.md, “How it decides”, 3."
+RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"

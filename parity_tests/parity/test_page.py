@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -511,3 +512,9 @@ def test_a_side_that_never_ran_is_named_once_below_the_verdict() -> None:
     assert re.sub("<.*?>", "", line) == "c is not installed, so one comparison did not run (a-c)."
     assert page.count("a-c") == 1 and page.count("did not run") == 1 and 'id="remarks"' not in page
     assert "a-c" in "".join(re.findall('<table class="pairs[^"]*">.*?</table>', Report([lacking]).to_html()))
+
+
+def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
+    page = re.sub("<[^>]*>", "", Report([replace(row(("a",)), dtype="float32")]).to_html())
+    number, title = re.search(r"docs/parity\.md, section (\d), “(.*?)”\.", page).groups()
+    assert f"**{number}. {title}.**" in (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
