@@ -83,10 +83,21 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
+        known |= _of_optimizer(path, record)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
         return _whole(
             stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
         )  # names as a Table needs them
+
+
+def _of_optimizer(path: str, record: Record) -> dict[str, Any]:
+    """Return what the record of an optimizer's own file says of its model; {} for any other file."""
+    import specs
+
+    architecture, variant = record.hints.get("architecture"), record.content.get("variant")
+    if not is_pdopt(path) or record.change or architecture not in specs.names():
+        return {}
+    return {"architecture": architecture, "variant": variant, "dialect": record.hints.get("dialect"), "part": "/"}
 
 
 def _recorded(record: Record) -> list[str]:

@@ -38,13 +38,18 @@ class Notes:
     def __init__(self, later: bool):
         self.later, self.waiting, self.pages = later, list[str](), set[str]()
         self.file = ""
+        self.shared: dict[str, bool] = {}  # notes on the command line, which concern no file: whether each was printed
 
     def of(self, file: str) -> None:
         """Begin all notes to come with the name of this file, one of several; "" ends that."""
         self.file = file
 
     def add(self, text: str) -> None:
-        if self.file and not text.startswith(self.file):
+        if text in self.shared:
+            if self.shared[text]:
+                return
+            self.shared[text] = True
+        elif self.file and not text.startswith(self.file):
             text = f"{self.file}: {text}"
         named = set(re.findall(PAGE, text))
         for path in named & self.pages:
