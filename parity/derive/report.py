@@ -230,12 +230,15 @@ def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
 
 
 def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:
-    """Build a table with a column for each side; the values of the first rows, as many as keys, stand out."""
+    """Build a table with a column for each side; the values of the first rows, as many as keys, stand out.
+
+    The other rows have names of modules.
+    """
     heads = tag("thead", tag("tr", *(tag("th", text, scope="col") for text in ("", "left", "right"))))
     lines = []
     for k, (label, *values) in enumerate(rows):
         kind = "key" if k < keys else None
-        cells = [tag("td", prose(value), class_=kind) for value in values]
+        cells = [tag("td", prose(value) if kind else name(value), class_=kind) for value in values]
         lines.append(tag("tr", tag("th", prose(label), scope="row"), *cells))
     return tag("table", tag("caption", "Both sides", class_="unseen"), heads, tag("tbody", *lines), class_="both")
 

@@ -12,7 +12,7 @@ import pytest
 
 from parity import summary
 from parity.elements import Worst
-from parity.markup import command, name, prose, with_commands
+from parity.markup import coded, command, name, prose, with_commands
 from parity.report import Report
 from parity.result import Divergence, Result
 from specs.numerals import limit
@@ -38,7 +38,7 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
         re.sub("<.*?>", "", head[2]).startswith("Furthest beyond its limit: float64 1.0e-3 (limit 1e-10; ")
         and "`" not in head[2]
     )
-    assert "layers at <code>blocks.<wbr>" in head[2]
+    assert 'layers at <span class="whole"><code>blocks.15.norm1</code>)' in head[2]
     (brief,) = re.findall(
         '<span class="brief">(.*?)</summary>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
     )
@@ -518,3 +518,10 @@ def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
     page = re.sub("<[^>]*>", "", Report([replace(row(("a",)), dtype="float32")]).to_html())
     number, title = re.search(r"docs/parity\.md, section (\d), “(.*?)”\.", page).groups()
     assert f"**{number}. {title}.**" in (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
+
+
+def test_a_name_is_not_parted_from_the_stop_behind_it() -> None:
+    assert coded("first at `blocks.0.norm`. More") == (
+        'first at <span class="whole"><code>blocks.0.norm</code>.</span> More'
+    )
+    assert coded(f"at `{'long_name.' * 4}x`.") == f"at <code>{'long_<wbr>name.<wbr>' * 4}x</code>."
