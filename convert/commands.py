@@ -157,10 +157,8 @@ def verify(arguments: Namespace) -> int:
     for note in notes:
         say_note(note)
     if problems or not arguments.quiet:
-        say(
-            printable(f"{found.path}: {'damaged or changed' if problems else 'intact'}"),
-            kind="bad" if problems else "good",
-        )
+        verdict = "damaged or changed" if problems else "intact"
+        say(printable(f"{found.path}: {verdict}"), kind="bad" if problems else "good", words=verdict)
         for problem in problems:
             say(printable(f"  - {problem}"))
     return 1 if problems else 0

@@ -59,4 +59,4 @@ def folded(plan: Steps) -> list[str]:
         sources = [name for step in steps for name in step["sources"]]
         targets = summarised(step["target"] for step in steps)
         rows.append((targets, shape, how, f"<- {summarised(sources)}" if sources else ""))
-    return table(("target", "shape", "how", "<- source"), rows)
+    return table(("target", "shape", "how", "<- source"), rows, stacked=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
@@ -15,6 +16,7 @@ from specs.numerals import exact
 from specs.words import in_a_row
 
 from . import folding, module_settings
+from .altered import WARNING
 from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .conventions import computing, same
@@ -23,7 +25,7 @@ from .files import is_pdopt, open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .inference import inferred, trained, unshown
-from .inspection_text import BY_TABLE, lines
+from .inspection_text import BY_TABLE, HEADS, lines
 from .pixels import sized
 from .planning import left_open, plan_read
 from .plans import Plan
@@ -35,6 +37,8 @@ from .running import dumps
 from .settings import Settings
 from .spelling import out_of_modules, respelled
 from .terminal import say, say_note
+
+LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
 
 
 def inspect(arguments: Namespace) -> int:
@@ -53,8 +57,18 @@ def inspect(arguments: Namespace) -> int:
             say_note(note)
     else:
         for line in lines(about, found.path):
-            say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label
+            _say(printable(line))
     return 0
+
+
+def _say(line: str) -> None:
+    """Print a line with its label in bold, or in the colour of what its user has to look at or to state."""
+    label = re.match(r"[a-z][a-z0-9 ]*:", line)
+    if label is None:
+        heads = "soft" if line.split() == list(HEADS) else ""
+        say(line, kind=heads)
+    else:
+        say(line, kind=LOOK.get(label[0], "head"), words=label[0], indent=14)  # below what stands beside the label
 
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
@@ -69,10 +83,21 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
+        known |= _of_optimizer(path, record)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
         return _whole(
             stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
         )  # names as a Table needs them
+
+
+def _of_optimizer(path: str, record: Record) -> dict[str, Any]:
+    """Return what the record of an optimizer's own file says of its model; {} for any other file."""
+    import specs
+
+    architecture, variant = record.hints.get("architecture"), record.content.get("variant")
+    if not is_pdopt(path) or record.change or architecture not in specs.names():
+        return {}
+    return {"architecture": architecture, "variant": variant, "dialect": record.hints.get("dialect"), "part": "/"}
 
 
 def _recorded(record: Record) -> list[str]:

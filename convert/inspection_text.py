@@ -20,6 +20,7 @@ from .terminal import table
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
 ROOT = "/"  # the part that is the whole file
+HEADS = ("dtype", "shape", "name")  # of the list of arrays
 REASONS = 5  # printed of why the nearest architecture does not fit
 
 
@@ -127,7 +128,7 @@ def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
     rows = [(*tensors[names[0]], name) for names in groups.values() for name in fold(names)]
     order = {module: n for n, module in reversed([*enumerate(_module(row[-1]) for row in rows)])}
     rows.sort(key=lambda row: order[_module(row[-1])])  # the arrays of a module stand together
-    yield from table(("dtype", "shape", "name"), rows) if rows else ()
+    yield from table(HEADS, rows) if rows else ()
 
 
 def _module(name: str) -> str:

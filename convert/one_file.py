@@ -41,6 +41,7 @@ Convert = Callable[[str, Mapping[str, str]], dict[str, Any]]  # (source, {target
 def by_route(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
     settings = stated(arguments)
+    notes.shared |= dict.fromkeys(settings.notes, False)
     return _ByRoute(arguments, notes, *route(arguments.command), settings, _request(arguments, settings))
 
 

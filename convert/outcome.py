@@ -38,13 +38,18 @@ class Notes:
     def __init__(self, later: bool):
         self.later, self.waiting, self.pages = later, list[str](), set[str]()
         self.file = ""
+        self.shared: dict[str, bool] = {}  # notes on the command line, which concern no file: whether each was printed
 
     def of(self, file: str) -> None:
         """Begin all notes to come with the name of this file, one of several; "" ends that."""
         self.file = file
 
     def add(self, text: str) -> None:
-        if self.file and not text.startswith(self.file):
+        if text in self.shared:
+            if self.shared[text]:
+                return
+            self.shared[text] = True
+        elif self.file and not text.startswith(self.file):
             text = f"{self.file}: {text}"
         named = set(re.findall(PAGE, text))
         for path in named & self.pages:
@@ -99,7 +104,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         is_proven = proof["exact"] and proof["source"] != proof["target"]
         say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
         if plan.conflicts():
-            say(printable(_conditions(plan)), kind="doubt")
+            say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")
         lines = [f": {summary(plan.aside)}"] if plan.aside else []
         lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
@@ -108,7 +113,7 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
             what = ": the optimizer's state, which goes along, moved as the weights are"
             lines = [what + (", and what is set aside above" if aside else "")]
         for line in lines:
-            say(printable(f"not covered by this proof{line}"), kind="doubt")
+            say(printable(f"not covered by this proof{line}"))
 
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:

@@ -15,10 +15,13 @@ WIDTH = 80  # columns
 LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
+GRADES = ("good", "bad", "doubt")  # kinds of which the verdict alone has a colour
+_VERDICT = r"(?:[^:;,]|, but\b)+"  # of a text that begins with one: "complete, but not proven" of "...: outputs differ"
 # With the spaces before it, by which columns are aligned: an option with its value is one word, as is a dtype with its
-# shape, a limit with its number, a letter with its range ("i = 0..1") and a shape in parentheses.
+# shape, a limit with its number, a letter with its range ("i = 0..1"), an arrow with the name behind it and a shape in
+# parentheses.
 _WORD = (
-    r" *(?:--[a-z][a-z-]* [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
+    r" *(?:--[a-z][a-z-]* [^ ]+|<- [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
     r"(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
 )
 _NUMBERS = r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*"  # a list of more than a dozen numbers
@@ -90,10 +93,19 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
     return [*lines, line]
 
 
-def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
+def marked(text: str, code: str, words: str) -> str:
+    """Paint the first place that has these words, also where lines are broken between them."""
+    return re.sub(r"\s+".join(map(re.escape, words.split())), lambda found: painted(found[0], code), text, count=1)
+
+
+def say(text: str, stream: Any = None, kind: str = "", indent: int = 2, words: str = "") -> None:
     """Print lines of printable text.
 
-    On a terminal each is wrapped, its rest indented, and coloured by its kind; long lists of numbers are shortened.
+    On a terminal each is wrapped, its rest indented, and long lists of numbers are shortened. A heading or a remark has
+    the style of its kind; of any other kind the verdict alone has the colour.
+
+    Args:
+      words: what alone is painted, in the first line; by default the verdict that the text begins with.
     """
     stream = sys.stdout if stream is None else stream
     width = columns(stream)
@@ -101,13 +113,21 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
         print(text, file=stream)
         return
     code = CODES.get(kind, "") if wants_colour(stream) else ""
+    if kind in GRADES and not words and (verdict := re.match(_VERDICT, text)):
+        words = verdict[0]
     for line in shortened(text).split("\n"):
         found = re.match(_INDENT, line)
-        rest = " " * ((len(found[0]) if found else 0) + indent)
-        print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
+        parts = wrapped(line, width, rest=" " * ((len(found[0]) if found else 0) + indent))
+        if words:
+            parts, words = [marked("\n".join(parts), code, words)], ""
+        elif kind not in GRADES:
+            parts = [painted(part, code) for part in parts]
+        print("\n".join(parts), file=stream)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = (), stacked: bool = False
+) -> list[str]:
     """Align rows below a header, within the width of the terminal; elsewhere each row is one line.
 
     A first cell of more than half the width has a line of its own. The last cell of a row that is too long is wrapped
@@ -115,10 +135,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collectio
 
     Args:
       right: the columns whose cells are aligned on the right.
+      stacked: where some row is too long, the last cell of each has a line of its own, and the first more of the width.
     """
     width, cells = columns(sys.stdout) or sys.maxsize, [header, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    widths[0] = max(len(first) for first, *_ in cells if len(first) <= width // 2 or first == header[0])
+    stacked = stacked and sum(w + 2 for w in widths) > width
+    room = width - sum(w + 2 for w in widths[1:-1]) - 2 if stacked else width // 2
+    widths[0] = max(len(first) for first, *_ in cells if len(first) <= room or first == header[0])
     lines: list[str] = []
     beside = False
     for first, *others in cells[::-1]:  # the header last: its last cell stands above such cells alone
@@ -131,14 +154,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collectio
         aligned = [c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(most, widths, strict=False))]
         last = last.rjust(widths[-1]) if len(most) in right else last
         line = "".join(f"  {cell}" for cell in aligned)
-        fits = len(line) + 2 + len(last) <= width
+        fits = not stacked and len(line) + 2 + len(last) <= width
         if [first, *others] == list(header) and len(cells) > 1 and not beside:
             last, fits = "", True
         beside |= fits
         below = [f"{line}  {last}".rstrip()]
-        if not fits and len(line) + 2 + max(map(len, last.split())) <= width:
-            below, beside = wrapped(last, width, f"{line}  ", " " * (len(line) + 2)), True
+        within = wrapped(last, width, f"{line}  ", " " * (len(line) + 2))
+        if not fits and not stacked and max(map(len, within)) <= width:
+            below, beside = within, True
         elif not fits:
-            below = [line.rstrip(), *wrapped(last, width, "    ", "      ")]
+            below = [line.rstrip(), *(wrapped(last, width, "    ", "      ") if last else [])]
         lines[:0] = [*above, *below]
     return [line for line in lines if line]

@@ -61,12 +61,12 @@ def _dense(
     x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, turn: Callable[[np.ndarray], np.ndarray]
 ) -> Hypotheses:
     """Multiply with a kernel (in, out) and add a bias, in several wrong ways too; None: the layer has no bias."""
-    shift, beside = (0.0, "") if bias is None else (bias, " and its bias")
-    yield f"its kernel as (in, out){beside}", turn(x @ kernel + shift)
+    shift, beside = (0.0, "") if bias is None else (bias, " and the bias")
+    yield f"the kernel as (in, out){beside}", turn(x @ kernel + shift)
     if kernel.shape[0] == kernel.shape[1]:
-        yield f"a transposed kernel{beside}", turn(x @ kernel.T + shift)
+        yield f"the kernel transposed{beside}", turn(x @ kernel.T + shift)
     if bias is not None:
-        yield "its kernel as (in, out) and no bias", turn(x @ kernel)
+        yield "the kernel as (in, out) and no bias", turn(x @ kernel)
     yield f"reversed input features{beside}", turn(x[..., ::-1] @ kernel + shift)
     yield f"reversed output features{beside}", turn((x @ kernel + shift)[..., ::-1])
 
@@ -107,7 +107,7 @@ def _norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarr
         normed = centred / np.sqrt(x.var(-1, ddof=ddof, keepdims=True) + epsilon)
         variance = "an unbiased variance" if ddof else "a biased variance"
         yield f"epsilon {name} and {variance}", normed * scale + bias
-        yield f"epsilon {name} and {variance}, without its bias", normed * scale
+        yield f"epsilon {name} and {variance}, without the bias", normed * scale
     yield "no normalisation", x
 
 
@@ -149,11 +149,11 @@ def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     if x.ndim != 4 or x.shape[1] % kernel.shape[1] or not math.prod(shape):
         return
     shift = 0.0 if bias is None else bias[:, None, None]
-    kernels = {"": kernel, ", its kernel flipped": kernel[:, :, ::-1, ::-1]}
+    kernels = {"": kernel, ", the kernel flipped": kernel[:, :, ::-1, ::-1]}
     if kernel.shape[2] == kernel.shape[3]:
-        kernels[", its kernel's height and width swapped"] = kernel.swapaxes(2, 3)
+        kernels[", the kernel's height and width swapped"] = kernel.swapaxes(2, 3)
     if kernel.shape[0] == kernel.shape[1]:
-        kernels[", its kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
+        kernels[", the kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
     cost, left = math.prod(shape) * math.prod(kernel.shape[1:]), WORK
     for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
         if _convolved(x, kernel, stride, pads) != shape:

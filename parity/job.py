@@ -14,6 +14,7 @@ from convert.errors import ConvertError, cut, install
 from ports.runners.inputs import Inputs
 
 from .recording import Recording, record
+from .result import NO_PORT, NOT_INSTALLED
 from .targets import Target
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
@@ -52,9 +53,9 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
 
     without = partial(not_run, job, label)
     if job.framework not in ports.available():
-        return without(f"not installed: {install(job.framework)}", True)
+        return without(f"{job.framework} {NOT_INSTALLED}: {install(job.framework)}", True)
     if not declared(job.target.architecture, job.framework):
-        return without(f"{job.target.architecture} has no port in {job.framework}", True)
+        return without(f"{job.target.architecture} {NO_PORT} {job.framework}", True)
     try:
         port = job.target.port(job.framework, job.dtype, job.device)
         images = job.target.images(port.config, job.batch)

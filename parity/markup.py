@@ -60,8 +60,16 @@ def _words(text: str) -> Markup:
 
 
 def coded(text: str) -> Markup:
-    """Escape a text; what stands between backticks is a name from code."""
-    return join(*(tag("code", name(part)) if k % 2 else prose(part) for k, part in enumerate(text.split("`"))))
+    """Escape a text; what stands between backticks is a name from code, which is broken if it is long."""
+    texts, parts = text.split("`"), list[Markup]()
+    for k, part in enumerate(texts):
+        if k % 2 and len(part) <= WHOLE:
+            stops = texts[k + 1][: len(texts[k + 1]) - len(texts[k + 1].lstrip(".,:;)"))]  # no line begins with these
+            texts[k + 1] = texts[k + 1][len(stops) :]
+            parts.append(tag("span", tag("code", part), stops, class_="whole"))
+        else:
+            parts.append(tag("code", name(part)) if k % 2 else prose(part))
+    return join(*parts)
 
 
 def _word(text: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from specs.numerals import limit
-from specs.words import begun, count
+from specs.words import begun, count, counted
 
 from . import summary
 from .limit_notes import LimitNotes
@@ -22,7 +22,7 @@ MEASURE = (
     "whole array: parameters and gradients have no features"
 )
 BELOW = ", and below float64 only float64 copies are measured by feature"
-RULE = " How a limit follows from measured rounding: docs/parity.md, “How it decides”, 3."
+RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
@@ -127,8 +127,9 @@ def _unjudged(results: Sequence[Result]) -> str:
     ran = sum(r.grade == "not judged" for r in results)
     if not ran:
         return "Nothing was compared: each cell leads to its pairs, and to why they did not run."
-    skipped = f" {count(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
-    return f"{ran:,} ran, none could be judged.{skipped} Remarks say why."
+    skipped = f" {counted(len(results) - ran, 'comparison')} did not run." if ran < len(results) else ""
+    judged = "it could not" if ran == 1 else "none could"
+    return f"{counted(ran, 'comparison')} ran, and {judged} be judged.{skipped} Remarks say why."
 
 
 def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:

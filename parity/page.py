@@ -33,7 +33,7 @@ def page(
       passed: whether something was compared and nothing of it differs.
       modules: the modules of models of no known architecture, by label.
     """
-    absent = summary.absent(results)
+    absences, absent = summary.absences(results), summary.absent(results)
     results = [r for r in results if not any(r is other for other in absent)]
     subject = summary.compared(results, about.get("models", "own models"))
     own = about.get("models", "own model")
@@ -51,7 +51,7 @@ def page(
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
-        provenance=join(_absent(absent), sides(about, modules or {}), provenance(_further(about, modules or {}))),
+        provenance=join(_absent(absences), sides(about, modules or {}), provenance(_further(about, modules or {}))),
         divergences=join(divergences(results, home, own, limits), near(results, home, own)),
         results=join(matrices(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
@@ -66,10 +66,9 @@ def _totals(results: Sequence[Result]) -> str:
     return f"{begun(text)}." if text else ""
 
 
-def _absent(results: Sequence[Result]) -> Markup:
-    """Say which sides ran in no comparison and why, below the verdict: nothing else on the page names them."""
-    lines = (begun(f"{why}.") for _, why in summary.causes(results))
-    return join(*(tag("p", prose(line), class_="totals absent") for line in lines))
+def _absent(sentences: Sequence[str]) -> Markup:
+    """Say which sides cannot run here and why, below the verdict: nothing else on the page names them."""
+    return join(*(tag("p", prose(f"{text}."), class_="totals absent") for text in sentences))
 
 
 def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str, str]:

@@ -64,7 +64,7 @@ def _without_plots(check: str, by_dtype: Mapping[str, Sequence[Result]], limits:
     """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype."""
     rows = list[Markup]()
     for dtype, results in by_dtype.items():
-        for k, r in enumerate(_shown(results)):
+        for k, r in enumerate(results):
             first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype")
             rows.append(_pair(r, Markup(), limits, first))
     about = f"Errors of {check} {summary.extreme([r for some in by_dtype.values() for r in some])}, by dtype and pair"
@@ -80,16 +80,10 @@ def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes
     """
     drawn = _drawn(results)
     plot = [tag("div", chart(drawn, left), class_="plot")] if drawn else []
-    ran = _shown(results)
-    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
-    table = _table(f"Errors of {check} in {dtype} {summary.extreme(ran)}, by pair", rows)
+    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in results]
+    table = _table(f"Errors of {check} in {dtype} {summary.extreme(results)}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     return tag("figure", tag("figcaption", title), *plot, table)
-
-
-def _shown(results: Sequence[Result]) -> Sequence[Result]:
-    """List the results that ran, or all if none did: the remarks name the others."""
-    return [r for r in results if r.grade != "not run"] or results
 
 
 def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from convert.errors import printable
-from convert.terminal import WIDTH, painted, shortened, wrapped
+from convert.terminal import WIDTH, marked, painted, shortened, wrapped
 from specs.numerals import limit
 from specs.words import count
 
@@ -31,6 +31,7 @@ CODES = {
     "head": "1",
     "soft": "2",
 }
+VERDICT = re.compile(r"\b(?:agree|differs?|not proven|nothing (?:is proven|was compared))\b", re.IGNORECASE)
 MARKS = {"differs": " X", "close": " !"}
 COPIES = "*"  # behind the mark of an error between float64 copies
 LEGEND = {
@@ -59,6 +60,10 @@ class Screen(NamedTuple):
         """Colour a text by its kind, a key of CODES."""
         return painted(text, CODES.get(kind, "")) if self.colour else text
 
+    def mark(self, text: str, words: str, kind: str) -> str:
+        """Colour words of a text by their kind."""
+        return marked(text, CODES[kind], words) if self.colour and words else text
+
     def wrap(self, text: str, kind: str = "", first: str = "", rest: str = "") -> str:
         """Wrap a text between words only: no number or name is broken."""
         return "\n".join(
@@ -73,12 +78,18 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
       report: the HTML page that was written.
     """
     screen = Screen(colour, width)
-    blocks = [screen.wrap(unmarked(summary.verdict(results)), "good" if summary.passed(results) else "differs")]
+    absences, absent = summary.absences(results), summary.absent(results)
+    results = [r for r in results if not any(r is other for other in absent)]
+    verdict = unmarked(summary.verdict(results))
+    judgement = VERDICT.search(verdict)
+    grade = "good" if summary.passed(results) else "differs"
+    blocks = [screen.mark(screen.wrap(verdict), judgement[0] if judgement else "", grade)]
     tables = [_table(group, screen) for group in _groups(results)]
     legend = _legend(results, screen, has_own_limits=any(re.search(r"\d of \d", table) for table in tables))
     blocks += [*tables, *([legend] if legend else [])]
     blocks += _findings(results, screen, report)
-    blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
+    missing = "\n".join(screen.wrap(text, "", "", "  ") for text in absences)
+    blocks += [block for block in (missing, _causes(results, screen), _notes(results, screen)) if block]
     last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
     blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] * bool(last)
     return "\n\n".join(blocks)
@@ -231,7 +242,7 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
     divergences = findings.find(results)
     for finding in divergences[:FINDINGS]:
         subject = unmarked(summary.subject(finding.result))
-        lines = [screen.wrap(f"{subject}: {', '.join(finding.pairs)}", "differs")]
+        lines = [screen.wrap(f"{subject}: {', '.join(finding.pairs)}", "head")]
         lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in findings.facts(finding)]
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:
@@ -241,7 +252,9 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
 
 
 def _causes(results: Sequence[Result], screen: Screen) -> str:
-    return "\n".join(screen.wrap(why, grade, "", "  ") for grade, why in summary.causes(results))
+    return "\n".join(
+        screen.mark(screen.wrap(why, "", "", "  "), grade, grade) for grade, why in summary.causes(results)
+    )
 
 
 def _notes(results: Sequence[Result], screen: Screen) -> str:

@@ -12,6 +12,9 @@ from .elements import Worst
 from .guesses import Guess
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
+# Words of why a side cannot run on this machine at all, whatever the dtype and the device.
+NOT_INSTALLED, NO_PORT = ABSENT = "is not installed", "has no port in"
+
 
 class Divergence(str):
     """The first tap that differs, by its name, with what is known of it.

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from specs.numerals import limit
-from specs.words import count, in_a_row
+from specs.words import count, counted, in_a_row
 
 from . import findings
 from .own import OWN
 from .quoting import marked, place, quoted
-from .result import Result
+from .result import ABSENT, NO_PORT, Result
 
 NEAREST, FURTHEST = "nearest to", "furthest beyond"  # its limit
 UNDECIDED = ("failed", "not run", "not judged")
@@ -77,14 +77,14 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
 def _judgement(results: Sequence[Result], alone: bool) -> str:
     counts = grades(results)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
-    skipped = f" {count(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
-    skipped += f" {count(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
+    skipped = f" {counted(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
+    skipped += f" {counted(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
     if counts["differs"]:
         (first, *_) = findings.find(results)
         array = first.result.first_divergence
         at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
-        failed = f" {count(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
+        failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
         return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
@@ -94,7 +94,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         return f"Nothing is proven of {in_a_row(unproven)}; of others, {agree}.{skipped}"
     if not compared:
         return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
-    number = "both comparisons" if compared == 2 else f"{'all ' * (compared > 1)}{count(compared, 'comparison')}"
+    number = {1: "the only comparison", 2: "both comparisons"}.get(compared, f"all {compared:,} comparisons")
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
@@ -131,10 +131,33 @@ def closeness(results: Iterable[Result]) -> str:
 
 
 def absent(results: Sequence[Result]) -> list[Result]:
-    """List the comparisons with a side that ran in none, as a framework that is not installed; [] if no side ran."""
-    ran = {side for r in results if r.grade != "not run" for side in r.sides}
-    lacking = [r for r in results if any(side not in ran for side, _ in r.missing)]
+    """List the comparisons with a side that cannot run here at all, as a framework that is not installed.
+
+    Returns: [] if no others are left.
+    """
+    lacking = [r for r in results if r.grade == "not run" and any(_is_absent(why) for _, why in r.missing)]
     return lacking if len(lacking) < len(results) else []
+
+
+def _is_absent(why: str) -> bool:
+    return any(words in why for words in ABSENT)
+
+
+def absences(results: Sequence[Result]) -> list[str]:
+    """Say of each side that cannot run here why, and what did not run for that: "paddle is not installed, so ..."."""
+    reasons: dict[str, list[Result]] = {}
+    for r in absent(results):
+        for side, why in r.missing:
+            if _is_absent(why):
+                named = NO_PORT in why or why.startswith(side.partition("@")[0])
+                reasons.setdefault(why if named else f"{side} {why}", []).append(r)
+    sentences = []
+    for reason, group in reasons.items():
+        what, _, remedy = reason.partition(": ")
+        pairs = in_a_row(dict.fromkeys(r.pair for r in group))
+        number = "one comparison" if len(group) == 1 else count(len(group), "comparison")
+        sentences.append(f"{what}, so {number} did not run ({pairs}){f': {remedy}' * bool(remedy)}")
+    return sentences
 
 
 def near(results: Iterable[Result]) -> list[list[Result]]:
@@ -305,6 +328,7 @@ def _of_sides(text: str, group: Sequence[tuple[str, Result]]) -> str:
 
 
 def _concerned(group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
-    """Count and name the comparisons of a remark."""
+    """Name the comparisons of a remark, and count several."""
     concerned = [r for r in results if any(r is other for _, other in group)]
-    return f"{count(len(concerned), 'comparison')}: {_which(concerned, results)}"
+    number = f"{count(len(concerned), 'comparison')}: " * (len(concerned) > 1)
+    return f"{number}{_which(concerned, results)}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.errors import UsageError, option, printable
+from convert.errors import UsageError, called, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
 from convert.settings import Settings, in_our_terms
@@ -107,6 +108,10 @@ def targets(
             raise UsageError(str(error)) from None
         except ValueError:  # an unknown name, reported below
             pass
+    if text.endswith(".py") and os.path.isfile(text):
+        name = os.path.splitext(os.path.basename(text))[0]
+        way = f"if it is the page of an architecture: {called('parity')} {name} --spec {shlex.quote(text)}"
+        raise UsageError(f"{text}: is Python code, not a checkpoint ({way})")
     stated = Settings.of(settings)
     if os.path.exists(text) or (architecture not in specs.names() and _is_checkpoint(text)):
         yield _checkpoint(text, seed, src, stated, assume, weights, step)

@@ -100,7 +100,7 @@ def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):
         assert parity(command) == 0
         out, err = capsys.readouterr()
         assert "assumed" in err
-        assert out.startswith("torch and flax agree in 1 comparison. Assumed: gelu=erf, norm_eps=1e-6.\n")
+        assert out.startswith("torch and flax agree in the only comparison. Assumed: gelu=erf, norm_eps=1e-6.\n")
         (head,) = re.findall("<h1.*?</h1>", re.sub(' ?<span class="whole">(.*?)</span>', r" \1", page.read_text()))
         assert head.endswith('<span class="look">Assumed:</span> gelu=erf, norm_eps=1e-6.</h1>')
         assert parity([*command[:-2], "--json"]) == 0

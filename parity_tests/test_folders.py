@@ -15,7 +15,7 @@ from convert.files.inside import look
 from convert.settings import read_config
 from convert.verification import check
 
-from .commands import TIMM
+from .commands import GOOGLE, TIMM
 from .conftest import needs
 from .files.harm import soon
 from .test_parts import arrays, save, under
@@ -344,3 +344,15 @@ def test_a_part_is_extracted_in_its_own_dialect(tmp_path, run):
     with convert.plan(tmp_path / "y.pt", src="timm", dst="timm") as plan:
         assert plan.reading.prefix == "" and not plan.aside
         assert all((array == averaged[name]).all() for name, array in plan.arrays())
+
+
+def test_a_note_on_the_command_line_stands_once(run, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    for name in "ab":
+        shutil.copy(GOOGLE, source / f"{name}.npz")
+    (tmp_path / "c.json").write_text('{"norm_eps": 1e-5}')
+    code, _, err = run("google2torch", source, "-o", out, "--config", tmp_path / "c.json", "--set", "norm_eps=1e-6")
+    note = f"note: --set norm_eps=1e-6 is used in place of norm_eps=1e-5 of --config {tmp_path / 'c.json'}\n"
+    assert code == 0 and note in err and err.count("is used in place of") == 1

@@ -12,13 +12,15 @@ import pytest
 
 from convert.files import written_suffixes
 from convert.parsers import COMMANDS, TABLE, parser
-from convert.terminal import table, wrapped
+from convert.recognise import dialects
+from convert.terminal import say, table, wrapped
 from convert.version import __version__
 from parity.__main__ import parser as parity
 from ports.__main__ import main as ports
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM
 from .conftest import needs
+from .golden import Case
 
 
 @pytest.fixture
@@ -163,6 +165,52 @@ def test_a_terminal_of_80_columns_breaks_nothing(words):
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
     assert [line for line in plain.splitlines() if len(line) > 80] == []
+
+
+def test_the_columns_of_routes_and_plans_align_on_a_terminal(tmp_path):
+    listed = on_a_terminal("routes", "mlp_mixer", NO_COLOR="1").splitlines()[1:]
+    column = listed[0].index("suffix")
+    assert {line[column - 2 : column] for line in listed} == {"  "}
+    assert sum(line[column] == "." for line in listed) == len(dialects("mlp_mixer"))
+    shown = on_a_terminal("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run", NO_COLOR="1").splitlines()
+    head = next(k for k, line in enumerate(shown) if line.split() == ["target", "shape", "how"])
+    rows = shown[head + 1 : -1]
+    assert len(rows) == 32 and shown[-1] == "42 tensors; nothing was written"
+    assert all(line.startswith("    <- ") for line in rows[1::2])
+    for column in map(shown[head].index, ("shape", "how")):
+        assert all(line[column - 2 : column] == "  " and line[column] != " " for line in rows[::2])
+
+
+def test_a_stacked_table_breaks_no_row_that_fits_without_its_last_cell(monkeypatch):
+    words = (
+        ("target", "how", "<- source"),
+        [("x" * 50, "copy", "<- a.weight"), ("y", "copy", "<- " + "b" * 20), ("z", "zeros", "")],
+    )
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 80)
+    assert table(*words, stacked=True)[1:3] == [f"  {'x' * 50}  copy", "    <- a.weight"]
+    assert [line for line in table(*words, stacked=True) if not line.strip()] == []
+    assert table(words[0], words[1][1:], stacked=True)[1] == f"  y       copy   <- {'b' * 20}"
+
+
+def test_of_what_is_printed_the_verdict_alone_has_a_colour(tmp_path):
+    colours = r"\x1b\[3[0-9][;m](?!note|warning)"
+    shown = on_a_terminal("diff", GOOGLE, TIMM)
+    assert "\x1b[31;1mdifferent\x1b[0m: " in shown and len(re.findall(colours, shown)) == 1
+    shown = on_a_terminal("verify", "nothing.npz")
+    assert shown.startswith("\x1b[31;1mpython -m convert\x1b[0m: nothing.npz: ")
+    shown = on_a_terminal("inspect", GOOGLE)
+    assert "\x1b[1mformat:\x1b[0m       npz" in shown and not re.search(colours, shown)
+    open_fields = on_a_terminal("inspect", Case("mobileformer_a_base").folder / "weights.pdparams")
+    assert "\x1b[33mopen:\x1b[0m         4 fields" in open_fields and len(re.findall(colours, open_fields)) == 1
+
+
+def test_a_verdict_is_coloured_across_lines(monkeypatch, capsys):
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 30)
+    monkeypatch.setattr("convert.terminal.wants_colour", lambda stream: True)
+    say("complete, but not proven, as the models differ in two epsilons: outputs differ", kind="bad")
+    assert capsys.readouterr().out.startswith("\x1b[31;1mcomplete, but not proven\x1b[0m, as\n  the models")
+    say("complete, but not proven, and more", kind="bad", words="and more")
+    assert capsys.readouterr().out == "complete, but not proven, \x1b[31;1mand\n  more\x1b[0m\n"
 
 
 def test_text_is_wrapped_between_words():

@@ -130,7 +130,7 @@ REFUSED = {
     "no optimizer": (lambda saved: saved.pop("optimizer"), "has no state of an optimizer"),
     "SGD without momentum": (
         lambda saved: saved.update(optimizer={"state": {}, "param_groups": [plain_sgd(saved)]}),
-        "it keeps no arrays: leave --with",
+        "its optimizer keeps no arrays: plain SGD keeps no state",
     ),
     "before the first step": (
         lambda saved: saved["optimizer"].update(state={}),

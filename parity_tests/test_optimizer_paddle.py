@@ -45,7 +45,9 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
     code, printed, _ = run("torch2paddle", file, "--config", config, *like, OPTIMIZER, "-o", tmp_path / "x.pdopt")
     assert code == 0 and "x.pdopt (format pdopt, " in printed
     first = f"record:       x.pdopt.json, written from {file.name}\nformat:       pdopt\n"
-    assert run("inspect", tmp_path / "x.pdopt")[1].startswith(first)
+    inspected = run("inspect", tmp_path / "x.pdopt")[1]
+    model = "dialect:      paddle\narchitecture: mlp_mixer\nvariant:      no official variant\nelements:"
+    assert inspected.startswith(first + model) and "unknown" not in inspected
     with open_checkpoint(tmp_path / "x.pdparams") as reader:
         assert set(reader.parameter_names.values()) == {f"layer_{k}.w_0" for k in range(len(reader.tensors))}
     code, _, err = run("paddle2torch", tmp_path / "x.pdparams", OPTIMIZER, "-o", tmp_path / "x.pt")
@@ -55,6 +57,19 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
             "diff", file, tmp_path / "x.pt", "--weights", part, "--weights", part, "--config", config
         )
         assert (code, "every element equal" in printed) == (0, True), printed
+
+
+def test_plain_sgd_of_torch_keeps_no_state(trained, run, tmp_path):
+    import torch
+
+    file, config = trained
+    saved = torch.load(file, weights_only=True)
+    optimizer = torch.optim.SGD(map(torch.nn.Parameter, saved["model"].values()), lr=0.1)
+    torch.save({"model": saved["model"], "optimizer": optimizer.state_dict()}, tmp_path / "plain.pt")
+    words = ["torch2flax", tmp_path / "plain.pt", "--config", config, OPTIMIZER, "-o", tmp_path / "x.msgpack"]
+    code, _, err = run(*words)
+    assert code == 1 and "its optimizer keeps no arrays: plain SGD keeps no state, nor does" in err, err
+    assert "none of SGD" not in err
 
 
 def test_names_for_weights_alone_are_paddles(trained, new, run, tmp_path):

@@ -190,7 +190,8 @@ DIALECTS = {
         blocks.{i}.channel_mix.fc1 <-> MixerBlock_{i}/channel_mixing/Dense_0
         blocks.{i}.channel_mix.fc2 <-> MixerBlock_{i}/channel_mixing/Dense_1
         norm                       <-> pre_head_layer_norm
-        """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer, big_vision", preprocessing=_SYMMETRIC),
+        """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer and big_vision",
+        preprocessing=_SYMMETRIC),
     "big_vision": Dialect("flax", _BIG_VISION.replace("{1}", "1 "), _GOOGLE, suffix=".npz",
                           about="google-research/big_vision, its legacy names", preprocessing=_SYMMETRIC),
     "big_vision_squeezed": Dialect("flax", _BIG_VISION.replace("{1}", ""), _GOOGLE, suffix=".npz",

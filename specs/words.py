@@ -28,6 +28,11 @@ def in_words(number: int) -> str:
     return WORDS[number] if 0 <= number < len(WORDS) else f"{number:,}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Begin a sentence with a number and its noun: "One comparison", "Eight comparisons", "24 comparisons"."""
+    return begun(f"{in_words(number)} {noun}{'' if number == 1 else 's'}")
+
+
 def begun(text: str) -> str:
     """Return a text as the beginning of a sentence."""
     return f"{text[:1].upper()}{text[1:]}"

@@ -11,6 +11,7 @@ from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.nesting import cuts, unwrapped
 from specs.numerals import exact
+from specs.words import count
 
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
@@ -177,9 +178,8 @@ def _numbered(
     if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
     if len(numbers) != len(parameters):
-        raise ConvertError(
-            f"{reader.path}: its optimizer has {len(numbers)} parameters, its state_dict {len(parameters)}: {remedy}"
-        )
+        has = f"its optimizer has {count(len(numbers), 'parameter')}, its state_dict {len(parameters)}"
+        raise ConvertError(f"{reader.path}: {has}: {remedy}")
     if not ordered:
         what = (
             "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"

@@ -20,12 +20,12 @@ from convert.replicas import FirstReplica
 
 from . import copies, finding
 from .families import FRAMEWORK
+from .shared import PLAIN_SGD
 
 if TYPE_CHECKING:
     from convert.table_plan import TablePlan
 
 AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
-PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 

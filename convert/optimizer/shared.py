@@ -14,6 +14,8 @@ from specs.numerals import measured
 
 from .families import FAMILIES, MOMENTS
 
+PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
+
 
 def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping[str, Any]) -> str:
     """Return the family that keeps exactly these arrays.
@@ -26,7 +28,9 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
     if not kept and (group.get("momentum") or "amsgrad" in group):
         what = "its optimizer has no state yet, as before its first step, so that there is none to convert"
         raise ConvertError(f"{reader.path}: {what}: leave --with-optimizer out, and build a new optimizer there")
-    arrays = f"it keeps {', '.join(sorted(kept))}" if kept else "it keeps no arrays: leave --with-optimizer out"
+    if not kept:
+        raise ConvertError(f"{reader.path}: its optimizer keeps no arrays: {PLAIN_SGD}")
+    arrays = f"it keeps {', '.join(sorted(kept))}"
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:
             option = {"adam": "amsgrad", "sgd": "dampening"}[family]

@@ -28,6 +28,7 @@ from .candidates import SEED
 from .derivation import Derivation, Line, converting
 from .deriving import derive
 from .prove.prove import DRAWS
+from .remarks import stated
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
 from .user_modules import Imports
@@ -103,7 +104,7 @@ def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report:
     if table:
         print(found.table.print().rstrip())
     if not quiet:
-        _say(_summary(found, out, report))
+        _say(line for line in _summary(found, out, report) if not (table and stated(found.table, line.text)))
     elif not found.proven:
         _say(found.judgement)
 

@@ -222,7 +222,7 @@ class Derivation(Evidence):
             where += size + LATE * place.late
             lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
         if at := self.stopped:
-            lines.append(Line(f"stopped at {at.where}: {at.why}", "bad"))
+            lines.append(Line(f"stopped at {at.where}: {at.why}", "head"))
             lines += [Line(f"compare before it: {at.before}")] if at.before else []
         return lines
 
@@ -254,7 +254,7 @@ class Derivation(Evidence):
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
-        lines += [Line(f"{what}: {how}", "bad") for what, how in self.unlike]
+        lines += [Line(f"{what}: {how}", "head") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from specs.table import Table
 from specs.words import in_a_row
 
 from .evidence import Evidence
@@ -100,6 +101,11 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
         alone = all(shape[:1] == (1,) for shape in found.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
+
+
+def stated(table: Table, text: str) -> bool:
+    """Tell whether the comments of a Table have a remark."""
+    return any(f"# {text}" in line.above for line in table.lines)
 
 
 def _alike(found: Evidence) -> list[str]:

@@ -22,7 +22,7 @@ from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIEN
 from .match.choices import Step
 from .module_trees import STOPPED, anchors, stopping, trees
 from .prove.divergence import Divergence
-from .remarks import remarks
+from .remarks import remarks, stated
 from .trace.sites import OWN
 from .trace.sites import place as site
 
@@ -38,6 +38,7 @@ NOTATION = {  # what may occur in a line, and its meaning
 }
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
+TWO_VALUES = re.compile(r"([^,;:]+) on the left, ([^,;:]+) on the right")  # begins a cause of one value on each side
 CONFIRMED = "equal with the differences removed"
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
@@ -180,15 +181,17 @@ def _cards(found: Derivation) -> Markup:
     for place in found.divergences:
         whole = place.left == place.right and place.left in (OWN, "output")
         title = "outputs of both models" if whole else f"{place.left} <-> {place.right}"
+        title = title if whole else join(name(place.left), " <-> ", name(place.right))
         head = tag("h3", title, _link(addresses.get((place.left, place.right))))
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         most = EQUAL_OUTPUTS if whole else PARTED_USES
-        rows = [("differ by", size), ("limit", limit(most)), ("last that agrees", _before(found, place)),
-                ("cause", place.cause or "none was confirmed")]  # fmt: skip
+        both, cause = _values(place)
+        rows = [("differ by", size), ("limit", limit(most)), ("cause", cause)]
         if len(place.places) > 1:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
-        key = "cause" if place.cause else "differ by"
-        cards.append(tag("article", head, facts(rows, key), class_=_card(found, place.size <= most)))
+        key = "" if both else "cause" if place.cause else "differ by"
+        sides = _sides_table([*both, ("last that agrees", *_before(found, place))], len(both))
+        cards.append(tag("article", head, sides, facts(rows, key), class_=_card(found, place.size <= most)))
     if at := found.stopped:
         look = facts([("compare before it", at.before)]) if at.before else Markup()
         cards.append(
@@ -218,12 +221,34 @@ def _card(found: Derivation, is_within: bool) -> str:
     return "card within" if is_within else "card near" if found.proven else "card"
 
 
-def _before(found: Derivation, place: Divergence) -> str:
-    """Name the last use before a place at which both models meet the same values."""
+def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
+    """Split a cause into (what, its value on the left, on the right), if it is of one value, and what else it says."""
+    if not (found := TWO_VALUES.match(place.what)) or place.what.count(" on the left") > 1 or not place.kind:
+        return [], place.cause or "none was confirmed"
+    left, right = (value.removeprefix(f"{place.kind} ") for value in found.groups())
+    return [(place.kind, left, right)], f"{place.kind}{place.cause[found.end() :]}"
+
+
+def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:
+    """Build a table with a column for each side; the values of the first rows, as many as keys, stand out.
+
+    The other rows have names of modules.
+    """
+    heads = tag("thead", tag("tr", *(tag("th", text, scope="col") for text in ("", "left", "right"))))
+    lines = []
+    for k, (label, *values) in enumerate(rows):
+        kind = "key" if k < keys else None
+        cells = [tag("td", prose(value) if kind else name(value), class_=kind) for value in values]
+        lines.append(tag("tr", tag("th", prose(label), scope="row"), *cells))
+    return tag("table", tag("caption", "Both sides", class_="unseen"), heads, tag("tbody", *lines), class_="both")
+
+
+def _before(found: Derivation, place: Divergence) -> tuple[str, str]:
+    """Name the last use before a place at which both models meet the same values, on either side."""
     sites = [(*_sites_of(use), use.gap) for use in found.uses]
     before = itertools.takewhile(lambda use: use[1] != place.right, sites)
-    agreeing = [f"{left} <-> {right}" for left, right, gap in before if gap <= PARTED_USES]
-    return agreeing[-1] if agreeing else "none"
+    agreeing = [(left, right) for left, right, gap in before if gap <= PARTED_USES]
+    return agreeing[-1] if agreeing else ("none", "none")
 
 
 def _sites_of(use: Step) -> tuple[str, str]:
@@ -311,8 +336,9 @@ def _sides(line: str) -> list[Markup]:
 
 
 def _remarks(found: Derivation) -> Markup:
-    rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)),
-                                      *(remark.text for remark in remarks(found))]]  # fmt: skip
+    """List what is known beside the verdict, but for what the comments of the Table say above."""
+    said = [remark.text for remark in remarks(found) if not stated(found.table, remark.text)]
+    rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")

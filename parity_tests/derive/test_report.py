@@ -20,7 +20,7 @@ from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
 from parity.derive import Derivation, Divergence, module_trees
-from parity.derive.command import COMMAND, _about, _say, _summary
+from parity.derive.command import COMMAND, _about, _print, _say, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
@@ -199,7 +199,7 @@ def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     found = replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop(("head/w",), "no partner"))
     lines = _summary(found, "proven")
     assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped at "))] == [
-        "bad", "", "bad",
+        "bad", "", "head",
     ]  # fmt: skip
     assert [line.kind for line in lines if line.text.startswith("next: make both models")] == ["head"]
     assert [line.kind for line in replace(DERIVED, proven=True, divergences=[]).judgement] == ["good"]
@@ -451,15 +451,16 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"limit\s+1e-8\s+last that agrees\s+l0\s+<->\s+r0\s+cause\s+none was confirmed", text), text
-    assert re.search(r"last that agrees\s+none", other)
+    assert re.search(r"left\s+right\s+last that agrees\s+l0\s+r0\s+differ by", text), text
+    assert re.search(r"limit\s+1e-8\s+cause\s+none was confirmed", text), text
+    assert re.search(r"last that agrees\s+none\s+none", other)
     read = [
         Step("place", ("words",), ("tok",), "l0", "r0", 0.0, 0, 1),
         Step("add", ("l0.b",), ("r0.b",), "l0", "r0", 1e-3, 0, 1),
     ]
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
-    assert re.search(rf"last that agrees\s+{OWN}\s+<->\s+{OWN}", text), text
+    assert re.search(rf"last that agrees\s+{OWN}\s+{OWN}", text), text
     assert re.search(r"uses of parameters\s+✗ 1 of 2\s+agree\s+\(limit 1e-8\)", text), text
 
 
@@ -601,3 +602,33 @@ def test_every_place_of_a_cause_is_marked():
     norms = [use for use in found.compared if "norm" in use.left[0] and use.gap > 1e-8]  # the limit of uses
     assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
     assert "follows" in {rated.rate([use]) for use in found.compared}
+
+
+def test_a_card_shows_the_value_of_either_side_in_a_column():
+    what = "epsilon 1e-5 on the left, 1e-6 on the right"
+    place = Divergence("encoder.blocks.0.norm", "Net/layer_0/norm", 1e-3, what, kind="epsilon", more=1, rest=1e-16)
+    page = page_of(replace(DERIVED, divergences=[place]), {})
+    assert "<h3>encoder.<wbr>blocks.<wbr>0.<wbr>norm &lt;-&gt; Net/<wbr>layer_<wbr>0/<wbr>norm" in page
+    (both,) = re.findall(r"<table class=.both.>.*?</table>", page)
+    assert (
+        re.findall("<tr>(.*?)</tr>", re.sub("</?span[^>]*>", "", re.sub("</?t[hd][^>]*>", "|", both)))[1]
+        == "|epsilon||1e-5||1e-6|"
+    )
+    text = unescape(re.sub("<.*?>", "", page))
+    assert "causeepsilon, and so in 1 more place (recomputed so, they agree to 1.0e-16)" in text
+    several = place._replace(what="the left adds a, the right does not")
+    page = page_of(replace(DERIVED, divergences=[several]), {})
+    assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))
+
+
+def test_what_the_comments_of_the_table_say_stands_nowhere_else(capsys):
+    note = "output a of the left model is compared with b of the right one"
+    table = Table.parse(f"table 1\n# {note}\nstem: c <-> a: c\n")
+    found = replace(DERIVED, table=DerivedTable(table.lines, table.sides), correspondence=(note, "another note"))
+    page = unescape(re.sub("<.*?>", "", page_of(found, {})))
+    assert page.lower().count(note) == 1 and "Another note" in page
+    _print(found, None, quiet=False, table=True, report=None)
+    printed = capsys.readouterr().out
+    assert printed.count(note) == 1 and "another note\n" in printed
+    _print(found, "x.table", quiet=False, table=False, report=None)
+    assert capsys.readouterr().out.count(note) == 1

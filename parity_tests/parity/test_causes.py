@@ -196,9 +196,9 @@ DENSE, X = RNG.standard_normal((3, 3)), RNG.standard_normal((4, 3))
 
 
 @pytest.mark.parametrize(("bias", "left", "right", "told"), [
-    (None, X @ DENSE, X @ DENSE.T, "its kernel as (in, out) in a, a transposed kernel in b"),
-    (BIAS, X @ DENSE + BIAS, X @ DENSE.T + BIAS, "its kernel as (in, out) in a, a transposed kernel in b"),
-    (BIAS, X @ DENSE + BIAS, X @ DENSE, "its bias in a, no bias in b"),
+    (None, X @ DENSE, X @ DENSE.T, "the kernel as (in, out) in a, the kernel transposed in b"),
+    (BIAS, X @ DENSE + BIAS, X @ DENSE.T + BIAS, "the kernel as (in, out) in a, the kernel transposed in b"),
+    (BIAS, X @ DENSE + BIAS, X @ DENSE, "the bias in a, no bias in b"),
 ])  # fmt: skip
 def test_a_bias_is_named_only_where_a_layer_has_one(
     bias: np.ndarray | None, left: np.ndarray, right: np.ndarray, told: str

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parity import summary
 from parity.elements import Worst
-from parity.markup import command, name, prose, with_commands
+from parity.markup import coded, command, name, prose, with_commands
 from parity.report import Report
 from parity.result import Divergence, Result
 from specs.numerals import limit
@@ -37,7 +38,7 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
         re.sub("<.*?>", "", head[2]).startswith("Furthest beyond its limit: float64 1.0e-3 (limit 1e-10; ")
         and "`" not in head[2]
     )
-    assert "layers at <code>blocks.<wbr>" in head[2]
+    assert 'layers at <span class="whole"><code>blocks.15.norm1</code>)' in head[2]
     (brief,) = re.findall(
         '<span class="brief">(.*?)</summary>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
     )
@@ -243,7 +244,9 @@ def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_the
 def test_a_page_of_which_nothing_could_be_judged_says_so() -> None:
     nothing = replace(row(("a",)), passed=None, cause="both have NaN")
     page = re.sub("<[^>]*>", "", Report([nothing, replace(nothing, pair="a-c")]).to_html())
-    assert "2 ran, none could be judged. Remarks say why." in page and "Nothing was compared" not in page
+    assert (
+        "Two comparisons ran, and none could be judged. Remarks say why." in page and "Nothing was compared" not in page
+    )
     assert page.count("both have NaN (") == 1
 
 
@@ -369,7 +372,7 @@ def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
 
 def test_one_comparison_is_singular() -> None:
     page = Report([row(("a", "b"))]).to_html()
-    assert "a and b agree in 1 comparison." in re.sub("<[^>]*>", "", page)
+    assert "a and b agree in the only comparison." in re.sub("<[^>]*>", "", page)
     assert "1 comparisons" not in page
 
 
@@ -430,7 +433,7 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
     text = re.sub("<[^>]*>", " ", unbound(made.to_html()))
     assert "[2, 4] float64" in text and "images" not in text
-    assert "one and other agree in 1 comparison." in text
+    assert "one and other agree in the only comparison." in text
     assert '<table class="modules">' in made.to_html()
 
 
@@ -506,6 +509,19 @@ def test_a_side_that_never_ran_is_named_once_below_the_verdict() -> None:
     rows = re.findall('<table class="pairs[^"]*">.*?</table>', page)
     assert len(rows) == 1 and "a-b" in rows[0] and "a-c" not in rows[0]
     (line,) = re.findall('<p class="totals absent">(.*?)</p>', page)
-    assert re.sub("<.*?>", "", line) == "Not run: c: is not installed (1 comparison: a-c)."
-    assert page.count("a-c") == 1 and "did not run" not in page and 'id="remarks"' not in page
+    assert re.sub("<.*?>", "", line) == "c is not installed, so one comparison did not run (a-c)."
+    assert page.count("a-c") == 1 and page.count("did not run") == 1 and 'id="remarks"' not in page
     assert "a-c" in "".join(re.findall('<table class="pairs[^"]*">.*?</table>', Report([lacking]).to_html()))
+
+
+def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
+    page = re.sub("<[^>]*>", "", Report([replace(row(("a",)), dtype="float32")]).to_html())
+    number, title = re.search(r"docs/parity\.md, section (\d), “(.*?)”\.", page).groups()
+    assert f"**{number}. {title}.**" in (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
+
+
+def test_a_name_is_not_parted_from_the_stop_behind_it() -> None:
+    assert coded("first at `blocks.0.norm`. More") == (
+        'first at <span class="whole"><code>blocks.0.norm</code>.</span> More'
+    )
+    assert coded(f"at `{'long_name.' * 4}x`.") == f"at <code>{'long_<wbr>name.<wbr>' * 4}x</code>."

@@ -104,10 +104,10 @@ def test_values_are_told_apart_by_as_many_digits_as_it_takes() -> None:
 
 def test_a_missing_framework_takes_one_line() -> None:
     text = report_text.render(without("paddle"))
-    line = "not run: paddle is not installed: pip install '.[paddle]' (8 comparisons: flax-paddle and torch-paddle)"
+    line = "paddle is not installed, so 8 comparisons did not run (flax-paddle and torch-paddle): pip install "
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
-    assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
+    assert text.startswith("flax and torch agree in all 4 comparisons.\n") and text.count("did not run") == 1
     assert text.endswith("\n16 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
 
 
@@ -142,7 +142,7 @@ def test_a_crash_is_no_agreement() -> None:
 def test_nothing_compared_is_said() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert report_text.render(made).splitlines()[0] == "Nothing was compared. 1 comparison did not run."
+    assert report_text.render(made).splitlines()[0] == "Nothing was compared. One comparison did not run."
     assert report_text.render([]).splitlines()[0] == "Nothing was compared."
 
 
@@ -215,10 +215,10 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     made = results(variants=("tiny S/16",))[:3]
     made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
     text = report_text.render(made)
-    assert text.startswith("flax, torch and paddle agree in both comparisons. 1 comparison could not be\njudged.")
+    assert text.startswith("flax, torch and paddle agree in both comparisons. One comparison could not be\njudged.")
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
-    assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
+    assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (flax-paddle)"
     assert text.endswith("\n8 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
 
 
@@ -422,7 +422,10 @@ def test_names_do_not_run_into_their_sentence() -> None:
     assert report_text.render(made).startswith(
         "flax differs from a and 'a longer name' in 2 of 3 comparisons, first at"
     )
-    assert ": flax differs from a and <code>a longer name</code> in" in Report(made, {"models": "A"}).to_html()
+    assert (
+        ': flax differs from a and <span class="whole"><code>a longer name</code></span> in'
+        in Report(made, {"models": "A"}).to_html()
+    )
     assert repr(Report(made)).startswith("<Report: flax differs from a and 'a longer name' in 2 of 3 comparisons")
 
 
@@ -457,7 +460,7 @@ def test_what_did_not_run_is_no_part_of_all() -> None:
     skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "is not installed"),))
     made = [off, replace(off, check="forward"), replace(off, check="train"), skipped]
     assert summary.verdict(made, alone=True) == (
-        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. 1 comparison did not run."
+        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. One comparison did not run."
     )
     assert summary.verdict(made[1:3], alone=True).startswith("flax and torch differ in both comparisons, first at")
 
@@ -493,4 +496,24 @@ def test_pairs_that_do_not_fit_beside_each_other_have_rows() -> None:
         "  tiny S/16  layers  flax-torch        0  1e-10",
         "                     flax-paddle       0  2e-10",
         "                     torch-paddle      0  3e-10",
+    ]
+
+
+def test_pairs_of_a_side_that_lacks_the_dtype_are_listed_as_not_run() -> None:
+    """They ran in no comparison, as those of a framework that is not installed do, but may in another dtype."""
+    sides = [recording("flax"), recording("torch")]
+    unable = Recording("paddle", "paddle", "float16", "cpu", cause="paddle has no conv2d in float16", unable=True)
+    made = judge(Subject("x", "v", "forward", "float64", "cpu"), [*sides, unable])
+    assert summary.absent(made) == [] and summary.absences(made) == []
+    page = Report(made).to_html()
+    rows = " ".join(re.findall('<table class="pairs[^"]*">.*?</table>', page))
+    assert "flax-paddle" in rows and "torch-paddle" in rows and "paddle has no conv2d in float16" in page
+    assert "Two comparisons did not run." in report_text.render(made).splitlines()[0]
+
+
+def test_a_side_without_a_port_is_absent() -> None:
+    unable = Recording("paddle", "paddle", "float64", "cpu", cause="my has no port in paddle", unable=True)
+    made = judge(Subject("my", "v", "forward", "float64", "cpu"), [recording("flax"), recording("torch"), unable])
+    assert summary.absences(made) == [
+        "my has no port in paddle, so 2 comparisons did not run (flax-paddle and torch-paddle)"
     ]

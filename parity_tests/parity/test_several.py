@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.settings import Settings
 from parity.several import every_target
 from parity.targets import Target
@@ -57,3 +57,12 @@ def test_refusals_of_all_files_are_listed_at_once() -> None:
     with pytest.raises(ConvertError) as refused:
         read(OPEN, MIXER, akt="gelu")
     assert ["unknown name 'akt'" in line for line in refused.value.problems] == [False, True]
+
+
+def test_a_page_of_an_architecture_is_answered_with_its_option(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fault.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(
+        UsageError, match=r"fault\.py: is Python code, not a checkpoint .*parity fault --spec fault\.py"
+    ):
+        read("fault.py")
