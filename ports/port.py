@@ -20,7 +20,7 @@ from specs.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
 from specs.words import unknown
 
-from .frameworks import PortError, network
+from .frameworks import PortError, network, unfit
 from .images import checked
 from .model import Model
 from .runners.inputs import OUTPUT, Inputs
@@ -205,7 +205,7 @@ class Port(Model):
             return  # tracing a network takes up to a second
         images = np.zeros((1, *self.spec.input_shape(self.config)), np.float32)
         if misfits := self.runner.misfits(Inputs(images)):
-            raise PortError(f"{self.framework}'s {self.spec.network} does not fit the page", misfits)
+            raise PortError(unfit(self.framework, network(self.architecture, self.framework)), misfits)
 
     def settings(self) -> Settings:
         """Return what is known of the model. Its arrays tell the number of classes: it may have another head by now."""
