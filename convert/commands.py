@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -169,7 +170,11 @@ def routes(arguments: Namespace) -> int:
 
     for name in arguments.architectures:
         if name not in specs.names():
-            raise UsageError(unknown(name, specs.names(), listed=True))
+            page = f"{name.removesuffix('.py')}.py"
+            own = (
+                f"if {page} is its page, add --spec {page}" if os.path.isfile(page) else "one of your own: --spec PAGE"
+            )
+            raise UsageError(f"{unknown(name, specs.names(), listed=True)}; {own}")
     chosen = [name for name in specs.names() if name in (arguments.architectures or specs.names())]
     table = [
         {"route": f"{src}2{dst}", "architecture": name}

@@ -30,12 +30,18 @@ from .files import written_suffixes
 def check(architecture: str) -> None:
     """Check every dialect of an architecture.
 
-    Raises: UsageError that names the architecture, the dialect and each wrong line, with what is wrong and the
+    Raises: UsageError that names the page, the dialect and each wrong line, with what is wrong and the
     nearest name.
     """
     for name, dialect in specs.get(architecture).dialects.items():
         if problems := list(_problems(architecture, dialect)):
-            raise UsageError(f"{architecture}: dialect {name!r} is not well defined", problems)
+            raise UsageError(f"{_page(architecture)}: dialect {name!r} is not well defined", problems)
+
+
+def _page(architecture: str) -> str:
+    """Name the file of a page from outside; a page here is its architecture."""
+    code = getattr(specs.get(architecture).layers, "__code__", None)
+    return code.co_filename if code is not None and specs.folder(architecture) is not None else architecture
 
 
 def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:

@@ -137,7 +137,7 @@ def _ports(
         label: _port(label, model, inputs, names.get(label), feature_maps, training) for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
-    taps = {label: _tap_names(port) for label, port in ports.items()}
+    taps = {label: port.tap_names() for label, port in ports.items()}
     for label, port in ports.items():
         if isinstance(port, Own):
             port.match({name for other, found in taps.items() if other != label for name in found})
@@ -146,10 +146,6 @@ def _ports(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
         )
     return ports
-
-
-def _tap_names(port: Port | Own) -> list[str]:
-    return port.tap_names() if isinstance(port, Own) else [layer.path for layer in port.layers()]
 
 
 def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:

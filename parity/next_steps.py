@@ -65,6 +65,8 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
     if first.worst.word in ("not called", "missing"):
         if "where the page has no layer" in first.worst.cause:
             return "leave this module out, as with None in place of an Identity, or let every port call it"
+        if "#" in first:
+            return "let both models call this module equally often: two modules in one model are two paths in the page"
         listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
         return f"let both models call this module{listed}"
     if first.holds:

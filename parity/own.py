@@ -26,6 +26,7 @@ from specs.axes import parse_axes
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
 from specs.numerals import exact
+from specs.paths import pattern
 from specs.words import count
 
 from .paired_arrays import OneSide
@@ -57,6 +58,31 @@ def wrap(
     runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
     require_arguments(*runner.signature(), Inputs.of(inputs))
     return Own(runner, Inputs.of(inputs), names, feature_maps, file_of(type(model[0] if home == "linen" else model)))
+
+
+def _numbered(names: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
+    """Write out the names with "#", which is any number: one for each module with such a path.
+
+    Raises: UsageError for a name that no module fits, or that has more numbers in one path than in the other.
+    """
+    written: dict[str, str] = {}
+    for path, name in names.items():
+        if "#" not in f"{path}{name}":
+            written[path] = name
+            continue
+        if path.count("#") != name.count("#"):
+            raise UsageError(f"{path!r} and {name!r} in `names`: # is a number, and stands in both equally often")
+        fits = [found for each in paths if (found := re.fullmatch(re.escape(path).replace(r"\#", r"(\d+)"), each))]
+        if not fits:
+            require_known("module", path, dict.fromkeys(map(pattern, paths)))
+        for found in fits:
+            rest = zip(found.groups(), name.split("#")[1:], strict=True)
+            written.setdefault(found[0], name.partition("#")[0] + "".join(number + text for number, text in rest))
+    for path, name in written.items():
+        others = sorted(other for other in written if other != path and written[other] == name)
+        if others:
+            raise UsageError(f"modules {path!r} and {others[0]!r} are both called {name!r} by `names`")
+    return written
 
 
 def file_of(kind: type) -> str:
@@ -134,9 +160,11 @@ class Own(Model):
         self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
         self.file = file
         self.modules = runner.modules(inputs)
-        self.chosen = dict(names) if names is not None else {path: _tap(path) for path in self._default()}
+        paths = [path for path in self.modules if path]
+        self.chosen = {path: _tap(path) for path in self._default()} if names is None else _numbered(names, paths)
+        self._stated = () if names is None or isinstance(names, PairedNames) else tuple(self.chosen)
         for path in self.chosen:
-            require_known("module", path, filter(None, self.modules))
+            require_known("module", path, paths)
         self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
 
     @property
@@ -175,9 +203,8 @@ class Own(Model):
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
-        stated = () if self.names is None or isinstance(self.names, PairedNames) else self.names
         for path in self._uncalled(taps):
-            if path not in stated:
+            if path not in self._stated:
                 continue
             name = self.chosen[path]
             raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")

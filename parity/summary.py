@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -274,15 +275,37 @@ def causes(results: Sequence[Result]) -> list[tuple[str, str]]:
         if r.grade in UNDECIDED:
             for side, why in r.missing or [("", r.cause)]:
                 groups.setdefault((r.grade, why.replace(r.dtype, DTYPE)), []).append((side, r))
-    ordered = sorted(groups.items(), key=lambda item: UNDECIDED.index(item[0][0]))
+    ordered = sorted(_of_one_fault(groups).items(), key=lambda item: UNDECIDED.index(item[0][0]))
     return [(grade, f"{grade}: {_reason(why, group, results)}") for (grade, why), group in ordered]
+
+
+Group = list[tuple[str, Result]]  # results with one cause, each with the side that it is of
+
+
+def _of_one_fault(groups: Mapping[tuple[str, str], Group]) -> dict[tuple[str, str], Group]:
+    """Join the causes of several models of one architecture that are the same but for numbers: one fault makes them."""
+    merged: dict[tuple[object, ...], tuple[tuple[str, str], Group]] = {}
+    for (grade, why), group in groups.items():
+        where = frozenset((side, r.architecture, r.check, r.dtype, r.device, r.pair) for side, r in group)
+        alike = (grade, re.sub(r"{[\d.,]+}|\d+", "#", why), where)
+        known = merged.setdefault(alike, ((grade, why), []))[1]
+        known += group
+    return dict(merged.values())
 
 
 def _reason(why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
     """Write a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
+    others = list(dict.fromkeys(quoted(r.variant) for side, r in group if not _states(r, side, why)))
     sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
     why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in results if any(r is other for _, other in group))))
-    return f"{sides}{': ' * bool(sides)}{why} ({_concerned(group, results)})"
+    also = f"; in {_listed(others)} with other numbers" if others else ""
+    return f"{sides}{': ' * bool(sides)}{why} ({_concerned(group, results)}{also})"
+
+
+def _states(r: Result, side: str, why: str) -> bool:
+    """Tell whether a result's own cause is this one, numbers included."""
+    own = [reason for label, reason in r.missing or [("", r.cause)] if label == side]
+    return any(reason.replace(r.dtype, DTYPE) == why for reason in own)
 
 
 def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
@@ -311,12 +334,17 @@ def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
     """
     groups: dict[str, list[tuple[str, Result]]] = {}  # by the text without the model in front
     for r in results:
-        if r.cause and r.passed is not None and not r.missing:
+        if r.cause and r.passed is not None and not r.missing and not _is_cause(r):
             for note in r.remarks or (r.cause,):
                 label, _, text = note.partition(": ")
                 own = bool(text) and label in r.sides
                 groups.setdefault(text if own else note, []).append((label if own else "", r))
     return [(_of_sides(text, group), _concerned(group, results)) for text, group in groups.items()]
+
+
+def _is_cause(r: Result) -> bool:
+    """Tell whether a result's cause is that of its first divergence, which is stated with it."""
+    return r.first_divergence is not None and r.cause == r.first_divergence.worst.cause
 
 
 def _of_sides(text: str, group: Sequence[tuple[str, Result]]) -> str:

@@ -612,7 +612,8 @@ def test_a_flax_port_that_does_not_fit_its_page_is_refused_when_it_is_built(new)
         assert ports.build(str(page), "tiny S", "flax").framework == "flax"
         other = new(f"{name}2")
         other.with_name(f"{name}2_flax.py").write_text(text.replace(old, to).replace(name.title(), f"{name.title()}2"))
-        with pytest.raises(PortError, match=f"flax's {name.title()}2 does not fit the page") as caught:
+        file = other.with_name(f"{name}2_flax.py")
+        with pytest.raises(PortError, match=rf"flax's {name.title()}2 \({file}\) does not fit the page") as caught:
             ports.build(str(other), "tiny S", "flax")
         assert said in str(caught.value)
 
@@ -713,21 +714,8 @@ def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     line = 1 + text[: text.index("c.width, c.classes)")].count("\n")
-    named = f"tiny 'S' (and 1 more Config): line {line}: Config: unknown name 'clases', did you mean 'classes'?"
+    named = f"tiny 'S' (and 1 more Config): layers, line {line}: Config: unknown name 'clases', did you mean 'classes'?"
     assert caught.value.problems[0] == named
-
-
-def test_an_exception_of_infer_is_reported_with_its_line(new):
-    page = new("keyed")
-    text = page.read_text()
-    good = 'sizes["blocks.0.fc1.kernel", "o"]'
-    page.write_text(text.replace(good, good.replace("kernel", "weight")))
-    with pytest.raises(ValueError, match="not well defined") as caught:
-        specs.add(str(page))
-    line = 1 + text[: text.index(good)].count("\n")
-    assert caught.value.problems == [
-        f"tiny 'S' (and 2 more Configs): infer, line {line}: KeyError: 'blocks.0.fc1.weight'"
-    ]
 
 
 @pytest.mark.parametrize(("port", "message"), [
@@ -743,6 +731,20 @@ def test_a_port_without_the_class_is_reported_before_any_framework_is_imported(p
     assert ports_main(["--spec", str(page)]) == (2 if message else 0)
     err = capsys.readouterr().err
     assert message in err and (not message or f"ports: 'torch': {page.with_name('network_torch.py')}" in err)
+
+
+def test_routes_of_an_architecture_whose_page_is_not_named_say_how(new, monkeypatch, capsys):
+    page = new("routed")
+    monkeypatch.chdir(page.parent)
+    for name, said in (
+        ("routed", "if routed.py is its page, add --spec routed.py"),
+        ("x", "one of your own: --spec PAGE"),
+    ):
+        assert convert(["routes", name]) == 2
+        error = capsys.readouterr().err
+        assert f"unknown name '{name}'" in error and said in error
+    assert convert(["routes", "routed", "--spec", "routed.py"]) == 0
+    assert capsys.readouterr().out.startswith("routed: any of these into any other")
 
 
 def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):

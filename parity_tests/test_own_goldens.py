@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import convert
+import parity
 import ports
 import specs
 from convert.errors import UsageError
@@ -227,3 +228,32 @@ def test_sizes_that_the_dialect_says_its_code_never_has_are_noted(golden, capsys
     assert notes == [f"note: {case.name}: {said}: one of them is wrong"]
     with convert.plan(case / "weights.pth", dst="torch") as plan:
         assert f"{said}: one of them is wrong" in plan.notes()
+
+
+def test_the_original_is_compared_at_norms_that_a_page_writes_as_arrays(golden, monkeypatch):
+    """A module of the original has a counterpart, though the page lists no layer at its path."""
+    needs("torch")
+    page, _ = golden
+    text = page.read_text().replace('norm(f"blocks.{b}.norm", c.width)', 'array(f"blocks.{b}.norm.alpha", d=c.width)')
+    page.with_name("affine.py").write_text(
+        re.sub("    ports=.*", '    ports={"torch": "affine_torch.py"},', text)
+        .replace("conv, dense, norm", "array, conv, dense")
+        .replace("        blocks.{i}.norm <-> layers.{i}.0\n", "")
+    )
+    affine = "class Affine(nn.Module):\n    def __init__(self, d):\n        super().__init__()\n"
+    affine += (
+        "        self.alpha = nn.Parameter(torch.ones(d))\n\n    def forward(self, x):\n        return self.alpha * x\n"
+    )
+    port = (
+        page.with_name("golden_torch.py")
+        .read_text()
+        .replace("class Block", f"import torch\n\n\n{affine}\n\nclass Block")
+    )
+    port = port.replace("nn.LayerNorm(c.width, eps=c.norm_eps)", "Affine(c.width)")
+    page.with_name("affine_torch.py").write_text(port)
+    port = ports.build(str(page.with_name("affine.py")), "tiny S", "torch", init="random", dtype="float64")
+    names = {"original": {"stem": "stem"}}
+    models = {"original": port.model, "port": port}
+    (result,) = parity.compare(models, np.ones((2, 3, 6, 6)), check="layers", names=names).results
+    assert result.passed and "blocks.0.norm" in [name for name, *_ in result.curve]
+    assert "blocks.0" not in port.tap_names()

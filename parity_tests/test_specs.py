@@ -197,7 +197,8 @@ def test_a_pages_functions_fit_its_twins(architecture):
 
 @pytest.mark.parametrize("architecture", specs._pages())
 def test_the_sign_of_a_page_is_read_without_importing_it(architecture):
-    assert specs._pages()[architecture] == specs.get(architecture).sign != ""
+    where = f'specs/{architecture}.py: write SIGN = r"..." on a line of its own, and pass sign=SIGN to Spec'
+    assert specs._pages()[architecture] == specs.get(architecture).sign != "", where
 
 
 @pytest.mark.parametrize("architecture", specs._pages())

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import sys
 from typing import Any
 
 import specs
@@ -40,6 +41,12 @@ def network(architecture: str, framework: str) -> Any:
     if not hasattr(module, spec.network):
         raise PortError(f"{home}: has no class {spec.network!r}, the `network` of {architecture}")
     return getattr(module, spec.network)
+
+
+def unfit(framework: str, network: type) -> str:
+    """Begin an error about arrays of a port that are not the page's: "torch's Net (net_torch.py) does not fit ..."."""
+    file = getattr(sys.modules.get(network.__module__), "__file__", None) or network.__module__
+    return f"{framework}'s {network.__name__} ({file}) does not fit the page"
 
 
 def ported(architecture: str) -> list[str]:

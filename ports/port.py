@@ -20,7 +20,7 @@ from specs.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
 from specs.words import unknown
 
-from .frameworks import PortError, network
+from .frameworks import PortError, network, unfit
 from .images import checked
 from .model import Model
 from .runners.inputs import OUTPUT, Inputs
@@ -145,6 +145,16 @@ class Port(Model):
         """
         return self.runner.trace(self._checked(images), self._taps, feed)
 
+    def tap_names(self) -> list[str]:
+        """Return paths of the layers, and of modules that the page gives arrays alone, as a norm written by hand."""
+        paths = {layer.path: layer.kind == "array" for layer in self.layers()}
+        below: dict[str, list[bool]] = {}
+        for path, is_array in paths.items():
+            for depth in range(1, path.count(".") + 1):
+                below.setdefault(path.rsplit(".", depth)[0], []).append(is_array)
+        own = {path.rpartition(".")[0] for path, is_array in paths.items() if is_array}
+        return [*paths, *(path for path, arrays in below.items() if path in own and all(arrays))]
+
     def gradients(self, images: np.ndarray) -> Gradients:
         """Return the loss mean(logits ** 2) in training mode, its gradients, and the running statistics after it."""
         return self.runner.gradients(self._checked(images))
@@ -195,7 +205,7 @@ class Port(Model):
             return  # tracing a network takes up to a second
         images = np.zeros((1, *self.spec.input_shape(self.config)), np.float32)
         if misfits := self.runner.misfits(Inputs(images)):
-            raise PortError(f"{self.framework}'s {self.spec.network} does not fit the page", misfits)
+            raise PortError(unfit(self.framework, network(self.architecture, self.framework)), misfits)
 
     def settings(self) -> Settings:
         """Return what is known of the model. Its arrays tell the number of classes: it may have another head by now."""

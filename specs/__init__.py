@@ -6,8 +6,8 @@ user names it, never because a checkpoint does.
 The modules beside the pages; `likely`, here, tells by the pages' signs which is tried first:
 
     a page's contract   spec, checked as a whole by checks; layer has a network's layers, and kinds what arrays each
-                        kind has; raised finds the line of a page that failed; dialects, init (draws a port's
-                        weights), resize, preprocessing; config; outside, paddlevit
+                        kind has; asked answers `infer` in the check; raised finds the line of a page that failed;
+                        dialects, init (draws a port's weights), resize, preprocessing; config; outside, paddlevit
     a Table as text     table; parsing, lines, line_checks; a side is a signature: paths parses names with their holes,
                         {i} and {s=a|b}, axes what follows the colon; ranges counts blocks; claims; stating writes
                         lengths into it, and compose joins two, by equating their axes

@@ -11,19 +11,21 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from . import config as configs
 from . import words
+from .asked import Asked, Unanswered
 from .dialects import PORTS, shapes
 from .init import INITS
 from .kinds import ANY, GATES, KINDS
-from .layer import Layer, Sizes, count, parameters
+from .layer import Layer, count, parameters
 from .numerals import exact
 from .paths import normal
-from .raised import line_of
+from .raised import first_of, line_of
 from .spec import Spec, described
 from .spec import __file__ as spec_file
 from .words import in_a_row, unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
 FILLING = ("lecun_normal", "zeros", "ones")  # inits of a scale: the default of every kind, of which it begins at 1
+FUNCTIONS = ("layers", "infer", "input_shape", "check_images", "immaterial")  # fields of Spec
 NAMED = 3  # layers with the same fault that are named; the others are counted
 
 
@@ -50,7 +52,7 @@ def faults(spec: Spec) -> list[str]:
                 sound[name] = config
     found = list(_each_once(raised))
     found += dict.fromkeys(fault for config in sound.values() for fault in _undeclared(spec, config))
-    found += _of_sign(spec, sound)
+    found += [*_of_conventions(spec, sound), *_of_sign(spec, sound)]
     found += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
     for name, published in spec.published.items():
         counted = _counted(spec, spec.variants[name])
@@ -68,13 +70,14 @@ def _of_choices(spec: Spec) -> Iterator[str]:
             yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
 
 
-def _said(spec: Spec, error: Exception, what: str = "") -> str:
-    """Describe an exception of a page's own code, with its line there: "infer, line 70: KeyError: 'stem'"."""
-    functions = (spec.layers, spec.infer, spec.input_shape, spec.check_images, spec.immaterial)
-    files = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")} - {spec_file}
-    line = line_of(error, files)
-    where = ", ".join(filter(None, [what, f"line {line}" if line else ""]))
-    return f"{where}: {described(error)}" if where else described(error)
+def _said(spec: Spec, error: Exception) -> str:
+    """Describe an exception of a page's own code, with its place: "layers, line 70: ValueError: no"."""
+    functions = {name: getattr(spec, name) for name in FUNCTIONS}
+    code = {f.__code__: name for name, f in functions.items() if hasattr(f, "__code__")}
+    line = line_of(error, {each.co_filename for each in code} - {spec_file})
+    where = ", ".join(filter(None, [first_of(error, code), f"line {line}" if line else ""]))
+    what = str(error) if isinstance(error, Unanswered) else described(error)
+    return f"{where}: {what}" if where else what
 
 
 def _each_once(raised: list[Fault]) -> Iterator[str]:
@@ -106,6 +109,9 @@ def _counted(spec: Spec, config: Any) -> int | None:
 
 def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
     layers = list(spec.layers(config))
+    if not layers:
+        yield Fault("layers: yields no layer")
+        return
     if wrong := [fault for layer in layers for fault in _of_layer(layer)]:
         yield from wrong
         return
@@ -132,7 +138,10 @@ def _named(fault: Fault) -> str:
 
 def _of_layer(layer: Any) -> Iterator[Fault]:
     if not isinstance(layer, Layer):
-        yield Fault(f"layers: yields {layer!r}, not a Layer")
+        several = isinstance(layer, Iterator | list | tuple)
+        what = f"a {type(layer).__name__}" if several else repr(layer)
+        remedy = ": write `yield from` where a function returns several" if several else ""
+        yield Fault(f"layers: yields {what}, not a Layer{remedy}")
         return
     if not isinstance(layer.path, str) or not PATH.fullmatch(layer.path):
         yield Fault(f"layers: {layer.path!r}: a path is names and numbers joined by dots")
@@ -183,7 +192,10 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     try:
         inferred = _inferred(spec, layers)
     except Exception as error:
-        yield _said(spec, error, "infer")
+        yield _said(spec, error)
+        return
+    if not isinstance(inferred, Mapping):
+        yield f"infer: returned {inferred!r}, not a mapping, {{Config field: value}}"
         return
     if problems := configs.misfits(spec.config, inferred):
         yield from (f"infer: {problem}" for problem in problems)
@@ -191,11 +203,17 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     if spec.takes_any_image and "image" in inferred:
         what = "write a check_images that raises ValueError for other sizes than config.image"
         yield f"check_images: infer reads image off the arrays, so that the network takes this size alone: {what}"
-    again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
+    wrong = {name: value for name, value in inferred.items() if configs.tuples(value) != getattr(config, name)}
+    others = [
+        f"infer returned {name}={value!r}, the Config has {getattr(config, name)!r}" for name, value in wrong.items()
+    ]
+    try:
+        again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
+    except ValueError as error:
+        yield from (f"{other}: {error}" for other in others)
+        return
     if _arrays(spec, again) != _arrays(spec, config):
-        for name, value in inferred.items():
-            if configs.tuples(value) != getattr(config, name):
-                yield f"infer returned {name}={value!r}, the Config has {getattr(config, name)!r}"
+        yield from others
 
 
 def _inferred(spec: Spec, layers: list[Layer]) -> dict[str, Any]:
@@ -204,7 +222,16 @@ def _inferred(spec: Spec, layers: list[Layer]) -> dict[str, Any]:
     for layer in layers:  # and factors of axes, as dialects state them
         for parameter in layer.parameters():
             sizes[parameter.name].update(layer.sizes)
-    return spec.infer(Sizes(sizes))
+    known = dict.fromkeys(name for twin in spec.tiny.values() for name in _names(spec, twin))
+    return spec.infer(Asked(sizes, known or sizes))
+
+
+def _names(spec: Spec, config: Any) -> list[str]:
+    """Name the arrays of a Config; [] if its layers are at fault, which is reported of this Config."""
+    try:
+        return list(_arrays(spec, config))
+    except Exception:
+        return []
 
 
 def _arrays(spec: Spec, config: Any) -> dict[str, tuple[int, ...]]:
@@ -228,9 +255,23 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[str]:
     for name in [f.name for f in every if f.name not in (*left_open, *fixed, *spec.unshown) and "drop" not in f.name]:
         array = _shown_by(spec, again, name)
         if not array:
-            yield f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
+            what = f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
+            yield f"{what}: list it in `unshown` if it changes the outputs, else let `immaterial` return it"
         elif not shown:  # else arrays may show a product of both
             yield f"infer returns no {name}, which arrays show, as {array!r}"
+
+
+def _of_conventions(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the conventions of fields that every file's arrays show: they would have no effect."""
+    shown = [_inferred(spec, list(spec.layers(config))).keys() for config in twins.values()]
+    always = set.intersection(*map(set, shown)) if shown else set()
+    for name, dialect in spec.dialects.items():
+        for field, value in dialect.conventions.items():
+            if field in always:
+                what = (
+                    f"dialects: {name!r}: conventions: {field}={exact(value)} has no effect, as infer returns {field}"
+                )
+                yield f"{what}: leave it out, or state it in `requires` if the dialect's code knows no other value"
 
 
 def _no_dialect(spec: Spec) -> str:

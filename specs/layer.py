@@ -154,10 +154,14 @@ class Sizes:
 
     def __getitem__(self, key: tuple[str, str]) -> int:
         name, axis = key
+        return self.axes(name)[axis]
+
+    def axes(self, name: str) -> Mapping[str, int]:
+        """Return {axis: length} of an array. Raises: KeyError with its name."""
         held = self._axes.get(name) or next(self._alike(name), None)
         if held is None:
             raise KeyError(name)
-        return held[axis]
+        return held
 
     def _alike(self, name: str) -> Iterator[Mapping[str, int]]:
         """Choose arrays whose names differ in the last number alone."""

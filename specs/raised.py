@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import CodeType
 
 
 def line_of(error: BaseException, files: Collection[str]) -> int | None:
@@ -13,3 +14,11 @@ def line_of(error: BaseException, files: Collection[str]) -> int | None:
             line = step.tb_lineno
         step = step.tb_next
     return line
+
+
+def first_of(error: BaseException, functions: Mapping[CodeType, str]) -> str:
+    """Return the name of the first of these functions that an exception passed; "" where it passed none."""
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_code not in functions:
+        step = step.tb_next
+    return functions[step.tb_frame.f_code] if step is not None else ""

@@ -1,5 +1,6 @@
 """Define the record that a page ends with, `SPEC = Spec(...)`: its fields are the contract of a page."""
 
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from .config import is_type, misfits, types_of
 from .kinds import FRAMEWORKS
 from .layer import Layer, Sizes
 from .preprocessing import Preprocessing
-from .words import unknown
+from .words import one_of, unknown
 
 
 class Dialect(NamedTuple):
@@ -160,7 +161,19 @@ def described(error: Exception) -> str:
         known = [f.name for f in fields(error.obj)]
         needed = f" (every Config has {' and '.join(ADAPTED[::-1])})" if error.name in ADAPTED else ""
         return f"Config: {unknown(str(error.name), known)}{needed}"
-    return f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+    return _of_argument(error) or f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+
+
+def _of_argument(error: Exception) -> str:
+    """Say that a call names an argument that its function does not have: "Config: unknown name 'widht', ..."."""
+    said = re.fullmatch(r"(\w+)(?:\.__\w+__)?\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if not isinstance(error, TypeError) or not said or step is None:
+        return ""
+    function = step.tb_frame.f_globals.get(said[1])
+    return f"{said[1]}: {one_of(said[2], inspect.signature(function).parameters)}" if callable(function) else ""
 
 
 def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
@@ -302,7 +315,7 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
-            yield from (f"{what}: {unknown(str(name), known)}" for name in names if name not in known)
+            yield from (f"{what}: {one_of(str(name), known)}" for name in names if name not in known)
     if config and not [*_of_types(config)]:
         for what, values in stated:
             known_ones = {name: value for name, value in values.items() if name in types_of(config)}

@@ -55,6 +55,12 @@ def unknown(name: str, known: Iterable[str], listed: bool = False) -> str:
     return f"unknown name {name!r}{hint(name, names)}{every}"
 
 
+def one_of(name: str, known: Iterable[str]) -> str:
+    """Say that a name is unknown, and which known one is nearest, or all of them if none is near."""
+    names = list(known)
+    return unknown(name, names, listed=bool(names) and not nearest(name, names))
+
+
 def hint(name: str, known: Iterable[str], least: float = NEAR) -> str:
     """Return ", did you mean 'x'?" with the nearest known name; "" if none is near.
 

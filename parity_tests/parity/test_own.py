@@ -377,3 +377,47 @@ def test_modules_that_names_leave_out_are_compared_if_their_paths_are_equal() ->
     assert [[name for name, _, _ in r.curve] for r in report.results] == [["one", "norm", "head", "output"]] * 2
     report = parity.compare(models, x, "layers", names={"b": {"two": "norm"}})
     assert [name for name, _, _ in report.results[0].curve] == ["norm", "head", "output"]
+
+
+class Blocks(torch.nn.Module):
+    def __init__(self, blocks: str, first: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        pairs = [torch.nn.ModuleDict({first: torch.nn.Linear(3, 3), "norm": torch.nn.LayerNorm(3)}) for _ in range(2)]
+        self.names = blocks, first
+        setattr(self, blocks, torch.nn.ModuleList(pairs))
+
+    def forward(self, x: Any) -> Any:
+        blocks, first = self.names
+        for block in getattr(self, blocks):
+            x = block["norm"](block[first](x))
+        return x
+
+
+def test_a_number_sign_in_names_is_every_number() -> None:
+    models = {"a": Blocks("blocks", "fc"), "b": Blocks("layers", "linear")}
+    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    names = {"b": {"layers.#.linear": "blocks.#.fc", "layers.1.norm": "blocks.1.norm"}}
+    (result, *_) = parity.compare(models, x, "layers", names=names).results
+    assert [name for name, _, _ in result.curve] == ["blocks.0.fc", "blocks.1.fc", "blocks.1.norm", "output"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"layers.#.lin": "blocks.#.fc"}, "b: no module 'layers.#.lin', did you mean 'layers.#.linear'?"),
+        (
+            {"layers.#.linear": "blocks.fc"},
+            "'layers.#.linear' and 'blocks.fc' in `names`: # is a number, and stands in",
+        ),
+        (
+            {"layers.#.linear": "blocks.#.fc", "layers.0.norm": "blocks.1.fc"},
+            "modules 'layers.1.linear' and 'layers.0.norm' are both called 'blocks.1.fc' by `names`",
+        ),
+    ],
+)
+def test_a_number_sign_that_fits_no_module_is_refused(names: dict[str, str], said: str) -> None:
+    models = {"a": Blocks("blocks", "fc"), "b": Blocks("layers", "linear")}
+    with pytest.raises(UsageError) as refused:
+        parity.compare(models, np.ones((2, 3), np.float32), "layers", names={"b": names})
+    assert said in str(refused.value)

@@ -237,6 +237,54 @@ def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> No
     assert "  layer before  blocks.0.norm1, error 0" in text.splitlines()
 
 
+def test_a_module_that_a_port_calls_twice_in_place_of_another_is_one_finding_without_a_limit() -> None:
+    """The second call is `norm2#1`; the cause is stated once, and no limit that nothing was held to."""
+    made: list[Result] = []
+    for variant, depth in (("tiny A", 2), ("tiny B", 1)):
+        names = [f"blocks.{k}.{norm}" for k in range(depth) for norm in ("norm1", "norm2")]
+        everyone = [replace(recording(label), architecture="convmixer") for label in ("flax", "torch", "paddle")]
+        for r in everyone:
+            r.arrays = {"stem": r.arrays["output"], **dict.fromkeys(names, r.arrays["output"]), **r.arrays}
+            r.arrays = {name: array for name, array in r.arrays.items() if name in ("stem", "output", *names)}
+        once = everyone[1].arrays
+        twice = {n.replace("norm2", "norm2#1").replace("norm1", "norm2"): array for n, array in once.items()}
+        everyone[1].arrays = twice
+        made += judge(Subject("convmixer", variant, "layers", "float64", "cpu"), everyone)
+    assert {r.first_divergence for r in made if r.passed is False} == {"blocks.0.norm1"}
+    text = report_text.render(made)
+    shown = " ".join(text.split())
+    assert (
+        " cause torch never calls 'blocks.{0..1}.norm1'; flax and paddle do: its forward leaves it out, or computes "
+        "with the layer's arrays itself; flax calls 'blocks.{0..1}.norm2' once, torch twice ('blocks.0.norm2#1' is "
+        "call 2 of one module) " in shown
+    )
+    assert shown.count("never calls") == 1 and " also in 'tiny B'" in shown
+    rows = [line.split() for line in text.splitlines() if line.startswith("  tiny")]
+    assert [row[3:5] for row in rows] == [["1e-10", "not"], ["1e-10", "not"]]
+
+
+def test_a_module_that_is_called_once_more_is_told_from_one_that_is_not_called() -> None:
+    everyone = [replace(recording(label), architecture="convmixer") for label in ("flax", "torch")]
+    output = everyone[1].arrays.pop("output")
+    everyone[1].arrays |= {"blocks.1.norm1#1": output, "output": output}
+    shown = " ".join(report_text.render(judge(Subject("convmixer", "v", "layers", "float64", "cpu"), everyone)).split())
+    assert " cause flax calls 'blocks.1.norm1' once, torch twice ('blocks.1.norm1#1' is call 2 of one module) " in shown
+    assert " next let both models call this module equally often: two modules in one model are two paths in" in shown
+    assert "float64 0 (limit 0)" not in shown and "forward leaves it out" not in shown
+
+
+def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
+    made: list[Result] = []
+    for variant, cause in (("tiny A", "torch: no blocks.{0..1}.fc of 7"), ("tiny B", "torch: no blocks.0.fc of 5")):
+        failed = Recording("torch", "torch", "float64", "cpu", cause=cause)
+        made += judge(Subject("x", variant, "layers", "float64", "cpu"), [recording("flax"), failed])
+    said = [why for _, why in summary.causes(made)]
+    assert said == [
+        "failed: torch: no blocks.{0..1}.fc of 7 (2 comparisons: flax-torch; in 'tiny B' with other numbers)"
+    ]
+    assert len(summary.causes([made[0], replace(made[1], architecture="y")])) == 2
+
+
 def test_a_module_that_the_page_lacks_is_named_with_the_ports_that_call_it() -> None:
     kinds = {"stem.conv": "conv", "stages.1.down.conv": "conv"}
     everyone = [

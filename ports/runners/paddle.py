@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from ..frameworks import PortError
+from ..frameworks import PortError, unfit
 from . import base, hooked
 from .fit import misfits
 from .inputs import Inputs
@@ -66,7 +66,7 @@ class Runner(hooked.Runner):
             if shapes.get(name) == given[name]:
                 unfilled[name].set_value(runner.tensor(array))
         if wrong := misfits(given, shapes):
-            raise PortError(f"paddle's {network.__name__} does not fit the page", wrong)
+            raise PortError(unfit("paddle", network), wrong)
         runner.model.eval()
         return runner
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convert.errors import UsageError
 
-from ..frameworks import PortError
+from ..frameworks import PortError, unfit
 from . import base, hooked
 from .fit import misfits
 from .inputs import Inputs
@@ -84,7 +84,7 @@ class Runner(hooked.Runner):
             for arrays in (filled, runner.model.state_dict())
         )
         if wrong := misfits(page, port):
-            raise PortError(f"torch's {network.__name__} does not fit the page", wrong)
+            raise PortError(unfit("torch", network), wrong)
         runner.model.load_state_dict(filled, strict=True, assign=True)
         runner.model.eval().requires_grad_(True)
         return runner

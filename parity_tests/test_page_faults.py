@@ -1,0 +1,104 @@
+"""Mistakes of a page's author: each is one message with the field, the line and the nearest name."""
+
+import pytest
+
+import specs
+from convert.__main__ import main as convert
+from ports.__main__ import main as ports_main
+from specs.spec import SpecError
+
+FC1 = 'sizes["blocks.0.fc1.kernel", "o"]'
+HEAD = ' if "head.kernel" in sizes else 0'
+CONVENTIONS = '{"act": "gelu", "norm_eps": 1e-6}'
+EVERY = "(one of patch, depth, width, hidden, act, image, channels, classes, norm_eps)"
+# what stands in the page, what its author writes instead, and what is said of it; LINE is the line of the mistake
+MISTAKES = {
+    "the leaf of another framework": (
+        FC1, 'sizes["blocks.0.fc1.weight", "o"]',
+        "infer, line LINE: layers yields no array 'blocks.0.fc1.weight', but 'blocks.0.fc1.kernel' and "
+        "'blocks.0.fc1.bias'",
+    ),
+    "a misspelt path": (
+        FC1, 'sizes["blocks.0.fc_1.kernel", "o"]',
+        "infer, line LINE: layers yields no array 'blocks.0.fc_1.kernel', did you mean 'blocks.0.fc1.kernel'?",
+    ),
+    "an axis that the kind does not have": (
+        FC1, 'sizes["blocks.0.fc1.kernel", "out"]',
+        "infer, line LINE: 'blocks.0.fc1.kernel' has no axis 'out' (its axes: i, o)",
+    ),
+    "no axis": (
+        FC1, 'sizes["blocks.0.fc1.kernel"]',
+        "infer, line LINE: sizes['blocks.0.fc1.kernel']: an array and one of its axes are asked for, as in",
+    ),
+    "a misspelt list": (
+        'sizes.count("blocks")', 'sizes.count("block")',
+        "infer, line LINE: sizes.count('block'): layers yields nothing below this path, did you mean 'blocks'?",
+    ),
+    "an array that only some Configs have": (
+        HEAD, "",
+        "infer, line LINE: layers yields no array 'head.kernel' for this Config: ask `'head.kernel' in sizes` first",
+    ),
+    "nothing returned": ('    return {\n        "patch"', '    {\n        "patch"', "infer: returned None, not a"),
+    "sizes that no Config has": (
+        'sizes.count("blocks")', "0",
+        "infer returned depth=0, the Config has 2: a network has at least 1 block and at most 10,000, not 0",
+    ),
+    "a field of the Config in layers": (
+        'dense("head", c.width', 'dense("head", c.widht', "layers, line LINE: Config: unknown name 'widht', did",
+    ),
+    "an argument of a short form": (
+        'dense("head", c.width, c.classes)', 'dense("head", c.width, c.classes, biass=False)',
+        "layers, line LINE: dense: unknown name 'biass', did you mean 'bias'?",
+    ),
+    "a generator as one layer": (
+        'yield dense("head", c.width, c.classes)', 'yield iter([dense("head", c.width, c.classes)])',
+        "layers: yields a list_iterator, not a Layer: write `yield from` where a function returns several",
+    ),
+    "no layer": ('    yield conv("stem"', '    return\n    yield conv("stem"', "layers: yields no layer"),
+    "an argument of the Config": (
+        "S\": Config(patch=16, depth", "S\": Config(patch=16, depht",
+        "line LINE: Config: unknown name 'depht', did you mean 'depth'?",
+    ),
+    "an argument of Dialect": (', about="', ', abuot="', "Dialect: unknown name 'abuot', did you mean 'about'?"),
+    "a convention that is no field": (
+        CONVENTIONS, '{"act": "gelu", "norm_eps": 1e-6, "erf": 1}', f"conventions: unknown name 'erf' {EVERY}",
+    ),
+    "a convention that arrays show": (
+        CONVENTIONS, '{"act": "gelu", "norm_eps": 1e-6, "width": 384}',
+        "dialects: 'original': conventions: width=384 has no effect, as infer returns width: leave it out, or state it "
+        "in `requires` if",
+    ),
+    "a default that nobody states": (
+        CONVENTIONS, '{"act": "gelu"}',
+        "norm_eps: infer does not return it, dialect 'original' does not fix it, and it is not in unshown, nor "
+        "immaterial: list it in `unshown` if it changes the outputs, else let `immaterial` return it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_page_is_one_message(mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(specs, "_added", {})
+    good, bad, message = MISTAKES[mistake]
+    assert ports_main(["new", "mistaken", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "mistaken.py"
+    text = page.read_text()
+    assert text.count(good) == 1
+    page.write_text(text.replace(good, bad))
+    with pytest.raises(SpecError) as refused:
+        specs.add(str(page))
+    line = 1 + text[: text.index(good)].count("\n")
+    said = str(refused.value)
+    assert said.count(message.replace("LINE", str(line))) == 1 and str(page) in said, said
+    assert len(refused.value.problems) <= 1, said
+
+
+def test_a_wrong_line_of_a_dialect_is_reported_with_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "misread", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "misread.py"
+    page.write_text(page.read_text().replace("{i}.fc1  <->", "{i}.fc_1 <->"))
+    assert convert(["inspect", "x.pt", "--spec", str(page)]) == 2
+    error = capsys.readouterr().err
+    assert f"{page}: dialect 'original' is not well defined\n  - line 3 of the table, " in error
+    assert "layers yields no 'blocks.{i}.fc_1', did you mean 'blocks.{i}.fc1'?" in error
