@@ -26,11 +26,23 @@ from .table_part import FEW, matching, part, places, without_training
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
 ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
-STATE_ALONE = (
-    "is the state of an optimizer alone: convert the file of the weights, {} takes the state along; to compare states, "
-    "convert back and compare those of one library"
-)
 FIRST = 4  # names of a file that are listed where none is in the Table
+
+
+class StateAlone(ConvertError):
+    """A file, or the part of it that is taken, that is the state of an optimizer and has no weights."""
+
+    def __init__(self, path: str, part: str | None):
+        taken = part and option("weights", part.rstrip("/"))
+        self.what = f"{path}: {taken} takes" if taken else f"{path}: is"
+        self.what += " the state of an optimizer alone, and a Table reads weights"
+        whose = "take" if taken else "convert the file of"
+        super().__init__(f"{self.what}: {whose} the weights, --with-optimizer takes the state along")
+
+    def compared(self) -> ConvertError:
+        """Return the error for who compares two files."""
+        remedy = "convert one file by --with-optimizer, and compare the states of two files of one side"
+        return ConvertError(f"{self.what}: to compare states, {remedy}")
 
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
@@ -97,14 +109,14 @@ def lay_out(
                 what = f"its arrays under {found[0]!r} are named as on the other side of {_called(table, path)}"
                 raise ConvertError(f"{path}: {what}: {remedy}") from None
             if _are_state(path, prefix or None):
-                raise ConvertError(f"{path}: {STATE_ALONE.format(option('with-optimizer'))}") from None
+                raise StateAlone(path, prefix) from None
         if its and _strange(table, its) < _strange(table.reverse(), its):
             what = f"its arrays are named as those of {path}: give a file of the other side of {table.name}"
             raise ConvertError(f"{like}: {what}") from None
         if its and not unexpected and (shared := len(its) - _strange(other, its)) < FEW * len(its):
             assert like
             if _are_state(like, like_weights):
-                raise ConvertError(f"{like}: {STATE_ALONE.format(option('with-optimizer'))}") from None
+                raise StateAlone(like, like_weights) from None
             what = f"{shared} of {len(its)} names are on that side of {table.name}: another model?"
             names = [] if shared else list(_first_names(its, _made(table)))
             raise ConvertError(f"{like}: {what}", names) from None

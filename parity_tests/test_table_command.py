@@ -431,15 +431,20 @@ def test_a_training_file_of_the_other_side_needs_reverse(files, capsys):
 
 
 def test_the_state_of_an_optimizer_alone_is_called_so(files, capsys):
-    folder, *_ = files
+    folder, left, _ = files
     moments = {f"linear_{k}.w_0_{slot}_0": np.ones(3) for k in range(2) for slot in ("moment1", "moment2")}
     state, table = save(folder / "state.npz", moments), folder / "bert.table"
+    what = "the state of an optimizer alone, and a Table reads weights"
     code, _, error = run(capsys, "--table", table, state, "-o", folder / "x.npz")
-    assert code == 1 and "state.npz: is the state of an optimizer alone: convert the file of the weights" in error, (
-        error
-    )
+    assert code == 1 and f"state.npz: is {what}: convert the file of the weights, --with-optimizer takes" in error
     code, _, error = run(capsys, "diff", "--table", table, folder / "left.safetensors", state, "--set", "h=3")
-    assert code == 1 and "state.npz: is the state of an optimizer alone" in error, error
+    assert code == 1 and f"state.npz: is {what}: to compare states, convert one file by --with-optimizer" in error
+    both = {f"{part}/{n}": a for part, arrays in (("model", left), ("opt", moments)) for n, a in arrays.items()}
+    words = [save(folder / "both.npz", both), "--table", table, "--set", "h=3", "--weights", "opt"]
+    code, _, error = run(capsys, *words, "-o", folder / "x.npz")
+    assert code == 1 and f"both.npz: --weights opt takes {what}: take the weights" in error, error
+    code, _, error = run(capsys, "diff", *words, "--weights", "/", state)
+    assert code == 1 and f"both.npz: --weights opt takes {what}: to compare states" in error, error
 
 
 def test_like_of_another_model_is_called_so(files, capsys):
