@@ -26,6 +26,7 @@ from .table_part import FEW, matching, part, places, without_training
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
 ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
+SEVERAL = 3  # arrays of one block that are listed one by one
 FIRST = 4  # names of a file that are listed where none is in the Table
 
 
@@ -129,7 +130,7 @@ def lay_out(
         few = FEW * len(sources)
         if fit_turned > fit and fit_turned >= few:
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
-        elif max(fit, fit_turned) < few:
+        elif max(fit + _of_other_blocks(unexpected, table), fit_turned) < few:
             what = f"{fit} of {len(sources)} names are in this Table: another model?{_architecture(path)}"
             known = list(filter(None, [parametrized(unexpected)]))
             problems = [what, *problems] if fit else [what, *known, *_first_names(sources, missing)]
@@ -223,20 +224,23 @@ def _strangers(unexpected: list[str], missing: list[str], table: Table, drop: st
       drop: a line that drops an array; "" where a wrong name is the likelier cause.
     """
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    alike = {
-        _level_numbers(label): label
-        for label in labels
-        if LISTED.search(label) or LEVEL.search(re.sub(r"\{[^}]*\}", "", label))
-    }
+    alike = _fixed(labels)
     forms = Counter(map(_level_numbers, labels))
-    lines, groups, advice = [], dict[str, list[str]](), dict[str, None]()
+    lines, groups, advice = list[str](), dict[str, list[str]](), dict[str, None]()
+    blocks: dict[str, list[tuple[list[str], list[str]]]] = {}
     for name in unexpected:
         groups.setdefault(_level_numbers(name), []).append(name)
     for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
         why = f"line {labels[label]}, {label}, has other numbers"
-        lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+        own = [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+        blocks.setdefault(_block(label), []).append((names, own))
         several = forms[_level_numbers(label)] > 1 or LISTED.search(label)
         advice[OTHER_DEPTH if several else ONE_BLOCK] = None
+    for block, arrays in blocks.items():
+        names = [name for some, _ in arrays for name in some]
+        known = ", ".join(folding.fold(dict.fromkeys(map(_block, names))))
+        what = f"{known}: no line speaks of these blocks, {len(names)} arrays (the table has {block} alone)"
+        lines += [what] if len(arrays) > SEVERAL else [line for _, own in arrays for line in own]
     others = folding.fold(name for names in groups.values() for name in names)
     near = folding.nearest(others, [label for label in labels if label in missing])
     for name in others:
@@ -246,6 +250,24 @@ def _strangers(unexpected: list[str], missing: list[str], table: Table, drop: st
         example = next(reversed(groups.values()))[-1]
         lines[-1] += f": if the other side needs none, the line {drop.format(example)} leaves it out"
     return [*folding.capped(lines, "arrays without a line"), *advice]
+
+
+def _fixed(labels: Iterable[str]) -> dict[str, str]:
+    """Return {a name of a Table with # for its numbers: the name}, of names with numbers that count nothing."""
+    plain = ((label, re.sub(r"\{[^}]*\}", "", label)) for label in labels)
+    return {_level_numbers(label): label for label, rest in plain if LISTED.search(label) or LEVEL.search(rest)}
+
+
+def _of_other_blocks(unexpected: Iterable[str], table: Table) -> int:
+    """Count the names that differ from a Table's in numbers alone, as of a model with more blocks."""
+    fixed = _fixed(array.label for line in table.lines for array in line.left.arrays)
+    return sum(_level_numbers(name) in fixed for name in unexpected)
+
+
+def _block(name: str) -> str:
+    """Return a name up to its first level that is a number: "encoder.0" of "encoder.0.norm.weight"."""
+    first = LEVEL.search(name)
+    return name[: first.end()] if first else name
 
 
 def _level_numbers(name: str) -> str:

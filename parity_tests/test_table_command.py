@@ -430,6 +430,25 @@ def test_a_training_file_of_the_other_side_needs_reverse(files, capsys):
     assert code == 1 and what in error and error.endswith("--reverse reads it from there\n"), error
 
 
+def test_a_table_of_one_block_names_the_other_blocks_of_a_training_file(tmp_path, capsys):
+    """A Table that was derived from models of one block says so of a deeper file, and not `another model`."""
+    leaves = ("norm", "up", "down", "out")
+    lines = [f"blocks.0.{leaf}.weight: c <-> layers/0/{leaf}: c" for leaf in leaves]
+    table = tmp_path / "net.table"
+    table.write_text("\n".join(["table 1: torch <-> flax", *lines, "head.weight: c <-> head: c", ""]))
+    arrays = {f"blocks.{k}.{leaf}.weight": np.ones(3) for k in range(4) for leaf in leaves} | {
+        "head.weight": np.ones(3)
+    }
+    moments = {f"optimizer/state/{k}/exp_avg": np.ones(3) for k in range(17)}
+    source = save(tmp_path / "five.npz", {f"model/{name}": array for name, array in arrays.items()} | moments)
+    code, _, error = run(capsys, "--table", table, source, "-o", tmp_path / "x.npz")
+    assert code == 1 and error.splitlines()[0].endswith("read from torch to flax, under 'model/'")
+    assert [line[4:] for line in error.splitlines()[1:]] == [
+        "blocks.{1..3}: no line speaks of these blocks, 12 arrays (the table has blocks.0 alone)",
+        "numbers that count blocks: write {i} for them, or derive the table from models with two of everything",
+    ]
+
+
 def test_the_state_of_an_optimizer_alone_is_called_so(files, capsys):
     folder, left, _ = files
     moments = {f"linear_{k}.w_0_{slot}_0": np.ones(3) for k in range(2) for slot in ("moment1", "moment2")}
