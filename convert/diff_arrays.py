@@ -115,7 +115,8 @@ def by_names(
         values = PlainValues.of(one.reader, two.reader, match)
         arrays = arrays._replace(but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
-        return arrays, [*nested, *match.notes, *beside, *values.notes(), *arrays.notes()]
+        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
+        return arrays, [*nested, *numbers, *beside, *values.notes(), *arrays.notes()]
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:

@@ -53,7 +53,7 @@ def first_replica(request: Request, src: str | None, weights: str | None) -> Rea
         return FirstReplica(reader, replicas.tensors.values())
     unreplicate = option("unreplicate")
     if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
-        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
+        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave out {unreplicate}")
     error = refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
         which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")

@@ -101,7 +101,7 @@ def lay_out(
         if len(unexpected) == len(sources) and (found := places(table, missing, sources)):
             raise ConvertError(f"{path}: {_nested(table, found)}") from None
         turned = _strange(other := table.reverse(), sources)
-        remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
+        remedy = f"leave out {option('reverse')}" if backwards else f"add {option('reverse')}"
         if not turned and unexpected:
             what = f"its arrays are named as on the other side of {_called(table, path)}: {remedy}"
             raise ConvertError(f"{path}: {what}") from None
@@ -139,7 +139,8 @@ def lay_out(
         raise ConvertError(f"{path}: {what}", problems) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
-        raise UsageError(f"{path}: {message}", [*error.problems, *_its_own(path)]) from None
+        recorded = [*_its_own(path), *(_its_own(like) if like else ())]
+        raise UsageError(f"{path}: {message}", [*error.problems, *recorded]) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
 
@@ -149,7 +150,7 @@ def _its_own(path: str) -> Iterator[str]:
     with suppress(ConvertError):
         its = record.at(path)
         if isinstance(its.content.get("table"), dict) and not its.change:
-            yield f"the record of this file has its Table, with these lengths: {option('table', its.file(path))}"
+            yield f"the record of {path} has its Table, with these lengths: {option('table', its.file(path))}"
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:

@@ -63,12 +63,33 @@ def test_an_average_may_store_a_tied_parameter_once(stored, clone, trained, conv
     assert code == 0 and "the average of the weights goes along: ema -> model_ema" in err, err
     tie = "emb.weight = head.weight" if stored == "emb.weight" else "head.weight = emb.weight"
     assert f"note: tied, and once in the average under ema: {tie}\n" in err
+    assert "cast to" not in err
     saved = torch.load(tmp_path / "out_m.pt")
     assert torch.equal(saved["model_ema"]["tokens"], model["emb"].weight * 2)
     del average["norm.weight"]
     torch.save({"model": weights, "optimizer": optimizer.state_dict(), "ema": average}, tmp_path / "less.pt")
     code, err = convert("less.pt")
-    assert code == 0 and "the copy under ema stays behind: it lacks norm.weight" in err, err
+    assert code == 0 and "the average of the weights under ema stays behind: it lacks norm.weight" in err, err
+
+
+def test_a_cast_of_moments_and_averages_is_noted(trained, convert, tmp_path):
+    """--dtype is asked for the weights: it casts what --with-optimizer and an average add to them too."""
+    import torch
+
+    model, optimizer = trained
+    saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**saved, "ema": model.state_dict()}, tmp_path / "m.pt")
+    torch.save(saved, tmp_path / "without.pt")
+    what = "note: cast to bfloat16 like the weights, by --dtype bfloat16: "
+    for source, names in (
+        ("m.pt", "exp_avg, exp_avg_sq and the average of the weights"),
+        ("without.pt", "exp_avg and"),
+    ):
+        code, err = convert(source, "--dtype", "bfloat16")
+        assert code == 0 and f"{what}{names}" in err, err
+    assert torch.load(tmp_path / "out_m.pt")["optimizer"]["state"][0]["exp_avg"].dtype is torch.bfloat16
+    code, err = convert("m.pt", "--dtype", "float32", "--force")
+    assert code == 0 and "cast to" not in err, err
 
 
 def test_a_tied_parameter_is_one_in_a_file_of_its_own_and_where_it_is_stored_twice(trained, convert, tmp_path):

@@ -183,7 +183,7 @@ def test_one_common_layer_is_no_other_side(tmp_path, capsys):
     assert code == 1 and "0 of 4 names are in this Table: another model?" in error and "--reverse" not in error, error
     other = save(tmp_path / "other.npz", {name: np.ones(3) for name in ("a", "b", "d", "x")})
     code, _, error = run(capsys, "--table", tmp_path / "x.table", other, "-o", tmp_path / "y.npz")
-    assert "its arrays are named as on the table's other side: --reverse reads it from there" in error, error
+    assert "its arrays are named as on the table's other side: add --reverse" in error, error
 
 
 def test_counters_that_a_table_states_are_no_difference(tmp_path, capsys):
@@ -427,7 +427,7 @@ def test_a_training_file_of_the_other_side_needs_reverse(files, capsys):
     source = save(folder / "training.npz", {f"model/{name}": array for name, array in right.items()})
     code, _, error = run(capsys, "--table", folder / "bert.table", source, "-o", folder / "x.npz")
     what = "its arrays under 'model/' are named as on the other side of "
-    assert code == 1 and what in error and error.endswith("--reverse reads it from there\n"), error
+    assert code == 1 and what in error and error.endswith(": add --reverse\n"), error
 
 
 def test_a_table_of_one_block_names_the_other_blocks_of_a_training_file(tmp_path, capsys):

@@ -151,13 +151,13 @@ def chosen(
     """
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
-        why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
+        why = f"averages of the weights stay behind, as no training state has room for several: {', '.join(places)}"
         return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)
         except ConvertError as reason:
-            return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
+            return None, {}, [f"the average of the weights under {places[0]} stays behind: {reason}"]
         return _counted(filled, stated, record), sources, []
     return None, {}, []
 

@@ -136,6 +136,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
     moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
+    others += moving.cast(state, averaged.values() if written.averages else (), request.dtype)
     behind += average.notes if average and written.averages else ()
     weights = replace(plan, accounted=moves.accounted())
     if isinstance(weights, Plan):
