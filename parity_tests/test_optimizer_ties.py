@@ -116,3 +116,25 @@ def test_a_tied_parameter_is_one_in_a_file_of_its_own_and_where_it_is_stored_twi
     assert convert("plain.pt")[0] == 0
     code, err = convert("beside.pt", "--optimizer", tmp_path / "state.pt", "--force")
     assert code == 0 and arrays(tmp_path / "out_beside.pt") == arrays(tmp_path / "out_plain.pt"), err
+
+
+def test_a_note_on_groups_names_two_kinds_of_parameters_each(trained, convert, tmp_path):
+    """The file lists all names of a group, as param_names; a note of hundreds of characters nobody reads."""
+    import torch
+
+    names = ("a", "b", "c", "d")
+    model = torch.nn.ParameterDict({name: torch.ones(2) for name in names})
+    optimizer = torch.optim.AdamW([{"params": list(model.values())[:3]}, {"params": [model["d"]], "weight_decay": 0.0}])
+    sum(parameter.sum() for parameter in model.values()).backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    for group, own in zip(state["param_groups"], (names[:3], names[3:]), strict=True):
+        group["param_names"] = list(own)
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "m.pt")
+    torch.save({f"{name}.x": torch.ones(2) for name in names}, tmp_path / "new.pt")
+    lines = [f"{name}: c <-> {name}.x: c" for name in names]
+    (tmp_path / "net.table").write_text("\n".join(["table 1: torch <-> torch", *lines, ""]))
+    code, err = convert("m.pt")
+    assert code == 0 and "3 with weight_decay=0.01: a.x, b.x and 1 more; then 1 with weight_decay=0.0: d.x\n" in err, (
+        err
+    )
