@@ -129,8 +129,9 @@ def _first_replica(own: TablePart, table: Table, required: bool) -> TablePart:
     """
     if not replicas(table, own.sources):
         if required:
-            what = "no axis of replicas is common to its arrays, without which they fit the table: leave it out"
-            raise UsageError(f"{own.reader.path}: {option('unreplicate')}: {what}")
+            asked = option("unreplicate")
+            what = f"no axis of replicas is common to its arrays, without which they fit the table: leave out {asked}"
+            raise UsageError(f"{own.reader.path}: {asked}: {what}")
         return own
     wholes = [own.reader.tensors[tensor.name] for tensor in own.sources.values()]
     sources = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in own.sources.items()}

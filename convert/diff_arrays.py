@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -20,18 +20,21 @@ from .counters import COUNTER
 from .errors import ConvertError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
-from .nesting import by_container, training, within
+from .nesting import by_container, copied_place, training, within
 from .optimizer.finding import find_any
 from .optimizer.numbered import Numbered, matched
 from .plain_values import PlainValues
 from .spelling import out_of_modules
 from .steps import ConstantFilling, Promise, Step, Steps
+from .table_fit import StateAlone
 from .table_lengths import check_record
 from .table_part import matching, part, without_training
 
 DROPPED = "what the Table drops"
 SHOWN = 3  # names of each file that an error lists
-STATE = "training state, which is not compared"
+STATE, COPY = "training state", "a copy of the weights"
+PLACE = {STATE: training, COPY: copied_place}  # what finds it by its name, and returns its container
+ASIDE = ((), (STATE,), (COPY,), (COPY, STATE))  # what is set aside until the other names of two files are alike
 
 
 def across(
@@ -50,9 +53,12 @@ def across(
     Raises: ConvertError where either file does not fit the Table.
     """
     with contextlib.ExitStack() as stack:
-        left = stack.enter_context(
-            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1], complete=False)
-        )
+        try:
+            of_a, of_b = weights
+            planned = by_table.plan(a, table, backwards, b, sizes, weights=of_a, like_weights=of_b, complete=False)
+        except StateAlone as error:
+            raise error.compared() from None
+        left = stack.enter_context(planned)
         payload.check(left)
         stored = stack.enter_context(open_checkpoint(b))
         check_record(b, record.read(stored), left.table, left.layout.sizes)
@@ -98,19 +104,19 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        aside = _state_of(one).keys() != _state_of(two).keys()
-        if aside:
-            one, two = _without_state(one), _without_state(two)
-        both = one.sources.keys() & two.sources.keys()
-        if 2 * len(both) <= min(len(one.sources), len(two.sources)):
+        trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
+        trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
+        if trial is None:
             if training(one.prefix) and training(two.prefix):
                 raise _nested_otherwise(one, two)
             return None
+        one, two, aside = trial
         arrays = differences(one, two, tolerance)
         values = PlainValues.of(one.reader, two.reader, match)
-        arrays = arrays._replace(but=(*[STATE] * aside, *values.verdict()))
+        arrays = arrays._replace(but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
-        return arrays, [*nested, *match.notes, *beside, *values.notes(), *arrays.notes()]
+        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
+        return arrays, [*nested, *numbers, *beside, *values.notes(), *arrays.notes()]
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
@@ -195,22 +201,38 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
     return replace(part_of, notes=(*part_of.notes, *notes))
 
 
-def _state_of(side: Arrays) -> dict[str, str]:
-    """Return {name: its container} of a file's training state, by its names; {} of a file that has nothing else."""
-    state = {name: container for name in side.sources if (container := training(name))}
-    return state if len(state) < len(side.sources) and not training(side.prefix) else {}
+def _are_alike(one: Arrays, two: Arrays) -> bool:
+    """Tell whether over half of the names of one of two files are in the other, and all names of training state."""
+    both = one.sources.keys() & two.sources.keys()
+    mostly = 2 * len(both) > min(len(one.sources), len(two.sources))
+    return mostly and _found(one, STATE).keys() == _found(two, STATE).keys()
 
 
-def _without_state(side: Arrays) -> Arrays:
-    """Set training state aside, whose names differ between two files, as where optimizers are nested otherwise."""
-    state = _state_of(side)
-    sources = {name: tensor for name, tensor in side.sources.items() if name not in state}
-    listed = folding.listed(by_container(state))
-    note = [f"set aside, training state, of which not all names are in both files: {listed}"] if state else []
-    return replace(
-        side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
-        taken=side.taken.union(side.sources[name].name for name in state), notes=(*side.notes, *note),
-    )  # fmt: skip
+def _found(side: Arrays, what: str) -> dict[str, str]:
+    """Return {name: its container} of a file's training state or copies, by names; {} of a file of nothing else."""
+    place = PLACE[what]
+    found = {name: container for name in side.sources if (container := place(name))}
+    return found if len(found) < len(side.sources) and not place(side.prefix) else {}
+
+
+def _without(side: Arrays, aside: Sequence[str]) -> Arrays:
+    """Set aside what two files name otherwise, as where optimizers are nested otherwise."""
+    for what in aside:
+        found = _found(side, what)
+        sources = {name: tensor for name, tensor in side.sources.items() if name not in found}
+        listed = folding.listed(by_container(found))
+        note = [f"set aside, {what}, of which not all names are in both files: {listed}"] if found else []
+        side = replace(
+            side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
+            taken=side.taken.union(side.sources[name].name for name in found), notes=(*side.notes, *note),
+        )  # fmt: skip
+    return side
+
+
+def _not_compared(aside: Sequence[str]) -> list[str]:
+    """Say in words of the verdict what is set aside."""
+    are = "is" if len(aside) == 1 else "are"
+    return [f"{' and '.join(aside)}, which {are} not compared"] if aside else []
 
 
 def _beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:

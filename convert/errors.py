@@ -12,7 +12,7 @@ PYTHON = {
     "like": "like={!r}",
     "layout": "convert.nnx.as_nnx(plan)", "lossy": "lossy=True", "no-verify": "verify=False",
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
-    "unreplicate": "unreplicate=True", "weights": "weights={!r}",
+    "table": "table={!r}", "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
 SAVE = {**PYTHON, "config": "config={!r}"}  # how ports.save spells it
 LONG = 300  # characters of what somebody else's code raised that are quoted

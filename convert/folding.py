@@ -68,7 +68,7 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
 
 
 def _inside(names: list[str], part: str) -> list[str]:
-    return _quoted(fold(name for name in names if not part or name.startswith(f"{part}/")))
+    return _quoted(fold(name for name in names if part and name.startswith(f"{part}/")))
 
 
 def _quoted(names: Iterable[str]) -> list[str]:
@@ -77,8 +77,8 @@ def _quoted(names: Iterable[str]) -> list[str]:
 
 
 def _outside(names: list[str], part: str) -> list[str]:
-    """Return names outside the model, folded; where they are many, the containers in which they lie."""
-    others = _quoted(fold(name for name in names if part and not name.startswith(f"{part}/")))
+    """Return names outside the model's part, folded; where they are many, the containers in which they lie."""
+    others = _quoted(fold(name for name in names if not (part and name.startswith(f"{part}/"))))
     if len(others) <= SHOWN:
         return others
     containers = Counter(name.partition("/")[0] for name in others)

@@ -62,8 +62,9 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
         yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
-    containers = tuple(entry["name"] for entry in about["aside"] if entry["name"].endswith(("/", ".")))
-    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(containers)}
+    aside = {entry["name"] for entry in about["aside"]}
+    containers = tuple(name for name in aside if name.endswith(("/", ".")))
+    shown = {n: one for n, one in about["tensors"].items() if n not in aside and not n.startswith(containers)}
     shown = shown or about["tensors"]  # of a file that has nothing else
     hidden = len(about["tensors"]) - len(shown)
     parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""

@@ -14,7 +14,7 @@ from specs.words import in_a_row
 
 from . import folding
 from .choosing import Choice, Rejected, Request, attempt, choose
-from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call, option
+from .errors import ConvertError, OpenFields, PlanError, UsageError, called, command_or_call, is_saving, option
 from .files.base import Reader, Tensor
 from .files.inside import JOIN_ZERO
 from .inference import inferred
@@ -28,6 +28,13 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
+
+
+PLAINLY = {  # how a model's own framework writes its arrays, under the names that they have there
+    "torch": 'torch.save(model.state_dict(), "model.pt")',
+    "paddle": 'paddle.save(model.state_dict(), "model.pdparams")',
+    "flax": "flax.serialization.to_bytes(variables), as model.msgpack",
+}
 
 
 class NotReplicated(UsageError):
@@ -46,7 +53,7 @@ def first_replica(request: Request, src: str | None, weights: str | None) -> Rea
         return FirstReplica(reader, replicas.tensors.values())
     unreplicate = option("unreplicate")
     if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
-        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
+        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave out {unreplicate}")
     error = refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
         which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
@@ -175,6 +182,9 @@ def _as_another(src: str, dst: str, whole: bool) -> str:
     if src == dst:
         which = command_or_call(f": {src}2{src} changes its format or dtype alone", "")
         return f"it is {src} already: {fits}{which}"
+    if is_saving():
+        how = f"save its arrays by {PLAINLY[dst]}, which ports.load and {called('convert')} {_route(src, dst)} read"
+        return f"{fits} as {src}, and ports.save knows the names of our ports alone: {how}"
     return f"{fits} as {src}: {command_or_call(_route(src, dst), f'src={src!r}')}"
 
 

@@ -26,11 +26,24 @@ from .table_part import FEW, matching, part, places, without_training
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
 ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
-STATE_ALONE = (
-    "is the state of an optimizer alone: convert the file of the weights, {} takes the state along; to compare states, "
-    "convert back and compare those of one library"
-)
+SEVERAL = 3  # arrays of one block that are listed one by one
 FIRST = 4  # names of a file that are listed where none is in the Table
+
+
+class StateAlone(ConvertError):
+    """A file, or the part of it that is taken, that is the state of an optimizer and has no weights."""
+
+    def __init__(self, path: str, part: str | None):
+        taken = part and option("weights", part.rstrip("/"))
+        self.what = f"{path}: {taken} takes" if taken else f"{path}: is"
+        self.what += " the state of an optimizer alone, and a Table reads weights"
+        whose = "take" if taken else "convert the file of"
+        super().__init__(f"{self.what}: {whose} the weights, --with-optimizer takes the state along")
+
+    def compared(self) -> ConvertError:
+        """Return the error for who compares two files."""
+        remedy = "convert one file by --with-optimizer, and compare the states of two files of one side"
+        return ConvertError(f"{self.what}: to compare states, {remedy}")
 
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
@@ -88,7 +101,7 @@ def lay_out(
         if len(unexpected) == len(sources) and (found := places(table, missing, sources)):
             raise ConvertError(f"{path}: {_nested(table, found)}") from None
         turned = _strange(other := table.reverse(), sources)
-        remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
+        remedy = f"leave out {option('reverse')}" if backwards else f"add {option('reverse')}"
         if not turned and unexpected:
             what = f"its arrays are named as on the other side of {_called(table, path)}: {remedy}"
             raise ConvertError(f"{path}: {what}") from None
@@ -97,14 +110,14 @@ def lay_out(
                 what = f"its arrays under {found[0]!r} are named as on the other side of {_called(table, path)}"
                 raise ConvertError(f"{path}: {what}: {remedy}") from None
             if _are_state(path, prefix or None):
-                raise ConvertError(f"{path}: {STATE_ALONE.format(option('with-optimizer'))}") from None
+                raise StateAlone(path, prefix) from None
         if its and _strange(table, its) < _strange(table.reverse(), its):
             what = f"its arrays are named as those of {path}: give a file of the other side of {table.name}"
             raise ConvertError(f"{like}: {what}") from None
         if its and not unexpected and (shared := len(its) - _strange(other, its)) < FEW * len(its):
             assert like
             if _are_state(like, like_weights):
-                raise ConvertError(f"{like}: {STATE_ALONE.format(option('with-optimizer'))}") from None
+                raise StateAlone(like, like_weights) from None
             what = f"{shared} of {len(its)} names are on that side of {table.name}: another model?"
             names = [] if shared else list(_first_names(its, _made(table)))
             raise ConvertError(f"{like}: {what}", names) from None
@@ -117,7 +130,7 @@ def lay_out(
         few = FEW * len(sources)
         if fit_turned > fit and fit_turned >= few:
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
-        elif max(fit, fit_turned) < few:
+        elif max(fit + _of_other_blocks(unexpected, table), fit_turned) < few:
             what = f"{fit} of {len(sources)} names are in this Table: another model?{_architecture(path)}"
             known = list(filter(None, [parametrized(unexpected)]))
             problems = [what, *problems] if fit else [what, *known, *_first_names(sources, missing)]
@@ -126,7 +139,8 @@ def lay_out(
         raise ConvertError(f"{path}: {what}", problems) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
-        raise OpenLengths(f"{path}: {message}", [*error.problems, *_its_own(path)], error.enough) from None
+        recorded = [*_its_own(path), *(_its_own(like) if like else ())]
+        raise OpenLengths(f"{path}: {message}", [*error.problems, *recorded], error.enough) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
 
@@ -136,7 +150,7 @@ def _its_own(path: str) -> Iterator[str]:
     with suppress(ConvertError):
         its = record.at(path)
         if isinstance(its.content.get("table"), dict) and not its.change:
-            yield f"the record of this file has its Table, with these lengths: {option('table', its.file(path))}"
+            yield f"the record of {path} has its Table, with these lengths: {option('table', its.file(path))}"
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:
@@ -211,20 +225,23 @@ def _strangers(unexpected: list[str], missing: list[str], table: Table, drop: st
       drop: a line that drops an array; "" where a wrong name is the likelier cause.
     """
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    alike = {
-        _level_numbers(label): label
-        for label in labels
-        if LISTED.search(label) or LEVEL.search(re.sub(r"\{[^}]*\}", "", label))
-    }
+    alike = _fixed(labels)
     forms = Counter(map(_level_numbers, labels))
-    lines, groups, advice = [], dict[str, list[str]](), dict[str, None]()
+    lines, groups, advice = list[str](), dict[str, list[str]](), dict[str, None]()
+    blocks: dict[str, list[tuple[list[str], list[str]]]] = {}
     for name in unexpected:
         groups.setdefault(_level_numbers(name), []).append(name)
     for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
         why = f"line {labels[label]}, {label}, has other numbers"
-        lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+        own = [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+        blocks.setdefault(_block(label), []).append((names, own))
         several = forms[_level_numbers(label)] > 1 or LISTED.search(label)
         advice[OTHER_DEPTH if several else ONE_BLOCK] = None
+    for block, arrays in blocks.items():
+        names = [name for some, _ in arrays for name in some]
+        known = ", ".join(folding.fold(dict.fromkeys(map(_block, names))))
+        what = f"{known}: no line speaks of these blocks, {len(names)} arrays (the table has {block} alone)"
+        lines += [what] if len(arrays) > SEVERAL else [line for _, own in arrays for line in own]
     others = folding.fold(name for names in groups.values() for name in names)
     near = folding.nearest(others, [label for label in labels if label in missing])
     for name in others:
@@ -234,6 +251,24 @@ def _strangers(unexpected: list[str], missing: list[str], table: Table, drop: st
         example = next(reversed(groups.values()))[-1]
         lines[-1] += f": if the other side needs none, the line {drop.format(example)} leaves it out"
     return [*folding.capped(lines, "arrays without a line"), *advice]
+
+
+def _fixed(labels: Iterable[str]) -> dict[str, str]:
+    """Return {a name of a Table with # for its numbers: the name}, of names with numbers that count nothing."""
+    plain = ((label, re.sub(r"\{[^}]*\}", "", label)) for label in labels)
+    return {_level_numbers(label): label for label, rest in plain if LISTED.search(label) or LEVEL.search(rest)}
+
+
+def _of_other_blocks(unexpected: Iterable[str], table: Table) -> int:
+    """Count the names that differ from a Table's in numbers alone, as of a model with more blocks."""
+    fixed = _fixed(array.label for line in table.lines for array in line.left.arrays)
+    return sum(_level_numbers(name) in fixed for name in unexpected)
+
+
+def _block(name: str) -> str:
+    """Return a name up to its first level that is a number: "encoder.0" of "encoder.0.norm.weight"."""
+    first = LEVEL.search(name)
+    return name[: first.end()] if first else name
 
 
 def _level_numbers(name: str) -> str:

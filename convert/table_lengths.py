@@ -47,7 +47,7 @@ def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping
         return []
     texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
     beside = f", beside {in_a_row(list(composed))}" if composed else ""
-    return [f"given, as no shape shows it: {texts}{beside}"]
+    return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{beside}"]
 
 
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:

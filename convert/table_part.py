@@ -143,14 +143,15 @@ def _matches_below(table: Table, missing: list[str], sources: Mapping[str, Tenso
 def _below_one_place(reader: Reader, table: Table, own: TablePart) -> TablePart | None:
     """Return the part with the arrays that a Table reads, of a file that has one such place and copies at most.
 
-    A place with all of them and no other comes before one with most of them: what does not fit there is then an error.
+    A place with all of them and no other comes before one with most of them, or with others too, as of deeper models:
+    what does not fit there is then an error.
     """
     missing = Matcher(table, own.sources).match().missing
     whole = [place for place in places(table, missing, own.sources) if not has_word(place)]
     most = (
         place
         for place, (count, match) in _matches_below(table, missing[:TRIED], own.sources).items()
-        if len(match.unexpected) < FEW * count and len(match.missing) < FEW * count
+        if not match.missing or max(len(match.unexpected), len(match.missing)) < FEW * count
     )
     live = whole or [place for place in most if not has_word(place)]
     if len(live) != 1:

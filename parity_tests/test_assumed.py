@@ -24,7 +24,7 @@ from parity.comparison import compare
 from specs.config import as_dict
 from specs.dialects import PORTS
 
-from .commands import GOOGLE, IDLE, listing
+from .commands import GOOGLE, IDLE, TIMM, listing
 from .conftest import needs
 from .parity.plant import rebuilt
 from .test_routes import translate, write_numbers
@@ -534,6 +534,29 @@ def test_what_a_model_has_beside_its_layers_is_named_when_it_is_saved(recorded, 
     module, variables = ports.load(recorded, "flax").model
     with pytest.warns(UserWarning, match="set aside: opt_state/"):
         ports.save((module, {**variables, "opt_state": variables["params"]}), tmp_path / "x.msgpack", config=recorded)
+
+
+def test_a_model_with_the_names_of_another_code_base_is_not_saved(recorded, tmp_path):
+    """The remedy is a call that exists: its own framework writes it, and that file is loaded and converted."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.Module()
+    for name, array in torch.load(TIMM).items():
+        at, (*above, last) = model, name.split(".")
+        for level in above:
+            if level not in dict(at.named_children()):
+                at.add_module(level, torch.nn.Module())
+            at = at.get_submodule(level)
+        at.register_parameter(last, torch.nn.Parameter(array))
+    with pytest.raises(convert.errors.ConvertError) as refused:
+        ports.save(model, tmp_path / "x.pt", config=recorded)
+    said = str(refused.value)
+    assert "every array fits as timm, and ports.save knows the names of our ports alone" in said and "src=" not in said
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    assert 'torch.save(model.state_dict(), "model.pt"), which ports.load and python -m convert timm2torch read' in said
+    with pytest.warns(UserWarning, match="as timm's own code computes"):
+        assert ports.load(tmp_path / "model.pt", "torch", assume=True).architecture == "mlp_mixer"
 
 
 def test_a_field_in_capitals_is_a_misspelt_one(run, tmp_path):

@@ -607,6 +607,8 @@ def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, t
         assert f"note: {what}: 1 in A is 2 in B, a.bias\n" in err
         assert "note: plain values that differ: weight_decay of a.bias, b.bias is 0.5 in A, 0.0 in B\n" in err
         assert "param_groups" not in err, err
+        _, _, err = run("diff", one, two, "--weights", "model")
+        assert "the two optimizers" not in err  # of arrays that are not compared
         code, printed, err = run("diff", two, other, *weights)
         assert code == 0 and "param_names\n" in err and "matched" not in err, (
             err
@@ -618,6 +620,63 @@ def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, t
     code, printed, err = run("diff", two, other, "--weights", "optimizer")
     assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 2 plain values that differ")
     assert "note: plain values that differ: optimizer/param_groups/0/lr is 1e-3 in A, 9.0 in B; " in err
+
+
+def by_name(path, named):
+    """Number the parameters of a saved optimizer by their order in the model, as conversions do."""
+    import torch
+
+    saved = torch.load(path)
+    groups, state = saved["optimizer"]["param_groups"], saved["optimizer"]["state"]
+    order = {name: number for number, name in enumerate(saved["model"])}
+    numbers = {number: order[n] for g in groups for number, n in zip(g["params"], g["param_names"], strict=True)}
+    groups = [{**group, "params": [numbers[number] for number in group["params"]]} for group in groups]
+    groups = groups if named else [{k: v for k, v in group.items() if k != "param_names"} for group in groups]
+    state = {numbers[number]: entry for number, entry in state.items()}
+    torch.save({**saved, "optimizer": {"state": state, "param_groups": groups}}, path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_optimizers_of_torch_without_names_are_matched_within_groups_of_the_same_sizes(named, run, tmp_path):
+    """A conversion numbers parameters in the order of the model, and keeps the groups and the order in each."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], one, named=False)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.25)], two)
+    by_name(two, named)
+    for weights in ((), ("--weights", "optimizer")):
+        code, printed, err = run("diff", one, two, *weights)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 1 plain value that differs"), err
+        silent = "A stores" if named else "A and B store"
+        how = "groups of 2 and 2 parameters are matched by the places within each, as a conversion orders them"
+        assert f"and {silent} no param_names: {how}: assumed, not known\n" in err
+        which = "a.bias, b.bias" if named else "{2..3}"
+        assert f"plain values that differ: weight_decay of {which} is 0.0 in A, 0.25 in B\n" in err
+
+
+def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
+    """As of a checkpoint and its way back, where an average lies in `model_ema`: weights and optimizer are compared."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    for path, place, wrapper in ((one, "ema", ""), (two, "model_ema", "module.")):
+        grouped(names, [(names, 0.5)], path)
+        saved = torch.load(path)
+        average = {f"{wrapper}{name}": tensor + 1 for name, tensor in saved["model"].items()}
+        torch.save({**saved, place: {"n_averaged": torch.tensor(3), **average}}, path)
+    code, printed, err = run("diff", one, two)
+    assert code == 0 and printed.startswith("the same arrays, except a copy of the weights, which is not compared\n"), (
+        err
+    )
+    assert printed.endswith("4 arrays compared, every element equal\n")
+    assert f"{one}: set aside, a copy of the weights, of which not all names are in both files: ema/" in err
+    grouped(names, [(names, 0.5)], two)
+    saved = torch.load(two)
+    saved["model"]["a.bias"] += 1
+    torch.save({**saved, "model_ema": {f"module.{name}": tensor for name, tensor in saved["model"].items()}}, two)
+    code, printed, _ = run("diff", one, two)
+    assert code == 1 and "a.bias" in printed
 
 
 def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compared(run, tmp_path):

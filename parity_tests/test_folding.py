@@ -73,3 +73,12 @@ def test_a_name_that_is_a_number_is_quoted():
 ])  # fmt: skip
 def test_a_name_is_offered_only_where_it_may_be_meant(name: str, others: list[str], meant: str) -> None:
     assert nearest([name], others) == ({name: meant} if meant else {})
+
+
+@pytest.mark.parametrize("part", ["", "model"])
+def test_many_entries_are_listed_by_their_containers(part: str) -> None:
+    """Whether a part of the file is known to be the model or not."""
+    entries = Skipped()
+    for name in ("epoch", *(f"scheduler/{key}" for key in "abcdefg")):
+        entries.add(name, "a number", 1)
+    assert skipped(entries, part) == ["a number: epoch, scheduler/... (7)"]

@@ -251,10 +251,10 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     ):
         words = resaved(normed, tmp_path / f"{number}.pt", state_dict_ema={**average, **change})
         code, _, err = run(*words)
-        assert code == 0 and "the copy under state_dict_ema stays behind: " in err and reason in err
+        assert code == 0 and "the average of the weights under state_dict_ema stays behind: " in err and reason in err
     lacking = {other: tensor for other, tensor in average.items() if other != name}
     code, _, err = run(*resaved(normed, tmp_path / "l.pt", state_dict_ema=lacking))
-    assert code == 0 and f"the copy under state_dict_ema stays behind: it lacks {name}" in err
+    assert code == 0 and f"the average of the weights under state_dict_ema stays behind: it lacks {name}" in err
     numbered = {"shadow_params": list(average.values())}
     code, _, err = run(*resaved(normed, tmp_path / "n.pt", state_dict_ema=numbered))
     assert code == 0 and "state_dict_ema stays behind: its arrays have numbers, and no names of weights" in err
@@ -310,7 +310,7 @@ def test_sums_of_optax_are_no_weights(run, tmp_path):
     words = ["--reverse", tmp_path / "m.msgpack", "-o", tmp_path / "o.pt", "--like", tmp_path / "new.pt"]
     code, _, err = run("--table", tmp_path / "net.table", *words, *with_optimizer)
     assert code == 0, err
-    assert "the copy under ema_state stays behind: optax.ema begins at 0" in err
+    assert "the average of the weights under ema_state stays behind: optax.ema begins at 0" in err
     assert not [name for name in arrays(tmp_path / "o.pt") if "ema" in name]
 
 
@@ -395,7 +395,7 @@ def test_replicas(run, tmp_path):
     assert arrays(tmp_path / "o.pt").items() <= made[0].items()
     save(tmp_path / "m.msgpack", {**weights, **state})
     code, _, err = run(*words, "--unreplicate")
-    assert code == 2 and "--unreplicate: its arrays fit as they are: leave it out" in err
+    assert code == 2 and "--unreplicate: its arrays fit as they are: leave out --unreplicate" in err
     for twice, what in (({**weights, **state}, "every array has"), (state, "every array of its optimizer's state has")):
         save(tmp_path / "m.msgpack", {**weights, **{n: stacked(a, 2, 4) for n, a in twice.items()}})
         code, _, err = run(*words)

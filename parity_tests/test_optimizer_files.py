@@ -556,7 +556,7 @@ def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):
         (tmp_path / "state.msgpack").write_bytes(msgpack_serialize({**state, "step": step}))
         code, _, err = run("flax2torch", tmp_path / "state.msgpack", "-o", tmp_path / "x.pt", *words)
         assert code == 0, err
-        assert ("goes along: adamw after 3 steps, as step says, from optax" in err) == says
+        assert ("goes along: adamw after 3 steps, as the entry step of the file says, from optax" in err) == says
         assert ("set aside, plain numbers: step" in err) != says
     chain = {**state, "opt_state": {"0": {}, "1": state["opt_state"]}}
     (tmp_path / "chain.msgpack").write_bytes(msgpack_serialize(chain))

@@ -130,7 +130,7 @@ def test_replicas_steps_shards_and_layouts(tmp_path):
         assert "shard_size=5_000_000_000" in refusal(plan.write, tmp_path / "m.bin.index.json")
         assert "as_nnx(plan): torch is not a dialect of flax" in refusal(as_nnx, plan)
     assert "step=2: " in refusal(convert.plan, tmp_path / "run", step=2)
-    assert "unreplicate=True: its arrays fit as they are: leave it out" in refusal(
+    assert "unreplicate=True: its arrays fit as they are: leave out unreplicate=True" in refusal(
         convert.plan, GOOGLE, unreplicate=True
     )
     both = {name: np.stack([array] * 2) for name, array in np.load(GOOGLE).items()}
@@ -142,7 +142,7 @@ def test_tables(tmp_path):
     (tmp_path / "my.table").write_text("table 1\na.weight: o i <-> b.kernel: i o\n")
     save_file({"b.kernel": np.ones((2, 3))}, tmp_path / "b.safetensors")
     source, table = str(tmp_path / "b.safetensors"), str(tmp_path / "my.table")
-    assert "backwards=True reads it from there" in refusal(by_table.plan, source, table)
+    assert "add backwards=True" in refusal(by_table.plan, source, table)
     assert "weights='ema': " in refusal(by_table.plan, source, table, weights="ema")
 
 

@@ -183,7 +183,7 @@ def test_one_common_layer_is_no_other_side(tmp_path, capsys):
     assert code == 1 and "0 of 4 names are in this Table: another model?" in error and "--reverse" not in error, error
     other = save(tmp_path / "other.npz", {name: np.ones(3) for name in ("a", "b", "d", "x")})
     code, _, error = run(capsys, "--table", tmp_path / "x.table", other, "-o", tmp_path / "y.npz")
-    assert "its arrays are named as on the table's other side: --reverse reads it from there" in error, error
+    assert "its arrays are named as on the table's other side: add --reverse" in error, error
 
 
 def test_counters_that_a_table_states_are_no_difference(tmp_path, capsys):
@@ -427,19 +427,43 @@ def test_a_training_file_of_the_other_side_needs_reverse(files, capsys):
     source = save(folder / "training.npz", {f"model/{name}": array for name, array in right.items()})
     code, _, error = run(capsys, "--table", folder / "bert.table", source, "-o", folder / "x.npz")
     what = "its arrays under 'model/' are named as on the other side of "
-    assert code == 1 and what in error and error.endswith("--reverse reads it from there\n"), error
+    assert code == 1 and what in error and error.endswith(": add --reverse\n"), error
+
+
+def test_a_table_of_one_block_names_the_other_blocks_of_a_training_file(tmp_path, capsys):
+    """A Table that was derived from models of one block says so of a deeper file, and not `another model`."""
+    leaves = ("norm", "up", "down", "out")
+    lines = [f"blocks.0.{leaf}.weight: c <-> layers/0/{leaf}: c" for leaf in leaves]
+    table = tmp_path / "net.table"
+    table.write_text("\n".join(["table 1: torch <-> flax", *lines, "head.weight: c <-> head: c", ""]))
+    arrays = {f"blocks.{k}.{leaf}.weight": np.ones(3) for k in range(4) for leaf in leaves} | {
+        "head.weight": np.ones(3)
+    }
+    moments = {f"optimizer/state/{k}/exp_avg": np.ones(3) for k in range(17)}
+    source = save(tmp_path / "five.npz", {f"model/{name}": array for name, array in arrays.items()} | moments)
+    code, _, error = run(capsys, "--table", table, source, "-o", tmp_path / "x.npz")
+    assert code == 1 and error.splitlines()[0].endswith("read from torch to flax, under 'model/'")
+    assert [line[4:] for line in error.splitlines()[1:]] == [
+        "blocks.{1..3}: no line speaks of these blocks, 12 arrays (the table has blocks.0 alone)",
+        "numbers that count blocks: write {i} for them, or derive the table from models with two of everything",
+    ]
 
 
 def test_the_state_of_an_optimizer_alone_is_called_so(files, capsys):
-    folder, *_ = files
+    folder, left, _ = files
     moments = {f"linear_{k}.w_0_{slot}_0": np.ones(3) for k in range(2) for slot in ("moment1", "moment2")}
     state, table = save(folder / "state.npz", moments), folder / "bert.table"
+    what = "the state of an optimizer alone, and a Table reads weights"
     code, _, error = run(capsys, "--table", table, state, "-o", folder / "x.npz")
-    assert code == 1 and "state.npz: is the state of an optimizer alone: convert the file of the weights" in error, (
-        error
-    )
+    assert code == 1 and f"state.npz: is {what}: convert the file of the weights, --with-optimizer takes" in error
     code, _, error = run(capsys, "diff", "--table", table, folder / "left.safetensors", state, "--set", "h=3")
-    assert code == 1 and "state.npz: is the state of an optimizer alone" in error, error
+    assert code == 1 and f"state.npz: is {what}: to compare states, convert one file by --with-optimizer" in error
+    both = {f"{part}/{n}": a for part, arrays in (("model", left), ("opt", moments)) for n, a in arrays.items()}
+    words = [save(folder / "both.npz", both), "--table", table, "--set", "h=3", "--weights", "opt"]
+    code, _, error = run(capsys, *words, "-o", folder / "x.npz")
+    assert code == 1 and f"both.npz: --weights opt takes {what}: take the weights" in error, error
+    code, _, error = run(capsys, "diff", *words, "--weights", "/", state)
+    assert code == 1 and f"both.npz: --weights opt takes {what}: to compare states" in error, error
 
 
 def test_like_of_another_model_is_called_so(files, capsys):

@@ -22,9 +22,12 @@ def test_lengths_that_stay_open_lead_to_the_record_of_the_file(tmp_path, capsys)
     code, out, _ = run(capsys, "--table", table, a, "-o", b, "--set", "h=2", "--set", "s=3")
     assert code == 0 and out.startswith(f"wrote {b} (format torch, side right) ")  # which its suffix does not tell
     code, _, error = run(capsys, "--table", table, b, "-o", back, "--reverse")
-    assert code == 2 and f"the record of this file has its Table, with these lengths: --table {b}.json" in error
+    assert code == 2 and f"the record of {b} has its Table, with these lengths: --table {b}.json" in error
     assert run(capsys, "--table", f"{b}.json", b, "-o", back, "--reverse")[0] == 0
-    assert "the record of this file" not in run(capsys, "--table", table, a, "-o", tmp_path / "d.npz")[2]
+    code, _, error = run(capsys, "diff", "--table", table, a, b)
+    assert code == 2 and f"the record of {b} has its Table, with these lengths: --table {b}.json" in error
+    assert run(capsys, "diff", "--table", f"{b}.json", a, b)[0] == 0
+    assert "has its Table" not in run(capsys, "--table", table, a, "-o", tmp_path / "d.npz")[2]
 
 
 def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):

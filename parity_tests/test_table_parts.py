@@ -107,7 +107,7 @@ def test_one_of_equal_replicas_is_taken_where_that_is_asked_for(convert):
     code, _, err = convert(both, "--unreplicate")
     assert code == 1 and "the replicas of params/fc/0/kernel differ" in err
     code, _, err = convert(MODEL, "--unreplicate")
-    assert code == 2 and "leave it out" in err
+    assert code == 2 and "leave out --" in err
 
 
 def test_the_state_of_random_numbers_within_layers_is_set_aside(convert):

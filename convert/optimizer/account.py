@@ -69,7 +69,7 @@ class Moves:
         if state.steps:
             least = min(state.steps.values())
             counted += f", and fewer for parameters that were trained later (from {least:,})"
-        counted += f", as {step} says" if (step := self._step()) else ""
+        counted += f", as the entry {step} of the file says" if (step := self._step()) else ""
         where = f" of {path}" if path else ""
         lines = [*self.held.remarks]
         lines += [

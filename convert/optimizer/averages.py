@@ -17,6 +17,7 @@ from convert.steps import Filling, Promise, Step, Sum, sources_of
 from specs.moves import Fill, Move
 
 from .copies import Copy
+from .ties import of as ties_of
 
 if TYPE_CHECKING:
     from convert.plans import Plan
@@ -39,7 +40,7 @@ class Averages:
       steps: the target's weights, filled with the averages.
       shared: those of them that the copy lacks, filled with the model's own: running statistics and batch counters.
       uncounted: batch counters of the copy that the target does not store.
-      notes: on its count.
+      notes: on its count, and on arrays that it stores once for several weights.
       checks: what has to hold of the averages as it has of the weights.
     """
 
@@ -68,6 +69,8 @@ def fill(
     own = {name: copy.arrays[tensor.name] for name, tensor in sources.items() if tensor.name in copy.arrays}
     if not own:
         raise ConvertError("its arrays have numbers, and no names of weights")
+    tied = _tied(weights, own)
+    stored, own = own, own | {name: own[other] for name, other in tied.items()}
     if lacking := [name for name in trained if name not in own]:
         raise ConvertError(f"it lacks {folding.listed(lacking)}")
     if copy.strangers:
@@ -94,10 +97,25 @@ def fill(
             filled.append((tensor._replace(dtype=dtype if dtype and kept in FLOATS else kept), _renamed(filling)))
             continue
         filled.append((tensor, filling))
-    also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= own.keys())
+    also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= stored.keys())
     left = tuple(tensor.name for name, tensor in own.items() if name.endswith(COUNTER) and name not in used)
-    whole = Averages(label(copy.place), tuple(filled), frozenset(shared), copy.count, copy.from_zero, also, left)
+    place = label(copy.place)
+    ties = folding.equations((other, name) for name, other in tied.items())
+    notes = (f"tied, and once in the average under {place}: {', '.join(ties)}",) if ties else ()
+    whole = Averages(place, tuple(filled), frozenset(shared), copy.count, copy.from_zero, also, left, notes)
     return whole, averages
+
+
+def _tied(weights: Plan | TablePlan, own: Collection[str]) -> dict[str, str]:
+    """Return {weight that a copy lacks: the one that it is tied to}, of one shape, as named_parameters() names one."""
+    pairs = {
+        name: next(
+            (one for one in names if one in own and weights.sources[one].shape == weights.sources[name].shape), ""
+        )
+        for name, names in ties_of(weights).items()
+        if name not in own
+    }
+    return {name: other for name, other in pairs.items() if other}
 
 
 def _renamed(filling: Filling) -> Filling:
@@ -133,13 +151,13 @@ def chosen(
     """
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
-        why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
+        why = f"averages of the weights stay behind, as no training state has room for several: {', '.join(places)}"
         return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)
         except ConvertError as reason:
-            return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
+            return None, {}, [f"the average of the weights under {places[0]} stays behind: {reason}"]
         return _counted(filled, stated, record), sources, []
     return None, {}, []
 
@@ -151,10 +169,10 @@ def _counted(average: Averages, stated: Mapping[str, Any], record: Mapping[str, 
         known, source = _recorded(average.place, record), "record"
     if "averaged" not in stated:
         notes = [f"from the record: averaged={known}"] if source == "record" and known is not None else []
-        return replace(average, count=known, notes=tuple(notes))
+        return replace(average, count=known, notes=(*average.notes, *notes))
     count = stated["averaged"]
     notes = [f"averaged={count} as you state; the {source} has {known}"] if known not in (None, count) else []
-    return replace(average, count=count, notes=(*notes, *[COPIED] * (count == 0)))
+    return replace(average, count=count, notes=(*average.notes, *notes, *[COPIED] * (count == 0)))
 
 
 def _recorded(place: str, record: Mapping[str, Any]) -> int | None:

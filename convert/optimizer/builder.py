@@ -162,7 +162,7 @@ def from_zero(averages: Averages | None) -> list[str]:
         return []
     why = "optax.ema begins at 0, and its weights are ema / (1 - decay^count): a place of weights would hold others"
     remedy = "save what ema.update returns, under ema_params"
-    return [f"the copy under {averages.place} stays behind: {why} ({remedy})"]
+    return [f"the average of the weights under {averages.place} stays behind: {why} ({remedy})"]
 
 
 def shared(averages: Averages) -> list[str]:

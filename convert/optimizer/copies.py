@@ -153,7 +153,8 @@ def of_plan(plan: Plan | TablePlan, reader: Reader, state_names: frozenset[str])
         elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, WORDS)}
         for copy in find(reader, state_names, elsewhere):
             if weights <= {*copy.used, *copy.strangers}:
-                what = f"{option('weights', copy.part)} takes an average of the weights"
-                remedy = "leave it out, and the average goes along, or convert it alone, without --with-optimizer"
+                given = option("weights", copy.part)
+                what = f"{given} takes an average of the weights"
+                remedy = f"leave out {given}, and the average goes along, or convert it alone, without --with-optimizer"
                 raise UsageError(f"{reader.path}: {what}, and the optimizer's state is of the weights: {remedy}")
     return find(reader, state_names, weights)

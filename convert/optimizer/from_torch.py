@@ -29,11 +29,12 @@ def read_torch(
     stated: Mapping[str, Any],
     ordered: bool,
     dropped: Collection[str] = (),
+    repeated: Collection[str] = (),
 ) -> State:
     """Read the state_dict of a torch.optim optimizer; see `reading.read`."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered, dropped)
+    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered, dropped, repeated)
     slots, counts, used = _stored(reader, found.root)
     family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
@@ -127,6 +128,7 @@ def _names(
     parameters: Mapping[str, Tensor],
     ordered: bool,
     dropped: Collection[str],
+    repeated: Collection[str],
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict.
 
@@ -139,7 +141,7 @@ def _names(
         raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
     if given:
         return _named(reader, given, parameters)
-    return _numbered(reader, root, groups, numbers, parameters, ordered, dropped)
+    return _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
 
 
 def _named(
@@ -163,6 +165,7 @@ def _numbered(
     parameters: Mapping[str, Tensor],
     ordered: bool,
     dropped: Collection[str],
+    repeated: Collection[str],
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Return what `_names` does, where the optimizer numbers its parameters alone."""
     remedy = (
@@ -170,10 +173,11 @@ def _numbered(
         f"{document('training')} shows how to add them to this file (param_names)"
     )
     parameters = {name: tensor for name, tensor in parameters.items() if tensor.name not in reader.shared}  # tied: once
-    buffers = [name for name in parameters if name in dropped]
-    if len(numbers) != len(parameters) - len(buffers):
-        buffers = []
-    parameters = {name: tensor for name, tensor in parameters.items() if name not in buffers}
+    once = {name: tensor for name, tensor in parameters.items() if name not in repeated}
+    kept = [{name: tensor for name, tensor in some.items() if name not in dropped} for some in (once, parameters)]
+    counted = [some for some in (*kept, once, parameters) if len(some) == len(numbers)]
+    every, parameters = parameters, counted[0] if counted else once
+    buffers = [name for name in every if name not in parameters and name in dropped]
     by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
     if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")

@@ -111,7 +111,9 @@ def held(
         remarks.append(reader.remarks[-1])
         averages = copies.of_plan(plan, reader, state_names)
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
-        raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
+        raise UsageError(
+            f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave out {option('unreplicate')}"
+        )
     return Held(reader, path, found, state_names, averages, tuple(remarks))
 
 

@@ -5,19 +5,20 @@ A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from convert import folding
 from convert.dtypes import FLOATS
-from convert.errors import ConvertError
+from convert.errors import ConvertError, option
 from convert.files.base import Tensor
 from convert.plans import Plan
 from convert.steps import ConstantFilling, Copied, Filling, Promise, Step, Sum, has_constants, sources_of
 from specs.moves import Fill, Move
+from specs.words import in_a_row
 
 from . import like, parameters, writing
-from .families import FAMILIES
+from .families import FAMILIES, MOMENTS
 from .state import State
 
 if TYPE_CHECKING:
@@ -165,6 +166,23 @@ def _moved_slot(
         for part in filling
     ]
     return parts, found.pop()
+
+
+def cast(state: State, averaged: Iterable[Tensor], dtype: str | None) -> list[str]:
+    """Report what --dtype casts beside the weights.
+
+    Args:
+      averaged: the arrays of the average that goes along.
+    """
+    kinds = {
+        MOMENTS[slot].of(state.library): {tensor.dtype for tensor in arrays.values()}
+        for slot, arrays in state.moments.items()
+    }
+    kinds |= {"the average of the weights": {tensor.dtype for tensor in averaged}}
+    names = [name for name, dtypes in kinds.items() if dtypes & set(FLOATS) - {dtype}]
+    why = "a training in mixed precision keeps them in float32" if dtype in ("bfloat16", "float16") else ""
+    cast = f"cast to {dtype} like the weights, by {option('dtype', str(dtype))}: {in_a_row(names)}"
+    return [f"{cast}{f'; {why}' if why else ''}"] if dtype and names else []
 
 
 def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:

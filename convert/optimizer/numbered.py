@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from convert import folding
 from convert.conventions import same
 from convert.files.base import Reader
+from specs.words import in_a_row
 
 from .finding import GROUP
 
@@ -28,6 +30,17 @@ class Numbered(NamedTuple):
     def order(self) -> list[Any]:
         """Return the numbers of each group's parameters."""
         return [group.get("params") for group in self.groups]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return how many parameters each group has."""
+        return [len(group["params"]) for group in self.groups]
+
+    def named(self, names: Iterable[str]) -> Numbered:
+        """Return the same with names of its parameters, in the order of the groups."""
+        each = iter(names)
+        groups = ({**group, "param_names": list(islice(each, len(group["params"])))} for group in self.groups)
+        return self._replace(groups=tuple(groups))
 
     @property
     def names(self) -> dict[str, str]:
@@ -84,7 +97,10 @@ class Match(NamedTuple):
 
 
 def matched(a: Reader, b: Reader) -> Match:
-    """Match two optimizers by the names of their parameters, where they number or group these differently."""
+    """Match two optimizers by the names of their parameters, where they number or group these differently.
+
+    Without names, groups of the same sizes are matched by places within each, as a conversion orders parameters.
+    """
     one, two = numbered(a), numbered(b)
     if one is None or two is None:
         return Match()
@@ -101,10 +117,21 @@ def matched(a: Reader, b: Reader) -> Match:
         what = "the two optimizers number their parameters differently, and are matched by param_names"
         return Match(one, two, (f"{what}: {first}",))
     silent = [side for side, names in (("A", ours), ("B", theirs)) if not names]
+    if silent and one.sizes == two.sizes:
+        return _by_place(one, two, f"{in_a_row(silent)} store{'s' * (len(silent) == 1)} no param_names")
     why = f"{' and '.join(silent)} stores no param_names" if silent else "their param_names are not the same"
-    sizes = " and ".join("+".join(str(len(numbers)) for numbers in of.order) for of in (one, two))
+    sizes = " and ".join("+".join(map(str, of.sizes)) for of in (one, two))
     what = f"the two optimizers group their parameters differently ({sizes}), and are compared by number, as {why}"
     return Match(notes=(f"{what}: one number may be of two parameters",))
+
+
+def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
+    """Match two optimizers with groups of the same sizes by places within each group."""
+    known = [*one.names.values()] or [*two.names.values()] or [*map(str, chain(*one.order))]
+    groups = f"groups of {in_a_row(map(str, one.sizes))} parameters are"
+    how = f"{groups} matched by the places within each, as a conversion orders them: assumed, not known"
+    note = f"the two optimizers number their parameters differently, and {why}: {how}"
+    return Match(one.named(known), two.named(known), (note,))
 
 
 def compared(one: Numbered, two: Numbered) -> tuple[frozenset[str], dict[str, tuple[Any, Any]]]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.dtypes import FLOATS
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.files.pickled.tree import PickleReader
 from convert.plans import Plan
 from convert.recognise import dialects
 from convert.steps import Copied, Filling, sources_of
 from specs.dialects import place
 from specs.dtype_kinds import kind
 from specs.layer import parameters
-from specs.moves import Move
 
-from . import writing
+from . import ties, writing
 from .families import COLLECTION, TENSOR
 from .state import State
 
@@ -93,10 +91,7 @@ def with_ties(plan: Plan | TablePlan, state: State) -> State:
     """
     if isinstance(plan, Plan):
         state = replace(state, buffers=frozenset(), unclear=())
-    tied: dict[str, set[str]] = {}
-    for one, other in _ties(plan):
-        names = tied.get(one, {one}) | tied.get(other, {other})
-        tied |= dict.fromkeys(names, names)
+    tied = ties.of(plan)
     if not tied:
         return state
     moments = {
@@ -106,17 +101,3 @@ def with_ties(plan: Plan | TablePlan, state: State) -> State:
     steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
     buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
     return replace(state, moments=moments, steps=steps, buffers=buffers)
-
-
-def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
-    """Yield pairs of names that are one parameter: as the Table says, or by their place in the file."""
-    for check in plan.checks:
-        if check.other and _alike(check.parts) == _alike(check.others):
-            yield check.name, check.other
-    if isinstance(plan.reader, PickleReader):
-        names = {tensor.name: name for name, tensor in plan.sources.items()}
-        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
-
-
-def _alike(moves: Sequence[Move]) -> list[Move]:
-    return [move._replace(source="") for move in moves]

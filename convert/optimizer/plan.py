@@ -17,7 +17,7 @@ from convert.record import read as read_record
 from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from specs.numerals import exact
 
-from . import averages, groups, holding, like, moving, parameters, reading, to_optax, variances, writing
+from . import averages, groups, holding, like, moving, parameters, reading, ties, to_optax, variances, writing
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from .from_paddle import USUAL_BETAS
@@ -139,6 +139,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
     moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
+    others += moving.cast(state, averaged.values() if written.averages else (), request.dtype)
     behind += average.notes if average and written.averages else ()
     weights = replace(plan, accounted=moves.accounted())
     if isinstance(weights, Plan):
@@ -171,7 +172,8 @@ def _state(
     optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
-    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped)
+    repeated = ties.repeated([*trained], ties.of(plan))
+    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped, repeated)
     state, notes = _with_record(state, optimizer, hyper)
     state, others = _with_config(state, *request.config, hyper)
     notes += others

@@ -24,6 +24,7 @@ def read(
     stated: Any,
     ordered: bool,
     dropped: Collection[str] = (),
+    repeated: Collection[str] = (),
 ) -> State:
     """Read a state.
 
@@ -31,12 +32,13 @@ def read(
       parameters: the trained arrays of the source by name, in its order.
       ordered: whether that is the order in which torch counts parameters, as in a file that torch.save wrote.
       dropped: those of them that the target has no place for, which may be buffers.
+      repeated: those of them that are another name of an earlier one, as of a tied head.
       own: parameter -> paddle's own name of it.
       stated: what the user states of the optimizer: steps and betas, where the file does not say them.
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
     if found.library == "torch":
-        state = read_torch(reader, found, parameters, stated, ordered, dropped)
+        state = read_torch(reader, found, parameters, stated, ordered, dropped, repeated)
     else:
         state = {"paddle": read_paddle, "optax": read_optax}[found.library](reader, found, parameters, own, stated)
     some = {name for arrays in state.moments.values() for name in arrays}

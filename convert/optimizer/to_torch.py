@@ -29,12 +29,13 @@ from .families import FAMILIES, MOMENTS, NEEDED, call
 from .settling import options
 from .state import NO_INITIAL, State
 
+NAMED = 2  # folded names of a group that a note lists
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
 AVERAGED = (
-    f'the copy is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
+    f'the average is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
 )
 UNCOUNTED = (
-    "the source does not count its averages: load the copy into an AveragedModel by averaged.module.load_state_dict("
+    "the source does not count its averages: load the average into an AveragedModel by averaged.module.load_state_dict("
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
@@ -133,11 +134,17 @@ def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> 
     if not groups:
         return []
     each = [
-        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: "
-        f"{folding.listed(weights)}"
+        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: {_some(weights)}"
         for weights, values in groups
     ]
     return [f"{len(groups)} groups of parameters go along, to be built in this order: {'; then '.join(each)}"]
+
+
+def _some(weights: Sequence[str]) -> str:
+    """Return the first names of a group's parameters: the file lists all of them, as param_names."""
+    names = folding.fold(weights)
+    more = len(names) - NAMED
+    return f"{', '.join(names[:NAMED])}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""Tell which arrays of a model are one parameter: tied ones, which an optimizer trains and a training averages once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from convert.files.pickled.tree import PickleReader
+from convert.plans import Plan
+from specs.moves import Move
+
+if TYPE_CHECKING:
+    from convert.table_plan import TablePlan
+
+
+def of(plan: Plan | TablePlan) -> dict[str, frozenset[str]]:
+    """Return {name of a source that is tied: all names of its parameter, this one too}."""
+    tied: dict[str, frozenset[str]] = {}
+    for one, other in _pairs(plan):
+        names = tied.get(one, frozenset({one})) | tied.get(other, frozenset({other}))
+        tied |= dict.fromkeys(names, names)
+    return tied
+
+
+def repeated(names: Sequence[str], tied: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """Return {name: the first name of its parameter} of those of `names` that are not the first one themselves."""
+    firsts = {name: next(one for one in names if one in tied[name]) for name in names if name in tied}
+    return {name: first for name, first in firsts.items() if name != first}
+
+
+def _pairs(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
+    """Yield pairs of names that are one parameter: as the Table says, or by their place in the file."""
+    for check in plan.checks:
+        if check.other and _alike(check.parts) == _alike(check.others):
+            yield check.name, check.other
+    if isinstance(plan.reader, PickleReader):
+        names = {tensor.name: name for name, tensor in plan.sources.items()}
+        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
+
+
+def _alike(moves: Sequence[Move]) -> list[Move]:
+    return [move._replace(source="") for move in moves]
