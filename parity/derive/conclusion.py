@@ -116,6 +116,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
         untried=untried,
+        given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),
         this_depth=this_depth(of.table),

@@ -27,6 +27,10 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+OPEN = (
+    "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
+    "(h=4+k=4 d), to have such a line taken as given"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 
 
@@ -80,6 +84,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
+    if found.given_open:
+        yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
     if pairs := _alike(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     yield from (Remark(f"free to permute: {text}") for text in found.freedom)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +25,18 @@ class Hint(NamedTuple):
     Args:
       map: the left element of each right one that they describe, 0 elsewhere.
       left, right: the arrays that they speak of.
+      open: lines that were left out, as the models' shapes do not show the lengths of their axes.
     """
 
     table: Table
     map: Array
     left: tuple[str, ...]
     right: tuple[str, ...]
+    open: tuple[str, ...] = ()
 
 
 def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
-    """Apply a part of a Table to element numbers.
+    """Apply a part of a Table to element numbers, without lines that have axes of unknown length.
 
     Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
     """
@@ -46,7 +49,10 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         layout = table.layout(spoken, like)
         moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})
     except SizeError as error:
-        raise UsageError(f"{table.name}: {error.message}", error.problems) from error
+        numbered = {number for number, _ in error.dims}
+        left_out = tuple(f"line {n} ({line.arrays[0].label})" for line in table.lines if (n := line.number) in numbered)
+        rest = replace(table, lines=tuple(line for line in table.lines if line.number not in numbered))
+        return hint(rest, a, b, lefts, rights)._replace(open=left_out)
     except TableError as error:
         raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
     if layout.sums:
