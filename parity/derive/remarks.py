@@ -108,8 +108,9 @@ def remarks(found: Evidence) -> Iterator[Remark]:
 
 def _alike(found: Evidence) -> list[str]:
     """List the letters of an axis that may be the pairs of rotary positions, and of which one is not checked."""
-    for dim in (dim for line in found.table.lines for array in line.arrays for dim in array.axes or ()):
-        own = [factor[0] for factor in dim.factors if len(factor) == 1 and not factor[0].length]
+    dims = ((line, dim) for line in found.table.lines for array in line.arrays for dim in array.axes or ())
+    for line, dim in dims:
+        own = [factor[0] for factor in dim.factors if len(factor) == 1 and factor[0].name not in line.lengths]
         pairs = [part.name for part in own if found.table.sizes.get(part.name) == PAIR]
         if len(pairs) > 1 and not set(pairs).isdisjoint(found.unchecked):
             return pairs

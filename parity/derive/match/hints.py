@@ -49,9 +49,9 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         layout = table.layout(spoken, like)
         moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})
     except SizeError as error:
-        numbered = {number for number, _ in error.dims}
+        numbered = _sharing(table, {number for number, _ in error.dims})
         left_out = tuple(f"line {n} ({line.arrays[0].label})" for line in table.lines if (n := line.number) in numbered)
-        rest = replace(table, lines=tuple(line for line in table.lines if line.number not in numbered))
+        rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
         return hint(rest, a, b, lefts, rights)._replace(open=left_out)
     except TableError as error:
         raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
@@ -62,6 +62,17 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         if name in rights.shapes:
             rights.part(found, name)[...] = array
     return Hint(table, found, tuple(spoken), tuple(moved))
+
+
+def _sharing(table: Table, numbers: set[int]) -> set[int]:
+    """Add the numbers of lines that speak of the same arrays: without the others they would speak of parts alone."""
+    labels = {line.number: {array.label for array in line.arrays} for line in table.lines}
+    while True:
+        spoken = {label for number in numbers for label in labels[number]}
+        more = {number for number, own in labels.items() if own & spoken}
+        if more == numbers:
+            return numbers
+        numbers = more
 
 
 def check_lines(given: Hint, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
