@@ -21,6 +21,7 @@ from .fold.lone import lone
 from .fold.this_depth import this_depth
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
+from .match.hints import to_check
 from .partings import divergences, partings
 from .prove.constants import unlike_number
 from .prove.divergence import confirmed
@@ -116,6 +117,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
         untried=untried,
+        check_given=to_check(best.hint, steps, best.exact) if best.hint and best.hint.right and not sure else "",
         given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),

@@ -257,6 +257,7 @@ class Derivation(Evidence):
         lines += [Line(f"{what}: {how}", "bad") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines
+        lines += [Line(self.check_given, "head")] if self.check_given else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:

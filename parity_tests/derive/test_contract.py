@@ -213,8 +213,11 @@ def test_lines_that_are_known_are_kept_and_completed():
 
 def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
     needs("torch")
-    wrong = Table.parse("table 1\n0.bias: -o <-> 0.bias: o\n")
-    assert not parity.derive(torch_model(), torch_model(), (X,), table=wrong).proven
+    text = "table 1\n2.bias: o <-> 2.bias: o\n0.bias: -o <-> 0.bias: o\n"
+    wrong = Table.parse(text, name="wrong.table")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=wrong)
+    assert not found.proven
+    assert str(found).splitlines()[1] == "lines given by wrong.table: check them first: line 3 (0.bias)"
     for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
         with pytest.raises(UsageError):
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
