@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .axes import Dim
+from .axes import Dim, extent
 from .claims import derived_lengths
 from .env import Env
 from .lines import Lines
@@ -32,8 +32,9 @@ class Open(NamedTuple):
 
     @property
     def follows(self) -> frozenset[str]:
-        """Return the axes whose length follows from the others': beside a window of an axis only that axis's own."""
-        windows = frozenset(part.name for factor in self.dim.factors for part in factor if part.window)
+        """Return the axes whose length follows from the others': beside a window of unknown parts only its own axis."""
+        unknown = [factor for factor in self.dim.factors if extent(factor, self.env.sizes) is None]
+        windows = frozenset(part.name for factor in unknown for part in factor if part.window)
         return (self.names & windows if windows else self.names) if self.known else frozenset()
 
     def __str__(self) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from convert.folding import fold as folded
 from specs.words import count, in_a_row
 
@@ -21,6 +23,7 @@ from .fold.lone import lone
 from .fold.this_depth import this_depth
 from .limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTED_MATCH, PARTED_USES, PARTNER, ROUNDING_OUTPUTS
 from .match.choices import Step
+from .match.hints import to_check
 from .partings import divergences, partings
 from .prove.constants import unlike_number
 from .prove.divergence import confirmed
@@ -31,7 +34,7 @@ from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .prove.unreached import unreached, without_places
-from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
+from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, misordered, only_one_step, only_one_value
 from .trace.reason import Reason
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
@@ -120,6 +123,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         in_rows=[name for name in of.in_rows if name in inferred],
         freedom=free,
         untried=untried,
+        misordered="" if proven else _misordered(left, best),
+        check_given=to_check(best.hint, steps, best.exact) if best.hint and best.hint.right and not sure else "",
+        given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),
         this_depth=this_depth(of.table),
@@ -132,6 +138,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     )
     notes = [*of.notes, *(_unseen_notes(of) if proven else [])]
     return replace(derivation, table=commented(derivation, notes))
+
+
+def _misordered(left: Left, best: Candidate) -> str:
+    """Say why the right model seems to take the inputs in another order; see misordered."""
+    shapes = [[np.shape(array) for array in program.outputs] for program in (left.program, best.programs[1])]
+    return misordered(left.side.call.arrays(), *shapes)
 
 
 def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.errors import called, option
+from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
 from convert.table_like import dropped
 from specs.numerals import limit, short
@@ -38,6 +38,10 @@ PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, 
 PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
+)
+OWN_ORDER = (
+    "return (model, inputs) on the right as well, with the inputs in that model's order",
+    "give right_inputs, in the right model's order",
 )
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 REMOVED = " with what differs removed"
@@ -138,6 +142,8 @@ class Derivation(Evidence):
             return "build both models with the same number of blocks; then derive again"
         if self.sizes:
             return "build both models of one size, and derive again"
+        if self.misordered:
+            return f"{command_or_call(*OWN_ORDER)}; then derive again"
         if self.weight_norms:
             return PLAIN_WEIGHTS
         if self.reads_numbers and not self.proven:
@@ -199,6 +205,7 @@ class Derivation(Evidence):
     def unlike(self) -> list[tuple[str, str]]:
         """List (what, how) the models are built of other parts or sizes, which no line can translate."""
         every = [("depths differ", self.depths), ("sizes differ", self.sizes)]
+        every += [("inputs seem to be in another order", self.misordered)]
         every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
         return [(what, how) for what, how in every if how]
 
@@ -257,6 +264,7 @@ class Derivation(Evidence):
         lines += [Line(f"{what}: {how}", "head") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines
+        lines += [Line(self.check_given, "head")] if self.check_given else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:

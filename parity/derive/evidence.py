@@ -24,6 +24,7 @@ SHOWN = (  # what JSON has as it is
     "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked", "exchanged", "reordered",
     "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons",
     "left_over", "failure", "incomparable", "depths", "sizes", "seconds", "tested", "lower", "weight_norms",
+    "given_open", "check_given", "misordered",
 )  # fmt: skip
 
 
@@ -60,6 +61,9 @@ class Evidence(Proof):
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
+      given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
+      misordered: why the right model seems to take its inputs in another order; "" if it does not.
+      check_given: which given lines may be why models part; "" where none was given, or another cause is confirmed.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
     """
 
@@ -94,6 +98,9 @@ class Evidence(Proof):
     lower: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()
+    given_open: Sequence[str] = ()
+    check_given: str = ""
+    misordered: str = ""
 
     @property
     def unobservable_parts(self) -> list[str]:

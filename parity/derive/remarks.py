@@ -28,6 +28,10 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+OPEN = (
+    "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
+    "(h=4+k=4 d), to have such a line taken as given"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -82,6 +86,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
+    if found.given_open:
+        yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
     if pairs := _alike(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     yield from (Remark(f"free to permute: {text}") for text in found.freedom)
@@ -110,8 +116,9 @@ def stated(table: Table, text: str) -> bool:
 
 def _alike(found: Evidence) -> list[str]:
     """List the letters of an axis that may be the pairs of rotary positions, and of which one is not checked."""
-    for dim in (dim for line in found.table.lines for array in line.arrays for dim in array.axes or ()):
-        own = [factor[0] for factor in dim.factors if len(factor) == 1 and not factor[0].length]
+    dims = ((line, dim) for line in found.table.lines for array in line.arrays for dim in array.axes or ())
+    for line, dim in dims:
+        own = [factor[0] for factor in dim.factors if len(factor) == 1 and factor[0].name not in line.lengths]
         pairs = [part.name for part in own if found.table.sizes.get(part.name) == PAIR]
         if len(pairs) > 1 and not set(pairs).isdisjoint(found.unchecked):
             return pairs

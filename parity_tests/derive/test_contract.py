@@ -213,11 +213,28 @@ def test_lines_that_are_known_are_kept_and_completed():
 
 def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
     needs("torch")
-    wrong = Table.parse("table 1\n0.bias: -o <-> 0.bias: o\n")
-    assert not parity.derive(torch_model(), torch_model(), (X,), table=wrong).proven
+    text = "table 1\n2.bias: o <-> 2.bias: o\n0.bias: -o <-> 0.bias: o\n"
+    wrong = Table.parse(text, name="wrong.table")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=wrong)
+    assert not found.proven
+    assert str(found).splitlines()[1] == "lines given by wrong.table: check them first: line 3 (0.bias)"
     for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
         with pytest.raises(UsageError):
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
+
+
+def test_given_lines_of_open_lengths_are_derived_anew_and_named():
+    """The lines of a derived Table may need lengths that derive has no option for: its own output is a hint too."""
+    needs("torch")
+    text = "table 1\n0.weight: (a+b) in <-> 0.weight: (a+b) in\n0.bias: out <-> 0.bias: out\n"
+    start = Table.parse(text, name="start.table")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=start)
+    assert found.proven and found.given_open == ("line 2 (0.weight)",)
+    lines = found.table.print().splitlines()
+    assert "0.bias: out <-> 0.bias: out" in lines and not any("(a+b)" in line for line in lines)
+    assert "not taken as given: line 2 (0.weight): the shapes of both models leave lengths of their axes" in str(found)
+    none = parity.derive(torch_model(), torch_model(), (X,), table=Table.parse("\n".join(text.splitlines()[:2]) + "\n"))
+    assert none.proven and none.given_open
 
 
 def test_lines_that_contradict_what_was_found_are_quoted():

@@ -280,3 +280,25 @@ def test_models_of_other_depths_or_classes_are_matched_no_further(size: Classes,
     assert f"{'depths' if size.depth == 3 else 'sizes'} differ: " in text and "stopped at" not in text
     if size.depth == 3:
         assert "missing: " not in text and set(found.reasons.values()) == {"the depths differ"}
+
+
+def test_inputs_in_another_order_are_named_where_outputs_show_it():
+    needs("torch")
+    import torch
+
+    class Both(torch.nn.Module):
+        def __init__(self, order: int) -> None:
+            super().__init__()
+            self.order, self.one, self.two = order, torch.nn.Linear(4, 6), torch.nn.Linear(4, 6)
+
+        def forward(self, first: Any, second: Any) -> Any:
+            source, target = (first, second)[:: self.order]
+            return (self.one(target) @ self.two(source).mT).softmax(-1) @ torch.tanh(self.two(source))
+
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((2, 7, 4)), rng.standard_normal((2, 5, 4))
+    found = parity.derive(Both(1), Both(-1), inputs)
+    how = "outputs are as long as input 2 on the left, (2, 5, 6), as input 1 on the right, (2, 7, 6)"
+    assert not found.proven and f"inputs seem to be in another order: {how}" in str(found)
+    assert "in the right model's order; then derive again" in str(found)
+    assert parity.derive(Both(1), Both(-1), inputs, right_inputs=inputs[::-1]).proven

@@ -67,8 +67,15 @@ def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[boo
     left, right = attention(fused[0], True, groups), attention(fused[1], False, groups)
     found = parity.derive(left, right, (images(2, 5, WIDTH),))
     assert found.proven and not found.missing, (found.reasons, found.divergences)
-    assert "qkv.bias: (q+k+v d a)" in found.table.print()
     left, right = (attention(f, p, 2, heads=2) for f, p in zip(fused, (True, False), strict=True))
+    if groups == HEADS:  # one number of heads, and pairs that the code takes apart
+        assert "(s[:-1] h " in found.table.print() and found.unchecked == ["h"]
+        assert "s2=2: stated" in found.table.print() and "of one length" not in str(found)
+        assert fits(found.table, left, right, h=2)
+        again = parity.derive(left, right, (images(2, 5, WIDTH),), table=found.table)
+        assert again.proven and len(again.given_open) == 4  # both lines of the weight, and both of the bias
+        return
+    assert "qkv.bias: (q+k+v d a)" in found.table.print()
     assert fits(found.table, left, right, q=2, k=2, v=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
 
 
@@ -113,13 +120,17 @@ def test_a_fused_projection_of_stacked_blocks_whose_queries_and_keys_turn_pairs(
     assert fits(found.table, left, right, q=2, k=2, v=2, d=4, a=2)
 
 
-def test_pairs_of_channels_stay_pairs_where_their_length_tells():
-    left, right = attention(True, True, 2, heads=2), attention(False, False, 2, heads=2)
+@pytest.mark.parametrize(("heads", "groups"), [(2, 2), (2, 1)])
+def test_pairs_of_channels_stay_pairs_where_their_length_tells(heads: int, groups: int):
+    """Two heads are no pairs: of two pieces of length 2, those inside of heads are the pairs."""
+    left, right = attention(True, True, groups, heads=heads), attention(False, False, groups, heads=heads)
     found = parity.derive(left, right, (images(2, 5, WIDTH),))
-    assert (
-        "qkv.bias: (q+k+v d a=2) <-> q.bias: (q a d)" in found.table.print()
-        and "d" not in found.table.reverse().lengths()
-    )
+    text = found.table.print()
+    if groups == heads:
+        assert "qkv.bias: (s[:-1] h d s2) <-> {s=q|k}.bias: (h s2=2 d)\nqkv.bias: (1[2:] c) <-> v.bias: c" in text, text
+    else:
+        assert "qkv.bias: (q+1+1 d a=2) <-> q.bias: (q a d)" in text, text
+    assert "d" not in found.table.reverse().lengths() and "of one length" not in str(found)
 
 
 def test_pairs_of_separate_projections_are_stated_and_no_length_is_asked_for_them():
@@ -131,7 +142,7 @@ def test_pairs_of_separate_projections_are_stated_and_no_length_is_asked_for_the
 
 
 def test_pairs_of_joined_arrays_are_not_told_from_halves_in_heads_of_four_channels():
-    found = parity.derive(attention(True, True), attention(False, False), (images(2, 5, WIDTH),))
+    found = parity.derive(attention(True, True, 2), attention(False, False, 2), (images(2, 5, WIDTH),))
     assert found.proven and "of one length: d, a: with rotary positions, derive from models" in str(found)
 
 

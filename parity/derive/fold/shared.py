@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .facts import Facts
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
+from .parted import parted
 from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Axes, relate
@@ -75,6 +77,11 @@ def many_to_one(
     cells = grid(source_names) if len(shapes) == 1 else None
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
+        before = dict(names.lengths)
+        row = parted(sources, source_names, numbers, partial(_part, sources, target, names, side))
+        if row is None:
+            names.lengths = before  # what no line uses is free
+    if row is None and len(source_names) > 1:
         of = (sources, source_names, target, numbers, names, side)
         row = _alone(joined(sources, len(source_names), target, numbers, names, side) or of_blocks(*of))
         row = row or _alone(segmented(*of))
@@ -84,6 +91,12 @@ def many_to_one(
         parts = segmented(sources, source_names, target, numbers, names, side)
         row = _alone(parts) or apart(*only) or _alone(listed(*only))
     return row
+
+
+def _part(
+    sources: Elements, target: str, names: Names, side: int, source_names: Sequence[str], numbers: Array
+) -> list[Row] | None:
+    return many_to_one(sources, list(source_names), target, numbers, names, side)
 
 
 def _alone(row: Row | None) -> list[Row] | None:

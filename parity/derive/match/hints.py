@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from convert.errors import ConvertError, UsageError
-from specs.lines import Misfit
+from specs.lines import Line, Misfit
+from specs.matching import Matcher
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
+from ..limits import PARTED_USES
 from ..trace.sides import Side
-from ..trace.tape import Array
+from ..trace.tape import Array, Tape
+from .choices import Step
 from .symbols import Elements
 
 
@@ -24,16 +29,18 @@ class Hint(NamedTuple):
     Args:
       map: the left element of each right one that they describe, 0 elsewhere.
       left, right: the arrays that they speak of.
+      open: lines that were left out, as the models' shapes do not show the lengths of their axes.
     """
 
     table: Table
     map: Array
     left: tuple[str, ...]
     right: tuple[str, ...]
+    open: tuple[str, ...] = ()
 
 
 def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
-    """Apply a part of a Table to element numbers.
+    """Apply a part of a Table to element numbers, without lines that have axes of unknown length.
 
     Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
     """
@@ -46,7 +53,10 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         layout = table.layout(spoken, like)
         moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})
     except SizeError as error:
-        raise UsageError(f"{table.name}: {error.message}", error.problems) from error
+        numbered = _sharing(table, {number for number, _ in error.dims})
+        left_out = tuple(_labelled(line) for line in table.lines if line.number in numbered)
+        rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
+        return hint(rest, a, b, lefts, rights)._replace(open=left_out)
     except TableError as error:
         raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
     if layout.sums:
@@ -56,6 +66,48 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         if name in rights.shapes:
             rights.part(found, name)[...] = array
     return Hint(table, found, tuple(spoken), tuple(moved))
+
+
+def to_check(given: Hint, steps: Sequence[Step], tape: Tape) -> str:
+    """Say that given lines may be wrong, where models part: the one whose parameters are read last before that.
+
+    Args:
+      steps: uses of parameters, in the order of execution. tape: of the right model.
+    """
+    read = _first_reads(tape)
+    parted = next((name for step in steps if step.gap > PARTED_USES for name in step.right), "")
+    before = {name: at for name in given.right if (at := read.get(name, 0)) <= read.get(parted, len(tape.nodes))}
+    last = max(before, key=before.__getitem__, default=given.right[-1])
+    table = given.table.reverse()
+    found = Matcher(table, {last: ()}).match()
+    lines = (line for line in table.lines for _, arrays in found.groups(line) if any(arrays))
+    which = "".join(f": {_labelled(line.reverse())}" for line in itertools.islice(lines, 1))
+    return f"lines given by {given.table.name}: check them first{which}"
+
+
+def _first_reads(tape: Tape) -> dict[str, int]:
+    """Return the number of the first operation that reads each parameter."""
+    first: dict[int, int] = {}
+    for at, node in enumerate(tape.nodes):
+        for value in node.inputs:
+            first.setdefault(value, at)
+    return {name: first[value] for name, value in tape.parameters.items() if value in first}
+
+
+def _labelled(line: Line) -> str:
+    """Name a line by its number and its first array on the left."""
+    return f"line {line.number} ({line.arrays[0].label})"
+
+
+def _sharing(table: Table, numbers: set[int]) -> set[int]:
+    """Add the numbers of lines that speak of the same arrays: without the others they would speak of parts alone."""
+    labels = {line.number: {array.label for array in line.arrays} for line in table.lines}
+    while True:
+        spoken = {label for number in numbers for label in labels[number]}
+        more = {number for number, own in labels.items() if own & spoken}
+        if more == numbers:
+            return numbers
+        numbers = more
 
 
 def check_lines(given: Hint, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:

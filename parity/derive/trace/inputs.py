@@ -215,3 +215,23 @@ def layouts(array: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
         if order not in seen:
             seen.add(order)
             yield order, np.ascontiguousarray(array.transpose(order))
+
+
+def misordered(inputs: Mapping[str, Array], left: Sequence[tuple[int, ...]], right: Sequence[tuple[int, ...]]) -> str:
+    """Say that the right model may take its inputs in another order; "" if the shapes do not look so.
+
+    They do where one output has on each side the length of another input in the same axis.
+
+    Args:
+      inputs: of the left model. left, right: shapes of the outputs.
+    """
+    shapes = {label(path): array.shape for path, array in inputs.items()}
+    for one, other in zip(left, right, strict=False):
+        axes = [axis for axis, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
+        if len(one) != len(other) or len(axes) != 1:
+            continue
+        owners = [[name for name, shape in shapes.items() if shape[axes[0] : axes[0] + 1] == (of[axes[0]],)]
+                  for of in (one, other)]  # fmt: skip
+        if all(len(names) == 1 for names in owners):
+            return f"outputs are as long as {owners[0][0]} on the left, {one}, as {owners[1][0]} on the right, {other}"
+    return ""
