@@ -72,8 +72,14 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
     (left, before), (right, _) = sides
     if relative_error(left.inputs[0], right.inputs[0]) <= 10 * CLOSE[a.dtype]:
         return ""
-    after = f"after {before[0].name}" if before else "before the first module that is compared"
+    compared = [tap.name for tap in before if _is_compared(tap.name, a, b)]
+    after = f"after {compared[0]}" if compared else "before the first module that is compared"
     return f"{after} and ahead of {left.name}, whose input differs already"
+
+
+def _is_compared(name: str, a: Recording, b: Recording) -> bool:
+    """Tell whether both models have an output of a tap, in one shape."""
+    return name in a.arrays and name in b.arrays and a.arrays[name].shape == b.arrays[name].shape
 
 
 def unlisted_maps(names: Sequence[str], a: Recording, b: Recording) -> str:

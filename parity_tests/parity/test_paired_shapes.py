@@ -1,0 +1,72 @@
+"""Paired modules that return other shapes: the first divergence where they compute something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import parity
+from parity_tests.conftest import needs
+from specs.table import Table
+
+X = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+
+
+def convs(names: tuple[str, ...], strides: tuple[int, ...]) -> Any:
+    """Return three convolutions; the numbers of channels are the same whatever their strides."""
+    import torch
+
+    layers = [torch.nn.Conv2d(i, 4, 3, s, 1) for i, s in zip((3, 4, 4), strides, strict=True)]
+    net = torch.nn.Sequential()
+    for name, layer in zip(names, layers, strict=True):
+        net.add_module(name, layer)
+    return net
+
+
+def test_a_stride_at_another_layer_is_named_where_it_is():
+    """The middle layers' outputs have other shapes, and the last ones' have one shape again."""
+    needs("torch")
+    import torch
+
+    torch.manual_seed(0)
+    left, right = convs(("a", "b", "c"), (1, 2, 1)), convs(("x", "y", "z"), (1, 1, 2))
+    pairs = ("ax", "by", "cz")
+    lines = [f"{one}.{axes} <-> {other}.{axes}" for one, other in pairs for axes in ("weight: o i h w", "bias: c")]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines]))
+    right.load_state_dict(dict(zip(right.state_dict(), left.state_dict().values(), strict=True)))
+    report = parity.compare({"mine": left, "theirs": right}, X, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.first_divergence == "b", said
+    assert "looks like stride 2x2, padding 1 in mine, stride 1x1, padding 1 in theirs" in said
+    assert "shapes differ: [2, 4, 4, 4] in mine, [2, 4, 8, 8] in theirs" in said
+    assert "layer before a, error" in said and "of the same name and shape: 'b' of other shapes" in said
+
+
+def test_the_cause_lies_behind_a_module_that_was_compared():
+    """A norm returns a grid in one model and a row of tokens in the other: it is no pair that can be compared."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, factor: float):
+            super().__init__()
+            self.factor = factor
+            self.stem, self.norm, self.head = torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x)
+            x = self.norm(x) if self.factor == 1 else self.norm(x.unflatten(1, (2, -1))).flatten(1, 2)
+            return self.head(self.factor * x)
+
+    left, right = Net(1), Net(2)
+    right.load_state_dict(left.state_dict())
+    table = Table.parse(
+        "table 1: torch <-> torch\n{m=stem|head}.weight: o i <-> {m=stem|head}.weight: o i\n"
+        "{m=stem|norm|head}.bias: c <-> {m=stem|norm|head}.bias: c\nnorm.weight: c <-> norm.weight: c"
+    )
+    x = np.random.default_rng(0).standard_normal((2, 4, 8))
+    report = parity.compare({"mine": left, "theirs": right}, x, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.first_divergence == "head", said
+    assert "cause lies after stem and ahead of head, whose input differs already" in said
