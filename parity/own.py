@@ -106,10 +106,13 @@ class PairedNames(dict[str, str]):
 
     Args:
       unlike: paths of modules whose arrays have another number of axes in the other model, as those of nn.scan.
+      flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
+        has against a dense layer.
       arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
     """
 
     unlike: Sequence[str] = ()
+    flat: Sequence[tuple[str, str]] = ()
     arrays: OneSide | None = None
 
 
@@ -206,13 +209,17 @@ class Own(Model):
         if not isinstance(self.names, PairedNames):
             return []
         owners = [path for path, module in self.modules.items() if path and module.leaves]
-        unlike = [path for path in self.names.unlike if path not in self.names]
-        alone = [path for path in owners if path not in self.names and path not in unlike]
+        flat = {path for pair in self.names.flat for path in pair}
+        unlike = [path for path in self.names.unlike if path not in self.names and path not in flat]
+        alone = [path for path in owners if path not in self.names and path not in (*unlike, *flat)]
         reasons = {
             "one model has an axis more in their arrays, as of stacked layers (nn.scan) or heads": unlike,
             "the Table of names pairs them with no module": alone,
         }
-        return [
+        pairs = [f"{left} / {right}" for left, right in self.names.flat]
+        why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
+        both = [f"{count(len(pairs), 'pair')} of modules not compared, as {why}: {some(pairs)}"] * bool(pairs)
+        return both + [
             f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
             for why, paths in reasons.items()
             if paths

@@ -17,6 +17,7 @@ from .own import PairedNames, recognise
 from .paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
+Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
 def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
@@ -34,12 +35,13 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
     layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
-    pairs, unlike = _pairs(layout, *sides)
+    pairs, unlike, flat = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
     for k, found in enumerate(names):
         found.unlike = sorted({pair[k] for pair in unlike if all(pair)})
+        found.flat = sorted(pair for pair in flat if all(pair))
     if check in ARRAYS:
         if is_open:
             raise UsageError(
@@ -116,25 +118,32 @@ def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
     return True
 
 
-def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[tuple[str, str]], set[tuple[str, str]]]:
-    """Return pairs of modules, and those whose arrays have other numbers of axes.
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], set[Pair], list[Pair]]:
+    """Return pairs of modules; those whose arrays have other numbers of axes; and those that have 1s more alone.
 
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
-    many axes, as axes of heads in one model alone are in the results as well.
+    many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
+    convolution returns images, and a dense layer none.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
-    unlike = set[tuple[str, str]]()
+    unlike, flat = set[Pair](), dict[Pair, None]()
     for entry in layout.entries:
         for source in entry.sources:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
-            if len(left.shapes[source]) != len(entry.shape):
+            if len(left.shapes[source]) == len(entry.shape):
+                continue
+            long = [sorted(length for length in shape if length > 1) for shape in (left.shapes[source], entry.shape)]
+            if long[0] == long[1]:
+                flat[one, other] = None
+            else:
                 unlike.add((one, other))
     alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
-    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in unlike]
-    return [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)], unlike
+    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in {*unlike, *flat}]
+    pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
+    return pairs, unlike, [pair for pair in flat if pair not in unlike]
 
 
 def _arrays(table: Table, layout: Layout, left: _Side, right: _Side) -> ArrayPairs:

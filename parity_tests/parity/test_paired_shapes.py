@@ -43,6 +43,33 @@ def test_a_stride_at_another_layer_is_named_where_it_is():
     assert "layer before a, error" in said and "of the same name and shape: 'b' of other shapes" in said
 
 
+def test_a_dense_layer_against_a_convolution_of_one_pixel_is_said_once():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, dense: bool):
+            super().__init__()
+            self.dense, self.last = dense, torch.nn.Conv1d(4, 2, 1)
+            self.first = torch.nn.Linear(3, 4) if dense else torch.nn.Conv1d(3, 4, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.first(x.mT).mT if self.dense else self.first(x))
+
+    left, right = Net(True), Net(False)
+    right.load_state_dict({**left.state_dict(), "first.weight": left.first.weight[..., None]})
+    lines = "first.weight: o i <-> first.weight: o i 1", "last.weight: o i k <-> last.weight: o i k"
+    table = Table.parse(
+        "\n".join(["table 1: torch <-> torch", *lines, "{m=first|last}.bias: c <-> {m=first|last}.bias: c"])
+    )
+    report = parity.compare({"a": left, "b": right}, X[:, :, 0], check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
+    assert (
+        said.count("not compared") == 1 and f"note: 1 pair of modules not compared, as {why}: 'first / first'" in said
+    )
+
+
 def test_the_cause_lies_behind_a_module_that_was_compared():
     """A norm returns a grid in one model and a row of tokens in the other: it is no pair that can be compared."""
     needs("torch")
