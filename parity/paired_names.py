@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     for k, found in enumerate(names):
         found.unlike = sorted({pair[k] for pair in unlike if all(pair)})
         found.flat = sorted(pair for pair in flat if all(pair))
+    names[1].order = _order(getattr(given, "input_order", ()), *sides)
     if check in ARRAYS:
         if is_open:
             raise UsageError(
@@ -85,6 +86,21 @@ class _Side:
         from ports.runners.jax_trees import dotted  # the model has imported jax
 
         return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
+
+
+def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]:
+    """Return the order of axes in which the right model takes what `parity.compare` gives to both; () as it is.
+
+    Args:
+      derived: the order in which derive gave it the left model's input. `compare` itself gives images with channels
+        last to flax models, and `derive` gives each model what it takes.
+    """
+    axes = list(range(len(derived)))
+    is_flax = [len(axes) == 4 and side.home in ("linen", "nnx", "function") for side in (left, right)]
+    taken = [axes[k] for k in (0, 2, 3, 1)] if is_flax[0] else axes
+    taken = [taken[k] for k in derived]
+    taken = [taken[k] for k in (0, 3, 1, 2)] if is_flax[1] else taken
+    return () if taken == axes else tuple(taken)
 
 
 def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, tuple[str, ...]]:

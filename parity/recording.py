@@ -105,6 +105,7 @@ def record(
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
     recording.notes += model.switched(training)
+    recording.notes += model.turned() if isinstance(model, Own) else []
     if isinstance(model, Port) and check in ("layers", "single-step"):
         recording.notes += _uncalled_maps(model, recording)
     if isinstance(model, Port) and model.source:

@@ -150,8 +150,9 @@ def _best(
         limit = stop - time.thread_time()
         found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
         attempt = Candidate(
-            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash
-        )
+            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash,
+            input_order=other.input_order,
+        )  # fmt: skip
         if best is None or attempt.depth > best.depth:
             best, deepest = attempt, (known, uses)
         if not found.failure:

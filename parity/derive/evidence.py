@@ -54,6 +54,7 @@ class Evidence(Proof):
         left ones become them.
       filled: right parameters that are zero, as the left model has no such bias.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
+      input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
@@ -94,6 +95,7 @@ class Evidence(Proof):
     lower: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()
+    input_order: tuple[int, ...] = ()
 
     @property
     def unobservable_parts(self) -> list[str]:
