@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ import numpy as np
 
 import specs
 from ports.runners.inputs import OUTPUT
+from specs.kinds import STATISTICS
 from specs.paths import normal
 from specs.words import in_a_row
 
@@ -298,8 +300,17 @@ def _divergence(
     sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
     holds = "; ".join(sick) if verdict.worst.cause else ""
     return Divergence.at(
-        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds
-    )
+        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
+        _momentum(off, a, b),
+    )  # fmt: skip
+
+
+def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
+    """State the momentum of BatchNorm in two models where it differs, and running statistics alone differ."""
+    if a.momenta == b.momenta or not (a.momenta and b.momenta):
+        return ""
+    alone = all(re.split("[./]", name)[-1] in STATISTICS for name in off)
+    return f"{in_a_row(a.momenta)} in {a.label}, {in_a_row(b.momenta)} in {b.label}" if alone else ""
 
 
 def _between(name: str, before: tuple[str, float] | None, a: Recording, b: Recording) -> tuple[str, ...]:

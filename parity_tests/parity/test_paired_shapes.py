@@ -97,3 +97,28 @@ def test_the_cause_lies_behind_a_module_that_was_compared():
     said = " ".join(str(report).split())
     assert report.first_divergence == "head", said
     assert "cause lies after stem and ahead of head, whose input differs already" in said
+
+
+def test_another_momentum_is_named_where_running_statistics_alone_differ():
+    needs("torch")
+    import torch
+
+    def net(momentum: float, name: str) -> Any:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential()
+        model.add_module(name, torch.nn.BatchNorm1d(4, momentum=momentum))
+        return model
+
+    leaves = "weight", "bias", "running_mean", "running_var"
+    lines = [*(f"a.{leaf}: c <-> x.{leaf}: c" for leaf in leaves), "drop <- x.num_batches_tracked: = 0 int64"]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines, "a.num_batches_tracked -> drop"]))
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    for momentum in (0.1, 0.01):
+        models = {"mine": net(0.1, "a"), "theirs": net(momentum, "x")}
+        report = parity.compare(models, x, check="train", names=table, dtype="float64", steps=2)
+        said = " ".join(str(report).split())
+        assert report.passed == (momentum == 0.1) and "num_batches_tracked" not in said, said
+        named = (
+            "set the same momentum of BatchNorm in both models, which keep other shares of the old: 0.9 in mine, 0.99"
+        )
+        assert (named in said) == (momentum == 0.01), said
