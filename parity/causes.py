@@ -152,9 +152,10 @@ def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: fl
     Of those with the very same error, which compute the same here, the first stands for all.
     """
     errors: dict[float, str] = {}
-    for name, out in tried:
-        if out.shape == target.shape:
-            errors.setdefault(relative_error(target, out), name)
+    with np.errstate(all="ignore"):  # a variance of 0 with an epsilon of 0, an exponential that overflows
+        for name, out in tried:
+            if out.shape == target.shape:
+                errors.setdefault(relative_error(target, out), name)
     least = min(errors, default=np.inf)
     if not least <= close:  # as NaN is not
         return None

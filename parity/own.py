@@ -251,7 +251,8 @@ class Own(Model):
         modes = self.runner.modes()
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
-        return [f"ran in {ours} mode; in {theirs} mode were {some(other)}"] * bool(other)
+        named = [self.chosen.get(path, path) for path in other]
+        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] * bool(other)
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)

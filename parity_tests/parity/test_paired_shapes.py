@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import parity
+from parity.causes import _best as best
+from parity.hypotheses import HYPOTHESES
 from parity_tests.conftest import needs
 from specs.table import Table
 
@@ -122,3 +125,34 @@ def test_another_momentum_is_named_where_running_statistics_alone_differ():
             "set the same momentum of BatchNorm in both models, which keep other shares of the old: 0.9 in mine, 0.99"
         )
         assert (named in said) == (momentum == 0.01), said
+
+
+def test_a_note_on_both_models_of_the_one_pair_is_written_once():
+    needs("torch")
+    import torch
+
+    def net(name: str) -> Any:
+        model = torch.nn.Sequential()
+        model.add_module(name, torch.nn.BatchNorm1d(4))
+        return model
+
+    lines = [f"a.{leaf}: c <-> x.{leaf}: c" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    lines += ["drop <- x.num_batches_tracked: = 0 int64", "a.num_batches_tracked -> drop"]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines]))
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    models = {"mine": net("a"), "theirs": net("x")}
+    report = parity.compare(models, x, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert (
+        "note: ran in evaluation mode; in training mode were 'a' 2 arrays compared" in said and said.count("'a'") == 1
+    )
+    models["theirs"].x.eps = 1e-3
+    wrong = " ".join(str(parity.compare(models, x, check="layers", names=table, dtype="float64")).split())
+    assert "own models" in wrong and "own model " not in wrong and "own model," not in wrong
+
+
+def test_a_hypothesis_that_divides_by_zero_warns_of_nothing(recwarn: pytest.WarningsRecorder):
+    x, zeros = np.random.default_rng(0).standard_normal((6, 4)), np.zeros(4)
+    tried = HYPOTHESES["batch_norm"](x, {"mean": zeros, "var": zeros}, x)
+    assert best(tried, x / np.sqrt(1e-5), 1e-11)[0] == ("epsilon 1e-5",)
+    assert not list(recwarn)
