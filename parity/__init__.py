@@ -18,7 +18,8 @@ Importing this imports no framework. derive/ finds Tables; the other modules:
     judging            judge, by agreement and verdicts (which measures the rounding of each framework), with remarks;
                        elements, tolerance, masks (of dropout); result
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
-                       lists; guesses says it of several pairs; next_steps says what to do about them
+                       lists; guesses says it of several pairs; momentum reads that of batch norms; next_steps says
+                       what to do about them
     what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), pair_table,
                        row_limit, module_table; page: matrix, panels, cards, limit_notes, caveats, plot (plot_scale,
                        plot_lines), markup, provenance

@@ -72,8 +72,14 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
     (left, before), (right, _) = sides
     if relative_error(left.inputs[0], right.inputs[0]) <= 10 * CLOSE[a.dtype]:
         return ""
-    after = f"after {before[0].name}" if before else "before the first module that is compared"
+    compared = [tap.name for tap in before if _is_compared(tap.name, a, b)]
+    after = f"after {compared[0]}" if compared else "before the first module that is compared"
     return f"{after} and ahead of {left.name}, whose input differs already"
+
+
+def _is_compared(name: str, a: Recording, b: Recording) -> bool:
+    """Tell whether both models have an output of a tap, in one shape."""
+    return name in a.arrays and name in b.arrays and a.arrays[name].shape == b.arrays[name].shape
 
 
 def unlisted_maps(names: Sequence[str], a: Recording, b: Recording) -> str:
@@ -146,9 +152,10 @@ def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: fl
     Of those with the very same error, which compute the same here, the first stands for all.
     """
     errors: dict[float, str] = {}
-    for name, out in tried:
-        if out.shape == target.shape:
-            errors.setdefault(relative_error(target, out), name)
+    with np.errstate(all="ignore"):  # a variance of 0 with an epsilon of 0, an exponential that overflows
+        for name, out in tried:
+            if out.shape == target.shape:
+                errors.setdefault(relative_error(target, out), name)
     least = min(errors, default=np.inf)
     if not least <= close:  # as NaN is not
         return None

@@ -23,6 +23,7 @@ class Worst:
       remark: what the error is relative to, and of which run it is.
       sides: labels of the runs that `left` and `right` are from, where these are not the models themselves.
       word: what a table shows in place of an infinite error, where there are no two arrays to compare: "not called".
+      shapes: of both arrays, where they differ.
     """
 
     error: float
@@ -33,9 +34,14 @@ class Worst:
     remark: str = ""
     sides: tuple[str, ...] = ()
     word: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     def between(self, left: str, right: str) -> Worst:
-        """Name the two sides in the cause, where that is a value that is not finite."""
+        """Name the two sides in the cause, where that is a value that is not finite, or other shapes."""
+        if self.shapes:
+            return replace(
+                self, cause=f"shapes differ: {list(self.shapes[0])} in {left}, {list(self.shapes[1])} in {right}"
+            )
         if self.index is None or not self.cause:
             return self
         place, values = f" at {list(self.index)}" if self.index else "", [_word(value) for value in self.values]
@@ -78,7 +84,8 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     """
     a, b = double(a), double(b)
     if a.shape != b.shape:
-        return Worst(math.inf, cause=f"shapes differ: {list(a.shape)} and {list(b.shape)}", word="other shape")
+        cause = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
+        return Worst(math.inf, cause=cause, word="other shape", shapes=(a.shape, b.shape))
     if a.size == 0:
         return Worst(math.inf, cause="nothing to compare: the arrays are empty")
     sick = ~(np.isfinite(a) & np.isfinite(b))

@@ -194,7 +194,7 @@ def _worst(finding: Finding) -> Facts:
     places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("furthest", f"{'; '.join(texts)}: furthest beyond the limit, as tables show")]
+    return [("furthest", f"{'; '.join(texts)}, as tables show")]
 
 
 def checks(results: Iterable[Result]) -> str:

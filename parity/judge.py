@@ -13,6 +13,7 @@ import numpy as np
 import specs
 from ports.runners.inputs import OUTPUT
 from specs.folding import fold
+from specs.kinds import STATISTICS
 from specs.paths import normal
 from specs.words import in_a_row
 
@@ -21,7 +22,7 @@ from .agreement import Verdict
 from .elements import Worst, double, worst
 from .masks import judge_masks
 from .own import OWN
-from .quoting import pair_of, some
+from .quoting import pair_of, possessive, some
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
 from .tolerance import FLOAT64
@@ -65,7 +66,7 @@ def _with_zeros(r: Recording, everyone: Sequence[Recording]) -> Recording:
     names = [name for name, shape in r.untrained.items() if name not in r.arrays and shapes.get(name) == shape]
     if not names:
         return r
-    note = f"{r.label}'s {some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
+    note = f"{possessive(r.label)} {some(names)}: no gradient is taken (frozen, or no parameter), which counts as zero"
     zeros = {name: np.zeros(shapes[name]) for name in names}
     truth = r.truth and replace(r.truth, arrays={**r.truth.arrays, **zeros})
     return replace(r, arrays={**r.arrays, **zeros}, truth=truth, notes=[*r.notes, note])
@@ -127,7 +128,6 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
     """
     both = [n for n in a.arrays if n in b.arrays]
     same = [n for n in both if _required(check, n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
-    alone = {r.label: [n for n in r.arrays if n not in same] for r in (a, b)}
     strict = check in ACTIVATIONS and (
         a.architecture == b.architecture != OWN or not any(_required(check, n) for n in same)
     )
@@ -136,12 +136,26 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
         return Pairing([])
     if strict:
         return Pairing(both)
-    shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS and not a.tabled else ()
-    lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
+    odd = [n for n in both if n not in same]
+    shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
+    lists = [f"{some(_without_run(check, odd))} of other shapes"] * bool(odd)
+    lists += [
+        f"{possessive(r.label)} {some(_without_run(check, names))}"
+        for r, other in ((a, b), (b, a))
+        if (names := [n for n in r.arrays if n not in other.arrays])
+    ]
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     sentence = f"{why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
     return Pairing(same, shapes, sentence, check == "gradients" and not paired)
+
+
+def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
+    """Tell whether a pair of a Table's modules returns other shapes because it computes something else.
+
+    The same values may stand along other axes or in another order of them, as those of tokens in a grid and in a row.
+    """
+    return np.ndim(left) == np.ndim(right) and np.size(left) != np.size(right)
 
 
 def _same_values(a: Recording, b: Recording, names: Sequence[str]) -> bool:
@@ -320,7 +334,10 @@ def _divergence(
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
-        return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
+        sides = worst(a.arrays[name], b.arrays[name]).between(a.label, b.label)
+        looks = guess(name, s.check, a, b)
+        lies = "" if looks else place(name, s.check, a, b)
+        return Divergence.at(name, sides, 0.0, _before(name, order, judged), looks, lies)
     verdict = judged[name]
     agree = OUTPUT in judged and OUTPUT not in off
     cause = (agree and s.check in ACTIVATIONS and unlisted_maps(off, a, b)) or guess(name, s.check, a, b)
@@ -331,8 +348,17 @@ def _divergence(
     sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
     holds = "; ".join(sick) if verdict.worst.cause else ""
     return Divergence.at(
-        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds
-    )
+        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
+        _momentum(off, a, b),
+    )  # fmt: skip
+
+
+def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
+    """State the momentum of BatchNorm in two models where it differs, and running statistics alone differ."""
+    if a.momenta == b.momenta or not (a.momenta and b.momenta):
+        return ""
+    alone = all(re.split("[./]", name)[-1] in STATISTICS for name in off)
+    return f"{in_a_row(a.momenta)} in {a.label}, {in_a_row(b.momenta)} in {b.label}" if alone else ""
 
 
 def _between(name: str, before: tuple[str, float] | None, a: Recording, b: Recording) -> tuple[str, ...]:

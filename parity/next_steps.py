@@ -77,6 +77,10 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
         return f"look at what is done to the inputs ahead of {unmarked(place(first))}"
     if first.place and first.previous is not None:
         return f"look at what is done to the output of {first.previous[0].partition(INPUT)[0]}"
+    if first.momentum:
+        return (
+            f"set the same momentum of BatchNorm in both models, which keep other shares of the old: {first.momentum}"
+        )
     if first.returned and inferred:
         return (
             "what the models return differs in training mode alone: look for layers that stay in evaluation mode, or "

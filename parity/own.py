@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -133,10 +134,15 @@ class PairedNames(dict[str, str]):
 
     Args:
       unlike: paths of modules whose arrays have another number of axes in the other model, by the reason.
+      flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
+        has against a dense layer.
+      order: of the axes of the input that both models get, in which this one takes it; () as they are.
       arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
     """
 
     unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
+    flat: Sequence[tuple[str, str]] = ()
+    order: tuple[int, ...] = ()
     arrays: OneSide | None = None
 
 
@@ -159,13 +165,18 @@ class Own(Model):
     ):
         self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
         self.file = file
-        self.modules = runner.modules(inputs)
+        self.modules = runner.modules(self._taken(inputs))
         paths = [path for path in self.modules if path]
         self.chosen = {path: _tap(path) for path in self._default()} if names is None else _numbered(names, paths)
         self._stated = () if names is None or isinstance(names, PairedNames) else tuple(self.chosen)
         for path in self.chosen:
             require_known("module", path, paths)
         self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
+
+    def _taken(self, inputs: Any) -> Inputs:
+        """Return inputs in the order of axes in which this model takes them."""
+        given, order = Inputs.of(inputs), self.names.order if isinstance(self.names, PairedNames) else ()
+        return given.map(lambda array: array.transpose(order) if array.ndim == len(order) else array)
 
     @property
     def framework(self) -> str:
@@ -198,11 +209,11 @@ class Own(Model):
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Run inference: "output", and "output:KEY" for each further one."""
-        return self.runner(Inputs.of(inputs))
+        return self.runner(self._taken(inputs))
 
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
-        taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
+        taps = self.runner.trace(self._taken(inputs), self._taps, feed)
         for path in self._uncalled(taps):
             if path not in self._stated:
                 continue
@@ -234,11 +245,15 @@ class Own(Model):
         if not isinstance(self.names, PairedNames):
             return []
         owners = [path for path, module in self.modules.items() if path and module.leaves]
-        owners = [path for path in owners if path not in self.names]
-        unlike = {why: [path for path in paths if path not in self.names] for why, paths in self.names.unlike.items()}
+        flat = {path for pair in self.names.flat for path in pair}
+        owners = [path for path in owners if path not in self.names and path not in flat]
+        unlike = {why: [path for path in paths if path in owners] for why, paths in self.names.unlike.items()}
         alone = [path for path in owners if not any(path in paths for paths in unlike.values())]
         reasons = {**unlike, "the Table of names pairs them with no module": alone}
-        return [
+        pairs = [f"{left} / {right}" for left, right in self.names.flat]
+        why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
+        both = [f"{count(len(pairs), 'pair')} of modules not compared, as {why}: {some(pairs)}"] * bool(pairs)
+        return both + [
             f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
             for why, paths in reasons.items()
             if paths
@@ -252,12 +267,18 @@ class Own(Model):
             return []
         return [name for name, gradient in gradients.items() if np.any(gradient)]
 
+    def turned(self) -> list[str]:
+        """Say in which order of axes this model takes the input, where derive has found another one."""
+        order = self.names.order if isinstance(self.names, PairedNames) else ()
+        return [f"gets the input with its axes in the order {order}, as derive found it"] * bool(order)
+
     def switched(self, training: bool) -> list[str]:
         """Name modules that depend on the mode and were in the other one than the check's."""
         modes = self.runner.modes()
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
-        return [f"ran in {ours} mode; in {theirs} mode were {some(other)}"] * bool(other)
+        named = [self.chosen.get(path, path) for path in other]
+        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] * bool(other)
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)
@@ -265,27 +286,33 @@ class Own(Model):
 
     def gradients(self, inputs: Any) -> Gradients:
         """Return the loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
-        self.runner.require_training(Inputs.of(inputs))
-        return self.runner.gradients(Inputs.of(inputs))
+        taken = self._taken(inputs)
+        self.runner.require_training(taken)
+        found = self.runner.gradients(taken)
+        if not isinstance(self.names, PairedNames) or not self.names.order:
+            return found
+        order = self.names.order
+        back = {n: a.transpose(np.argsort(order)) if a.ndim == len(order) else a for n, a in found.inputs.items()}
+        return replace(found, inputs=back)
 
     def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
         """Take a step a batch on loss mean(output ** 2); the model itself stays as it is."""
-        inputs = [Inputs.of(batch) for batch in batches]
+        inputs = [self._taken(batch) for batch in batches]
         self.runner.require_training(inputs[0])
         return self.runner.train(inputs, optimizer)
 
     def dropout_calls(self, inputs: Any, seed: int) -> list[Drop]:
         """Return every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
-        return self.runner.dropout_calls(Inputs.of(inputs), seed)
+        return self.runner.dropout_calls(self._taken(inputs), seed)
 
     def dropout_rates(self) -> list[str]:
         """Return what makes training random: calls of dropout, by their rates."""
-        return [f"dropout {exact(rate)}" for rate in self.runner.dropout_rates(self.inputs)]
+        return [f"dropout {exact(rate)}" for rate in self.runner.dropout_rates(self._taken(self.inputs))]
 
     def is_random(self, inputs: Any, training: bool) -> bool:
         """Tell whether the outputs depend on random numbers, in training other than those of dropout."""
         with self.no_dropout() if training else nullcontext():
-            return self.runner.is_random(Inputs.of(inputs), training)
+            return self.runner.is_random(self._taken(inputs), training)
 
     def with_dtype(self, dtype: str) -> Own:
         """Copy the model into another dtype. Raises: UsageError for a model that cannot be copied."""

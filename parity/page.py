@@ -36,7 +36,7 @@ def page(
     absences, absent = summary.absences(results), summary.absent(results)
     results = [r for r in results if not any(r is other for other in absent)]
     subject = summary.compared(results, about.get("models", "own models"))
-    own = about.get("models", "own model")
+    own = about.get("models", "own models")
     verdict = summary.verdict(results, alone=True)
     if subject:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
@@ -90,7 +90,7 @@ def _asset(name: str) -> str:
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
     rows = [join(tag("b", grade), prose(why.removeprefix(grade))) for grade, why in summary.causes(results)]
-    rows += [prose(f"{note} ({which})") for note, which in summary.notes(results)]
+    rows += [prose(f"{note}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")

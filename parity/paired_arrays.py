@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert.counters import COUNTER
 from specs.arrays import apply
 from specs.layout import Entry, Layout
 from specs.moves import Move, Select
@@ -76,12 +77,13 @@ class ArrayPairs:
         return {entry.name: own[entry.name] for entry in self.entries if entry.name in own}
 
     def aside(self, side: int, arrays: Arrays) -> list[str]:
-        """Name the arrays of a side (0 or 1) that are not judged."""
+        """Name the arrays of a side (0 or 1) that are not judged; counters of batches count steps, and are none."""
         names = (self.left, self.right)[side]
         used = [*(source for entry in self.entries for source in entry.sources)] if side == 0 else []
         used += [entry.name for entry in self.entries] if side else []
         judged = {names.first(name) for name in used}
-        return [name for name in names.known(arrays) if name not in names.ties and name not in judged]
+        known = [name for name in names.known(arrays) if not name.endswith(COUNTER)]
+        return [name for name in known if name not in names.ties and name not in judged]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Why modules whose arrays have another number of axes are not compared.
 STACKED = "one model stacks the arrays of several blocks, as under nn.scan"
 OTHER_AXES = "their arrays have an axis more in one model, as of heads"
+Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
 def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
@@ -38,7 +39,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
     layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
-    pairs, unlike = _pairs(layout, *sides)
+    pairs, unlike, flat = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
@@ -47,6 +48,8 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
             why: sorted({pair[k] for pair, its in unlike.items() if all(pair) and its == why})
             for why in dict.fromkeys(unlike.values())
         }
+        found.flat = sorted(pair for pair in flat if all(pair))
+    names[1].order = _order(getattr(given, "input_order", ()), *sides)
     if check in ARRAYS:
         if is_open:
             raise UsageError(
@@ -92,6 +95,21 @@ class _Side:
         return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
 
 
+def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]:
+    """Return the order of axes in which the right model takes what `parity.compare` gives to both; () as it is.
+
+    Args:
+      derived: the order in which derive gave it the left model's input. `compare` itself gives images with channels
+        last to flax models, and `derive` gives each model what it takes.
+    """
+    axes = list(range(len(derived)))
+    is_flax = [len(axes) == 4 and side.home in ("linen", "nnx", "function") for side in (left, right)]
+    taken = [axes[k] for k in (0, 2, 3, 1)] if is_flax[0] else axes
+    taken = [taken[k] for k in derived]
+    taken = [taken[k] for k in (0, 3, 1, 2)] if is_flax[1] else taken
+    return () if taken == axes else tuple(taken)
+
+
 def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, tuple[str, ...]]:
     """Return the layout of a Table, and the lengths that no shape shows; for these, 1 is taken.
 
@@ -123,25 +141,33 @@ def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
     return True
 
 
-def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
-    """Return pairs of modules, and those whose arrays have other numbers of axes, with what the axis more is of.
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[Pair, str], list[Pair]]:
+    """Return pairs of modules; those whose arrays have other numbers of axes, with what the axis more is of; and those
+    that have 1s more alone.
 
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
-    many axes, as axes of heads in one model alone are in the results as well.
+    many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
+    convolution returns images, and a dense layer none.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
-    unlike = dict[tuple[str, str], str]()
+    unlike, flat = dict[Pair, str](), dict[Pair, None]()
     for entry in layout.entries:
         for source in entry.sources:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
-            if len(left.shapes[source]) != len(entry.shape):
+            if len(left.shapes[source]) == len(entry.shape):
+                continue
+            long = [sorted(length for length in shape if length > 1) for shape in (left.shapes[source], entry.shape)]
+            if long[0] == long[1]:
+                flat[one, other] = None
+            else:
                 unlike.setdefault((one, other), STACKED if _is_stacked(entry, left.shapes) else OTHER_AXES)
     alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
-    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in unlike]
-    return [(one, other) for one, other in pairs if _inside(lefts, one, other) and _inside(rights, other, one)], unlike
+    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in {*unlike, *flat}]
+    pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
+    return pairs, unlike, [pair for pair in flat if pair not in unlike]
 
 
 def _is_stacked(entry: Entry, shapes: Shapes) -> bool:

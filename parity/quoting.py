@@ -13,6 +13,11 @@ def quoted(name: str) -> str:
     return f"'{name}'" if re.search("[ ,]", name) else name
 
 
+def possessive(name: str) -> str:
+    """Write a name in the genitive: "mine's", "theirs'"."""
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
+
+
 def some(names: Sequence[str]) -> str:
     """List up to four names, and count the others."""
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""

@@ -19,6 +19,7 @@ from specs.words import hint
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
+from .momentum import momenta
 from .own import OWN, Own, PairedNames
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
@@ -52,6 +53,7 @@ class Recording:
       holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
       file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
       tabled: whether a Table pairs its modules: by their arrays, so that what they return may have other shapes.
+      momenta: of the model's batch norms, see momentum; read for `train` alone.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
 
@@ -72,6 +74,7 @@ class Recording:
     random: bool = False
     origin: str = ""
     holds: str = ""
+    momenta: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     architecture: str = OWN
     file: str = ""
@@ -105,6 +108,7 @@ def record(
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
     recording.notes += model.switched(training)
+    recording.notes += model.turned() if isinstance(model, Own) else []
     if isinstance(model, Port) and check in ("layers", "single-step"):
         recording.notes += _uncalled_maps(model, recording)
     if isinstance(model, Port) and model.source:
@@ -273,6 +277,7 @@ def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
 
 
 def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:
+    r.momenta = momenta(model.runner.model)
     for name in OPTIMIZERS:
         trained = model.train(batches(inputs, steps), Optimizer(name=name))
         named = _paired(r, model, {**trained.parameters, **trained.statistics})

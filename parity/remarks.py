@@ -11,7 +11,7 @@ from specs.words import count
 
 from .agreement import Verdict
 from .elements import Worst, double, shared_nans
-from .quoting import some
+from .quoting import possessive, some
 from .recording import ACTIVATIONS, Recording
 from .tolerance import CLOSE_CALL, WIDE
 
@@ -49,7 +49,8 @@ def notes(a: Recording, b: Recording) -> list[str]:
     """Return the notes of both sides, each once, with the side that it is of unless it is of both or begins with it."""
     sides = {note: [r.label for r in (a, b) if note in r.notes] for note in [*a.notes, *b.notes]}
     return [
-        note if len(of) == 2 or note.startswith(f"{of[0]}'s ") else f"{of[0]}: {note}" for note, of in sides.items()
+        note if len(of) == 2 or note.startswith(f"{possessive(of[0])} ") else f"{of[0]}: {note}"
+        for note, of in sides.items()
     ]
 
 

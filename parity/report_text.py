@@ -259,7 +259,9 @@ def _causes(results: Sequence[Result], screen: Screen) -> str:
 
 def _notes(results: Sequence[Result], screen: Screen) -> str:
     remarks = summary.notes(results)
-    lines = [screen.wrap(f"note: {note} ({which})", "soft", "", "  ") for note, which in remarks[:NOTES]]
+    lines = [
+        screen.wrap(f"note: {note}{f' ({which})' * bool(which)}", "soft", "", "  ") for note, which in remarks[:NOTES]
+    ]
     if len(remarks) > NOTES:
         lines.append(screen.paint(f"{count(len(remarks) - NOTES, 'more note')}: see --report or --json", "soft"))
     return "\n".join(lines)

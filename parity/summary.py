@@ -20,7 +20,7 @@ UNDECIDED = ("failed", "not run", "not judged")
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
 
 
-def model(result: Result, own: str = "own model") -> str:
+def model(result: Result, own: str = "own models") -> str:
     """Name a result's model: ARCHITECTURE:VARIANT, or ARCHITECTURE alone of no known variant.
 
     Args:
@@ -43,7 +43,7 @@ def compared(results: Iterable[Result], own: str) -> str:
       own: what the user's models are called.
     """
     names = {model(r): r.variant if _is_of_file(r) else model(r) for r in results}
-    models = [own if name == "own model" else marked(text) for name, text in names.items()]
+    models = [own if name == "own models" else marked(text) for name, text in names.items()]
     return in_a_row(models if len(models) < 4 else dict.fromkeys(marked(name.partition(":")[0]) for name in names))
 
 
@@ -194,7 +194,7 @@ def _sides(results: Iterable[Result]) -> str:
 def subject(result: Result) -> str:
     """Name what a result compares: model, check and dtype; the model is marked."""
     name = model(result)
-    return f"{name if name == 'own model' else marked(name)}, check {result.check} in {result.dtype}"
+    return f"{name if name == 'own models' else marked(name)}, check {result.check} in {result.dtype}"
 
 
 def totals(results: Sequence[Result]) -> str:
@@ -330,6 +330,8 @@ def _listed(names: Sequence[str]) -> str:
 def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return (remark on results that ran, the comparisons that it concerns: "2 comparisons: a-b"), each remark once.
 
+    "" for the comparisons where one pair was compared, and the remark is on all results.
+
     A remark that several models share names them together: "a and b: ...".
     """
     groups: dict[str, list[tuple[str, Result]]] = {}  # by the text without the model in front
@@ -339,7 +341,11 @@ def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
                 label, _, text = note.partition(": ")
                 own = bool(text) and label in r.sides
                 groups.setdefault(text if own else note, []).append((label if own else "", r))
-    return [(_of_sides(text, group), _concerned(group, results)) for text, group in groups.items()]
+    alone = len({r.pair for r in results}) == 1
+    every = {text for text, group in groups.items() if alone and len({id(r) for _, r in group}) == len(results)}
+    return [
+        (_of_sides(text, group), "" if text in every else _concerned(group, results)) for text, group in groups.items()
+    ]
 
 
 def _is_cause(r: Result) -> bool:

@@ -69,12 +69,14 @@ class Called(NamedTuple):
     Args:
       correspondence: how its inputs and outputs go with the left one's, where orders of axes or names differ.
       arranged: whether its outputs are in the order of the left ones. clash: see outputs.
+      input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
     """
 
     call: Call
     correspondence: tuple[str, ...] = ()
     arranged: bool = False
     clash: str = ""
+    input_order: tuple[int, ...] = ()
 
 
 class Candidate(NamedTuple):
@@ -85,7 +87,7 @@ class Candidate(NamedTuple):
       exact: the tape as it is matched: with tables of the left side in place of rounded ones, and convolutions cropped.
       hint: lines that are known.
       programs: those of both sides that were matched; edited where these match deeper.
-      correspondence: see Called. clash: see outputs.
+      correspondence, input_order: see Called. clash: see outputs.
       left_out: right parameters that an edit leaves out -> how both sides differ in them.
     """
 
@@ -99,6 +101,7 @@ class Candidate(NamedTuple):
     correspondence: Sequence[str] = ()
     clash: str = ""
     left_out: Mapping[str, str] = MappingProxyType({})
+    input_order: tuple[int, ...] = ()
 
     @property
     def depth(self) -> tuple[bool, int]:
@@ -218,8 +221,8 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
         for order, array in itertools.islice(layouts(np.asarray(call.args[0])), MAX_LAYOUTS):
             shapes = f"{np.shape(call.args[0])} on the left is {array.shape} on the right"
             moved = f"the right input is the left one with its axes in the order {order}: {shapes}"
-            said = () if list(order) == sorted(order) else (moved,)
-            yield Called(Call(array, method=call.method, output=call.output), said)
+            turned = Call(array, method=call.method, output=call.output)
+            yield Called(turned) if list(order) == sorted(order) else Called(turned, (moved,), input_order=order)
     else:
         yield Called(call)
 
@@ -245,7 +248,7 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
     call = of.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
-    return Called(call, tuple(said), True, clash(left.named, right.named))
+    return Called(call, tuple(said), True, clash(left.named, right.named), of.input_order)
 
 
 def _shown(path: str) -> str:

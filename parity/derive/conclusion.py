@@ -114,6 +114,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
         lower=_lower(proof, tapes),
         correspondence=best.correspondence,
+        input_order=best.input_order,
         filled=of.filled,
         drawn=left.drawn,
         reasons=of.reasons,

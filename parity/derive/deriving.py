@@ -21,6 +21,7 @@ from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
 
+from ..momentum import unlike
 from .alone import alone, success
 from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
@@ -98,7 +99,7 @@ def derive(
     del uses  # which have the values that they meet
     trim()
     say("proving")
-    return concluded(known, best, began)
+    return replace(concluded(known, best, began), momentum=unlike(left, right))
 
 
 def _best(
@@ -152,8 +153,9 @@ def _best(
         limit = stop - time.thread_time()
         found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
         attempt = Candidate(
-            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash
-        )
+            found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash,
+            input_order=other.input_order,
+        )  # fmt: skip
         if best is None or attempt.depth > best.depth:
             best, deepest = attempt, (known, uses)
         if not found.failure:

@@ -23,7 +23,7 @@ SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "unobservable", "untold", "idle_parts", "inferred", "in_rows", "doubtful",
     "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked", "exchanged", "reordered",
     "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons",
-    "left_over", "failure", "incomparable", "depths", "sizes", "seconds", "tested", "lower", "weight_norms",
+    "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds", "tested", "lower", "weight_norms",
     "given_open", "check_given", "misordered",
 )  # fmt: skip
 
@@ -55,6 +55,8 @@ class Evidence(Proof):
         left ones become them.
       filled: right parameters that are zero, as the left model has no such bias.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
+      input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
+      momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
@@ -101,6 +103,8 @@ class Evidence(Proof):
     given_open: Sequence[str] = ()
     check_given: str = ""
     misordered: str = ""
+    input_order: tuple[int, ...] = ()
+    momentum: str = ""
 
     @property
     def unobservable_parts(self) -> list[str]:

@@ -97,6 +97,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(found.untried)
     if not found.proven:
         return
+    if found.momentum:
+        yield Remark(f"not compared: momentum of BatchNorm ({found.momentum}), which evaluation does not use")
     if found.reads_numbers:
         yield Remark(NUMBERS)
     elif found.branches:

@@ -89,3 +89,25 @@ def test_weight_normalization_of_one_side_is_named_with_a_remedy(side: str):
     assert found.following.startswith("store plain weights in that model")
     assert found.to_dict()["weight_norms"] == f"0.parametrizations.weight.original{{0..1}} on the {side} alone"
     assert parity.derive(net(weight_norm), net(weight_norm), (X,)).weight_norms == ""
+
+
+@pytest.mark.parametrize("right", ["torch", "paddle", "nnx"])
+def test_another_momentum_of_batch_norms_is_said_as_no_proof_tests_it(right: str):
+    needs({"nnx": "flax"}.get(right, right))
+
+    def norm(momentum: float) -> Any:
+        if right == "paddle":
+            import paddle
+
+            return paddle.nn.BatchNorm1D(3, momentum=momentum)
+        if right == "nnx":
+            from flax import nnx
+
+            model = nnx.BatchNorm(3, momentum=momentum, rngs=nnx.Rngs(0), use_running_average=True)
+            return model
+        return torch.nn.BatchNorm1d(3, momentum=1 - momentum)
+
+    why = "not compared: momentum of BatchNorm (0.9 on the left, 0.99 on the right), which evaluation does not use"
+    for momentum in (0.9, 0.99):
+        found = parity.derive(torch.nn.BatchNorm1d(3), norm(momentum), (X,))
+        assert found.proven and (why in str(found)) == (momentum == 0.99), str(found)

@@ -84,8 +84,8 @@ def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
         pairs = [f"blocks.{k}.{name}" for k in range(2) for name in ("norm", "fc1", "fc2")]
         assert taps == ["stem", *pairs, "head", "output"]  # and no part of qkv, which is one module on the left alone
         said, why = " ".join(str(report).split()), "not compared, as the Table of names pairs them with no module"
-        assert f"a: 2 modules {why}: 'blocks.0.qkv', 'blocks.1.qkv' (" in said
-        assert f"b: 6 modules {why}: 'q.0', 'k.0', 'v.0', 'q.1' and 2 more (" in said
+        assert f"a: 2 modules {why}: 'blocks.0.qkv', 'blocks.1.qkv' note:" in said
+        assert f"b: 6 modules {why}: 'q.0', 'k.0', 'v.0', 'q.1' and 2 more" in said
     changed = parity.transfer(left, right, (X,))
     changed[1]["params"]["down_1"]["bias"] = changed[1]["params"]["down_1"]["bias"] + 1e-3
     report = parity.compare({"a": left, "b": changed}, X, check="layers", names=found, dtype="float64")
@@ -190,3 +190,37 @@ def test_each_problem_of_a_table_of_other_models_has_a_line():
     with pytest.raises(UsageError, match="names: the Table does not fit one and other") as caught:
         paired(table, {"one": two("a", "b"), "other": two("x", "y")}, "layers")
     assert "\n" not in caught.value.message and len(caught.value.problems) > 2
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients", "train"])
+def test_the_order_of_axes_that_derive_found_is_that_of_the_input(check: str):
+    """Noise of training is drawn before axes are exchanged, and gradients of inputs are exchanged back."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, last: bool):
+            super().__init__()
+            self.last, self.conv, self.head = last, torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.conv(x.permute(0, 3, 1, 2) if self.last else x).tanh().mean((2, 3)))
+
+    for order, (left, right) in (((0, 2, 3, 1), (Net(False), Net(True))), ((0, 3, 1, 2), (Net(True), Net(False)))):
+        x = X[:, :, :6] if order[1] == 2 else X[:, :, :6].transpose(0, 2, 3, 1)
+        found = parity.derive(left, right, (x,))
+        assert found.proven and found.input_order == order
+        other = parity.transfer(left, right, (x,))
+        report = parity.compare({"a": left, "b": other}, x, check, names=found, dtype="float64", steps=2)
+        said = " ".join(str(report).split())
+        assert report.passed and f"note: b: gets the input with its axes in the order {order}" in said, said
+
+
+def test_channels_last_are_given_to_flax_once():
+    """Derive finds channels last for a flax model, and `compare` gives them to it already."""
+    needs("torch")
+    needs("flax")
+    left, right = torch_net(), linen_net()
+    found = parity.derive(left, right, (X,))
+    assert found.input_order == (0, 2, 3, 1)
+    assert not paired(found, {"a": left, "b": right}, "layers")["b"].order

@@ -55,7 +55,11 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
       uses: on each side, the value that the first use meets where the sides part, or one of parameters beside it.
     """
     own, others = (
-        [(one, _signature(one, selected(program, one))) for one in _stretches(program, value)]
+        [
+            (one, _signature(one, selected(program, one)))
+            for start in (value, *_summands(program, value))
+            for one in _stretches(program, start)
+        ]
         for program, value in zip((left, right), uses, strict=True)
     )
     pairs = [
@@ -112,6 +116,16 @@ def _takes(program: Program, stretch: Stretch) -> str:
     """Say which elements a stretch takes; "" where it computes."""
     places = selected(program, stretch)
     return "" if places is None else described(places, program.shapes[stretch.entry])
+
+
+def _summands(program: Program, value: int) -> list[int]:
+    """Return what is added to a value ahead of any other operation, as a coarser image in a pyramid, and no weights."""
+    weights, found = program.weights(), list[int]()
+    for node in program.tape.nodes:  # in the order in which they run
+        if node.kind == "add" and value in node.inputs:
+            found += [number for number in node.inputs if number != value and number not in weights]
+            value = node.output
+    return [number for number in found if number in program.makers]
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:

@@ -1,0 +1,158 @@
+"""Paired modules that return other shapes: the first divergence where they compute something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.causes import _best as best
+from parity.hypotheses import HYPOTHESES
+from parity_tests.conftest import needs
+from specs.table import Table
+
+X = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+
+
+def convs(names: tuple[str, ...], strides: tuple[int, ...]) -> Any:
+    """Return three convolutions; the numbers of channels are the same whatever their strides."""
+    import torch
+
+    layers = [torch.nn.Conv2d(i, 4, 3, s, 1) for i, s in zip((3, 4, 4), strides, strict=True)]
+    net = torch.nn.Sequential()
+    for name, layer in zip(names, layers, strict=True):
+        net.add_module(name, layer)
+    return net
+
+
+def test_a_stride_at_another_layer_is_named_where_it_is():
+    """The middle layers' outputs have other shapes, and the last ones' have one shape again."""
+    needs("torch")
+    import torch
+
+    torch.manual_seed(0)
+    left, right = convs(("a", "b", "c"), (1, 2, 1)), convs(("x", "y", "z"), (1, 1, 2))
+    pairs = ("ax", "by", "cz")
+    lines = [f"{one}.{axes} <-> {other}.{axes}" for one, other in pairs for axes in ("weight: o i h w", "bias: c")]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines]))
+    right.load_state_dict(dict(zip(right.state_dict(), left.state_dict().values(), strict=True)))
+    report = parity.compare({"mine": left, "theirs": right}, X, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.first_divergence == "b", said
+    assert "looks like stride 2x2, padding 1 in mine, stride 1x1, padding 1 in theirs" in said
+    assert "shapes differ: [2, 4, 4, 4] in mine, [2, 4, 8, 8] in theirs" in said
+    assert "layer before a, error" in said and "of the same name and shape: 'b' of other shapes" in said
+
+
+def test_a_dense_layer_against_a_convolution_of_one_pixel_is_said_once():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, dense: bool):
+            super().__init__()
+            self.dense, self.last = dense, torch.nn.Conv1d(4, 2, 1)
+            self.first = torch.nn.Linear(3, 4) if dense else torch.nn.Conv1d(3, 4, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.first(x.mT).mT if self.dense else self.first(x))
+
+    left, right = Net(True), Net(False)
+    right.load_state_dict({**left.state_dict(), "first.weight": left.first.weight[..., None]})
+    lines = "first.weight: o i <-> first.weight: o i 1", "last.weight: o i k <-> last.weight: o i k"
+    table = Table.parse(
+        "\n".join(["table 1: torch <-> torch", *lines, "{m=first|last}.bias: c <-> {m=first|last}.bias: c"])
+    )
+    report = parity.compare({"a": left, "b": right}, X[:, :, 0], check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
+    assert (
+        said.count("not compared") == 1 and f"note: 1 pair of modules not compared, as {why}: 'first / first'" in said
+    )
+
+
+def test_the_cause_lies_behind_a_module_that_was_compared():
+    """A norm returns a grid in one model and a row of tokens in the other: it is no pair that can be compared."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, factor: float):
+            super().__init__()
+            self.factor = factor
+            self.stem, self.norm, self.head = torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x)
+            x = self.norm(x) if self.factor == 1 else self.norm(x.unflatten(1, (2, -1))).flatten(1, 2)
+            return self.head(self.factor * x)
+
+    left, right = Net(1), Net(2)
+    right.load_state_dict(left.state_dict())
+    table = Table.parse(
+        "table 1: torch <-> torch\n{m=stem|head}.weight: o i <-> {m=stem|head}.weight: o i\n"
+        "{m=stem|norm|head}.bias: c <-> {m=stem|norm|head}.bias: c\nnorm.weight: c <-> norm.weight: c"
+    )
+    x = np.random.default_rng(0).standard_normal((2, 4, 8))
+    report = parity.compare({"mine": left, "theirs": right}, x, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.first_divergence == "head", said
+    assert "cause lies after stem and ahead of head, whose input differs already" in said
+
+
+def test_another_momentum_is_named_where_running_statistics_alone_differ():
+    needs("torch")
+    import torch
+
+    def net(momentum: float, name: str) -> Any:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential()
+        model.add_module(name, torch.nn.BatchNorm1d(4, momentum=momentum))
+        return model
+
+    leaves = "weight", "bias", "running_mean", "running_var"
+    lines = [*(f"a.{leaf}: c <-> x.{leaf}: c" for leaf in leaves), "drop <- x.num_batches_tracked: = 0 int64"]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines, "a.num_batches_tracked -> drop"]))
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    for momentum in (0.1, 0.01):
+        models = {"mine": net(0.1, "a"), "theirs": net(momentum, "x")}
+        report = parity.compare(models, x, check="train", names=table, dtype="float64", steps=2)
+        said = " ".join(str(report).split())
+        assert report.passed == (momentum == 0.1) and "num_batches_tracked" not in said, said
+        named = (
+            "set the same momentum of BatchNorm in both models, which keep other shares of the old: 0.9 in mine, 0.99"
+        )
+        assert (named in said) == (momentum == 0.01), said
+
+
+def test_a_note_on_both_models_of_the_one_pair_is_written_once():
+    needs("torch")
+    import torch
+
+    def net(name: str) -> Any:
+        model = torch.nn.Sequential()
+        model.add_module(name, torch.nn.BatchNorm1d(4))
+        return model
+
+    lines = [f"a.{leaf}: c <-> x.{leaf}: c" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    lines += ["drop <- x.num_batches_tracked: = 0 int64", "a.num_batches_tracked -> drop"]
+    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines]))
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    models = {"mine": net("a"), "theirs": net("x")}
+    report = parity.compare(models, x, check="layers", names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert (
+        "note: ran in evaluation mode; in training mode were 'a' 2 arrays compared" in said and said.count("'a'") == 1
+    )
+    models["theirs"].x.eps = 1e-3
+    wrong = " ".join(str(parity.compare(models, x, check="layers", names=table, dtype="float64")).split())
+    assert "own models" in wrong and "own model " not in wrong and "own model," not in wrong
+
+
+def test_a_hypothesis_that_divides_by_zero_warns_of_nothing(recwarn: pytest.WarningsRecorder):
+    x, zeros = np.random.default_rng(0).standard_normal((6, 4)), np.zeros(4)
+    tried = HYPOTHESES["batch_norm"](x, {"mean": zeros, "var": zeros}, x)
+    assert best(tried, x / np.sqrt(1e-5), 1e-11)[0] == ("epsilon 1e-5",)
+    assert not list(recwarn)
