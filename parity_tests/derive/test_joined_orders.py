@@ -158,6 +158,64 @@ def test_parts_of_blocks_that_come_from_layers_of_these_blocks_stay_one_line():
     assert converted(found, net(3, 6, 9, False), net(3, 6, 9, True), x, a=6) < F64
 
 
+@pytest.mark.parametrize("count", [9, 17])
+def test_many_parts(count: int):
+    needs("torch")
+    x, small, large = images(6, 5), (2,) * count, tuple(range(1, count + 1))
+    found = parity.derive(branches(small, list), branches(small, reverse), (x,))
+    assert found.proven and len(found.unchecked) == count, found.table.print()
+    lengths = dict(zip(found.unchecked, large, strict=True))
+    assert converted(found, branches(large, list), branches(large, reverse), x, **lengths) < F64
+
+
+def test_an_attention_beside_a_layer_of_one_fused_projection():
+    """One array has queries, keys, values and the hidden layer, which is as wide as they are in the small model."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, hidden: int, last: bool):
+            super().__init__()
+            self.fused, self.split, self.last = torch.nn.Linear(5, 3 * width + hidden), [width] * 3 + [hidden], last
+            self.out = torch.nn.Linear(width + hidden, 4)
+
+        def forward(self, x: Any) -> Any:
+            q, k, v, hidden = self.fused(x).split(self.split, -1)
+            parts = [(q @ k.mT).softmax(-1) @ v, hidden.tanh()]
+            return self.out(torch.cat(parts[::-1] if self.last else parts, -1))
+
+    x = images(2, 6, 5)
+    found = parity.derive(Net(8, 8, False), Net(8, 8, True), (x,))
+    assert found.proven and "out.weight: o (a+b) <-> out.weight: o (b+a)" in found.table.print(), found.table.print()
+    assert converted(found, Net(4, 6, False), Net(4, 6, True), x, a=4) < F64
+
+
+def test_parts_of_constants_are_a_number_of_the_line_and_learned_ones_are_not():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, last: bool, learned: int = 0):
+            super().__init__()
+            places = torch.arange(6.0)[:, None] * 0.5 ** torch.arange(width)
+            tables = [places.sin(), places.cos()]
+            if learned:
+                tables = [torch.nn.Parameter(torch.randn(6, width)), torch.nn.Parameter(torch.randn(6, learned))]
+            self.a, self.b = tables
+            self.x, self.last = torch.nn.Linear(5, 4), last
+            self.table, self.out = torch.nn.Linear(width + (learned or width), 4), torch.nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            parts = [self.a.to(x.dtype).tanh(), self.b.to(x.dtype).sigmoid()]
+            return self.out(torch.tanh(self.x(x) + self.table(torch.cat(parts[::-1] if self.last else parts, -1))))
+
+    x = images(6, 5)
+    found = parity.derive(Net(8, False), Net(8, True), (x,))
+    assert found.proven and "table.weight: o (-p=2 i) <-> table.weight: o (p i)" in found.table.print(), str(found)
+    text = parity.derive(Net(8, False, 8), Net(8, True, 8), (x,)).table.print()
+    assert "# derived and proven" in text and "table.weight: o (a+b) <-> table.weight: o (b+a)" in text, text
+
+
 def test_parts_of_one_value_are_a_number_of_the_line():
     """Sines and cosines of one value, and halves that the code cuts: they have one width in every model."""
     needs("torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,7 +67,7 @@ def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> l
             continue
         count, width = (atom.length for atom in atoms)
         of = origins(names.programs[side], name, own, np.arange(count * width) // width)
-        if of is None or count > len(SPARE):
+        if of is None:
             continue
         whole = Atom(count * width, atoms[1].axis, 1)
         axes.source[own + stacked], axes.target[at] = [whole], [whole]
@@ -82,7 +83,9 @@ def with_letters(
     Args:
       found: see exchanged.
     """
-    free = iter([letter for letter in SPARE if letter not in " ".join([*source, *target])])
+    text = " ".join([*source, *target])
+    numbers = itertools.chain([""], map(str, itertools.count(2)))
+    free = (letter + number for number in numbers for letter in SPARE if letter not in text)
     every = list[Part]()
     for own, at, parts in found:
         named = [part._replace(letter=next(free)) for part in parts]

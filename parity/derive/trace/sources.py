@@ -40,8 +40,8 @@ def part_sources(program: Program, name: str, axis: int, parts: Array) -> list[S
     if found is None:
         return None
     places = np.broadcast_to(places, found.shape)
-    parts = [finder.union(np.unique(found[places == k + 1])) for k in range(count)]
-    return parts if any(parts) else None
+    sources = [finder.union(np.unique(found[places == k + 1])) for k in range(count)]
+    return sources if any(sources) else None
 
 
 def of_one_width(parts: Sequence[Sources]) -> bool:
@@ -57,12 +57,16 @@ def of_one_width(parts: Sequence[Sources]) -> bool:
 def _met(program: Program, value: int, labels: Array) -> tuple[int | None, Array] | None:
     """Return the first activation that an axis of a parameter meets, and labels that fit its shape.
 
-    The activation is None where the axis is that of what a product with the parameter returns.
+    The activation is None where the axis is that of what a product with the parameter returns, and where it meets
+    nothing but constants, as sines and cosines of positions.
     """
+    weights = program.weights()
     for at, slot in program.readers(value):
         node = program.tape.nodes[at]
         others = [number for k, number in enumerate(node.inputs) if k != slot]
-        if not program.active.intersection(others):
+        if node.kind == "product" and not {*program.active, *weights}.intersection(others):
+            return None, labels
+        if node.kind != "product" and not program.active.intersection(others):
             passed = program.labelled(node, slot, labels)
             if passed.shape == program.shapes[node.output] and (found := _met(program, node.output, passed)):
                 return found
@@ -106,6 +110,8 @@ class _Finder:
     def __init__(self, program: Program):
         self.program, self.sets = program, [frozenset[str]()]
         self.weights = program.weights()
+        self.variable = program.active.union(self.weights)  # values that no constants alone make
+        self.names = {number: name for name, number in program.tape.parameters.items()}
         self.left = MOST
         self.found = dict[int, Array]()
 
@@ -130,7 +136,7 @@ class _Finder:
     def _read(self, number: int) -> list[int]:
         """Return the values whose sources those of a value are."""
         made = self.program.makers.get(number)
-        if made is None or number not in self.program.active or self._weight(node := self.program.tape.nodes[made]):
+        if made is None or number not in self.variable or self._weight(node := self.program.tape.nodes[made]):
             return []
         return [other for other in node.inputs if other not in self.program.indices]
 
@@ -144,9 +150,9 @@ class _Finder:
         shape, made = self.program.shapes[number], self.program.makers.get(number)
         if number in self.program.tape.inputs:
             return self._full(f"input {self.program.tape.inputs.index(number) + 1}", shape)
-        if number in self.weights and number not in self.program.active:
-            return self._full(self.weights[number][0], shape)
-        if made is None or number not in self.program.active:
+        if number in self.names:
+            return self._full(self.names[number], shape)
+        if made is None or number not in self.variable:
             return np.zeros(shape)
         node = self.program.tape.nodes[made]
         if name := self._weight(node):
@@ -154,19 +160,22 @@ class _Finder:
         operands = [self.found.get(other, self.program.indices.get(other)) for other in node.inputs]
         if node.kind == "layout":
             shapes = (self.program.shapes[other] for other in node.inputs)
-            return node.run(*(np.zeros(s) if v is None else v for v, s in zip(operands, shapes, strict=True)))
+            try:
+                return node.run(*(np.zeros(s) if v is None else v for v, s in zip(operands, shapes, strict=True)))
+            except Exception:  # a function that takes no such array
+                return np.zeros(shape)
         known = {other: self.found[other] for other in node.inputs if other in self.found}
         if node.kind == "product" and not node.window:  # of two activations, or with a constant
-            every = self.union(np.unique(np.concatenate([np.unique(found) for found in known.values()])))
             if self.program.active.issuperset(node.inputs):
-                return self._full(" ".join(sorted(every)), shape)
-            (summed,) = (_along(known[n], (2, 1)[k]) for k, n in enumerate(node.inputs) if n in self.program.active)
-            return np.broadcast_to(summed, shape)
+                every = frozenset[str]().union(*(self.union(np.unique(found)) for found in known.values()))
+                return self._full(f"{' '.join(sorted(every))} @", shape)
+            own = [(n, axis) for n, axis in zip(node.inputs, (2, 1), strict=True) if n in known and n in self.variable]
+            return np.broadcast_to(_along(known[own[0][0]], own[0][1]), shape) if own else np.zeros(shape)
         if node.kind == "product":
-            known = {node.inputs[0]: known[node.inputs[0]]}
-        active = [found for other, found in known.items() if other in self.program.active]
-        whole = [found for found in active if found.shape == shape]
-        return self._joined([_fitted(found, shape) for found in whole or active])
+            known = {n: known[n] for n in node.inputs[:1] if n in known}
+        of = [found for n, found in known.items() if n in self.program.active] or [*known.values()]
+        whole = [found for found in of if found.shape == shape]
+        return self._joined([_fitted(found, shape) for found in whole or of]) if of else np.zeros(shape)
 
     def _full(self, name: str, shape: tuple[int, ...]) -> Array:
         self.sets.append(frozenset([name]))
