@@ -1,4 +1,4 @@
-"""Name parts of sums that no shape shows by letters of their own in each module."""
+"""Name parts of sums that no shape shows: by one letter where they are the same parts, else by letters of their own."""
 
 from __future__ import annotations
 
