@@ -83,7 +83,7 @@ def _template(row: Row) -> Any:
     def blank(side: Any) -> Any:
         return tuple((_replaced(path, lambda _: "#"), axes) for path, axes in side)
 
-    return blank(row.left), blank(row.right), row.joins, row.arrow, row.constant
+    return blank(row.left), blank(row.right), row.joins, row.arrow, row.constant, row.parts
 
 
 def _replaced(path: str, by: Callable[[Any], str]) -> str:

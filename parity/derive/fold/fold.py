@@ -108,17 +108,17 @@ def _table(
         constant(name, len(facts.rights.shapes[name]), exact(value))
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
-    rows = [row for _, _, rows in groups for row in rows]
+    rows, lengths = [row for _, _, rows in groups for row in rows], dict(names.lengths)
     absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}} | dict(missing)
     every: list[Row | Line] = [
         *(given.table.lines if given else ()),
-        *own_letters(attempt(rows), names.lengths),
+        *own_letters(attempt(rows), lengths),
         *attempt(extra),
     ]
     summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
     like = facts.like(absent)
     like = {name: shape for name, shape in like.items() if escaped(facts.ties[1].get(name, "")) not in summed}
-    return table_of(every, facts.sides, names.orders, facts.known, like, names.lengths)
+    return table_of(every, facts.sides, names.orders, facts.known, like, lengths)
 
 
 def _arrays(facts: Facts) -> dict[str, Array]:
@@ -141,7 +141,8 @@ def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
     summed = any(" + " in row.joins for row in rows)  # these lines name no ties
     tied = () if summed else (name for name, first in facts.ties[1].items() if first in right_names)
     like = {name: facts.rights.shapes[facts.ties[1].get(name, name)] for name in (*right_names, *tied)}
-    table = table_of(rows, facts.sides, names.orders, known, like, names.lengths)
+    lengths = dict(names.lengths)
+    table = table_of(own_letters(rows, lengths), facts.sides, names.orders, known, like, lengths)
     return _moves(table, arrays, facts, right_names)
 
 

@@ -1,12 +1,14 @@
-"""Name parts of sums that no shape shows by letters of their own in each module."""
+"""Name parts of sums that no shape shows: by one letter where they are the same parts, else by letters of their own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .names import SPARE
+from .parts import UNKNOWN
 from .rows import Row
 
 SUM = re.compile(r"\([^()]*\+[^()]*\)")
@@ -14,26 +16,31 @@ LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
 
 
 def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[Row]:
-    """Return the rows with other letters where a sum of another module has them, on both sides, as in (a+b) <-> (b+a).
+    """Return the rows with other letters where a sum of other parts has them, on both sides, as in (a+b) <-> (b+a).
 
     Such lengths are given, and one letter has one length in all lines: parts that are alike in small models are not so
-    in larger ones. The lines of one module, as of weight and bias, keep common letters.
+    in larger ones. Lines whose parts are of the same parameters keep common letters, as those of a norm and of the
+    layer behind it; where these are not known, the lines of one module do.
 
     Args:
-      lengths: those of all letters, to which new ones are added.
+      lengths: those of all letters, to which those of the sums are added.
     """
     taken = {letter for row in rows for letter in _letters(_axes(row))}
-    owners: dict[str, str] = {}  # letter -> the module of the first row with it
-    renamed: dict[tuple[str, str], str] = {}  # (module, letter) -> its own one
+    owners: dict[str, Any] = {}  # letter -> what the first row with it is about
+    renamed: dict[Any, str] = {}  # what a row is about -> its own letter
     out = []
     for row in rows:
         module = re.split(r"[./](?=[^./]*$)", row.left[0][0])[0] if row.left else ""
-        new = {}
+        new, parts = {}, {part.letter: part for part in row.parts}
+        own = not parts or any(part.origin in ("", UNKNOWN) for part in row.parts)
         for letter in _open(row):
-            if owners.setdefault(letter, module) != module:
-                new[letter] = renamed.setdefault((module, letter), _free(letter, taken))
+            part = parts.get(letter)
+            length, owner = part.length if part else lengths[letter], (own and module, row.parts, letter)
+            first = lengths.get(letter, length) == length and owners.setdefault(letter, owner) == owner
+            if not first:
+                new[letter] = renamed.setdefault(owner, _free(letter, taken))
                 taken.add(new[letter])
-                lengths[new[letter]] = lengths[letter]
+            lengths[new.get(letter, letter)] = length
         out.append(_renamed(row, new) if new else row)
     return out
 

@@ -98,7 +98,7 @@ class Names:
             self.give(atom, next(name for name in SPARE if name not in taken), taken)
 
     def _state_parts(self, axes: Axes, taken: set[str]) -> None:
-        """Name the pieces that run backwards inside an axis of both sides: parts that a concatenation exchanges.
+        """Name the pieces that run backwards inside an axis of both sides: parts of one value in another order.
 
         The line states how many there are, (-p=2 c) <-> (p c): that is written in the models' code, whatever the width.
         """

@@ -14,6 +14,8 @@ from specs.paths import escaped
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
+from .parts import Part
+
 Arrays = tuple[tuple[str, str | None], ...]
 
 
@@ -25,6 +27,7 @@ class Row:
       joins: what stands between the arrays of each side.
       arrow: "<->"; "->" and "<-" drop an array that only one side has.
       constant: the value of an array that only the right side has.
+      parts: those of its sums. Rows fold where these have the same lengths and origins.
     """
 
     left: Arrays = ()
@@ -32,6 +35,7 @@ class Row:
     joins: tuple[str, str] = (", ", ", ")
     arrow: str = "<->"
     constant: str = ""
+    parts: tuple[Part, ...] = ()
 
     def reverse(self) -> Row:
         arrow = {"->": "<-", "<-": "->"}.get(self.arrow, self.arrow)

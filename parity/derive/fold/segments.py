@@ -13,6 +13,7 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .names import SPARE, Names, composed
+from .parts import Part, origins, summed
 from .related import Axes, relate
 from .rows import Row
 
@@ -132,9 +133,19 @@ def _written(
         if text is None:
             return None
         arrays.append((escaped(name), text))
-    names.lengths |= {called[id(some)]: some.length for some in ranges}
-    texts[axis] = _sum([called[id(some)] for some in ranges])
-    return Row(tuple(arrays), ((escaped(target), " ".join(texts)),))
+    texts[axis] = summed([called[id(some)] for some in ranges])
+    parts = [
+        Part(called[id(some)], some.length, origin)
+        for some, origin in zip(ranges, _origins(ranges, target, axis, names, 1 - side), strict=True)
+    ]
+    return Row(tuple(arrays), ((escaped(target), " ".join(texts)),), parts=tuple(parts))
+
+
+def _origins(ranges: Sequence[Range], target: str, axis: int, names: Names, side: int) -> Sequence[str]:
+    """Return what each range of the target is made of. Args: side: of the target."""
+    places = np.repeat(np.arange(len(ranges)), [some.length for some in ranges])
+    found = origins(names.programs[side], target, axis, places) if names.programs else None
+    return found or [""] * len(ranges)
 
 
 def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str]) -> str | None:
@@ -148,8 +159,4 @@ def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str
     if at != shape[axis] or len(texts) > 1:
         return None
     text = [*texts.pop()]
-    return " ".join([*text[:axis], _sum(letters), *text[axis:]])
-
-
-def _sum(letters: Sequence[str]) -> str:
-    return f"({'+'.join(letters)})" if len(letters) > 1 else letters[0]
+    return " ".join([*text[:axis], summed(letters), *text[axis:]])

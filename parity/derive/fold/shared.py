@@ -20,6 +20,7 @@ from .grids import grid
 from .joined import joined
 from .names import Names, composed
 from .parted import parted
+from .parts import exchanged, with_letters
 from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Axes, relate
@@ -126,12 +127,15 @@ def _stacked(
         return None
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
+    found = exchanged(axes, names, side, source_names[0], len(counts))
     names.assign(axes, len(counts), side, source_names[0])
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
+    others = [composed(atoms) for atoms in axes.target]
+    parts = with_letters(texts, others, found)
     windows = axes.windows[len(counts) :]
     source = [text + window(*range_, length) if range_ else text
               for text, range_, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
-    row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(composed, axes.target))),))
+    row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(others)),), parts=parts)
     return [row, *_left_over(path, texts, source, windows, shape, side)]
 
 

@@ -80,6 +80,21 @@ class Comparison(Limit):
         return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
 
 
+class Threshold(Limit):
+    """The number from which on a softplus returns its operand."""
+
+    def without(self, run: Callable[..., Array], *operands: Array) -> Array:
+        """Return the softplus of all values."""
+        beta, _ = _softplus(self.node)
+        return np.logaddexp(0, beta * np.asarray(operands[self.slot])) / beta
+
+
+def _softplus(node: Node) -> tuple[float, float]:
+    """Return beta and the threshold of a softplus; frameworks share their defaults."""
+    settings = node.call.settings if node.call else {}
+    return float(settings.get("beta", 1)), float(settings.get("threshold", 20))
+
+
 def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Reason | None:
     """Say up to which limit alone outputs are equal; None if they are so with all values that larger weights give."""
     limits = _of_one_side([limit for side, tape in enumerate(tapes) for limit in _limits(tape, side)])
@@ -111,6 +126,9 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
         name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
         if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
             yield Comparison(side, node, slots[0], number)
+        if name == "softplus":
+            beta, threshold = _softplus(node)
+            yield Threshold(side, node, slots[0], threshold / beta)
         for far in (FAR, -FAR) if name in OPERATIONS else ():
             value = _at(tape, node, slots[0], far)
             if value / far > 0 and abs(value) < GUARD and _at(tape, node, slots[0], value / 2) == value / 2:

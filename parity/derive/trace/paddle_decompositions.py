@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import paddle
 from paddle import _C_ops as ops
 
 __all__ = ["COMPOSED"]
@@ -129,14 +128,9 @@ def _gru_cell(gates: Any, state: Any) -> Any:
     return [(state[0] - n) * z + n]
 
 
-def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    return paddle.where(x * beta > threshold, x, ops.log1p(ops.exp(x * beta)) / beta)
-
-
 COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
     "gelu": _gelu,
-    "softplus": _softplus,
     "hardswish": lambda x: x * ops.clip(x + 3, 0.0, 6.0) * (1 / 6),
     "hardsigmoid": lambda x, slope, offset: ops.clip(x * slope + offset, 0.0, 1.0),
     "addmm": _addmm,

@@ -57,10 +57,6 @@ def _glu(x: Any, dim: int = -1) -> Any:
     return value * gate.sigmoid()
 
 
-def _softplus(x: Any, beta: float = 1, threshold: float = 20) -> Any:
-    return torch.where(x * beta > threshold, x, torch.log1p(torch.exp(x * beta)) / beta)
-
-
 def _rms_norm(x: Any, shape: Any, weight: Any, eps: float | None) -> Any:
     dims = tuple(range(x.dim() - len(shape), x.dim()))
     rstd = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
@@ -115,7 +111,6 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_trilinear": _bilinear,
     "gelu": _gelu,
     "glu": _glu,
-    "softplus": _softplus,
     "hardswish": lambda x: x * torch.clamp(x + 3, 0, 6) * (1 / 6),
     "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
     "_prelu_kernel": lambda x, weight: torch.where(x > 0, x, x * weight),

@@ -1,0 +1,217 @@
+"""Tell which parameters and inputs the parts of a joined axis come from: parts of one of them are equally wide."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .program import Program
+from .tape import Array, Node
+
+MOST = 1 << 22  # elements of all values on the way, above which sources are not looked up
+Sources = frozenset[str]
+
+
+def part_sources(program: Program, name: str, axis: int, parts: Array) -> list[Sources] | None:
+    """Return what each part of an axis of a parameter meets is made of; None where that cannot be told.
+
+    Parts of what the parameter's own product returns are all of that one product.
+
+    Args:
+      parts: the number of the part of each index of the axis, from 0.
+    """
+    value = program.tape.parameters.get(name)
+    shape = program.shapes.get(-1 if value is None else value, ())
+    if value is None or math.prod(shape) > MOST:
+        return None
+    labels = np.broadcast_to((parts + 1.0).reshape([-1 if d == axis else 1 for d in range(len(shape))]), shape)
+    count = int(parts.max()) + 1
+    met = _met(program, value, labels)
+    if met is None:
+        return None
+    number, places = met
+    if number is None:
+        return [frozenset([name])] * count
+    finder = _Finder(program)
+    found = finder.of(number)
+    if found is None:
+        return None
+    places = np.broadcast_to(places, found.shape)
+    sources = [finder.union(np.unique(found[places == k + 1])) for k in range(count)]
+    return sources if any(sources) else None
+
+
+def of_one_width(parts: Sequence[Sources]) -> bool:
+    """Tell whether parts share sources, directly or through one another: then they have one width in every model."""
+    if len(set(parts)) == 1:
+        return True
+    reached, rest = parts[0], list(parts[1:])
+    while rest and (near := [some for some in rest if some & reached]):
+        reached, rest = reached.union(*near), [some for some in rest if not some & reached]
+    return not rest
+
+
+def _met(program: Program, value: int, labels: Array) -> tuple[int | None, Array] | None:
+    """Return the first activation that an axis of a parameter meets, and labels that fit its shape.
+
+    The activation is None where the axis is that of what a product with the parameter returns, and where it meets
+    nothing but constants, as sines and cosines of positions.
+    """
+    weights = program.weights()
+    for at, slot in program.readers(value):
+        node = program.tape.nodes[at]
+        others = [number for k, number in enumerate(node.inputs) if k != slot]
+        if node.kind == "product" and not {*program.active, *weights}.intersection(others):
+            return None, labels
+        if node.kind != "product" and not program.active.intersection(others):
+            passed = program.labelled(node, slot, labels)
+            if passed.shape == program.shapes[node.output] and (found := _met(program, node.output, passed)):
+                return found
+        elif node.kind == "product":
+            return _in_product(program, node, slot, labels)
+        elif node.kind in ("add", "mul"):
+            return others[0], labels
+    return None
+
+
+def _in_product(program: Program, node: Node, slot: int, labels: Array) -> tuple[int | None, Array] | None:
+    other = node.inputs[1 - slot]
+    if node.window is None:
+        summed = labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
+        if not _alike(summed, 2):
+            return None, labels
+        return other, summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
+    if slot == 0:
+        return None
+    groups, channels = node.window.groups, program.shapes[other][1]
+    if groups == 1 and _alike(labels, 0):
+        own = labels[0]
+    elif groups == channels:  # each channel by itself
+        own = labels[:: len(labels) // groups, 0]
+    else:
+        return (None, labels) if groups == 1 else None
+    own = own.reshape(channels, -1)[:, 0]
+    return other, own.reshape([-1 if d == 1 else 1 for d in range(len(program.shapes[other]))])
+
+
+def _alike(labels: Array, axis: int) -> bool:
+    return bool((labels == np.take(labels, [0], axis)).all())
+
+
+class _Finder:
+    """Finds the sources of each element of values, as numbers of sets: 0 is the empty one.
+
+    It stands for constants, and for what is made of parts that differ, as the mean of all channels.
+    """
+
+    def __init__(self, program: Program):
+        self.program, self.sets = program, [frozenset[str]()]
+        self.weights = program.weights()
+        self.variable = program.active.union(self.weights)  # values that no constants alone make
+        self.names = {number: name for name, number in program.tape.parameters.items()}
+        self.left = MOST
+        self.found = dict[int, Array]()
+
+    def union(self, numbers: Array) -> Sources:
+        return frozenset[str]().union(*(self.sets[int(n)] for n in np.ravel(numbers)))
+
+    def of(self, number: int) -> Array | None:
+        """Return the sources of a value; None where there are too many elements on the way."""
+        waiting = [number]
+        while waiting and self.left > 0:
+            last = waiting[-1]
+            open_ = [other for other in self._read(last) if other not in self.found]
+            if open_:
+                waiting += open_
+            else:
+                waiting.pop()
+                if last not in self.found:
+                    self.left -= math.prod(self.program.shapes[last])
+                    self.found[last] = self._made(last)
+        return self.found.get(number)
+
+    def _read(self, number: int) -> list[int]:
+        """Return the values whose sources those of a value are."""
+        made = self.program.makers.get(number)
+        if made is None or number not in self.variable or self._weight(node := self.program.tape.nodes[made]):
+            return []
+        return [other for other in node.inputs if other not in self.program.indices]
+
+    def _weight(self, node: Node) -> str:
+        """Return the parameter of which a product with an activation is; "" for other operations."""
+        names = [self.weights[n][0] for n in node.inputs if n in self.weights and n not in self.program.active]
+        apart = node.window is not None and node.window.groups > 1
+        return names[0] if node.kind == "product" and names and not apart else ""
+
+    def _made(self, number: int) -> Array:
+        shape, made = self.program.shapes[number], self.program.makers.get(number)
+        if number in self.program.tape.inputs:
+            return self._full(f"input {self.program.tape.inputs.index(number) + 1}", shape)
+        if number in self.names:
+            return self._full(self.names[number], shape)
+        if made is None or number not in self.variable:
+            return np.zeros(shape)
+        node = self.program.tape.nodes[made]
+        if name := self._weight(node):
+            return self._full(name, shape)
+        operands = [self.found.get(other, self.program.indices.get(other)) for other in node.inputs]
+        if node.kind == "layout":
+            shapes = (self.program.shapes[other] for other in node.inputs)
+            try:
+                return node.run(*(np.zeros(s) if v is None else v for v, s in zip(operands, shapes, strict=True)))
+            except Exception:  # a function that takes no such array
+                return np.zeros(shape)
+        known = {other: self.found[other] for other in node.inputs if other in self.found}
+        if node.kind == "product" and not node.window:  # of two activations, or with a constant
+            if self.program.active.issuperset(node.inputs):
+                every = frozenset[str]().union(*(self.union(np.unique(found)) for found in known.values()))
+                return self._full(f"{' '.join(sorted(every))} @", shape)
+            own = [(n, axis) for n, axis in zip(node.inputs, (2, 1), strict=True) if n in known and n in self.variable]
+            return np.broadcast_to(_along(known[own[0][0]], own[0][1]), shape) if own else np.zeros(shape)
+        if node.kind == "product":
+            known = {n: known[n] for n in node.inputs[:1] if n in known}
+        of = [found for n, found in known.items() if n in self.program.active] or [*known.values()]
+        whole = [found for found in of if found.shape == shape]
+        return self._joined([_fitted(found, shape) for found in whole or of]) if of else np.zeros(shape)
+
+    def _full(self, name: str, shape: tuple[int, ...]) -> Array:
+        self.sets.append(frozenset([name]))
+        return np.full(shape, len(self.sets) - 1.0)
+
+    def _joined(self, several: Sequence[Array]) -> Array:
+        """Return the unions of sets, element by element."""
+        total = several[0]
+        for other in several[1:]:
+            pairs, places = np.unique(np.stack([total.ravel(), other.ravel()]), axis=1, return_inverse=True)
+            numbers = []
+            for pair in pairs.T:
+                both = self.union(pair)
+                if both not in self.sets:
+                    self.sets.append(both)
+                numbers.append(self.sets.index(both))
+            total = np.array(numbers, float)[places.ravel()].reshape(total.shape)
+        return total
+
+
+def _along(numbers: Array, axis: int) -> Array:
+    """Return numbers along one place of an axis; 0 where they differ along it, as for the mean of all channels."""
+    return np.where((numbers == np.take(numbers, [0], axis)).all(axis, keepdims=True), np.take(numbers, [0], axis), 0)
+
+
+def _fitted(numbers: Array, shape: tuple[int, ...]) -> Array:
+    """Return numbers in the shape of an operation's result, which may have pooled or dropped axes."""
+    ahead = max(0, len(shape) - numbers.ndim)
+    for dropped in itertools.combinations(range(numbers.ndim)[::-1], max(0, numbers.ndim - len(shape))):
+        kept = [n for axis, n in enumerate(numbers.shape) if axis not in dropped]
+        pooled = [axis for axis, n in enumerate(kept) if n not in (1, shape[axis + ahead])]
+        if pooled and dropped:
+            continue
+        for axis in dropped:
+            numbers = _along(numbers, axis).squeeze(axis)
+        for axis in pooled:
+            numbers = _along(numbers, axis)
+        return np.broadcast_to(numbers, shape)
+    return np.zeros(shape)

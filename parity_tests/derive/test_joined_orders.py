@@ -1,0 +1,242 @@
+"""Concatenations in other orders: parts of different parameters have lengths of their own, though these are equal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from ..conftest import needs
+from .pairs import images
+
+F64 = 1e-12  # rounding of float64 over some sums of ten numbers
+
+
+def converted(found: Any, left: Any, right: Any, x: Any, **lengths: int) -> float:
+    """Return by how much outputs differ of a left model and the right one with its arrays, translated."""
+    import torch
+
+    left, right, x = left.double().eval(), right.double().eval(), torch.from_numpy(x)
+    arrays = found.table.apply({name: array.numpy() for name, array in left.state_dict().items()}, **lengths)
+    right.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    with torch.no_grad():
+        return float((left(x) - right(x)).abs().max())
+
+
+def branches(widths: Sequence[int], order: Callable[[list[Any]], list[Any]], norm: bool = False) -> Any:
+    """Return layers beside each other, whose results are joined in some order, normalized or not, and read by one."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.m = torch.nn.ModuleList(torch.nn.Linear(5, width) for width in widths)
+            self.norm = torch.nn.LayerNorm(sum(widths)) if norm else torch.nn.Identity()
+            self.out = torch.nn.Linear(sum(widths), 7)
+
+        def forward(self, x: Any) -> Any:
+            joined = torch.cat(order([torch.tanh((k + 1) * m(x)) for k, m in enumerate(self.m)]), -1)
+            return self.out(self.norm(joined))
+
+    return Net()
+
+
+def unet(widths: Sequence[int], skip_first: bool) -> Any:
+    """Return a U-Net without norms, in which each way up reads the level below and that of the way down."""
+    import torch
+
+    def conv(*of: int) -> Any:
+        return torch.nn.Conv2d(*of[:2], 3, *of[2:], padding=1)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inc, self.out = conv(3, widths[0]), torch.nn.Conv2d(widths[0], 2, 1)
+            levels = [*itertools.pairwise(widths)]
+            self.down = torch.nn.ModuleList(conv(a, b, 2) for a, b in levels)
+            self.up = torch.nn.ModuleList(conv(a + b, a) for a, b in levels[::-1])
+
+        def forward(self, x: Any) -> Any:
+            x, skips = torch.nn.functional.silu(self.inc(x)), []
+            for down in self.down:
+                skips.append(x)
+                x = torch.nn.functional.silu(down(x))
+            for up in self.up:
+                x, skip = torch.nn.functional.interpolate(x, scale_factor=2), skips.pop()
+                x = torch.nn.functional.silu(up(torch.cat([skip, x] if skip_first else [x, skip], 1)))
+            return self.out(x)
+
+    return Net()
+
+
+def reverse(parts: list[Any]) -> list[Any]:
+    return parts[::-1]
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_parts_of_different_layers_that_are_equally_wide_in_the_small_models_alone(norm: bool):
+    """An exchange of two halves would be wrong, unseen, where the parts are 8 and 12 wide."""
+    needs("torch")
+    x = images(6, 5)
+    found = parity.derive(branches((8, 8), list, norm), branches((8, 8), reverse, norm), (x,))
+    assert found.proven and "out.weight: o (a+b) <-> out.weight: o (b+a)" in found.table.print(), found.table.print()
+    assert found.unchecked == ["a", "b"] and "out.weight" in found.exchanged
+    assert converted(found, branches((8, 12), list, norm), branches((8, 12), reverse, norm), x, a=8) < F64
+
+
+def test_three_parts_of_different_layers():
+    needs("torch")
+    x = images(6, 5)
+    found = parity.derive(branches((8, 8, 8), list), branches((8, 8, 8), reverse), (x,))
+    assert found.proven and "out.weight: o (a+b+e) <-> out.weight: o (e+b+a)" in found.table.print()
+    widths = (3, 6, 4)
+    assert converted(found, branches(widths, list), branches(widths, reverse), x, a=3, b=6) < F64
+
+
+@pytest.mark.parametrize("small", [(8, 8, 8), (4, 8, 16)])
+def test_each_level_of_a_unet_has_lengths_of_its_own(small: Sequence[int]):
+    needs("torch")
+    x = images(2, 3, 8, 8)
+    found = parity.derive(unet(small, False), unet(small, True), (x,))
+    text = found.table.print()
+    assert found.proven and "up.0.weight: o (a+b) h w <-> up.0.weight: o (b+a) h w" in text, text
+    assert "up.1.weight: o (a2+b2) h w <-> up.1.weight: o (b2+a2) h w" in text, text
+    for widths in ((4, 8, 16), (8, 8, 8), (6, 3, 5)):
+        assert converted(found, unet(widths, False), unet(widths, True), x, a=widths[2], a2=widths[1]) < F64
+
+
+def test_parts_are_followed_through_norms_pools_and_convolutions_of_each_channel():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, a: int, b: int, last: bool):
+            super().__init__()
+            self.a, self.b, self.last = torch.nn.Conv2d(3, a, 3), torch.nn.Conv2d(3, b, 3), last
+            self.norm, self.each = torch.nn.BatchNorm2d(a + b), torch.nn.Conv2d(a + b, a + b, 3, groups=a + b)
+            self.conv, self.pooled = torch.nn.Conv2d(a + b, 4, 3), torch.nn.Linear(a + b, 4)
+
+        def forward(self, x: Any) -> Any:
+            parts = [self.a(x).relu(), self.b(x).sigmoid()]
+            x = self.norm(torch.cat(parts[::-1] if self.last else parts, 1))
+            x = self.each(torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear"))
+            return self.conv(x).mean((2, 3)) + self.pooled(x.amax((2, 3)))
+
+    x = images(2, 3, 8, 8)
+    found = parity.derive(Net(8, 8, False), Net(8, 8, True), (x,))
+    assert found.proven and "p=2" not in found.table.print() and found.unchecked == ["a", "b"], found.table.print()
+    assert converted(found, Net(5, 8, False), Net(5, 8, True), x, a=5) < F64
+
+
+def test_parts_of_blocks_that_come_from_layers_of_these_blocks_stay_one_line():
+    needs("torch")
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, width: int, hidden: int, last: bool):
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(width, width), torch.nn.Linear(width, hidden)
+            self.out, self.last = torch.nn.Linear(width + hidden, width), last
+
+        def forward(self, x: Any) -> Any:
+            parts = [self.a(x).tanh(), self.b(x).sigmoid()]
+            return x + self.out(torch.cat(parts[::-1] if self.last else parts, -1))
+
+    def net(depth: int, width: int, hidden: int, last: bool) -> Any:
+        blocks = (Block(width, hidden, last) for _ in range(depth))
+        return torch.nn.Sequential(torch.nn.Linear(5, width), torch.nn.Sequential(*blocks))
+
+    x = images(6, 5)
+    found = parity.derive(net(2, 8, 8, False), net(2, 8, 8, True), (x,))
+    text = found.table.print()
+    assert found.proven and "1.{i}.out.weight: o (a+b) <-> 1.{i}.out.weight: o (b+a)" in text, text
+    assert converted(found, net(3, 6, 9, False), net(3, 6, 9, True), x, a=6) < F64
+
+
+@pytest.mark.parametrize("count", [9, 17])
+def test_many_parts(count: int):
+    needs("torch")
+    x, small, large = images(6, 5), (2,) * count, tuple(range(1, count + 1))
+    found = parity.derive(branches(small, list), branches(small, reverse), (x,))
+    assert found.proven and len(found.unchecked) == count, found.table.print()
+    lengths = dict(zip(found.unchecked, large, strict=True))
+    assert converted(found, branches(large, list), branches(large, reverse), x, **lengths) < F64
+
+
+def test_an_attention_beside_a_layer_of_one_fused_projection():
+    """One array has queries, keys, values and the hidden layer, which is as wide as they are in the small model."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, hidden: int, last: bool):
+            super().__init__()
+            self.fused, self.split, self.last = torch.nn.Linear(5, 3 * width + hidden), [width] * 3 + [hidden], last
+            self.out = torch.nn.Linear(width + hidden, 4)
+
+        def forward(self, x: Any) -> Any:
+            q, k, v, hidden = self.fused(x).split(self.split, -1)
+            parts = [(q @ k.mT).softmax(-1) @ v, hidden.tanh()]
+            return self.out(torch.cat(parts[::-1] if self.last else parts, -1))
+
+    x = images(2, 6, 5)
+    found = parity.derive(Net(8, 8, False), Net(8, 8, True), (x,))
+    assert found.proven and "out.weight: o (a+b) <-> out.weight: o (b+a)" in found.table.print(), found.table.print()
+    assert converted(found, Net(4, 6, False), Net(4, 6, True), x, a=4) < F64
+
+
+def test_parts_of_constants_are_a_number_of_the_line_and_learned_ones_are_not():
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, last: bool, learned: int = 0):
+            super().__init__()
+            places = torch.arange(6.0)[:, None] * 0.5 ** torch.arange(width)
+            tables = [places.sin(), places.cos()]
+            if learned:
+                tables = [torch.nn.Parameter(torch.randn(6, width)), torch.nn.Parameter(torch.randn(6, learned))]
+            self.a, self.b = tables
+            self.x, self.last = torch.nn.Linear(5, 4), last
+            self.table, self.out = torch.nn.Linear(width + (learned or width), 4), torch.nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            parts = [self.a.to(x.dtype).tanh(), self.b.to(x.dtype).sigmoid()]
+            return self.out(torch.tanh(self.x(x) + self.table(torch.cat(parts[::-1] if self.last else parts, -1))))
+
+    x = images(6, 5)
+    found = parity.derive(Net(8, False), Net(8, True), (x,))
+    assert found.proven and "table.weight: o (-p=2 i) <-> table.weight: o (p i)" in found.table.print(), str(found)
+    text = parity.derive(Net(8, False, 8), Net(8, True, 8), (x,)).table.print()
+    assert "# derived and proven" in text and "table.weight: o (a+b) <-> table.weight: o (b+a)" in text, text
+
+
+def test_parts_of_one_value_are_a_number_of_the_line():
+    """Sines and cosines of one value, and halves that the code cuts: they have one width in every model."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, last: bool):
+            super().__init__()
+            self.a, self.wide, self.last = torch.nn.Linear(5, width), torch.nn.Linear(2 * width, 4 * width), last
+            self.out = torch.nn.Linear(2 * width, 3)
+
+        def forward(self, x: Any) -> Any:
+            x = self.a(x)
+            parts = [x.sin(), x.cos()]
+            halves = self.wide(torch.cat(parts[::-1] if self.last else parts, -1)).chunk(2, -1)
+            gate, value = halves[::-1] if self.last else halves
+            return self.out(gate.sigmoid() * value)
+
+    x = images(6, 5)
+    found = parity.derive(Net(8, False), Net(8, True), (x,))
+    text = found.table.print()
+    assert found.proven and not found.unchecked, str(found)
+    assert "wide.bias: (-p=2 c) <-> wide.bias: (p c)" in text, text
+    assert converted(found, Net(6, False), Net(6, True), x) < F64
