@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from specs.numerals import exact
+
 
 def momenta(model: Any) -> list[str]:
     """List the shares of the old statistics that steps of training keep, each once: 0.9 for torch's momentum of 0.1.
 
     [] for models whose norms do not state them: those of linen exist while the model runs.
     """
-    return sorted({f"{share:.12g}" for share in _shares(model)})
+    return sorted({exact(round(share, 12)) for share in _shares(model)})
 
 
 def _shares(model: Any) -> Iterator[float]:

@@ -139,7 +139,7 @@ def _named(fault: Fault) -> str:
 def _of_layer(layer: Any) -> Iterator[Fault]:
     if not isinstance(layer, Layer):
         several = isinstance(layer, Iterator | list | tuple)
-        what = f"a {type(layer).__name__}" if several else repr(layer)
+        what = with_article(type(layer).__name__) if several else repr(layer)
         remedy = ": write `yield from` where a function returns several" if several else ""
         yield Fault(f"layers: yields {what}, not a Layer{remedy}")
         return

@@ -43,7 +43,7 @@ def test_flax_fast_variance_is_caught_in_float32(monkeypatch: pytest.MonkeyPatch
 
     import ports.flax.mlp_mixer as code
 
-    monkeypatch.setattr(code, "LayerNorm", lambda c, name: nn.LayerNorm(epsilon=c.norm_eps, name=name))
+    monkeypatch.setattr(code, "layer_norm", lambda c, name: nn.LayerNorm(epsilon=c.norm_eps, name=name))
     report = parity.compare(
         {**models, "flax": rebuilt(sound, sound.state().items())}, IMAGES, "layers", dtype="float32"
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from specs.words import with_article
+
 from ..limits import ROUNDED_FUNCTIONS
 from ..trace.program import Program, Stretch
 from ..trace.tape import Array
@@ -69,7 +71,7 @@ def _matrix(program: Program, stretch: Stretch, axis: int) -> Array | None:
 
 
 def _named(matrix: Array) -> str:
-    return next((f"a {name}" for name, other in _known(*matrix.shape) if _close(matrix, other)), "")
+    return next((with_article(name) for name, other in _known(*matrix.shape) if _close(matrix, other)), "")
 
 
 def _close(one: Array, other: Array) -> bool:
