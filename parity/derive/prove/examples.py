@@ -10,6 +10,7 @@ import numpy as np
 from specs.table import Table
 
 from ..limits import EQUAL_OUTPUTS
+from ..trace.caches import trim
 from ..trace.draws import Drawn
 from ..trace.inputs import fresh
 from ..trace.outputs import difference
@@ -75,3 +76,4 @@ def _outputs(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]
         return []
     finally:
         of.release()
+        trim()
