@@ -40,6 +40,10 @@ PLAINLY = {  # how a model's own framework writes its arrays, under the names th
 class NotReplicated(UsageError):
     """One replica is to be taken of arrays that have none."""
 
+    def __init__(self, path: str):
+        asked = option("unreplicate")
+        super().__init__(f"{path}: {asked}: its arrays fit as they are: leave out {asked}")
+
 
 def first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
     """Return the file with one replica of each array.
@@ -53,7 +57,7 @@ def first_replica(request: Request, src: str | None, weights: str | None) -> Rea
         return FirstReplica(reader, replicas.tensors.values())
     unreplicate = option("unreplicate")
     if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
-        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave out {unreplicate}")
+        raise NotReplicated(reader.path)
     error = refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
         which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")

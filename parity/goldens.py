@@ -194,7 +194,7 @@ def _check(folder: str, page: str) -> int:
     shared = _shared(folder, case)
     with warnings.catch_warnings(record=True) as caught:
         computed = outputs(case)
-    for note in dict.fromkeys(line for one in caught for line in _remarks(str(one.message))):  # of each port alike
+    for note in dict.fromkeys(line for one in caught for line in _remarks(one.message)):  # of each port alike
         say_note(note.replace(f"{case.weights}: ", f"{case.name}: "))
     errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
     for framework, found in errors.items():
@@ -212,10 +212,11 @@ def _check(folder: str, page: str) -> int:
     return 1
 
 
-def _remarks(warning: str) -> list[str]:
+def _remarks(warning: Warning | str) -> list[str]:
     """Return what `ports.load` warns of, each behind the file's name."""
-    file, *remarks = warning.split("\n  - ")
-    return [f"{file} {remark}" for remark in remarks] or [warning]
+    if isinstance(warning, ports.FileWarning):
+        return [f"{warning.path}: {remark}" for remark in warning.remarks]
+    return [str(warning)]
 
 
 def _shared(folder: str, case: Golden) -> str:

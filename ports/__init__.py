@@ -123,11 +123,19 @@ def load(
         return port
 
 
-def _warn(path: str | os.PathLike[str], remarks: Sequence[str]) -> None:
-    """Warn the caller of `load` once of all that there is to know of a file, one line each."""
-    if remarks:
+class FileWarning(UserWarning):
+    """All that there is to know of a file that `load` reads, one line each."""
+
+    def __init__(self, path: str | os.PathLike[str], remarks: Sequence[str]):
         text = f" {remarks[0]}" if len(remarks) == 1 else "".join(f"\n  - {remark}" for remark in remarks)
-        warnings.warn(f"{path}:{text}", stacklevel=3)
+        super().__init__(f"{path}:{text}")
+        self.path, self.remarks = path, tuple(remarks)
+
+
+def _warn(path: str | os.PathLike[str], remarks: Sequence[str]) -> None:
+    """Warn the caller of `load` once."""
+    if remarks:
+        warnings.warn(FileWarning(path, remarks), stacklevel=3)
 
 
 def _stated(settings: Stated, config: dict[str, Any]) -> Settings:

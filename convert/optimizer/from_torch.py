@@ -34,7 +34,11 @@ def read_torch(
     """Read the state_dict of a torch.optim optimizer; see `reading.read`."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes, assumed = _names(reader, found.root, groups, numbers, parameters, ordered, dropped, repeated)
+    if given := _stored_names(reader, groups, numbers):
+        names, notes, assumed = _named(reader, given, parameters)
+    else:
+        root = found.root
+        names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
     slots, counts, used = _stored(reader, found.root)
     family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
@@ -120,34 +124,20 @@ def _unlike(groups: Sequence[Mapping[str, Any]], by_key: Mapping[str, str]) -> t
     return tuple(each) if unlike else ()
 
 
-def _names(
-    reader: Reader,
-    root: str,
-    groups: Sequence[Mapping[str, Any]],
-    numbers: Sequence[Any],
-    parameters: Mapping[str, Tensor],
-    ordered: bool,
-    dropped: Collection[str],
-    repeated: Collection[str],
-) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict.
-
-    Returns: the names, notes, and what is assumed.
-    """
+def _stored_names(reader: Reader, groups: Sequence[Mapping[str, Any]], numbers: Sequence[Any]) -> list[str]:
+    """Return the names of parameters that torch's groups store; [] where they number parameters alone."""
     given = [name for group in groups for name in group.get("param_names", ())]
     if all(isinstance(number, str) for number in numbers):
         given = list(numbers)
     if len(set(numbers)) != len(numbers) or (given and len(set(given)) != len(numbers)):
         raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
-    if given:
-        return _named(reader, given, parameters)
-    return _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
+    return given
 
 
 def _named(
     reader: Reader, given: list[str], parameters: Mapping[str, Tensor]
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """Return what `_names` does, where the optimizer stores the names of its parameters."""
+    """Name torch's parameters by the names that it stores: the names, notes, and what is assumed."""
     if strangers := [name for name in given if name not in parameters]:
         if plain := _without_wrappers(given, parameters):
             example = f"{strangers[0]} as {plain[given.index(strangers[0])]}"
@@ -167,7 +157,7 @@ def _numbered(
     dropped: Collection[str],
     repeated: Collection[str],
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """Return what `_names` does, where the optimizer numbers its parameters alone."""
+    """Name torch's numbered parameters by the order of the state_dict: the names, notes, and what is assumed."""
     remedy = (
         "pass model.named_parameters() to the optimizer: it then stores names; "
         f"{document('training')} shows how to add them to this file (param_names)"

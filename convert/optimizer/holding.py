@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from convert.errors import ConvertError, FormatError, UsageError, command_or_call, option
+from convert.errors import ConvertError, FormatError, command_or_call
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.pickled.tree import NO_TENSORS
@@ -16,6 +16,7 @@ from convert.folding import summarised
 from convert.masters import optimizer_file, optimizer_place
 from convert.plans import Plan
 from convert.recognise import USUAL, dialects
+from convert.refusal import NotReplicated
 from convert.replicas import FirstReplica
 
 from . import copies, finding
@@ -111,9 +112,7 @@ def held(
         remarks.append(reader.remarks[-1])
         averages = copies.of_plan(plan, reader, state_names)
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
-        raise UsageError(
-            f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave out {option('unreplicate')}"
-        )
+        raise NotReplicated(reader.path)
     return Held(reader, path, found, state_names, averages, tuple(remarks))
 
 

@@ -59,7 +59,7 @@ def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
         return ""
     return (
         "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
-        'one by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+        f"one by {SAVED['torch']} and give it: --like new.pt"
     )
 
 

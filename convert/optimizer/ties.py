@@ -22,10 +22,10 @@ def of(plan: Plan | TablePlan) -> dict[str, frozenset[str]]:
     return tied
 
 
-def repeated(names: Sequence[str], tied: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """Return {name: the first name of its parameter} of those of `names` that are not the first one themselves."""
-    firsts = {name: next(one for one in names if one in tied[name]) for name in names if name in tied}
-    return {name: first for name, first in firsts.items() if name != first}
+def repeated(names: Sequence[str], tied: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return those of `names` that are not the first one of their parameter."""
+    places = {name: place for place, name in enumerate(names)}
+    return [name for name in names if any(places.get(one, len(names)) < places[name] for one in tied.get(name, ()))]
 
 
 def _pairs(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
