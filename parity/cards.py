@@ -15,7 +15,7 @@ from .result import Result
 
 BRIEF = "date", "device", "seed", "batch", "command"  # labels of what stands beside "What was run" while it is folded
 LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
-WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
+WIDE = 60  # characters of a fact from which on it stands below the shorter ones
 
 
 def headline(verdict: str, *marked: str) -> Markup:
@@ -50,9 +50,7 @@ def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
 
 
 def _fact(label: str, value: str, is_key: bool) -> Markup:
-    wide = "wide" if len(value) > WIDE and not isinstance(value, Markup) else None
-    kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
-    return join(tag("dt", name(label), class_=wide), tag("dd", _value(label, value), class_=kind))
+    return join(tag("dt", name(label)), tag("dd", _value(label, value), class_="key" if is_key else None))
 
 
 def _value(label: str, value: str) -> Markup:

@@ -21,6 +21,7 @@ from . import remarks
 from .agreement import Verdict
 from .elements import Worst, double, worst
 from .masks import judge_masks
+from .momentum import unlike
 from .own import OWN
 from .quoting import pair_of, possessive, some
 from .recording import ACTIVATIONS, Recording
@@ -355,10 +356,8 @@ def _divergence(
 
 def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
     """State the momentum of BatchNorm in two models where it differs, and running statistics alone differ."""
-    if a.momenta == b.momenta or not (a.momenta and b.momenta):
-        return ""
     alone = all(re.split("[./]", name)[-1] in STATISTICS for name in off)
-    return f"{in_a_row(a.momenta)} in {a.label}, {in_a_row(b.momenta)} in {b.label}" if alone else ""
+    return unlike(a.momenta, b.momenta, (f"in {a.label}", f"in {b.label}")) if alone else ""
 
 
 def _between(name: str, before: tuple[str, float] | None, a: Recording, b: Recording) -> tuple[str, ...]:

@@ -206,10 +206,10 @@ def _pairs(results: Sequence[Result], grade: str) -> Markup:
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") and results[1:] else []
     lines = [join(tag("span", name(r.pair)), tag("span", "" if grade == "failed" else prose(r.shown))) for r in off]
     undecided = summary.grades(r for r in results if r.grade != grade and r.grade in summary.UNDECIDED)
-    counted = [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
+    lost = [f"{count(number, 'pair')} {other}" for other, number in undecided.items()]
     arrays = len({name for r in results for name in r.unjudged})
-    counted += [f"{count(arrays, 'array')} not judged"] * bool(arrays)
-    lines += [tag("span", prose(text), class_="counted") for text in counted]
+    lost += [f"{count(arrays, 'array')} not judged"] * bool(arrays)
+    lines += [tag("span", prose(text), class_="counted") for text in lost]
     return tag("span", *lines, class_="who") if lines else Markup()
 
 

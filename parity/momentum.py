@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from specs.numerals import exact
+from specs.words import in_a_row
 
 
 def momenta(model: Any) -> list[str]:
@@ -33,9 +34,8 @@ def _shares(model: Any) -> Iterator[float]:
                 yield module.momentum
 
 
-def unlike(left: Any, right: Any) -> str:
-    """Say which momentum each of two models has: "0.9 on the left, 0.99 on the right"; "" where both have the same."""
-    one, other = momenta(left), momenta(right)
-    if not one or not other or one == other:
+def unlike(left: Sequence[str], right: Sequence[str], places: Sequence[str] = ("on the left", "on the right")) -> str:
+    """Say which momenta two models have: "0.9 on the left, 0.99 on the right"; "" where they are alike or not known."""
+    if not left or not right or left == right:
         return ""
-    return f"{' and '.join(one)} on the left, {' and '.join(other)} on the right"
+    return ", ".join(f"{in_a_row(some)} {place}" for some, place in zip((left, right), places, strict=True))

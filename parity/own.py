@@ -165,18 +165,20 @@ class Own(Model):
     ):
         self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
         self.file = file
+        self.paired = names if isinstance(names, PairedNames) else None
+        self._order = self.paired.order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
         paths = [path for path in self.modules if path]
         self.chosen = {path: _tap(path) for path in self._default()} if names is None else _numbered(names, paths)
-        self._stated = () if names is None or isinstance(names, PairedNames) else tuple(self.chosen)
+        self._stated = () if names is None or self.paired is not None else tuple(self.chosen)
         for path in self.chosen:
             require_known("module", path, paths)
         self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
 
     def _taken(self, inputs: Any) -> Inputs:
         """Return inputs in the order of axes in which this model takes them."""
-        given, order = Inputs.of(inputs), self.names.order if isinstance(self.names, PairedNames) else ()
-        return given.map(lambda array: array.transpose(order) if array.ndim == len(order) else array)
+        order = self._order
+        return Inputs.of(inputs).map(lambda array: array.transpose(order) if array.ndim == len(order) else array)
 
     @property
     def framework(self) -> str:
@@ -188,7 +190,7 @@ class Own(Model):
 
     def match(self, others: Collection[str]) -> None:
         """Add modules that `names` leaves out as taps by their own paths, where other models have such taps."""
-        if self.names is None or isinstance(self.names, PairedNames):
+        if self.names is None or self.paired is not None:
             return
         taken = {*self.chosen, *self.chosen.values()}
         free = [path for path in self._default() if not any(f"{path}.".startswith(f"{name}.") for name in taken)]
@@ -242,15 +244,15 @@ class Own(Model):
 
     def left_out(self) -> list[str]:
         """Count and name modules with parameters of their own that a Table does not pair with one, and say why."""
-        if not isinstance(self.names, PairedNames):
+        if self.paired is None:
             return []
         owners = [path for path, module in self.modules.items() if path and module.leaves]
-        flat = {path for pair in self.names.flat for path in pair}
-        owners = [path for path in owners if path not in self.names and path not in flat]
-        unlike = {why: [path for path in paths if path in owners] for why, paths in self.names.unlike.items()}
+        flat = {path for pair in self.paired.flat for path in pair}
+        owners = [path for path in owners if path not in self.paired and path not in flat]
+        unlike = {why: [path for path in paths if path in owners] for why, paths in self.paired.unlike.items()}
         alone = [path for path in owners if not any(path in paths for paths in unlike.values())]
         reasons = {**unlike, "the Table of names pairs them with no module": alone}
-        pairs = [f"{left} / {right}" for left, right in self.names.flat]
+        pairs = [f"{left} / {right}" for left, right in self.paired.flat]
         why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
         both = [f"{count(len(pairs), 'pair')} of modules not compared, as {why}: {some(pairs)}"] * bool(pairs)
         return both + [
@@ -269,8 +271,7 @@ class Own(Model):
 
     def turned(self) -> list[str]:
         """Say in which order of axes this model takes the input, where derive has found another one."""
-        order = self.names.order if isinstance(self.names, PairedNames) else ()
-        return [f"gets the input with its axes in the order {order}, as derive found it"] * bool(order)
+        return [f"gets the input with its axes in the order {self._order}, as derive found it"] * bool(self._order)
 
     def switched(self, training: bool) -> list[str]:
         """Name modules that depend on the mode and were in the other one than the check's."""
@@ -289,11 +290,11 @@ class Own(Model):
         taken = self._taken(inputs)
         self.runner.require_training(taken)
         found = self.runner.gradients(taken)
-        if not isinstance(self.names, PairedNames) or not self.names.order:
+        if not self._order:
             return found
-        order = self.names.order
-        back = {n: a.transpose(np.argsort(order)) if a.ndim == len(order) else a for n, a in found.inputs.items()}
-        return replace(found, inputs=back)
+        order = np.argsort(self._order)
+        inputs = {name: a.transpose(order) if a.ndim == len(order) else a for name, a in found.inputs.items()}
+        return replace(found, inputs=inputs)
 
     def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
         """Take a step a batch on loss mean(output ** 2); the model itself stays as it is."""
@@ -339,7 +340,7 @@ class Own(Model):
         for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
                 return self.chosen[path] + name[len(path) :]
-        return name if self.names is None or isinstance(self.names, PairedNames) else None
+        return name if self.names is None or self.paired is not None else None
 
     def layers(self) -> list[Layer]:
         """Return the layers whose kind is known by their class."""

@@ -33,8 +33,7 @@ def page(
       passed: whether something was compared and nothing of it differs.
       modules: the modules of models of no known architecture, by label.
     """
-    absences, absent = summary.absences(results), summary.absent(results)
-    results = [r for r in results if not any(r is other for other in absent)]
+    absences, results = summary.absences(results), summary.present(results)
     subject = summary.compared(results, about.get("models", "own models"))
     own = about.get("models", "own models")
     verdict = summary.verdict(results, alone=True)

@@ -20,7 +20,7 @@ from specs.words import hint
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
 from .momentum import momenta
-from .own import OWN, Own, PairedNames
+from .own import OWN, Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -156,7 +156,7 @@ def precision_kept() -> Iterator[None]:
 
 def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
     r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
-    r.tabled = isinstance(model, Own) and isinstance(model.names, PairedNames)
+    r.tabled = isinstance(model, Own) and model.paired is not None
     _RECORDERS[check](r, model, inputs, feed, steps)
     r.notes += model.notes
     if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
@@ -258,10 +258,11 @@ def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -
 
     What a Table leaves unjudged becomes a note.
     """
-    if not isinstance(model, Own) or not isinstance(model.names, PairedNames) or model.names.arrays is None:
+    by_table = model.paired.arrays if isinstance(model, Own) and model.paired is not None else None
+    if by_table is None:
         return _shared(model, arrays)
-    r.notes += [note for note in model.names.arrays.notes(arrays) if note not in r.notes]
-    return model.names.arrays.named(arrays)
+    r.notes += [note for note in by_table.notes(arrays) if note not in r.notes]
+    return by_table.named(arrays)
 
 
 def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:

@@ -78,8 +78,7 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
       report: the HTML page that was written.
     """
     screen = Screen(colour, width)
-    absences, absent = summary.absences(results), summary.absent(results)
-    results = [r for r in results if not any(r is other for other in absent)]
+    absences, results = summary.absences(results), summary.present(results)
     verdict = unmarked(summary.verdict(results))
     judgement = VERDICT.search(verdict)
     grade = "good" if summary.passed(results) else "differs"

@@ -24,9 +24,9 @@ class Divergence(str):
     in LABEL)".  holds: what brings in NaN: "dense.bias holds NaN in flax".  guess: the cause that gives the recorded
     values when it is recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause
     lies, where it is not known; "" where that is no news.  weights: which arrays of this layer differ between two ports
-    of one architecture; "" where none does.  momentum: of BatchNorm
-    in each model, where running statistics alone differ after training.  returned: whether a check of training differs
-    before any gradient is used: in an output, in the loss, or in the loss of the first step.
+    of one architecture; "" where none does.  momentum: of BatchNorm in each model, where running statistics alone
+    differ after training.  returned: whether a check of training differs before any gradient is used: in an output, in
+    the loss, or in the loss of the first step.
     """
 
     error: float

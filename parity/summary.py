@@ -48,7 +48,7 @@ def compared(results: Iterable[Result], own: str) -> str:
 
 
 def _is_of_file(r: Result) -> bool:
-    """Tell whether a variant is named after a checkpoint: "mixer.npz S/16"."""
+    """Tell whether a variant is named after a checkpoint: "model.npz S/16"."""
     return r.architecture != OWN and any(os.path.basename(file.rstrip("/")) in r.variant for file in r.files)
 
 
@@ -138,6 +138,12 @@ def absent(results: Sequence[Result]) -> list[Result]:
     """
     lacking = [r for r in results if r.grade == "not run" and any(_is_absent(why) for _, why in r.missing)]
     return lacking if len(lacking) < len(results) else []
+
+
+def present(results: Sequence[Result]) -> list[Result]:
+    """List the comparisons of which `absences` does not speak."""
+    lacking = {id(r) for r in absent(results)}
+    return [r for r in results if id(r) not in lacking]
 
 
 def _is_absent(why: str) -> bool:

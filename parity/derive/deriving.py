@@ -21,7 +21,7 @@ from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
 
-from ..momentum import unlike
+from ..momentum import momenta, unlike
 from .alone import alone, success
 from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
@@ -99,7 +99,7 @@ def derive(
     del uses  # which have the values that they meet
     trim()
     say("proving")
-    return replace(concluded(known, best, began), momentum=unlike(left, right))
+    return replace(concluded(known, best, began), momentum=unlike(momenta(left), momenta(right)))
 
 
 def _best(

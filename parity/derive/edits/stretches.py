@@ -130,14 +130,13 @@ def _summands(program: Program, value: int) -> list[int]:
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
     """List the stretches on the way back from a value: of activations alone, or of one parameter."""
-    weights = {} if value in program.active else program.weights()
-    chain = [(value, list[Node]()), *program.regions(value, DEPTH, weights or None)]
-    weights = {} if weights else program.weights()
+    weights, is_active = program.weights(), value in program.active
+    chain = [(value, list[Node]()), *program.regions(value, DEPTH, None if is_active else weights)]
     found = []
     for k, (_, behind) in enumerate(chain):
         for entry, nodes in chain[k + 1 :]:
             some = nodes[: len(nodes) - len(behind)]
-            if any(number in weights for node in some for number in node.inputs):
+            if is_active and any(number in weights for node in some for number in node.inputs):
                 break
             stretch = Stretch(entry, some)
             if some and (any(node.kind != "layout" for node in some) or selected(program, stretch) is not None):
