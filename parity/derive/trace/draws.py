@@ -47,7 +47,7 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array, n
         out -= 0.5
         out *= math.sqrt(12)
     if like.ndim >= 2:
-        out /= np.sqrt(min(max(1, like.size // like.shape[output_axis]), 4096))
+        out /= math.sqrt(min(max(1, like.size // like.shape[output_axis]), 4096))  # numpy's would widen each float32
     else:
         out *= 0.3
 
