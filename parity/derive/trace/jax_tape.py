@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from ..limits import LARGE_DRAW
 from .call import WIDE, Call, flatten, rebuild
 from .cotangents import Take, cotangents
 from .jax_dense import dense_kernels, formed
@@ -295,8 +296,12 @@ def _key(part: Any) -> str:
 
 def _copied(arrays: Mapping[str, Any], name: str, dtype: Any) -> Any:
     """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
-    array = np.asarray(arrays[name], dtype, order="C")
-    return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
+    array = np.asarray(arrays[name], order="C")
+    late = array.size >= LARGE_DRAW and array.dtype == np.float32  # such ones JAX widens in less time and memory
+    array = array if late else array.astype(dtype, copy=False)
+    put = jax.device_put(array, may_alias=False)  # jnp.array makes two copies
+    del array
+    return jax.block_until_ready(put.astype(dtype) if late else put)
 
 
 def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:
