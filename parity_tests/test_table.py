@@ -281,6 +281,8 @@ def test_open_axes_name_the_remedies():
         table.layout({"a": (6, 2)}, sizes={"h": 2, "i": 5})
     with pytest.raises(Misfit, match=r"\(h d\) is 4 x 2, not 6"):
         table.layout({"a": (6, 2)}, like={"b": (4, 2, 2)})
+    with pytest.raises(Misfit, match=r"a has shape \[3, 2\], and an axis is 3, not 1 \(line 2\)"):
+        Table.parse("table 1\na: 1 i <-> b.0: i").layout({"a": (3, 2)})
     with pytest.raises(Misfit, match=r"c is in the file to be like, and no line makes it"):
         table.layout({"a": (6, 2)}, like={"b": (3, 2, 2), "c": (1,)})
     blocks, like = Table.parse("table 1\na.{i}: c <-> b.{i}.w: c"), {f"b.{i}.w": (2,) for i in range(5)}

@@ -165,7 +165,8 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
         return {}
     if None not in extents:
         if known != inner:
-            raise ValueError(f"{dim} is {spelt(dim, sizes)}, not {inner}")
+            said = f"{dim} is {spelt(dim, sizes)}, not {inner}" if dim.factors else f"an axis is {inner}, not 1"
+            raise ValueError(said)
         return {}
     factor = dim.factors[extents.index(None)]
     if not known or inner % known:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import pytest
 import torch
+from flax import linen as nn
 
 import parity
 from specs.lines import TableError
@@ -70,6 +72,23 @@ def test_another_number_of_heads_is_named_at_each_layer():
     found = parity.derive(two(2), two(4), (images(3, 5, 8),), seconds=5)
     assert found.first.startswith("parts at a.out") and found.explained == "at least the number of heads", str(found)
     assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place"
+
+
+def test_another_number_of_heads_is_named_where_layers_are_stacked_and_scanned():
+    class Layer(nn.Module):
+        heads: int
+
+        @nn.compact
+        def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
+            return nn.MultiHeadDotProductAttention(self.heads, name="attention")(x, x), None
+
+    def scanned(heads: int) -> Any:
+        every = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)(heads)
+        return every, every.init(jax.random.key(0), x)
+
+    x = images(3, 5, 8)
+    found = parity.derive(scanned(2), scanned(4), (x,), seconds=5)
+    assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place", str(found)
 
 
 def test_parts_of_a_gate_are_stated():

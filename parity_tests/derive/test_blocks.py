@@ -109,6 +109,16 @@ def test_blocks_that_stand_alone_are_named():
     assert alone([("rnn.weight_l0", "lstm.0.w"), ("rnn.weight_l0_reverse", "lstm.0.back")]) == ["rnn.weight_l0"]
 
 
+def test_one_block_that_a_side_stacks_stands_alone():
+    lines = "layers/scale: 1 c", "h.0.scale: c", "embed/cls: 1 1 c", "embed.0.cls: 1 c", "head/w: i o", "head.w: o i"
+    names = [line.split(":")[0] for line in lines]
+    for left, right in ((0, 1), (1, 0)):  # a class token has an axis of length 1 on both sides
+        table = Table.parse("\n".join(["table 1", *(f"{lines[k + left]} <-> {lines[k + right]}" for k in (0, 2, 4))]))
+        assert lone(table, names[left::2], names[right::2]) == ["h.0"]
+        deeper = ["layers/scale", "h.0.scale", "h.1.scale"]
+        assert lone(table, deeper, deeper) == []
+
+
 def test_what_one_block_of_a_list_alone_has_is_named():
     pairs = [*stages((2, 2)), *(place for place in stages((1, 1), "short.w") if "stages.1" in place[0])]
     text = "table 1\n" + "".join(f"{line.replace(' <->', ': c <->')}: c\n" for line in lines(pairs))

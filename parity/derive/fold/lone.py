@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from specs.lines import Lines
 from specs.paths import Hole
@@ -15,7 +15,9 @@ COUNTS = r"\{[^}=]*\}"  # a hole that counts
 
 
 def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]:
-    """Return the beginnings of left paths that hold for one block alone, where those of the right side do so too.
+    """Return the beginnings of paths that hold for one block alone, where the other side has one block there as well.
+
+    They are those of left paths, but of right ones where the left side stacks its one block along a first axis.
 
     The block is the only one of its list, if that is one (stages.0), or the only one with some arrays (stages.1.short).
 
@@ -27,13 +29,21 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
     right_texts = [_text(array) for line in table.lines for array in line.right.arrays]
     found: dict[str, None] = {}
     for line in table.lines:
-        alone = [
-            *([*_alone(_text(array), left_names, left_texts)] for array in line.left.arrays),
-            *([*_alone(_text(array), right_names, right_texts)] for array in line.right.arrays),
-        ]
-        if line.kind == "move" and all(alone):
-            found.update(dict.fromkeys(alone[0]))
+        left = [[*_alone(_text(array), left_names, left_texts)] for array in line.left.arrays]
+        right = [[*_alone(_text(array), right_names, right_texts)] for array in line.right.arrays]
+        if line.kind != "move":
+            continue
+        if all(left) and (all(right) or _stacked(line.right.arrays, line.left.arrays)):
+            found.update(dict.fromkeys(left[0]))
+        elif all(right) and _stacked(line.left.arrays, line.right.arrays):
+            found.update(dict.fromkeys(right[0]))
     return list(found)
+
+
+def _stacked(arrays: Sequence[Signature], others: Sequence[Signature]) -> bool:
+    """Tell whether arrays begin with an axis of length 1, and others do not: layers.scale: 1 c <-> h.0.scale: c."""
+    one, other = ([not array.axes[0].factors if array.axes else False for array in side] for side in (arrays, others))
+    return all(one) and not any(other)
 
 
 def _text(array: Signature) -> str:

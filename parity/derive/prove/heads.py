@@ -1,11 +1,11 @@
-"""Tell in how many heads attention computes what a parameter reads, where both sides have other numbers."""
+"""Tell in how many heads attention computes what a layer reads, where both sides have other numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from parity.derive.match.symbols import Use
-from parity.derive.trace.axis_roles import axis_roles
+from parity.derive.trace.axis_roles import heads_read
 
 from .pairs import Pair, Run
 
@@ -30,9 +30,4 @@ def _heads(run: Run, use: Use | None) -> int:
     """Count the heads whose results a product reads in one row; 0 where they are none of attention."""
     if use is None or use.kind != "product":
         return 0
-    counts = [0]
-    for name in run.elements.owners(use.ids):
-        for axis in range(len(run.elements.shapes[name])):
-            roles = axis_roles(run.program, name, axis)
-            counts.append(len(set(roles.heads)) if not roles.readers else 0)
-    return max(counts)
+    return len(set(heads_read(run.program, run.program.tape.nodes[use.node])))

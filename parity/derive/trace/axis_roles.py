@@ -90,24 +90,34 @@ def _from_heads(program: Program, read: _Read, count: int) -> Labels:
     """Return the product of a batch that computes each element that the first row reads."""
     if not (read.places == read.places[:1, :, :1]).all():
         return ()
-    value, layouts = program.before_layouts(read.node.inputs[0])
+    order = read.places[0, :, 0].astype(int) - 1  # of the axis at each element of a row
+    labels: list[object] = [None] * count
+    for index, head in zip(order, heads_read(program, read.node), strict=False):
+        labels[index] = head
+    return () if None in labels else tuple(labels)
+
+
+def heads_read(program: Program, node: Node) -> Labels:
+    """Return for each element of the first row that a product reads which product of a batch computed it; see heads.
+
+    Args:
+      node: a product with a parameter. () where it does not read what a batch of products gives.
+    """
+    value, layouts = program.before_layouts(node.inputs[0])
     at = program.makers.get(value)
     if (
         at is None
-        or (node := program.tape.nodes[at]).kind != "product"
         or node.window
-        or not program.active.issuperset(node.inputs)
+        or (maker := program.tape.nodes[at]).kind != "product"
+        or maker.window
+        or not program.active.issuperset(maker.inputs)
     ):
         return ()
     shape = program.shapes[value]
     batch = np.broadcast_to(np.arange(1.0, shape[0] + 1)[:, None, None], shape)
     for layout in layouts:
         batch = layout.run(batch)
-    order = read.places[0, :, 0].astype(int) - 1  # of the axis at each element of a row
-    labels: list[object] = [None] * count
-    for index, head in zip(order, batch[0, 0], strict=True):
-        labels[index] = float(head)
-    return tuple(labels)
+    return tuple(map(float, batch[0, 0]))
 
 
 def follows(labels: Labels, length: int, inner: int) -> bool:
