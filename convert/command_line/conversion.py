@@ -7,16 +7,17 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert.errors import ConvertError, UsageError, called
 from convert.running import dumps
 from convert.terminal import say
 
-from .one_file import by_route, by_table_file
+from .by_route import by_route
+from .one_file import OneFile
 from .outcome import Notes
 from .routes import route
-from .source_paths import over, sources
+from .source_paths import Sources, over, sources
 
 
 def convert(arguments: Namespace) -> int:
@@ -27,45 +28,76 @@ def convert(arguments: Namespace) -> int:
     if arguments.prove and arguments.dry_run:
         raise UsageError("--prove runs what was written, and --dry-run writes nothing: leave one of them out")
     notes = Notes(later=arguments.json)
-    one = by_route(arguments, notes) if arguments.table is None else by_table_file(arguments, notes)
+    one = _one_file(arguments, notes)
     given = sources(arguments.files, arguments.step, functools.partial(_is_own_target, arguments))
-    files = given.files
     for line in given.lines():
         notes.add(line)
-    if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
-        what = "it is no folder" if os.path.lexists(arguments.out) else "there is none of this name: create it"
-        raise UsageError(f"-o {arguments.out}: the targets of {len(files)} files need a folder, and {what}")
-    results: list[dict[str, Any]] = []
-    failures = 0
-    others: dict[str, str] = {}  # of another dialect
-    for file in files:
-        notes.of(file if len(files) > 1 else "")
+    _check_folder(arguments.out, len(given.files))
+    outcomes = _convert_each(one, given, notes, arguments.json)
+    if outcomes.others.keys() == set(given.files):
+        src, _ = route(arguments.command)
+        what = f"no checkpoint there has the dialect {src}"
+        raise UsageError(f"{' '.join(arguments.files)}: {what}", over(outcomes.others))
+    for line in over(outcomes.others):
+        notes.add(line)
+    passed_over = {**given.passed_over, **outcomes.others}
+    results = [*outcomes.results, *({"source": path, "passed_over": why} for path, why in passed_over.items())]
+    notes.flush()
+    if arguments.json:
+        print(dumps(results if len(results) > 1 else results[0]))
+    elif len(given.files) > 1 and not arguments.quiet:
+        wanted = len(given.files) - len(outcomes.others)
+        print(f"{wanted - outcomes.failures} of {wanted} converted")
+    return 1 if outcomes.failures else 0
+
+
+def _one_file(arguments: Namespace, notes: Notes) -> OneFile[Any]:
+    if arguments.table is None:
+        return by_route(arguments, notes)
+    from .by_table import by_table
+
+    return by_table(arguments, notes)
+
+
+def _check_folder(out: str | None, files: int) -> None:
+    """Raise UsageError if several files are to go into one path that is no folder."""
+    if files > 1 and out and not os.path.isdir(out):
+        what = "it is no folder" if os.path.lexists(out) else "there is none of this name: create it"
+        raise UsageError(f"-o {out}: the targets of {files} files need a folder, and {what}")
+
+
+class Outcomes(NamedTuple):
+    """What became of several files.
+
+    Args:
+      results: what there is to print of each, errors too. failures: how many are errors.
+      others: {file: its dialect} of those that a pattern or folder contains and that have another dialect.
+    """
+
+    results: list[dict[str, Any]]
+    failures: int
+    others: dict[str, str]
+
+
+def _convert_each(one: OneFile[Any], given: Sources, notes: Notes, json: bool) -> Outcomes:
+    """Convert one file after another. Raises: ConvertError of a file that is the only one."""
+    results, failures, others = list[dict[str, Any]](), 0, dict[str, str]()
+    several = len(given.files) > 1
+    for file in given.files:
+        notes.of(file if several else "")
         try:
             results.append(one(file, {result["out"]: result["source"] for result in results if "out" in result}))
         except ConvertError as error:
             if error.fits_as and file in given.found:
                 others[file] = f"dialect {error.fits_as}"
                 continue
-            if len(files) == 1:
+            if not several:
                 raise
             failures += 1
             results.append({"source": file, "error": str(error)})
-            say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
+            say(f"{called('convert')}: {error.line() if json else error}", sys.stderr, "bad")
     notes.of("")
-    if others.keys() == set(files):
-        src, _ = route(arguments.command)
-        raise UsageError(f"{' '.join(arguments.files)}: no checkpoint there has the dialect {src}", over(others))
-    for line in over(others):
-        notes.add(line)
-    passed_over = {**given.passed_over, **others}
-    results += [{"source": path, "passed_over": reason} for path, reason in passed_over.items()]
-    notes.flush()
-    if arguments.json:
-        print(dumps(results if len(results) > 1 else results[0]))
-    elif len(files) > 1 and not arguments.quiet:
-        wanted = len(files) - len(others)
-        print(f"{wanted - failures} of {wanted} converted")
-    return 1 if failures else 0
+    return Outcomes(results, failures, others)
 
 
 def _is_own_target(arguments: Namespace, its: Mapping[str, Any]) -> bool:

@@ -23,8 +23,8 @@ from convert.reading.optimizers import find_any
 from convert.reading.spelling import out_of_modules
 from convert.records import record
 from convert.table import by_table
-from convert.table.fit import StateAlone
 from convert.table.lengths import check_record
+from convert.table.misfit import StateAlone
 from convert.table.part import matching, part, without_training
 from specs.moves import Move
 from specs.table import Table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from convert import folding
 from convert.errors import ConvertError
@@ -22,12 +22,44 @@ def read_optax(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
 ) -> State:
     """Read the state of an optax optimizer, nested as chains nest it, also within nnx.Optimizer."""
-    slots: dict[str, dict[str, Tensor]] = {}
-    steps: set[float] = set()
-    hyper: dict[str, Any] = {}
-    strangers: list[str] = []
-    counted = False
     used = state_names(reader, found)
+    entries = _sorted(reader, found, used)
+    family = family_of(reader, entries.slots, "optax", {})
+    if entries.hyper.get("eps_root"):
+        raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
+    named = {s: _matched(reader, entries.slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
+    without = _without_moments(reader, found, parameters, named[FAMILIES[family][0]])
+    buffers = frozenset() if MASKED in f"/{found.root}" else without
+    spelt = {name: HYPERPARAMETERS[name].optax for name in NEEDED[family]}
+    known = {name: entries.hyper[theirs] for name, theirs in spelt.items() if theirs in entries.hyper}
+    notes: tuple[str, ...] = ()
+    step: int | None = None
+    if family == "sgd":
+        notes = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
+        known["kind"] = "sgd"
+    if family != "sgd" or "step" in stated or len(entries.steps) == 1:
+        step = one_step(reader, entries.steps, stated)
+    return State("optax", family, step, known, named, used, notes, buffers=buffers, counted=entries.counted)
+
+
+class Entries(NamedTuple):
+    """What a state stores.
+
+    Args:
+      slots: {slot: {name: moment}}. steps: every count of steps. hyper: hyperparameters, as optax spells them.
+      counted: whether a count lies beside that of the moments, as schedules have one.
+    """
+
+    slots: dict[str, dict[str, Tensor]]
+    steps: set[float]
+    hyper: dict[str, Any]
+    counted: bool
+
+
+def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
+    """Sort the arrays of a state by what they are. Raises: ConvertError for any that no known optimizer keeps."""
+    slots: dict[str, dict[str, Tensor]] = {}
+    steps, hyper, strangers, counted = set[float](), dict[str, Any](), list[str](), False
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue
@@ -46,24 +78,20 @@ def read_optax(
     if strangers:
         what = f"its optimizer also keeps {folding.listed(strangers)}"
         raise ConvertError(f"{reader.path}: {what}: neither SGD with momentum, nor Adam, nor AdamW alone")
-    family = family_of(reader, slots, "optax", {})
-    if hyper.pop("eps_root", 0):
-        raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
-    named = {s: _matched(reader, slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
-    if PARTITION in f"/{found.root}" and (others := parameters.keys() - named[FAMILIES[family][0]].keys()):
+    return Entries(slots, steps, hyper, counted)
+
+
+def _without_moments(
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], moments: Collection[str]
+) -> frozenset[str]:
+    """Return the parameters without moments. Raises: ConvertError where another optimizer of optax may train these."""
+    others = frozenset(name for name in parameters if name not in moments)
+    if PARTITION in f"/{found.root}" and others:
         what = "optax.multi_transform: it keeps no moments of"
         why = "another optimizer, which the file does not show, trains or freezes them: several are not converted"
         weights = folding.listed([name for name in parameters if name in others])
         raise ConvertError(f"{reader.path}: {what} {weights}: {why}: leave --with-optimizer out")
-    having = named[FAMILIES[family][0]].keys()
-    buffers = frozenset() if MASKED in f"/{found.root}" else frozenset(parameters.keys() - having)
-    known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
-    if family == "sgd":
-        notes = [] if "kind" in stated else ["optax's state does not name its optimizer: read as that of sgd"]
-        step = one_step(reader, steps, stated) if "step" in stated or len(steps) == 1 else None
-        known["kind"] = "sgd"
-        return State("optax", family, step, known, named, used, tuple(notes), buffers=buffers, counted=counted)
-    return State("optax", family, one_step(reader, steps, stated), known, named, used, buffers=buffers, counted=counted)
+    return others
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from convert.reading.recognise import dialects
 from specs import config as configs
 from specs.dialects import UNUSED, Stored, bind, extras, place
 from specs.env import Env
-from specs.layer import parameters
+from specs.layer import Parameter, parameters
 from specs.layout import Equal, Layout
 from specs.lines import Constant
 from specs.numerals import exact
@@ -84,6 +84,24 @@ class Translation(NamedTuple):
 Pair = tuple[Stored | None, Stored | None, Constant]  # source, target, and what the target stores without a source
 
 
+class Paired(NamedTuple):
+    """One array of the model in the two dialects.
+
+    Args:
+      name: ours. source, target: where it is stored; None where it is not.
+      is_counter: whether it counts batches. recorded: the count that the file's record carries.
+      fits: whether the file's tensors do. absent: names of those that are tied to others, and that the file lacks.
+    """
+
+    name: str
+    source: Stored | None
+    target: Stored | None
+    is_counter: bool
+    recorded: int | None
+    fits: bool
+    absent: list[str]
+
+
 def translate(
     path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, int], dtype: str | None
 ) -> Translation:
@@ -97,55 +115,73 @@ def translate(
     """
     config, tables = configuration.config, dialects(reading.architecture)
     own, other = tables[reading.dialect], tables.get(dst)  # None: our own names
-    problems, unfit = Problems(reading), set[str]()
-    pairs: list[Pair] = []
-    counts, carried, passed_on, recorded = set[str](), dict[str, str](), list[str](), list[str]()
-    absent: list[str] = []
-    for parameter in parameters(list(reading.spec.layers(config))):
-        source, target = place(parameter, own, config), place(parameter, other, config)
-        counter, counting = counters.get(parameter.name), parameter.leaf == "count"
-        if counting and source is not None and source.name not in reading.tensors:
-            source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
-        if source is not None:
-            source, fits, lacking = problems.check(source, counting)
-            absent += lacking
-            if not fits:
-                unfit.add(parameter.name)
-        if source is not None and counting:
-            counts.add(source.name)
-        if source is not None and target is None:
-            carried[parameter.name] = source.name
-        elif source is target is None and counter is not None:
-            passed_on.append(parameter.name)
-        elif source is None and target is not None and counter is not None:
-            recorded.append(target.name)
-        pairs.append((source, target, Constant(counter or 0, "int64")))
-    unused = {one.name: one for one in extras(own, config)}
-    for name, one in unused.items():
-        if name in reading.tensors:
-            problems.check(one, counts=True)
-    if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
+    problems = Problems(reading)
+    arrays = [
+        _paired(parameter, place(parameter, own, config), place(parameter, other, config), counters, problems)
+        for parameter in parameters(list(reading.spec.layers(config)))
+    ]
+    spare = {one.name: one for one in extras(own, config) if one.name in reading.tensors}
+    for one in spare.values():
+        problems.check(one, counts=True)
+    _check(path, reading, configuration, problems, {one.name for one in arrays if not one.fits})
+    pairs: list[Pair] = [(one.source, one.target, Constant(one.recorded or 0, "int64")) for one in arrays]
+    unused = [(spare.get(one.name) if reading.dialect == dst else None, one) for one in extras(other, config)]
+    pairs += [(source, target, UNUSED) for source, target in unused]
+    taken = {source.name for source, _, _ in pairs if source is not None}
+    pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
+    counts = {one.source.name for one in arrays if one.source and one.is_counter}
+    bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
+    return Translation(
+        Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}"),
+        bound,
+        dtype,
+        {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()},
+        moved=tuple(_names(source for source, target, _ in pairs if source and target)),
+        carried={one.name: one.source.name for one in arrays if one.source and not one.target},
+        passed_on=tuple(one.name for one in arrays if not one.source and not one.target and one.recorded is not None),
+        recorded=tuple(one.target.name for one in arrays if one.target and not one.source and one.recorded is not None),
+        counters=tuple(sorted(counts)),
+        zeros=tuple(target.name for source, target in unused if source is None),
+        absent=tuple(name for one in arrays for name in one.absent),
+    )
+
+
+def _paired(
+    parameter: Parameter,
+    source: Stored | None,
+    target: Stored | None,
+    counters: Mapping[str, int],
+    problems: "Problems",
+) -> Paired:
+    """Check the tensors of an array of the model against a file, and take those of its ties that the file has."""
+    is_counter, fits, absent = parameter.leaf == "count", True, list[str]()
+    if is_counter and source is not None and source.name not in problems.reading.tensors:
+        source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
+    if source is not None:
+        source, fits, absent = problems.check(source, is_counter)
+    return Paired(parameter.name, source, target, is_counter, counters.get(parameter.name), fits, absent)
+
+
+def _check(path: str, reading: Reading, configuration: Configuration, problems: "Problems", unfit: set[str]) -> None:
+    """Raise PlanError if anything does not fit.
+
+    Args:
+      unfit: our names of the arrays that do not.
+    """
+    lines = problems.lines()
+    lines += _assumed(reading, configuration, unfit) if problems.misfits else []
+    if lines:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
         only_more = not problems.missing and not problems.misfits
         lines += [MORE.format(document("own-model"))] if only_more else []
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
-    spare = {name: one for name, one in unused.items() if name in reading.tensors}
-    zeros = []
-    for one in extras(other, config):
-        fits = reading.dialect == dst and one.name in spare
-        pairs.append((one if fits else None, one, UNUSED))
-        zeros += [] if fits else [one.name]
-    taken = {source.name for source, _, _ in pairs if source is not None}
-    pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
-    bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
-    table = Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}")
-    sources = {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()}
-    used = [one for source, target, _ in pairs if source and target for one in source.alternatives]
-    moved = [name for one in used for name in one.names.values()]
-    return Translation(
-        table, bound, dtype, sources, tuple(moved), carried, tuple(passed_on), tuple(recorded), tuple(sorted(counts)),
-        tuple(zeros), tuple(absent),
-    )  # fmt: skip
+
+
+def _names(stored: Iterable[Stored]) -> Iterator[str]:
+    """Yield the names of a file's tensors that arrays are stored in, ties too."""
+    for one in stored:
+        for alternative in one.alternatives:
+            yield from alternative.names.values()
 
 
 def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ plan.write("bert.msgpack")
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from convert.arrays.dtypes import check_target
 from convert.arrays.steps import Promise, Step, step
@@ -18,16 +19,18 @@ from convert.reading import masters
 from convert.reading.replicas import FirstReplica
 from convert.reading.spelling import out_of_modules
 from convert.records import altered, record
+from convert.records.record import Record
 from specs.claims import unproven
 from specs.dtype_kinds import kind
-from specs.layout import Entry, Equal
+from specs.layout import Entry, Equal, Layout
 from specs.matching import Matcher
 from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
-from .fit import lay_out, replicas
+from .fit import lay_out
 from .lengths import check_record, contradictions, supplied, unlike
 from .like import NOTHING, copies
+from .misfit import replicas
 from .part import TablePart, matching, without_training
 from .plan import TablePlan
 
@@ -70,32 +73,23 @@ def plan(
     stored = open_checkpoint(path)
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
-        sources = own.sources
-        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards, own.prefix)
+        sources, lengths = own.sources, sizes or {}
+        laid_out = partial(
+            lay_out, lines, path, sources, like, like_weights=like_weights, backwards=backwards, prefix=own.prefix
+        )
+        layout = laid_out(lengths)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         others = copies(lines, layout, like, like_weights) if complete else NOTHING
-        outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
         its = record.read(stored)
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
-        doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
-        lengths = sizes or {}
-
-        def fits(others: Mapping[str, int]) -> bool:
-            try:
-                return bool(lay_out(lines, path, sources, like, others, like_weights, backwards, own.prefix))
-            except ConvertError:
-                return False
-
-        needed = _needed(lengths, fits)
-        contradicted = [*supplied(lines, needed, layout.sizes), *contradictions(lines, lengths, layout.sizes)]
-        contradicted += unlike(layout.constants, layout.shapes, needed)
-        remarks = (*doubts, *contradicted, *own.reader.remarks, *own.notes, *doubts_on_record(its))
+        needed = _needed(lengths, laid_out)
+        outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *masters.remarks(stored, sources.values())),
+            remarks=(*_remarks(lines, layout, lengths, needed, own, its), *masters.remarks(stored, sources.values())),
             given=needed,
             earlier=earlier, partly=partly, accounted=accounted, copies=others,
             altered=altered.facts(os.path.basename(path), its.content, its.change),
@@ -105,10 +99,36 @@ def plan(
         raise
 
 
-def _needed(lengths: Mapping[str, int], fits: Callable[[Mapping[str, int]], bool]) -> Mapping[str, int]:
+def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], Layout]) -> Mapping[str, int]:
     """Return the lengths without which others leave axes open; all of them where any of them would do."""
+
+    def fits(some: Mapping[str, int]) -> bool:
+        try:
+            return bool(laid_out(some))
+        except ConvertError:
+            return False
+
     needed = {name: lengths[name] for name in lengths if not fits({n: lengths[n] for n in lengths if n != name})}
     return needed or ({} if fits({}) else lengths)
+
+
+def _remarks(
+    lines: Table, layout: Layout, lengths: Mapping[str, int], needed: Mapping[str, int], own: TablePart, its: Record
+) -> Iterator[str]:
+    """Yield what a user should know of a plan.
+
+    Args:
+      lengths: that the user gives. needed: those of them without which axes are open.
+      own: what the Table is applied to. its: the record of the source.
+    """
+    if doubt := unproven(lines):
+        yield f"{lines.name}: {doubt}"
+    yield from supplied(lines, needed, layout.sizes)
+    yield from contradictions(lines, lengths, layout.sizes)
+    yield from unlike(layout.constants, layout.shapes, needed)
+    yield from own.reader.remarks
+    yield from own.notes
+    yield from doubts_on_record(its)
 
 
 def _source(
