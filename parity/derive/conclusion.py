@@ -29,6 +29,7 @@ from .prove.constants import unlike_number
 from .prove.divergence import confirmed
 from .prove.examples import Examples, two_examples
 from .prove.freedom import UNTRIED, affordable, freedom
+from .prove.longer import Longer, longer_inputs
 from .prove.orders import stored_orders
 from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
@@ -51,7 +52,7 @@ class Verdict(NamedTuple):
 
     Args:
       proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
-      shapes: of the left inputs of a run with two examples, if there was one.
+      shapes: of the left inputs of a run with two examples, if there was one. over_one: see Derivation.
     """
 
     proof: Proof
@@ -59,6 +60,7 @@ class Verdict(NamedTuple):
     unshown: list[str]
     reads_numbers: bool
     shapes: Sequence[tuple[int, ...]] = ()
+    over_one: str = ""
 
 
 def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
@@ -112,6 +114,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         chosen=several,
         weight_norms="" if proven else one_sided(lefts.names, of.rights.names),
         tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
+        over_one=verdict.over_one,
         lower=_lower(proof, tapes),
         correspondence=best.correspondence,
         input_order=best.input_order,
@@ -183,7 +186,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
     examples = two_examples(a, b, of.table, proof.error) if holds else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
-    objection = objection or examples.reason
+    is_open = holds and not (objection or examples.reason)
+    longer = longer_inputs(a, b, (left.program, best.programs[1]), of.table, proof.error) if is_open else Longer()
+    objection = objection or examples.reason or longer.reason
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
         reason, error = best.clash, math.nan
@@ -193,7 +198,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
-    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes)
+    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, longer.over_one)
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:

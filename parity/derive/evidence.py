@@ -23,8 +23,8 @@ SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "unobservable", "untold", "idle_parts", "inferred", "in_rows", "doubtful",
     "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked", "exchanged", "reordered",
     "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons",
-    "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds", "tested", "lower", "weight_norms",
-    "given_open", "check_given", "misordered",
+    "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds", "tested", "over_one", "lower",
+    "weight_norms", "given_open", "check_given", "misordered",
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ class Evidence(Proof):
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
+      over_one: what both models make of one value, if they differ in it and refuse longer inputs; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       misordered: why the right model seems to take its inputs in another order; "" if it does not.
@@ -97,6 +98,7 @@ class Evidence(Proof):
     chosen: Sequence[str] = ()
     untried: str = ""
     tested: Sequence[tuple[int, ...]] = ()
+    over_one: str = ""
     lower: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()

@@ -262,7 +262,7 @@ def test_layers_of_different_kinds_under_numbers_are_no_blocks():
     assert found == [[], ["c.0", "c.1"]]
 
 
-def test_parts_of_sums_that_no_shape_shows_have_letters_of_their_own():
+def test_parts_of_sums_have_the_lengths_of_the_arrays_that_make_them():
     """Their lengths agree in the small models alone: 8 + 4 and 7 + 4 in larger ones, where these are 6 + 4 twice."""
     needs("torch")
     import torch
@@ -289,10 +289,10 @@ def test_parts_of_sums_that_no_shape_shows_have_letters_of_their_own():
     found = parity.derive(dense(False, 6, 6), dense(True, 6, 6), (x,))
     assert found.proven
     texts = found.table.print()
-    assert "norm.weight: (a+b) <->" in texts and "norm.bias: (a+b) <->" in texts  # of the same parts
-    assert "middle.weight: o (a+b) <->" in texts and "out.weight: o (a2+b2) <->" in texts
+    assert "norm.weight: (A+B) <->" in texts and "norm.bias: (A+B) <->" in texts  # of the same parts
+    assert "middle.weight: E (A+B) <->" in texts and "out.weight: o (E+F) <->" in texts
     left, right = dense(False, 8, 7), dense(True, 8, 7)
-    arrays = found.table.apply({name: a.numpy() for name, a in left.state_dict().items()}, a=8, b=4, a2=7)
+    arrays = found.table.apply({name: a.numpy() for name, a in left.state_dict().items()})
     right.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     given = torch.from_numpy(x.astype("float32"))
     torch.testing.assert_close(left(given), right(given))

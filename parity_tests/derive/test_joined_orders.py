@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import parity
+from specs.lines import TableError
 
 from ..conftest import needs
 from .pairs import images
@@ -84,18 +85,28 @@ def test_parts_of_different_layers_that_are_equally_wide_in_the_small_models_alo
     needs("torch")
     x = images(6, 5)
     found = parity.derive(branches((8, 8), list, norm), branches((8, 8), reverse, norm), (x,))
-    assert found.proven and "out.weight: o (a+b) <-> out.weight: o (b+a)" in found.table.print(), found.table.print()
-    assert found.unchecked == ["a", "b"] and "out.weight" in found.exchanged
-    assert converted(found, branches((8, 12), list, norm), branches((8, 12), reverse, norm), x, a=8) < F64
+    assert found.proven and "out.weight: o (A+B) <-> out.weight: o (B+A)" in found.table.print(), found.table.print()
+    assert "m.0.weight: A i <-> m.0.weight: A i" in found.table.print()  # which shows the length
+    assert not found.unchecked and "out.weight" in found.exchanged
+    assert converted(found, branches((8, 12), list, norm), branches((8, 12), reverse, norm), x) < F64
 
 
 def test_three_parts_of_different_layers():
     needs("torch")
     x = images(6, 5)
     found = parity.derive(branches((8, 8, 8), list), branches((8, 8, 8), reverse), (x,))
-    assert found.proven and "out.weight: o (a+b+e) <-> out.weight: o (e+b+a)" in found.table.print()
+    assert found.proven and "out.weight: o (A+B+E) <-> out.weight: o (E+B+A)" in found.table.print()
     widths = (3, 6, 4)
-    assert converted(found, branches(widths, list), branches(widths, reverse), x, a=3, b=6) < F64
+    assert converted(found, branches(widths, list), branches(widths, reverse), x) < F64
+
+
+@pytest.mark.parametrize("widths", [(8, 8), (8, 8, 8, 8)])
+def test_another_number_of_parts_is_refused_though_lengths_can_be_found_that_add_up(widths: Sequence[int]):
+    needs("torch")
+    found = parity.derive(branches((8, 8, 8), list), branches((8, 8, 8), reverse), (images(6, 5),))
+    arrays = {name: array.numpy() for name, array in branches(widths, list).state_dict().items()}
+    with pytest.raises(TableError, match=r"m\.[23]\.weight"):
+        found.table.apply(arrays)
 
 
 @pytest.mark.parametrize("small", [(8, 8, 8), (4, 8, 16)])
@@ -104,10 +115,10 @@ def test_each_level_of_a_unet_has_lengths_of_its_own(small: Sequence[int]):
     x = images(2, 3, 8, 8)
     found = parity.derive(unet(small, False), unet(small, True), (x,))
     text = found.table.print()
-    assert found.proven and "up.0.weight: o (a+b) h w <-> up.0.weight: o (b+a) h w" in text, text
-    assert "up.1.weight: o (a2+b2) h w <-> up.1.weight: o (b2+a2) h w" in text, text
+    assert found.proven and "up.0.weight: E (A+B) h w <-> up.0.weight: E (B+A) h w" in text, text
+    assert "up.1.weight: o (E+F) h w <-> up.1.weight: o (F+E) h w" in text, text
     for widths in ((4, 8, 16), (8, 8, 8), (6, 3, 5)):
-        assert converted(found, unet(widths, False), unet(widths, True), x, a=widths[2], a2=widths[1]) < F64
+        assert converted(found, unet(widths, False), unet(widths, True), x) < F64
 
 
 def test_parts_are_followed_through_norms_pools_and_convolutions_of_each_channel():
@@ -129,8 +140,8 @@ def test_parts_are_followed_through_norms_pools_and_convolutions_of_each_channel
 
     x = images(2, 3, 8, 8)
     found = parity.derive(Net(8, 8, False), Net(8, 8, True), (x,))
-    assert found.proven and "p=2" not in found.table.print() and found.unchecked == ["a", "b"], found.table.print()
-    assert converted(found, Net(5, 8, False), Net(5, 8, True), x, a=5) < F64
+    assert found.proven and "p=2" not in found.table.print() and not found.unchecked, found.table.print()
+    assert converted(found, Net(5, 8, False), Net(5, 8, True), x) < F64
 
 
 def test_parts_of_blocks_that_come_from_layers_of_these_blocks_stay_one_line():
@@ -154,8 +165,9 @@ def test_parts_of_blocks_that_come_from_layers_of_these_blocks_stay_one_line():
     x = images(6, 5)
     found = parity.derive(net(2, 8, 8, False), net(2, 8, 8, True), (x,))
     text = found.table.print()
-    assert found.proven and "1.{i}.out.weight: o (a+b) <-> 1.{i}.out.weight: o (b+a)" in text, text
-    assert converted(found, net(3, 6, 9, False), net(3, 6, 9, True), x, a=6) < F64
+    assert found.proven and "1.{i}.out.weight: o (A+B) <-> 1.{i}.out.weight: o (B+A)" in text, text
+    assert "1.{i}.a.weight: A i <-> 1.{i}.a.weight: A i" in text, text
+    assert converted(found, net(3, 6, 9, False), net(3, 6, 9, True), x) < F64
 
 
 @pytest.mark.parametrize("count", [9, 17])
@@ -163,9 +175,8 @@ def test_many_parts(count: int):
     needs("torch")
     x, small, large = images(6, 5), (2,) * count, tuple(range(1, count + 1))
     found = parity.derive(branches(small, list), branches(small, reverse), (x,))
-    assert found.proven and len(found.unchecked) == count, found.table.print()
-    lengths = dict(zip(found.unchecked, large, strict=True))
-    assert converted(found, branches(large, list), branches(large, reverse), x, **lengths) < F64
+    assert found.proven and not found.unchecked, found.table.print()
+    assert converted(found, branches(large, list), branches(large, reverse), x) < F64
 
 
 def test_an_attention_beside_a_layer_of_one_fused_projection():

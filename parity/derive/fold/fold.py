@@ -23,6 +23,7 @@ from .letters import own_letters
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .shared import lines
+from .shown import with_shown_lengths
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
@@ -58,6 +59,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
     groups = parts_of_sums(facts, groups, missing)
+    groups = with_shown_lengths(groups, facts, names.lengths, given.table.lines if given else ())
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     groups.sort(key=lambda group: min(places[name] for name in group[0]))
     apart, flat = set[str](), set[str]()  # blocks of which some lack an array: first their lists stay apart, then all

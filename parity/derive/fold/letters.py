@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, MutableMapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from .names import SPARE
@@ -32,8 +31,8 @@ def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[
     for row in rows:
         module = re.split(r"[./](?=[^./]*$)", row.left[0][0])[0] if row.left else ""
         new, parts = {}, {part.letter: part for part in row.parts}
-        own = not parts or any(part.origin in ("", UNKNOWN) for part in row.parts)
-        for letter in _open(row):
+        own = not parts or any(part.origin.text in ("", UNKNOWN) for part in row.parts)
+        for letter in open_letters(row):
             part = parts.get(letter)
             length, owner = part.length if part else lengths[letter], (own and module, row.parts, letter)
             first = lengths.get(letter, length) == length and owners.setdefault(letter, owner) == owner
@@ -41,7 +40,7 @@ def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[
                 new[letter] = renamed.setdefault(owner, _free(letter, taken))
                 taken.add(new[letter])
             lengths[new.get(letter, letter)] = length
-        out.append(_renamed(row, new) if new else row)
+        out.append(row.renamed(new) if new else row)
     return out
 
 
@@ -53,7 +52,7 @@ def _letters(axes: Iterable[str]) -> dict[str, None]:
     return dict.fromkeys(letter for text in axes for letter in LETTER.findall(text))
 
 
-def _open(row: Row) -> list[str]:
+def open_letters(row: Row) -> list[str]:
     """List the letters that stand in a sum wherever the row has them, and on both sides."""
     sides = [[axes or "" for _, axes in arrays] for arrays in (row.left, row.right)]
     alone = _letters(SUM.sub("", text) for side in sides for text in side)
@@ -64,11 +63,3 @@ def _open(row: Row) -> list[str]:
 def _free(letter: str, taken: Iterable[str]) -> str:
     stem = letter.rstrip("0123456789")
     return next(name for k in range(2, 10_000) if (name := f"{stem}{k}") not in taken)
-
-
-def _renamed(row: Row, new: dict[str, str]) -> Row:
-    def rename(text: str | None) -> str | None:
-        return text and LETTER.sub(lambda match: new.get(match[0], match[0]), text)
-
-    left, right = (tuple((path, rename(axes)) for path, axes in side) for side in (row.left, row.right))
-    return replace(row, left=left, right=right)

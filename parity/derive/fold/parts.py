@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,37 +19,52 @@ from .related import Atom, Axes
 UNKNOWN = "unknown"
 
 
-class Part(NamedTuple):
-    """A part of a sum, (a+b).
+@dataclass(frozen=True)
+class Origin:
+    """The parameter or input of which a part is made.
 
     Args:
-      origin: the parameter or input that it is made of, with # for the numbers of the blocks that both are in.
+      text: its name, with # for the numbers of the blocks that both are in. name: as it is.
+      side: of the model that has it, 0 for the left one.
     """
+
+    text: str = ""
+    name: str = field(default="", compare=False)
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a sum, (a+b)."""
 
     letter: str
     length: int
-    origin: str
+    origin: Origin
 
 
-def origins(program: Program, name: str, axis: int, parts: Array) -> tuple[str, ...] | None:
+def origins(names: Names, side: int, name: str, axis: int, parts: Array) -> tuple[Origin, ...] | None:
     """Return the origin of each part of an axis of a parameter; None where all have one width in every model.
 
     Args:
+      side: of the parameter.
       parts: the number of the part of each index of the axis, from 0.
     """
+    if not names.programs:
+        return None
+    program = names.programs[side]
     found = part_sources(program, name, axis, parts)
     if found is None:
-        return (UNKNOWN,) * (int(parts.max()) + 1)
-    return None if of_one_width(found) else tuple(_origin(program, some, name) for some in found)
+        return (Origin(UNKNOWN),) * (int(parts.max()) + 1)
+    return None if of_one_width(found) else tuple(_origin(program, some, name, side) for some in found)
 
 
-def _origin(program: Program, sources: Sources, name: str) -> str:
+def _origin(program: Program, sources: Sources, name: str, side: int) -> Origin:
     """Return the source that the model reads first, as the others have its width; as a block's own where it is one."""
     read = {other: program.readers(number)[:1] for other, number in program.tape.parameters.items()}
     first = min(sources, key=lambda source: (read.get(source, [(-1, 0)]), source), default="")
     blocks = [name[: match.end() + 1] for match in re.finditer(r"\d+(?=[./])", name)]
     block = next((block for block in blocks[::-1] if first.startswith(block)), "")
-    return first.replace(block, re.sub(r"\d", "#", block)) if block else first
+    return Origin(first.replace(block, re.sub(r"\d", "#", block)) if block else first, first, side)
 
 
 def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> list[tuple[int, int, list[Part]]]:
@@ -64,10 +79,10 @@ def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> l
     found = []
     for own, atoms in enumerate(axes.source[stacked:]):
         at = next((k for k, others in enumerate(axes.target) if len(atoms) == 2 and _same(atoms, others)), None)
-        if at is None or not atoms[0].backwards or not names.programs:
+        if at is None or not atoms[0].backwards:
             continue
         count, width = (atom.length for atom in atoms)
-        of = origins(names.programs[side], name, own, np.arange(count * width) // width)
+        of = origins(names, side, name, own, np.arange(count * width) // width)
         if of is None:
             continue
         whole = Atom(count * width, atoms[1].axis, 1)
@@ -89,7 +104,7 @@ def with_letters(
     free = (letter + number for number in numbers for letter in SPARE if letter not in text)
     every = list[Part]()
     for own, at, parts in found:
-        named = [part._replace(letter=next(free)) for part in parts]
+        named = [replace(part, letter=next(free)) for part in parts]
         letters = [part.letter for part in named]
         source[own], target[at] = summed(letters), summed(letters[::-1])
         every += named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from specs.table import Table, TableError
 from .parts import Part
 
 Arrays = tuple[tuple[str, str | None], ...]
+NAME = re.compile(r"\b[A-Za-z]\w*")  # of an axis
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Row:
     def reverse(self) -> Row:
         arrow = {"->": "<-", "<-": "->"}.get(self.arrow, self.arrow)
         return replace(self, left=self.right, right=self.left, joins=self.joins[::-1], arrow=arrow)
+
+    def renamed(self, new: Mapping[str, str]) -> Row:
+        """Return the row with other names of axes."""
+
+        def rename(text: str | None) -> str | None:
+            return text and NAME.sub(lambda match: new.get(match[0], match[0]), text)
+
+        left, right = (tuple((path, rename(axes)) for path, axes in side) for side in (self.left, self.right))
+        parts = tuple(replace(part, letter=new.get(part.letter, part.letter)) for part in self.parts)
+        return replace(self, left=left, right=right, parts=parts)
 
     def __str__(self) -> str:
         sides = [

@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
 from .names import SPARE, Names, composed
-from .parts import Part, origins, summed
+from .parts import Origin, Part, origins, summed
 from .related import Axes, relate
 from .rows import Row
 
@@ -141,11 +141,10 @@ def _written(
     return Row(tuple(arrays), ((escaped(target), " ".join(texts)),), parts=tuple(parts))
 
 
-def _origins(ranges: Sequence[Range], target: str, axis: int, names: Names, side: int) -> Sequence[str]:
+def _origins(ranges: Sequence[Range], target: str, axis: int, names: Names, side: int) -> Sequence[Origin]:
     """Return what each range of the target is made of. Args: side: of the target."""
     places = np.repeat(np.arange(len(ranges)), [some.length for some in ranges])
-    found = origins(names.programs[side], target, axis, places) if names.programs else None
-    return found or [""] * len(ranges)
+    return origins(names, side, target, axis, places) or [Origin()] * len(ranges)
 
 
 def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str]) -> str | None:

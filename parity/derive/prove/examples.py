@@ -53,7 +53,7 @@ def two_examples(left: Side, right: Side, table: Table, error: float) -> Example
     outputs = []
     sides = (left, weights), (right, TranslatedWeights(table, left, right, weights))
     for (of, arrays), own in zip(sides, inputs, strict=True):
-        found = _outputs(of, arrays, own)
+        found = outputs_of(of, arrays, own)
         if not found or any(np.shape(array)[:1] != (2,) for array in found):  # axis 0 is no axis of examples there
             return Examples()
         outputs.append(found)
@@ -68,8 +68,8 @@ def _one_example(array: Array) -> bool:
     return array.shape[:1] == (1,) and array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)
 
 
-def _outputs(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
-    """Run a side; return no outputs if its code refuses two examples."""
+def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+    """Run a side; return no outputs if its code refuses these inputs."""
     try:
         return of.run(weights, inputs)
     except Exception:  # the user's code may raise anything, as for a shape that it states

@@ -54,6 +54,22 @@ def of_one_width(parts: Sequence[Sources]) -> bool:
     return not rest
 
 
+def outputs_of(program: Program, name: str, length: int) -> int | None:
+    """Return the axis of this length along which a parameter's product with an activation has its results, if any."""
+    value, weights = program.tape.parameters.get(name), program.weights()
+    products = (set(node.inputs) for node in program.tape.nodes if node.kind == "product")
+    own = {number for number, names in weights.items() if names == (name,)}
+    if value is None or not any(inputs & own and inputs & program.active for inputs in products):
+        return None
+    shape = program.shapes[value]
+    for axis in (axis for axis, n in enumerate(shape) if n == length > 1):
+        along = np.arange(1.0, length + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+        met = _met(program, value, np.broadcast_to(along, shape))
+        if met is not None and met[0] is None:
+            return axis
+    return None
+
+
 def _met(program: Program, value: int, labels: Array) -> tuple[int | None, Array] | None:
     """Return the first activation that an axis of a parameter meets, and labels that fit its shape.
 

@@ -1,0 +1,137 @@
+"""Run both models on longer inputs where an axis has one value, of which a mean, a maximum and a sum are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.numerals import short
+from specs.table import Table
+from specs.words import in_a_row
+
+from ..edits.edit import SIDES
+from ..limits import EQUAL_OUTPUTS
+from ..match.operations import function
+from ..trace.draws import Drawn
+from ..trace.inputs import fresh
+from ..trace.outputs import difference, incomparable
+from ..trace.program import Program
+from ..trace.reason import Reason
+from ..trace.sides import Side
+from ..trace.tape import Array, Node
+from .examples import ROUNDING, outputs_of
+from .translated import TranslatedWeights
+
+SEED = 8000
+PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
+REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "product"}  # by what it makes of these
+OTHER = "another function"
+SHAPE = "give inputs of this shape, or make both models equal; then derive again"
+
+
+class Longer(NamedTuple):
+    """What longer inputs show.
+
+    Args:
+      reason: why nothing is proven; "" if outputs agree, or if no longer inputs were tried.
+      over_one: what both sides make of one value, where they differ in it and refuse longer inputs; "" elsewhere.
+    """
+
+    reason: str = ""
+    over_one: str = ""
+
+
+def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: Table, error: float) -> Longer:
+    """Compare outputs for inputs of twice a length, if it is 1, or if the sides reduce one value in other ways.
+
+    Args:
+      error: the difference of the outputs for the inputs as they are.
+    """
+    counts = [Counter(_reductions(program)) for program in programs]
+    alone = [list(counts[k] - counts[1 - k]) for k in (0, 1)]
+    given = left.call.arrays(), right.call.arrays()
+    lengths = dict.fromkeys(n for array in given[0].values() for n in array.shape[1:] if n == 1 or any(alone))
+    kinds = " and ".join(f"{in_a_row(names)} on the {side}" for side, names in zip(SIDES, alone, strict=True) if names)
+    has_run = False
+    for length in sorted(lengths):
+        inputs = _lengthened(given, length)
+        if not inputs:
+            continue
+        outputs = _outputs(left, right, table, inputs)
+        if incomparable(*outputs):
+            continue
+        has_run = has_run or bool(outputs[0])
+        apart = difference(*outputs)
+        if apart > max(EQUAL_OUTPUTS, ROUNDING * error):
+            shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
+            text = f"equal only for inputs of these lengths: for shape {shapes} they differ by {short(apart)}"
+            return Longer(Reason(text + f", and models reduce one value by {kinds}" * bool(kinds), SHAPE))
+    return Longer(over_one=kinds if all(alone) and not has_run else "")
+
+
+def _reductions(program: Program) -> Iterator[str]:
+    """Yield what operations make of an axis with one value, which they reduce."""
+    known = dict[str, str]()
+    for node in program.tape.nodes:
+        for slot, number in enumerate(node.inputs):
+            run = function(program, node, slot) if number in program.active else None
+            shape = program.shapes[number]
+            for axis in [axis for axis, length in enumerate(shape) if length == 1] if run else []:
+                key = f"{node.call or node.output} {len(shape)} {axis}"
+                if run and key not in known:
+                    known[key] = _reduction(run, len(shape), axis)
+                if name := known[key]:
+                    yield "mean" if name == "sum" and _divided(program, node) else name
+
+
+def _reduction(run: Callable[[Array], Array], rank: int, axis: int) -> str:
+    """Name what a function makes of several values along an axis; "" if these do not become one."""
+    try:
+        result = np.asarray(run(np.reshape(PROBE, [-1 if k == axis else 1 for k in range(rank)])), float)
+    except Exception:  # a function that takes one value alone
+        return ""
+    return REDUCTIONS.get(round(float(result.item()), 9), OTHER) if result.size == 1 else ""
+
+
+def _divided(program: Program, node: Node) -> bool:
+    """Tell whether a sum is divided by the number of its terms, which is 1: a mean, as JAX writes it."""
+    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    factors = [program.known(number) for reader in readers if reader.kind == "mul" for number in reader.inputs]
+    return any(factor is not None and np.size(factor) == 1 and np.all(factor == 1) for factor in factors)
+
+
+def _lengthened(given: tuple[Mapping[str, Array], Mapping[str, Array]], length: int) -> list[dict[str, Array]]:
+    """Return inputs of both sides in which axes of this length, beside the first ones, have twice of it.
+
+    None are returned if the sides do not have as many such axes. Draws stand in one order along each of these axes, so
+    that it does not matter in which order a side has them.
+    """
+    counts = [sum(array.shape[1:].count(length) for array in side.values()) for side in given]
+    if counts[0] != counts[1]:
+        return []
+    draws = [fresh(*given, SEED + k) for k in range(1 + max(array.ndim for array in given[0].values()))]
+
+    def joined(side: int, name: str, axes: Sequence[int], first: int) -> Array:
+        if not axes:
+            return draws[first][side][name]
+        return np.concatenate([joined(side, name, axes[1:], first + k) for k in (0, 1)], axes[0])
+
+    return [
+        {
+            name: joined(side, name, [axis for axis, n in enumerate(array.shape) if axis and n == length], 0)
+            for name, array in given[side].items()
+        }
+        for side in (0, 1)
+    ]
+
+
+def _outputs(
+    left: Side, right: Side, table: Table, inputs: Sequence[Mapping[str, Array]]
+) -> tuple[list[Array], list[Array]]:
+    """Run both sides on random weights; no outputs of a side are returned if its code refuses these inputs."""
+    weights = Drawn(left, SEED)
+    first = outputs_of(left, weights, inputs[0])
+    return first, outputs_of(right, TranslatedWeights(table, left, right, weights), inputs[1]) if first else []

@@ -1,0 +1,98 @@
+"""An axis with one value, of which a mean and a maximum are the same: the proof runs both models on longer inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+
+Function = Callable[[Any], Any]
+
+
+def steps(function: Function) -> Net:
+    return Net(lambda m, x: m.b(function(m.a(x).tanh())), a=linear(), b=linear(6, 3))
+
+
+def maps(function: Function, side: int = 8) -> Net:
+    def run(m: Any, x: Any) -> Any:
+        assert side is None or x.shape[-1] == side
+        return m.b(function(m.a(x).relu()))
+
+    return Net(run, a=torch.nn.Conv2d(3, 6, 8, 8), b=linear(6, 3))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda x: x.amax(1), "mean on the left and maximum on the right"),
+        (lambda x: x.sum(1), "mean on the left and sum on the right"),
+        (lambda x: x.max(1)[0], "mean on the left and maximum on the right"),
+        (lambda x: x[:, -1], "mean on the left"),
+        (lambda x: x[:, 0], "mean on the left"),
+    ],
+    ids=["amax", "sum", "max", "last", "first"],
+)
+def test_one_step_that_models_reduce_in_other_ways_proves_nothing(other: Function, said: str):
+    found = parity.derive(steps(lambda x: x.mean(1)), steps(other), (images(2, 1, 6),))
+    assert not found.proven and not found.missing and found.error < 1e-12
+    assert "equal only for inputs of these lengths: for shape (2, 2, 6) they differ by" in str(found)
+    assert str(found.incomparable).endswith(f"and models reduce one value by {said}")
+    assert found.following == "give inputs of this shape, or make both models equal; then derive again"
+
+
+def test_the_first_and_the_last_step_are_told_apart_though_there_is_one():
+    found = parity.derive(steps(lambda x: x[:, 0]), steps(lambda x: x[:, -1]), (images(2, 1, 6),))
+    assert not found.proven and "for shape (2, 2, 6) they differ by" in str(found)
+
+
+@pytest.mark.parametrize("other", [lambda x: x.amax((2, 3)), lambda x: x[:, :, 0, 0]], ids=["amax", "first"])
+def test_a_map_of_one_place_is_tried_with_larger_images(other: Function):
+    mean = maps(lambda x: x.mean((2, 3)), None)
+    found = parity.derive(mean, maps(other, None), (images(2, 3, 8, 8),))
+    assert not found.proven and "for shape (2, 3, 16, 16) they differ by" in str(found)
+
+
+def test_models_that_refuse_larger_inputs_are_proven_with_a_remark():
+    left, right = maps(lambda x: x.mean((2, 3))), maps(lambda x: x.amax((2, 3)))
+    found = parity.derive(left, right, (images(2, 3, 8, 8),))
+    assert found.proven and found.to_dict()["over_one"] == "mean on the left and maximum on the right"
+    said = "equal only for one value, by mean on the left and maximum on the right: models that refuse longer inputs"
+    assert said in str(found) and said in found.table.print()
+
+
+def test_a_mean_of_jax_is_that_of_torch_and_a_sum_is_not():
+    jnp = pytest.importorskip("jax.numpy")
+    names = {"a": (6, 6), "b": (6,), "c": (6, 3), "d": (3,)}
+    tree = {name: jnp.zeros(shape) for name, shape in names.items()}
+
+    def right(reduced: Function) -> Any:
+        return lambda p, x: reduced(jnp.tanh(x @ p["a"] + p["b"])) @ p["c"] + p["d"]
+
+    left = steps(lambda x: x.mean(1))
+    same = parity.derive(left, (right(lambda x: x.mean(1)), tree), (images(2, 1, 6),))
+    assert same.proven and not same.over_one
+    other = parity.derive(left, (right(lambda x: x.sum(1)), tree), (images(2, 1, 6),))
+    assert not other.proven and "mean on the left and sum on the right" in other.incomparable
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "shape"),
+    [
+        (lambda x: x.mean(1), lambda x: x.sum(1) / x.shape[1], (2, 1, 6)),
+        (lambda x: x.mean(1), lambda x: x.squeeze(1), (2, 1, 6)),
+        (lambda x: x.logsumexp(1), lambda x: x.exp().sum(1).log(), (2, 1, 6)),
+        (lambda x: x.mean(1), lambda x: x.mean(1), (2, 1, 6)),
+    ],
+    ids=["divided", "no other length", "written out", "same"],
+)
+def test_what_is_equal_at_other_lengths_too_is_proven(left: Function, right: Function, shape: Any):
+    found = parity.derive(steps(left), steps(right), (images(*shape),))
+    assert found.proven and not found.over_one, found
