@@ -38,7 +38,6 @@ NOTATION = {  # what may occur in a line, and its meaning
 }
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
-TWO_VALUES = re.compile(r"([^,;:]+) on the left, ([^,;:]+) on the right")  # begins a cause of one value on each side
 CONFIRMED = "equal with the differences removed"
 SIZES = "The Table also converts deeper and wider models, but they were not tested."
 CAVEATS = (
@@ -222,11 +221,11 @@ def _card(found: Derivation, is_within: bool) -> str:
 
 
 def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
-    """Split a cause into (what, its value on the left, on the right), if it is of one value, and what else it says."""
-    if not (found := TWO_VALUES.match(place.what)) or place.what.count(" on the left") > 1 or not place.kind:
+    """Return (what, its value on the left, on the right), if a cause is of one value, and what else it says."""
+    if not place.both:
         return [], place.cause or "none was confirmed"
-    left, right = (value.removeprefix(f"{place.kind} ") for value in found.groups())
-    return [(place.kind, left, right)], f"{place.kind}{place.cause[found.end() :]}"
+    left, right = place.both
+    return [(place.kind, left, right)], f"{place.kind}{place.cause.removeprefix(place.what)}"
 
 
 def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:

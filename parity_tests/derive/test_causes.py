@@ -322,3 +322,25 @@ def test_one_epsilon_in_place_of_two_is_told_at_each_norm_as_that_side_has_it(sw
     for place, own in zip(found.divergences, ("1e-5", "1e-3"), strict=True):
         one, other = ("1e-6", own) if swapped else (own, "1e-6")
         assert place.cause.startswith(f"epsilon {one} on the left, {other} on the right (recomputed"), found
+
+
+@pytest.mark.parametrize(("left", "right", "values"), [
+    (torch.nn.LayerNorm(6, eps=1e-5), torch.nn.LayerNorm(6, eps=1e-3), ("1e-5", "1e-3")),
+    (torch.nn.Sequential(torch.nn.ReLU()), torch.nn.Sequential(torch.nn.SiLU()), ("ReLU", "SiLU")),
+    (torch.nn.Softmax(1), torch.nn.Softmax(2), ("axis -2", "axis -1")),
+    (torch.nn.AvgPool1d(3, 1, 1), torch.nn.AvgPool1d(3, 1, 1, count_include_pad=False),
+     ("count_include_pad True", "count_include_pad False")),
+])  # fmt: skip
+def test_a_cause_of_one_value_on_each_side_has_both(left: Any, right: Any, values: tuple[str, str]):
+    left, right = (
+        Net(lambda m, x: m.out(m.part(m.fc(x))), fc=linear(), part=part, out=linear()) for part in (left, right)
+    )
+    (place,) = parity.derive(left, right, (images(4, 5, 6),)).divergences
+    assert place.both == values == tuple(place.to_dict()["values"])
+
+
+def test_a_cause_that_says_more_than_two_values_has_none():
+    left = Net(lambda m, x: m.out(m.fc(x) + x), fc=linear(), out=linear())
+    right = Net(lambda m, x: m.out(m.fc(x)), fc=linear(), out=linear())
+    (place,) = parity.derive(left, right, (images(4, 6),)).divergences
+    assert place.cause.startswith("the left adds") and place.to_dict()["values"] == []

@@ -607,6 +607,7 @@ def test_every_place_of_a_cause_is_marked():
 def test_a_card_shows_the_value_of_either_side_in_a_column():
     what = "epsilon 1e-5 on the left, 1e-6 on the right"
     place = Divergence("encoder.blocks.0.norm", "Net/layer_0/norm", 1e-3, what, kind="epsilon", more=1, rest=1e-16)
+    place = place._replace(both=("1e-5", "1e-6"))
     page = page_of(replace(DERIVED, divergences=[place]), {})
     assert "<h3>encoder.<wbr>blocks.<wbr>0.<wbr>norm &lt;-&gt; Net/<wbr>layer_<wbr>0/<wbr>norm" in page
     (both,) = re.findall(r"<table class=.both.>.*?</table>", page)
@@ -616,7 +617,7 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     )
     text = unescape(re.sub("<.*?>", "", page))
     assert "causeepsilon, and so in 1 more place (recomputed so, they agree to 1.0e-16)" in text
-    several = place._replace(what="the left adds a, the right does not")
+    several = place._replace(what="the left adds a, the right does not", both=())
     page = page_of(replace(DERIVED, divergences=[several]), {})
     assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))
 

@@ -12,7 +12,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 from parity.hypotheses import ACTIVATIONS, NONE
 
-from .edit import Other
+from .edit import Other, two_sided
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -50,9 +50,9 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
             alike = _alike(programs[side], one)
             for name in names:
                 if name != one.name:
-                    left, right = (one.name, name) if side == 0 else (name, one.name)
-                    text, values = f"{left} on the left, {right} on the right", {one.result.output: one.entry}
-                    yield Other(side, KIND, text, values, ACTIVATIONS[name]).everywhere(alike)
+                    both = (one.name, name) if side == 0 else (name, one.name)
+                    text, values = two_sided(*both), {one.result.output: one.entry}
+                    yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
 
 
 def _alike(program: Program, one: Activation) -> dict[int, int]:

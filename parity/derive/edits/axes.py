@@ -15,7 +15,8 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 from specs.words import count
 
-from .edit import Replaced
+from .edit import Replaced, two_sided
+from .texts import Words
 
 SOFTMAX, NORM = "softmax", "norm"  # the kinds of these edits
 DEPTH = 24  # operations of a softmax or a norm at most, as frameworks write them out
@@ -94,15 +95,15 @@ def reaxed(programs: Sequence[Program], near: Sequence[Container[int]]) -> Itera
             some = [one for one in found[side] if (one.kind, one.over) == (kind, own)]
             for other in others:
                 if not own.is_like(other):
-                    text = _text(kind, *((own, other) if side == 0 else (other, own)))
+                    words = _words(kind, *((own, other) if side == 0 else (other, own)))
                     for new in _turned(own, other, len(programs[side].shapes[some[0].entry])):
-                        yield _edit(programs[side], side, text, some, new)
+                        yield _edit(programs[side], side, words, some, new)
 
 
-def _text(kind: str, left: Over, right: Over) -> str:
+def _words(kind: str, left: Over, right: Over) -> Words:
     numbers = [over.axis if over.groups is None else over.groups for over in (left, right)]
-    second = right.text if EACH in numbers else numbers[1]
-    return f"{'a ' * (kind == NORM)}{kind} over {left.text} on the left, {second} on the right"
+    second = right.text if EACH in numbers else str(numbers[1])
+    return Words(f"{'a ' * (kind == NORM)}{kind} over {two_sided(left.text, second)}", both=(left.text, right.text))
 
 
 def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
@@ -113,7 +114,7 @@ def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
         yield from (Over(axis, other.groups) for axis in dict.fromkeys((own.axis, -1, 1 - rank)))
 
 
-def _edit(program: Program, side: int, text: str, some: Sequence[Normalized], new: Over) -> OtherAxes:
+def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized], new: Over) -> OtherAxes:
     """Return the edit of some places, with one of all that are like these."""
     kind, over, kinds = some[0].kind, some[0].over, {(one.result.kind, _called(one.result)) for one in some}
     every = _outermost(_normalized(program, node) for node in program.tape.nodes if (node.kind, _called(node)) in kinds)
@@ -124,7 +125,7 @@ def _edit(program: Program, side: int, text: str, some: Sequence[Normalized], ne
         for one in of:
             values[one.result.output], runs[one.result.output] = one.entry, partial(one.run, new)
         times = len({*values.values()})
-        return OtherAxes(side, kind, text, values, runs, times=times, more=times - 1)
+        return OtherAxes(side, kind, words.what, values, runs, both=words.both, times=times, more=times - 1)
 
     one, wider = map(edit, sets)
     return replace(one, wider=(wider,)) if wider.times > one.times else one

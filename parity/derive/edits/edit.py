@@ -18,6 +18,11 @@ NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, o
 T = TypeVar("T")
 
 
+def two_sided(left: str, right: str) -> str:
+    """Say what both sides have: "ReLU on the left, SiLU on the right"."""
+    return f"{left} on the left, {right} on the right"
+
+
 def and_so(more: int) -> str:
     """Say that what differs has other places too; "" if it has none."""
     return f", and so in {count(more, 'more place')}" if more else ""
@@ -31,6 +36,7 @@ class Edit(ABC):
       side: 0 for the left.
       kind: what differs, as a noun: "epsilon", "residual".
       what: how both sides differ. fault: the same without modules, if `what` names some.
+      both: the left and the right value, if that is all that `what` says; () otherwise.
       times: how many of that kind differ. named: of their places, those that `what` names; more: the others.
       wider: what is tried with it, and may be better: the same in all blocks that are alike, if there are such, and in
         all modules; of a norm also its other edits.
@@ -41,6 +47,7 @@ class Edit(ABC):
     kind: str
     what: str
     fault: str = field(default="", kw_only=True)
+    both: tuple[str, ...] = field(default=(), kw_only=True)
     times: int = field(default=1, kw_only=True)
     named: int = field(default=1, kw_only=True)
     more: int = field(default=0, kw_only=True)

@@ -13,7 +13,8 @@ from parity.derive.trace.tape import Tape
 from specs.numerals import apart, measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, alike
+from .edit import SIDES, Edit, alike, two_sided
+from .texts import Words
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 MOST_CHANNELS = 4096  # of a head, whose root scales attention
@@ -84,10 +85,11 @@ def _change(
     """
     value, other, known = numbers
     twice = len(places) > 1 and kind == "factor" and set(places) == set().union(*(p for p in pairs if p <= {*places}))
-    text = _text(kind, side, value**2, other**2, known, True) if twice else _text(kind, side, value, other, known)
+    words = _words(kind, side, value**2, other**2, known, True) if twice else _words(kind, side, value, other, known)
     counted = tuple(min(pair) for pair in pairs if pair <= {*places}) if twice else ()
     times = len(counted or places)
-    return Change(side, kind, text, dict.fromkeys(places, other), times=times, more=times - 1, counted=counted)
+    what, values = words.what, dict.fromkeys(places, other)
+    return Change(side, kind, what, values, both=words.both, times=times, more=times - 1, counted=counted)
 
 
 def _pairs(tape: Tape) -> list[set[int]]:
@@ -117,7 +119,7 @@ def _together(surplus: Sequence[Mapping[tuple[str, float], list[int]]]) -> Itera
     values, texts = dict[int, float](), list[str]()
     for (kind, left), key in zip(lefts, rights, strict=True):
         values |= dict.fromkeys(surplus[1][key], left)
-        texts.append(_text(_kind(kind, key[1], left, True), 1, key[1], left, True))
+        texts.append(_words(_kind(kind, key[1], left, True), 1, key[1], left, True).what)
     times, named = len(values), len(texts)
     yield Change(1, "number", in_a_row(texts), values, times=times, named=named, more=times - named)
 
@@ -134,7 +136,7 @@ def _kind(operation: str, value: float, other: float, known: bool) -> str:
     return "epsilon" if small else KINDS[operation]
 
 
-def _text(kind: str, side: int, value: float, other: float, known: bool, scale: bool = False) -> str:
+def _words(kind: str, side: int, value: float, other: float, known: bool, scale: bool = False) -> Words:
     """Name a number and its side; both numbers, the left one first, where the other side has one too.
 
     Args:
@@ -144,12 +146,12 @@ def _text(kind: str, side: int, value: float, other: float, known: bool, scale: 
     rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))
     if not known:
         root = _root(value) if rooted else ""
-        return f"{what} {measured(value, 6)}{root} on the {SIDES[side]}, which the other side does not have"
+        return Words(f"{what} {measured(value, 6)}{root} on the {SIDES[side]}, which the other side does not have")
     first, second = (value, other) if side == 0 else (other, value)
     left, right = apart(first, second, least=6)
     if rooted:
         left, right = left + _root(first), right + _root(second)
-    return f"{what} {left} on the left, {right} on the right"
+    return Words(f"{what} {two_sided(left, right)}", both=(left, right))
 
 
 def _root(value: float) -> str:

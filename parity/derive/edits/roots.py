@@ -12,7 +12,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 from specs.numerals import measured
 
-from .edit import Other
+from .edit import Other, two_sided
 
 LARGEST = 1e-2  # epsilon
 VALUES = np.linspace(0.5, 4, 8)  # at which functions are compared
@@ -39,9 +39,9 @@ class Epsilon(NamedTuple):
         return abs(self.power) < 1
 
     @property
-    def text(self) -> str:
-        where = "under the root" if self.inside else "added to the root"
-        return f"epsilon {measured(self.value, 6)} {where}"
+    def where(self) -> str:
+        """Return the number and where it is added: "1e-6 under the root"."""
+        return f"{measured(self.value, 6)} {'under the root' if self.inside else 'added to the root'}"
 
 
 def moved(left: Program, right: Program) -> Iterator[Other]:
@@ -50,11 +50,12 @@ def moved(left: Program, right: Program) -> Iterator[Other]:
     for other in rights:
         for one in lefts:
             if one[0].inside != other[0].inside and one[0].active == other[0].active:
-                text = f"{one[0].text} on the left, {other[0].text} on the right"
+                both = one[0].where, other[0].where
+                text = two_sided(f"epsilon {both[0]}", f"epsilon {both[1]}")
                 for power in dict.fromkeys(epsilon.power for epsilon in other):
                     some = {epsilon.result: epsilon.entry for epsilon in other if epsilon.power == power}
                     run, more = _as(one[0].value, other[0].value, power), len(other) - 1
-                    yield Other(1, "epsilon", text, some, run, times=len(some), more=more)
+                    yield Other(1, "epsilon", text, some, run, both=both, times=len(some), more=more)
 
 
 def _as(value: float, own: float, power: float) -> Callable[[Array], Array]:

@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node, Operation
 from specs.words import in_a_row
 
-from .edit import Other
+from .edit import Other, two_sided
 from .resizes import resize
 from .selections import described, selected
 from .swaps import orders, turned
@@ -79,9 +79,10 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
     every = _alike(right) if turns else {}
     for a, b, signature, order in itertools.islice(reversed(turns.values()), MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
-        (what, fault), run = _difference(a, b, (left, right)), turned(left.function(a), order)
+        words, run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
-        yield Other(1, kind, what, {b.result: b.entry}, run, fault=fault).everywhere(alike)
+        edit = Other(1, kind, words.what, {b.result: b.entry}, run, fault=words.fault, both=words.both)
+        yield edit.everywhere(alike)
 
 
 def _computed(stretch: Stretch) -> tuple[int, int]:
@@ -102,13 +103,15 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
     takes = takes if any(takes) else [resize(program, one) for program, one in both]
     if any(takes) and takes[0] != takes[1]:
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
-        return Words(text := f"{does[0]} on the left, {does[1]} on the right", text)
+        return Words(two_sided(*does), both=tuple(does))
     calls = _calls(left), _calls(right)
     if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
-        settings = [text for a, b in zip(*calls, strict=True) if (text := ", ".join(unlike(a, b)))]
+        settings = [some for a, b in zip(*calls, strict=True) if (some := unlike(a, b))]
+        if len(settings) == 1:
+            return other_settings(_place(right), settings[0])
         if settings:
-            every = [other_settings(_place(right), text) for text in settings]
-            return Words(*map("; ".join, zip(*every, strict=True)))
+            every = [other_settings(_place(right), some) for some in settings]
+            return Words("; ".join(words.what for words in every), "; ".join(words.fault for words in every))
     return other_values(_place(left), _place(right))
 
 

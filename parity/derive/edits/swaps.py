@@ -84,7 +84,8 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
             shapes = left.shapes[other.entry], right.shapes[one.entry]
             for order in orders(*shapes):
                 words, run = _difference(other, one, shapes), turned(other.run, order)
-                swap = Swap(1, "operation", words.what, {one.node.output: one.slot}, run, fault=words.fault)
+                values = {one.node.output: one.slot}
+                swap = Swap(1, "operation", words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
 
 
@@ -109,9 +110,9 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
     if left.chooses and right.chooses and shapes[0] == shapes[1]:
         one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
         if one and other:
-            return Words(text := between(one, other), text)
+            return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
-        return other_settings(right.at, ", ".join(settings))
+        return other_settings(right.at, settings)
     return other_values(left.at, right.at)
 
 

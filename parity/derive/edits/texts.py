@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from parity.derive.trace.sites import OWN
 from parity.derive.trace.tape import Array, Operation
 from specs.numerals import apart, exact, measured
 from specs.words import count
+
+from .edit import SIDES, two_sided
 
 SHIFTS = 8  # rows by which positions may be off
 SINES = "sines and cosines of positions"
@@ -51,36 +53,57 @@ class Place(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How operations differ, with their modules and without."""
+    """How both sides differ; see Edit for its fields."""
 
     what: str
-    fault: str
+    fault: str = ""
+    both: tuple[str, ...] = ()
 
 
 def other_values(left: Place, right: Place) -> Words:
     """Say that operations differ of which no more is known: "mean on the left, max on the right (in Net)"."""
-    return Words(_other_values(left, right), _other_values(left.bare, right.bare))
+    both = (left.operation, right.operation) if _are_told(left, right) else ()
+    return Words(_other_values(left, right), _other_values(left.bare, right.bare), both)
 
 
-def other_settings(at: Place, settings: str) -> Words:
+class Setting(NamedTuple):
+    """A setting in which two calls of an operation differ."""
+
+    name: str
+    left: str
+    right: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} {two_sided(self.left, self.right)}"
+
+
+def other_settings(at: Place, settings: Sequence[Setting]) -> Words:
     """Say that calls of one operation differ in settings: "layers.0 (avg_pool2d): ceil_mode True on the left, ..."."""
-    return Words(f"{at.name}: {settings}", f"{at.bare.name}: {settings}")
+    text = ", ".join(setting.text for setting in settings)
+    left, right = (", ".join(f"{of.name} {getattr(of, side)}" for of in settings) for side in SIDES)
+    return Words(f"{at.name}: {text}", f"{at.bare.name}: {text}", (left, right))
+
+
+def _are_told(left: Place, right: Place) -> bool:
+    """Tell whether the names of operations say how they differ."""
+    return bool(left.called and right.called) and left.operation != right.operation
 
 
 def _other_values(left: Place, right: Place) -> str:
-    if not (left.called and right.called) or left.operation == right.operation:
+    if not _are_told(left, right):
         return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
     sides = zip((left, right), ("left", "right"), strict=True)
     return ", ".join(f"{at.operation} on the {side}{f' (in {at.site})' * bool(at.site)}" for at, side in sides)
 
 
-def unlike(left: Operation, right: Operation) -> list[str]:
-    """List the settings in which calls of one operation differ: "ceil_mode True on the left, False on the right"."""
+def unlike(left: Operation, right: Operation) -> list[Setting]:
+    """List the settings in which calls of one operation differ."""
     if left.name != right.name:
         return []
     names = dict.fromkeys([*left.settings, *right.settings])
     pairs = [(name, left.settings.get(name), right.settings.get(name)) for name in names]
-    return [f"{name} {_text(a)} on the left, {_text(b)} on the right" for name, a, b in pairs if a != b]
+    return [Setting(name, _text(a), _text(b)) for name, a, b in pairs if a != b]
 
 
 def _text(value: Any) -> str:
@@ -114,15 +137,16 @@ def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
     return Mask(hidden, float(numbers[0])) if masks else None
 
 
-def between(left: Mask, right: Mask) -> str:
+def between(left: Mask, right: Mask) -> Words:
     """Say how two masks differ: by what they hide, or by the number that they put there."""
     if not np.array_equal(left.hidden, right.hidden):
         one, other = map(np.squeeze, without_copies(left.hidden, right.hidden))
         first = ", ".join(map(str, np.argwhere(one != other)[0]))
         both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
-        return f"a mask hides {both}; the first that differs is [{first}]"
+        return Words(f"a mask hides {both}; the first that differs is [{first}]")
     numbers = apart(left.number, right.number)
-    return f"masked places get {numbers[0]} on the left, {numbers[1]} on the right"
+    text = "masked places get"
+    return Words(f"{text} {two_sided(*numbers)}", both=(f"{text} {numbers[0]}", f"{text} {numbers[1]}"))
 
 
 def without_copies(*tables: Array) -> list[Array]:
@@ -153,7 +177,7 @@ def difference(left: Array, right: Array) -> str:
     first = tuple(map(int, places[0]))
     values = apart(float(left[first]), float(right[first]))
     where = f"{len(places):,} of {left.size:,} values of a table of {_shape(left)}, first at {list(first)}"
-    return f"{where}: {values[0]} on the left, {values[1]} on the right"
+    return f"{where}: {two_sided(*values)}"
 
 
 def _shape(table: Array) -> str:
@@ -205,7 +229,7 @@ def _masks(left: Array, right: Array) -> str:
     masks = [Mask(side != 0, float(side.min())) for side in (left, right)]
     if not (_hides(left) or _hides(right)) or any(len(np.unique(side[side != 0])) != 1 for side in (left, right)):
         return ""
-    return between(*masks)
+    return between(*masks).what
 
 
 def _rotations(left: Array, right: Array) -> str:
@@ -217,7 +241,7 @@ def _rotations(left: Array, right: Array) -> str:
     larger = f", which are {measured(ratio)} times as large on the right" if abs(ratio - 1) > CLOSE else ""
     if abs(one[0] / other[0] - 1) > LIKE:
         bases = apart(one[0], other[0])
-        return f"{SINES} of base {bases[0]} on the left, {bases[1]} on the right{larger}"
+        return f"{SINES} of base {two_sided(*bases)}{larger}"
     return f"{SINES}{larger}" if larger else ""
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import NamedTuple
 
+from parity.derive.trace.sources import outputs_of
 from specs.paths import escaped
 
-from ..trace.sources import outputs_of
 from .facts import Facts, Group
 from .letters import open_letters
 from .names import SPARE

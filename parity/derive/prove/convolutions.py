@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
+from parity.derive.edits.edit import two_sided
+from parity.derive.edits.texts import Words
 from parity.derive.trace.tape import Array, Window
 
 SAME = 1e-10  # relative difference of values of the same image
 
 
-def differing(images: tuple[Array, Array], windows: tuple[Window | None, Window | None]) -> str:
+def differing(images: tuple[Array, Array], windows: tuple[Window | None, Window | None]) -> Words | None:
     """Return frames of zeros, strides and dilations in which convolutions of the same image differ."""
     if windows[0] is None or windows[1] is None:
-        return ""
+        return None
     inner = [np.sort(x[x != 0]) for x in map(np.ravel, images)]
     if len(inner[0]) != len(inner[1]):
-        return ""
+        return None
     if np.abs(inner[0] - inner[1]).max(initial=0) > SAME * np.abs(inner[0]).max(initial=1e-300):
-        return ""
+        return None
     frames = [_spelt(_frame(x)) for x in images]
     facts = {
         "padding": frames,
         "stride": [str(window.stride) for window in windows if window],
         "dilation": [str(window.dilation) for window in windows if window],
     }
-    odd = [f"{what} {a} on the left, {b} on the right" for what, (a, b) in facts.items() if a != b]
-    return f"{'; '.join(odd)}, of the same image" if odd else ""
+    odd = {what: both for what, both in facts.items() if both[0] != both[1]}
+    text = "; ".join(f"{what} {two_sided(*both)}" for what, both in odd.items())
+    left, right = ("; ".join(f"{what} {both[side]}" for what, both in odd.items()) for side in (0, 1))
+    return Words(f"{text}, of the same image", both=(left, right)) if odd else None
 
 
 def _frame(x: Array) -> tuple[tuple[int, int], ...]:

@@ -17,6 +17,7 @@ class Divergence(NamedTuple):
       left, right: paths of the modules.
       size: the relative difference of what is seen there.
       what: how the sides differ; "" where no cause was confirmed. fault: the same without modules, if it names some.
+      both: the left and the right value, if that is all that `what` says; () otherwise.
       advice: without a cause, what to compare of what both models compute before it.
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
@@ -41,6 +42,7 @@ class Divergence(NamedTuple):
     places: tuple[str, ...] = ()
     rest: float = math.nan
     fault: str = ""
+    both: tuple[str, ...] = ()
     named: int = 1
     more: int = 0
     partial: bool = False
@@ -78,7 +80,7 @@ class Divergence(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
         shown = ("left", "right", "size", "cause", "advice", "late", "changed")
-        return {**{name: getattr(self, name) for name in shown}, "places": list(self.places)}
+        return {**{name: getattr(self, name) for name in shown}, "values": list(self.both), "places": list(self.places)}
 
 
 def confirmed(places: Sequence[Divergence]) -> bool:

@@ -55,7 +55,9 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         sites = left.site(pair.left), right.site(pair.right)
         heads, times = unlike_heads(left, right, pairs, at)
         if heads:
-            places.append(Divergence(*sites, pair.gap, heads, kind=HEADS, times=times, more=times - 1))
+            places.append(
+                Divergence(*sites, pair.gap, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
+            )
             break
         causes, sides_without = _causes(left, right, mapped, pairs, at, stop)
         if not causes:
@@ -92,9 +94,9 @@ def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: in
     pair = pairs[at]
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
-        if text := differing((pair.left.x, pair.right.x), window):
+        if words := differing((pair.left.x, pair.right.x), window):
             sites = left.site(pair.left), right.site(pair.right)
-            return [Divergence(*sites, pair.gap, text, kind="convolution window")], None
+            return [Divergence(*sites, pair.gap, words.what, kind="convolution window", both=words.both)], None
     trial = Recomputation((left, right), mapped, pairs, at, stop)
     cause, sides = _tried(trial)
     return ([cause], sides) if cause else _two(trial)

@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.edits.edit import SIDES
+from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.match.operations import function
+from parity.derive.trace.draws import Drawn
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.program import Program
+from parity.derive.trace.reason import Reason
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array, Node
 from specs.numerals import short
 from specs.table import Table
 from specs.words import in_a_row
 
-from ..edits.edit import SIDES
-from ..limits import EQUAL_OUTPUTS
-from ..match.operations import function
-from ..trace.draws import Drawn
-from ..trace.inputs import fresh
-from ..trace.outputs import difference, incomparable
-from ..trace.program import Program
-from ..trace.reason import Reason
-from ..trace.sides import Side
-from ..trace.tape import Array, Node
 from .examples import ROUNDING, outputs_of
 from .translated import TranslatedWeights
 

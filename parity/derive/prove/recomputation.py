@@ -106,7 +106,8 @@ class Recomputation:
         sites = self.both[0].site(pair.left), self.both[1].site(pair.right)
         return Divergence(
             *sites, pair.gap, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
-            places=self._places(edit), rest=rest, fault=edit.fault, named=edit.named, more=edit.more,
+            places=self._places(edit), rest=rest, fault=edit.fault, both=edit.both, named=edit.named,
+            more=edit.more,
         )  # fmt: skip
 
     def _places(self, edit: Edit) -> tuple[str, ...]:

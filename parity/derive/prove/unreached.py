@@ -47,6 +47,10 @@ LIMITED = "equal only until values pass a limit that one side alone has"
 REMEDY = "give both models the same limits; then derive again"
 
 
+class Limited(Reason):
+    """That outputs are equal up to limits, which it names with their places."""
+
+
 @dataclass(frozen=True, eq=False)
 class Limit:
     """An operation that passes values unchanged up to a limit above zero, or down to one below.
@@ -220,9 +224,9 @@ def _reason(limits: Sequence[Limit]) -> Reason:
         sites = shown_once(limit.node.site for limit in own)
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
-    return Reason(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
+    return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
 
 
 def without_places(reason: str) -> str:
     """Return a reason without the limits and their places, which a cause names that recomputing confirms."""
-    return Reason(LIMITED, REMEDY) if reason.startswith(LIMITED) else reason
+    return Reason(LIMITED, REMEDY) if isinstance(reason, Limited) else reason

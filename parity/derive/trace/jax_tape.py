@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from ..limits import LARGE_DRAW
+from parity.derive.limits import LARGE_DRAW
+
 from .call import WIDE, Call, flatten, rebuild
 from .cotangents import Take, cotangents
 from .jax_dense import dense_kernels, formed
