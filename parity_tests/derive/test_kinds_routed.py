@@ -1,4 +1,4 @@
-"""Experts that read the rows which are routed to them alone, against experts that read all rows."""
+"""Experts that read the rows which are routed to them alone, against those that read all rows, and other forms."""
 
 from __future__ import annotations
 
@@ -76,12 +76,47 @@ def of_all(stacked: bool, gated: bool) -> Any:
         return (x + y) @ p["head"]["w"] + p["head"]["b"]
 
     up, down = np.ones((EXPERTS, 8, 12)), np.ones((EXPERTS, 12, 8))
-    dense = {name: {"w": np.ones((8, o)), "b": np.ones(o)} for name, o in (("first", 8), ("head", 3))}
-    return run, {"router": np.ones((8, EXPERTS)), "up": up, "down": down, **({"gate": up} if gated else {}), **dense}
+    return run, {"router": np.ones((8, EXPERTS)), "up": up, "down": down, **({"gate": up} if gated else {}), **dense()}
+
+
+def dense() -> dict[str, dict[str, Any]]:
+    return {name: {"w": np.ones((8, o)), "b": np.ones(o)} for name, o in (("first", 8), ("head", 3))}
+
+
+def of_chosen(form: str) -> Any:
+    """Return gated experts in JAX that compute the rows which are routed to them, or those alone.
+
+    Args:
+      form: masked (an expert reads zeros in place of others' rows), or sorted (rows are sorted by experts).
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        x = x @ p["first"]["w"] + p["first"]["b"]
+        flat = x.reshape(-1, 8)
+        top, places = jax.lax.top_k(jax.nn.softmax(flat @ p["router"], -1), CHOSEN)
+        shares = top / top.sum(-1, keepdims=True)
+        one_hot = jax.nn.one_hot(places, EXPERTS)
+        if form == "masked":
+            rows = jnp.einsum("tke,td->etd", one_hot, flat)
+            hidden = jax.nn.silu(rows @ p["up"]) * (rows @ p["gate"])
+            y = jnp.einsum("etd,tke,tk->td", hidden @ p["down"], one_hot, shares)
+        else:
+            order = jnp.argsort(places.ravel(), stable=True)
+            rows, counts = jnp.repeat(flat, CHOSEN, 0)[order], jnp.bincount(places.ravel(), length=EXPERTS)
+            hidden = jax.nn.silu(jax.lax.ragged_dot(rows, p["up"], counts))
+            hidden = hidden * jax.lax.ragged_dot(rows, p["gate"], counts)
+            every = jax.lax.ragged_dot(hidden, p["down"], counts)[jnp.argsort(order)]
+            y = (every.reshape(-1, CHOSEN, 8) * shares[..., None]).sum(1)
+        return (x + y.reshape(x.shape)) @ p["head"]["w"] + p["head"]["b"]
+
+    up, down = np.ones((EXPERTS, 8, 12)), np.ones((EXPERTS, 12, 8))
+    return run, {"router": np.ones((8, EXPERTS)), "up": up, "gate": up, "down": down, **dense()}
 
 
 @pytest.mark.parametrize("way", ["index_add", "index_put"])
-@pytest.mark.parametrize(("stacked", "gated"), [(True, False), (False, True)])
+@pytest.mark.parametrize(("stacked", "gated"), [(True, False), (False, True), (True, True)])
 def test_experts_of_routed_rows_are_those_of_all_rows(way: str, stacked: bool, gated: bool):
     needs("flax")
     left = Routed(way, gated)
@@ -98,3 +133,53 @@ def test_experts_that_mix_their_rows_are_not_those_of_all_rows():
     needs("flax")
     found = parity.derive(Routed("index_add", False, mixes=True), of_all(True, False), (images(2, 9, 8),))
     assert not found.proven, found
+
+
+@pytest.mark.parametrize("form", ["masked", "sorted"])
+def test_experts_of_gathered_rows_are_those_of_masked_and_of_sorted_rows(form: str):
+    needs("flax")
+    left = Routed("index_add", gated=True)
+    found = parity.derive(left, of_chosen(form), (images(2, 9, 8),))
+    assert found.proven, found
+    own = {name: value.numpy() for name, value in left.state_dict().items()}
+    moved = found.table.apply(own)
+    for name in ("up", "gate", "down"):
+        assert np.array_equal(moved[name], np.stack([own[f"experts.{k}.{name}.weight"].T for k in range(EXPERTS)]))
+
+
+class Layers(torch.nn.Module):
+    """Layers of several experts each, all of which read all rows."""
+
+    def __init__(self, layers: int, experts: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            torch.nn.ModuleDict({"experts": torch.nn.ModuleList(linear(8, 8) for _ in range(experts))})
+            for _ in range(layers)
+        )
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = sum(f.gelu(expert(x)) for expert in layer["experts"])
+        return x
+
+
+def test_stacked_layers_of_stacked_experts_hold_any_number_of_both():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        def layer(x: Any, p: Any) -> Any:
+            every = jnp.einsum("btd,edh->bteh", x, p["w"]) + p["b"]
+            return jax.nn.gelu(every, approximate=False).sum(2), None
+
+        return jax.lax.scan(layer, x, p)[0]
+
+    found = parity.derive(
+        Layers(2, 3), (run, {"w": np.ones((2, 3, 8, 8)), "b": np.ones((2, 3, 8))}), (images(2, 9, 8),)
+    )
+    assert found.proven, found
+    own = {name: value.numpy() for name, value in Layers(3, 5).state_dict().items()}
+    moved = found.table.apply(own)["w"]
+    assert moved.shape == (3, 5, 8, 8)
+    assert np.array_equal(moved[2, 4], own["layers.2.experts.4.weight"].T)

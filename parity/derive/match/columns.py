@@ -36,9 +36,14 @@ def _means(sums: Array, count: Array) -> Array:
 
 
 def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> Array:
-    """Return statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution."""
+    """Return statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution.
+
+    Rows of zeros do not count, as those that are routed to other experts, or that fill up a batch.
+    """
     if window is None:
-        return _means(np.stack([power.sum(1) for power in _powers(x)]), np.float64(x.shape[1]))
+        powers = _powers(x)
+        count = powers[1].any(2).sum(1, keepdims=True)
+        return _means(np.stack([power.sum(1) for power in powers]), count)
     sums = []
     for power in _powers(x):
         view = patches(power, taps, window)

@@ -76,16 +76,17 @@ class Products(Regrouping):
         rough = self.walk.at in self.rough
         partners, seen, rows = set[tuple[str, ...]](), None, None
         groups, beyond = self._groups(use, near)
+        whole = groups[0].role if len(groups) == 1 else ""
         for group in groups:
             if every(self.map, group.of(use.ids)):
                 continue
             options = self._options(use, groups, group, near, partners, beyond)
             if not options and group.role == roles.UNREAD:
                 continue
-            if not options and not partners and self._at_once(use, use.ids, near.gaps, near.rows):
+            if not options and not partners and self._at_once(use, use.ids, near.gaps, near.rows, whole):
                 seen = next(iter(near.gaps))
                 return self._snapped(use, seen, near.rows(seen), True) if rough else None
-            if not options and self._at_once(use, group.of(use.ids), near.gaps, near.rows):
+            if not options and self._at_once(use, group.of(use.ids), near.gaps, near.rows, group.role):
                 rows, seen = None, next(iter(near.gaps))
                 continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())

@@ -98,7 +98,12 @@ class Regrouping(Factors):
         return fewer and seen.window is None and uses.longer(seen.use, use)
 
     def _at_once(
-        self, use: Use, mine: Array, gaps: Mapping[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]
+        self,
+        use: Use,
+        mine: Array,
+        gaps: Mapping[uses.Seen, float],
+        rows_of: Callable[[uses.Seen], Array | None],
+        role: str,
     ) -> bool:
         """Match columns as they are written: to those of one use or of several, or to a part of those of one.
 
@@ -106,6 +111,7 @@ class Regrouping(Factors):
 
         Args:
           mine: the elements of the columns, (b, k, columns).
+          role: what they are for; "" if several things.
         """
         limit = min(self.limit, max(MARGIN * min(gaps.values(), default=np.inf), EXACT))
         limit = np.inf if self.walk.at in self.rough else limit
@@ -120,7 +126,8 @@ class Regrouping(Factors):
                 parts.append(ids[:, free])
                 readers.append(seen)
         widths = {part.shape[1] for part in parts}
-        sets = [parts, *([part for part in parts if part.shape[1] == width] for width in sorted(widths))]
+        sets = [parts, *_by_role(parts, readers, role)]
+        sets += [[part for part in parts if part.shape[1] == width] for width in sorted(widths)]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
         longer = [part for part in parts if part.shape[1] > wanted]
         longer = [part for part in longer if part.shape[1] <= self._beside(use)]
@@ -179,6 +186,22 @@ class Regrouping(Factors):
         program = self.seen[0].program if self.seen else self.program
         plain = (use for use in batches if not program.tape.nodes[use.node].window)
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
+
+
+def _by_role(parts: list[Array], readers: list[uses.Seen], role: str) -> list[list[Array]]:
+    """Return the parts for each role of the uses that they are of, the most similar to this role first.
+
+    One side may have the activation of a gate as one function, the other as several: the first words are alike then.
+    """
+    found: dict[str, list[Array]] = {}
+    for part, reader in zip(parts, readers, strict=True):
+        if len(reader.groups) == 1:
+            found.setdefault(reader.groups[0].role, []).append(part)
+
+    def unlike(other: str) -> tuple[bool, bool]:
+        return other != role, other.split(" ")[0] != role.split(" ")[0]
+
+    return [found[other] for other in sorted(found, key=unlike)]
 
 
 def _joins(seen: uses.Seen) -> bool:

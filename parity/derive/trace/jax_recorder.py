@@ -22,6 +22,7 @@ SAME = frozenset([
     "reshard", "mesh_cast", "pvary",
 ])  # fmt: skip
 
+ROWS_BY_MATRIX = (((1,), (1,)), ((), ())), (0,), (0,)  # axes of a ragged product: rows, each with one of the matrices
 EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
 
 
@@ -158,6 +159,22 @@ class Reader:
             site,
         )
         return self.tape.layout(self.tape.product(left, right, site), lambda a: a.reshape(shape), site)
+
+    def _ragged_dot_general(self, eqn: Any, inputs: list[int], site: str) -> int:
+        """Record rows that are sorted by their matrices, as tokens by experts, as a batch of one row each."""
+        dims = eqn.params["ragged_dot_dimension_numbers"]
+        if (dims.dot_dimension_numbers, dims.lhs_ragged_dimensions, dims.rhs_group_dimensions) != ROWS_BY_MATRIX:
+            return self.tape.record("other", inputs, bound(eqn), site)
+        x, w = (v.aval.shape for v in eqn.invars[:2])
+        matrices = np.arange(w[0] + 1)  # the last one, of zeros, is that of rows behind all groups
+        which = self.tape.record(
+            "other", inputs[2:3], lambda counts: np.repeat(matrices, [*counts, x[0] - sum(counts)]), site
+        )
+        chosen = self.tape.record(
+            "layout", [inputs[1], which], lambda a, at: np.pad(a, ((0, 1), (0, 0), (0, 0)))[at], site
+        )
+        rows = self.tape.layout(inputs[0], lambda a: a[:, None], site)
+        return self.tape.layout(self.tape.product(rows, chosen, site), lambda a: a[:, 0], site)
 
     def _pad(self, eqn: Any, inputs: list[int], site: str) -> int:
         zeros = not np.any(self.tape.constants.get(inputs[1], 1))
