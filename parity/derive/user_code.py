@@ -29,6 +29,12 @@ def parsed(text: str) -> tuple[str, str]:
     return path, name
 
 
+def side_names(left: str, right: str) -> tuple[str, str]:
+    """Name two sides, each file.py:function, without the folders of their files where the names differ so."""
+    one, other = os.path.basename(left), os.path.basename(right)
+    return (one, other) if one != other else (left, right)
+
+
 def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
     """Return (model, inputs) of file.py:function; None for inputs that it does not give.
 
