@@ -59,7 +59,7 @@ def _overview(argv: list[str]) -> int:
 
 def _unknown(word: str) -> str:
     """Say that a word is no command, and which command is meant, if one is."""
-    from convert.parsers import COMMANDS
+    from convert.command_line.parsers import COMMANDS
     from specs.words import unknown
 
     listed = "triptych --help lists the commands"

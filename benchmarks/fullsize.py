@@ -169,7 +169,7 @@ def official(corpus: str) -> None:
     from flax.traverse_util import flatten_dict
     from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax
 
-    from convert.by_table import plan
+    from convert.table.by_table import plan
 
     large = t.ViTConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
     models = {"bert": lambda: t.FlaxBertModel(t.BertConfig()),

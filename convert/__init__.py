@@ -3,30 +3,23 @@
     plan = convert.plan("weights.npz", src="google", dst="torch")
     convert.write(plan, "out.safetensors")
 
-Two rooms: files/ reads and writes each format, optimizer/ converts the state of an optimizer. The other modules, in the
-order in which a conversion goes through them:
+The rooms, in an order in which each imports only those before it:
 
-    command line      __main__ and parsers; running calls a command and returns its exit code (errors define 1 and 2,
-                      running those of signals); conversion is the command that converts, by one_file each of its
-                      files, commands has all others; routes, source_paths, pages; for people: outcome, dry_run,
-                      progress, folding, documents; terminal wraps and colours, and tells a warning from a note;
-                      version, versions
-    what a file is    recognise; readings takes the weights: nesting ranks places (live ones before averages, which
-                      named_copies finds), spelling reads names; choosing tries dialects on shapes, on examples;
-                      replicas, parametrized, refusal
-    its Config        configure sorts values into known, assumed and open, from settings (the user's), inference
-                      (shapes), module_settings (of pickled modules), record and variants; conventions, pixels;
-                      open_fields is the error where nobody states a value
-    the plan          planning builds plans.Plan, which says what it assumes, and decides whether that is accepted; its
-                      steps: by_dialect, dialect_faults, counters, aside, nnx, masters
-    a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like; table_lengths
-                      reads --set h=12
-    the target        targets checks its place, replacing what --force removes; execute writes it: payload, casting,
-                      dtypes; verification
-    the record        new_record builds it, execute writes it, record reads it, record_fit compares the file with it;
-                      altered, where a file no longer fits it
-    inspect and diff  inspection, inspection_text, counting; diff, diff_plans, diff_arrays, array_differences,
-                      plain_values, diff_text, strangers
+    files         reads and writes each format
+    arrays        fills, casts and computes the arrays of a target
+    records       the record that travels with a converted file
+    reading       what a file holds
+    config        the Config of its model
+    plans, table  the plan of a conversion: of a known architecture, or by a Table
+    optimizer     converts the state of an optimizer
+    diff          compares two checkpoints
+    inspection    describes one
+    command_line  runs the commands; only __main__ imports it
+
+What stands in no room: targets checks a conversion's target, replacing what --force removes, and execute writes it.
+pages loads pages of architectures, dialect_faults checks their dialects, on examples of arrays. running calls a command
+and returns its exit code (errors defines 1 and 2, running those of signals). For people: terminal wraps and colours,
+and tells a warning from a note; progress, folding (of names), documents (where a page is), version, versions.
 """
 
 from __future__ import annotations
@@ -37,11 +30,11 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .execute import write
-    from .planning import plan
-    from .plans import Plan
+    from .plans.plan import Plan
+    from .plans.planning import plan
 
 __all__ = ["Plan", "__version__", "plan", "write"]
-_HOMES = {"Plan": "plans", "plan": "planning", "write": "execute"}
+_HOMES = {"Plan": "plans.plan", "plan": "plans.planning", "write": "execute"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Run the command line, `python -m convert` or `triptych convert`. Thin, so that --help answers at once.
 
-parsers.py lists the commands and what each takes; commands.py does the work.
+command_line/parsers.py lists the commands and what each takes; commands.py beside it does the work.
 """
 
 import gc
@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 
-from .parsers import COMMANDS, TABLE, is_route, parser
+from .command_line.parsers import COMMANDS, TABLE, is_route, parser
 from .running import Deferred, guarded, keep_freed_memory
 
 
@@ -22,16 +22,16 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     command = _command(argv)
     if command and command not in COMMANDS and not is_route(command):
-        from .commands import REVERSED
+        from .command_line.commands import REVERSED
+        from .command_line.routes import route
         from .errors import UsageError
-        from .routes import route
 
         if "--reverse" in argv:
             raise UsageError(REVERSED)
         route(command)  # which raises what is wrong with it
     wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value
     arguments = parser(command).parse_args(["--help"] if wants_help else argv)
-    from . import commands
+    from .command_line import commands
 
     return commands.run(arguments)
 

@@ -10,7 +10,7 @@ from typing import Any
 PYTHON = {
     "assume": "assume=True", "config": "settings={!r}", "dtype": "dtype={!r}", "force": "force=True",
     "like": "like={!r}",
-    "layout": "convert.nnx.as_nnx(plan)", "lossy": "lossy=True", "no-verify": "verify=False",
+    "layout": "convert.plans.nnx.as_nnx(plan)", "lossy": "lossy=True", "no-verify": "verify=False",
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "table": "table={!r}", "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip

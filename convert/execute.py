@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from . import folding, new_record, record, replacing
-from .casting import Tally
+from . import folding, replacing
+from .arrays.casting import Tally
+from .arrays.payload import Scratch, check, chunks
+from .arrays.steps import Step, Writable
 from .errors import ConvertError, option
 from .files import atomic, atomic_folder, hashing
 from .files.atomic import Claim
 from .files.background import Task
 from .files.base import Tensor, Writer
 from .files.sharded import PART
-from .payload import Scratch, check, chunks
 from .progress import Progress
+from .records import new_record, record
+from .records.verification import damage
 from .replacing import Removed
-from .steps import Step, Writable
 from .targets import Target, path_of, payload_bytes, target_of
-from .verification import damage
 
 Prove = Callable[[str], Any]
 ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones

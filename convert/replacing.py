@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from . import record as records
 from .errors import ConvertError, option
 from .files import open_checkpoint
 from .files.sharded import PART, Index
+from .records import record as records
 
 Removed = Callable[[str], None]  # is called with the path of each file that was removed
 

@@ -7,15 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import record, replacing
+from . import replacing
+from .arrays.steps import Step, Writable
 from .errors import ConvertError, UsageError, command_or_call
 from .files import FOLDERS, atomic, atomic_folder, files_of, suffixes, writer_for
 from .files import INDEX as NUMBERED
 from .files.base import URL, Writer
 from .files.sharded import SUFFIX as INDEX
 from .files.sharded import shard_name
+from .records import record
 from .replacing import index_of
-from .steps import Step, Writable
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from .altered import WARNING
 from .errors import printable
+from .records.altered import WARNING
 
 WIDTH = 80  # columns
 LEAST = 30  # columns that are filled on a narrower terminal as well

@@ -15,7 +15,7 @@ import numpy as np
 from digits_plot import Line, plot
 from digits_result import FRAMEWORKS, Result
 
-from parity.markup import Markup, join, prose, tag
+from parity.page.markup import Markup, join, prose, tag
 from specs.numerals import limit, short
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def page(results: Sequence[Result], digits: Digits, seed: int) -> str:
         else "The three frameworks do not put all images into the same classes"
     )
     names = " and ".join(result.title for result in results)
-    shared = resources.files("parity").joinpath("assets", "page.css").read_text("utf-8")
+    shared = resources.files("parity.page").joinpath("assets", "page.css").read_text("utf-8")
     own = Path(__file__).with_name("digits.css").read_text("utf-8")
     head = join(
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

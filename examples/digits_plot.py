@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from parity.markup import Markup, tag
+from parity.page.markup import Markup, tag
 
 
 class Line(NamedTuple):

@@ -9,7 +9,7 @@ Derive the translation of one model's checkpoints into another's, and prove it.
     d.table.save("my.table"); d.proven, d.error, d.missing
     right = parity.transfer(left, right, (images,))      # the same, and the right model gets the left's weights
 
-Importing this imports no framework. derive/ finds Tables; the other modules:
+Importing this imports no framework. derive/ finds Tables, page/ writes the report as HTML; the other modules:
 
     what is compared   targets (of the command line; several of them), own (a user's models), paired_names,
                        paired_arrays, usage, random_images, goldens
@@ -20,9 +20,8 @@ Importing this imports no framework. derive/ finds Tables; the other modules:
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
                        lists; guesses says it of several pairs; momentum reads that of batch norms; next_steps says
                        what to do about them
-    what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), pair_table,
-                       row_limit, module_table; page: matrix, panels, cards, limit_notes, caveats, plot (plot_scale,
-                       plot_lines), markup, provenance
+    what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), row_limit,
+                       provenance
     on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)
 """
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 import ports
-from convert import planning
-from convert.aside import as_json
-from convert.dtypes import is_exact
+from convert.arrays.dtypes import is_exact
+from convert.arrays.steps import sources_of
 from convert.errors import ConvertError, called, cut
-from convert.plans import Plan
+from convert.plans import planning
+from convert.plans.plan import Plan
 from convert.progress import Status
-from convert.recognise import dialects
-from convert.replicas import FirstReplica
-from convert.steps import sources_of
+from convert.reading.aside import as_json
+from convert.reading.recognise import dialects
+from convert.reading.replicas import FirstReplica
 from ports.frameworks import unported
 from ports.runners.inputs import OUTPUT
 from ports.runners.tracing import watched

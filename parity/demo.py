@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import ports
-from convert.planning import plan
+from convert.plans.planning import plan
 from specs.kinds import FRAMEWORKS
 from specs.numerals import short
 from specs.words import count

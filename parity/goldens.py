@@ -23,9 +23,9 @@ from convert.documents import document
 from convert.errors import ConvertError, UsageError, called
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.planning import plan
-from convert.plans import Plan
-from convert.recognise import dialects
+from convert.plans.plan import Plan
+from convert.plans.planning import plan
+from convert.reading.recognise import dialects
 from convert.terminal import say_note
 from ports.frameworks import unported
 from specs.config import misfits, tuples

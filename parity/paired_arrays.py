@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convert.counters import COUNTER
+from convert.arrays.counters import COUNTER
 from specs.arrays import apply
 from specs.layout import Entry, Layout
 from specs.moves import Move, Select

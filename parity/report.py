@@ -79,7 +79,7 @@ class Report:
 
     def to_html(self) -> str:
         """Build one self-contained page."""
-        from .page import page
+        from .page.document import page
 
         return page(self.results, self.about, self.passed, self.modules)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from convert.config.settings import Settings
 from convert.errors import ConvertError, printable
-from convert.settings import Settings
 
 from .targets import Target, targets
 

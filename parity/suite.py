@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import specs
+from convert.config.settings import stated
 from convert.errors import ConvertError, called, install
 from convert.files.hashing import sha256
 from convert.pages import use
 from convert.progress import Status
 from convert.running import dumps
-from convert.settings import stated
 from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version
 from ports.frameworks import available, declared, quick_xla_flags

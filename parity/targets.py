@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
+from convert.config.settings import Settings, in_our_terms
 from convert.errors import UsageError, called, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
-from convert.settings import Settings, in_our_terms
 from convert.terminal import say_note
 from specs import config as configs
 from specs.spec import TINY, SpecError
@@ -158,7 +158,7 @@ def _checkpoint(
     path: str, seed: int, src: str | None, settings: Settings, assume: bool, weights: str | None, step: int | None
 ) -> Target:
     """Read the whole Config of a checkpoint; print once which part is taken, what is set aside and what is doubtful."""
-    from convert.planning import plan
+    from convert.plans.planning import plan
 
     with plan(path, src, settings=settings, weights=weights, assume=assume, step=step) as planned:
         path = planned.reader.path

@@ -130,7 +130,7 @@ def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:
 
 def shortest(cases: Iterable[Case]) -> set[str]:
     """Name the case of fewest layers among all of an architecture whose layers have the same names and kinds."""
-    from convert.planning import plan
+    from convert.plans.planning import plan
     from specs.layer import parameters
     from specs.paths import pattern
 

@@ -18,8 +18,8 @@ from typing import Any
 from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
-from convert.record import read
-from convert.verification import check
+from convert.records.record import read
+from convert.records.verification import check
 
 CHANGES = (os.fsync, os.link, os.unlink, os.replace, os.rename)
 METHODS = ("write", "truncate")  # of files

@@ -11,7 +11,7 @@ import numpy as np
 
 import ports
 import specs
-from convert.optimizer.families import call
+from convert.reading.families import call
 from specs import config as configs
 
 # Sums of powers of 2: paddle rounds momentum and weight decay to float32. No defaults; an epsilon that shows its place.

@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert.conventions import computing
+from convert.config.conventions import computing
+from convert.config.variants import restrictions
 from convert.errors import OpenFields, UsageError
 from convert.files import open_checkpoint
-from convert.record import at
-from convert.variants import restrictions
+from convert.records.record import at
 from parity.__main__ import main as parity
 from parity.comparison import compare
 from specs.config import as_dict

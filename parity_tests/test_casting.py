@@ -35,7 +35,7 @@ def test_float8_is_what_torch_says_it_is(dtype):
     needs("torch")
     import torch
 
-    from convert.casting import NARROW
+    from convert.arrays.casting import NARROW
 
     every = torch.arange(256, dtype=torch.uint8)
     ours = NARROW[dtype](every.numpy().tobytes())
@@ -67,7 +67,7 @@ def test_bfloat16_rounds_as_torch_does():
     needs("torch")
     import torch
 
-    from convert.casting import to_bfloat16
+    from convert.arrays.casting import to_bfloat16
 
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
@@ -133,7 +133,7 @@ def test_values_lost_to_zero_are_counted_and_refused_where_they_are_many(dtype, 
 def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
     """Paddle spells bfloat16 as uint16: to float16 is a change of dtype all the same."""
     needs("paddle"), needs("flax")
-    from convert.casting import to_bfloat16
+    from convert.arrays.casting import to_bfloat16
 
     write_numbers(tmp_path / "a.safetensors", "mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), "paddle")
     arrays = {n: to_bfloat16(a * np.float32(1e-12)) for n, a in load_file(tmp_path / "a.safetensors").items()}
@@ -152,8 +152,8 @@ def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
 
 def test_a_wider_dtype_loses_nothing():
     """Every value of each narrow dtype is one of the wider dtypes, subnormal ones and infinities too."""
-    from convert.casting import NARROW, from_bfloat16, to_bfloat16
-    from convert.dtypes import WIDER, is_exact
+    from convert.arrays.casting import NARROW, from_bfloat16, to_bfloat16
+    from convert.arrays.dtypes import WIDER, is_exact
 
     every = {name: widen(np.arange(2**16 if name == "bfloat16" else 256, dtype="u2" if name == "bfloat16" else "u1"))
              for name, widen in NARROW.items()}  # fmt: skip
@@ -192,7 +192,7 @@ def test_a_port_says_what_its_dtype_loses(run, tmp_path):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_values_that_lose_precision_below_the_normal_numbers(dtype, run, tmp_path):
     """They are counted and reported; where over 1 in 20 of a tensor is off by over 1/16, it is refused."""
-    from convert.casting import SMALLEST
+    from convert.arrays.casting import SMALLEST
 
     step = SMALLEST[dtype] / {"float16": 2**10, "bfloat16": 2**7, "float32": 2**23}[dtype]  # of the subnormal numbers
     arrays = {name: array.astype(np.float64) for name, array in np.load(GOOGLE).items()}
@@ -220,7 +220,7 @@ def test_values_that_lose_precision_below_the_normal_numbers(dtype, run, tmp_pat
 
 def test_a_usual_tensor_in_float16_is_not_refused():
     """One of standard deviation 0.02 has about 1 subnormal value in 400, and hardly a crude one."""
-    from convert.casting import tally
+    from convert.arrays.casting import tally
 
     rng = np.random.default_rng(0)
     usual, small = (tally(rng.normal(0, scale, 10_000).astype("f4"), "float16") for scale in (0.02, 1e-6))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import specs
+from convert.config.settings import read_config
 from convert.errors import UsageError, command
-from convert.settings import read_config
 from parity.targets import targets
 from specs.config import as_dict
 from specs.table import Table, TableError

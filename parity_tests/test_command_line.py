@@ -17,10 +17,10 @@ import convert
 import ports
 import specs
 from convert import versions
+from convert.command_line.outcome import Notes
+from convert.config.open_fields import _without_default, open_error
 from convert.documents import document
 from convert.errors import ConvertError, UsageError
-from convert.open_fields import _without_default, open_error
-from convert.outcome import Notes
 from convert.running import dumps
 from parity.conversion_proof import prove
 from parity.targets import targets

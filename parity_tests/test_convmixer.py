@@ -11,7 +11,7 @@ import pytest
 import ports
 from convert.__main__ import main
 from convert.errors import UsageError
-from convert.planning import plan
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.dialects import place

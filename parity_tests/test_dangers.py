@@ -9,10 +9,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from convert import named_copies, verification
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.recognise import candidates
+from convert.reading import named_copies
+from convert.reading.recognise import candidates
+from convert.records import verification
 
 from .commands import GOOGLE, TIMM, listing
 from .files import corpus_pickles, corpus_plain

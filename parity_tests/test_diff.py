@@ -12,14 +12,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
-from convert import diff_text, terminal
-from convert.array_differences import EXACT, entry, own_position
-from convert.diff import COMMON
-from convert.diff_arrays import by_names
-from convert.diff_text import assumptions
+from convert import terminal
+from convert.config.settings import setting
+from convert.diff import text
+from convert.diff.array_differences import EXACT, entry, own_position
+from convert.diff.arrays import by_names
+from convert.diff.compare import COMMON
+from convert.diff.text import assumptions
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.settings import setting
 from specs.arrays import take
 from specs.config import tuples
 from specs.kinds import KINDS
@@ -439,7 +440,7 @@ def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
         )
         for name in names
     ]
-    lines = diff_text.rows(entries)
+    lines = text.rows(entries)
     assert all(len(line) <= columns for line in lines)
     if columns == 80:  # which the long name fits
         start = lines[0].index("array")
@@ -461,11 +462,11 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
     entries = [
         entry(name, "value", error, "", differing=1, elements=2, largest=size, a=[name]) for name, error, size in cells
     ]
-    names = [re.search(r"(\w+):", line)[1] for line in diff_text.rows(entries)[1:]]
+    names = [re.search(r"(\w+):", line)[1] for line in text.rows(entries)[1:]]
     assert names == ["odd", "grown", "big", "small", "bias"]
-    assert [line.split()[4] for line in diff_text.rows(entries[:1])[1:]] == ["bias:"]
-    assert diff_text.order(entries).startswith("order: largest error first, but arrays of tiny values last")
-    assert diff_text.order(entries[1:]) == "order: largest error first"
+    assert [line.split()[4] for line in text.rows(entries[:1])[1:]] == ["bias:"]
+    assert text.order(entries).startswith("order: largest error first, but arrays of tiny values last")
+    assert text.order(entries[1:]) == "order: largest error first"
 
 
 def test_moments_of_rounding_are_named_and_accepted_by_an_absolute_difference(run, tmp_path):

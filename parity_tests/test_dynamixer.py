@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ports
-from convert.planning import plan
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.dynamixer import TINY, VARIANTS, Config, infer, input_shape, layers
 from specs.layer import Sizes, parameters

@@ -19,9 +19,9 @@ from convert.errors import ConvertError
 from convert.execute import execute
 from convert.files import atomic, open_checkpoint
 from convert.files.atomic import reserve
-from convert.planning import plan
-from convert.record import SEAL, read
-from convert.verification import check
+from convert.plans.planning import plan
+from convert.records.record import SEAL, read
+from convert.records.verification import check
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing
 from .injection import Before, content, forked
@@ -258,9 +258,8 @@ def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, mo
 
 def test_asked_to_end_nothing_is_left_behind(tmp_path):
     """By SIGTERM, as of a scheduler, while the file is written and a thread syncs it."""
-    code = (
-        "import os, signal, convert.payload as p; from convert.__main__ import program; import sys; chunks = p.chunks\n"
-    )
+    code = "import os, signal, sys, convert.arrays.payload as p; from convert.__main__ import program\n"
+    code += "chunks = p.chunks\n"
     code += "def ending(*words):\n    os.kill(os.getpid(), signal.SIGTERM); yield from chunks(*words)\n"
     code += "import convert.execute as s; s.chunks = ending; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]

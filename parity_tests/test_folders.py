@@ -9,11 +9,11 @@ import pytest
 import convert
 import ports
 from convert.__main__ import main
+from convert.config.settings import read_config
 from convert.errors import ConvertError, FormatError, UsageError
 from convert.files import inside, open_checkpoint
 from convert.files.inside import look
-from convert.settings import read_config
-from convert.verification import check
+from convert.records.verification import check
 
 from .commands import GOOGLE, TIMM
 from .conftest import needs

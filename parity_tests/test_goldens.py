@@ -11,7 +11,7 @@ import pytest
 import ports
 import specs
 from convert.errors import ConvertError
-from convert.planning import plan
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 
 from .conftest import needs_port

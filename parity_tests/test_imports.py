@@ -5,7 +5,7 @@ import re
 import pytest
 
 import specs
-from convert.recognise import dialects
+from convert.reading.recognise import dialects
 from specs.dialects import shapes
 
 from .commands import GOOGLE, TIMM, python
@@ -87,10 +87,11 @@ def test_help_imports_next_to_nothing():
 
 INSPECT_NEEDS_NOT = (  # what reads payloads, hashes, writes and compares, and what only errors need
     "numpy", "ml_dtypes", "xxhash", "hashlib", "tempfile", "subprocess", "importlib.metadata", "difflib", "logging",
-    "convert.casting", "convert.new_record", "convert.refusal", "convert.replicas", "convert.table_file",
-    "convert.open_fields", "convert.files.zip_writer",
-    "convert.execute", "convert.conversion", "convert.diff", "convert.by_table", "convert.payload",
-    "convert.verification", "convert.parametrized", "convert.optimizer", "ports", "parity",
+    "convert.arrays.casting", "convert.records.new_record", "convert.plans.refusal", "convert.reading.replicas",
+    "convert.table.file", "convert.config.open_fields", "convert.files.zip_writer",
+    "convert.execute", "convert.command_line.conversion", "convert.diff", "convert.table.by_table",
+    "convert.arrays.payload", "convert.records.verification", "convert.reading.parametrized", "convert.optimizer",
+    "ports", "parity",
 )  # fmt: skip
 
 

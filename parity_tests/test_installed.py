@@ -10,9 +10,9 @@ import tomllib
 
 import pytest
 
+from convert.command_line.parsers import COMMANDS, TABLE, parser
 from convert.files import written_suffixes
-from convert.parsers import COMMANDS, TABLE, parser
-from convert.recognise import dialects
+from convert.reading.recognise import dialects
 from convert.terminal import say, table, wrapped
 from convert.version import __version__
 from parity.__main__ import parser as parity

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import ports
+from convert.config.settings import read_config
 from convert.errors import ConvertError, UsageError
-from convert.planning import plan
-from convert.settings import read_config
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.arrays import apply
 from specs.init import draw

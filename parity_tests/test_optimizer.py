@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from convert import planning
+from convert.plans import planning
 
 from .conftest import needs
 from .optimizing import HYPER, SUFFIX, TINY, TRAINERS, batches, config_of, save_config

@@ -8,7 +8,7 @@ import pytest
 
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.planning import plan
+from convert.plans.planning import plan
 from specs import config as configs
 
 from .conftest import needs

@@ -8,8 +8,9 @@ import pytest
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.optimizer import finding, from_paddle
+from convert.optimizer import from_paddle
 from convert.optimizer.powers import MOST, power, steps_of
+from convert.reading import optimizers
 from specs.numerals import exact
 
 from .conftest import needs
@@ -641,13 +642,13 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     own = {name: p.name for name, p in model.state_dict().items()}
     with open_checkpoint(tmp_path / "x.pdopt") as reader:
         with pytest.raises(ConvertError, match=r"keeps moment2_max of bias, weight: this is amsgrad, not converted$"):
-            from_paddle.read_paddle(reader, finding.find(reader), trained, own, {})
+            from_paddle.read_paddle(reader, optimizers.find(reader), trained, own, {})
         with pytest.raises(ConvertError, match=r"keeps moment2_max of linear_\d+.b_0, linear_\d+.w_0: this is amsgrad"):
-            from_paddle.read_paddle(reader, finding.find(reader), {}, {}, {})
+            from_paddle.read_paddle(reader, optimizers.find(reader), {}, {}, {})
         ends = {name: f"pointwise_{own[name]}" for name in own} | {"other": own["weight"]}  # whole names alone count
         trained["other"] = trained["weight"]
         with pytest.raises(ConvertError, match=r"keeps moment2_max of linear_\d+.b_0, other: this"):
-            from_paddle.read_paddle(reader, finding.find(reader), trained, ends, {})
+            from_paddle.read_paddle(reader, optimizers.find(reader), trained, ends, {})
         del trained["other"]
     plain = paddle.optimizer.Adam(parameters=model.parameters())
     model(paddle.ones([1, 2])).sum().backward()
@@ -655,7 +656,7 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     paddle.save(plain.state_dict(), str(tmp_path / "y.pdopt"))
     with open_checkpoint(tmp_path / "y.pdopt") as reader:
         with pytest.raises(ConvertError, match=r"has moments of .*w_0.*no names of paddle's: .*with like="):
-            from_paddle.read_paddle(reader, finding.find(reader), trained, {}, {})
+            from_paddle.read_paddle(reader, optimizers.find(reader), trained, {}, {})
 
 
 def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path):

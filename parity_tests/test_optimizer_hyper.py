@@ -8,9 +8,9 @@ import pytest
 
 import ports
 from convert.errors import UsageError
-from convert.optimizer.families import call
 from convert.optimizer.settling import settled
 from convert.optimizer.state import State, given
+from convert.reading.families import call
 
 from .conftest import needs
 from .optimizing import loading, save_one_step

@@ -96,7 +96,7 @@ def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_
 def weights(page, path, dialect="original", **record):
     """Write a checkpoint of a page's first twin."""
 
-    from convert.recognise import dialects
+    from convert.reading.recognise import dialects
     from specs.dialects import shapes
 
     name = specs.add(str(page))

@@ -14,8 +14,8 @@ import specs
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.nesting import rank, unwrapped
-from convert.readings import Ambiguous
+from convert.reading.nesting import rank, unwrapped
+from convert.reading.readings import Ambiguous
 from parity.__main__ import main as parity
 from parity.targets import targets
 from specs.config import as_dict

@@ -5,13 +5,14 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 import convert
-from convert import by_table, payload
-from convert.choosing import Request, choose
+from convert.arrays import payload
+from convert.config.settings import Settings
 from convert.errors import ConvertError, PlanError
 from convert.files import open_checkpoint
-from convert.recognise import candidates
-from convert.record import Record
-from convert.settings import Settings
+from convert.plans.choosing import Request, choose
+from convert.reading.recognise import candidates
+from convert.records.record import Record
+from convert.table import by_table
 
 from .commands import GOOGLE, spoiled
 

@@ -12,7 +12,7 @@ import pytest
 import ports
 import specs
 from convert.errors import UsageError
-from convert.planning import plan
+from convert.plans.planning import plan
 from ports.images import ImagesError
 from ports.preprocess import centre, normalise, preprocess, resized
 from ports.resampling import resize
@@ -158,8 +158,8 @@ def test_published_weights_are_known_and_others_assumed():
 
     Of a file everything is: its sizes do not show that it is one of them.
     """
-    from convert.pixels import known, published
-    from convert.record import Record
+    from convert.config.pixels import known, published
+    from convert.records.record import Record
 
     spec = specs.get("mlp_mixer")
     official = published(spec, spec.dialects["timm"], "B/16", spec.variants["B/16"])
@@ -311,7 +311,7 @@ def test_a_target_that_scales_otherwise_is_reported(monkeypatch):
     google = specs.get("mlp_mixer").dialects["google"].preprocessing[""]
     with plan(TIMM, dst="google", settings={"preprocessing": ALL}) as made:
         assert not any("scales pixels" in note for note in made.notes())  # Google's are assumed of so small a network
-        monkeypatch.setattr("convert.plans.published", lambda *_: agreed(google, 3))
+        monkeypatch.setattr("convert.plans.plan.published", lambda *_: agreed(google, 3))
         (note,) = [note for note in made.notes() if "scales pixels" in note]
         assert note.startswith(
             "google's own code scales pixels by mean=0.0 std=1.0 range=[-1.0, 1.0]; these weights need"

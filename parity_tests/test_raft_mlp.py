@@ -11,7 +11,7 @@ from einops import rearrange
 
 import ports
 from convert.errors import ConvertError, UsageError
-from convert.planning import plan
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.arrays import apply
 from specs.dialects import place

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
-from convert import planning
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
+from convert.plans import planning
 from specs.config import as_dict
 from specs.layer import Sizes
 
@@ -268,7 +268,7 @@ def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypa
         planned.append(arguments)
         return planning.plan_read(*arguments, **options)
 
-    monkeypatch.setattr("convert.inspection.plan_read", counted)
+    monkeypatch.setattr("convert.inspection.describe.plan_read", counted)
     assert "gelu: set it (erf or tanh)" in run("inspect", alike)[1]
     assert len(planned) == 1
 

@@ -11,11 +11,13 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert import by_table, documents, inspection_text
+from convert import documents
+from convert.config.settings import read_config
 from convert.errors import ConvertError, command, option
-from convert.nnx import as_nnx
-from convert.settings import read_config
-from convert.verification import check
+from convert.inspection import text as inspection_text
+from convert.plans.nnx import as_nnx
+from convert.records.verification import check
+from convert.table import by_table
 
 from .commands import GOOGLE, ROOT, spoiled
 from .conftest import needs

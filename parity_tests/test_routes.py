@@ -10,7 +10,7 @@ import convert
 import specs
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.recognise import dialects
+from convert.reading.recognise import dialects
 from ports.port import pattern
 from specs.dialects import PORTS, extras, shapes
 from specs.kinds import FRAMEWORKS

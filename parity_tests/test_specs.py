@@ -8,7 +8,7 @@ from typing import Literal, Optional
 import pytest
 
 import specs
-from convert.conventions import computing, required
+from convert.config.conventions import computing, required
 from convert.files.modules import AT_OUTPUTS
 from specs.checks import faults
 from specs.config import check_numbers

@@ -13,9 +13,9 @@ from convert.__main__ import main
 from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint
 from convert.files.base import MAX_TENSORS, Tensor
-from convert.nesting import LONGEST
-from convert.parametrized import parametrized
-from convert.spelling import respelled
+from convert.reading.nesting import LONGEST
+from convert.reading.parametrized import parametrized
+from convert.reading.spelling import respelled
 
 from .commands import GOOGLE, TIMM
 from .conftest import needs
@@ -366,7 +366,7 @@ def test_hostile_replicas_are_refused_soon(case, compressed, tmp_path):
 
 def test_replicas_larger_than_a_piece(tmp_path, monkeypatch):
     """Each of the two readers goes through a compressed file in order."""
-    from convert import replicas as module
+    from convert.reading import replicas as module
 
     monkeypatch.setattr(module, "PIECE", 64)
     np.savez_compressed(tmp_path / "x.npz", **replicas(google()))

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 import ports
 import specs
 from convert.files import open_checkpoint
-from convert.record import read as read_record
+from convert.records.record import read as read_record
 
 from .commands import metadata
 from .conftest import needs

@@ -11,11 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from convert import by_table, payload
 from convert.__main__ import main
+from convert.arrays import payload
 from convert.errors import ConvertError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
+from convert.table import by_table
 from specs.table import Table
 
 from .commands import GOOGLE

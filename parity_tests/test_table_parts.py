@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from convert import by_table
 from convert.__main__ import main
+from convert.table import by_table
 from specs.table import Table, TableError
 
 from .test_table_command import load, save

@@ -8,9 +8,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
-from convert import dialect_faults, plan, recognise
+from convert import dialect_faults, plan
 from convert.dialect_faults import check
 from convert.errors import ConvertError
+from convert.reading import recognise
 from specs.dialects import place, shapes
 from specs.layer import batch_norm, dense, norm, parameters
 from specs.spec import Dialect

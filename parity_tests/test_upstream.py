@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ports
-from convert.planning import plan
+from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.arrays import apply
 from specs.raft_mlp import VARIANTS

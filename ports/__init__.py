@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import specs
-    from convert.altered import WARNING
     from convert.errors import UsageError
+    from convert.records.altered import WARNING
     from specs import config as configs
     from specs.spec import Spec
     from specs.words import count, hint, with_article
@@ -37,8 +37,8 @@ from .frameworks import available, network, ported, require
 if TYPE_CHECKING:
     import numpy as np
 
-    from convert.casting import Tally
-    from convert.settings import Settings, Stated
+    from convert.arrays.casting import Tally
+    from convert.config.settings import Settings, Stated
 
     from .port import Port
 
@@ -95,7 +95,7 @@ def load(
     framework that is not installed, and OpenFields, one of them, for what changes the outputs and nobody states.
     """
     from convert.pages import use
-    from convert.planning import plan
+    from convert.plans.planning import plan
 
     require(framework)
     use([spec] if spec else [])
@@ -140,7 +140,7 @@ def _warn(path: str | os.PathLike[str], remarks: Sequence[str]) -> None:
 
 def _stated(settings: Stated, config: dict[str, Any]) -> Settings:
     """Join what `load` is told of the configuration: single fields go above `settings`. Raises: UsageError."""
-    from convert.settings import Settings
+    from convert.config.settings import Settings
 
     if (given := config.pop("config", None)) is not None:
         if settings is not None:
@@ -153,7 +153,7 @@ def _stated(settings: Stated, config: dict[str, Any]) -> Settings:
 
 def widest(dtypes: set[str]) -> str:
     """Return the narrowest dtype to compute in that holds every value of these floating-point dtypes."""
-    from convert.dtypes import FLOATS, is_exact
+    from convert.arrays.dtypes import FLOATS, is_exact
 
     known = FLOATS if dtypes <= set(FLOATS) else ("float64", "float32")  # no framework computes in float8
     return next(wide for wide in reversed(known) if all(is_exact(dtype, wide) for dtype in dtypes))
@@ -161,7 +161,7 @@ def widest(dtypes: set[str]) -> str:
 
 def _counted(arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: Tallies) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arrays as they are; collect in `lost` what values of which of them lose in this dtype."""
-    from convert.casting import tally
+    from convert.arrays.casting import tally
 
     for name, array in arrays:
         yield name, array
@@ -172,7 +172,7 @@ def _counted(arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: Tallies
 
 def _losses(lost: Tallies, dtype: str) -> list[str]:
     """Describe what is lost: each array that a conversion refuses, and the others by what became of their values."""
-    from convert.dtypes import LOSSES
+    from convert.arrays.dtypes import LOSSES
     from convert.folding import misfits, summarised
 
     refused = {name: problem for name, losses in lost.items() if (problem := losses.problem(dtype))}
@@ -204,7 +204,7 @@ def build(
     Raises: UsageError for what is not there or does not fit, with the nearest name; PortError, one of them, for a port
       whose arrays are not those of the page.
     """
-    from convert.settings import PREPROCESSING, in_our_terms
+    from convert.config.settings import PREPROCESSING, in_our_terms
 
     stated = config.pop(PREPROCESSING, {})
     try:
@@ -247,7 +247,7 @@ def _configured(spec: Spec, architecture: str, path: str) -> Any:
 
     Raises: ValueError, UsageError, LookupError.
     """
-    from convert.settings import in_our_terms, read_config
+    from convert.config.settings import in_our_terms, read_config
 
     settings = read_config(path)
     if settings.architecture not in ("", architecture):

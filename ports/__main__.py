@@ -88,7 +88,7 @@ def _settings(config: Any) -> str:
     """Return the fields of a Config that have no default, or another value, as --set takes them."""
     from dataclasses import fields
 
-    from convert.settings import spelled
+    from convert.config.settings import spelled
     from specs.config import as_hxw
 
     values = {f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default}

@@ -28,7 +28,7 @@ from .runners.records import Drop, Gradients, Optimizer, Tap, Taps, Training, ou
 from .structure import first_change
 
 if TYPE_CHECKING:
-    from convert.settings import Settings
+    from convert.config.settings import Settings
 
     from .source import Source
 
@@ -70,7 +70,7 @@ class Port(Model):
         self._built = self.runner.structure()
 
     def __repr__(self) -> str:
-        from convert.variants import variant_of
+        from convert.config.variants import variant_of
 
         variant = variant_of(self.architecture, self.config)
         what = f"{self.architecture} {variant or '(no official variant)'}"
@@ -94,7 +94,7 @@ class Port(Model):
     @preprocessing.setter
     def preprocessing(self, stated: Known | Mapping[str, Any]) -> None:
         """Set what is known, as a mapping of fields of Preprocessing. Raises: UsageError for fields that do not fit."""
-        from convert.settings import preprocessing
+        from convert.config.settings import preprocessing
 
         self._preprocessing = stated if isinstance(stated, Known) else preprocessing(stated)
 
@@ -116,7 +116,7 @@ class Port(Model):
         Warns of fields that are assumed of these weights.
         Raises: UsageError for fields that are not known or do not fit; ImagesError for what are no pictures.
         """
-        from convert.pixels import sized
+        from convert.config.pixels import sized
 
         from .preprocess import for_network
 
@@ -209,7 +209,7 @@ class Port(Model):
 
     def settings(self) -> Settings:
         """Return what is known of the model. Its arrays tell the number of classes: it may have another head by now."""
-        from convert.settings import Settings
+        from convert.config.settings import Settings
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
         assumed, known = frozenset(self.assumed), self.preprocessing

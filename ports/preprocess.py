@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from convert.config.pixels import misfit
+from convert.config.settings import preprocessing
 from convert.errors import UsageError
-from convert.pixels import misfit
-from convert.settings import preprocessing
 from specs.config import pair
 from specs.preprocessing import Known, Preprocessing
 from specs.spec import Spec

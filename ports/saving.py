@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.altered import WARNING
+from convert.config.settings import Settings, read_config
 from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
-from convert.outcome import not_finite
-from convert.planning import plan_read
-from convert.record import Record
-from convert.settings import Settings, read_config
+from convert.plans.planning import plan_read
+from convert.records.altered import WARNING
+from convert.records.not_finite import not_finite
+from convert.records.record import Record
 from specs.config import as_dict
 from specs.words import unknown, with_article
 

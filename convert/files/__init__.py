@@ -28,8 +28,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
-from convert.files import foreign
-from convert.files.base import INCOMPLETE, PDOPT, URL, File, Reader, Writer
+
+from . import foreign
+from .base import INCOMPLETE, PDOPT, URL, File, Reader, Writer
 
 
 class Format(NamedTuple):
@@ -154,7 +155,7 @@ def _open(name: str) -> Reader:
     if not head.startswith(b"PK") and not _has_header(name, head):  # either may go on with the bytes of any mark
         foreign.check(name, head)
     if head.startswith(b"\x93NUMPY"):
-        from convert.files.npy_series import refusal
+        from .npy_series import refusal
 
         raise refusal(name)
     if head == b"\x80":  # msgpack for {}, and the first byte of a pickle

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, Exists, UsageError, command_or_call, option
-from convert.files.base import URL, write_all
+
+from .base import URL, write_all
 
 KEEP_SIZE = 1  # of fallocate(2)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
-from convert.files.atomic import Claim, temporary_of
-from convert.files.base import Writer
-from convert.files.folders.base import RECORD
+
+from .atomic import Claim, temporary_of
+from .base import Writer
+from .folders.base import RECORD
 
 NAMED = 5  # files that an error names
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)

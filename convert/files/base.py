@@ -17,8 +17,9 @@ from functools import cached_property
 from typing import IO, Any, NamedTuple, Self
 
 from convert.errors import ConvertError, FormatError
-from convert.files.modules import Module
-from convert.files.skipped import Skipped
+
+from .modules import Module
+from .skipped import Skipped
 
 # Bytes per element of every dtype that may travel; anything else (objects, strings, records) is refused.
 ITEMSIZE = {

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Set
 
-from convert.files.base import PDOPT
+from .base import PDOPT
 
 # Entries that store no model: the stem of a file, or the name of a folder.
 TRAINING = (
@@ -78,7 +78,7 @@ def steps_of(names: Iterable[str]) -> dict[str, int]:
 
 def stem_of(name: str) -> str:
     """Return a name without the suffix of a checkpoint, in lower case."""
-    from convert.files import suffixes
+    from . import suffixes
 
     stem, suffix = os.path.splitext(name.removesuffix(".tar"))
     return (stem if suffix in suffixes() else name).lower()

@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from convert.errors import FormatError
-from convert.files.base import File
+
+from .base import File
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
@@ -71,7 +72,7 @@ def unknown(path: str, head: bytes, formats: Mapping[str, Sequence[str]]) -> For
 
 
 def _unknown_zip(path: str) -> FormatError:
-    from convert.files.zips import ZipDirectory
+    from .zips import ZipDirectory
 
     file = File(path)
     try:

@@ -16,9 +16,10 @@ from typing import Any
 import xxhash
 
 from convert.errors import ConvertError, FormatError
-from convert.files import files_of
-from convert.files.background import Task
-from convert.files.base import URL, File, Reader, Tensor
+
+from . import files_of
+from .background import Task
+from .base import URL, File, Reader, Tensor
 
 BATCH = 1 << 17  # bytes of the source a read: they are still in the core's own cache when they are hashed
 HASH = "xxh3_128"  # what a record calls a payload's hash

@@ -11,17 +11,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError, option
-from convert.files.base import INCOMPLETE, shown
-from convert.files.entry_names import (
-    NUMBERED,
-    OPTIMIZER_FILES,
-    PROGRAM,
-    is_shard,
-    is_training,
-    preferred,
-    step_of,
-    steps_of,
-)
+
+from .base import INCOMPLETE, shown
+from .entry_names import NUMBERED, OPTIMIZER_FILES, PROGRAM, is_shard, is_training, preferred, step_of, steps_of
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
 MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
@@ -68,7 +60,7 @@ def look(path: str, step: int | None = None) -> Found:
       step: of a training run, whose folder holds several; None takes the newest.
     Raises: Several; UsageError where there is no such step; FormatError for what cannot be listed.
     """
-    from convert.files import folder_format
+    from . import folder_format
 
     if os.path.isdir(path) and not folder_format(path):
         return _in_folder(path, step)
@@ -109,7 +101,7 @@ def looks(paths: Iterable[str], steps: Sequence[int]) -> list[Found]:
       steps: as many as paths, or one for each path that is a folder of steps, or none.
     Raises: as `look` does; UsageError where the one step is of no path, or their number is another.
     """
-    from convert.files import folder_format
+    from . import folder_format
 
     listed = list(paths)
     if len(steps) in (0, len(listed)):
@@ -129,7 +121,7 @@ def _asked(step: int) -> str:
 
 def _with_suffix(path: str) -> Found:
     """Return the file beside a path that only lacks its suffix, as paddle names files."""
-    from convert.files import suffixes
+    from . import suffixes
 
     known = [suffix for suffix in suffixes() if suffix not in OPTIMIZER_FILES]
     there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
@@ -172,7 +164,7 @@ def _in_folder(path: str, step: int | None) -> Found:
 
 def _files_of(path: str) -> list[str]:
     """Return an index of shards and these; [] for any other checkpoint, and for an index that is damaged."""
-    from convert.files import INDEX, files_of
+    from . import INDEX, files_of
 
     try:
         return files_of(path) if INDEX.search(path) else []
@@ -182,7 +174,7 @@ def _files_of(path: str) -> list[str]:
 
 def _incomplete(path: str) -> dict[str, str]:
     """Return {folder in a folder: what it lacks} of those that hold parts of a checkpoint and are none."""
-    from convert.files import folder_format, lacking
+    from . import folder_format, lacking
 
     inner = {name: os.path.join(path, name) for name in sorted(os.listdir(path))}
     lacks = {name: lacking(whole) for name, whole in inner.items() if not folder_format(whole)}
@@ -191,8 +183,8 @@ def _incomplete(path: str) -> dict[str, str]:
 
 def _described(path: str) -> list[str]:
     """Describe what the config.json of a Hugging Face folder says of the model: timm's has its name and classes."""
-    from convert.files import bounded_json
-    from convert.files.base import record_at
+    from . import bounded_json
+    from .base import record_at
 
     try:
         about = bounded_json.loads(record_at(os.path.join(path, "config.json")) or "{}")
@@ -242,7 +234,7 @@ class _Walk:
         return [e for e in entries if not e.name.startswith(".") and not re.search(_UNFINISHED, e.name)]
 
     def _is_checkpoint(self, entry: os.DirEntry[str], depth: int) -> bool:
-        from convert.files import folder_format, is_msgpack, is_named_as_checkpoint
+        from . import folder_format, is_msgpack, is_named_as_checkpoint
 
         if entry.is_dir():
             if folder_format(entry.path):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
-from convert.files.base import ITEMSIZE, Reader, Tensor, shown
+
+from .base import ITEMSIZE, Reader, Tensor, shown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, TypeAlias
 
 from convert.errors import ConvertError
-from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, File, Reader, Tensor, Writer, shown, write_all
-from convert.files.msgpack_scan import CHUNKED, MAX_DIMS, MAX_ITEMS, MAX_NAMES, NDARRAY, MsgpackTree, Segments
+
+from .base import ITEMSIZE, MAX_DEPTH, MAX_NAME, File, Reader, Tensor, Writer, shown, write_all
+from .msgpack_scan import CHUNKED, MAX_DIMS, MAX_ITEMS, MAX_NAMES, NDARRAY, MsgpackTree, Segments
 
 CHUNK = 2**30  # bytes of an array beyond which flax splits it
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from convert.errors import FormatError
-from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
-from convert.files.skipped import Skipped
 from specs.words import count
+
+from .base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
+from .skipped import Skipped
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # flax's extension types

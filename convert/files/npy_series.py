@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from convert.errors import FormatError
-from convert.files.base import MAX_TENSORS, File
-from convert.files.npz import MAX_HEADER, NpyError, header_length, parse_header
+
+from .base import MAX_TENSORS, File
+from .npz import MAX_HEADER, NpyError, header_length, parse_header
 
 LEAF = "np.savez('x.npz', **{jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves})"
 REMEDY = (

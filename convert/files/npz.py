@@ -19,20 +19,10 @@ from collections.abc import Iterable, Sequence
 from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, FormatError, option
-from convert.files.base import (
-    DESCR,
-    ITEMSIZE,
-    MAX_DIMS,
-    MAX_NAME,
-    MAX_TENSORS,
-    File,
-    Reader,
-    Tensor,
-    Writer,
-    shown,
-)
-from convert.files.checksum import crc32
-from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory
+
+from .base import DESCR, ITEMSIZE, MAX_DIMS, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, Writer, shown
+from .checksum import crc32
+from .zips import DEFLATED, STORED, Inflated, Member, ZipDirectory
 
 DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", "|V2": "bfloat16"}
 
@@ -283,7 +273,7 @@ class NpzWriter(Writer):
                 raise ConvertError(f"{problem}; {remedy}")
             if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
                 raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
-        from convert.files.zip_writer import ZipWriter  # which reading does not need
+        from .zip_writer import ZipWriter  # which reading does not need
 
         self._zip = ZipWriter(file, [tensor.name + ".npy" for tensor in self.tensors])
 

@@ -17,18 +17,9 @@ from itertools import accumulate
 from typing import IO, Any
 
 from convert.errors import ConvertError, FormatError
-from convert.files import bounded_json
-from convert.files.base import (
-    ITEMSIZE,
-    MAX_NAME,
-    MAX_TENSORS,
-    File,
-    Reader,
-    Tensor,
-    Writer,
-    shown,
-    write_all,
-)
+
+from . import bounded_json
+from .base import ITEMSIZE, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, Writer, shown, write_all
 
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32",

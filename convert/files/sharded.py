@@ -13,10 +13,11 @@ import re
 from typing import Any
 
 from convert.errors import FormatError
-from convert.files import INDEX, bounded_json
-from convert.files.base import MAX_TENSORS, File, Reader, shown
-from convert.files.folders.base import KEY
 from specs.words import with_article
+
+from . import INDEX, bounded_json
+from .base import MAX_TENSORS, File, Reader, shown
+from .folders.base import KEY
 
 MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
@@ -123,7 +124,7 @@ class ShardedReader(Reader):
 
     def _shard(self, name: str, path: str) -> Reader:
         """Open a shard, whose format must be that of the others."""
-        from convert.files import open_checkpoint
+        from . import open_checkpoint
 
         if INDEX.search(name) or os.path.isdir(path):
             raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)

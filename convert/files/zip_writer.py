@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import IO
 
 from convert.errors import ConvertError
-from convert.files.base import shown, write_all
-from convert.files.checksum import crc32
-from convert.files.zips import CENTRAL, END, END64, FULL, LOCAL, LOCATOR64, MAX_DIRECTORY, MAX_MEMBERS
+
+from .base import shown, write_all
+from .checksum import crc32
+from .zips import CENTRAL, END, END64, FULL, LOCAL, LOCATOR64, MAX_DIRECTORY, MAX_MEMBERS
 
 UTF8 = 0x800  # a flag
 _DATE = 0x21  # 1980-01-01, the earliest: the same input gives the same bytes

@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from convert.errors import FormatError
-from convert.files.base import MAX_NAME, PIECE, File, shown
+
+from .base import MAX_NAME, PIECE, File, shown
 
 STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x1  # a flag

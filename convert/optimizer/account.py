@@ -9,12 +9,12 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
+from convert.reading.optimizers import step_beside
 from specs.numerals import exact
 from specs.words import count, in_a_row
 
 from .averages import Averages
 from .builder import Written
-from .finding import step_beside
 from .holding import Held
 from .state import NO_INITIAL, State
 

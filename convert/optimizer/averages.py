@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert import folding
-from convert.altered import WARNING
-from convert.counters import COUNTER, is_count
-from convert.dtypes import FLOATS
+from convert.arrays.counters import COUNTER, is_count
+from convert.arrays.dtypes import FLOATS
+from convert.arrays.steps import Filling, Promise, Step, Sum, sources_of
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
-from convert.nesting import label
-from convert.steps import Filling, Promise, Step, Sum, sources_of
+from convert.reading.nesting import label
+from convert.records.altered import WARNING
 from specs.moves import Fill, Move
 
 from .copies import Copy
 from .ties import of as ties_of
 
 if TYPE_CHECKING:
-    from convert.plans import Plan
-    from convert.table_plan import TablePlan
+    from convert.plans.plan import Plan
+    from convert.table.plan import TablePlan
 
 Part = TypeVar("Part", bound=Move | Fill)
 COPIED = (

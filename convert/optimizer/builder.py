@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert import folding
+from convert.arrays.steps import ConstantFilling, Filling, Promise, Step
 from convert.files.base import Tensor
-from convert.steps import ConstantFilling, Filling, Promise, Step
+from convert.reading.families import NEEDED, call
 from specs.words import in_a_row
 
 from .averages import Averages
-from .families import NEEDED, call
 from .settling import RECORD, options
 from .state import State
 

@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convert.counters import read as read_counter
+from convert.arrays.counters import read as read_counter
 from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
-from convert.named_copies import COUNTS, SETTINGS
-from convert.named_copies import copies as named_copies
-from convert.nesting import COPIES, PROFILED, copied_place, label, statistics_of
-from convert.replicas import leading
+from convert.reading.named_copies import COUNTS, SETTINGS
+from convert.reading.named_copies import copies as named_copies
+from convert.reading.nesting import COPIES, PROFILED, copied_place, label, statistics_of
+from convert.reading.replicas import leading
 
 if TYPE_CHECKING:
-    from convert.plans import Plan
-    from convert.table_plan import TablePlan
+    from convert.plans.plan import Plan
+    from convert.table.plan import TablePlan
 
 WORDS = COPIES - {"old", "previous", "prev", "backup"}  # of an average, and of no other copy
 

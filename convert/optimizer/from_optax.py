@@ -8,9 +8,9 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
+from convert.reading.families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
+from convert.reading.optimizers import VALUE, Found, state_names
 
-from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
-from .finding import VALUE, Found, state_names
 from .shared import family_of, one_step, scalar
 from .state import State
 

@@ -11,11 +11,11 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, option
 from convert.files.base import Reader, Tensor
+from convert.reading.families import FAMILIES, MOMENTS, TENSOR, lost_names
+from convert.reading.optimizers import PADDLE, Found
 from specs.numerals import exact, measured
 from specs.words import count, in_a_row
 
-from .families import FAMILIES, MOMENTS, TENSOR, lost_names
-from .finding import PADDLE, Found
 from .powers import NEAR, SURE, steps_of
 from .shared import family_of, one_step, plain_number, put, scalar
 from .state import State

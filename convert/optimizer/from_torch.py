@@ -9,12 +9,12 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
-from convert.nesting import cuts, unwrapped
+from convert.reading.families import FAMILIES, MOMENTS, NEEDED
+from convert.reading.nesting import cuts, unwrapped
+from convert.reading.optimizers import Found
 from specs.numerals import exact
 from specs.words import count
 
-from .families import FAMILIES, MOMENTS, NEEDED
-from .finding import Found
 from .shared import family_of, plain_number, scalar, steps_of
 from .state import ORDER, Group, State
 

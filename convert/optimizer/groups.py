@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from convert.arrays.steps import sources_of
 from convert.documents import document
 from convert.errors import ConvertError
-from convert.plans import Plan
-from convert.steps import sources_of
+from convert.plans.plan import Plan
+from convert.reading.families import HYPERPARAMETERS
 
-from .families import HYPERPARAMETERS
 from .settling import unstated
 from .state import State
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 
 def check(path: str, state: State, library: str) -> None:

@@ -13,18 +13,19 @@ from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.pickled.tree import NO_TENSORS
 from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
-from convert.masters import optimizer_file, optimizer_place
-from convert.plans import Plan
-from convert.recognise import USUAL, dialects
-from convert.refusal import NotReplicated
-from convert.replicas import FirstReplica
+from convert.plans.plan import Plan
+from convert.plans.refusal import NotReplicated
+from convert.reading import optimizers
+from convert.reading.families import FRAMEWORK
+from convert.reading.masters import optimizer_file, optimizer_place
+from convert.reading.recognise import USUAL, dialects
+from convert.reading.replicas import FirstReplica
 
-from . import copies, finding
-from .families import FRAMEWORK
+from . import copies
 from .shared import PLAIN_SGD
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
@@ -42,7 +43,7 @@ class Held(NamedTuple):
 
     reader: Reader
     path: str | None
-    found: finding.Found
+    found: optimizers.Found
     state_names: frozenset[str]
     averages: Sequence[copies.Copy]
     remarks: tuple[str, ...]
@@ -95,16 +96,16 @@ def held(
     """
     path = file or _beside(plan.reader)
     reader = stack.enter_context(_opened(path)) if path else plan.reader
-    found = finding.find(reader)
+    found = optimizers.find(reader)
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
     _check_library(plan, reader, found)
-    state_names = frozenset[str]() if path else finding.state_names(reader, found)
+    state_names = frozenset[str]() if path else optimizers.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
     remarks += _average_beside(plan.reader)
     one_of_many = False
-    if replicas := finding.replicated(reader, found, trained):
+    if replicas := optimizers.replicated(reader, found, trained):
         reader, one_of_many = _first_replica(reader, replicas, unreplicate), True
         remarks.append(reader.remarks[-1])
     if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
@@ -116,7 +117,7 @@ def held(
     return Held(reader, path, found, state_names, averages, tuple(remarks))
 
 
-def _check_library(plan: Plan | TablePlan, reader: Reader, found: finding.Found) -> None:
+def _check_library(plan: Plan | TablePlan, reader: Reader, found: optimizers.Found) -> None:
     """Check that a state is of the framework of the weights. Raises: ConvertError where another lays arrays out.
 
     The shapes of square arrays do not show it. A Table says nothing of frameworks, but the format may.
@@ -159,7 +160,7 @@ def _first_replica(holder: Reader, replicas: Sequence[Tensor], unreplicate: bool
 def _beside(reader: Reader) -> str | None:
     """Return the .pdopt beside a .pdparams that has no state of an optimizer itself; None if there is none."""
     beside = optimizer_file(reader)
-    return beside if beside and finding.find(reader) is None else None
+    return beside if beside and optimizers.find(reader) is None else None
 
 
 def _average_beside(reader: Reader) -> list[str]:

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 import specs
 from convert import folding
+from convert.arrays.steps import sources_of
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Reader
 from convert.files.pickled.tree import PickleReader
-from convert.plans import Plan
-from convert.recognise import dialects
-from convert.steps import sources_of
+from convert.plans.plan import Plan
+from convert.reading import optimizers
+from convert.reading.families import lost_names
+from convert.reading.recognise import dialects
 from specs.kinds import FRAMEWORKS
 from specs.words import with_article
 
-from . import finding
-from .families import lost_names
-
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 NAMELESS = (
     "has no names of paddle's own (linear_0.w_0), as of NumPy arrays: save the tensors of a new model by "
@@ -97,7 +96,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
         theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
         own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
         if theirs.keys() != shapes.keys():
-            finding.check_like(reader)
+            optimizers.check_like(reader)
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)

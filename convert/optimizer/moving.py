@@ -9,20 +9,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from convert import folding
-from convert.dtypes import FLOATS
+from convert.arrays.dtypes import FLOATS
+from convert.arrays.steps import ConstantFilling, Copied, Filling, Promise, Step, Sum, has_constants, sources_of
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor
-from convert.plans import Plan
-from convert.steps import ConstantFilling, Copied, Filling, Promise, Step, Sum, has_constants, sources_of
+from convert.plans.plan import Plan
+from convert.reading.families import FAMILIES, MOMENTS
 from specs.moves import Fill, Move
 from specs.words import in_a_row
 
 from . import like, parameters, writing
-from .families import FAMILIES, MOMENTS
 from .state import State
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 
 def model(

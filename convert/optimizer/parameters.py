@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convert.dtypes import FLOATS
+from convert.arrays.dtypes import FLOATS
+from convert.arrays.steps import Copied, Filling, sources_of
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.plans import Plan
-from convert.recognise import dialects
-from convert.steps import Copied, Filling, sources_of
+from convert.plans.plan import Plan
+from convert.reading.families import COLLECTION, TENSOR
+from convert.reading.recognise import dialects
 from specs.dialects import place
 from specs.dtype_kinds import kind
 from specs.layer import parameters
 
 from . import ties, writing
-from .families import COLLECTION, TENSOR
 from .state import State
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 NUMBERS = ("float", "complex")  # kinds of dtypes that an optimizer trains
 SHOWN = {  # by the source's library: what shows that an array is no parameter

@@ -8,24 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from convert.errors import UsageError
 from convert.files.base import Reader, Tensor
-from convert.plans import Plan
-from convert.recognise import dialects
-from convert.record import IN_PART
-from convert.record import read as read_record
-from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
+from convert.plans.plan import Plan
+from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
+from convert.reading.recognise import dialects
+from convert.records.record import IN_PART
+from convert.records.record import read as read_record
 from specs.numerals import exact
 
 from . import averages, groups, holding, like, moving, parameters, reading, ties, to_optax, variances, writing
 from .account import Moves
-from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
 from .state import ORDER, State, lost_groups, recorded
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
+from convert.reading.optimizers import Found
 
-from .finding import Found
 from .from_optax import read_optax
 from .from_paddle import read_paddle
 from .from_torch import read_torch

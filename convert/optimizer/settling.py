@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from convert.errors import UsageError
+from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
 from specs.numerals import exact
 from specs.words import in_a_row
 
-from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
 from .state import Group, State
 
 WHOSE_RECORD = "the record of a checkpoint of the same training does"

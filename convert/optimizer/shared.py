@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from convert import folding
-from convert.counters import read as read_counter
+from convert.arrays.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
+from convert.reading.families import FAMILIES, MOMENTS
 from specs.numerals import measured
-
-from .families import FAMILIES, MOMENTS
 
 PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
 

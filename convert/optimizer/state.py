@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from convert.errors import UsageError
 from convert.files.base import Tensor
-
-from .families import HYPERPARAMETERS, KINDS
+from convert.reading.families import HYPERPARAMETERS, KINDS
 
 
 class Group(NamedTuple):

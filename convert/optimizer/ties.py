@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convert.files.pickled.tree import PickleReader
-from convert.plans import Plan
+from convert.plans.plan import Plan
 from specs.moves import Move
 
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 
 def of(plan: Plan | TablePlan) -> dict[str, frozenset[str]]:

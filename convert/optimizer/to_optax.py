@@ -6,10 +6,10 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
+from convert.reading.families import FAMILIES, MOMENTS, STATE, nest
 from specs.words import count
 
 from .builder import Builder, Model, Written, built, stateless
-from .families import FAMILIES, MOMENTS, STATE, nest
 from .shared import put
 from .state import State
 

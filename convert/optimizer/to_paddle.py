@@ -8,10 +8,10 @@ from typing import Any
 
 from convert.errors import UsageError, option
 from convert.files.base import Tensor
+from convert.reading.families import FAMILIES, MOMENTS
 from specs.words import in_a_row
 
 from .builder import AVERAGES, ZEROS, Builder, Model, Written, built, from_zero, shared, stateless
-from .families import FAMILIES, MOMENTS
 from .powers import power
 from .state import State
 

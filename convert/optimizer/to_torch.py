@@ -9,6 +9,7 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Tensor
+from convert.reading.families import FAMILIES, MOMENTS, NEEDED, call
 from specs.numerals import exact
 from specs.words import in_a_row
 
@@ -25,7 +26,6 @@ from .builder import (
     shared,
     stateless,
 )
-from .families import FAMILIES, MOMENTS, NEEDED, call
 from .settling import options
 from .state import NO_INITIAL, State
 

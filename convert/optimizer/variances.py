@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from convert.documents import document
-from convert.plans import Plan
+from convert.plans.plan import Plan
+from convert.reading.families import FRAMEWORK
 from specs.kinds import FRAMEWORKS, KINDS, LIBRARIES, UNBIASED, VARIANCE
 from specs.words import count
 
-from .families import FRAMEWORK
-
 if TYPE_CHECKING:
-    from convert.table_plan import TablePlan
+    from convert.table.plan import TablePlan
 
 
 def _names(framework: str) -> set[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from convert.files.base import PDOPT
+from convert.reading.families import BUFFER
 
 from .builder import Model, Written
-from .families import BUFFER
 from .state import State
 from .to_optax import write_optax
 from .to_paddle import write_paddle

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError, command_or_call
+from parity.usage import of_shapes
 from specs.arrays import as_arrays, flat
 from specs.lines import TableError
 
-from ..usage import of_shapes
 from .limits import LARGE_MODEL
 from .match.hints import Hint, weights_of
 from .match.match import Match

@@ -20,11 +20,11 @@ from convert.errors import ConvertError, UsageError, called, printable
 from convert.files.atomic import check
 from convert.progress import Status
 from convert.running import dumps
-from convert.table_file import load
+from convert.table.file import load
+from parity.report import check_page, write_page
 from specs.table import Table
 from specs.words import count
 
-from ..report import check_page, write_page
 from .candidates import SEED
 from .derivation import Derivation, Line, converting
 from .deriving import derive
@@ -149,8 +149,7 @@ def _named(model: Any) -> str:
 def _about(left: str, right: str, start: str | None, left_weights: str | None, imports: Imports) -> dict[str, str]:
     """Return what was run on what, by label: both sides, files with their hashes, versions."""
     from convert.files.hashing import sha256
-
-    from ..provenance import frameworks, surroundings
+    from parity.provenance import frameworks, surroundings
 
     about = {"left": left, "right": right}
     given = {"lines that were given": start, "weights on the left": left_weights}

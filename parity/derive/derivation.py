@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
-from convert.table_like import dropped
+from convert.table.like import dropped
 from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words

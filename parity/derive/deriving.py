@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError, command_or_call
+from parity.momentum import momenta, unlike
 from specs.claims import without_claims
 from specs.table import Table
 
-from ..momentum import momenta, unlike
 from .alone import alone, success
 from .candidates import Candidate, Left, Weights, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convert.folding import fold
+from parity.page.markup import MARKS, Markup, join, name, prose, tag
+from parity.page.module_table import key_list
 from specs.numerals import limit, short
 
-from ..markup import MARKS, Markup, join, name, prose, tag
-from ..module_table import key_list
 from .derivation import Derivation
 from .limits import PARTED_USES
 from .match.choices import Step

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from parity.page.cards import facts, models, provenance
+from parity.page.caveats import section
+from parity.page.document import fill
+from parity.page.markup import Markup, command, graded, join, leading, name, prose, tag
 from specs.numerals import limit, short
 from specs.words import begun, count
 
-from ..cards import facts, models, provenance
-from ..caveats import section
-from ..markup import Markup, command, graded, join, leading, name, prose, tag
-from ..page import fill
 from .derivation import Derivation, converting, dropped_lines
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step

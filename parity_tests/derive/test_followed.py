@@ -12,7 +12,7 @@ import pytest
 import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.table_fit import OTHER_DEPTH, lay_out
+from convert.table.fit import OTHER_DEPTH, lay_out
 from specs.table import TableError
 
 from ..conftest import needs

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import parity
-from convert.by_table import plan
 from convert.errors import ConvertError, UsageError, command
+from convert.table.by_table import plan
 from parity.derive import deriving
 from parity.derive.command import run
 from parity.derive.derivation import dropped_lines

@@ -9,7 +9,7 @@ import pytest
 from convert.errors import FormatError, UsageError
 from convert.files import open_checkpoint
 from convert.files.pickled.emit import dictionary, integers, symbol, text
-from convert.verification import check
+from convert.records.verification import check
 
 from ..commands import GOOGLE, listing
 from ..conftest import needs

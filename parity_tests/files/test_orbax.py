@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import by_table
 from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.files.folders import tensorstore_process
+from convert.table import by_table
 from specs.table import Table
 
 from ..commands import GOOGLE, listing

@@ -21,9 +21,9 @@ import pytest
 import ports
 from parity.__main__ import main
 from parity.archive import load, save
-from parity.cards import WIDE
 from parity.job import Job, run_here
 from parity.judge import Subject, judge
+from parity.page.cards import WIDE
 from parity.processes import Processes
 from parity.recording import Recording
 from parity.report import Report
@@ -194,7 +194,7 @@ def test_wrong_usage_is_told_without_a_traceback(arguments: tuple[str, ...], cod
 def test_help_imports_no_framework() -> None:
     code = "import sys, parity, parity.__main__ as m; m.parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"numpy", "torch", "jax", "flax", "paddle", "ports", "convert.planning"} & set(loaded)
+    assert not {"numpy", "torch", "jax", "flax", "paddle", "ports", "convert.plans.planning"} & set(loaded)
     assert process("--help").returncode == 0
 
 
@@ -325,7 +325,7 @@ def test_a_reader_that_goes_away_is_no_traceback(arguments: tuple[str, ...]) -> 
 
 
 def test_checkpoints_of_one_variant_have_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convert.plans.variant_of", lambda *_: "S/16")
+    monkeypatch.setattr("convert.plans.plan.variant_of", lambda *_: "S/16")
     golden = Path(__file__).parent.parent / "goldens" / "timm_mixer" / "model.safetensors"
     (tmp_path / "other.safetensors").write_bytes(golden.read_bytes())
     names = [t.variant for path in (golden, tmp_path / "other.safetensors") for t in targets(str(path))]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.judge import Subject, judge
-from parity.limit_notes import LimitNotes
+from parity.page.limit_notes import LimitNotes
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result

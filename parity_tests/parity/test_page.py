@@ -12,7 +12,7 @@ import pytest
 
 from parity import summary
 from parity.elements import Worst
-from parity.markup import coded, command, name, prose, with_commands
+from parity.page.markup import coded, command, name, prose, with_commands
 from parity.report import Report
 from parity.result import Divergence, Result
 from specs.numerals import limit

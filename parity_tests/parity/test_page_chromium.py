@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from parity.elements import Worst
-from parity.markup import prose, tag
-from parity.page import fill
+from parity.page.document import fill
+from parity.page.markup import prose, tag
 from parity.report import Report
 from parity.result import Divergence
 

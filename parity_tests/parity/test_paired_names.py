@@ -11,7 +11,7 @@ import pytest
 
 import parity
 from convert.errors import UsageError
-from convert.table_file import load
+from convert.table.file import load
 from parity.paired_names import paired
 from parity_tests.conftest import needs
 from specs.sizes import SizeError

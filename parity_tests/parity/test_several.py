@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from convert.config.settings import Settings
 from convert.errors import ConvertError, UsageError
-from convert.settings import Settings
 from parity.several import every_target
 from parity.targets import Target
 

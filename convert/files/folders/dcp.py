@@ -13,12 +13,13 @@ from typing import Any
 
 from convert.errors import FormatError
 from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_TENSORS, File, Tensor, shown
-from convert.files.folders.base import RECORD, FolderReader
-from convert.files.folders.dcp_metadata import Chunk, bands, parse
-from convert.files.folders.dcp_writer import DcpWriter
 from convert.files.pickled.sources import Refused
 from convert.files.pickled.torch import TorchReader
 from convert.files.pickled.tree import ROOT, reason
+
+from .base import RECORD, FolderReader
+from .dcp_metadata import Chunk, bands, parse
+from .dcp_writer import DcpWriter
 
 MAX_PLAIN = 1 << 20  # bytes of a pickled value that is read: torch's take 1 KB
 METADATA = ".metadata"

@@ -10,7 +10,8 @@ from typing import IO, Any
 
 from convert.errors import UsageError, install
 from convert.files.base import Tensor, shown
-from convert.files.folders.base import RECORD, FolderWriter
+
+from .base import RECORD, FolderWriter
 
 METADATA = ".metadata"
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
-from convert.files.folders.base import KEY, RECORD, FolderReader
-from convert.files.folders.orbax_places import Local, Remote
-from convert.files.folders.orbax_tree import AGGREGATE, METADATA, STEP, OrbaxTree
-from convert.files.folders.orbax_writer import MANIFEST, OrbaxWriter
-from convert.files.folders.tensorstore_process import Process, reason
 from convert.files.msgpack import MsgpackReader
+
+from .base import KEY, RECORD, FolderReader
+from .orbax_places import Local, Remote
+from .orbax_tree import AGGREGATE, METADATA, STEP, OrbaxTree
+from .orbax_writer import MANIFEST, OrbaxWriter
+from .tensorstore_process import Process, reason
 
 MAX_GROWTH = 64  # times that tensors may outgrow their folder: compressed zeros grow, bombs grow more
 FREE = 64 << 20  # bytes that may come out of nothing: a small checkpoint of zeros is no bomb

@@ -8,8 +8,9 @@ import tempfile
 
 from convert.errors import FormatError
 from convert.files.base import INCOMPLETE, shown
-from convert.files.folders.base import MAX_FILES
-from convert.files.folders.tensorstore_process import Process
+
+from .base import MAX_FILES
+from .tensorstore_process import Process
 
 MAX_FILE = 1 << 30  # bytes of a remote file that is copied whole: `_METADATA` or aggregated arrays
 

@@ -13,9 +13,10 @@ from typing import Any
 from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import INCOMPLETE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, shown
-from convert.files.folders.orbax_places import Local, Remote
 from convert.files.msgpack import MsgpackReader
 from convert.files.skipped import Skipped
+
+from .orbax_places import Local, Remote
 
 METADATA, AGGREGATE, STEP = "_METADATA", "checkpoint", "default"  # a CheckpointManager's step has its tree in "default"
 MAX_METADATA = 12 << 20  # bytes: some 30,000 arrays, two seconds

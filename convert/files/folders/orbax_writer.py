@@ -11,10 +11,11 @@ from typing import IO, Any
 
 from convert.errors import ConvertError
 from convert.files.base import DESCR, Tensor, shown
-from convert.files.folders.base import RECORD, FolderWriter
-from convert.files.folders.orbax_tree import METADATA
-from convert.files.folders.tensorstore_process import reason, require
 from convert.files.msgpack import nested
+
+from .base import RECORD, FolderWriter
+from .orbax_tree import METADATA
+from .tensorstore_process import reason, require
 
 MANIFEST, HEADER = "manifest.ocdbt", ".zarray"
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convert.files.base import MAX_NAME
-from convert.files.pickled.sources import Cursor, Latin1, Refused, Stored
-from convert.files.pickled.values import RENAMED, Handlers, Object, Pairs, Symbol, called, is_foreign, refusal
+
+from .sources import Cursor, Latin1, Refused, Stored
+from .values import RENAMED, Handlers, Object, Pairs, Symbol, called, is_foreign, refusal
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
 MAX_COPIES = 3_000_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from convert.files.base import ITEMSIZE, shown
-from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
-from convert.files.pickled.values import BYTES, MALFORMED, Handlers, Ignored, Symbol, unexpected
+
+from .sources import Inline, Joined, Latin1, Refused, Source, Stored
+from .values import BYTES, MALFORMED, Handlers, Ignored, Symbol, unexpected
 
 MAX_DIMENSIONS = 64  # numpy's own limit
 

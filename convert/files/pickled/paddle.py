@@ -13,14 +13,15 @@ from typing import IO, Any
 
 from convert.errors import ConvertError, option
 from convert.files.base import ITEMSIZE, Tensor, Writer, shown, write_all
-from convert.files.pickled.emit import call, integer, integers, nested, symbol, text
-from convert.files.pickled.interpreter import Unpickler
-from convert.files.pickled.numpy_values import DTYPES, NUMPY, Array, checked_shape
-from convert.files.pickled.sources import Cursor, Joined, Refused
-from convert.files.pickled.torch import MAGIC_BYTES
-from convert.files.pickled.tree import PickleReader, Place, c_strides, leaves, place_of
-from convert.files.pickled.values import HARMLESS, Handlers, Pairs, looks_like_pickle, unexpected
 from convert.files.skipped import Skipped
+
+from .emit import call, integer, integers, nested, symbol, text
+from .interpreter import Unpickler
+from .numpy_values import DTYPES, NUMPY, Array, checked_shape
+from .sources import Cursor, Joined, Refused
+from .torch import MAGIC_BYTES
+from .tree import PickleReader, Place, c_strides, leaves, place_of
+from .values import HARMLESS, Handlers, Pairs, looks_like_pickle, unexpected
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
 SPLIT_TABLE = "UnpackBigParamInfor@@"  # protocols 2 and 3: arrays of over 2^30 bytes, cut into flat slices

@@ -14,14 +14,15 @@ from typing import Any
 
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, File, shown
-from convert.files.pickled.interpreter import Unpickler
-from convert.files.pickled.numpy_values import Array
-from convert.files.pickled.sources import Checked, Cursor, Refused, Stored
-from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
-from convert.files.pickled.torch_writer import TorchWriter
-from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
-from convert.files.pickled.values import Pairs, Symbol
 from convert.files.zips import STORED, ZipDirectory
+
+from .interpreter import Unpickler
+from .numpy_values import Array
+from .sources import Checked, Cursor, Refused, Stored
+from .torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
+from .torch_writer import TorchWriter
+from .tree import PickleReader, Place, leaves, place_of
+from .values import Pairs, Symbol
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.files.base import ITEMSIZE
-from convert.files.pickled.numpy_values import NUMPY, Array, checked_shape
-from convert.files.pickled.sources import Refused
-from convert.files.pickled.values import HARMLESS, MALFORMED, Handlers, Pairs, Symbol, ignored, is_foreign, unexpected
 from convert.files.strided import span
+
+from .numpy_values import NUMPY, Array, checked_shape
+from .sources import Refused
+from .values import HARMLESS, MALFORMED, Handlers, Pairs, Symbol, ignored, is_foreign, unexpected
 
 # Storage types by name; UntypedStorage counts bytes, and the tensor brings its dtype.
 STORAGES = {

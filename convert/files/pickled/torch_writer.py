@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from convert.files.base import Tensor, Writer
-from convert.files.pickled.emit import call, dictionary, integer, integers, nested, symbol, text
-from convert.files.pickled.torch_values import STORAGES
 from convert.files.zip_writer import ZipWriter
 from convert.files.zips import LOCAL
+
+from .emit import call, dictionary, integer, integers, nested, symbol, text
+from .torch_values import STORAGES
 
 ALIGNMENT = 64  # bytes; torch's default for storages
 FOLDER = "archive"  # torch takes the file's name here: it would tie the bytes to it

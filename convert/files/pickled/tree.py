@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
 from convert.files.modules import ATTRIBUTES, MAX_MODULES, Module, is_read
-from convert.files.pickled.interpreter import MAX_OPCODES
-from convert.files.pickled.numpy_values import Array
-from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
-from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Ignored, Object, Pairs, Symbol, refusal
 from convert.files.skipped import MAX_SKIPPED, NAMELESS, SETTINGS, Skipped
 from convert.files.strided import gather, is_contiguous
 from specs.words import with_article
+
+from .interpreter import MAX_OPCODES
+from .numpy_values import Array
+from .sources import Inline, Joined, Latin1, Refused, Source, Stored
+from .values import BYTES, MALFORMED, NUMBER, Ignored, Object, Pairs, Symbol, refusal
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
 NESTED = (list, tuple)  # Pairs is a list

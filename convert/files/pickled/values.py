@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convert.files.base import shown
-from convert.files.pickled.sources import Refused
+
+from .sources import Refused
 
 # Names that Python 2 and numpy 1 wrote differently.
 RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy._core.", "numpy.core."))

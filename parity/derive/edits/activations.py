@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...hypotheses import ACTIVATIONS, NONE
-from ..limits import ROUNDED_FUNCTIONS
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.limits import ROUNDED_FUNCTIONS
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+from parity.hypotheses import ACTIVATIONS, NONE
+
 from .edit import Other
 
 KIND = "activation"

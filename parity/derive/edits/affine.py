@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from ..trace.program import Program
-from ..trace.tape import Node
 from .edit import SIDES, Edit, LeftOut, alike
 
 MOST = 4  # chains of a side that are tried

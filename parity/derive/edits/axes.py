@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import ROUNDED_FUNCTIONS
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.tape import Array, Node
 from specs.words import count
 
-from ..limits import ROUNDED_FUNCTIONS
-from ..trace.program import Program, Stretch
-from ..trace.tape import Array, Node
 from .edit import Replaced
 
 SOFTMAX, NORM = "softmax", "norm"  # the kinds of these edits

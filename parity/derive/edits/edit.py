@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
+from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import count
-
-from ..trace.tape import Array, Node, Tape
 
 SIDES = ("left", "right")
 NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules

@@ -7,10 +7,10 @@ from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.tape import Array, Node
 from specs.words import in_a_row
 
-from ..trace.program import Program, Stretch
-from ..trace.tape import Array, Node
 from .edit import SIDES, LeftOut
 from .texts import mask
 from .texts import named as table_named

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from parity.derive.trace.program import Program
+from parity.derive.trace.sites import shown_once
+from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
-from ..trace.program import Program
-from ..trace.sites import shown_once
-from ..trace.tape import Node, Tape
 from .affine import Applied, chains
 from .edit import SIDES, Edit, LeftOut, alike
 from .sums import adds

@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 
+from parity.derive.trace.tape import Tape
 from specs.numerals import apart, measured
 from specs.words import in_a_row
 
-from ..trace.tape import Tape
 from .edit import SIDES, Edit, alike
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import PARTED_USES
+from parity.derive.trace.outputs import MOST_AXES, difference
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
-from ..limits import PARTED_USES
-from ..trace.outputs import MOST_AXES, difference
-from ..trace.program import Program
-from ..trace.tape import Array, Node, Tape
 from .edit import Edit
 
 MOST = 16  # outputs of a model that are compared with each other

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from parity.derive.limits import ROUNDED_FUNCTIONS
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.tape import Array
 from specs.words import with_article
-
-from ..limits import ROUNDED_FUNCTIONS
-from ..trace.program import Program, Stretch
-from ..trace.tape import Array
 
 MOST = 64  # places along an axis that is resized, before and after
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from ..trace.program import Program
+from parity.derive.trace.program import Program
+
 from .affine import without_chains
 from .edit import Edit
 from .norms import norm_edits

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import ROUNDED_FUNCTIONS
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
 from specs.numerals import measured
 
-from ..limits import ROUNDED_FUNCTIONS
-from ..trace.program import Program
-from ..trace.tape import Array, Node
 from .edit import Other
 
 LARGEST = 1e-2  # epsilon

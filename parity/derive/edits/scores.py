@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..trace.program import Program
-from ..trace.tape import Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Node
 
 KIND = "attention scale"
 SCORES = "the scores before the softmax"

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from ..trace.program import Program, Stretch
-from ..trace.tape import Array
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.tape import Array
 
 
 def selected(program: Program, stretch: Stretch) -> Array | None:

@@ -7,11 +7,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.sites import shown
+from parity.derive.trace.tape import Array, Node, Operation
 from specs.words import in_a_row
 
-from ..trace.program import Program, Stretch
-from ..trace.sites import shown
-from ..trace.tape import Array, Node, Operation
 from .edit import Other
 from .resizes import resize
 from .selections import described, selected

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from convert.folding import fold as folded_names
+from parity.derive.trace.program import Program
+from parity.derive.trace.sites import shown_once
+from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from ..trace.program import Program
-from ..trace.sites import shown_once
-from ..trace.tape import Node
 from .edit import SIDES, Edit, LeftOut, alike
 
 MOST = 4  # sums of a side that are tried

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.sites import shown
-from ..trace.tape import Array, Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.sites import shown
+from parity.derive.trace.tape import Array, Node
+
 from .edit import Replaced
 from .texts import Place, Words, between, mask, other_settings, other_values, unlike
 

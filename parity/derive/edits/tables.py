@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.precomputed import tables, with_tables
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
-from ..trace.precomputed import tables, with_tables
-from ..trace.program import Program
-from ..trace.tape import Array, Tape
 from .edit import Edit
 from .texts import difference, without_copies
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.precomputed import HIDDEN
+from parity.derive.trace.sites import OWN
+from parity.derive.trace.tape import Array, Operation
 from specs.numerals import apart, exact, measured
 from specs.words import count
-
-from ..trace.precomputed import HIDDEN
-from ..trace.sites import OWN
-from ..trace.tape import Array, Operation
 
 SHIFTS = 8  # rows by which positions may be off
 SINES = "sines and cosines of positions"

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from parity.derive.trace.sites import numberless
 from specs.paths import Hole
 
-from ..trace.sites import numberless
 from .rows import Row
 
 # Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),

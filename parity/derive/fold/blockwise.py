@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..match.symbols import Elements
-from ..trace.sites import numberless
-from ..trace.tape import Array
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.sites import numberless
+from parity.derive.trace.tape import Array
+
 from .facts import Facts
 from .grids import BLOCK, grid
 from .joined import joined

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..match.complete import split
-from ..match.symbols import Elements
-from ..trace.draws import of_one_value
-from ..trace.sides import Side
+from parity.derive.match.complete import split
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.draws import of_one_value
+from parity.derive.trace.sides import Side
+
 from .rows import Row, constant, dropped, same
 
 VALUED = "iubc"  # of dtypes whose values a model has from the start: floats are weights

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..match.symbols import Elements
-from ..trace.program import Program
-from ..trace.tape import Array
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array
+
 from .rows import Row
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 
+from parity.derive.match.hints import Hint
+from parity.derive.trace.sites import numberless
+from parity.derive.trace.tape import Array
 from specs.lines import Line, Misfit
 from specs.numerals import exact
 from specs.paths import escaped
 from specs.table import Table, TableError
 
-from ..match.hints import Hint
-from ..trace.sites import numberless
-from ..trace.tape import Array
 from .blocks import folded
 from .facts import Facts, Group, components
 from .followed import stated

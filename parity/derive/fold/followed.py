@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from parity.derive.trace.sites import numberless
 from specs.lines import Line
 from specs.matching import Matcher
 from specs.paths import Hole, escaped
@@ -18,7 +19,6 @@ from specs.ranges import Index
 from specs.signature import Signature
 from specs.words import in_a_row
 
-from ..trace.sites import numberless
 from .rows import DerivedTable
 
 DIGITS = re.compile(r"(?<!\d)\d+(?![A-Za-z\d])")

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
-from ..match.symbols import Elements
-from ..trace.tape import Array
 from .names import SPARE, Names, composed, initials
 from .related import Atom, Axes, relate
 from .rows import Row

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..trace.axis_roles import axis_roles, follows
-from ..trace.program import Program
+from parity.derive.trace.axis_roles import axis_roles, follows
+from parity.derive.trace.program import Program
+
 from .related import Atom, Axes
 
 LETTERS = {

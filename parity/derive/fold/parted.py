@@ -13,8 +13,9 @@ from itertools import groupby
 
 import numpy as np
 
-from ..match.symbols import Elements
-from ..trace.tape import Array
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
+
 from .related import relate
 from .rows import Row
 

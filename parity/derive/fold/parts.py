@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.sources import Sources, of_one_width, part_sources
-from ..trace.tape import Array
+from parity.derive.trace.program import Program
+from parity.derive.trace.sources import Sources, of_one_width, part_sources
+from parity.derive.trace.tape import Array
+
 from .names import SPARE, Names
 from .related import Atom, Axes
 

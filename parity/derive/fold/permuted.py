@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
-from ..trace.tape import Array
 from .names import Names, composed
 from .related import Axes, relate
 from .rows import Row

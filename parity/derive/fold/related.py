@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..match.stepped import steps
-from ..trace.tape import Array
+from parity.derive.match.stepped import steps
+from parity.derive.trace.tape import Array
 
 
 @dataclass

@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
-from ..match.symbols import Elements
-from ..trace.tape import Array
 from .apart import apart
 from .blockwise import blockwise, of_blocks
 from .facts import Facts

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
-from ..match.symbols import Elements
-from ..trace.tape import Array
 from .grids import grid
 from .ranges import block, even, window
 from .rows import Row

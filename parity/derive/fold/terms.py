@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.derive.trace.tape import Array
 from specs.paths import escaped
 
-from ..trace.tape import Array
 from .facts import Facts, Group, components
 from .names import Names
 from .rows import Arrays, Row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..trace.sites import listed
+from parity.derive.trace.sites import listed
 
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
 CONVOLUTION = "padding, stride, dilation, groups, a resize (nearest, bilinear), the axes and the scale of its input"

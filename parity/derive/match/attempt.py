@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from convert.errors import command_or_call
+from parity.derive.limits import EXACT, PARTNER
+from parity.derive.trace.sites import place
+from parity.derive.trace.tape import Array
 
-from ..limits import EXACT, PARTNER
-from ..trace.sites import place
-from ..trace.tape import Array
 from . import uses
 from .advice import OPERATIONS, Stop, compare
 from .choices import DeadEnd, Option, every

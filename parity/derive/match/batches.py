@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..trace.tape import Array
+from parity.derive.trace.tape import Array
+
 from .symbols import Symbol
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+
 from .operations import SINGLE, function, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move labels, or spread them

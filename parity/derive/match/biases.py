@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..limits import EXACT
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.limits import EXACT
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+
 from . import columns
 from .following import Following
 from .symbols import Use

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..limits import EXACT, MARGIN
-from ..trace.program import Program
-from ..trace.sites import place
-from ..trace.tape import Array
+from parity.derive.limits import EXACT, MARGIN
+from parity.derive.trace.program import Program
+from parity.derive.trace.sites import place
+from parity.derive.trace.tape import Array
+
 from . import uses
 from .advice import Stop, compare, operation
 from .similarity import Analogy, Similarity

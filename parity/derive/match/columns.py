@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..trace.tape import Array, Window, patches
+from parity.derive.trace.tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.tape import Array
+from parity.derive.trace.tape import Array
+
 from .siblings import as_sibling
 from .similarity import Similarity
 from .symbols import Elements

@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..limits import EXACT, MARGIN, PARTNER
-from ..trace.sites import listed
-from ..trace.tape import Array
+from parity.derive.limits import EXACT, MARGIN, PARTNER
+from parity.derive.trace.sites import listed
+from parity.derive.trace.tape import Array
+
 from . import columns, uses
 from .advice import Stop, compare
 from .biases import Biases, biased

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..limits import LARGE_USE
-from ..trace.program import Program
-from ..trace.tape import Array
+from parity.derive.limits import LARGE_USE
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array
+
 from . import columns, uses
 from .advice import Stop
 from .choices import Choices, DeadEnd, Option

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from convert.errors import ConvertError, UsageError
+from parity.derive.limits import PARTED_USES
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array, Tape
 from specs.lines import Line, Misfit
 from specs.matching import Matcher
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
-from ..limits import PARTED_USES
-from ..trace.sides import Side
-from ..trace.tape import Array, Tape
 from .choices import Step
 from .symbols import Elements
 
@@ -143,10 +143,10 @@ def weights_of(path: str, of: Side) -> dict[str, Array]:
 
     Raises: ConvertError for names or shapes that differ.
     """
-    from convert.casting import decoded
+    from convert.arrays.casting import decoded
     from convert.files import open_checkpoint
-    from convert.spelling import out_of_modules
-    from convert.table_part import spellings
+    from convert.reading.spelling import out_of_modules
+    from convert.table.part import spellings
 
     with open_checkpoint(path) as opened:
         reader, wanted = out_of_modules(opened), of.parameters
@@ -177,7 +177,7 @@ def _names_below(path: str, stored: list[str], wanted: list[str]) -> tuple[str, 
     Returns: the place, "" for the file's root, and the names there: wanted name -> name in the file.
     Raises: ConvertError where several places are alike.
     """
-    from convert.nesting import cuts, is_training, rank, unwrapped
+    from convert.reading.nesting import cuts, is_training, rank, unwrapped
 
     found: dict[str, dict[str, str]] = {"": {name: name for name in stored}}
     every = set(wanted)

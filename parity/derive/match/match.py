@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..limits import EXACT, PARTNER
-from ..trace.outputs import difference, incomparable
-from ..trace.program import Program
-from ..trace.tape import Array
+from parity.derive.limits import EXACT, PARTNER
+from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array
+
 from .advice import Stop
 from .attempt import Attempt, DeadEnd
 from .choices import Step

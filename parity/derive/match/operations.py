@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
 
 SINGLE = -1  # in place of an axis: a function of single values mixes none
 

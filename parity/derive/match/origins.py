@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+
 from .beside import Beside
 from .following import INPUT, way_back
 from .uses import pattern

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..limits import EXACT, PARTNER
-from ..trace.tape import Array
+from parity.derive.limits import EXACT, PARTNER
+from parity.derive.trace.tape import Array
+
 from . import columns, origins, roles, uses
 from .advice import Stop, compare
 from .choices import MANY, DeadEnd, Option, every

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..limits import EXACT, MARGIN, PARTNER
-from ..trace.tape import Array
+from parity.derive.limits import EXACT, MARGIN, PARTNER
+from parity.derive.trace.tape import Array
+
 from . import columns, uses
 from .choices import Step
 from .factors import SMALL, Factors

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..limits import LARGE_USE
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.limits import LARGE_USE
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+
 from .beside import Beside, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 

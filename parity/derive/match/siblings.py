@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..trace.sites import numberless
-from ..trace.tape import Array
+from parity.derive.trace.sites import numberless
+from parity.derive.trace.tape import Array
+
 from .symbols import Elements
 
 NUMBER = re.compile(r"\d+")

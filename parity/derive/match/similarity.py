@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from ..trace.sites import numberless
+from parity.derive.trace.sites import numberless
 
 Names = tuple[str, ...]  # of the parameters of one use
 

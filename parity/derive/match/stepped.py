@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..trace.tape import Array
+from parity.derive.trace.tape import Array
 
 CHUNK = 1 << 18  # numbers that are compared at once
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..limits import LARGE_MODEL
-from ..trace.tape import Array
+from parity.derive.limits import LARGE_MODEL
+from parity.derive.trace.tape import Array
+
 from .stepped import Stepped, stepped, steps
 
 CHUNK = 1 << 20  # elements that are moved or compared at once

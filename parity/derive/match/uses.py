@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..limits import LARGE_USE
-from ..trace.program import Program
-from ..trace.tape import Array, Window
+from parity.derive.limits import LARGE_USE
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Window
+
 from . import columns, roles
 from .stepped import stepped
 from .symbols import Elements, Symbol, Use

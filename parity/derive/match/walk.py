@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..trace.program import Program
-from ..trace.tape import Array, Node
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node
+
 from . import batches, delayed
 from .symbols import Elements, Part, Pending, Symbol, Use, moved
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
+from parity.derive.edits.numbers import Change, changes
+from parity.derive.limits import ROUNDED_FUNCTIONS, ROUNDING_OUTPUTS
+from parity.derive.trace.draws import Drawn
+from parity.derive.trace.outputs import difference
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array, Tape
 from specs.numerals import short
 from specs.table import Table
 
-from ..edits.numbers import Change, changes
-from ..limits import ROUNDED_FUNCTIONS, ROUNDING_OUTPUTS
-from ..trace.draws import Drawn
-from ..trace.outputs import difference
-from ..trace.program import Program
-from ..trace.sides import Side
-from ..trace.tape import Array, Tape
 from .translated import TranslatedWeights
 
 SEED = 5000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..trace.tape import Array, Window
+from parity.derive.trace.tape import Array, Window
 
 SAME = 1e-10  # relative difference of values of the same image
 

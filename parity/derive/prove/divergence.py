@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from parity.derive.edits.edit import and_so
 from specs.numerals import short
-
-from ..edits.edit import and_so
 
 
 class Divergence(NamedTuple):

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.trace.caches import trim
+from parity.derive.trace.draws import Drawn
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outputs import difference
+from parity.derive.trace.reason import Reason
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 from specs.table import Table
 
-from ..limits import EQUAL_OUTPUTS
-from ..trace.caches import trim
-from ..trace.draws import Drawn
-from ..trace.inputs import fresh
-from ..trace.outputs import difference
-from ..trace.reason import Reason
-from ..trace.sides import Side
-from ..trace.tape import Array
 from .translated import TranslatedWeights
 
 SEED = 7000

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..edits.edit import Edit
-from ..trace.program import Program
-from ..trace.tape import Tape
+from parity.derive.edits.edit import Edit
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Tape
+
 from .pairs import Mapped, Pair, Run, pairs, run
 
 SAME = 1e-6  # relative difference of two sizes of one difference that rounding explains

@@ -14,20 +14,21 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from ..edits.activations import others
-from ..edits.affine import without_parameters
-from ..edits.axes import reaxed
-from ..edits.edit import Edit
-from ..edits.functions import without_functions
-from ..edits.numbers import changes
-from ..edits.outputs import rearranged
-from ..edits.rewiring import rewirings
-from ..edits.roots import moved
-from ..edits.stretches import restretched
-from ..edits.swaps import swaps
-from ..edits.tables import retabled
-from ..limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
-from ..match.advice import feeds
+from parity.derive.edits.activations import others
+from parity.derive.edits.affine import without_parameters
+from parity.derive.edits.axes import reaxed
+from parity.derive.edits.edit import Edit
+from parity.derive.edits.functions import without_functions
+from parity.derive.edits.numbers import changes
+from parity.derive.edits.outputs import rearranged
+from parity.derive.edits.rewiring import rewirings
+from parity.derive.edits.roots import moved
+from parity.derive.edits.stretches import restretched
+from parity.derive.edits.swaps import swaps
+from parity.derive.edits.tables import retabled
+from parity.derive.limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
+from parity.derive.match.advice import feeds
+
 from .convolutions import differing
 from .divergence import Divergence
 from .heads import HEADS, unlike_heads

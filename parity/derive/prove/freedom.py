@@ -11,15 +11,15 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import numpy as np
 
 from convert.folding import fold
+from parity.derive.limits import FREE_OPERATIONS, FREE_RUNS, LARGE_MODEL
+from parity.derive.match.symbols import Elements, Filled, Use
+from parity.derive.match.uses import compact
+from parity.derive.match.walk import Walk
+from parity.derive.trace.outputs import equal
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 
-from ..limits import FREE_OPERATIONS, FREE_RUNS, LARGE_MODEL
-from ..match.symbols import Elements, Filled, Use
-from ..match.uses import compact
-from ..match.walk import Walk
-from ..trace.outputs import equal
-from ..trace.program import Program
-from ..trace.sides import Side
-from ..trace.tape import Array
 from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation

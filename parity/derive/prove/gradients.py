@@ -9,12 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ..limits import LARGE_MODEL
-from ..match.complete import split
-from ..match.stepped import Stepped, stepped
-from ..match.symbols import CHUNK, Elements, strided
-from ..trace.outer import Outer
-from ..trace.tape import Array
+from parity.derive.limits import LARGE_MODEL
+from parity.derive.match.complete import split
+from parity.derive.match.stepped import Stepped, stepped
+from parity.derive.match.symbols import CHUNK, Elements, strided
+from parity.derive.trace.outer import Outer
+from parity.derive.trace.tape import Array
 
 UNSEEN = 1e-12  # gradients below this part of the largest are rounding: nothing observable depends on the parameter
 # Difference within a module, see PART, that rounding to float32 may cause; elements in another order differ by 1. The

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..match.symbols import Use
-from ..trace.axis_roles import axis_roles
+from parity.derive.match.symbols import Use
+from parity.derive.trace.axis_roles import axis_roles
+
 from .pairs import Pair, Run
 
 HEADS = "number of heads"  # the kind of this cause

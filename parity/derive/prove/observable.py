@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..limits import EFFECT_SECONDS
-from ..trace.draws import Altered, Drawn
-from ..trace.outputs import equal
-from ..trace.sides import Side
-from ..trace.tape import Array
+from parity.derive.limits import EFFECT_SECONDS
+from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.outputs import equal
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 
 SEEDS = 5000, 5001  # of usual values, and of others
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..fold.permuted import orders
-from ..match.symbols import Elements
-from ..trace.sides import Side
-from ..trace.tape import Array
+from parity.derive.fold.permuted import orders
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 
 
 def stored_orders(left: Side, right: Side, found: Array, lefts: Elements, rights: Elements) -> list[str]:

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..limits import EQUAL_OUTPUTS, PARTED_USES
-from ..match import columns
-from ..match.choices import every
-from ..match.stepped import Stepped
-from ..match.symbols import Elements, Use
-from ..match.uses import compact
-from ..match.walk import Walk
-from ..trace.outputs import parted
-from ..trace.precomputed import nearest
-from ..trace.program import Program
-from ..trace.sites import place
-from ..trace.tape import Array, Tape
+from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
+from parity.derive.match import columns
+from parity.derive.match.choices import every
+from parity.derive.match.stepped import Stepped
+from parity.derive.match.symbols import Elements, Use
+from parity.derive.match.uses import compact
+from parity.derive.match.walk import Walk
+from parity.derive.trace.outputs import parted
+from parity.derive.trace.precomputed import nearest
+from parity.derive.trace.program import Program
+from parity.derive.trace.sites import place
+from parity.derive.trace.tape import Array, Tape
 
 
 class Run(NamedTuple):

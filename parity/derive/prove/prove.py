@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 from convert.errors import UsageError
 from convert.folding import fold as folded_names
-from specs.table import Table
-from specs.words import in_a_row
-
-from ..limits import (
+from parity.derive.limits import (
     EQUAL_GRADIENTS,
     EQUAL_OUTPUTS,
     FAINT_GRADIENTS,
@@ -23,18 +20,21 @@ from ..limits import (
     REPLAYED_TABLES,
     ROUNDED_GRADIENTS,
 )
-from ..match.symbols import Elements
-from ..trace.caches import trim
-from ..trace.call import Call
-from ..trace.cotangents import Take
-from ..trace.draws import Drawn
-from ..trace.frames import message
-from ..trace.inputs import PLAIN, fresh, undrawn
-from ..trace.outputs import Outputs, coarse, difference, incomparable, largest
-from ..trace.precomputed import RoundedTable, aligned
-from ..trace.program import Program
-from ..trace.sides import Side
-from ..trace.tape import Array, Tape
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.caches import trim
+from parity.derive.trace.call import Call
+from parity.derive.trace.cotangents import Take
+from parity.derive.trace.draws import Drawn
+from parity.derive.trace.frames import message
+from parity.derive.trace.inputs import PLAIN, fresh, undrawn
+from parity.derive.trace.outputs import Outputs, coarse, difference, incomparable, largest
+from parity.derive.trace.precomputed import RoundedTable, aligned
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array, Tape
+from specs.table import Table
+from specs.words import in_a_row
+
 from .gradients import Gradients
 from .observable import effects
 from .translated import TranslatedWeights

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..match.symbols import Elements, Use
-from ..trace.program import Program
+from parity.derive.match.symbols import Elements, Use
+from parity.derive.trace.program import Program
 
 
 class Reached(NamedTuple):

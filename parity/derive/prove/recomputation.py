@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
 
-from ..edits.edit import SIDES, Edit
-from ..edits.scores import KIND as ATTENTION
-from ..edits.scores import SCORES, scale_scores
-from ..limits import RECOMPUTED
-from ..trace.sites import OWN, shown
-from ..trace.tape import Tape
+from parity.derive.edits.edit import SIDES, Edit
+from parity.derive.edits.scores import KIND as ATTENTION
+from parity.derive.edits.scores import SCORES, scale_scores
+from parity.derive.limits import RECOMPUTED
+from parity.derive.trace.sites import OWN, shown
+from parity.derive.trace.tape import Tape
+
 from .divergence import Divergence
 from .excerpts import excerpt
 from .pairs import Mapped, Pair, Run, first, pairs, run

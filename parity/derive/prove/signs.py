@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from parity.derive.trace.draws import Altered, Drawn, positive
+from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 from specs.table import Table
 
-from ..trace.draws import Altered, Drawn, positive
-from ..trace.outputs import difference, incomparable
-from ..trace.sides import Side
-from ..trace.tape import Array
 from .translated import TranslatedWeights
 
 SEED = 4000

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 from specs.arrays import translate as arrays_of
 from specs.table import Table
-
-from ..trace.sides import Side
-from ..trace.tape import Array
 
 
 class TranslatedWeights(Mapping[str, Array]):

@@ -9,12 +9,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from parity.derive.fold.buffers import VALUED, orders
+from parity.derive.trace.draws import draw
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 from specs.table import Table
-
-from ..fold.buffers import VALUED, orders
-from ..trace.draws import draw
-from ..trace.sides import Side
-from ..trace.tape import Array
 
 FEW = 16  # arrays of more than one number that are changed one by one
 

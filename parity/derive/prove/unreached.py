@@ -13,20 +13,20 @@ from functools import partial
 
 import numpy as np
 
+from parity.derive.edits.edit import SIDES, and_so
+from parity.derive.limits import AGREEING_OUTPUTS
+from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outputs import difference
+from parity.derive.trace.program import Program
+from parity.derive.trace.reason import Reason
+from parity.derive.trace.sides import Side
+from parity.derive.trace.sites import OWN, shown_once
+from parity.derive.trace.tape import Array, Node, Tape
 from specs.numerals import measured
 from specs.table import Table
 from specs.words import in_a_row
 
-from ..edits.edit import SIDES, and_so
-from ..limits import AGREEING_OUTPUTS
-from ..trace.draws import Altered, Drawn
-from ..trace.inputs import fresh
-from ..trace.outputs import difference
-from ..trace.program import Program
-from ..trace.reason import Reason
-from ..trace.sides import Side
-from ..trace.sites import OWN, shown_once
-from ..trace.tape import Array, Node, Tape
 from .translated import TranslatedWeights
 
 SEED = 6000

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
-from ..limits import LARGE_DRAW
+from parity.derive.limits import LARGE_DRAW
+
 from .sides import Side
 from .tape import Array
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from ..limits import LARGE_GRADIENT
+from parity.derive.limits import LARGE_GRADIENT
+
 from .jax_wide import voids
 from .outer import Outer, outer
 from .tape import Array

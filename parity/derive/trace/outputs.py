@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError
+from parity.derive.limits import EQUAL_OUTPUTS
 from specs.numerals import measured
 from specs.words import with_article
 
-from ..limits import EQUAL_OUTPUTS
 from .call import flatten
 from .reason import Reason
 from .tape import Array

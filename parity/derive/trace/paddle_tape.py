@@ -11,9 +11,9 @@ import numpy as np
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
+from parity.derive.limits import LARGE_COPY
 from ports.runners.paddle import in_dtype
 
-from ..limits import LARGE_COPY
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
 from specs.numerals import apart
 
-from ..limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
 from .tape import Array, Node, Tape
 
 HIDDEN = -1e3  # from this number downwards a mask hides a place

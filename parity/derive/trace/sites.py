@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ...quoting import quoted
+from parity.quoting import quoted
 
 OWN = "the model's own function"  # a place outside of any module
 _STEP = re.compile(r"\[(\d+)\]")  # a step of a scan, behind the path of the module that has it

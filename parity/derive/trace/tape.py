@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..limits import LARGE_MATRIX
+from parity.derive.limits import LARGE_MATRIX
 
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
 

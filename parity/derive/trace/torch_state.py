@@ -8,9 +8,9 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from convert.errors import UsageError
+from parity.derive.limits import LARGE_COPY
 from ports.runners.torch_ties import computed, copied
 
-from ..limits import LARGE_COPY
 from .module_side import copying
 
 EXTRA = "_extra_state"  # how torch names what get_extra_state returns

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from parity.derive.limits import LARGE_COPY, LARGE_GRADIENT
 from ports.runners.torch import in_dtype
 from ports.runners.torch_ties import memory
 
-from ..limits import LARGE_COPY, LARGE_GRADIENT
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents

@@ -1,0 +1,36 @@
+"""List the floating-point dtypes: which hold each other's values, and what a cast can lose."""
+
+from __future__ import annotations
+
+from convert.errors import UsageError
+
+FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
+SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
+    "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
+}  # fmt: skip
+LOSSES = {  # what a cast does to values -> how reports word it
+    "zeros": "became zero", "infinities": "became infinite",
+    "imprecise": "lost precision (below the smallest normal number)",
+}  # fmt: skip
+
+
+def is_exact(source: str, target: str) -> bool:
+    """Tell whether the target dtype has every value of the source dtype."""
+    return source == target or target in WIDER.get(source, ())
+
+
+def check_target(dtype: str | None) -> None:
+    """Check a dtype to convert to; None converts to none. Raises: UsageError that names the nearest one."""
+    if dtype is not None and dtype not in FLOATS:
+        from specs.words import FAR, hint
+
+        raise UsageError(f"no dtype {dtype!r}{hint(dtype, FLOATS, FAR)} (one of {', '.join(FLOATS)})")
+
+
+WIDER = {
+    "float8_e4m3fn": ("float16", "bfloat16", "float32", "float64"),
+    "float8_e5m2": ("float16", "bfloat16", "float32", "float64"),
+    "float16": ("float32", "float64"),
+    "bfloat16": ("float32", "float64"),
+    "float32": ("float64",),
+}

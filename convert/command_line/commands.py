@@ -1,0 +1,211 @@
+"""Implement the commands but for converting (conversion.py). Part of the command line: it may import any floor."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from convert.config.settings import stated
+from convert.errors import ConvertError, PlanError, UsageError, printable
+from convert.files.inside import look, looks
+from convert.plans.planning import plan
+from convert.reading.recognise import dialects
+from convert.records import altered, record
+from convert.running import dumps
+from convert.terminal import say, say_note
+from convert.terminal import table as aligned
+from specs.dialects import PORTS
+from specs.kinds import SUFFIX
+from specs.words import unknown
+
+if TYPE_CHECKING:
+    from convert.diff.array_differences import Differences, Tolerance
+
+
+REVERSED = "--reverse reads a Table from right to left: give it too, by --table FILE"
+
+
+def run(arguments: Namespace) -> int:
+    if arguments.spec:
+        from convert.pages import use
+
+        use(arguments.spec)
+    if arguments.command in COMMANDS:
+        return COMMANDS[arguments.command](arguments)
+    from .conversion import convert
+
+    return convert(arguments)
+
+
+def inspect(arguments: Namespace) -> int:
+    from convert.inspection.describe import inspect
+
+    return inspect(arguments)
+
+
+def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences, list[str]] | None:
+    """Compare two files by a Table, or as they are if no architecture is known; None if neither applies.
+
+    Returns: also notes on what is not compared.
+    """
+    from convert.diff.arrays import across, by_names
+    from convert.table.lengths import lengths
+
+    a, b = arguments.a, arguments.b
+    parts = _sides(arguments.weights)
+    if arguments.reverse and arguments.table is None:
+        raise UsageError(REVERSED)
+    if arguments.table is not None:
+        sizes = lengths(arguments.set)
+        return across(a, b, arguments.table, tolerance, sizes, arguments.reverse, parts)
+    try:
+        plan(a, sampled=True, weights=parts[0]).close()
+    except UsageError:
+        return None
+    except ConvertError:
+        found = by_names(a, b, tolerance, parts)
+        given = [f"--{name}" for name in ("set", "config", "assume") if getattr(arguments, name)]
+        if not found or not given:
+            return found
+        unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
+        return found[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *found[1]]
+    return None
+
+
+def _by_names_alone(
+    error: ConvertError, a: str, b: str, tolerance: Tolerance, parts: tuple[str | None, str | None]
+) -> tuple[Differences, list[str]] | None:
+    """Compare two files of which one lacks arrays of its architecture, or has others; None where names differ.
+
+    Args:
+      error: why it is not of the architecture.
+    """
+    from convert.diff.arrays import by_names
+
+    compared = by_names(a, b, tolerance, parts) if isinstance(error, PlanError) else None
+    return compared and (compared[0], [f"compared by names alone: {error.message}", *compared[1]])
+
+
+def diff(arguments: Namespace) -> int:
+    """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
+    from convert.diff.array_differences import Tolerance
+    from convert.diff.compare import Comparison, compare
+    from convert.optimizer.variances import apart
+
+    found = looks((arguments.a, arguments.b), arguments.step)
+    a, b = arguments.a, arguments.b = [one.path for one in found]
+    tolerance = Tolerance(arguments.rtol, arguments.atol)
+    for name, value in zip(("--rtol", "--atol"), tolerance, strict=True):
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"{name} {value}: a number from 0 on, as in 1e-6")
+    notes = [note for one in found for note in one.notes]
+    compared = _by_arrays(arguments, tolerance)
+    if compared is None:
+        parts = _sides(arguments.weights)
+        try:
+            comparison = compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
+        except UsageError:
+            raise
+        except ConvertError as error:
+            from convert.diff.strangers import unrelated
+
+            compared = _by_names_alone(error, a, b, tolerance, parts)
+            if compared is None:
+                raise (None if arguments.weights else unrelated(a, b)) or error from None
+    if compared is not None:
+        arrays, remarks = compared
+        comparison = Comparison(
+            arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
+            but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
+        )  # fmt: skip
+    notes += [*comparison.notes, *apart(comparison.differences)]
+    for note in notes:
+        say_note(note)
+    if arguments.json:
+        about = {"same": comparison.same, "verdict": comparison.verdict}
+        print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
+    elif not arguments.quiet:
+        from convert.diff.text import show
+
+        show(comparison, a, b)
+    accepted = comparison.same or (comparison.same is None and comparison.accepted)
+    return 0 if accepted else 1
+
+
+def _sides(weights: list[str]) -> tuple[str | None, str | None]:
+    """Return the part to take of each file: one --weights is for both, two are for A and B."""
+    if len(weights) > 2:
+        raise UsageError(f"--weights was given {len(weights)} times: once for both files, or twice for A and B")
+    first, second = (*weights, *weights)[:2] if weights else (None, None)
+    return first, second
+
+
+def verify(arguments: Namespace) -> int:
+    from convert.records.verification import check
+    from convert.table.file import doubt
+
+    found = look(arguments.file, arguments.step)
+    problems = check(found.path)
+    notes = list(found.notes)
+    if not problems:  # else the file may not be readable
+        its = record.at(found.path)
+        notes += [*filter(None, [doubt(its.content)]), *altered.notes(its.place, its.content)]
+    if arguments.json:
+        print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
+        return 1 if problems else 0
+    for note in notes:
+        say_note(note)
+    if problems or not arguments.quiet:
+        verdict = "damaged or changed" if problems else "intact"
+        say(printable(f"{found.path}: {verdict}"), kind="bad" if problems else "good", words=verdict)
+        for problem in problems:
+            say(printable(f"  - {problem}"))
+    return 1 if problems else 0
+
+
+def routes(arguments: Namespace) -> int:
+    import specs
+
+    for name in arguments.architectures:
+        if name not in specs.names():
+            page = f"{name.removesuffix('.py')}.py"
+            own = (
+                f"if {page} is its page, add --spec {page}" if os.path.isfile(page) else "one of your own: --spec PAGE"
+            )
+            raise UsageError(f"{unknown(name, specs.names(), listed=True)}; {own}")
+    chosen = [name for name in specs.names() if name in (arguments.architectures or specs.names())]
+    table = [
+        {"route": f"{src}2{dst}", "architecture": name}
+        for name in chosen
+        for src in dialects(name)
+        for dst in dialects(name)
+        if src != dst
+    ]
+    if arguments.json:
+        print(dumps(table))
+        return 0
+    from ports.frameworks import place
+
+    for name in chosen:
+        say(f"{name}: any of these into any other, as in {table[0]['route']}", kind="head")
+        rows = []
+        for dialect, entry in dialects(name).items():
+            about = (place(name, dialect) or "no port") if dialect in PORTS else entry.about
+            rows.append((dialect, entry.framework, entry.suffix or SUFFIX[entry.framework], about))
+        for line in aligned(("dialect", "library", "suffix", "of"), rows):
+            say(printable(line))
+    return 0
+
+
+def derive(arguments: Namespace) -> int:
+    """Find the Table between two models."""
+    from parity.derive.command import run as derive_table
+
+    return derive_table(
+        arguments.left, arguments.right, arguments.out, arguments.json, arguments.table, arguments.left_weights,
+        arguments.report, arguments.quiet, arguments.force,
+    )  # fmt: skip
+
+
+COMMANDS = {"inspect": inspect, "diff": diff, "verify": verify, "derive": derive, "routes": routes}

@@ -1,0 +1,189 @@
+"""Print what a user should know of a conversion: notes while it runs, what was written, and what was proven."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from convert.arrays.dtypes import LOSSES
+from convert.config.conventions import in_effect
+from convert.errors import printable
+from convert.files import format_called, format_of, is_pdopt
+from convert.folding import summarised
+from convert.plans.plan import Plan
+from convert.reading.aside import summary
+from convert.records.not_finite import not_finite
+from convert.terminal import say, say_note
+from specs.dialects import PORTS
+from specs.numerals import exact, limit, short
+from specs.words import count, in_a_row
+
+from .dry_run import folded
+
+if TYPE_CHECKING:
+    from convert.table.plan import TablePlan
+
+
+PAGE = r"[^\s()]*\bdocs/[\w-]+\.md"  # of the documentation, by its path
+
+
+class Notes:
+    """Prints what a user should know on standard error.
+
+    At once, or with --json at the end, so that an error is one line there. A page of the documentation that an earlier
+    note names has its path there, and its name alone in later ones.
+    """
+
+    def __init__(self, later: bool):
+        self.later, self.waiting, self.pages = later, list[str](), set[str]()
+        self.file = ""
+        self.shared: dict[str, bool] = {}  # notes on the command line, which concern no file: whether each was printed
+
+    def of(self, file: str) -> None:
+        """Begin all notes to come with the name of this file, one of several; "" ends that."""
+        self.file = file
+
+    def add(self, text: str) -> None:
+        if text in self.shared:
+            if self.shared[text]:
+                return
+            self.shared[text] = True
+        elif self.file and not text.startswith(self.file):
+            text = f"{self.file}: {text}"
+        named = set(re.findall(PAGE, text))
+        for path in named & self.pages:
+            text = text.replace(path, os.path.basename(path))
+        self.pages |= named
+        self.waiting.append(text)
+        if not self.later:
+            self.flush()
+
+    def flush(self) -> None:
+        for line in self.waiting:
+            say_note(line)
+        self.waiting.clear()
+
+
+def odd_values(about: Mapping[str, Any], labels: Callable[[], Mapping[str, str]], notes: Notes) -> dict[str, int]:
+    """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced.
+
+    Args:
+      about: the target's record. labels: what tensors are, as the user knows them.
+    """
+    found, note = not_finite(about["tensors"], labels)
+    if note:
+        notes.add(note)
+    return found
+
+
+def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
+    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
+    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    for kind, became in LOSSES.items():
+        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        if counts:
+            dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
+            notes.add(f"{count(sum(counts.values()), 'value')} {became} in {dtypes}: {summarised(counts)}")
+    return found
+
+
+def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
+    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
+    source = f"{plan.reader.path} (format {format_called(plan.reader.format, plan.reader.path)}, dialect {plan.src})"
+    target = f"{result['out']} (format {format_of(result['out'])}, dialect {plan.dst})"
+    say(printable(f"{_verb(result)} {target} from {source}: {what}"))
+    _print_steps(plan, result)
+    print_proof(plan, result)
+
+
+def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
+    """Print what --prove found, with what the proof does not cover; nothing where none was asked for."""
+    if proof := result.get("proof"):
+        lost = ", and values were lost" if result.get("lossy") else ""
+        is_proven = proof["exact"] and proof["source"] != proof["target"]
+        say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
+        if plan.conflicts():
+            say(printable(_conditions(plan)))
+        say(printable(_untested(plan)), kind="soft")
+        lines = [f": {summary(plan.aside)}"] if plan.aside else []
+        lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
+        if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
+            aside = any(note.startswith("set aside") for note in result["notes"])
+            what = ": the optimizer's state, which goes along, moved as the weights are"
+            lines = [what + (", and what is set aside above" if aside else "")]
+        for line in lines:
+            say(printable(f"not covered by this proof{line}"))
+
+
+def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
+    """Say what a target contains: the weights, or the state of their optimizer alone."""
+    alone = is_pdopt(result["out"])
+    return f"{'the optimizer alone of ' if alone else ''}{count(plan.parameters, 'parameter')}"
+
+
+def _verdict(proof: Mapping[str, Any], lost: str) -> str:
+    """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
+    measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
+    tolerance = f", tolerance {limit(proof['tolerance'])}" if proof["exact"] else ""
+    source, target = proof["source"], proof["target"]
+    differ = f"differ by at most {short(proof['error'])}"
+    worst = f"at {proof['worst']}, " if proof["error"] else ""
+    about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
+    if source is None:
+        what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
+        equal = differ if proof["error"] else "are equal"
+        return f"{what} {equal} {about}; nothing was run, as {proof['reason']}"
+    if source == target:
+        what = f"{measured or f'proven in {source} alone'} ({proof['reason']}): source and"
+        same = differ if proof["error"] else "give the same outputs, exactly"
+        return f"{what} target, each read into {source}'s port in float64, {same} {about}"
+    ran = f"the source, run in {source}, and the target, run in {target}, both in float64,"
+    return f"{measured or 'proven'}: {ran} {differ} {about}"
+
+
+def _verb(result: Mapping[str, Any]) -> str:
+    """Tell what was written from what --dry-run only plans."""
+    return "planned" if "plan" in result else "wrote"
+
+
+def _conditions(plan: Plan) -> str:
+    """Say with which settings both sides ran, where the code that the target is for computes other ones."""
+    ours = ", ".join(f"{name}={exact(value)}" for name, (_, value) in plan.conflicts().items())
+    theirs = ", ".join(f"{name}={exact(value)}" for name, (value, _) in plan.conflicts().items())
+    return f"this holds for both sides with {ours}; {plan.dst}'s own code, which was not run, computes {theirs}"
+
+
+def _untested(plan: Plan) -> str:
+    """Say what a proof takes for granted: what source and target are both read by."""
+    dialects = [name for name in dict.fromkeys((plan.src, plan.dst)) if name not in PORTS]
+    tables = f"the lines that read and write {in_a_row(dialects)}" if dialects else ""
+    values = ", ".join(
+        f"{name}={exact(getattr(plan.config, name))}{' (assumed)' if name in plan.assumed else ''}"
+        for name in in_effect(plan.reading.spec, plan.config, plan.configuration.shown)
+    )
+    settings = f"settings that no array shows ({values})" if values else ""
+    shared = "; ".join(filter(None, (tables, settings)))
+    return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
+
+
+def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
+    left, right = plan.table.sides
+    if left == right:  # two models of one framework
+        left, right = ("right", "left") if plan.backwards else ("left", "right")
+    ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
+    say(printable(f"{_verb(result)} {ends}: {count(result['tensors'], 'tensor')}, {_contents(plan, result)}"))
+    _print_steps(plan, result)
+
+
+def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
+    """Print the steps of a plan that was not executed."""
+    if "plan" in result:
+        for line in folded(plan):
+            say(printable(line))
+        if state := result.get("optimizer"):
+            say(
+                printable(f"  each of the {state['moments']:,} moments of {state['kind']} is moved as its parameter is")
+            )
+        print(f"{count(len(plan.steps), 'tensor')}; nothing was written")

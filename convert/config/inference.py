@@ -1,0 +1,141 @@
+"""Read Config fields off the names and shapes of a file's arrays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import specs
+from convert import folding
+from convert.documents import document
+from convert.errors import ConvertError, PlanError, option
+from convert.reading.readings import Reading
+from convert.reading.recognise import DialectLine, lines
+from specs import config as configs
+from specs.kinds import BUFFERS
+from specs.layer import Sizes
+from specs.paths import fill, match, normal
+
+from .conventions import computing, required
+
+
+def unshown(reading: Reading) -> set[str]:
+    """Return Config fields that change what is computed and that this file's arrays do not show."""
+    return computing(reading.spec) | (required(reading.spec) - inferred("", reading).keys())
+
+
+def inferred(path: str, reading: Reading) -> dict[str, Any]:
+    """Return the Config fields that a file's arrays determine, by the architecture's `infer`.
+
+    Raises: KeyError, IndexError for arrays that are missing; ConvertError for any other fault, which is the page's.
+    """
+    try:
+        return dict(_inferred(reading))
+    except (KeyError, IndexError):
+        raise
+    except Exception as error:
+        page = reading.spec.infer.__code__.co_filename if hasattr(reading.spec.infer, "__code__") else "its page"
+        what = f"{page}: `infer` of {reading.architecture} cannot read these arrays"
+        raise ConvertError(f"{path}: {what}: {type(error).__name__}: {error}") from None
+
+
+@lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
+def _inferred(reading: Reading) -> Mapping[str, Any]:
+    return reading.spec.infer(sizes(reading))
+
+
+def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
+    """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
+
+    Raises: PlanError that names the array.
+    """
+    try:
+        configs.build(reading.spec.config, stated)
+        return {}
+    except ValueError:
+        absent = error.args[0] if error.args else error
+        unknown = [name for name in reading.tensors if not _placed(reading, name)]
+        theirs = in_their_terms(reading, str(absent)) or f"{absent} (in our terms)"
+        near = folding.nearest([theirs], sorted(unknown)).get(theirs)
+        beside = f" (nearest unused: {near})" if near else ""
+        problem = f"missing {theirs}{beside}, from which the configuration would follow"
+        if theirs in reading.tensors:
+            problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
+        what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
+        if reading.place:  # in a part of another model, names may be those of a known one
+            what += f" in {reading.prefix}"
+        if reading.place and specs.folder(reading.architecture) is None:
+            what += f"; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
+        raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
+
+
+def _placed(reading: Reading, name: str) -> bool:
+    """Tell whether the dialect places an array of this very name: "fc2" has the form of "fc1", and is another one."""
+    alike = lines(reading.architecture, reading.dialect).get(normal(name), ())
+    return any(match(line.theirs.path, name) for line in alike)
+
+
+@lru_cache(maxsize=8)
+def sizes(reading: Reading) -> Sizes:
+    """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
+    read = [
+        (line, found[0], tensor.shape)
+        for name, tensor in reading.tensors.items()
+        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
+        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
+    ]
+    ranks = _ranks(numbers for _, numbers, _ in read)
+    axes: dict[str, dict[str, int]] = {}
+    for line, numbers, shape in read:
+        own = {w: n for w, n in numbers.items() if "[" not in w} | dict(line.listed)
+        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
+        known = axes.setdefault(fill(line.ours.path, own), {})
+        for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
+            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
+        known.update(_lengths(line, shape, known))
+    return Sizes(axes)
+
+
+def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
+    """Return, for each hole that indexes a list of the Config ("at[s]"), the sorted numbers in the names."""
+    numbers_of: dict[str, set[int]] = {}
+    for numbers in readings:
+        for word, number in numbers.items():
+            if "[" in word:
+                numbers_of.setdefault(word, set()).add(number)
+    return {word: sorted(positions) for word, positions in numbers_of.items()}
+
+
+def _lengths(line: DialectLine, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
+    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
+    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
+    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
+    for axis, group in zip(line.hub, line.axes[0], strict=True):
+        if frozenset(group) in groups:
+            alone[axis] = groups[frozenset(group)]
+        elif len(group) == 1 and group[0] in alone:
+            alone[axis] = alone[group[0]]
+    return alone
+
+
+def in_their_terms(reading: Reading, name: str) -> str | None:
+    """Return one of our names as a file's dialect has it; None where that depends on the Config."""
+    for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
+        if found := match(line.ours.path, name):
+            with contextlib.suppress(AttributeError):  # the Config's, which is not known
+                return fill(line.theirs.path, found[0])
+    return None
+
+
+def trained(reading: Reading) -> int:
+    """Count trained parameters in a file by name: running statistics and what has no known name aside."""
+    sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
+        (line.ours.label, *sorted(found[0].items()), *line.listed): tensor.size
+        for name, tensor in reading.tensors.items()
+        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
+        if (found := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
+    }
+    return sum(sizes_of.values())

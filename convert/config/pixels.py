@@ -1,0 +1,112 @@
+"""Determine the preprocessing of a model from its dialect, timm's config.json beside it, its record, the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from convert.errors import FormatError, UsageError
+from convert.files import bounded_json
+from convert.files.base import record_at
+from convert.records.record import DIALECT, Record
+from specs.config import pair
+from specs.preprocessing import Known, agreed, fits, from_timm, same_scaling
+from specs.spec import Dialect, Spec
+
+# Files beside which a config.json is of the same model: Hugging Face's names for them.
+HUGGING_FACE = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+
+
+SCALING = frozenset(("mean", "std", "range"))  # fields that decide which number a pixel becomes
+
+
+def known(
+    path: str, spec: Spec, dialect: Dialect, variant: str | None, config: Any, record: Record, asked: Known
+) -> tuple[Known, list[str]]:
+    """Return what is known of a file's preprocessing, each source above the one before it, and remarks on it.
+
+    Raises: UsageError for what the user states and the network cannot take.
+    """
+    if problem := misfit(spec, config, asked):
+        raise UsageError(f"{path}: preprocessing: {problem}")
+    remarks: list[str] = []
+    found = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
+    if "image" in found.values and (problem := misfit(spec, config, found)):
+        remarks.append(f"preprocessing: this dialect's size of images is not used: {problem}")
+        found = found.only(found.values.keys() - {"image"})
+    for place, (stated, doubts) in {"config.json": _beside(path, config), record.place: _recorded(record)}.items():
+        remarks += [f"{place}: preprocessing: {doubt}" for doubt in doubts]
+        if problem := misfit(spec, config, stated):
+            remarks.append(f"{place}: preprocessing: it is of another model ({problem}) and not used")
+        else:
+            found = stated.above(found)
+    return asked.above(found), remarks
+
+
+def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) -> Known:
+    """Return what a dialect's published checkpoints were evaluated with.
+
+    It is assumed of a Config that none of them has: of no official variant, or with another head.
+    """
+    found = agreed(dialect.preprocessing.get(variant or "", dialect.preprocessing.get("", ())), config.channels)
+    official = variant is not None and spec.variants[variant].classes == config.classes
+    return found if official else found.all_assumed()
+
+
+def sized(known: Known, config: Any, suggested: Mapping[str, str]) -> Known:
+    """Add the Config's size of images, as assumed, where nothing states it of the file: pictures are resized to it.
+
+    Args:
+      suggested: Config fields that nothing states; see record.SUGGESTED.
+    """
+    size = getattr(config, "image", None)
+    if size is None or suggested.get("image", DIALECT).startswith(DIALECT):
+        return known
+    return known.above(Known({"image": size}, frozenset({"image"})))
+
+
+def conflict(source: Known, target: Known, channels: int) -> bool:
+    """Tell whether a target's own code scales pixels otherwise than a model needs; only of what is not assumed."""
+    certain = all(side.values.keys() >= SCALING and not SCALING & side.assumed for side in (source, target))
+    return certain and not same_scaling(source, target, channels)
+
+
+def misfit(spec: Spec, config: Any, stated: Known) -> str:
+    """Say why a network cannot take what is stated; "" if it can."""
+    if not fits(stated, config.channels):
+        return f"mean and std are one number, or {config.channels}, one for each channel of the image"
+    if "image" in stated.values:
+        try:
+            spec.check_images(config, *pair(stated.values["image"]))
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _beside(path: str, config: Any) -> tuple[Known, list[str]]:
+    """Read the config.json of timm's beside a file that has a name of Hugging Face's."""
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, "config.json")
+    if name not in HUGGING_FACE or not os.path.isfile(beside):
+        return Known(), []
+    try:
+        about = bounded_json.loads(record_at(beside) or "{}")
+        about = about if isinstance(about, dict) else {}
+        found, remarks = from_timm(about)
+    except (ValueError, FormatError) as error:
+        return Known(), [f"cannot be used: {error}"]
+    if found.values and about.get("num_classes", config.classes) != config.classes:
+        return Known(), [f"is of a model with {about['num_classes']} classes: it is not used"]
+    return found, remarks
+
+
+def _recorded(record: Record) -> tuple[Known, list[str]]:
+    """Read a record's preprocessing; of a damaged record it is assumed."""
+    found, remarks = record.preprocessing
+    return (found.all_assumed() if record.damage else found), remarks

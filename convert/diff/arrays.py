@@ -1,0 +1,292 @@
+"""Compare two checkpoints array by array, by a Table or by names alone.
+
+Nothing is known of a model: equal arrays compute the same only in code that means the same by them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from convert import folding
+from convert.arrays import payload
+from convert.arrays.counters import COUNTER
+from convert.arrays.steps import ConstantFilling, Promise, Step, Steps
+from convert.errors import ConvertError
+from convert.files import open_checkpoint
+from convert.files.base import Reader, Tensor
+from convert.reading.nesting import by_container, copied_place, training, within
+from convert.reading.optimizers import find_any
+from convert.reading.spelling import out_of_modules
+from convert.records import record
+from convert.table import by_table
+from convert.table.fit import StateAlone
+from convert.table.lengths import check_record
+from convert.table.part import matching, part, without_training
+from specs.moves import Move
+from specs.table import Table
+
+from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
+from .numbered import Numbered, matched
+from .plain_values import PlainValues
+
+DROPPED = "what the Table drops"
+SHOWN = 3  # names of each file that an error lists
+STATE, COPY = "training state", "a copy of the weights"
+PLACE = {STATE: training, COPY: copied_place}  # what finds it by its name, and returns its container
+ASIDE = ((), (STATE,), (COPY,), (COPY, STATE))  # what is set aside until the other names of two files are alike
+
+
+def across(
+    a: str,
+    b: str,
+    table: str,
+    tolerance: Tolerance,
+    sizes: Mapping[str, int],
+    backwards: bool = False,
+    weights: tuple[str | None, str | None] = (None, None),
+) -> tuple[Differences, list[str]]:
+    """Return what keeps B from being what a Table makes of A, and notes on what is left out of the comparison.
+
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
+    Raises: ConvertError where either file does not fit the Table.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            of_a, of_b = weights
+            planned = by_table.plan(a, table, backwards, b, sizes, weights=of_a, like_weights=of_b, complete=False)
+        except StateAlone as error:
+            raise error.compared() from None
+        left = stack.enter_context(planned)
+        payload.check(left)
+        stored = stack.enter_context(open_checkpoint(b))
+        check_record(b, record.read(stored), left.table, left.layout.sizes)
+        right = as_it_is(stored, weights[1], left.table.reverse())
+        layout = left.layout
+        own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
+        unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
+        notes = [*own, *unread, *(f"{b}: {note}" for note in _beside(right))]
+        arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
+        if layout.dropped or layout.cut or layout.unread:
+            arrays = arrays._replace(but=(DROPPED,))
+        arrays, uncounted = _without_counters(arrays, left)
+        return arrays, [*notes, *uncounted_norms(a, uncounted), *arrays.notes()]
+
+
+def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, list[str]]:
+    """Leave out differences of batch counters that A does not store and the Table states; return their names too."""
+    constants = {tensor.name for tensor, filling in left.steps if isinstance(filling, ConstantFilling)}
+    names = [one["tensor"] for one in arrays.entries if one["kind"] == "value" and one["tensor"] in constants]
+    names = [name for name in names if re.split(r"[./]", name)[-1] == COUNTER]
+    if not names:
+        return arrays, []
+    entries = [one for one in arrays.entries if one["tensor"] not in names]
+    but = (*arrays.but, COUNTERS)
+    return arrays._replace(entries=entries, compared=arrays.compared - len(names), but=but), names
+
+
+def by_names(
+    a: str, b: str, tolerance: Tolerance, weights: tuple[str | None, str | None] = (None, None)
+) -> tuple[Differences, list[str]] | None:
+    """Return how two files of one layout differ, and notes on what in them is not compared.
+
+    None where most names of neither file are in the other.
+
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
+    """
+    with open_checkpoint(a) as first, open_checkpoint(b) as second:
+        one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        if weights == (None, None):
+            one, two = _like(one, first, two), _like(two, second, one)
+        one, two, nested = _nested_alike(one, two)
+        match = matched(one.reader, two.reader)
+        if match.a and match.b:
+            one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
+        trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
+        trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
+        if trial is None:
+            if training(one.prefix) and training(two.prefix):
+                raise _nested_otherwise(one, two)
+            return None
+        one, two, aside = trial
+        arrays = differences(one, two, tolerance)
+        values = PlainValues.of(one.reader, two.reader, match)
+        arrays = arrays._replace(but=(*_not_compared(aside), *values.verdict()))
+        beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
+        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
+        return arrays, [*nested, *numbers, *beside, *values.notes(), *arrays.notes()]
+
+
+def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
+    """Return notes on two files, behind their names; one that holds of both once."""
+    both = [note for note in ours if note in theirs]
+    own = [f"{path}: {note}" for path, notes in ((a, ours), (b, theirs)) for note in notes if note not in both]
+    return [*own, *(f"both files: {note}" for note in both)]
+
+
+def _nested_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
+    """Name the states of two optimizers alike that differ in nothing but their positions in optax.chain.
+
+    Returns: both files and a note, or the files as they are where names agree, or differ otherwise.
+    """
+    plain = _without_chain(one), _without_chain(two)
+    state, other = ({name for name in side.sources if training(side.prefix + name)} for side in plain)
+    if state != other:
+        return one, two, []
+    ours, theirs = (
+        dict(zip(new.sources, old.sources, strict=True)) for new, old in zip(plain, (one, two), strict=True)
+    )
+    first = next((name for name in ours if name in state and ours[name] != theirs[name]), None)
+    if first is None:
+        return one, two, []
+    where = f"{one.prefix}{ours[first]} in A is {two.prefix}{theirs[first]} in B"
+    return *plain, [f"the two files nest the optimizer's state otherwise, and it is compared: {where}"]
+
+
+def _without_chain(side: Arrays) -> Arrays:
+    """Name the state of an optimizer without the positions in optax.chain that all of it shares: opt_state/1/0/mu/x is
+    opt_state/mu/x.
+    """
+    inside: dict[str, list[str]] = {}
+    for name in side.sources:
+        container = "" if training(side.prefix) else training(name)
+        if training(side.prefix) or container.endswith("/"):
+            inside.setdefault(container, []).append(name)
+    names = {name: name for name in side.sources}
+    for container, some in inside.items():
+        levels = [name.removeprefix(container).split("/") for name in some]
+        above = zip(*(level[:-1] for level in levels), strict=False)
+        depth = len(list(takewhile(lambda ones: ones[0].isdecimal() and len(set(ones)) == 1, above)))
+        names |= {name: container + "/".join(level[depth:]) for name, level in zip(some, levels, strict=True)}
+    sources = {names[name]: tensor for name, tensor in side.sources.items()}
+    return replace(side, sources=sources, steps=_copied(sources))
+
+
+def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
+    """Name the state of an optimizer of torch by its parameters, in place of their numbers."""
+    sources, states = dict[str, Tensor](), f"{optimizer.root}state/"
+    for name, tensor in side.sources.items():
+        number, slash, slot = (side.prefix + name).removeprefix(states).partition("/")
+        if slash and (side.prefix + name).startswith(states):
+            name = f"{states}{optimizer.names.get(number, number)}/{slot}".removeprefix(side.prefix)
+        sources[name] = tensor
+    return replace(side, sources=sources, steps=_copied(sources))
+
+
+def _nested_otherwise(one: Arrays, two: Arrays) -> ConvertError:
+    libraries = [found.library if (found := find_any(side.reader)) else "" for side in (one, two)]
+    if all(libraries) and len(set(libraries)) == 2:
+        what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
+        remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
+        return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
+    shown = [folding.listed([one.prefix + name for name in one.sources][:SHOWN]) for one in (one, two)]
+    what = "the two files nest the optimizer's state otherwise, or it is of other optimizers"
+    return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}", [f"A: {shown[0]}", f"B: {shown[1]}"])
+
+
+def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
+    """Return the one part of a file that has the other file's names, where that is what is meant, or the whole file."""
+    from .strangers import places
+
+    if len(side.sources.keys() & other.sources.keys()) * 2 > min(len(side.sources), len(other.sources)):
+        return side
+    found = places(side.sources, other.sources)
+    if len(found) != 1:
+        return side
+    part_of = as_it_is(reader, found[0])
+    alone = all(name.startswith(part_of.prefix) for name in reader.tensors)  # else what is set aside says it
+    notes = [f"took the arrays under {part_of.prefix!r}"] if alone else []
+    return replace(part_of, notes=(*part_of.notes, *notes))
+
+
+def _are_alike(one: Arrays, two: Arrays) -> bool:
+    """Tell whether over half of the names of one of two files are in the other, and all names of training state."""
+    both = one.sources.keys() & two.sources.keys()
+    mostly = 2 * len(both) > min(len(one.sources), len(two.sources))
+    return mostly and _found(one, STATE).keys() == _found(two, STATE).keys()
+
+
+def _found(side: Arrays, what: str) -> dict[str, str]:
+    """Return {name: its container} of a file's training state or copies, by names; {} of a file of nothing else."""
+    place = PLACE[what]
+    found = {name: container for name in side.sources if (container := place(name))}
+    return found if len(found) < len(side.sources) and not place(side.prefix) else {}
+
+
+def _without(side: Arrays, aside: Sequence[str]) -> Arrays:
+    """Set aside what two files name otherwise, as where optimizers are nested otherwise."""
+    for what in aside:
+        found = _found(side, what)
+        sources = {name: tensor for name, tensor in side.sources.items() if name not in found}
+        listed = folding.listed(by_container(found))
+        note = [f"set aside, {what}, of which not all names are in both files: {listed}"] if found else []
+        side = replace(
+            side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
+            taken=side.taken.union(side.sources[name].name for name in found), notes=(*side.notes, *note),
+        )  # fmt: skip
+    return side
+
+
+def _not_compared(aside: Sequence[str]) -> list[str]:
+    """Say in words of the verdict what is set aside."""
+    are = "is" if len(aside) == 1 else "are"
+    return [f"{' and '.join(aside)}, which {are} not compared"] if aside else []
+
+
+def _beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:
+    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array.
+
+    Args:
+      compared: names of what is no array and was compared.
+    """
+    skipped = side.reader.skipped.without(compared)
+    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
+    listed = folding.listed(by_container(outside))
+    took = [f"took the arrays under {side.prefix!r}; set aside: {listed}"] if outside else []
+    others = folding.skipped(skipped.without(within(skipped.values, outside)))
+    return [*side.notes, *took, *(f"set aside, {line}" for line in others)]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A checkpoint as it is: each array under its own name.
+
+    Args:
+      prefix: of the names in the file of the part that is taken; "" for all of it.
+      taken: names of arrays that are set aside. notes: on those, and on names that are read otherwise.
+    """
+
+    reader: Reader
+    sources: dict[str, Tensor]
+    steps: list[Step]
+    checks: list[Promise]
+    prefix: str = ""
+    taken: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def as_it_is(stored: Reader, weights: str | None = None, table: Table | None = None) -> Arrays:
+    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them.
+
+    Args:
+      table: whose left side the file is; arrays are named as there, and training state is set aside.
+    """
+    reader = out_of_modules(stored)
+    own = part(reader, weights) if table is None else without_training(matching(reader, weights, table), table)
+    sources, notes = own.sources, (*own.reader.remarks, *own.notes)
+    return Arrays(own.reader, sources, _copied(sources), [], own.prefix, own.taken, notes)
+
+
+def _copied(sources: Mapping[str, Tensor]) -> list[Step]:
+    """Return the steps that copy arrays under the names that they have here."""
+    steps: list[Step] = []
+    for name, tensor in sources.items():
+        whole = (slice(None),) * len(tensor.shape)
+        copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
+        steps.append((tensor._replace(name=name), [copied]))
+    return steps

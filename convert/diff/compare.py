@@ -1,0 +1,232 @@
+"""Compare two checkpoints as models, in the hub's layout, whatever their dialects and formats."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from convert.config.configure import check_names
+from convert.config.conventions import NO_EFFECT, differing, same, without_effect
+from convert.config.inference import unshown
+from convert.config.pixels import SCALING, conflict
+from convert.config.settings import Settings, Stated
+from convert.config.variants import alike
+from convert.errors import UsageError, option
+from convert.plans.plan import Plan
+from convert.reading import optimizers
+from convert.reading.aside import PART
+from specs.config import as_dict, tuples
+from specs.numerals import exact
+from specs.words import in_a_row
+
+from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
+from .arrays import of_both
+from .plans import Input, TwoArchitectures, by_dialect, plan_both
+
+SAME = "the same model"
+BESIDE = "what is set aside"
+SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
+           "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
+COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
+LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of two files shows.
+
+    Args:
+      differences: what keeps the two from being the same model, see `array_differences.entry` and `_setting`.
+      assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
+        "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
+        is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
+        "nobody" where neither file states it: the value is one with which the arrays fit.
+      what: the verdict on two files without differences.
+      tolerance: values that differ by no more than this were passed over.
+      but: what was not compared, in words of the verdict.
+      arrays: how many arrays were compared. of: of which file they are counted, where a Table parts or joins them.
+      within: entries of arrays that differ by no more than `tolerance`.
+      notes: what part of each file was taken, what was set aside, and doubts about its record.
+      layout: in which both files are compared, in words.
+      accepted: whether the user accepts that the conditions hold.
+    """
+
+    differences: list[dict[str, Any]]
+    assumed: list[dict[str, Any]] = field(default_factory=list)
+    what: str = SAME
+    tolerance: Tolerance = EXACT
+    but: tuple[str, ...] = ()
+    arrays: int = 0
+    within: Sequence[dict[str, Any]] = ()
+    notes: tuple[str, ...] = ()
+    layout: str = COMMON
+    accepted: bool = False
+    of: str = ""
+
+    @property
+    def conditions(self) -> list[str]:
+        """List the fields on whose agreement the verdict depends: nobody states them of both files."""
+        return list(dict.fromkeys(one["field"] for one in self.assumed if "stated" not in one))
+
+    @property
+    def same(self) -> bool | None:
+        """Tell whether the two are the same model; None where their arrays are, and more is not known."""
+        return False if self.differences else None if self.conditions else True
+
+    @property
+    def verdict(self) -> str:
+        if self.differences:
+            return "different"
+        names = self.conditions
+        agree = f"{in_a_row(names)} agree{'s' if len(names) == 1 else ''}"
+        passed_over = f", except {' and '.join(self.but)}" if self.but else ""
+        relative, absolute = self.tolerance
+        limits = [f"a relative difference of {exact(relative)}"] if relative else []
+        limits += [f"an absolute {'one' if limits else 'difference'} of {exact(absolute)}"] if absolute else []
+        passed_over += f", within {' or '.join(limits)}" if limits else ""
+        if names and self.accepted:
+            return f"the same arrays{passed_over}; accepted: that {agree}"
+        return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
+
+
+def compare(
+    a: str,
+    b: str,
+    tolerance: Tolerance = EXACT,
+    settings: Stated = None,
+    assume: bool = False,
+    weights: tuple[str | None, str | None] = (None, None),
+) -> Comparison:
+    """Compare two files in the hub's layout.
+
+    Args:
+      settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
+      assume: accept the default of what both files leave open; else the verdict depends on it.
+      weights: which part of A and of B to take; None finds it.
+    Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
+    """
+    stated = Settings.of(settings)
+    with contextlib.ExitStack() as stack:
+        try:
+            left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
+        except TwoArchitectures as two:
+            return Comparison([_architectures(*two.args)])
+        notes = of_both(a, _own_notes(left), b, _own_notes(right))
+        check_names([(a, left.reading), (b, right.reading)], stated)
+        if left.architecture != right.architecture:
+            return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
+        if conflict(left.preprocessing, right.preprocessing, left.config.channels):
+            one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
+            notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
+        _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
+        counters = _unlike_counters(left, right)
+        notes += [note for path, names in counters for note in uncounted_norms(path, names)]
+        skip = {*left.uncounted, *right.uncounted}
+        arrays = differences(left, right, tolerance, skip=skip.__contains__)
+        notes += arrays.notes()
+        beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
+        but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+        configs = _configs(left, right)
+        notes += _idle(left, right)
+        notes += _optimizers(left, right)
+        notes += _silent(left, right, {one["setting"] for one in configs})
+        found = [*configs, *arrays.entries]
+        return Comparison(
+            found, assumed, tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
+            notes=tuple(notes), accepted=assume,
+        )  # fmt: skip
+
+
+def _own_notes(plan: Plan) -> list[str]:
+    """Return what a user should know of one of the two files."""
+    doubts = [*plan.configuration.remarks, *plan.unlike_its_code(), *plan.record.earlier(plan.reader.tensors)]
+    return [*plan.part(), *plan.left_out(), *doubts]
+
+
+def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
+    """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError.
+
+    One that the arrays of the other file show is meant for that one, as the classes of a model with another head.
+    """
+    for plan, other in ((left, right), (right, left)):
+        own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
+        ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
+        stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
+        theirs = as_dict(other.config) if other.architecture == plan.architecture else {}
+        shown = theirs.keys() - set(unshown(other.reading))
+        others = [name for name, value in stated.items() if not same(own[name], value)]
+        others = [name for name in others if name not in shown or not same(theirs[name], stated[name])]
+        if all(plan.origins.get(name, "default") in LAX for name in others) and _alike(plan, stated):
+            continue  # as a size that is stated in another way
+        for name in others:
+            source = SOURCES.get(plan.origins.get(name, "default"), "its Config has by default")
+            what = f"{name}={exact(stated[name])} {settings.how(name)}, and {source} {name}={exact(own[name])}"
+            raise UsageError(f"{plan.reader.path}: {what}")
+
+
+def _alike(plan: Plan, stated: Mapping[str, Any]) -> bool:
+    """Tell whether a file's Config makes the same arrays with these values."""
+    with contextlib.suppress(ValueError, TypeError):
+        config = replace(plan.config, **{name: tuples(value) for name, value in stated.items()})
+        return alike(plan.reading.spec, plan.config, config)
+    return False
+
+
+def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
+    """Compare the Config fields that change the outputs and that shapes do not show."""
+    fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
+    return [
+        _setting(name, "config", ours, theirs, f"{_value(left, name, ours)} and {_value(right, name, theirs)}")
+        for name, (theirs, ours) in fields.items()
+    ]
+
+
+def _architectures(a: str, b: str) -> dict[str, Any]:
+    return _setting("architecture", "architecture", a, b, f"{a} and {b}")
+
+
+def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any]:
+    """Describe a difference of no array: two architectures, or a Config field with the value of each file."""
+    return {"setting": name, "kind": kind, "error": None, "detail": detail, "a": a, "b": b}
+
+
+def _value(plan: Plan, name: str, value: Any) -> str:
+    """Write a field's value, with where it comes from if the file does not state it."""
+    return f"{exact(value)}{f' (assumed: {plan.src})' if name in by_dialect(plan) else ''}"
+
+
+def _idle(left: Plan, right: Plan) -> Iterator[str]:
+    """Name the fields that differ and change nothing in either model, so that the two are one function."""
+    ours, theirs = as_dict(left.config), as_dict(right.config)
+    both = without_effect(right.reading.spec, right.config)
+    for name in without_effect(left.reading.spec, left.config):
+        if name in both and not same(ours[name], theirs[name]):
+            yield f"{name}={exact(ours[name])} in A, {exact(theirs[name])} in B: {NO_EFFECT}"
+
+
+def _optimizers(left: Plan, right: Plan) -> Iterator[str]:
+    """Say that the states of optimizers in both files are not compared, and how to compare them."""
+    found = [optimizers.find_any(plan.reader) for plan in (left, right)]
+    parts = [one.top.rstrip("/") for one in found if one and one.top]
+    if len(parts) == 2 and len({one.library for one in found if one}) == 1:
+        options = " ".join(option("weights", part) for part in dict.fromkeys(parts))
+        yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them"
+
+
+def _silent(left: Plan, right: Plan, names: Collection[str]) -> Iterator[str]:
+    """Say of fields that differ which file does not state its value, and how to state another."""
+    for plan in (left, right):
+        silent = [name for name in as_dict(plan.config) if name in names and name in by_dialect(plan)]
+        if silent:
+            values = ", ".join(f"{name}={exact(getattr(plan.config, name))}" for name in silent)
+            what = f"the file does not say, assumed as {plan.src}'s own code computes: {values}"
+            yield f"{plan.reader.path}: {what} (--set {silent[0]}=... states another value)"
+
+
+def _unlike_counters(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
+    """List each file with the batch counters that the other one alone stores."""
+    pairs = ((left, set(right.uncounted)), (right, set(left.uncounted)))
+    lacking = [(plan.reader.path, [n for n in plan.uncounted if n not in others]) for plan, others in pairs]
+    return [(path, names) for path, names in lacking if names]

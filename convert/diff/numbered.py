@@ -1,0 +1,150 @@
+"""Match the states of two optimizers of torch, which number parameters, by the names of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from convert import folding
+from convert.config.conventions import same
+from convert.files.base import Reader
+from convert.reading.optimizers import GROUP
+from specs.words import in_a_row
+
+LISTS = ("params", "param_names")  # of a group: what says whose it is, and not how it is trained
+
+
+class Numbered(NamedTuple):
+    """The state of an optimizer of torch in a file.
+
+    Args:
+      root: prefix of all its names. groups: its groups of parameters, as torch stores them.
+    """
+
+    root: str
+    groups: tuple[Mapping[str, Any], ...]
+
+    @property
+    def order(self) -> list[Any]:
+        """Return the numbers of each group's parameters."""
+        return [group.get("params") for group in self.groups]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return how many parameters each group has."""
+        return [len(group["params"]) for group in self.groups]
+
+    def named(self, names: Iterable[str]) -> Numbered:
+        """Return the same with names of its parameters, in the order of the groups."""
+        each = iter(names)
+        groups = ({**group, "param_names": list(islice(each, len(group["params"])))} for group in self.groups)
+        return self._replace(groups=tuple(groups))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return {number of a parameter: its name}; {} where the file does not name all."""
+        pairs = {
+            str(number): name
+            for group in self.groups
+            for number, name in zip(group["params"], group.get("param_names", ()), strict=False)
+        }
+        total = sum(len(group["params"]) for group in self.groups)
+        return pairs if len(pairs) == total == len(set(map(str, pairs.values()))) else {}
+
+    def hyperparameters(self) -> dict[str, dict[str, Any]]:
+        """Return {hyperparameter: {name of a parameter: its value}}."""
+        each: dict[str, dict[str, Any]] = {}
+        for group in self.groups:
+            for key in group.keys() - set(LISTS):
+                each.setdefault(key, {}).update(dict.fromkeys(group["param_names"], group[key]))
+        return each
+
+    def entries(self, names: Iterable[str]) -> dict[str, str]:
+        """Return {name of a plain entry of the file that a group holds: its key there}."""
+        base = f"{self.root}param_groups/"
+        return {name: name.rpartition("/")[2] for name in names if name.startswith(base)}
+
+
+def numbered(reader: Reader) -> Numbered | None:
+    """Read the groups of the one optimizer of torch in a file; None where there is none, or several."""
+    values = reader.skipped.load()
+    roots = {name[: match.start()] for name in values if (match := GROUP.search(name))}
+    if len(roots) != 1:
+        return None
+    (root,) = roots
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        number, slash, key = name.removeprefix(f"{root}param_groups/").partition("/")
+        if slash and name.startswith(f"{root}param_groups/"):
+            groups.setdefault(number, {})[key] = value
+    listed = all(isinstance(group.get("params"), list) for group in groups.values())
+    return Numbered(root, tuple(groups.values())) if listed else None
+
+
+class Match(NamedTuple):
+    """How the numbers of two optimizers correspond.
+
+    Args:
+      a, b: the two; None where they number alike, or where their names do not say which numbers correspond.
+      notes: on the numbers.
+    """
+
+    a: Numbered | None = None
+    b: Numbered | None = None
+    notes: tuple[str, ...] = ()
+
+
+def matched(a: Reader, b: Reader) -> Match:
+    """Match two optimizers by the names of their parameters, where they number or group these differently.
+
+    Without names, groups of the same sizes are matched by places within each, as a conversion orders parameters.
+    """
+    one, two = numbered(a), numbered(b)
+    if one is None or two is None:
+        return Match()
+    ours, theirs = one.names, two.names
+    if one.order == two.order and (ours == theirs or not (ours and theirs)):
+        return Match()
+    if ours and set(ours.values()) == set(theirs.values()):
+        moved = [(n, number) for number, n in ours.items() if theirs.get(number) != n]
+        if not moved:
+            return Match(one, two)
+        back = {name: number for number, name in theirs.items()}
+        name, number = moved[0]
+        first = f"{number} in A is {back[name]} in B, {name}"
+        what = "the two optimizers number their parameters differently, and are matched by param_names"
+        return Match(one, two, (f"{what}: {first}",))
+    silent = [side for side, names in (("A", ours), ("B", theirs)) if not names]
+    if silent and one.sizes == two.sizes:
+        return _by_place(one, two, f"{in_a_row(silent)} store{'s' * (len(silent) == 1)} no param_names")
+    why = f"{' and '.join(silent)} stores no param_names" if silent else "their param_names are not the same"
+    sizes = " and ".join("+".join(map(str, of.sizes)) for of in (one, two))
+    what = f"the two optimizers group their parameters differently ({sizes}), and are compared by number, as {why}"
+    return Match(notes=(f"{what}: one number may be of two parameters",))
+
+
+def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
+    """Match two optimizers with groups of the same sizes by places within each group."""
+    known = [*one.names.values()] or [*two.names.values()] or [*map(str, chain(*one.order))]
+    groups = f"groups of {in_a_row(map(str, one.sizes))} parameters are"
+    how = f"{groups} matched by the places within each, as a conversion orders them: assumed, not known"
+    note = f"the two optimizers number their parameters differently, and {why}: {how}"
+    return Match(one.named(known), two.named(known), (note,))
+
+
+def compared(one: Numbered, two: Numbered) -> tuple[frozenset[str], dict[str, tuple[Any, Any]]]:
+    """Compare the hyperparameters of each parameter, by its name.
+
+    Returns: those that both have, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ.
+    """
+    ours, theirs = one.hyperparameters(), two.hyperparameters()
+    differing: dict[str, tuple[Any, Any]] = {}
+    for key in ours.keys() & theirs.keys():
+        unlike: dict[str, list[str]] = {}
+        for name, value in ours[key].items():
+            if not same(value, theirs[key].get(name, value)):
+                unlike.setdefault(repr((value, theirs[key][name])), []).append(name)
+        for names in unlike.values():
+            differing[f"{key} of {folding.listed(names)}"] = ours[key][names[0]], theirs[key][names[0]]
+    return frozenset(ours.keys() & theirs.keys()), dict(sorted(differing.items()))

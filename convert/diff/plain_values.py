@@ -1,0 +1,71 @@
+"""Compare the numbers and texts that two checkpoints have beside their arrays, as a learning rate or an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convert.config.conventions import same
+from convert.files.base import Reader
+from specs.numerals import exact
+from specs.words import count
+
+from .numbered import LISTS, Match, compared
+
+UNMATCHED = Match()
+
+LISTED = 8  # values that a note lists
+LONGEST = 60  # characters of a value that a note has whole
+
+
+@dataclass(frozen=True)
+class PlainValues:
+    """The values that two files have by the same names.
+
+    Args:
+      names: of all. differing: {name: its values in A and in B} of those that differ.
+      alike: how many agree, without those of groups that were matched by names of parameters.
+    """
+
+    names: frozenset[str]
+    differing: Mapping[str, tuple[object, object]]
+    alike: int
+
+    @classmethod
+    def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED) -> PlainValues:
+        """Compare two files; floats count as equal where they are one float32. Raises: FormatError.
+
+        Args:
+          match: of two optimizers' parameters, by which their groups' values are compared.
+        """
+        ours, theirs = a.skipped.load(), b.skipped.load()
+        both = [name for name in ours if name in theirs]
+        grouped, of_groups = set[str](), dict[str, tuple[object, object]]()
+        if match.a and match.b:
+            keys, of_groups = compared(match.a, match.b)
+            entries = {**match.a.entries(ours), **match.b.entries(theirs)}
+            both = [name for name in both if name not in entries]
+            grouped = {name for name, key in entries.items() if key in keys or key in LISTS}
+        differing = {name: (ours[name], theirs[name]) for name in both if not same(ours[name], theirs[name])}
+        return cls(frozenset({*both, *grouped}), {**differing, **of_groups}, len(both) - len(differing))
+
+    def verdict(self) -> list[str]:
+        """Return what the verdict excepts: the two may be one training at different steps."""
+        number = len(self.differing)
+        return [f"{count(number, 'plain value')} that differ{'s' if number == 1 else ''}"] if number else []
+
+    def notes(self) -> list[str]:
+        """Return how many values agree, and those that differ."""
+        agree = [f"plain numbers and texts beside the arrays: {self.alike:,} agree"] if self.alike else []
+        apart = [
+            f"{name} is {_shortened(ours)} in A, {_shortened(theirs)} in B"
+            for name, (ours, theirs) in self.differing.items()
+        ]
+        more = len(apart) - LISTED
+        listed = "; ".join(apart[:LISTED]) + f"; and {more:,} more" * (more > 0)
+        return [*agree, *[f"plain values that differ: {listed}"] * bool(apart)]
+
+
+def _shortened(value: object) -> str:
+    text = exact(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

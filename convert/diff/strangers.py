@@ -1,0 +1,98 @@
+"""Say why two files cannot be compared: neither an architecture nor common names relate their arrays."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from typing import NamedTuple
+
+from convert.errors import ConvertError, called, option
+from convert.files import open_checkpoint
+from convert.reading.recognise import nearest, unknown_page
+from convert.reading.spelling import respelled
+from convert.records.record import read as read_record
+
+KNOWN = 0.5  # share of a file's names that an architecture has, from which on it explains best what does not fit
+
+
+class Described(NamedTuple):
+    """What is known of a file of whatever architecture.
+
+    Args:
+      share: of its names, those that the nearest architecture has.
+      page: what its record says of an architecture that is not here, with the remedy, else "".
+      table: where its record lies, if that has the Table that wrote it, else "".
+      names: of its arrays.
+    """
+
+    share: float
+    page: str
+    table: str
+    names: list[str]
+
+
+def unrelated(a: str, b: str) -> ConvertError | None:
+    """Build the error for two files with different names, of which no known architecture has most.
+
+    None where an architecture has most names of both files: what does not fit it is the better explanation.
+    """
+    files = {path: _described(path) for path in (a, b)}
+    strangers = [path for path, file in files.items() if file.share < KNOWN]
+    if not strangers:
+        return None
+    if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
+        return ConvertError(pages[0])
+    kept = [_moments(file.names) for file in files.values()]
+    if all(kept):
+        others = "the same of other parameters, as of another model or process" if kept[0] == kept[1] else kept[1]
+        return ConvertError(f"{a} and {b}: states of optimizers of paddle: {a} has {kept[0]}, {b} has {others}")
+    if weights := _weights(*(file.names for file in files.values())):
+        command = f"{called('convert diff')} {weights} {shlex.quote(a)} {shlex.quote(b)}"
+        return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {command} compares them")
+    what = "names of no known architecture, and the two files have different names"
+    records = [
+        f"the record of {path} has the Table that wrote it: {option('table', file.table)}"
+        for path, file in files.items()
+        if file.table
+    ]
+    return ConvertError(f"{' and '.join(strangers)}: {what}: give {option('table', 'FILE')}", records)
+
+
+def _described(path: str) -> Described:
+    with open_checkpoint(path) as reader:
+        record, renamed = read_record(reader), respelled(reader)
+        reading = nearest(renamed)
+        known = reading.score * len(reading.tensors) if reading else 0.0
+        table = not record.change and isinstance(record.content.get("table"), dict)
+        page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
+        place = record.place if record.place.endswith(".json") else path
+        return Described(share, page, place if table else "", list(reader.tensors))
+
+
+def _moments(names: list[str]) -> str:
+    """Return what an optimizer of paddle keeps, if the names are those of its state alone: "Adam's two moments"."""
+    from convert.reading.families import FAMILIES, KEEPS, MOMENTS
+    from convert.reading.optimizers import PADDLE
+
+    found = [PADDLE.fullmatch(name) for name in names]
+    slots = {match["slot"] for match in found if match}
+    kept = [KEEPS[family] for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
+    return kept[0] if kept and all(found) else ""
+
+
+def _weights(a: list[str], b: list[str]) -> str:
+    """Return the options that compare a part of one file with the other, if most names of that lie there, else ""."""
+    for names, inner, first in ((a, b, True), (b, a, False)):
+        if found := places(names, inner):
+            parts = (found[0], "/") if first else ("/", found[0])
+            return " ".join(option("weights", part) for part in parts)
+    return ""
+
+
+def places(names: Collection[str], inner: Collection[str]) -> list[str]:
+    """Return the places, without a separator, under which over half of the inner names lie among the others."""
+    if not inner:
+        return []
+    listed, known = set(names), next(iter(inner))
+    found = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
+    return [place[:-1] for place in found if 2 * sum(place + name in listed for name in inner) > len(inner)]

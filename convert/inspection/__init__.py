@@ -1,0 +1,1 @@
+"""Describe a file without converting it: describe collects what is known of it, text prints that."""

@@ -1,0 +1,309 @@
+"""Implement `inspect`: state what a checkpoint is, as far as its arrays show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from argparse import Namespace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from convert import folding
+from convert.config import module_settings
+from convert.config.conventions import computing, same
+from convert.config.inference import inferred, trained, unshown
+from convert.config.pixels import sized
+from convert.config.settings import Settings
+from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
+from convert.files import is_pdopt, open_checkpoint
+from convert.files.base import Reader
+from convert.files.inside import look
+from convert.plans.choosing import Request, attempt
+from convert.plans.plan import Plan
+from convert.plans.planning import left_open, plan_read
+from convert.reading.aside import as_json, by_name
+from convert.reading.readings import Ambiguous, Names, Reading
+from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
+from convert.reading.spelling import out_of_modules, respelled
+from convert.records.altered import WARNING
+from convert.records.record import DEFAULT, DIALECT, INSIDE, Record
+from convert.records.record import read as read_record
+from convert.running import dumps
+from convert.terminal import say, say_note
+from specs import config as configs
+from specs.dialects import HUB
+from specs.numerals import exact
+from specs.words import in_a_row
+
+from .text import BY_TABLE, HEADS, lines
+
+LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
+
+
+def inspect(arguments: Namespace) -> int:
+    """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
+    found = look(arguments.file, arguments.step)
+    about = describe(found.path, arguments.weights)
+    about["notes"] = [*found.notes, *about["notes"]]
+    if arguments.hash:
+        from convert.files.hashing import sha256
+
+        about["sha256"] = sha256(found.path)
+    if arguments.json:
+        print(dumps({**about, "open": str(about["open"] or "")}))
+    elif arguments.quiet:
+        for note in about["notes"]:
+            say_note(note)
+    else:
+        for line in lines(about, found.path):
+            _say(printable(line))
+    return 0
+
+
+def _say(line: str) -> None:
+    """Print a line with its label in bold, or in the colour of what its user has to look at or to state."""
+    label = re.match(r"[a-z][a-z0-9 ]*:", line)
+    if label is None:
+        heads = "soft" if line.split() == list(HEADS) else ""
+        say(line, kind=heads)
+    else:
+        say(line, kind=LOOK.get(label[0], "head"), words=label[0], indent=14)  # below what stands beside the label
+
+
+def describe(path: str, weights: str | None = None) -> dict[str, Any]:
+    """Return what a file is, as `inspect --json` does; "open" is the error for what its user has to state, or None.
+
+    Raises: ConvertError where it cannot be read.
+    """
+    with open_checkpoint(path) as opened:
+        stored, record = out_of_modules(opened), read_record(opened)
+        reader = respelled(stored)
+        known = _known(reader, record, weights)
+        known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
+        if known.get("architecture") or known.get("open"):
+            return _whole(reader, known)
+        known |= _of_optimizer(path, record)
+        remarks = [note for note in reader.remarks if note not in stored.remarks]
+        return _whole(
+            stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
+        )  # names as a Table needs them
+
+
+def _of_optimizer(path: str, record: Record) -> dict[str, Any]:
+    """Return what the record of an optimizer's own file says of its model; {} for any other file."""
+    import specs
+
+    architecture, variant = record.hints.get("architecture"), record.content.get("variant")
+    if not is_pdopt(path) or record.change or architecture not in specs.names():
+        return {}
+    return {"architecture": architecture, "variant": variant, "dialect": record.hints.get("dialect"), "part": "/"}
+
+
+def _recorded(record: Record) -> list[str]:
+    """State what a record says of a file that no architecture here can: the page that it needs, or its Table."""
+    if page := unknown_page(record.hints):
+        return [page]
+    table, source = (record.content.get(key) for key in ("table", "source"))
+    if record.change or not isinstance(table, dict) or not isinstance(source, dict):
+        return []
+    from convert.table.file import doubt
+
+    left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
+    line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
+    return [line, *filter(None, [doubt(record.content)])]
+
+
+def _used(record: Record, known: bool) -> list[str]:
+    """Name the record of a file of a known architecture, or of an optimizer alone, and the file that was converted."""
+    if not known or not record.content or record.change:
+        return []
+    source = record.content.get("source")
+    file = source.get("file") if isinstance(source, dict) else None
+    place = "in the file" if record.place == INSIDE else os.path.basename(record.place)
+    return [f"{place}{f', written from {str(file)[:80]}' if file else ''}"]
+
+
+def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:
+    """Return what can be said of a file: its model, if every array fits one, or why none fits.
+
+    Args:
+      reader: of the file, under the names by which arrays are recognised.
+    """
+    try:
+        plan = plan_read(reader, weights=weights, assume=True, record=record)
+    except Ambiguous as error:
+        if _recorded(record):  # which says what the file is as a whole
+            return _unknown(reader, record, error, weights)
+        return {"open": error, "notes": list(reader.remarks), **_beside(reader)}
+    except UsageError as error:
+        return _open(reader, record, error, weights)
+    except ConvertError as error:
+        if weights is not None and not Names(reader.tensors, weights).forms:
+            raise  # nothing lies there
+        return _unknown(reader, record, error, weights)
+    still_open = left_open(plan)
+    return _fitting(replace(plan, accepted=())) | ({"open": still_open} if still_open else {})
+
+
+def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
+    """Return everything about a file in the order of printing, with what every file shows."""
+    tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
+    about: dict[str, Any] = {
+        "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
+        "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
+        "aside": [], "statistics": 0, "masks": 0, "buffers": 0, "named": True,
+    }  # fmt: skip
+    about["skipped"] = folding.skipped(reader.skipped)
+    about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
+    return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
+
+
+def _fitting(plan: Plan) -> dict[str, Any]:
+    """Return what is known of a file whose arrays fit completely."""
+    must_state, shown = plan.configuration.must_state, plan.configuration.shown
+    config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in must_state}
+    config |= {name: shown[name] for name, value in config.items() if value is None and name in shown}  # as tokens
+    about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
+    about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
+    about |= {"origins": {name: origin for name, origin in plan.suggested.items() if name in config}}
+    about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.suggested).as_json()
+    notes = [*plan.part(), *plan.of_modules(), *plan.doubts(), *plan.unlike_its_code()]
+    return about | {
+        "parameters": plan.parameters,
+        "notes": notes,
+        "aside": as_json(plan.aside),
+        "skipped": plan.skipped(),
+    }
+
+
+def _open(reader: Reader, record: Record, error: UsageError, weights: str | None) -> dict[str, Any]:
+    """Describe a file of which the user has to say more: Config fields, or its dialect.
+
+    Its architecture is stated only if some Config of that architecture makes every array fit.
+    """
+    fitting: list[tuple[Reading, Plan]] = []
+    request = Request(reader, record, Settings.of(None), HUB, None)
+    for group in candidates(reader, None, request.record.hints, weights):
+        readings = group if isinstance(group, list) else []
+        fitting = [(reading, plan) for reading in readings if (plan := _completed(request, reading))]
+        if fitting:
+            break
+    if len({reading.architecture for reading, _ in fitting}) != 1:
+        return {**_unknown(reader, record, error, weights), "open": error}
+    reading, plan = fitting[0]
+    modules = _of_modules(request, reading)
+    says = {reading.dialect: _inferred(reading, modules) for reading, _ in fitting}
+    agreed = {name: value for name, value in says[reading.dialect].items() if _agree(name, says.values())}
+    about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": error}
+    about |= {"dialect": reading.dialect if len(says) == 1 else None, "config": agreed}
+    fixed = dialects(reading.architecture)[reading.dialect].conventions
+    by = f"{DIALECT if len(says) == 1 else 'dialects '}{in_a_row(says)}"
+    about["origins"] = {name: by for name in fixed if name in agreed and name not in modules}
+    defaults = _defaults(plan, says.values())
+    about["config"] |= defaults
+    about["origins"] |= dict.fromkeys(defaults, DEFAULT)
+    notes = [*plan.part(), *_apart(says, agreed)]
+    return about | {"parameters": trained(reading), "notes": notes, "aside": as_json(plan.aside)}
+
+
+def _defaults(plan: Plan, says: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the defaults of fields of which no dialect says anything and that change no outputs, as dropout."""
+    spec = plan.reading.spec
+    named = {name for config in says for name in config} | (computing(spec) - spec.immaterial(plan.config))
+    config = configs.as_dict(plan.config)
+    return {f.name: config[f.name] for f in fields(spec.config) if f.name not in named and f.default is not MISSING}
+
+
+def _agree(name: str, says: Collection[Mapping[str, Any]]) -> bool:
+    """Tell whether all of several Configs state the same of a field."""
+    values = [config.get(name) for config in says]
+    return None not in values and all(same(value, values[0]) for value in values)
+
+
+def _apart(says: Mapping[str, Mapping[str, Any]], agreed: Mapping[str, Any]) -> Iterator[str]:
+    """Name the values of each field of which the dialects in question state different things."""
+    for name in dict.fromkeys(name for config in says.values() for name in config if name not in agreed):
+        values = [
+            f"{exact(c[name])} as {dialect}" if name in c else f"open as {dialect}" for dialect, c in says.items()
+        ]
+        yield f"{name} depends on the dialect: {in_a_row(values)}"
+
+
+def _completed(request: Request, reading: Reading) -> Plan | None:
+    """Plan a reading with whatever it leaves open taken from an official variant or a tiny twin; None if none fits."""
+    with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
+        names, own = unshown(reading), _of_modules(request, reading)
+        examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
+        choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
+        for choice in choices:
+            trial = attempt(request._replace(settings=Settings.of({**choice, **own})), reading)
+            if isinstance(trial, Plan):
+                return trial
+    return None
+
+
+def _of_modules(request: Request, reading: Reading) -> dict[str, Any]:
+    """Return Config fields that the modules of a model that was pickled whole state. Raises: ConvertError."""
+    stated = module_settings.stated(request.reader.path, reading, request.reader.modules)
+    return {name: one.value for name, one in stated.items()}
+
+
+def _inferred(reading: Reading, modules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Config fields that the arrays, the dialect or the modules of a pickled model determine."""
+    config = dict(dialects(reading.architecture)[reading.dialect].conventions)
+    with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
+        config = inferred("", reading) | config
+    return {**config, **modules}
+
+
+def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str | None) -> dict[str, Any]:
+    """Describe a file that fits no architecture: which comes nearest, and why it does not fit.
+
+    None is near where the record says what the file is.
+    """
+    if _recorded(record):
+        number = record.content.get("parameters")
+        alone = is_pdopt(reader.path)  # the optimizer: its record counts the parameters of the model
+        known = isinstance(number, int) and not alone
+        counted = {"parameters": number} if known else {}  # those that are tied once
+        return {
+            "notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)],
+            **_beside(reader),
+        } | counted
+    from convert.files.sharded import remedy
+    from convert.reading.parametrized import parametrized
+
+    if part := remedy(reader.path):
+        return {"notes": [*reader.remarks, part], **_beside(reader)}
+    asked = isinstance(error, OpenFields)
+    message = error.message.removeprefix(f"{reader.path}: ")
+    reasons = error.problems if isinstance(error, PlanError) else [message, *error.problems]
+    if isinstance(error, OpenFields):
+        reasons = [f"that depends on {in_a_row(error.fields)}: no official variant has these arrays"]
+    group = next(candidates(reader, None, record.hints, weights))
+    if isinstance(group, list):
+        reading: Reading | None = group[0]
+    else:
+        reading, asked = nearest(reader, weights), False
+        parts = parametrized(reader.tensors, USUAL.get(reader.format))
+        why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
+        if reading and reading.score < NEAR:
+            return {"notes": [*reader.remarks, *why, far(reader, weights)], **_beside(reader)}
+        if reading:
+            size = len(reading.tensors)
+            share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"
+            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *why]
+    if reading is None:
+        return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
+    near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}
+    return {"nearest": {**near, "open": asked, "reasons": reasons}, "notes": [*reader.remarks], **_beside(reader)}
+
+
+def _beside(reader: Reader) -> dict[str, Any]:
+    """Describe what a file contains beside a model, as far as names alone show; the rest is its parameters."""
+    from convert.reading.counting import counted
+
+    own = {name: tensor for name, tensor in reader.tensors.items() if name not in reader.shared}
+    return {"aside": as_json(by_name(reader.tensors)), **counted(own)}

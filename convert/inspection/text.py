@@ -1,0 +1,136 @@
+"""Write what `inspect` has found as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import specs
+from convert.errors import OpenFields
+from convert.files import format_called
+from convert.folding import fold
+from convert.reading.readings import normal
+from convert.records.altered import WARNING
+from convert.records.record import DEFAULT, DIALECT, OFFICIAL
+from convert.terminal import table
+from specs import config as configs
+from specs.numerals import exact
+from specs.words import count, with_article
+
+BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
+ROOT = "/"  # the part that is the whole file
+HEADS = ("dtype", "shape", "name")  # of the list of arrays
+REASONS = 5  # printed of why the nearest architecture does not fit
+
+
+def lines(about: dict[str, Any], path: str) -> Iterator[str]:
+    """Return the description as text: names with numbers folded."""
+    if about["record"]:
+        yield f"{'record:':14}{'; '.join(about['record'])}"
+    by_table = any(line.startswith(BY_TABLE) for line in about["record"])
+    unknown = () if about["architecture"] else ("dialect", "variant", "part", *["architecture"] * by_table)
+    for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
+        if key in about and key not in unknown and not (key == "part" and about[key] == ROOT):
+            label = "elements" if key == "parameters" and not about["named"] else key
+            yield f"{label + ':':14}{_stated(about, key, path)}"
+        if key == "parameters":
+            yield from (f"{'':14}and {count(number, 'element')} of {what}" for number, what in _beside(about) if number)
+    if near := about["nearest"]:
+        fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
+        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
+        yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
+        if more := len(near["reasons"][REASONS:]):
+            yield f"  - and {count(more, 'more reason')}"
+    stated = [name for name, value in about["config"].items() if value is not None]
+    if about["config"]:
+        own = specs.get(about["architecture"]).config
+        config = {name: exact(configs.as_hxw(own, name, about["config"][name])) for name in stated}
+        yield f"{'config:':14}{' '.join(f'{name}={value}' for name, value in config.items())}"
+        if absent := [name for name in about["config"] if name not in stated]:
+            yield f"{'':14}not stated: {', '.join(absent)}"
+    origins = {name: origin for name, origin in about["origins"].items() if name in stated}
+    yield from (f"{'':14}{line}" for line in _suggested(origins, about["dialect"], about["record"]))
+    if known := dict(about["preprocessing"]):
+        assumed = known.pop("assumed")
+        yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
+        yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
+    if about["open"]:
+        wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
+        first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
+        first = f"if it is {with_article(near['architecture'])}: {first}" if near else first
+        yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
+    for note in about["notes"]:
+        yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
+    aside = {entry["name"] for entry in about["aside"]}
+    containers = tuple(name for name in aside if name.endswith(("/", ".")))
+    shown = {n: one for n, one in about["tensors"].items() if n not in aside and not n.startswith(containers)}
+    shown = shown or about["tensors"]  # of a file that has nothing else
+    hidden = len(about["tensors"]) - len(shown)
+    parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""
+    yield f"{'tensors:':14}{len(about['tensors'])}{parts}"
+    yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
+    if about["aside"]:
+        yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
+    for entry in about["aside"]:
+        yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
+    yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
+
+
+def _suggested(origins: dict[str, str], dialect: str, record: list[str]) -> Iterator[str]:
+    """Say of each Config field that the file does not state what suggests its value.
+
+    Args:
+      dialect: of the file; a record names that of the file from which it was converted. record: what is said of it.
+    """
+    for origin in dict.fromkeys(origins.values()):
+        how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
+        how = (
+            "by its record, from the"
+            if origin.startswith(DIALECT) and (record or origin != f"{DIALECT}{dialect}")
+            else how
+        )
+        yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
+
+
+def _beside(about: dict[str, Any]) -> list[tuple[int, str]]:
+    """Return how many elements of a model are no parameters, and what they are."""
+    statistics = about["statistics"] - about["buffers"]
+    return [
+        (statistics, "running statistics and counters"),
+        (about["buffers"], "integer buffers"),
+        (about["masks"], "masks, of bool"),
+    ]
+
+
+def _stated(about: dict[str, Any], key: str, path: str) -> str:
+    """Return what is known of a file under one key, as people read it."""
+    if about[key] is None:
+        return "no official variant" if key == "variant" and about["architecture"] else "unknown"
+    if key == "format":
+        return format_called(about[key], path)
+    return f"{about[key]:,}" if key == "parameters" else str(about[key])
+
+
+def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """List arrays with dtype and shape; fold numbers of modules that have the same arrays.
+
+    Names, which may be long, stand last, so that no row breaks the columns.
+
+    A norm and a dense layer, whose biases are alike, stay apart: their other arrays are not.
+    """
+    modules: dict[str, set[tuple[str, tuple[str, str]]]] = {}
+    for name, what in tensors.items():
+        modules.setdefault(_module(name), set()).add((name.removeprefix(_module(name)), what))
+    kinds = {module: frozenset(arrays) for module, arrays in modules.items()}
+    groups: dict[tuple[str, tuple[str, str], frozenset[tuple[str, tuple[str, str]]]], list[str]] = {}
+    for name, what in tensors.items():
+        groups.setdefault((normal(name), what, kinds[_module(name)]), []).append(name)
+    rows = [(*tensors[names[0]], name) for names in groups.values() for name in fold(names)]
+    order = {module: n for n, module in reversed([*enumerate(_module(row[-1]) for row in rows)])}
+    rows.sort(key=lambda row: order[_module(row[-1])])  # the arrays of a module stand together
+    yield from table(HEADS, rows) if rows else ()
+
+
+def _module(name: str) -> str:
+    """Return what stands before the last level of a name: "blocks.0.norm" of "blocks.0.norm.bias"."""
+    return name[: max(name.rfind("."), name.rfind("/"), 0)]

@@ -1,0 +1,122 @@
+"""Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from convert.config.configure import configure
+from convert.config.settings import Settings
+from convert.config.variants import restrictions
+from convert.errors import ConvertError, PlanError, UsageError, command_or_call
+from convert.files.base import Reader
+from convert.reading.readings import Reading
+from convert.reading.recognise import Group, dialects
+from convert.records.record import Record
+from specs.dialects import HUB, extras
+
+from .by_dialect import translate
+from .plan import Plan
+
+
+class Request(NamedTuple):
+    """What every reading of a file is planned with.
+
+    Args:
+      settings: what the user states of the model.
+      dst: dialect of the target. dtype: of its floating-point tensors; None keeps the source's.
+    """
+
+    reader: Reader
+    record: Record
+    settings: Settings
+    dst: str
+    dtype: str | None
+
+
+class Rejected(NamedTuple):
+    """A reading that does not fit, and why."""
+
+    reading: Reading
+    error: ConvertError
+
+
+class Choice(NamedTuple):
+    """What trying the readings of a file comes to.
+
+    Args:
+      plan: of the one reading that fits; None where none does, or several do.
+      rejected: why each of the others that were tried does not fit.
+      problem: why there is no plan, where no reading explains it.
+    """
+
+    plan: Plan | None
+    rejected: list[Rejected]
+    problem: ConvertError | None = None
+
+
+def choose(request: Request, groups: Iterable[Group]) -> Choice:
+    """Plan each reading, group by group, up to the first group in which any fits."""
+    rejected: list[Rejected] = []
+    for group in groups:
+        if isinstance(group, ConvertError):
+            return Choice(None, rejected, group)
+        trials = [attempt(request, reading) for reading in group]
+        rejected += [trial for trial in trials if isinstance(trial, Rejected)]
+        fitting = [trial for trial in trials if isinstance(trial, Plan)]
+        if len(fitting) > 1:
+            return Choice(None, rejected, _alike(fitting))
+        if fitting:
+            return Choice(fitting[0], rejected)
+    return Choice(None, rejected)
+
+
+def _alike(fitting: list[Plan]) -> UsageError:
+    names = ", ".join(sorted({plan.src for plan in fitting}))
+    which = command_or_call(f"{fitting[0].src}2torch", f"src={fitting[0].src!r}")
+    problem = f"reads alike as {names}: say which it is, as in {which}"
+    return UsageError(f"{fitting[0].reader.path}: {problem}")
+
+
+def attempt(request: Request, reading: Reading) -> Plan | Rejected:
+    """Plan one reading, or say why it does not fit."""
+    try:
+        return _plan(request, reading)
+    except ConvertError as error:
+        return Rejected(reading, error)
+
+
+def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:
+    """Describe the arrays that a dialect lists as unused and that are other arrays of this file: its code ties them."""
+    unused = {one.name for one in extras(dialects(reading.architecture)[reading.dialect], config)}
+    names = {tensor.name: name for name, tensor in reading.tensors.items()} if unused else {}
+    if not unused.intersection(names.values()):
+        return []
+    from convert.files.pickled.tree import PickleReader
+
+    aliases = reader.aliases() if isinstance(reader, PickleReader) else {}
+    pairs = [(names[one], names[other]) for one, other in aliases.items() if one in names and other in names]
+    remedy = f"tie both in a line of dialect {reading.dialect}, and leave it out of extras"
+    return [
+        f"{one} is tied to {other}: {remedy}"
+        for pair in pairs
+        for one, other in (pair, pair[::-1])
+        if one in unused and other not in unused
+    ]
+
+
+def _plan(request: Request, reading: Reading) -> Plan:
+    """Configure and lay out one reading. Raises: ConvertError where it does not fit."""
+    reader, record, settings, dst, dtype = request
+    path, architecture = reader.path, reading.architecture
+    if dst != HUB and dst not in dialects(architecture):
+        having = ", ".join(dialects(architecture))
+        raise UsageError(f"{path}: {architecture} has no dialect {dst!r}: one of {having}")
+    configuration = configure(path, reading, record, settings, reader.modules)
+    unfit = restrictions(architecture, configuration.config, dst) if dst != HUB else {}
+    if unfit:
+        problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
+        raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
+    own = configuration.record
+    translation = translate(path, reading, configuration, dst, own.carried, dtype)
+    if problems := _tied_extras(reader, reading, configuration.config):
+        raise PlanError(f"{path}: what the page of {architecture} lists as unused is used", problems)
+    return Plan(reader, own, reading, configuration, dst, translation)

@@ -1,0 +1,7 @@
+"""Find what a file holds: an architecture in a dialect, weights, the state of an optimizer, and what is neither.
+
+recognise lists what a file may be; readings finds where the weights lie: nesting ranks places (live ones before
+averages, which named_copies finds), spelling reads names. replicas, masters and parametrized find weights that are
+stored more than once or in parts. optimizers finds the state of an optimizer, by the names that families lists for
+each library. aside names what is neither, and counting counts parameters without a known architecture.
+"""

@@ -1,0 +1,158 @@
+"""Find the state of an optimizer in a checkpoint, by the names of its arrays: optax's, torch's or paddle's."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from convert.documents import document
+from convert.errors import ConvertError, UsageError
+from convert.files.base import Reader, Tensor
+
+from .families import MOMENTS
+from .nesting import training
+from .replicas import ONCE, leading
+
+GROUP = re.compile(r"(?:^|(?<=/))param_groups/[^/]+/(?:params|weight_decay)$")
+PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+")
+TUPLE = re.compile(r"(?P<entry>[0-9]+/)(?:[0-9]+/)*")  # a place in tuples alone, as of vit_jax's checkpoint_7
+VALUE = "/value"  # what nnx stores below each variable
+
+
+ALONE = (
+    "give the file of a model alone, as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) "
+    "writes it"
+)
+NESTED = (
+    "give a file of its params alone, or no --like. A chain that nests its state otherwise, as with a gradient clip, "
+    "takes the converted state by "
+    f"optax.tree_utils.tree_set: {document('training')} shows how"
+)
+
+
+class Found(NamedTuple):
+    """Where a file has the state of an optimizer.
+
+    Args:
+      root: prefix of the names of its arrays. top: of all that belongs to it.
+    """
+
+    library: str
+    root: str
+    top: str
+
+
+def find(reader: Reader) -> Found | None:
+    """Find the state of an optimizer by its names. Raises: ConvertError where there are several."""
+    found = {*_torch(reader), *_paddle(reader), *_optax(reader)}
+    if len(found) > 1:
+        where = ", ".join(sorted(repr(one.root) for one in found))
+        raise ConvertError(
+            f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
+            "library's optimizer has parts of its own for parts of a model in the same way"
+        )
+    return next(iter(found), None)
+
+
+def find_any(reader: Reader) -> Found | None:
+    """Find the one state of an optimizer in a file; None where there is none, or several."""
+    with contextlib.suppress(ConvertError):
+        return find(reader)
+    return None
+
+
+def _torch(reader: Reader) -> Iterable[Found]:
+    for name in reader.skipped.load():
+        if match := GROUP.search(name):
+            root = name[: match.start()]
+            yield Found("torch", root, root)
+
+
+def _paddle(reader: Reader) -> Iterable[Found]:
+    for name in reader.tensors:
+        folder, slash, last = name.rpartition("/")
+        if PADDLE.fullmatch(last):
+            yield Found("paddle", folder + slash, folder + slash)
+
+
+def _optax(reader: Reader) -> Iterable[Found]:
+    momentum = MOMENTS["momentum"].optax
+    adams = {name[: at.start()] for name in reader.tensors for at in re.finditer(r"(?:^|(?<=/))mu/", name)}
+    for name in reader.tensors:
+        base = name.removesuffix(VALUE)
+        if base == "count" or base.endswith("/count"):
+            root = base.removesuffix("count")
+            if root in adams:
+                yield Found("optax", root, _top(root))
+        elif f"/{momentum}/" in f"/{name}":
+            head = f"/{name}".partition(f"/{momentum}/")[0]
+            root = f"{head[1:]}/" if head else ""
+            if training(root) or not root or TUPLE.fullmatch(root):
+                yield Found("optax", root, _top(root))
+
+
+def _top(root: str) -> str:
+    """Return the place of all that belongs to a state of optax: of a tuple of weights, state and step its own entry."""
+    nested = TUPLE.fullmatch(root)
+    return training(root) or (nested["entry"] if nested else root)
+
+
+def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
+    """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
+
+    Args:
+      found: where the state is; None finds it.
+    """
+    found = found or find(reader)
+    if found is None:
+        return frozenset()
+    if found.top:
+        step = step_beside(found)
+        inside = {name for name in reader.tensors if name.startswith(found.top) or name == step}
+    else:
+        inside = {name for name in reader.tensors if _is_state(found, name)}
+    return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
+
+
+def check_like(reader: Reader) -> None:
+    """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
+    found = find(reader)
+    state = state_names(reader, found)
+    if found and state:
+        what = "contains" if reader.tensors.keys() - state else "is"
+        remedy = NESTED if found.library == "optax" else ALONE
+        raise UsageError(f"{reader.path}: --like: {what} an optimizer's state: {remedy}")
+
+
+def step_beside(found: Found) -> str:
+    """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own."""
+    outer = found.top[:-1].rpartition("/")[0]
+    return f"{outer}/step".lstrip("/") if found.top else ""
+
+
+def _is_state(found: Found, name: str) -> bool:
+    if found.library == "paddle":
+        return PADDLE.fullmatch(name) is not None
+    tops = ("state/", "param_groups/") if found.library == "torch" else ("count", "mu/", "nu/", "trace/")
+    return name.startswith(tops)
+
+
+def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
+
+    A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
+    Raises: ConvertError where they are stored so twice, for hosts and for devices.
+    """
+    arrays = [reader.tensors[name] for name in state_names(reader, found) if name in reader.tensors]
+    if found.library != "optax" or not leading(arrays):
+        return []
+    counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
+    shapes = [tensor.shape[1:] for tensor in arrays]
+    if counts and {len(t.shape) for t in counts} == {2} and len({t.shape[:2] for t in arrays}) == 1:
+        axes = " and ".join(map(str, counts[0].shape))
+        problem = f"every array of its optimizer's state has two leading axes, of {axes}, as of hosts and devices"
+        raise ConvertError(f"{reader.path}: {problem}: {ONCE}")
+    same = sorted(shapes) == sorted(tensor.shape for tensor in parameters.values())
+    return arrays if (all(len(t.shape) == 1 for t in counts) if counts else same) else []

@@ -1,0 +1,5 @@
+"""Plan the conversion of any model by a Table.
+
+by_table builds plan.TablePlan: file reads the Table, part takes from a checkpoint the arrays that it names, fit lays
+it out for their shapes, lengths reads --set h=12, like copies from another file what no line fills.
+"""

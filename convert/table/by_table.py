@@ -1,0 +1,163 @@
+"""Convert by a Table: any model's checkpoint, without an architecture, planned from names and shapes alone.
+
+plan = convert.table.by_table.plan("bert.safetensors", "bert.table")
+plan.write("bert.msgpack")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from convert.arrays.dtypes import check_target
+from convert.arrays.steps import Promise, Step, step
+from convert.errors import ConvertError, UsageError, option
+from convert.files import open_checkpoint
+from convert.files.base import Reader, Tensor
+from convert.reading import masters
+from convert.reading.replicas import FirstReplica
+from convert.reading.spelling import out_of_modules
+from convert.records import altered, record
+from specs.claims import unproven
+from specs.dtype_kinds import kind
+from specs.layout import Entry, Equal
+from specs.matching import Matcher
+from specs.table import Table
+
+from .file import check_complete, doubts_on_record, load
+from .fit import lay_out, replicas
+from .lengths import check_record, contradictions, supplied, unlike
+from .like import NOTHING, copies
+from .part import TablePart, matching, without_training
+from .plan import TablePlan
+
+Elsewhere = Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]]  # see `plan`
+
+
+def plan(
+    path: str,
+    table: str | Table,
+    backwards: bool = False,
+    like: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+    elsewhere: Elsewhere | None = None,
+    like_weights: str | None = None,
+    unreplicate: bool = False,
+    complete: bool = True,
+) -> TablePlan:
+    """Plan a conversion by a Table.
+
+    Args:
+      path: source checkpoint, any format. table: its file, or the Table.
+      backwards: read the table from right to left.
+      like: a checkpoint of the other side, whose names and shapes the target has to have.
+      sizes: lengths of axes that shapes leave open.
+      dtype: dtype of the target's floating-point tensors; None keeps the source's.
+      weights: take only the arrays nested there.
+      elsewhere: names the arrays and entries that something beside this plan converts, as the state of an optimizer.
+        Called with what names the arrays that no line of the table speaks of.
+      like_weights: the part of `like` that has those names; None takes all of it.
+      unreplicate: take the first of the replicas that pmap leaves in every array, after checking that all are equal.
+      complete: copy what the table drops on the target's side from `like`, or report that the target lacks it.
+    Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
+    """
+    check_target(dtype)
+    given = load(table) if isinstance(table, str) else table
+    check_complete(given)
+    lines = given.reverse() if backwards else given
+    stored = open_checkpoint(path)
+    try:
+        own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
+        sources = own.sources
+        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards, own.prefix)
+        steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
+        checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
+        others = copies(lines, layout, like, like_weights) if complete else NOTHING
+        outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
+        its = record.read(stored)
+        check_record(path, its, lines, layout.sizes)
+        earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
+        doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
+        lengths = sizes or {}
+
+        def fits(others: Mapping[str, int]) -> bool:
+            try:
+                return bool(lay_out(lines, path, sources, like, others, like_weights, backwards, own.prefix))
+            except ConvertError:
+                return False
+
+        needed = _needed(lengths, fits)
+        contradicted = [*supplied(lines, needed, layout.sizes), *contradictions(lines, lengths, layout.sizes)]
+        contradicted += unlike(layout.constants, layout.shapes, needed)
+        remarks = (*doubts, *contradicted, *own.reader.remarks, *own.notes, *doubts_on_record(its))
+        return TablePlan(
+            own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
+            aside=tuple(name for name in outside if name not in own.taken | accounted),
+            remarks=(*remarks, *masters.remarks(stored, sources.values())),
+            given=needed,
+            earlier=earlier, partly=partly, accounted=accounted, copies=others,
+            altered=altered.facts(os.path.basename(path), its.content, its.change),
+        )  # fmt: skip
+    except BaseException:
+        stored.close()
+        raise
+
+
+def _needed(lengths: Mapping[str, int], fits: Callable[[Mapping[str, int]], bool]) -> Mapping[str, int]:
+    """Return the lengths without which others leave axes open; all of them where any of them would do."""
+    needed = {name: lengths[name] for name in lengths if not fits({n: lengths[n] for n in lengths if n != name})}
+    return needed or ({} if fits({}) else lengths)
+
+
+def _source(
+    stored: Reader, lines: Table, weights: str | None, elsewhere: Elsewhere | None, unreplicate: bool
+) -> tuple[TablePart, frozenset[str]]:
+    """Return what a Table is applied to, and what `elsewhere` names; arguments and errors as in `plan`."""
+    own = matching(out_of_modules(stored), weights, lines)
+    accounted = elsewhere(own.reader, lambda: _unused(lines, own)) if elsewhere else frozenset[str]()
+    rest = without_training(own.without(accounted), lines)
+    return (_first_replica(rest, lines, required=elsewhere is None) if unreplicate else rest), accounted
+
+
+def _first_replica(own: TablePart, table: Table, required: bool) -> TablePart:
+    """Take one of the replicas that pmap leaves, if all are equal.
+
+    Args:
+      required: whether arrays without replicas are an error; the state of an optimizer may be replicated alone.
+    Raises: UsageError where the arrays fit as they are; ConvertError where the replicas differ.
+    """
+    if not replicas(table, own.sources):
+        if required:
+            asked = option("unreplicate")
+            what = f"no axis of replicas is common to its arrays, without which they fit the table: leave out {asked}"
+            raise UsageError(f"{own.reader.path}: {asked}: {what}")
+        return own
+    wholes = [own.reader.tensors[tensor.name] for tensor in own.sources.values()]
+    sources = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in own.sources.items()}
+    return own._replace(reader=FirstReplica(own.reader, wholes), sources=sources)
+
+
+def _unused(table: Table, own: TablePart) -> frozenset[str]:
+    """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
+    used = own.sources.keys() - set(Matcher(table, own.sources).match().unexpected)
+    return frozenset(own.reader.tensors.keys() - {own.sources[name].name for name in used})
+
+
+def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:
+    try:
+        return step(entry, sources, dtype)
+    except ValueError as error:
+        raise ConvertError(f"{path}: {error}") from None
+
+
+def _promise(check: Equal, sources: Mapping[str, Tensor], path: str, table: Table) -> Promise:
+    dtypes = {sources[name].dtype for name in (check.name, check.other) if name}
+    if len(dtypes) > 1:
+        raise ConvertError(f"{path}: {check.name} and {check.other} are tied, and have dtypes {' and '.join(dtypes)}")
+    where = f"{table.name}:{check.line.number}"
+    own = dtypes.pop()
+    if check.dtype and kind(own) != kind(check.dtype):
+        raise ConvertError(f"{path}: {check.name} has dtype {own}, and {where} says that it is {check.dtype}")
+    return Promise(check.name, check.parts, check.other, check.others, check.value, where)

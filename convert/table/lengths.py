@@ -1,0 +1,114 @@
+"""Read lengths of axes that the user gives for a Table, and compare them with those that shapes show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from convert.errors import UsageError, option
+from convert.records.record import Record
+from specs.axes import parts
+from specs.moves import Shape
+from specs.signature import Signature
+from specs.stating import without_lengths
+from specs.table import Table
+from specs.words import in_a_row
+
+from .file import recorded_table
+
+
+def lengths(texts: Iterable[str]) -> dict[str, int]:
+    """Parse the lengths of axes: ["h=12"] -> {"h": 12}. Raises: UsageError."""
+    given: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
+            raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
+        if given.setdefault(name, int(number)) != int(number):
+            raise UsageError(f"--set {name}: given twice, as {given[name]} and as {int(number)}")
+    return given
+
+
+def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> list[str]:
+    """Say which lengths the user gives, and those of axes composed with them: "--set h=3, beside d=16"; [] if none.
+
+    Any factor of a dimension fits, so that no shape tells a wrong one.
+
+    Args:
+      sizes: lengths of axes by line number.
+    """
+    taken = {name: length for name, length in given.items() if any(own.get(name) == length for own in sizes.values())}
+    composed = dict[str, None]()
+    for line in lines.lines:
+        for names in (names for array in line.arrays for names in _composed(array) if not names.isdisjoint(taken)):
+            own = sizes.get(line.number, {})
+            composed |= dict.fromkeys(f"{name}={own[name]}" for name in sorted(names - taken.keys()) if name in own)
+    if not taken:
+        return []
+    texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
+    beside = f", beside {in_a_row(list(composed))}" if composed else ""
+    return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{beside}"]
+
+
+def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
+    """Yield what contradicts lengths that the user gives, if a name stands for one length in lines that are alike.
+
+    Those share another axis that is composed with it, as d in (h d) and h d: a kernel's h is no number of heads.
+
+    Args:
+      sizes: lengths of axes by line number.
+    """
+    composed = {line.number: [names for array in line.arrays for names in _composed(array)] for line in lines.lines}
+    for name, length in given.items():
+        taken = [number for number, own in sizes.items() if own.get(name) == length]
+        beside = {other for number in taken for names in composed[number] if name in names for other in names} - {name}
+        others = {n: own[name] for n, own in sizes.items() if own.get(name, length) != length and beside & own.keys()}
+        if others:
+            number, other = next(iter(others.items()))
+            what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
+            remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
+            yield f"{what}: {remedy}"
+
+
+def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
+    """Check that lengths are those with which a file was made, where its record has a Table of the same lines.
+
+    Args:
+      its: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
+    Raises: UsageError.
+    """
+    if its.damage or its.change or not (own := recorded_table(its)):
+        return
+    known = {without_lengths(line): line.lengths for table in (own, own.reverse()) for line in table.lines}
+    for line in lines.lines:
+        for name, length in known.get(without_lengths(line), {}).items():
+            here = sizes.get(line.number, {}).get(name, length)
+            if here != length:
+                what = f"was made with {name}={length} in {line.arrays[0].label}, as its record says; here it is {here}"
+                remedy = f"{option('table', its.file(path))} takes the lengths of the record"
+                raise UsageError(f"{path}: it {what}: {remedy}")
+
+
+def unlike(constants: Iterable[str], shapes: Mapping[str, Shape], given: Mapping[str, int]) -> Iterator[str]:
+    """Yield each constant whose length the user gives and that no array of its module has as first or last dimension.
+
+    Args:
+      constants: names of the target's arrays that hold one value. shapes: of all its arrays.
+    """
+    for name in constants:
+        module, length = _module(name), shapes[name][0] if len(shapes[name]) == 1 else 0
+        beside = [one for one, shape in shapes.items() if module and _module(one) == module and len(shape) > 1]
+        axes = [axis for axis, size in given.items() if size == length]
+        if axes and beside and not any(length in (shapes[one][0], shapes[one][-1]) for one in beside):
+            known = in_a_row(f"{one} has {list(shapes[one])}" for one in beside)
+            remedy = f"if that is wrong, give another length, or {option('like', 'FILE')}, which shows it"
+            yield f"{name} gets the shape [{length}], as {axes[0]}={length} was given, and {known}: {remedy}"
+
+
+def _module(name: str) -> str:
+    return name[: max(name.rfind("."), name.rfind("/")) + 1]
+
+
+def _composed(array: Signature) -> list[set[str]]:
+    """Return the names of the axes that each dimension of an array is composed of."""
+    return [{part.name for part in parts((dim,))} for dim in array.axes or ()]

@@ -1,0 +1,95 @@
+"""Write a report as one self-contained page: the verdict, what differs first, every error, what was run, every plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from string import Template
+
+from parity import summary
+from parity.own import OWN
+from parity.result import Result
+from specs.words import begun
+
+from .cards import divergences, headline, near, provenance
+from .cards import models as sides
+from .caveats import caveats
+from .limit_notes import LimitNotes
+from .markup import Markup, coded, join, prose, tag
+from .matrix import grouped, matrices
+from .module_table import Tree, module_table
+from .panels import panels
+
+ASSUMED = "Assumed:"  # a word of the verdict that somebody should look at
+
+
+def page(
+    results: Sequence[Result], about: Mapping[str, str], passed: bool, modules: Mapping[str, Tree] | None = None
+) -> str:
+    """Build the page: no network, no script, inline style and SVG, light and dark, wide and narrow.
+
+    Args:
+      about: what was run, by label.
+      passed: whether something was compared and nothing of it differs.
+      modules: the modules of models of no known architecture, by label.
+    """
+    absences, results = summary.absences(results), summary.present(results)
+    subject = summary.compared(results, about.get("models", "own models"))
+    own = about.get("models", "own models")
+    verdict = summary.verdict(results, alone=True)
+    if subject:
+        inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
+        verdict = f"{subject}: {inner}"
+    own = "" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
+    models = grouped(results, own)
+    limits = LimitNotes(results)
+    home = {id(r): model.anchor(r.check) for model in models for r in model}
+    return fill(
+        kicker="Triptych parity report",
+        title=join(verdict.replace("`", "")),
+        state="good" if passed else "bad",
+        verdict=headline(verdict, summary.closeness(results), ASSUMED),
+        totals=coded(_totals(results)),
+        provenance=join(_absent(absences), sides(about, modules or {}), provenance(_further(about, modules or {}))),
+        divergences=join(divergences(results, home, own, limits), near(results, home, own)),
+        results=join(matrices(models, limits), caveats(results, about)),
+        modules=module_table(modules or {}, results),
+        details=panels(models, limits),
+        remarks=_remarks(results),
+    )
+
+
+def _totals(results: Sequence[Result]) -> str:
+    """State the errors that are nearest to their limits or furthest beyond: the verdict counts the comparisons."""
+    text = summary.extremes(results, places=True)
+    return f"{begun(text)}." if text else ""
+
+
+def _absent(sentences: Sequence[str]) -> Markup:
+    """Say which sides cannot run here and why, below the verdict: nothing else on the page names them."""
+    return join(*(tag("p", prose(f"{text}."), class_="totals absent") for text in sentences))
+
+
+def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str, str]:
+    """Return what was run without what the head states of models of no known architecture."""
+    stated = {*modules, "models"} if modules else set()
+    return {label: text for label, text in about.items() if label not in stated}
+
+
+def fill(**parts: str) -> str:
+    """Put parts into the skeleton of a page; those that it does not have are left out."""
+    empty = dict.fromkeys(("results", "modules", "details", "remarks", "divergences"), "")
+    return Template(_asset("page.html")).substitute(empty | parts, style=_asset("page.css"))
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text("utf-8")
+
+
+def _remarks(results: Sequence[Result]) -> Markup:
+    """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
+    rows = [join(tag("b", grade), prose(why.removeprefix(grade))) for grade, why in summary.causes(results)]
+    rows += [prose(f"{note}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
+    if not rows:
+        return Markup()
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")

@@ -1,0 +1,67 @@
+"""Explain the limits of a page: each number that is one bears a letter, and a list says why it is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from string import ascii_lowercase
+
+from parity import findings
+from parity.result import Result
+from parity.tolerance import ROUNDOFF
+from specs.numerals import limit, measured
+
+from .markup import Markup, join, prose, tag
+
+SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
+ID = "limits"  # the address of the list
+
+
+class LimitNotes:
+    """The reasons of limits, lettered by dtype, the most exact one first, and in the order of the results."""
+
+    def __init__(self, results: Iterable[Result]):
+        self.results: dict[str, list[Result]] = {}
+        for r in results:
+            if r.basis and r.tolerance is not None:
+                self.results.setdefault(r.basis, []).append(r)
+        self.results = dict(
+            sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
+        )
+
+    def mark(self, *results: Result) -> Markup:
+        """Build the letters of these results' reasons, which lead to the list; none where all have one reason."""
+        return self.letters(*(r.basis for r in results if r.basis))
+
+    def letters(self, *reasons: str) -> Markup:
+        """Build the letters of reasons that the list has; none where it has but one."""
+        if len(self.results) < 2:
+            return Markup()
+        letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
+        return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
+
+    def explains(self, basis: str) -> bool:
+        """Tell whether the list has a reason."""
+        return basis in self.results
+
+    def notes(self, about: str = "") -> Markup:
+        """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
+        rows = [tag("li", tag("b", _range(group)), *_where(reason, group)) for reason, group in self.results.items()]
+        if not rows and not about:
+            return Markup()
+        listed = tag("ol", *rows, type="a") if rows[1:] else tag("ul", *rows)
+        parts = [tag("p", prose(about), class_="soft")] * bool(about) + [listed] * bool(rows)
+        return tag("section", tag("h2", "Errors and limits"), *parts, class_="limits", id=ID)
+
+
+def _range(results: Sequence[Result]) -> str:
+    """Write the least and the largest limit; large ones also as shares: "0.25 (25% of the largest value)"."""
+    values = sorted(r.tolerance for r in results if r.tolerance is not None)
+    text = " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
+    if not SHARE <= values[-1] <= 1:
+        return text
+    shares = " to ".join(dict.fromkeys([f"{measured(100 * value, 2)}%" for value in (values[0], values[-1])]))
+    return f"{text} ({shares} of the largest value)"
+
+
+def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:
+    return tag("span", prose(f" {findings.checks(results)}: "), class_="soft"), join(prose(reason), ".")

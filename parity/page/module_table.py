@@ -1,0 +1,137 @@
+"""Build the table of the modules of models of no known architecture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from parity.findings import merge
+from parity.own import LISTS
+from parity.result import Result
+from specs.numerals import limit, short
+from specs.words import in_a_row
+
+from .markup import MARKS, Markup, join, name, prose, tag, words
+
+Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
+
+GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
+ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
+KEYS = (
+    ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
+    ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
+    ("starts", f"{MARKS['close']} NaN starts here", "the first output with NaN on a side, as the models run"),
+    ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
+    ("only", "only in ...", "one model alone has or calls this module"),
+    ("absent", "-", "not compared: it has no parameters, or is no output of the same shape on both sides"),
+    ("container", "container", "holds modules in a row, and was not compared itself"),
+)
+
+
+@dataclass(frozen=True)
+class Error:
+    """The error of a module's output in one dtype: that of the pair that comes closest to its limit.
+
+    Args:
+      state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it,
+        "starts" of the first of these in which a side has NaN, "nan" of an output in which both sides have NaN and
+        agree beside it, or "".
+      is_nan: whether a side has NaN in it.
+    """
+
+    error: float
+    bound: float
+    state: str = ""
+    is_nan: bool = False
+
+
+def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
+    """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
+    if not modules:
+        return Markup()
+    errors = _errors([r for r in results if r.check == "layers"])
+    trees = {label: dict(tree) for label, tree in modules.items()}
+    rows = []
+    for tap in merge(trees.values()):
+        first = next(iter(trees))
+        cells = [_module(tap, tree.get(tap), "th" if label == first else "td") for label, tree in trees.items()]
+        found = [of.get(tap) for of in errors.values()]
+        shown = _uncompared(tap, trees)
+        cells += [cell for error in found for cell in _error(error, *shown)]
+        is_first = any(error is not None and error.state == "first" for error in found)
+        rows.append(tag("tr", *cells, class_="differs" if is_first else None))
+    heads = [tag("th", name(label), scope="col") for label in trees]
+    for dtype in errors:
+        heads += [tag("th", f"error, {dtype}", scope="col", class_="number")]
+        heads += [tag("th", "limit", scope="col", class_="number bound")]
+    title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
+    table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
+    keys = [row for row in KEYS if any(re.search(rf'class="number {row[0]}[" ]', text) for text in rows)]
+    legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
+    return tag("section", tag("h2", "Modules"), legend, tag("div", table, class_="scroll"))
+
+
+def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
+    """Return the error of each array that was compared, by dtype and name."""
+    errors: dict[str, dict[str, Error]] = {}
+    for r in results:
+        of = errors.setdefault(r.dtype, {})
+        for tap, error, bound in r.curve:
+            if tap not in of or error * of[tap].bound > of[tap].error * bound:
+                of[tap] = Error(error, bound)
+    for dtype, of in errors.items():
+        alike = [r for r in results if r.dtype == dtype]
+        firsts = {str(r.first_divergence) for r in alike if r.first_divergence is not None}
+        nans = {tap for r in alike for tap in r.nans}
+        for tap, found in of.items():
+            off = "" if found.error <= found.bound else "first" if tap in firsts else "follows"
+            of[tap] = replace(found, state=off or ("nan" if tap in nans else ""), is_nan=tap in nans)
+        start = next((tap for tap in of if tap in nans), "")
+        if start and of[start].state == "follows":
+            of[start] = replace(of[start], state="starts")
+    return errors
+
+
+def _uncompared(tap: str, trees: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
+    having = [label for label, tree in trees.items() if tap in tree]
+    if len(having) < len(trees):
+        return f"only in {in_a_row(having)}", "only"
+    if all(re.search(LISTS, tree[tap]) for tree in trees.values()):
+        return "container", "container"
+    return "-", "absent"
+
+
+def _error(found: Error | None, uncompared: str, kind: str) -> list[Markup]:
+    """Build the cells of a module's error and of its limit. On narrow screens the limit stands below the error.
+
+    Args:
+      uncompared, kind: what stands in place of an error, and its class.
+    """
+    if found is None:
+        return [tag("td", uncompared, class_=f"number {kind}"), tag("td", "-", class_="number bound absent")]
+    text = "NaN" if found.is_nan else short(found.error)
+    text += " starts here" * (found.state == "starts")
+    notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
+    notes += [tag("span", f"of {limit(found.bound)}", class_="of whole")]
+    mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []
+    number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip())
+    return [number, tag("td", limit(found.bound), class_="number bound")]
+
+
+def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
+    """Build the legend of a table of modules: what a row or a cell looks like, and what it means.
+
+    Args:
+      rows: (class of the sample, its text, its meaning).
+    """
+    return tag("dl", *(join(tag("dt", tag("span", sample, class_=kind)), tag("dd", prose(text)))
+                       for kind, sample, text in rows), class_="meanings soft")  # fmt: skip
+
+
+def _module(path: str, kind: str | None, element: str) -> Markup:
+    scope = "row" if element == "th" else None
+    if kind is None:
+        return tag(element, "-", class_="absent", scope=scope)
+    return tag(element, tag("code", name(path)), " ", tag("span", words(kind), class_="class"), scope=scope)

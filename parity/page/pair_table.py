@@ -1,0 +1,67 @@
+"""Build the table of one model's errors: a row for each check and dtype, a column for each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from parity import summary
+from parity.result import Result
+from parity.row_limit import own_limit, row_limit
+from specs.numerals import limit
+from specs.words import count
+
+from .limit_notes import LimitNotes
+from .markup import Markup, graded, prose, tag
+
+Column = tuple[str, str, str]  # check, dtype, device
+
+
+def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes) -> Markup:
+    """Build the table.
+
+    Args:
+      cells: results by check, dtype and device.
+      address: returns the place on the page of a check's plots.
+      limits: what explains them.
+    """
+    pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
+    devices = {device for _, _, device in cells}
+    checks = list(dict.fromkeys(check for check, _, _ in cells))
+    heads = [tag("th", prose(text), scope="col") for text in ("check", "limit", *pairs)]
+    rows = []
+    for column in sorted(cells, key=lambda column: checks.index(column[0])):
+        check, dtype, device = column
+        results = {r.pair: r for r in cells[column]}
+        usual = row_limit(results)
+        where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
+        marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
+        cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
+        rows.append(
+            tag(
+                "tr",
+                tag("th", check, where, scope="row"),
+                tag("td", usual, marks, data_label="limit"),
+                *cell,
+            )
+        )
+    title = tag(
+        "caption",
+        f"Errors {summary.extreme([r for some in cells.values() for r in some], 'their limits')}",
+        class_="unseen",
+    )
+    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+
+
+def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:
+    """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
+    if r is None:
+        return tag("td", "not asked", data_label=pair, class_="none")
+    undecided = r.grade in summary.UNDECIDED
+    text = r.grade if undecided else graded(r.grade, r.shown)
+    own = "" if undecided else own_limit(r, usual)
+    text += f" of {own}" * bool(own)
+    kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
+    parts = [tag("a", prose(text), href=f"#{address}"), limits.mark(r) if own else Markup()]
+    lost = f"{count(len(r.unjudged), 'array')} not judged"
+    parts += [tag("span", prose(lost), class_="who")] * bool(r.unjudged)
+    return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

@@ -1,0 +1,117 @@
+"""Draw every plot of a page, with the errors of each pair beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from parity import findings, naming, summary
+from parity.result import Result
+from specs.numerals import limit
+
+from .limit_notes import LimitNotes
+from .markup import MARKS, Markup, graded, join, name, prose, tag
+from .matrix import Model, named_pairs
+from .plot import chart, margin
+from .plot_lines import plot_legend, swatch
+
+NOTHING = Markup()
+CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
+
+
+def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
+    """Build every plot and table of pairs, folded by model."""
+    parts = []
+    first = next((model for model in models if any(r.passed is False for r in model)), None)
+    for model in models:
+        counts = summary.grades(model)
+        wrong = counts["differs"] + counts["failed"]
+        grade = "differs" if wrong else "close" if counts["close"] else ""
+        title = model.title or ", ".join(named_pairs([model]))
+        mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
+        counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
+        head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
+        checks = dict.fromkeys(check for check, _, _ in model.cells)
+        body = tag("div", *(_check(model, check, limits) for check in checks))
+        is_open = model is first or len(models) == 1
+        parts.append(tag("details", head, body, open="" if is_open else None))
+    about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
+    about += "Arrays stand in execution order."
+    if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
+        about += " NAME <- 0 is the first input of a layer, NAME its output."
+    plots = [drawn for model in models for cell in model.cells.values() if (drawn := _drawn(cell))]
+    title = tag("h2", "Errors, array by array")
+    return tag("section", title, tag("p", about, class_="soft"), plot_legend(plots), *parts)
+
+
+def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
+    cells = {column: results for column, results in model.cells.items() if column[0] == check}
+    plain = len({device for _, _, device in cells}) == 1
+    by_dtype = {dtype if plain else f"{dtype} on {device}": results for (_, dtype, device), results in cells.items()}
+    if not any(map(_drawn, by_dtype.values())):
+        return tag("section", _without_plots(check, by_dtype, limits), class_="check", id=model.anchor(check))
+    left = max(margin(results) for cell in model.cells.values() if (results := _drawn(cell)))
+    drawn = [_panel(check, dtype, results, limits, left) for dtype, results in by_dtype.items()]
+    kind = "panels rows" if len(drawn) % 2 else "panels"
+    return tag("section", tag("div", *drawn, class_=kind), class_="check", id=model.anchor(check))
+
+
+def _drawn(results: Iterable[Result]) -> list[Result]:
+    """List the results that have a line in a plot: one array needs none."""
+    return [r for r in results if len(r.curve) > 1]
+
+
+def _without_plots(check: str, by_dtype: Mapping[str, Sequence[Result]], limits: LimitNotes) -> Markup:
+    """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype."""
+    rows = list[Markup]()
+    for dtype, results in by_dtype.items():
+        for k, r in enumerate(results):
+            first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype")
+            rows.append(_pair(r, Markup(), limits, first))
+    about = f"Errors of {check} {summary.extreme([r for some in by_dtype.values() for r in some])}, by dtype and pair"
+    table = _table(about, rows, tag("th", "dtype", scope="col"))
+    return tag("figure", tag("figcaption", tag("h4", check)), table)
+
+
+def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, left: float) -> Markup:
+    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too.
+
+    Args:
+      left: the margin of the plot.
+    """
+    drawn = _drawn(results)
+    plot = [tag("div", chart(drawn, left), class_="plot")] if drawn else []
+    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in results]
+    table = _table(f"Errors of {check} in {dtype} {summary.extreme(results)}, by pair", rows)
+    title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
+    return tag("figure", tag("figcaption", title), *plot, table)
+
+
+def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:
+    """Build a table of pairs.
+
+    Args:
+      about: its caption. first: the head of a column in front of the pairs.
+    """
+    columns = {"pair": None, "error": "number", "limit": "number", "array": None}
+    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
+    head = tag("thead", tag("tr", first, *heads))
+    kind = "pairs by-dtype" if first else "pairs"
+    return tag("table", tag("caption", about, class_="unseen"), head, tag("tbody", *rows), class_=kind)
+
+
+def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) -> Markup:
+    """Build the row of a pair.
+
+    Args:
+      line: its line in the plot. first: a cell in front of it.
+    """
+    head = join(first, tag("th", line, prose(r.pair), scope="row"))
+    if r.grade in summary.UNDECIDED:
+        kind = "failed" if r.grade == "failed" else "none"
+        why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
+        return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
+    kind = r.grade if r.grade != "agrees" else ""
+    worst = tag("td", tag("code", name(findings.worst_array(r))))
+    error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
+    bound = tag("td", *([limit(r.tolerance), limits.mark(r)] if r.is_number else ["-"]), class_="number")
+    return tag("tr", head, error, bound, worst)

@@ -1,0 +1,206 @@
+"""Draw error curves as inline SVG: arrays in execution order across, decades of the error up."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from parity.findings import merge
+from parity.result import Result
+from specs.numerals import limit
+from specs.words import in_a_row
+
+from .markup import Markup, join, tag
+from .plot_lines import first, first_rows, line, unjoined, worst
+from .plot_scale import ABOVE, LEFT, NAMED, TOP, WIDTH, Scale, joined, noise_of, px, shortened
+
+CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
+LABELS = 14  # arrays that are named below the axis; of more, their blocks are
+SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
+
+
+def margin(results: Sequence[Result]) -> float:
+    """Return the room that a chart needs on its left, for its decades and a slanted first label."""
+    names = merge((name for name, _, _ in r.curve) for r in results)
+    labels = _labels(names)
+    return max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if _crowded(len(names), labels) else LEFT
+
+
+def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
+    """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
+
+    Args:
+      results: of one model, check, dtype and device.
+      left: the margin that this chart has at least, so that charts below each other align.
+    """
+    names = merge((name for name, _, _ in r.curve) for r in results)
+    labels = _labels(names)
+    slanted = _crowded(len(names), labels)
+    reach = max(CHARACTER * len(label.text) for label in labels)
+    scale = Scale(results, names, max(left, margin(results)))
+    above = first_rows(results)
+    bottom = 14 + (0.57 * reach if slanted else 8)
+    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
+    parts += [line(scale, result, n) for n, result in enumerate(results)]
+    parts += [first(scale, results), *(worst(scale, result) for result in results)]
+    parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
+    size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
+    kind = "chart slanted" if slanted else "chart"
+    return tag("svg", *parts, class_=kind, viewBox=size, role="img", aria_label=_described(results))
+
+
+def _described(results: Sequence[Result]) -> str:
+    """Say what a chart shows: "layers, float64: a-b first beyond its limit at norm"."""
+    off: dict[str, list[str]] = {}
+    for r in results:
+        if r.passed is False and r.first_divergence is not None:
+            off.setdefault(str(r.first_divergence), []).append(r.pair)
+    places = [f"{in_a_row(pairs)} first beyond {'their limits' if pairs[1:] else 'its limit'} at {name}"
+              for name, pairs in off.items()]  # fmt: skip
+    agree = "all errors within their limits" if all(r.passed for r in results) else "errors of each array"
+    return f"{results[0].check}, {results[0].dtype}: {'; '.join(places) or agree}"
+
+
+def _grid(scale: Scale) -> Markup:
+    step = max(math.ceil((scale.high - scale.low) / 5), 1)
+    rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
+    rows += [(scale.floor, scale.least)] if scale.zero else []
+    rows += [(scale.y(math.inf), scale.above)] if scale.above else []
+    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - ABOVE), text_anchor="end")]
+    for y, text in rows:
+        parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_="grid"))
+        parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + 4), text_anchor="end"))
+    return join(*parts)
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of the arrays from the place `first` to `last`, below the axis."""
+
+    text: str
+    first: int
+    last: int
+
+    @property
+    def middle(self) -> float:
+        return (self.first + self.last) / 2
+
+
+def _labels(names: Sequence[str]) -> list[Label]:
+    """Label each array where there are few, else the blocks that they belong to."""
+    labels: list[Label] = []
+    for k, name in enumerate(names):
+        text = shortened(name if len(names) <= LABELS else _block(name))
+        if labels and labels[-1].text == text:
+            labels[-1] = Label(text, labels[-1].first, k)
+        else:
+            labels.append(Label(text, k, k))
+    return labels
+
+
+def _block(name: str) -> str:
+    """Return the block of an array: "blocks.3" of "blocks.3.norm1" and "blocks.3 <- 0", "sgd" of "sgd: losses"."""
+    run, _, rest = name.rpartition(": ")
+    if run:
+        return run
+    block = re.match(r"[^.]+?(\.\d+)?(?=[.#:]| <- |$)", rest)
+    return block[0] if block else rest
+
+
+def _crowded(count: int, labels: Sequence[Label]) -> bool:
+    """Tell whether labels beside each other would overlap."""
+    step = (WIDTH - LEFT - NAMED) / max(count, 1)
+    ends = -math.inf
+    for label in labels:
+        middle, half = step * (label.middle + 0.5), LARGER * (len(label.text) + 1) / 2
+        if middle - half < ends:
+            return True
+        ends = middle + half
+    return False
+
+
+def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
+    """Draw labels below the axis; leave out those for which there is no room, first those of the fewest arrays."""
+    parts = []
+    y = scale.floor + 14
+    wide, narrow = (_apart(scale, labels, distance) if slanted else labels for distance in (SLANTED, NARROW))
+    for label in labels:
+        x = scale.at(label.middle)
+        edge = scale.at(label.first - 0.5)
+        parts.append(tag("line", x1=px(edge), x2=px(edge), y1=px(scale.floor), y2=px(scale.floor + 4), class_="grid"))
+        if label not in wide:
+            continue
+        kind = None if label in narrow else "alternate"
+        turn = {"text_anchor": "end", "transform": f"rotate(-35 {px(x)} {y})"} if slanted else {"text_anchor": "middle"}
+        parts.append(tag("text", label.text, x=px(x + 4 * slanted), y=y, class_=kind, **turn))
+    return join(*parts)
+
+
+def _apart(scale: Scale, labels: Sequence[Label], distance: float) -> list[Label]:
+    """Choose labels that stand at least so far apart, those of the most arrays first."""
+    chosen: list[Label] = []
+    for label in sorted(labels, key=lambda label: label.first - label.last):
+        if all(abs(scale.at(label.middle) - scale.at(other.middle)) >= distance for other in chosen):
+            chosen.append(label)
+    return chosen
+
+
+def _band(scale: Scale, results: Sequence[Result]) -> Markup:
+    """Fill the range from the least to the largest error that any framework has against its own float64 run.
+
+    Where float64 copies are compared, which have no such error, there is none.
+    """
+    values: dict[str, list[float]] = {}
+    for name, error in (pair for result in results for errors in noise_of(result) for pair in errors):
+        values.setdefault(name, []).append(error)
+    copies = {name for result in results for name in result.copies}
+    runs = itertools.groupby(sorted(values, key=scale.places.__getitem__), copies.__contains__)
+    return join(*(_filled(scale, results[0], list(names), values) for is_copy, names in runs if not is_copy))
+
+
+def _filled(scale: Scale, result: Result, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> Markup:
+    over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
+    under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
+    if unjoined(result) or not names[1:]:
+        over, under = _steps(scale, over), _steps(scale, under)
+    return tag("polygon", points=joined([*over, *under[::-1]]), class_="noise")
+
+
+def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of a line that has a step for each array."""
+    half = (scale.at(1) - scale.at(0)) / 2
+    return [corner for x, y in points for corner in ((x - half, y), (x + half, y))]
+
+
+def _limit(scale: Scale) -> Markup:
+    """Draw the lowest limit as a line with a step for each array; not where it lies outside of the plot."""
+    seen = set(scale.seen())
+    runs = (list(names) for is_seen, names in itertools.groupby(scale.places, seen.__contains__) if is_seen)
+    corners = (_steps(scale, ((scale.x(name), scale.y(scale.limits[name])) for name in names)) for names in runs)
+    return join(*(tag("polyline", points=joined(points), class_="limit") for points in corners))
+
+
+def _limit_name(scale: Scale) -> Markup:
+    """Write "limit" beside the end of the line; above it where the line ends within the plot."""
+    name = scale.seen()[-1]
+    y = scale.y(scale.limits[name])
+    if name == list(scale.places)[-1]:
+        return tag("text", "limit", x=px(scale.right + 4), y=px(y + 4), class_="limit-text")
+    return tag("text", "limit", x=px(scale.x(name)), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
+
+
+def _beyond(scale: Scale) -> Markup:
+    """State the limits that lie above or below the plot, at the edge that they lie beyond."""
+    values = sorted(v for v in scale.limits.values() if v > 0)
+    if not values:
+        return Markup()
+    above, below = math.log10(values[0]) - scale.high, scale.low - math.log10(values[-1])
+    away = math.floor(max(above, below)) or "less than 1"
+    ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
+    side = "above" if above > below else "below"
+    text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
+    y = TOP - ABOVE if side == "above" else scale.bottom - 5
+    return tag("text", text, x=px(scale.right), y=px(y), text_anchor="end", class_="limit-text beyond")

@@ -1,0 +1,155 @@
+"""Draw the errors of each pair in a plot, with the worst, what differs first and what is no number; explain these."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from parity.findings import key
+from parity.result import Result
+from specs.numerals import limit, short
+
+from .markup import Markup, join, prose, tag
+from .plot_scale import ABOVE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+
+MARKERS = 40  # of a line in full size; more of them are smaller
+STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
+DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
+SHAPES = (  # markers around (0, 0)
+    "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
+    "M-3.2 -3.2h6.4v6.4h-6.4z",
+    "M0 -4.2L4 3.2H-4z",
+    "M0 -4.4L4.4 0L0 4.4L-4.4 0z",
+    "M0 4.2L4 -3.2H-4z",
+    "M-4.6 -1.2h9.2v2.4h-9.2z",
+)
+CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # NaN
+RING = "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z"  # around an error of what differs first
+ROW = 20  # height of the name of an array that differs first: the type of narrow screens is 17 px
+DIAMOND = "M0 -10.5L10.5 0L0 10.5L-10.5 0z"  # around the worst error of a pair
+
+
+def unjoined(result: Result) -> bool:
+    """Tell whether no line joins the errors: trained parameters do not follow on each other as layers do."""
+    return result.check == "train"
+
+
+def swatch(n: int, result: Result) -> Markup:
+    """Draw the line and marker of the nth pair, for a legend."""
+    line = tag("line", x1=1, x2=37, y1=7, y2=7, class_="line", stroke_dasharray=DASHES[n % STYLES])
+    line = Markup() if unjoined(result) else line
+    marker = tag("path", d=SHAPES[n % STYLES], transform="translate(19 7)", class_="marker")
+    return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
+
+
+def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
+    """Explain what plots have beside their lines.
+
+    Args:
+      plots: the results of each.
+    """
+    drawn = [r for plot in plots for r in plot]
+    beyond = ", or furthest beyond it" * any(r.passed is False for r in drawn)
+    keys = (
+        ("limit", "M-12 0H12", "the limit" + ", the lowest of several" * _several(drawn),
+         any(Scale.of(plot).seen() for plot in plots)),
+        ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
+         any(r.noise for r in drawn)),
+        ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
+        ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
+        ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
+         any(r.copies for r in drawn)),
+        ("cross", CROSS, "NaN: a side has it in this array", any(r.nans for r in drawn)),
+    )  # fmt: skip
+    shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
+    return tag("p", *shown, class_="legend soft") if shown else Markup()
+
+
+def _several(results: Iterable[Result]) -> bool:
+    """Tell whether an array has several limits in one plot, of which the lowest is drawn."""
+    limits: dict[tuple[str, ...], set[str]] = {}
+    for r in results:
+        for name, _, bound in r.curve:
+            limits.setdefault((*key(r), name), set()).add(limit(bound))
+    return any(len(bounds) > 1 for bounds in limits.values())
+
+
+def _key(kind: str, shape: str) -> Markup:
+    picture = tag("path", d=shape, class_=kind)
+    return tag("svg", picture, class_=f"sample {kind}-key", viewBox="-13 -13 26 26", aria_hidden="true")
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    y: float
+    title: str
+    is_number: bool = True
+    is_copy: bool = False
+
+
+def line(scale: Scale, result: Result, n: int) -> Markup:
+    """Draw a pair's errors, joined where the check has an order; a cross at the top where there is NaN.
+
+    Each point has its marker, a hollow one where float64 copies are compared: no line joins hollow and filled ones.
+    """
+    points = [_point(scale, result, *point) for point in result.curve]
+    numbers = [p for p in points if p.is_number]
+    if unjoined(result):
+        line = Markup()
+    else:
+        drawn = itertools.groupby(points, lambda p: (p.is_number, p.is_copy))  # filled and hollow: two measures
+        runs = (list(run) for (is_number, _), run in drawn if is_number)
+        line = join(*(tag("polyline", points=joined((p.x, p.y) for p in run), class_="line",
+                          stroke_dasharray=DASHES[n % STYLES]) for run in runs))  # fmt: skip
+    size = 1.0 if len(points) <= MARKERS else 0.7
+    marks = [_mark(p, SHAPES[n % STYLES], "marker copy" if p.is_copy else "marker", size) for p in numbers]
+    marks += [_mark(p, CROSS, "cross") for p in points if not p.is_number]
+    return tag("g", line, *marks, class_=f"s{n % STYLES}")
+
+
+def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
+    if name in result.nans:
+        return _Point(scale.x(name), scale.y(math.nan), f"{name}: NaN, {result.pair}", False)
+    is_copy = name in result.copies
+    title = f"{name}: {short(error)} of {limit(bound)}, {result.pair}{', float64 copies' * is_copy}"
+    return _Point(scale.x(name), scale.y(error), title, is_copy=is_copy)
+
+
+def _mark(point: _Point, shape: str, kind: str, size: float = 1.0) -> Markup:
+    at = f"translate({px(point.x)} {px(point.y)})" + f" scale({size})" * (size != 1.0)
+    return tag("g", tag("title", point.title), tag("path", d=shape, class_=kind), transform=at)
+
+
+def first_rows(results: Iterable[Result]) -> int:
+    """Return the height that the names of the arrays that differ first need above the usual one."""
+    return ROW * max(len({name for r in results for name, *_ in first_points(r)}) - 1, 0)
+
+
+def first(scale: Scale, results: Iterable[Result]) -> Markup:
+    """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name.
+
+    Each name has a row of its own above the plot, the first of them the highest, so that none covers another.
+    """
+    rings: dict[str, list[Markup]] = {}
+    for result in results:
+        for point in first_points(result):
+            rings.setdefault(point[0], []).append(_mark(_point(scale, result, *point), RING, "ring"))
+    if not rings:
+        return Markup()
+    names = sorted(rings, key=scale.places.__getitem__)
+    lines, texts = list[Markup](), list[Markup]()
+    for row, name in enumerate(reversed(names)):
+        x, y = scale.x(name), TOP - ABOVE - ROW * row
+        top = y + 4 if row else TOP
+        lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
+        side = {"x": px(x - 4), "text_anchor": "start"} if x < WIDTH / 2 else {"x": px(x + 4), "text_anchor": "end"}
+        texts.append(tag("text", f"first: {shortened(name)}", y=px(y), class_="first-text", **side))
+    return join(*lines, *(ring for name in names for ring in rings[name]), *texts)
+
+
+def worst(scale: Scale, result: Result) -> Markup:
+    """Draw a diamond around the error that is nearest to its limit, or furthest beyond it."""
+    return join(*(_mark(_point(scale, result, *point), DIAMOND, "worst") for point in worst_points(result)))

@@ -1,0 +1,127 @@
+"""Place errors in a plot: arrays in execution order across, decades of the error up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from parity.findings import merge, worst_array
+from parity.result import Result
+from parity.tolerance import ROUNDOFF
+
+WIDTH, PLOT, TOP = 640, 190, 38  # user units of the SVG; marks of the highest errors reach above the frame
+NAMED = 40.0  # margin on the right, for the name of the limit
+ABOVE = 15  # of texts above the frame, clear of marks at its top
+LEFT = 54.0  # margin for the decades
+LABEL = 22  # characters of an array's name below the axis
+LANE = 18  # height of the lines for errors that are too small, infinite, or no numbers
+DECADES = 18  # that are drawn: smaller errors stand on a line below them
+REACH = 3  # decades beside errors that all agree within which the limit is drawn; beyond, a sentence states it
+
+
+class Scale:
+    """The mapping of an array's name and error to a point of the picture."""
+
+    def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
+        self.places = {name: k for k, name in enumerate(names)}
+        self.left = left
+        errors = [error for r in results for name, error, _ in r.curve if name not in r.nans]
+        noise = [v for r in results for errors_of in noise_of(r) for _, v in errors_of]
+        drawn = [v for v in (*errors, *noise) if math.isfinite(v) and v > 0]
+        self.limits = lowest(results)
+        top = max(drawn, default=min(self.limits.values(), default=1e-16))
+        reach = DECADES if any(r.passed is False for r in results) else REACH  # what differs is seen beside its limit
+        near = [v for v in self.limits.values() if 0 < v <= top * 10.0**reach]
+        near = [v for v in self.limits.values() if near and v <= max(near) * 10.0**REACH]  # the line has few gaps
+        self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
+        least = min(drawn, default=top)
+        reached = [v for v in self.limits.values() if least / 10.0**reach <= v < least]
+        # errors below a roundoff tell nothing from each other, but for those of float64 copies that differ
+        off = [r for r in results if r.passed is False]
+        marked = [error for r in off for _, error, _ in (*first_points(r), *worst_points(r)) if error > 0]
+        marked += [bound for r in off for _, _, bound in r.curve if bound > 0]
+        rounding = math.floor(math.log10(min([ROUNDOFF[results[0].dtype], *marked])))
+        self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES, rounding)
+        self.high = max(self.high, rounding + 1)
+        self.low = min(self.low, self.high - 1)
+        low = [v for v in errors if v < 10.0**self.low]
+        self.zero = bool(low)  # a line below the lowest decade
+        self.least = "less" if any(low) else "0"
+        self.above = "∞" if any(not math.isfinite(v) for v in errors) else ""  # names a line above the highest decade
+        if any(r.nans for r in results):
+            self.above = ", ".join(filter(None, ("NaN", self.above)))
+        self.floor = TOP + PLOT
+        self.right = WIDTH - NAMED  # the same in all plots, which stand below each other
+        self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * bool(self.above)
+
+    @classmethod
+    def of(cls, results: Sequence[Result]) -> Scale:
+        """Return the scale of a plot of results, without room for the names of its arrays."""
+        return cls(results, merge((name for name, _, _ in r.curve) for r in results), LEFT)
+
+    def x(self, name: str) -> float:
+        return self.at(self.places[name])
+
+    def at(self, place: float) -> float:
+        return self.left + (self.right - self.left) * (place + 0.5) / len(self.places)
+
+    def seen(self) -> list[str]:
+        """List the arrays whose limits lie within the plot."""
+        low, high = 10.0**self.low * (1 - 1e-9), 10.0**self.high * (1 + 1e-9)  # a quotient is a roundoff off
+        return [name for name in self.places if low <= self.limits.get(name, math.inf) <= high]
+
+    def y(self, value: float) -> float:
+        if not math.isfinite(value):
+            return float(TOP)
+        decade = math.log10(value) if value > 0 else -math.inf
+        if decade < self.low:
+            return float(self.floor)
+        share = (self.high - decade) / (self.high - self.low)
+        return self.top + (self.bottom - self.top) * max(share, 0.0)
+
+
+def lowest(results: Iterable[Result]) -> dict[str, float]:
+    """Return the lowest limit that any pair has, by array."""
+    lowest: dict[str, float] = {}
+    for result in results:
+        for name, _, value in result.curve:
+            lowest[name] = min(value, lowest.get(name, math.inf))
+    return lowest
+
+
+Point = tuple[str, float, float]  # array, error, limit
+
+
+def first_points(result: Result) -> list[Point]:
+    """Return the point of the first array that differs; none where it is no array of the plot."""
+    first = result.first_divergence
+    return [point for point in result.curve if first is not None and point[0] == first]
+
+
+def worst_points(result: Result) -> list[Point]:
+    """Return the point of the worst error of a pair; none where that is no finite number, or all errors are 0."""
+    points = (point for point in result.curve if point[0] == worst_array(result) and point[0] not in result.nans)
+    return [point for point in points if 0 < point[1] < math.inf][:1]
+
+
+def noise_of(result: Result) -> Iterator[list[tuple[str, float]]]:
+    """Yield (array, error against its own float64 run) of each framework, without arrays that have NaN."""
+    for errors in result.noise.values():
+        pairs = zip((name for name, _, _ in result.curve), errors, strict=False)
+        yield [(name, error) for name, error in pairs if name not in result.nans]
+
+
+def shortened(name: str) -> str:
+    """Shorten a name to whole parts of its path: "…token_mix.fc1" of a longer one."""
+    if len(name) <= LABEL:
+        return name
+    end = name[1 - LABEL :]
+    return "…" + (end.partition(".")[2] or end)
+
+
+def joined(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{px(x)},{px(y)}" for x, y in points)
+
+
+def px(value: float) -> str:
+    return f"{value:.1f}"
