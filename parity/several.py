@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from convert.config.settings import Settings
-from convert.errors import ConvertError, printable
+from convert.documents import document
+from convert.errors import ConvertError, called, printable
+from convert.terminal import say_note
 
 from .targets import Target, targets
 
@@ -20,6 +23,9 @@ def every_target(texts: Sequence[str], settings: Settings, options: Mapping[str,
       options: of `targets`.
     Raises: ConvertError: that of the only argument that is refused, or one that lists all.
     """
+    files = [text for text in texts if os.path.exists(text)]
+    if len(set(map(os.path.realpath, files))) > 1:
+        say_note(_not_with_each_other(files))
     found, errors = list[Target](), list[ConvertError]()
     unused = set(settings.chosen) if len(texts) > 1 else set()
     refused_names: dict[str, ConvertError] = {}  # the first error that says that no field has this name
@@ -39,6 +45,15 @@ def every_target(texts: Sequence[str], settings: Settings, options: Mapping[str,
         worst.code = max(error.code for error in errors)
         raise worst
     return _distinct(found)
+
+
+def _not_with_each_other(files: Sequence[str]) -> str:
+    """Say that files are not compared with each other, and which command does that."""
+    command = f"{called('convert')} {shlex.join(['diff', *files[:2]])}"
+    return (
+        "each file is compared with itself, as run by several frameworks, and not with another file: to compare the "
+        f"arrays of two files: {command}; to compare what two models of your own compute: {document('parity')}"
+    )
 
 
 def _read(

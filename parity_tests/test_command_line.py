@@ -342,6 +342,11 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["torch-timm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["convrt", GOOGLE], 2, "'convrt' is neither a command nor a route (python -m convert --help lists"),
+    (["parity", GOOGLE], 2, "'parity' is no command of convert, but a program of its own: python -m parity"),
+    (["compare", GOOGLE, GOOGLE], 2, "did you mean python -m convert diff, which compares two files?"),
+    (["derive", GOOGLE, GOOGLE], 2, "is no code: write file.py:function, where the function returns (model, inputs); "
+     "python -m convert diff compares two checkpoints"),
+    (["derive", "{}", "x.py:f"], 2, "is no code: write file.py:function"),
     (["--reverse", GOOGLE], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
     (["--reverse", "{}/run2/x.npz"], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
     (["{}/run2/x.npz", "google2torch"], 2, "/run2/x.npz' is neither a command nor a route"),

@@ -307,6 +307,15 @@ def test_dtypes_that_differ_are_noted(tmp_path):
     assert by_names(one, one, EXACT)[1] == []
 
 
+def test_arrays_of_the_same_sizes_and_other_names_lead_to_a_table(tmp_path):
+    one, turned, other = (str(tmp_path / f"{name}.safetensors") for name in ("one", "turned", "other"))
+    for path, name, shape in ((one, "weight", (2, 3)), (turned, "kernel", (3, 2)), (other, "kernel", (6,))):
+        save_file({f"fc.{name}": np.zeros(shape), **{f"block.{k}": np.zeros(2) for k in range(3)}}, path)
+    said = [by_names(one, path, EXACT)[1] for path in (turned, other)]
+    assert ["compares them by a Table of both names" in note for note in said[0]] == [True]
+    assert said[1] == []
+
+
 def test_arrays_are_compared_block_by_block(tmp_path):
     """What differs is the same wherever blocks end, and memory does not grow with the arrays."""
     one = np.arange(1 << 21, dtype="float32").reshape(2, -1)

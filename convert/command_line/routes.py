@@ -15,6 +15,8 @@ from specs.words import hint
 
 from .parsers import COMMANDS, is_route
 
+PROGRAMS = ("parity", "ports")  # beside convert
+
 
 def route(text: str) -> tuple[str, str]:
     """Parse "google2torch" into ("google", "torch"). Raises: UsageError with the nearest route."""
@@ -22,8 +24,11 @@ def route(text: str) -> tuple[str, str]:
     for src, dst in halves:
         with contextlib.suppress(UsageError):
             return known_dialect(src), known_dialect(dst)
+    if text in PROGRAMS:
+        raise UsageError(f"{text!r} is no command of convert, but a program of its own: {called(text)}")
     if os.path.lexists(text):
-        raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
+        examples = f"google2torch {text}, inspect {text} or diff {text} OTHER"
+        raise UsageError(f"{text}: the command comes first, as in {examples}")
     for name in (text, *(half for each in halves for half in each)):
         if name in specs.names():
             raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
@@ -40,6 +45,8 @@ def _lists() -> str:
 
 def _meant(text: str) -> str:
     """Name what may have been meant: an option, a route but for its 2, as torchtotimm or torch-timm, or a command."""
+    if text == "compare":
+        return f", did you mean {called('convert diff')}, which compares two files?"
     if text in OPTIONS:
         return f", did you mean the option --{OPTIONS[text]}, as in google2torch CKPT --{OPTIONS[text]}?"
     known = {*PORTS, *all_dialects()}

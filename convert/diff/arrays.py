@@ -15,7 +15,8 @@ from convert import folding
 from convert.arrays import payload
 from convert.arrays.counters import COUNTER
 from convert.arrays.steps import ConstantFilling, Promise, Step, Steps
-from convert.errors import ConvertError
+from convert.documents import document
+from convert.errors import ConvertError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.reading.nesting import by_container, copied_place, training, within
@@ -119,7 +120,19 @@ def by_names(
         arrays = arrays._replace(but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
         numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
-        return arrays, [*nested, *numbers, *beside, *values.notes(), *arrays.notes()]
+        return arrays, [*nested, *numbers, *beside, *values.notes(), *arrays.notes(), *_renamed(one, two)]
+
+
+def _renamed(one: Arrays, two: Arrays) -> list[str]:
+    """Say how to compare arrays that may differ in their names alone, as of one model in two implementations."""
+    alone = [
+        sorted(sorted(tensor.shape) for name, tensor in side.sources.items() if name not in other.sources)
+        for side, other in ((one, two), (two, one))
+    ]
+    if not alone[0] or alone[0] != alone[1]:
+        return []
+    what = "arrays that only one file has are of the same sizes in both: if they differ in their names alone"
+    return [f"{what}, {option('table', 'FILE')} compares them by a Table of both names ({document('own-model')})"]
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -27,10 +28,11 @@ from specs.words import count
 from .candidates import SEED
 from .derivation import Derivation, Line, converting
 from .deriving import derive
+from .fold.rows import DerivedTable
 from .prove.prove import DRAWS
 from .remarks import stated
 from .trace.call import call_of
-from .user_code import RETURN, build, parsed
+from .user_code import RETURN, build, parsed, side_names
 from .user_modules import Imports
 
 COMMAND = "command"  # the kind of a line that is a command
@@ -57,6 +59,8 @@ def run(
         check(files, path, force)
     with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
         found, sides = _derived(left, right, start, left_weights, status.show, imports)
+    frameworks = found.table.sides
+    found = replace(found, table=_with_names(found.table, left, right))
     saved = out if found.table.lines else None
     if saved:
         found.table.save(saved)
@@ -68,7 +72,7 @@ def run(
         command = f"{called('convert')} {shlex.join(['derive', left, right, *words])}"
         about = {"command": command} | ({} if force else {"to repeat": f"{command} --force"})  # the files exist by now
         about |= _about(left, right, start, left_weights, imports)
-        _write_page(report, found, about, sides, saved)
+        _write_page(report, found, about, (left, right), frameworks, sides, saved)
     if as_json:
         print(dumps(found.to_dict()))
     else:
@@ -77,22 +81,24 @@ def run(
 
 
 def _write_page(
-    report: str, found: Derivation, about: dict[str, str], sides: tuple[str, str, str], saved: str | None
-) -> None:
+    report: str, found: Derivation, about: dict[str, str], sides: tuple[str, str], frameworks: tuple[str, str],
+    built: tuple[str, str, str], saved: str | None,
+) -> None:  # fmt: skip
     """Write the page of a derivation.
 
     Args:
-      about: what was run on what, by label. sides: see _derived. saved: the file of the Table.
+      about: what was run on what, by label. sides: both files with their functions. built: see _derived.
+      saved: the file of the Table.
     """
     from .report import page
 
-    files = about["left"], about["right"]
     for k, side in enumerate(("left", "right")):
         size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
-        about[side] += f", {sides[k]} ({found.table.sides[k]}), {size}"
-    about |= {"inputs": sides[2], "seed": f"{SEED} for the search, {DRAWS} others for the proof"}
+        about[side] += f", {built[k]} ({frameworks[k]}), {size}"
+    about |= {"inputs": built[2], "seed": f"{SEED} for the search, {DRAWS} others for the proof"}
     about |= {"time": found.took} | ({"Table": saved} if saved else {})
-    write_page(report, page(found, about, saved, files))
+    left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
+    write_page(report, page(found, about, saved, (left, right)))
 
 
 def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
@@ -124,6 +130,14 @@ def _derived(
     found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
     shapes = ", ".join(str(np.shape(array)) for array in call_of(inputs).arrays().values())
     return replace(found, built=built), (_named(a), _named(b), shapes)
+
+
+def _with_names(table: DerivedTable, left: str, right: str) -> DerivedTable:
+    """Call the sides of a Table by their files if both are of one framework, which would not tell them apart."""
+    if table.sides[0] != table.sides[1] or left == right:
+        return table
+    one, other = (re.sub(r"\s", "_", name) for name in side_names(left, right))  # a header's names have no white space
+    return replace(table, sides=(one, other))
 
 
 def _named(model: Any) -> str:

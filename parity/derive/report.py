@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -56,13 +55,13 @@ def page(
     """Build the page: no network, no script.
 
     Args:
-      about: what was run, by label. out: the file of the Table. sides: what was compared, as files with a function.
+      about: what was run, by label. out: the file of the Table. sides: what both models are called.
     """
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
     totals = f"The Table has {lines}{filled if number else ''}."  # "How far they agree" has the errors
-    names = _names(found, sides)
+    names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
         title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
@@ -75,15 +74,6 @@ def page(
         modules=trees(found),
         remarks=_remarks(found),
     )
-
-
-def _names(found: Derivation, sides: tuple[str, str] | None) -> tuple[str, str]:
-    """Name both models, by their files without folders where these differ so, with their frameworks."""
-    if sides is None:
-        return "the left model", "the right model"
-    short = [os.path.basename(side) for side in sides]
-    left, right = short if short[0] != short[1] else sides
-    return f"{left} ({found.table.sides[0]})", f"{right} ({found.table.sides[1]})"
 
 
 def _verdict(found: Derivation, left: str, right: str) -> str:
@@ -179,9 +169,9 @@ def _cards(found: Derivation) -> Markup:
     addresses = anchors(found)
     for place in found.divergences:
         whole = place.left == place.right and place.left in (OWN, "output")
-        title = "outputs of both models" if whole else f"{place.left} <-> {place.right}"
-        title = title if whole else join(name(place.left), " <-> ", name(place.right))
+        title = "Outputs of both models" if whole else begun(place.kind or "values part")
         head = tag("h3", title, _link(addresses.get((place.left, place.right))))
+        modules = [] if whole else [("parts at", place.left, place.right)]
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         most = EQUAL_OUTPUTS if whole else PARTED_USES
         both, cause = _values(place)
@@ -189,7 +179,7 @@ def _cards(found: Derivation) -> Markup:
         if len(place.places) > 1:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
         key = "" if both else "cause" if place.cause else "differ by"
-        sides = _sides_table([*both, ("last that agrees", *_before(found, place))], len(both))
+        sides = _sides_table([*both, *modules, ("last that agrees", *_before(found, place))], len(both))
         cards.append(tag("article", head, sides, facts(rows, key), class_=_card(found, place.size <= most)))
     if at := found.stopped:
         look = facts([("compare before it", at.before)]) if at.before else Markup()

@@ -8,7 +8,8 @@ import os
 from inspect import Parameter
 from typing import Any
 
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, called
+from convert.files import is_named_as_checkpoint
 from specs.words import hint, in_a_row
 
 from .trace.call import Call
@@ -17,16 +18,25 @@ from .trace.sides import MODELS, is_model, without_variables
 from .user_modules import PACKAGES, Imports
 
 RETURN = "return (model, inputs)"
+CODE = "write file.py:function, where the function returns (model, inputs)"
 
 
 def parsed(text: str) -> tuple[str, str]:
     """Split file.py:function. Raises: UsageError for what is not such; ConvertError where there is no such file."""
     path, _, name = text.rpartition(":")
+    if os.path.exists(text) and (os.path.isdir(text) or is_named_as_checkpoint(text)):
+        raise UsageError(f"{text}: is no code: {CODE}; {called('convert')} diff compares two checkpoints")
     if not path or not name.isidentifier():
-        raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")
+        raise UsageError(f"{text}: {CODE}")
     if not os.path.isfile(path):
         raise ConvertError(f"{path}: there is no such file (check the path)")
     return path, name
+
+
+def side_names(left: str, right: str) -> tuple[str, str]:
+    """Name two sides, each file.py:function, without the folders of their files where the names differ so."""
+    one, other = os.path.basename(left), os.path.basename(right)
+    return (one, other) if one != other else (left, right)
 
 
 def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:

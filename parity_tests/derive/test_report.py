@@ -226,7 +226,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     )  # fmt: skip
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
-    assert cards[:2] == ["blocks.1.fc <-> Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
+    assert cards[:2] == ["Values part", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
     assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
@@ -291,7 +291,7 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
     ]
     assert "{0..3}</span></dt>" in page and "{0..3}</span></dt>" not in page_of(DERIVED, {})
     for head, address, row in (
-        ("blocks.3.fc <-> Net/layer_3", "place-0", '<tr class="first" id="place-0">'),
+        ("Values part", "place-0", '<tr class="first" id="place-0">'),
         ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
     ):
         assert f'<h3>{escape(head)} <a href="#{address}" class="leads">→ row</a></h3>' in page and page.count(row) == 1
@@ -383,16 +383,11 @@ def test_the_page_lists_what_is_dropped_and_the_time_where_it_says_what_was_run(
 
 def test_the_title_and_the_headline_name_both_sides():
     def heads(found: Derivation, *sides: str) -> list[str]:
-        page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(found, {}, None, sides)))
+        page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(found, {}, None, sides or None)))
         return [re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", page)[0] for tag in ("title", "h1")]
 
-    left, right = (
-        f"{side}.py:build ({name})" for side, name in zip(("left", "right"), DERIVED.table.sides, strict=True)
-    )
-    sides, places = (
-        ("a/left.py:build", "b/right.py:build"),
-        [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)],
-    )
+    left, right = "left.py:build (torch)", "right.py:build (linen)"
+    places = [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)]
     for found, title, headline in (
         (replace(DERIVED, proven=True, gradient=1e-16), "Proven", f"Proven: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
@@ -402,8 +397,8 @@ def test_the_title_and_the_headline_name_both_sides():
         (replace(DERIVED, reasons={"x": "y", "z": "y"}), "Incomplete",
          f"Incomplete: 2 parameters of {right} have no partner in {left}."),
     ):  # fmt: skip
-        assert heads(found, *sides) == [f"{title}: {left} <-> {right}", headline]
-    assert "a/net.py:build" in heads(DERIVED, "a/net.py:build", "b/net.py:build")[1]
+        assert heads(found, left, right) == [f"{title}: {left} <-> {right}", headline]
+    assert heads(DERIVED)[1].startswith("Complete, but not proven: outputs of the left model and the right model ")
 
 
 SIDE = """
@@ -421,6 +416,14 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     assert capsys.readouterr().out == ""
     assert derive_command(side, side, None, False, quiet=True) == 0
     assert capsys.readouterr().out.startswith("table 1: torch <-> torch\n")  # which is nowhere else
+    (tmp_path / "b.py").write_text(SIDE)
+    sides = [side, f"{tmp_path}/b.py:build"]
+    assert derive_command(*sides, str(tmp_path / "my.table"), False, report=str(tmp_path / "two.html"), force=True) == 0
+    assert (tmp_path / "my.table").read_text().startswith("table 1: a.py:build <-> b.py:build\n")  # one framework
+    page = unescape(re.sub("<[^>]*>", "", (tmp_path / "two.html").read_text()))
+    assert "Proven: the Table translates a.py:build (torch) into b.py:build (torch)." in page
+    assert "table 1: a.py:build <-> b.py:build\n" in page
+    capsys.readouterr()
     assert main(["derive", "--help"]) == 0
     assert "the Table if neither -o nor --report has it" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "out.html").read_text().replace("<wbr>", "")
@@ -451,7 +454,7 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"left\s+right\s+last that agrees\s+l0\s+r0\s+differ by", text), text
+    assert re.search(r"left\s+right\s+parts at\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+differ by", text), text
     assert re.search(r"limit\s+1e-8\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none\s+none", other)
     read = [
@@ -609,12 +612,12 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     place = Divergence("encoder.blocks.0.norm", "Net/layer_0/norm", 1e-3, what, kind="epsilon", more=1, rest=1e-16)
     place = place._replace(both=("1e-5", "1e-6"))
     page = page_of(replace(DERIVED, divergences=[place]), {})
-    assert "<h3>encoder.<wbr>blocks.<wbr>0.<wbr>norm &lt;-&gt; Net/<wbr>layer_<wbr>0/<wbr>norm" in page
+    assert "<h3>Epsilon</h3>" in page
     (both,) = re.findall(r"<table class=.both.>.*?</table>", page)
-    assert (
-        re.findall("<tr>(.*?)</tr>", re.sub("</?span[^>]*>", "", re.sub("</?t[hd][^>]*>", "|", both)))[1]
-        == "|epsilon||1e-5||1e-6|"
-    )
+    cells = re.sub("</?span[^>]*>|<wbr>", "", re.sub("</?t[hd][^>]*>", "|", both))
+    assert re.findall("<tr>(.*?)</tr>", cells)[1:3] == [
+        "|epsilon||1e-5||1e-6|", "|parts at||encoder.blocks.0.norm||Net/layer_0/norm|",
+    ]  # fmt: skip
     text = unescape(re.sub("<.*?>", "", page))
     assert "causeepsilon, and so in 1 more place (recomputed so, they agree to 1.0e-16)" in text
     several = place._replace(what="the left adds a, the right does not", both=())

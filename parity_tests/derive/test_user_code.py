@@ -14,9 +14,10 @@ import pytest
 
 import parity
 from convert.errors import ConvertError, UsageError
-from parity.derive.command import _started, run
+from parity.derive.command import _started, _with_names, run
 from parity.derive.depths import differing
-from parity.derive.user_code import build, divided
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.user_code import build, divided, side_names
 from parity.derive.user_modules import Imports
 
 from ..conftest import needs
@@ -59,6 +60,17 @@ def test_models_alone_and_with_inputs_are_told_apart():
     for model in (torch_model(), linen_model(), (lambda p, x: x, {"w": X})):
         assert divided(model, "f") == (model, None)
         assert divided((model, X), "f")[1] == (X,) and divided((model, (X, X)), "f")[1] == (X, X)
+
+
+def test_sides_are_named_without_folders_where_their_names_differ_so():
+    assert side_names("a/left.py:build", "b/right.py:build") == ("left.py:build", "right.py:build")
+    assert side_names("a/net.py:build", "b/net.py:build") == ("a/net.py:build", "b/net.py:build")
+
+
+def test_a_header_names_the_files_of_sides_of_one_framework_alone():
+    alike, unlike = (DerivedTable((), sides) for sides in (("torch", "torch"), ("torch", "linen")))
+    assert _with_names(alike, "a b/my net.py:f", "c/net.py:f").sides == ("my_net.py:f", "net.py:f")  # no white space
+    assert _with_names(alike, "net.py:f", "net.py:f") is alike and _with_names(unlike, "a.py:f", "b.py:f") is unlike
 
 
 def test_a_table_to_begin_with_that_is_missing_is_named_once():

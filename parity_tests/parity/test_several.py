@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,16 @@ def test_a_page_of_an_architecture_is_answered_with_its_option(tmp_path, monkeyp
         UsageError, match=r"fault\.py: is Python code, not a checkpoint .*parity fault --spec fault\.py"
     ):
         read("fault.py")
+
+
+def test_files_are_not_compared_with_each_other_which_a_note_says_at_once(tmp_path: Path, capsys: Any) -> None:
+    other = copy(tmp_path, "other.safetensors")
+    for text in (f"{tmp_path}/none.pt", other):
+        with suppress(ConvertError):
+            read(MIXER, text)
+        notes = " ".join(capsys.readouterr().err.split())
+        said = "note: each file is compared with itself, as run by several frameworks, and not with another file"
+        assert notes.startswith(said) == (text == other)
+        assert (f"python -m convert diff {MIXER} {other};" in notes) == (text == other)
+    read(MIXER, MIXER)
+    assert "another file" not in capsys.readouterr().err
