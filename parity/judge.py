@@ -102,14 +102,29 @@ class Pairing:
     Args:
       names: arrays that both have in one shape, and those that must agree whatever their shapes are.
       shapes: further arrays of activations that both have, in different shapes, of modules of one name.
-      unpaired: a sentence that lists what has no partner, "" for nothing.
+      alone: what one side alone has, in words.
+      odd: arrays that both have in different shapes, of which `shapes` are some; each optimizer's one once.
+      why: what of these is compared.
       unproven: whether gradients without a partner may be others on both sides.
     """
 
     names: list[str]
     shapes: tuple[str, ...] = ()
-    unpaired: str = ""
+    alone: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    why: str = ""
     unproven: bool = False
+
+    @property
+    def unpaired(self) -> str:
+        """List in a sentence what has no partner; "" for nothing."""
+        return self.without()
+
+    def without(self, first: str = "") -> str:
+        """List what has no partner, but for the array whose other shape is what differs first."""
+        odd = [name for name in self.odd if name != first]
+        lists = [f"{some(odd)} of other shapes"] * bool(odd) + [*self.alone]
+        return f"{self.why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
 
 
 def _required(check: str, name: str) -> bool:
@@ -139,16 +154,15 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
         return Pairing(both)
     odd = [n for n in both if n not in same]
     shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
-    lists = [f"{some(_without_run(check, odd))} of other shapes"] * bool(odd)
-    lists += [
+    alone = [
         f"{possessive(r.label)} {some(_without_run(check, names))}"
         for r, other in ((a, b), (b, a))
         if (names := [n for n in r.arrays if n not in other.arrays])
     ]
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
-    sentence = f"{why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
-    return Pairing(same, shapes, sentence, check == "gradients" and not paired)
+    unproven = check == "gradients" and not paired
+    return Pairing(same, shapes, tuple(alone), tuple(_without_run(check, odd)), why, unproven)
 
 
 def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
@@ -290,21 +304,33 @@ def _compare(
         return replace(unjudged, cause=remarks.join(drowned, void, nans, pairing.unpaired, *remarks.notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
-    beside = [void, *remarks.remarks(s.dtype, a, b, names, pairing.unpaired, judged, nans)]
+    first = _divergence(off, judged, pairing.shapes, s, a, b) if off else None
+    shape = first if first is not None and first not in judged else None  # what differs first, in its shape
+    unpaired = pairing.without(shape or "")
+    beside = [void, *remarks.remarks(s.dtype, a, b, names, unpaired, judged, nans)]
     beside = [void, remarks.origins(a, b)] if empty and empty == nans else beside  # the reason alone
+    curve = [(name, v.worst.error, v.limit) for name, v in judged.items()]
+    rounding = {label: [errors[name] for name in judged] for label, errors in noise.items()}
+    if shape is not None:
+        at = next((k for k, name in enumerate(a.arrays) if name == shape), 0)
+        place = sum(name in judged for name in [*a.arrays][:at])
+        curve.insert(place, (str(shape), math.inf, nearest.limit))
+        for errors_of in rounding.values():
+            errors_of.insert(place, math.nan)
     return replace(
         unjudged,
-        error=nearest.worst.error,
+        error=nearest.worst.error if shape is None else math.inf,
         tolerance=nearest.limit,
         basis=nearest.reason,
         passed=None if empty else not off,
-        first_divergence=_divergence(off, judged, pairing.shapes, s, a, b) if off else None,
+        first_divergence=first,
         cause=remarks.join(empty, *beside),
         remarks=tuple(dict.fromkeys(filter(None, beside))),
-        curve=tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
-        noise={label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
+        curve=tuple(curve),
+        noise={label: tuple(errors_of) for label, errors_of in rounding.items()},
         copies=tuple(name for name, v in judged.items() if v.copies),
         unjudged=tuple(name for name in names if name not in judged),
+        shapes=tuple(name for name, *_ in curve if np.shape(a.arrays[name]) != np.shape(b.arrays[name])),
         nans=tuple(name for name in judged if any(np.isnan(double(r.arrays[name])).any() for r in (a, b))),
     )
 

@@ -91,7 +91,7 @@ class Result:
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
-      nans: the arrays that have NaN on either side.
+      nans: the arrays that have NaN on either side. shapes: those whose shapes differ.
       copies: below float64, the arrays that differ between the float64 copies of both models, whose errors these are.
       unjudged: the arrays of which rounding leaves nothing to judge, where others are judged.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
@@ -118,6 +118,7 @@ class Result:
     basis: str = ""
     remarks: tuple[str, ...] = ()
     nans: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
 

@@ -13,8 +13,10 @@ from parity.page.module_table import key_list
 from specs.numerals import limit, short
 
 from .derivation import Derivation
+from .edits.affine import VERBS
 from .limits import PARTED_USES
 from .match.choices import Step
+from .prove.divergence import Divergence
 from .trace.sites import OWN, is_inside, module_of, numberless, place
 from .unmatched import Unmatched
 
@@ -145,7 +147,15 @@ def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
         for path in card.places[1:]:
             inside = (where for where in map(_where, off) if is_inside(where[side], path))
             own = (where for where in map(_where, uses) if where[side] == path)
-            yield from itertools.islice(itertools.chain(inside, own), 1)
+            yield from itertools.islice(itertools.chain(_likewise(uses, card, side, path), inside, own), 1)
+
+
+def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the differing uses that stand in the module `path` as the card's own use does in its first place."""
+    here, first = (card.left, card.right)[side], card.places[0]
+    if is_inside(here, first):
+        there = path + here[len(first) :]
+        yield from (where for use in uses if use.gap > PARTED_USES and (where := _where(use))[side] == there)
 
 
 def stopping(found: Derivation) -> list[Unmatched]:
@@ -219,7 +229,8 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     paths = [path for use in below for path in use.right]
     mark = "/" if any("/" in path for path in paths) else "."  # between names, as the parameters below have it
     right = ", ".join(fold(mark.join(_common(paths)) or OWN for paths in within if paths))
-    gap, state = max((use.gap for use in below), default=None), rated.rate(below)
+    state = rated.rate(below)
+    gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
         _head(tag("b", ", ".join(fold(module.path[-1] for module in modules))), depth),
         tag("td", tag("b", name(right)) if right else "-"),
@@ -263,27 +274,57 @@ def _head(text: str, depth: int, title: str | None = None) -> Markup:
 
 def _right_alone(found: Derivation) -> Iterator[Markup]:
     """Yield the rows of what on the right has no partner; uses that are alike but for numbers share one."""
-    alike: dict[tuple[str, tuple[str, ...]], list[Unmatched]] = {}
+    alike: dict[object, list[Unmatched]] = {}
+    reasons = {name: k for k, (names, _) in enumerate(found.alone) for name in names}
     for use in found.unmatched:
         if use.side == "right":
-            alike.setdefault((use.kind, _alike_names(use.names)), []).append(use)
-    first = stopping(found)[:1]
+            alike.setdefault((use.kind, _alike_names(use.names), reasons.get(use.names[0])), []).append(use)
+    first, addresses = stopping(found)[:1], alone_anchors(found)
     for uses in alike.values():
-        yield _lone(uses, 0, STOPPED if any(use in uses for use in first) else None)
+        kind = next((stated for use in uses if (stated := _stated_kind(found, use))), "")
+        at = (address for use in uses for name in use.names if (address := addresses.get(name)))
+        stop = STOPPED if any(use in uses for use in first) else None
+        told = [use._replace(kind=kind) for use in uses] if kind else uses
+        yield _lone(told, 0, stop, "first" if kind else "lone", next(at, None))
 
 
-def _lone(uses: Sequence[Unmatched], depth: int, address: str | None = None) -> Markup:
-    """Build the row of uses without a partner: "-" stands on the other side."""
+def alone_anchors(found: Derivation) -> dict[str, str]:
+    """Return the address of the row of each reason why right parameters have no partner, by their first name."""
+    used = {name for use in found.unmatched if use.side == "right" for name in use.names}
+    firsts = (next((name for name in names if name in used), None) for names, _ in found.alone)
+    return {name: f"alone-{k}" for k, name in enumerate(firsts) if name is not None}
+
+
+def _stated_kind(found: Derivation, use: Unmatched) -> str:
+    """Return the kind of a use that the matching did not reach, as its reason says: "multiplies by params/gate"."""
+    why = " ".join(found.reasons.get(name, "") for name in use.names) if not use.kind else ""
+    return next((kind for kind, verb in VERBS.items() if f" {verb} " in why), "")
+
+
+def _lone(
+    uses: Sequence[Unmatched],
+    depth: int,
+    address: str | None = None,
+    state: str = "lone",
+    right_address: str | None = None,
+) -> Markup:
+    """Build the row of uses without a partner: "-" stands on the other side.
+
+    Args:
+      state: "first" where this use parts the models.
+      right_address: of the cell of the right side.
+    """
     names, use = [use.names for use in uses], uses[0]
+    mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
     left = tag("code", _folded(map(_leaves, names))) if use.side == "left" else "-"
     right = tag("code", name(_folded(names))) if use.side == "right" else "-"
     cells = [
         _head(left, depth, _folded(names)),
-        tag("td", right),
+        tag("td", right, id=right_address),
         tag("td", KINDS[use.kind][0] if use.kind in KINDS else "not read", class_="soft"),
-        tag("td", "-", class_="number"),
+        tag("td", *mark, "-", class_="number first" if mark else "number"),
     ]
-    return tag("tr", *cells, class_="lone", id=address)
+    return tag("tr", *cells, class_=state, id=address)
 
 
 def _leaves(names: Sequence[str]) -> tuple[str, ...]:

@@ -43,12 +43,14 @@ class Kind(NamedTuple):
       key: what lists them: an attribute of Evidence.
       before, after: the words around their names.
       noted: whether the Table says it too, in a comment.
+      to_check: whether somebody should check the lines that it is of.
     """
 
     key: str
     before: str
     after: str = ""
     noted: bool = True
+    to_check: bool = False
 
 
 KINDS = (
@@ -57,8 +59,10 @@ KINDS = (
     Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
     Kind("only_inferred", "inferred, as these inputs do not read all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them"),
-    Kind("doubtful", "a partner was taken though values differ there, check the line"),
-    Kind("chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice"),
+    Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
+    Kind(
+        "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
+    ),
     Kind("filled", "filled with 0, as the left model has no such bias"),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
@@ -74,18 +78,21 @@ class Remark(NamedTuple):
     """A sentence without its stop.
 
     Args:
-      noted: see Kind.
+      noted, to_check: see Kind.
     """
 
     text: str
     noted: bool = True
+    to_check: bool = False
 
 
 def remarks(found: Evidence) -> Iterator[Remark]:
     """Yield all that is known beside the verdict, what concerns the user's parameters first."""
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
-            yield Remark(f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted)
+            yield Remark(
+                f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted, kind.to_check
+            )
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
     if pairs := _alike(found):

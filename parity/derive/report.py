@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
@@ -19,10 +19,10 @@ from specs.words import begun, count
 from .derivation import Derivation, converting, dropped_lines
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step
-from .module_trees import STOPPED, anchors, stopping, trees
+from .module_trees import STOPPED, alone_anchors, anchors, stopping, trees
 from .prove.divergence import Divergence
 from .remarks import remarks, stated
-from .trace.sites import OWN
+from .trace.sites import OWN, numberless
 from .trace.sites import place as site
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
@@ -178,6 +178,7 @@ def _cards(found: Derivation) -> Markup:
         rows = [("differ by", size), ("limit", limit(most)), ("cause", cause)]
         if len(place.places) > 1:
             rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
+        rows += _only(found, place) if not place.cause else []
         key = "" if both else "cause" if place.cause else "differ by"
         sides = _sides_table([*both, *modules, ("last that agrees", *_before(found, place))], len(both))
         cards.append(tag("article", head, sides, facts(rows, key), class_=_card(found, place.size <= most)))
@@ -199,6 +200,17 @@ def _cards(found: Derivation) -> Markup:
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
+    """List the parameters that the module of one side alone has, at a place without a cause."""
+    rows = []
+    for side, path in (("left", place.left), ("right", place.right)):
+        names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
+                 for name in use.names)  # fmt: skip
+        if leaves := dict.fromkeys(re.split("[./]", name)[-1] for name in names):
+            rows.append((f"only the {side} has", ", ".join(leaves)))
+    return rows
 
 
 def _stated(what: str, how: str) -> Markup:
@@ -263,9 +275,10 @@ def _missing(found: Derivation) -> Markup:
         alone = f"{'All ' * (right > 1)}{count(right, 'parameter')} of the right model"
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
-    lines = []
+    lines, rows = [], alone_anchors(found)
     for names, why in found.alone:
-        lines.append(join(tag("h3", f"Right parameters without a partner: {why}"), facts(_by_module(names))))
+        link = _link(next((rows[name] for name in names if name in rows), None))
+        lines.append(join(tag("h3", f"Right parameters without a partner: {why}", link), facts(_by_module(names))))
     if found.left_over:
         lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
     return tag("article", *lines, class_="card")
@@ -282,23 +295,36 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def _table(found: Derivation, out: str | None) -> Markup:
     text = found.table.print()
-    lines = _grouped(text)
+    lines = _grouped(text, {numberless(name) for name in (*found.doubtful, *found.chosen)})
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     legend = tag("p", prose(_legend(text)), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
 
 
-def _grouped(table: str) -> list[Markup]:
-    """Build the lines of a Table, comments apart in style, with a space in front of each block of the left model."""
+def _grouped(table: str, doubted: Collection[str] = ()) -> list[Markup]:
+    """Build the lines of a Table, comments apart in style, with a space in front of each block of the left model.
+
+    Args:
+      doubted: right parameters whose lines somebody should check, which are marked; with # for numbers.
+    """
     lines, before = list[Markup](), ""
     for line in table.splitlines(keepends=True):
         is_comment = line.startswith(("#", "table "))
         block = "" if is_comment else _block(line)
         kinds = ["comment"] * is_comment + ["block"] * bool(lines and block != before)
+        kinds += ["doubted"] * (not is_comment and not _right_names(line).isdisjoint(doubted))
         lines.append(tag("span", *_sides(line), class_=" ".join(kinds) or None))
         before = block
     return lines
+
+
+def _right_names(line: str) -> set[str]:
+    """Return the names of the right arrays of a line, with # for the numbers of blocks and all choices written out."""
+    text = line.partition(" <-> ")[2].partition(":")[0].strip()
+    parts = re.split(r"\{(?:[a-z]=)([^{}]*)\}", re.sub(r"\{[a-z]\}", "#", text))
+    choices = (part.split("|") if k % 2 else [part] for k, part in enumerate(parts))
+    return {numberless("".join(chosen)) for chosen in itertools.product(*choices)}
 
 
 def _block(line: str) -> str:
@@ -325,8 +351,11 @@ def _sides(line: str) -> list[Markup]:
 
 
 def _remarks(found: Derivation) -> Markup:
-    """List what is known beside the verdict, but for what the comments of the Table say above."""
-    said = [remark.text for remark in remarks(found) if not stated(found.table, remark.text)]
+    """List what is known beside the verdict, but for what the comments of the Table say above.
+
+    What somebody should check stands here as well, as its lines are marked.
+    """
+    said = [remark.text for remark in remarks(found) if remark.to_check or not stated(found.table, remark.text)]
     rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
     if not rows:
         return Markup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from .markup import MARKS, Markup, join, name, prose, tag, words
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
 GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
+SHAPE = "other shape"  # in place of an error
 ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
@@ -37,13 +39,13 @@ class Error:
       state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it,
         "starts" of the first of these in which a side has NaN, "nan" of an output in which both sides have NaN and
         agree beside it, or "".
-      is_nan: whether a side has NaN in it.
+      word: what stands in place of a number: "NaN", "other shape".
     """
 
     error: float
     bound: float
     state: str = ""
-    is_nan: bool = False
+    word: str = ""
 
 
 def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
@@ -55,10 +57,14 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     rows = []
     for tap in merge(trees.values()):
         first = next(iter(trees))
-        cells = [_module(tap, tree.get(tap), "th" if label == first else "td") for label, tree in trees.items()]
+        kinds = [tree.get(tap) for tree in trees.values()]
+        cells = [
+            _module(tap, kind, "th" if label == first else "td", label, kind == kinds[0])
+            for label, kind in zip(trees, kinds, strict=True)
+        ]
         found = [of.get(tap) for of in errors.values()]
         shown = _uncompared(tap, trees)
-        cells += [cell for error in found for cell in _error(error, *shown)]
+        cells += [cell for dtype, error in zip(errors, found, strict=True) for cell in _error(error, dtype, *shown)]
         is_first = any(error is not None and error.state == "first" for error in found)
         rows.append(tag("tr", *cells, class_="differs" if is_first else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
@@ -69,55 +75,73 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     keys = [row for row in KEYS if any(re.search(rf'class="number {row[0]}[" ]', text) for text in rows)]
     legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
-    return tag("section", tag("h2", "Modules"), legend, tag("div", table, class_="scroll"))
+    body = join(legend, tag("div", table, class_="scroll"))
+    if not errors:  # names alone
+        body = tag("details", tag("summary", "Module by module, without errors"), tag("div", body))
+    return tag("section", tag("h2", "Modules"), body)
 
 
 def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
-    """Return the error of each array that was compared, by dtype and name."""
+    """Return the error of each array that was compared, by dtype and name.
+
+    That of the first output beyond its limit is of the pairs of which it is the first: in others it may only follow.
+    """
     errors: dict[str, dict[str, Error]] = {}
     for r in results:
         of = errors.setdefault(r.dtype, {})
         for tap, error, bound in r.curve:
-            if tap not in of or error * of[tap].bound > of[tap].error * bound:
-                of[tap] = Error(error, bound)
+            word = SHAPE if tap in r.shapes else "NaN" if tap in r.nans else ""
+            found = Error(error, bound, "first" if tap == r.first_divergence and error > bound else "", word)
+            if tap not in of or _rank(found) > _rank(of[tap]):
+                of[tap] = found
     for dtype, of in errors.items():
         alike = [r for r in results if r.dtype == dtype]
-        firsts = {str(r.first_divergence) for r in alike if r.first_divergence is not None}
         nans = {tap for r in alike for tap in r.nans}
         for tap, found in of.items():
-            off = "" if found.error <= found.bound else "first" if tap in firsts else "follows"
-            of[tap] = replace(found, state=off or ("nan" if tap in nans else ""), is_nan=tap in nans)
+            off = "" if found.error <= found.bound else found.state or "follows"
+            of[tap] = replace(
+                found, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else found.word
+            )
         start = next((tap for tap in of if tap in nans), "")
         if start and of[start].state == "follows":
             of[start] = replace(of[start], state="starts")
     return errors
 
 
+def _rank(found: Error) -> tuple[bool, float]:
+    """Order the errors of an array: that of a pair in which it is the first, then the largest share of its limit."""
+    return found.state == "first", found.error / found.bound if found.bound else math.inf * bool(found.error)
+
+
 def _uncompared(tap: str, trees: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
     """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
-    having = [label for label, tree in trees.items() if tap in tree]
+    having = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    if all(re.search(LISTS, kind) for kind in having.values()):
+        return "container", "container"
     if len(having) < len(trees):
         return f"only in {in_a_row(having)}", "only"
-    if all(re.search(LISTS, tree[tap]) for tree in trees.values()):
-        return "container", "container"
     return "-", "absent"
 
 
-def _error(found: Error | None, uncompared: str, kind: str) -> list[Markup]:
-    """Build the cells of a module's error and of its limit. On narrow screens the limit stands below the error.
+def _error(found: Error | None, dtype: str, uncompared: str, kind: str) -> list[Markup]:
+    """Build the cells of a module's error and of its limit. On narrow screens the limit stands beside the error.
 
     Args:
       uncompared, kind: what stands in place of an error, and its class.
     """
     if found is None:
-        return [tag("td", uncompared, class_=f"number {kind}"), tag("td", "-", class_="number bound absent")]
-    text = "NaN" if found.is_nan else short(found.error)
+        cell = tag("td", uncompared, class_=f"number {kind}", data_label=dtype)
+        return [cell, tag("td", "-", class_="number bound absent")]
+    text = found.word or short(found.error)
     text += " starts here" * (found.state == "starts")
+    text += "," * (bool(found.word) and found.state == "first")
+    has_limit = found.word != SHAPE
+    bound = limit(found.bound) if has_limit else "-"
     notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
-    notes += [tag("span", f"of {limit(found.bound)}", class_="of whole")]
+    notes += [tag("span", f"of {bound}", class_="of whole")] * has_limit
     mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []
-    number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip())
-    return [number, tag("td", limit(found.bound), class_="number bound")]
+    number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip(), data_label=dtype)
+    return [number, tag("td", bound, class_="number bound")]
 
 
 def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
@@ -130,8 +154,15 @@ def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
                        for kind, sample, text in rows), class_="meanings soft")  # fmt: skip
 
 
-def _module(path: str, kind: str | None, element: str) -> Markup:
-    scope = "row" if element == "th" else None
+def _module(path: str, kind: str | None, element: str, label: str, is_same: bool) -> Markup:
+    """Build the cell of a model's module.
+
+    Args:
+      element: "th" for the first model. label: of the model.
+      is_same: whether the first model has a module of this class here: on narrow screens, its cell stands for both.
+    """
+    kinds = ["absent"] * (kind is None) + ["same"] * (is_same and element == "td")
+    attributes = {"class_": " ".join(kinds) or None, "data_label": label, "scope": "row" if element == "th" else None}
     if kind is None:
-        return tag(element, "-", class_="absent", scope=scope)
-    return tag(element, tag("code", name(path)), " ", tag("span", words(kind), class_="class"), scope=scope)
+        return tag(element, "-", **attributes)
+    return tag(element, tag("code", name(path)), " ", tag("span", words(kind), class_="class"), **attributes)

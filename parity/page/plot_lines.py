@@ -12,7 +12,7 @@ from parity.result import Result
 from specs.numerals import limit, short
 
 from .markup import Markup, join, prose, tag
-from .plot_scale import ABOVE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .plot_scale import ABOVE, SHAPE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
 MARKERS = 40  # of a line in full size; more of them are smaller
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
@@ -111,8 +111,9 @@ def line(scale: Scale, result: Result, n: int) -> Markup:
 
 
 def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
-    if name in result.nans:
-        return _Point(scale.x(name), scale.y(math.nan), f"{name}: NaN, {result.pair}", False)
+    word = "NaN" if name in result.nans else SHAPE if name in result.shapes else ""
+    if word:
+        return _Point(scale.x(name), scale.y(math.nan), f"{name}: {word}, {result.pair}", False)
     is_copy = name in result.copies
     title = f"{name}: {short(error)} of {limit(bound)}, {result.pair}{', float64 copies' * is_copy}"
     return _Point(scale.x(name), scale.y(error), title, is_copy=is_copy)

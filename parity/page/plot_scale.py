@@ -12,6 +12,7 @@ from parity.tolerance import ROUNDOFF
 WIDTH, PLOT, TOP = 640, 190, 38  # user units of the SVG; marks of the highest errors reach above the frame
 NAMED = 40.0  # margin on the right, for the name of the limit
 ABOVE = 15  # of texts above the frame, clear of marks at its top
+SHAPE = "other shape"
 LEFT = 54.0  # margin for the decades
 LABEL = 22  # characters of an array's name below the axis
 LANE = 18  # height of the lines for errors that are too small, infinite, or no numbers
@@ -47,9 +48,7 @@ class Scale:
         low = [v for v in errors if v < 10.0**self.low]
         self.zero = bool(low)  # a line below the lowest decade
         self.least = "less" if any(low) else "0"
-        self.above = "∞" if any(not math.isfinite(v) for v in errors) else ""  # names a line above the highest decade
-        if any(r.nans for r in results):
-            self.above = ", ".join(filter(None, ("NaN", self.above)))
+        self.above = ", ".join(beyond_numbers(results))  # names a line above the highest decade
         self.floor = TOP + PLOT
         self.right = WIDTH - NAMED  # the same in all plots, which stand below each other
         self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * bool(self.above)
@@ -78,6 +77,18 @@ class Scale:
             return float(self.floor)
         share = (self.high - decade) / (self.high - self.low)
         return self.top + (self.bottom - self.top) * max(share, 0.0)
+
+
+def beyond_numbers(results: Iterable[Result]) -> list[str]:
+    """List what errors are that no number states: NaN, another shape, infinite."""
+    results = list(results)
+    plain = [e for r in results for name, e, _ in r.curve if name not in r.nans and name not in r.shapes]
+    words = {
+        "NaN": any(r.nans for r in results),
+        SHAPE: any(r.shapes for r in results),
+        "∞": any(not math.isfinite(error) for error in plain),
+    }
+    return [word for word, is_there in words.items() if is_there]
 
 
 def lowest(results: Iterable[Result]) -> dict[str, float]:

@@ -518,7 +518,56 @@ def test_every_place_that_a_card_lists_is_marked(side: str, places: tuple[str, s
 def test_a_use_that_one_before_it_explains_is_no_place_of_a_card():
     uses = two_blocks(("product", "up", 1e-4), ("product", "down", 1e-4))
     first = Divergence("b.0.up", "r0/up", 1e-4, "GELU", changed="left", places=("b.0", "b.1"), times=2)
-    assert marked(page_of(replace(DERIVED, uses=uses, divergences=[first]), {})) == ["b.0.up.product"]
+    page = page_of(replace(DERIVED, uses=uses, divergences=[first]), {})
+    assert marked(page) == ["b.0.up.product", "b.1.up.product"] and page.count(">follows<") >= 2
+
+
+def test_a_counted_place_is_marked_though_the_use_before_it_differs_too():
+    """An epsilon ahead of an activation in each of two blocks: both causes have all of their places marked."""
+    uses = two_blocks(("mul", "norm", 1e-6), ("product", "up", 1e-6), ("product", "down", 1e-4))
+    norm = Divergence("b.0.norm", "r0/norm", 1e-6, "epsilon", changed="left", places=("b.0.norm", "b.1.norm"), times=2)
+    gelu = Divergence("b.0.down", "r0/down", 1e-4, "GELU", changed="left", places=("b.0", "b.1"), times=2)
+    page = page_of(replace(DERIVED, uses=uses, divergences=[norm, gelu]), {})
+    assert marked(page) == [f"b.{k}.{use}" for k in range(2) for use in ("norm.mul", "down.product")]
+
+
+def test_a_module_has_the_largest_number_of_its_rows_that_part_the_models():
+    uses = two_blocks(("mul", "norm", 0.2), ("product", "up", 0.9))
+    found = replace(DERIVED, uses=uses, divergences=[Divergence("b.0.norm", "r0/norm", 0.2)])
+    assert {row[-1] for row in rows(page_of(found, {})) if row[-1].startswith("✗")} == {"✗ 0.20"}
+
+
+def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_it():
+    reasons = {"gate": "the right multiplies by gate, the left does not"}
+    found = replace(DERIVED, reasons=reasons, unmatched=[Unmatched("right", "", ("gate",), "")], proven=False)
+    page = page_of(found, {})
+    (row,) = re.findall('<tr class="first">.*?</tr>', page)
+    assert 'id="alone-0"' in row
+    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == ["-", "gate", "factor", "✗ -"]
+    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ row</a>', page)
+
+
+def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
+    note = "a partner was taken though values differ there, check the line: b{0..1}/w"
+    table = Table.parse(f"table 1\n# {note}\nl.{{i}}.w: c <-> b{{i}}/w: c\nl.{{i}}.b: c <-> b{{i}}/b: c\n")
+    found = replace(
+        DERIVED, table=DerivedTable(table.lines, table.sides, table.orders), doubtful=["b0/w", "b1/w"], proven=False
+    )
+    page = page_of(found, {})
+    assert "A partner was taken though values differ there" in page[page.index('id="remarks"') :]
+    lines = re.findall('<span class="[a-z ]*doubted">(.*)', page)
+    assert [unescape(re.sub("<.*?>", "", line)) for line in lines] == ["l.{i}.w: c <-> b{i}/w: c"]
+
+
+def test_a_place_without_a_cause_names_the_parameters_of_one_side():
+    found = replace(
+        DERIVED,
+        uses=[Step("mul", ("norm.weight",), ("after/scale",), "norm", "after", 0.2, 0, 1)],
+        divergences=[Divergence("norm", "after", 0.2)],
+        unmatched=[Unmatched("left", "add", ("norm.bias",), "norm")],
+        proven=False,
+    )
+    assert "only the left hasbias" in unescape(re.sub("<.*?>", "", page_of(found, {})))
 
 
 def test_a_card_leads_to_the_row_of_its_place_that_differs():
