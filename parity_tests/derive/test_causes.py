@@ -322,3 +322,26 @@ def test_one_epsilon_in_place_of_two_is_told_at_each_norm_as_that_side_has_it(sw
     for place, own in zip(found.divergences, ("1e-5", "1e-3"), strict=True):
         one, other = ("1e-6", own) if swapped else (own, "1e-6")
         assert place.cause.startswith(f"epsilon {one} on the left, {other} on the right (recomputed"), found
+
+
+def test_a_fault_of_matching_with_an_edit_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    """An operation may refuse an edited number; what matching itself raises is a fault of derive."""
+    from parity.derive import deriving
+
+    from .pairs import images
+
+    torch = pytest.importorskip("torch")
+    nets = [
+        torch.nn.Sequential(torch.nn.Linear(6, 6), act, torch.nn.Linear(6, 3))
+        for act in (torch.nn.Tanh(), torch.nn.ReLU())
+    ]
+    plain = deriving.match
+
+    def match(*args: Any, **settings: Any) -> Any:
+        if len(args) > 3 and args[3] == deriving.TRIAL_SECONDS:
+            raise ZeroDivisionError
+        return plain(*args, **settings)
+
+    monkeypatch.setattr(deriving, "match", match)
+    with pytest.raises(ZeroDivisionError):
+        parity.derive(*nets, (images(4, 6),))
