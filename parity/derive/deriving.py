@@ -48,6 +48,7 @@ from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
 
+TRIAL_SECONDS = 2  # of CPU time for the match with one edit
 PRODUCTS = 6  # before a match ends, in whose operations functions are left out
 
 
@@ -239,14 +240,14 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
     tapes = edit.tapes(*given.tapes)
     if _too_few_read(tapes, given.tapes, (known.side, best.side), edit.side):
         return None
-    inputs = list(known.program.inputs.values())
+    same = tapes[0] is given.tapes[0]
     try:
-        same = tapes[0] is given.tapes[0]
-        own = given.uses if same else walked(Program(tapes[0], lefts.arrays, inputs), lefts)
+        source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
         target = Program(tapes[1], best.side.parameters, best.inputs)
-        found = match(own, target, best.side.parameters, 2, best.hint and best.hint.map)
-    except Exception:  # an operation that refuses the number
+    except Exception:  # an operation of the framework may raise anything, as for a number that it refuses
         return None
+    own = given.uses if same else walked(source, lefts)
+    found = match(own, target, best.side.parameters, TRIAL_SECONDS, best.hint and best.hint.map)
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}

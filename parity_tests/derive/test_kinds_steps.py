@@ -205,6 +205,20 @@ def test_ranges_of_one_array_stand_between_those_of_another():
     derived(right, left, images(5, 6))
 
 
+def test_a_source_that_runs_backwards_as_a_whole_is_one_range():
+    def left(m: Any, x: Any) -> Any:
+        v, g = m.vg(x).split([3, 5], -1)
+        return v.tanh(), g.sigmoid(), m.z(x).flip(-1).cumsum(-1)
+
+    def right(m: Any, x: Any) -> Any:
+        g, v, z = m.gvz(x).split([5, 3, 4], -1)
+        return v.tanh(), g.sigmoid(), z.cumsum(-1)
+
+    found = parity.derive(Net(left, vg=linear(6, 8), z=linear(6, 4)), Net(right, gvz=linear(6, 12)), (images(4, 6),))
+    lines = found.table.print().splitlines()
+    assert found.proven and "vg.weight: (b+a) i, z.weight: -e i <-> gvz.weight: (a+b+e) i" in lines, found.table.print()
+
+
 @pytest.mark.parametrize("sizes", [(1, 4, 3), (1, 2, 3)])
 def test_a_range_of_one_row_stands_between_others(sizes: tuple[int, int, int]):
     def models(g: int, v: int, z: int) -> tuple[Net, Net]:

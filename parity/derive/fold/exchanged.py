@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from specs.lines import Lines, Side
 
-ORDER = "the models join these parts in different orders, which the Table exchanges: (-p=2 c) or (a+b) <-> (b+a)"
-
+ORDER = (
+    "the models join these parts in different orders, which the Table exchanges: (-p=2 c), for equal parts alone, or "
+    "(a+b) <-> (b+a)"
+)
 
 FLATTENED = "the models flatten the same axes in different orders, which the Table exchanges, as (h d) <-> (d h)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -43,8 +44,8 @@ def segmented(
     Args:
       numbers: of the sources' elements, in the shape of the target. side: of the sources.
     """
-    for axis in range(numbers.ndim):
-        ranges = _ranges(sources, np.moveaxis(numbers, axis, 0), axis)
+    for axis, backwards in itertools.product(range(numbers.ndim), (True, False)):
+        ranges = _ranges(sources, np.moveaxis(numbers, axis, 0), axis, backwards)
         if ranges is None or len(ranges) <= len(source_names) or {r.source for r in ranges} != set(source_names):
             continue
         if len(source_names) == 1 and len(ranges) > numbers.shape[axis] // 2:  # an order of its own
@@ -56,17 +57,19 @@ def segmented(
     return None
 
 
-def _ranges(sources: Elements, rows: Array, axis: int) -> list[Range] | None:
+def _ranges(sources: Elements, rows: Array, axis: int, backwards: bool) -> list[Range] | None:
     """Return the ranges of an axis that are one of a source each; None if these do not fit together.
 
     Args:
       rows: the target's elements, with this axis in front.
+      backwards: whether a range may be a whole source that runs backwards; else its rows are ranges of their own.
     """
     flat = rows.reshape(len(rows), -1)
     owner = np.searchsorted(sources.starts, flat, "right") - 1
     if (owner != owner[:, :1]).any():
         return None
-    edges = _edges(flat, owner[:, 0], [_strides(shape) for shape in sources.shapes.values()])
+    strides = [_strides(shape) for shape in sources.shapes.values()]
+    edges = _edges(flat, owner[:, 0], [[*some, *(-n for n in some)] if backwards else some for some in strides])
     if len(edges) >= MAX_RANGES:
         return None
     found = list[Range]()
@@ -95,7 +98,8 @@ def _edges(flat: Array, owner: Array, strides: Sequence[Sequence[int]]) -> list[
       flat: the elements of each row. owner: the source of each row, an index of `strides`.
     """
     step = flat[1:] - flat[:-1]
-    along = [one in strides[of] for one, of in zip(step[:, 0].tolist(), owner[1:].tolist(), strict=True)]
+    along = np.zeros(len(step), bool)  # none of a single row
+    along[:] = [one in strides[of] for one, of in zip(step[:, 0].tolist(), owner[1:].tolist(), strict=True)]
     goes_on = (step == step[:, :1]).all(1) & (owner[1:] == owner[:-1]) & along
     return (np.flatnonzero(~goes_on) + 1).tolist()
 
@@ -158,4 +162,5 @@ def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str
     if at != shape[axis] or len(texts) > 1:
         return None
     text = [*texts.pop()]
-    return " ".join([*text[:axis], summed(letters), *text[axis:]])
+    sign = "-" * any(atom.backwards for atom in ranges[0].axes.source[axis])  # then it is a single range
+    return " ".join([*text[:axis], sign + summed(letters), *text[axis:]])
