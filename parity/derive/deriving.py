@@ -244,10 +244,10 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
     try:
         source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
         target = Program(tapes[1], best.side.parameters, best.inputs)
-    except Exception:  # an operation of the framework may raise anything, as for a number that it refuses
+        own = given.uses if same else walked(source, lefts)
+        found = match(own, target, best.side.parameters, TRIAL_SECONDS, best.hint and best.hint.map)
+    except Exception:  # an operation, which matching runs too, may raise anything for a number that it refuses
         return None
-    own = given.uses if same else walked(source, lefts)
-    found = match(own, target, best.side.parameters, TRIAL_SECONDS, best.hint and best.hint.map)
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}

@@ -344,23 +344,3 @@ def test_a_cause_that_says_more_than_two_values_has_none():
     right = Net(lambda m, x: m.out(m.fc(x)), fc=linear(), out=linear())
     (place,) = parity.derive(left, right, (images(4, 6),)).divergences
     assert place.cause.startswith("the left adds") and place.to_dict()["values"] == []
-
-
-def test_a_fault_of_matching_with_an_edit_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
-    """An operation may refuse an edited number; what matching itself raises is a fault of derive."""
-    from parity.derive import deriving
-
-    nets = [
-        torch.nn.Sequential(torch.nn.Linear(6, 6), act, torch.nn.Linear(6, 3))
-        for act in (torch.nn.Tanh(), torch.nn.ReLU())
-    ]
-    plain = deriving.match
-
-    def match(*args: Any, **settings: Any) -> Any:
-        if len(args) > 3 and args[3] == deriving.TRIAL_SECONDS:
-            raise ZeroDivisionError
-        return plain(*args, **settings)
-
-    monkeypatch.setattr(deriving, "match", match)
-    with pytest.raises(ZeroDivisionError):
-        parity.derive(*nets, (images(4, 6),))

@@ -35,14 +35,17 @@ def _means(sums: Array, count: Array) -> Array:
     return np.stack([m[0], m[1], m[2] ** 2, np.sqrt(m[3]), np.sqrt(np.sqrt(m[4]))], axis=1)
 
 
-def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> Array:
+def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = (), padded: bool = False) -> Array:
     """Return statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution.
 
     Rows of zeros do not count, as those that are routed to other experts, or that fill up a batch.
+
+    Args:
+      padded: whether zeros pad x, which count as they do for a convolution.
     """
     if window is None:
         powers = _powers(x)
-        count = powers[1].any(2).sum(1, keepdims=True)
+        count = np.float64(x.shape[1]) if padded else powers[1].any(2).sum(1, keepdims=True)
         return _means(np.stack([power.sum(1) for power in powers]), count)
     sums = []
     for power in _powers(x):

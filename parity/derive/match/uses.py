@@ -154,7 +154,7 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
         return columns.of_elements(use.x, use.ids)
     node = program.tape.nodes[use.node]
     taps = program.shapes[node.inputs[1]][2:] if node.window else ()
-    found = columns.of_product(use.x, node.window, taps)
+    found = columns.of_product(use.x, node.window, taps, program.padded(node.inputs[0]))
     return np.arange(len(found)), found
 
 

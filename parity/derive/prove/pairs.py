@@ -13,7 +13,7 @@ from parity.derive.match import columns
 from parity.derive.match.choices import every
 from parity.derive.match.stepped import Stepped
 from parity.derive.match.symbols import Elements, Use
-from parity.derive.match.uses import compact
+from parity.derive.match.uses import compact, statistics
 from parity.derive.match.walk import Walk
 from parity.derive.trace.outputs import parted
 from parity.derive.trace.precomputed import nearest
@@ -190,6 +190,4 @@ def _of_some(x: Array, y: Array) -> float:
 
 def of_product(use: Use, side: Run) -> Array:
     """Return statistics of the columns of a product."""
-    node = side.tape.nodes[use.node]
-    taps = side.program.shapes[node.inputs[1]][2:] if node.window else ()
-    return columns.of_product(use.x, node.window, taps)
+    return statistics(use, side.program)[1]

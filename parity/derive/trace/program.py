@@ -111,6 +111,16 @@ class Program:
             value = node.inputs[0]
         return value, layouts[::-1]
 
+    def padded(self, value: int) -> bool:
+        """Tell whether a value is another one with zeros around it, or between its elements."""
+        value, layouts = self.before_layouts(value)
+        if not layouts:
+            return False
+        ones = np.ones(self.shapes[value])
+        for node in layouts:
+            ones = node.run(ones)
+        return not ones.all()
+
     def past_layouts(self, value: int, labels: Array) -> Reading | None:
         """Return the only operation that reads a value, past layouts of it alone; None where there is none.
 
