@@ -134,7 +134,7 @@ def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -
     """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
     label = 'getComputedStyle(page.querySelector(".matrix td"), "::before").content'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1600), label)
-    assert narrow == '400,"layers, float64"'  # each cell states its column
+    assert narrow == '400,"layers"'  # each cell states its column
     assert wide == "1600,none"
 
 
@@ -196,7 +196,7 @@ def test_chromium_shows_that_a_table_goes_on_as_of_a_plot(chromium: str, tmp_pat
       !/rgba|\\/ 0|transparent/.test(getComputedStyle(e).backgroundColor)).length"""
     shadows = 'getComputedStyle(page.querySelector(".scroll")).backgroundImage.split("linear-gradient").length - 1'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1200), shadows, opaque)
-    assert wide == "1200,4,0" and narrow.startswith("400,0,")  # a narrow page has no wide tables
+    assert wide == "1200,4,0" and narrow.startswith("400,4,")  # a long name may still be wider
 
 
 def test_chromium_ends_a_narrow_table_of_pairs_without_a_second_rule(chromium: str, tmp_path: object) -> None:
