@@ -35,6 +35,7 @@ from .plot_scale import (
 )  # fmt: skip
 
 BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
+MARKER = 8.0  # height of a marker
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
 
@@ -212,7 +213,12 @@ def bands(scale: Scale, results: Sequence[Result]) -> list[tuple[Line, Line]]:
     alone = [list(names) for is_copy, names in runs if not is_copy]
     least = 10.0**scale.low * (1 - 1e-9)  # a quotient is a roundoff off
     shown = [names for names in alone if max(max(values[name]) for name in names) >= least]
-    return [_edges(scale, results[0], names, values) for names in shown]
+    edges = [_edges(scale, results[0], names, values) for names in shown]
+    return [  # a flat band of one array lies behind its marker
+        (over, under)
+        for names, (over, under) in zip(shown, edges, strict=True)
+        if names[1:] or under[0][1] - over[0][1] >= MARKER
+    ]
 
 
 def _edges(

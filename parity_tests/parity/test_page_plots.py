@@ -64,6 +64,10 @@ def test_a_key_explains_no_mark_that_is_not_drawn() -> None:
     """Copies of which each has NaN have no hollow marker, and a band below the plot is not seen."""
     nan = replace(off(("a", 1e-3), ("b", 1e-3), first="a"), nans=("a", "b"), copies=("a", "b"), dtype="float32")
     low = replace(off(("a", 1e-3), ("b", 1e-3), first="a"), noise={"a": (1e-30, 1e-30)}, dtype="float32")
+    behind = replace(
+        off(("a", 1e-7), ("b", 1e-3), first="b"), noise={"a": (1e-7, 1e-3)}, dtype="float32", copies=("b",)
+    )
+    assert 'class="noise"' not in charts(Report([behind]).to_html())[0]  # a marker covers it
     for result in (nan, low):
         legend = Report([result]).to_html().partition("Errors, array by array")[2]
         assert not re.search('class="sample (?:copy|noise)-key"', legend)
@@ -195,7 +199,13 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     result = off(("a", 5e-3), ("b", 1e-5), ("c", 2e-5), first="b")
     bounds = [0.3, 2e-7, 2.4e-7]
     curve = tuple((name, error, bound) for (name, error, _), bound in zip(result.curve, bounds, strict=True))
-    result = replace(result, dtype="bfloat16", curve=curve, copies=("b", "c"), noise={"a": (4e-3, 5e-3, 6e-3)})
+    result = replace(
+        result,
+        dtype="bfloat16",
+        curve=curve,
+        copies=("b", "c"),
+        noise={"a": (4e-3, 5e-3, 6e-3), "b": (1e-3, 5e-3, 6e-3)},
+    )
     page = Report([result]).to_html()
     (chart,) = charts(page)
     assert decades(chart)[0] == -7 and ">less</text>" not in chart
