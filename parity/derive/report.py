@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from convert.table.like import dropped
 from parity.page.cards import facts, models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill
@@ -205,12 +206,20 @@ def _cards(found: Derivation) -> Markup:
 def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
     """List the parameters that the module of one side alone has, at a place without a cause."""
     rows = []
+    dropped_by = {"left": dropped(found.table.reverse()), "right": dropped(found.table)}
     for side, path in (("left", place.left), ("right", place.right)):
+        alone = [name for name in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", name), path)]
         names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
                  for name in use.names)  # fmt: skip
-        if leaves := dict.fromkeys(re.split("[./]", name)[-1] for name in names):
+        if leaves := dict.fromkeys(re.split("[./]", name)[-1] for name in (*alone, *names)):
             rows.append((f"only the {side} has", ", ".join(leaves)))
     return rows
+
+
+def _is_of(name: str, path: str) -> bool:
+    """Tell whether an array is of a module: "params/layer_#/norm/bias" of "Net/layer_0/norm"; # stands for numbers."""
+    module, own = re.split(r"[./]", numberless(name))[:-1], re.split(r"[./]", numberless(path))
+    return module == own or (module[:1] == ["params"] and module[1:] == own[1:])
 
 
 def _stated(what: str, how: str) -> Markup:

@@ -10,6 +10,7 @@ from parity.quoting import unmarked
 from parity.result import Result
 from specs.words import in_a_row
 
+from .limit_notes import coarse
 from .markup import Markup, prose, tag
 
 
@@ -48,6 +49,10 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         *(small if any(r.variant.startswith("tiny") for r in named) else []),
         *(random if any(not r.files for r in named) else []),
         f"The inputs {inputs}: code that they do not reach is not tested.",
+        *(
+            f"In {dtype}, differences below {share} of the largest value do not show."
+            for dtype, share in coarse(compared).items()
+        ),
         "A parameter that changes nothing, such as a head of zeros, is not tested.",
         *([f"{wrong}."] if any(r.passed for r in compared) else []),
         *([f"Assumed, not known: {assumed}. All models compute with it, right or wrong."] if assumed else []),

@@ -22,7 +22,7 @@ class LimitNotes:
     def __init__(self, results: Iterable[Result]):
         self.results: dict[str, list[Result]] = {}
         for r in results:
-            if r.basis and r.tolerance is not None:
+            if r.basis and r.tolerance is not None and r.is_number:  # other cells state no limit
                 self.results.setdefault(r.basis, []).append(r)
         self.results = dict(
             sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
@@ -59,8 +59,21 @@ def _range(results: Sequence[Result]) -> str:
     text = " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
     if not SHARE <= values[-1] <= 1:
         return text
-    shares = " to ".join(dict.fromkeys([f"{measured(100 * value, 2)}%" for value in (values[0], values[-1])]))
-    return f"{text} ({shares} of the largest value)"
+    return f"{text} ({shares(values)} of the largest value)"
+
+
+def shares(values: Sequence[float]) -> str:
+    """Write the least and the largest of sorted limits as shares: "25% to 51%"."""
+    return " to ".join(dict.fromkeys([f"{measured(100 * value, 2)}%" for value in (values[0], values[-1])]))
+
+
+def coarse(results: Iterable[Result]) -> dict[str, str]:
+    """Return the shares of the largest value that limits are, for each dtype of which they are large."""
+    values: dict[str, list[float]] = {}
+    for r in results:
+        if r.tolerance is not None and SHARE <= r.tolerance <= 1:
+            values.setdefault(r.dtype, []).append(r.tolerance)
+    return {dtype: shares(sorted(found)) for dtype, found in values.items()}
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

@@ -29,6 +29,9 @@ CLOSE = (
 )
 
 
+WORDS = {"NaN": "NaN on one side"}  # of a cell's word, what it means
+
+
 class Model:
     """One model's results by check, dtype and device.
 
@@ -148,12 +151,11 @@ def _checks_table(models: Sequence[Model], limits: LimitNotes) -> Markup:
         for k, (dtype, device) in enumerate(own):
             where = dtype if plain else f"{dtype} {device}"
             title = tag("th", name(_name(model)), scope="rowgroup", rowspan=len(own), class_="of-rows")
-            cells = [
-                _cell(model, (check, dtype, device), f"{check}, {where}", check in shared, limits) for check in checks
-            ]
+            cells = [_cell(model, (check, dtype, device), check, check in shared, limits) for check in checks]
             rows.append(tag("tr", *([] if k else [title]), tag("th", where, scope="row", class_="dtype"), *cells))
     title = tag("caption", "Errors by model, dtype and check", class_="unseen")
-    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix")
+    kind = "matrix" if checks[1:] else "matrix one-check"
+    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_=kind)
 
 
 def _bounds(models: Sequence[Model], check: str, limits: LimitNotes) -> Markup:
@@ -226,7 +228,9 @@ def _legend(models: Sequence[Model]) -> Markup:
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
     why = tag("span", *list(words_of)[1:], "see ", tag("a", "Remarks", href="#remarks"))
-    for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
+    off = [r for model in models for r in model if r.grade == "differs"]
+    kinds = dict.fromkeys("beyond its limit" if r.is_number else WORDS.get(r.shown, r.shown) for r in off)
+    for grade, words in (("close", CLOSE), ("differs", " or ".join(kinds) + ", and which pairs differ" * several)):
         keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
     return (

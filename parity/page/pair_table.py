@@ -16,6 +16,10 @@ from .markup import Markup, graded, prose, tag
 Column = tuple[str, str, str]  # check, dtype, device
 
 
+BESIDE = 92  # characters of the heads of pairs that fit side by side on a page of full width
+NUMBER = 10  # characters of an error, the least width of its column
+
+
 def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes) -> Markup:
     """Build the table.
 
@@ -25,6 +29,8 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
       limits: what explains them.
     """
     pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
+    if sum(max(len(pair), NUMBER) for pair in pairs) > BESIDE:
+        return _rows_of_pairs(cells, address, limits)
     devices = {device for _, _, device in cells}
     checks = list(dict.fromkeys(check for check, _, _ in cells))
     heads = [tag("th", prose(text), scope="col") for text in ("check", "limit", *pairs)]
@@ -44,12 +50,36 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
                 *cell,
             )
         )
-    title = tag(
-        "caption",
-        f"Errors {summary.extreme([r for some in cells.values() for r in some], 'their limits')}",
-        class_="unseen",
-    )
-    return tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+    return tag("table", _caption(cells), tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+
+
+def _caption(cells: Mapping[Column, Sequence[Result]]) -> Markup:
+    what = summary.extreme([r for some in cells.values() for r in some], "their limits")
+    return tag("caption", f"Errors {what}", class_="unseen")
+
+
+def _rows_of_pairs(
+    cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes
+) -> Markup:
+    """Build the table with a row for each pair, as columns of all of them are wider than the page."""
+    devices = {device for _, _, device in cells}
+    checks = list(dict.fromkeys(check for check, _, _ in cells))
+    heads = [tag("th", text, scope="col") for text in ("check", "pair", "error", "limit")]
+    rows = []
+    for column in sorted(cells, key=lambda column: checks.index(column[0])):
+        check, dtype, device = column
+        where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
+        for k, r in enumerate(cells[column]):
+            first = (
+                [] if k else [tag("th", check, where, scope="rowgroup", rowspan=len(cells[column]), class_="of-rows")]
+            )
+            usual = limit(r.tolerance) if r.is_number else ""
+            error = _cell(r, r.pair, usual, address(check), limits)
+            bound = [usual, limits.mark(r)] if usual else ["-"]
+            cell = [tag("td", prose(r.pair), class_="pair"), error, tag("td", *bound, data_label="limit")]
+            rows.append(tag("tr", *first, *cell))
+    top = tag("thead", tag("tr", *heads))
+    return tag("table", _caption(cells), top, tag("tbody", *rows), class_="matrix by-pair in-rows")
 
 
 def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:

@@ -12,7 +12,8 @@ from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, graded, join, name, prose, tag
 from .matrix import Model, named_pairs
 from .plot import chart, margin
-from .plot_lines import plot_legend, swatch
+from .plot_legend import plot_legend
+from .plot_lines import swatch, together
 
 NOTHING = Markup()
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
@@ -80,7 +81,8 @@ def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes
     """
     drawn = _drawn(results)
     plot = [tag("div", chart(drawn, left), class_="plot")] if drawn else []
-    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in results]
+    numbers = {id(r): n for n, group in enumerate(together(drawn)) for r in group}
+    rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
     table = _table(f"Errors of {check} in {dtype} {summary.extreme(results)}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     return tag("figure", tag("figcaption", title), *plot, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.findings import merge
@@ -14,10 +14,28 @@ from specs.numerals import limit
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_lines import first, first_rows, line, unjoined, worst
-from .plot_scale import ABOVE, LEFT, NAMED, TOP, WIDTH, Scale, joined, noise_of, px, shortened
+from .plot_lines import LIMITS_APART, STYLES, first, first_rows, line, together, unjoined, worst
+from .plot_scale import (
+    ABOVE,
+    CHARACTER,
+    LARGER,
+    LEFT,
+    NAMED,
+    TITLE,
+    TOP,
+    WIDTH,
+    Scale,
+    beyond_numbers,
+    first_points,
+    joined,
+    lowest,
+    noise_of,
+    px,
+    shortened,
+)  # fmt: skip
 
-CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
+BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
+MARKER = 8.0  # height of a marker
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
 
@@ -26,11 +44,13 @@ def margin(results: Sequence[Result]) -> float:
     """Return the room that a chart needs on its left, for its decades and a slanted first label."""
     names = merge((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
-    return max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if _crowded(len(names), labels) else LEFT
+    words = LARGER * len(", ".join(beyond_numbers(results))) + 8
+    slanted = 0.82 * CHARACTER * len(labels[0].text) - 6 if _crowded(len(names), labels) else LEFT
+    return max(LEFT, words, slanted)
 
 
 def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
-    """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
+    """Draw one chart: a line for each pair, their limits, and the frameworks' own rounding noise as a band.
 
     Args:
       results: of one model, check, dtype and device.
@@ -43,8 +63,10 @@ def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
     scale = Scale(results, names, max(left, margin(results)))
     above = first_rows(results)
     bottom = 14 + (0.57 * reach if slanted else 8)
-    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
-    parts += [line(scale, result, n) for n, result in enumerate(results)]
+    firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
+    parts = [_grid(scale, above), _ticks(scale, labels, slanted, firsts), _band(scale, results), _limit(scale)]
+    parts += [_steps_at(scale, limits, f"own-bound s{n % STYLES}") for n, limits in own_limits(scale, results).items()]
+    parts += [line(scale, group, n) for n, group in enumerate(together(results))]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
     parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
     size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
@@ -64,16 +86,30 @@ def _described(results: Sequence[Result]) -> str:
     return f"{results[0].check}, {results[0].dtype}: {'; '.join(places) or agree}"
 
 
-def _grid(scale: Scale) -> Markup:
+def _grid(scale: Scale, above: float) -> Markup:
+    """Draw the decades, and beyond a break of the axis what none of them has.
+
+    Args:
+      above: height of the names above the usual one.
+    """
     step = max(math.ceil((scale.high - scale.low) / 5), 1)
-    rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
-    rows += [(scale.floor, scale.least)] if scale.zero else []
-    rows += [(scale.y(math.inf), scale.above)] if scale.above else []
-    parts = [tag("text", "error", x=px(scale.left - 6), y=px(TOP - ABOVE), text_anchor="end")]
-    for y, text in rows:
-        parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_="grid"))
-        parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + 4), text_anchor="end"))
+    rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, math.floor(scale.high) + 1, step)]
+    beyond: list[tuple[float, str, float]] = [(scale.floor, scale.least, scale.bottom)] if scale.zero else []
+    beyond += [(scale.y(math.inf), scale.above, scale.top)] if scale.above else []
+    parts = [tag("text", "relative error", x=0, y=px(TITLE - above))]
+    for lane, _, edge in beyond:
+        parts.append(
+            tag("path", d=BREAK, transform=f"translate({px(scale.left)} {px((lane + edge) / 2)})", class_="break")
+        )
+    lanes = {y for y, _, _ in beyond}
+    for y, text in [*rows, *((y, text) for y, text, _ in beyond)]:
+        kind = "grid lane" if y in lanes else "grid"
+        parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_=kind))
+        parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + (0 if y in lanes else 4)), text_anchor="end"))
     return join(*parts)
+
+
+Line = list[tuple[float, float]]  # its corners
 
 
 @dataclass(frozen=True)
@@ -122,11 +158,15 @@ def _crowded(count: int, labels: Sequence[Label]) -> bool:
     return False
 
 
-def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
-    """Draw labels below the axis; leave out those for which there is no room, first those of the fewest arrays."""
+def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool, firsts: Collection[int]) -> Markup:
+    """Draw labels below the axis; leave out those for which there is no room, first those of the fewest arrays.
+
+    Args:
+      firsts: places of the arrays that differ first, whose labels go first.
+    """
     parts = []
     y = scale.floor + 14
-    wide, narrow = (_apart(scale, labels, distance) if slanted else labels for distance in (SLANTED, NARROW))
+    wide, narrow = (_apart(scale, labels, distance, firsts) if slanted else labels for distance in (SLANTED, NARROW))
     for label in labels:
         x = scale.at(label.middle)
         edge = scale.at(label.first - 0.5)
@@ -139,17 +179,29 @@ def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
     return join(*parts)
 
 
-def _apart(scale: Scale, labels: Sequence[Label], distance: float) -> list[Label]:
-    """Choose labels that stand at least so far apart, those of the most arrays first."""
+def _apart(scale: Scale, labels: Sequence[Label], distance: float, firsts: Collection[int]) -> list[Label]:
+    """Choose labels that stand at least so far apart: those of arrays that differ first, then of the most arrays."""
     chosen: list[Label] = []
-    for label in sorted(labels, key=lambda label: label.first - label.last):
+
+    def order(label: Label) -> tuple[bool, int]:
+        return not any(label.first <= place <= label.last for place in firsts), label.first - label.last
+
+    for label in sorted(labels, key=order):
         if all(abs(scale.at(label.middle) - scale.at(other.middle)) >= distance for other in chosen):
             chosen.append(label)
     return chosen
 
 
 def _band(scale: Scale, results: Sequence[Result]) -> Markup:
-    """Fill the range from the least to the largest error that any framework has against its own float64 run.
+    return join(
+        *(tag("polygon", points=joined([*over, *under[::-1]]), class_="noise") for over, under in bands(scale, results))
+    )
+
+
+def bands(scale: Scale, results: Sequence[Result]) -> list[tuple[Line, Line]]:
+    """Return the upper and the lower edge of each band that does not lie below the plot.
+
+    It is the range from the least to the largest error that any framework has against its own float64 run.
 
     Where float64 copies are compared, which have no such error, there is none.
     """
@@ -158,15 +210,25 @@ def _band(scale: Scale, results: Sequence[Result]) -> Markup:
         values.setdefault(name, []).append(error)
     copies = {name for result in results for name in result.copies}
     runs = itertools.groupby(sorted(values, key=scale.places.__getitem__), copies.__contains__)
-    return join(*(_filled(scale, results[0], list(names), values) for is_copy, names in runs if not is_copy))
+    alone = [list(names) for is_copy, names in runs if not is_copy]
+    least = 10.0**scale.low * (1 - 1e-9)  # a quotient is a roundoff off
+    shown = [names for names in alone if max(max(values[name]) for name in names) >= least]
+    edges = [_edges(scale, results[0], names, values) for names in shown]
+    return [  # a flat band of one array lies behind its marker
+        (over, under)
+        for names, (over, under) in zip(shown, edges, strict=True)
+        if names[1:] or under[0][1] - over[0][1] >= MARKER
+    ]
 
 
-def _filled(scale: Scale, result: Result, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> Markup:
+def _edges(
+    scale: Scale, result: Result, names: Sequence[str], values: Mapping[str, Sequence[float]]
+) -> tuple[Line, Line]:
     over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
     under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
     if unjoined(result) or not names[1:]:
         over, under = _steps(scale, over), _steps(scale, under)
-    return tag("polygon", points=joined([*over, *under[::-1]]), class_="noise")
+    return over, under
 
 
 def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -177,10 +239,25 @@ def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[fl
 
 def _limit(scale: Scale) -> Markup:
     """Draw the lowest limit as a line with a step for each array; not where it lies outside of the plot."""
-    seen = set(scale.seen())
+    return _steps_at(scale, scale.limits, "limit")
+
+
+def own_limits(scale: Scale, results: Sequence[Result]) -> dict[int, dict[str, float]]:
+    """Return the limits of each line of the plot that are not the lowest, where that is seen, by its number."""
+    if not scale.seen():
+        return {}
+    limits = {n: lowest(group) for n, group in enumerate(together(results))}
+    return {
+        n: own for n, own in limits.items()
+        if any(abs(scale.y(bound) - scale.y(scale.limits[name])) > LIMITS_APART for name, bound in own.items())
+    }  # fmt: skip
+
+
+def _steps_at(scale: Scale, limits: Mapping[str, float], kind: str) -> Markup:
+    seen = set(scale.seen(limits))
     runs = (list(names) for is_seen, names in itertools.groupby(scale.places, seen.__contains__) if is_seen)
-    corners = (_steps(scale, ((scale.x(name), scale.y(scale.limits[name])) for name in names)) for names in runs)
-    return join(*(tag("polyline", points=joined(points), class_="limit") for points in corners))
+    corners = (_steps(scale, ((scale.x(name), scale.y(limits[name])) for name in names)) for names in runs)
+    return join(*(tag("polyline", points=joined(points), class_=kind) for points in corners))
 
 
 def _limit_name(scale: Scale) -> Markup:

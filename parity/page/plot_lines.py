@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from parity.findings import key
 from parity.result import Result
 from specs.numerals import limit, short
+from specs.words import in_a_row
 
-from .markup import Markup, join, prose, tag
-from .plot_scale import ABOVE, SHAPE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .markup import Markup, join, tag
+from .plot_scale import ABOVE, LARGER, SHAPE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
+APART = 3.0  # user units from which two points are told apart: a marker has a radius of 3.5
+LIMITS_APART = 12.0  # user units from which limits are told apart, below half a decade
 MARKERS = 40  # of a line in full size; more of them are smaller
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
@@ -44,43 +46,6 @@ def swatch(n: int, result: Result) -> Markup:
     return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
 
 
-def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
-    """Explain what plots have beside their lines.
-
-    Args:
-      plots: the results of each.
-    """
-    drawn = [r for plot in plots for r in plot]
-    beyond = ", or furthest beyond it" * any(r.passed is False for r in drawn)
-    keys = (
-        ("limit", "M-12 0H12", "the limit" + ", the lowest of several" * _several(drawn),
-         any(Scale.of(plot).seen() for plot in plots)),
-        ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
-         any(r.noise for r in drawn)),
-        ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
-        ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
-        ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
-         any(r.copies for r in drawn)),
-        ("cross", CROSS, "NaN: a side has it in this array", any(r.nans for r in drawn)),
-    )  # fmt: skip
-    shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
-    return tag("p", *shown, class_="legend soft") if shown else Markup()
-
-
-def _several(results: Iterable[Result]) -> bool:
-    """Tell whether an array has several limits in one plot, of which the lowest is drawn."""
-    limits: dict[tuple[str, ...], set[str]] = {}
-    for r in results:
-        for name, _, bound in r.curve:
-            limits.setdefault((*key(r), name), set()).add(limit(bound))
-    return any(len(bounds) > 1 for bounds in limits.values())
-
-
-def _key(kind: str, shape: str) -> Markup:
-    picture = tag("path", d=shape, class_=kind)
-    return tag("svg", picture, class_=f"sample {kind}-key", viewBox="-13 -13 26 26", aria_hidden="true")
-
-
 @dataclass(frozen=True)
 class _Point:
     x: float
@@ -90,12 +55,34 @@ class _Point:
     is_copy: bool = False
 
 
-def line(scale: Scale, result: Result, n: int) -> Markup:
-    """Draw a pair's errors, joined where the check has an order; a cross at the top where there is NaN.
+def together(results: Sequence[Result]) -> list[list[Result]]:
+    """Group the results of a plot by line: pairs whose errors and limits the eye cannot tell apart share one."""
+    scale, groups = Scale.of(results), list[list[Result]]()
+    for result in results:
+        group = next((group for group in groups if _is_alike(scale, result, group[0])), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(result)
+    return groups
 
-    Each point has its marker, a hollow one where float64 copies are compared: no line joins hollow and filled ones.
+
+def _is_alike(scale: Scale, one: Result, other: Result) -> bool:
+    if (one.nans, one.shapes, one.copies, len(one.curve)) != (other.nans, other.shapes, other.copies, len(other.curve)):
+        return False
+    return all(
+        a == b and abs(scale.y(e) - scale.y(f)) <= APART and abs(scale.y(bound) - scale.y(limit)) <= LIMITS_APART
+        for (a, e, bound), (b, f, limit) in zip(one.curve, other.curve, strict=True)
+    )
+
+
+def line(scale: Scale, results: Sequence[Result], n: int) -> Markup:
+    """Draw the errors of pairs that share a line, joined where the check has an order.
+
+    What is no number is a cross at the top. Each point has its marker, a hollow one where float64 copies are
+    compared: no line joins hollow and filled ones.
     """
-    points = [_point(scale, result, *point) for point in result.curve]
+    result, pairs = results[0], in_a_row(r.pair for r in results)
+    points = [_point(scale, replace(result, pair=pairs), *point) for point in result.curve]
     numbers = [p for p in points if p.is_number]
     if unjoined(result):
         line = Markup()
@@ -132,7 +119,8 @@ def first_rows(results: Iterable[Result]) -> int:
 def first(scale: Scale, results: Iterable[Result]) -> Markup:
     """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name.
 
-    Each name has a row of its own above the plot, the first of them the highest, so that none covers another.
+    Each name has a row of its own above the plot, the first of them the highest, so that none covers another. It begins
+    at its line, and goes to the right where there is room: no line of a later array crosses it.
     """
     rings: dict[str, list[Markup]] = {}
     for result in results:
@@ -146,8 +134,10 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         x, y = scale.x(name), TOP - ABOVE - ROW * row
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
-        side = {"x": px(x - 4), "text_anchor": "start"} if x < WIDTH / 2 else {"x": px(x + 4), "text_anchor": "end"}
-        texts.append(tag("text", f"first: {shortened(name)}", y=px(y), class_="first-text", **side))
+        text = f"first: {shortened(name)}"
+        has_room = x + LARGER * len(text) <= WIDTH
+        side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
+        texts.append(tag("text", text, y=px(y), class_="first-text", **side))
     return join(*lines, *(ring for name in names for ring in rings[name]), *texts)
 
 

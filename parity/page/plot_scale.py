@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from parity.findings import merge, worst_array
 from parity.result import Result
 from parity.tolerance import ROUNDOFF
 
-WIDTH, PLOT, TOP = 640, 190, 38  # user units of the SVG; marks of the highest errors reach above the frame
+WIDTH, PLOT, TOP = 640, 190, 46  # user units of the SVG; marks of the highest errors reach above the frame
 NAMED = 40.0  # margin on the right, for the name of the limit
+FLAT = 90  # height of a plot without an error above 0
+TITLE = 13  # of the name of the axis
 ABOVE = 15  # of texts above the frame, clear of marks at its top
 SHAPE = "other shape"
 LEFT = 54.0  # margin for the decades
 LABEL = 22  # characters of an array's name below the axis
-LANE = 18  # height of the lines for errors that are too small, infinite, or no numbers
+CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
+LANE = 24  # height of the lines for errors that are too small, infinite, or no numbers
 DECADES = 18  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades beside errors that all agree within which the limit is drawn; beyond, a sentence states it
 
@@ -26,15 +29,16 @@ class Scale:
     def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
         self.places = {name: k for k, name in enumerate(names)}
         self.left = left
-        errors = [error for r in results for name, error, _ in r.curve if name not in r.nans]
-        noise = [v for r in results for errors_of in noise_of(r) for _, v in errors_of]
+        errors = [error for r in results for name, error, _ in r.curve if is_number(r, name)]
+        noise = [v for r in results for errors_of in noise_of(r) for name, v in errors_of if name not in r.copies]
         drawn = [v for v in (*errors, *noise) if math.isfinite(v) and v > 0]
         self.limits = lowest(results)
         top = max(drawn, default=min(self.limits.values(), default=1e-16))
         reach = DECADES if any(r.passed is False for r in results) else REACH  # what differs is seen beside its limit
         near = [v for v in self.limits.values() if 0 < v <= top * 10.0**reach]
-        near = [v for v in self.limits.values() if near and v <= max(near) * 10.0**REACH]  # the line has few gaps
-        self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
+        bounds = {bound for r in results for _, _, bound in r.curve}
+        near = [v for v in bounds if near and 0 < v <= max(near) * 10.0**REACH]  # the lines have few gaps
+        self.high: float = math.ceil(math.log10(max([top, *near])) - 1e-9)
         least = min(drawn, default=top)
         reached = [v for v in self.limits.values() if least / 10.0**reach <= v < least]
         # errors below a roundoff tell nothing from each other, but for those of float64 copies that differ
@@ -42,14 +46,17 @@ class Scale:
         marked = [error for r in off for _, error, _ in (*first_points(r), *worst_points(r)) if error > 0]
         marked += [bound for r in off for _, _, bound in r.curve if bound > 0]
         rounding = math.floor(math.log10(min([ROUNDOFF[results[0].dtype], *marked])))
-        self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES, rounding)
+        told = [v for v in (*drawn, *reached) if v >= 10.0**rounding] or [10.0**rounding if drawn else top]
+        self.low = max(math.floor(math.log10(min(told)) + 1e-9), math.ceil(self.high) - DECADES)
         self.high = max(self.high, rounding + 1)
-        self.low = min(self.low, self.high - 1)
+        self.low = min(self.low, math.ceil(self.high) - 1)
+        half = math.ceil(2 * math.log10(max([top, *near])) - 1e-9) / 2  # no decade of which a half is empty
+        self.high = half if half >= self.low + 2 else self.high
         low = [v for v in errors if v < 10.0**self.low]
         self.zero = bool(low)  # a line below the lowest decade
         self.least = "less" if any(low) else "0"
         self.above = ", ".join(beyond_numbers(results))  # names a line above the highest decade
-        self.floor = TOP + PLOT
+        self.floor = TOP + (PLOT if drawn else FLAT)
         self.right = WIDTH - NAMED  # the same in all plots, which stand below each other
         self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * bool(self.above)
 
@@ -64,10 +71,11 @@ class Scale:
     def at(self, place: float) -> float:
         return self.left + (self.right - self.left) * (place + 0.5) / len(self.places)
 
-    def seen(self) -> list[str]:
-        """List the arrays whose limits lie within the plot."""
+    def seen(self, limits: Mapping[str, float] | None = None) -> list[str]:
+        """List the arrays whose limits lie within the plot: the lowest ones, or those that are given."""
+        limits = self.limits if limits is None else limits
         low, high = 10.0**self.low * (1 - 1e-9), 10.0**self.high * (1 + 1e-9)  # a quotient is a roundoff off
-        return [name for name in self.places if low <= self.limits.get(name, math.inf) <= high]
+        return [name for name in self.places if low <= limits.get(name, math.inf) <= high]
 
     def y(self, value: float) -> float:
         if not math.isfinite(value):
@@ -79,10 +87,15 @@ class Scale:
         return self.top + (self.bottom - self.top) * max(share, 0.0)
 
 
+def is_number(result: Result, name: str) -> bool:
+    """Tell whether a line has a point for an array, and no cross."""
+    return name not in result.nans and name not in result.shapes
+
+
 def beyond_numbers(results: Iterable[Result]) -> list[str]:
     """List what errors are that no number states: NaN, another shape, infinite."""
     results = list(results)
-    plain = [e for r in results for name, e, _ in r.curve if name not in r.nans and name not in r.shapes]
+    plain = [e for r in results for name, e, _ in r.curve if is_number(r, name)]
     words = {
         "NaN": any(r.nans for r in results),
         SHAPE: any(r.shapes for r in results),
@@ -119,7 +132,7 @@ def noise_of(result: Result) -> Iterator[list[tuple[str, float]]]:
     """Yield (array, error against its own float64 run) of each framework, without arrays that have NaN."""
     for errors in result.noise.values():
         pairs = zip((name for name, _, _ in result.curve), errors, strict=False)
-        yield [(name, error) for name, error in pairs if name not in result.nans]
+        yield [(name, error) for name, error in pairs if is_number(result, name)]
 
 
 def shortened(name: str) -> str:

@@ -568,6 +568,13 @@ def test_a_place_without_a_cause_names_the_parameters_of_one_side():
         proven=False,
     )
     assert "only the left hasbias" in unescape(re.sub("<.*?>", "", page_of(found, {})))
+    table = Table.parse("table 1\nl.{i}.norm.weight: c <-> params/l{i}/after/scale: c\nl.{i}.norm.bias -> drop\n")
+    found = replace(
+        found, table=DerivedTable(table.lines, table.sides, table.orders), unmatched=[],
+        divergences=[Divergence("l.0.norm", "Net/l0/after", 0.2)],
+    )  # fmt: skip
+    text = unescape(re.sub("<.*?>", "", page_of(found, {})))
+    assert "only the left hasbias" in text and "only the right has" not in text
 
 
 def test_a_card_leads_to_the_row_of_its_place_that_differs():

@@ -47,6 +47,12 @@ def test_nothing_is_said_of_original_code_where_the_models_are_the_users() -> No
     assert own[1].startswith("The inputs were [4, 16] float32: ")
 
 
+def test_limits_that_are_large_are_said_to_hide_differences() -> None:
+    coarse = [replace(row(("a",), "bfloat16"), error=1e-3, tolerance=bound) for bound in (0.25, 0.51)]
+    assert "In bfloat16, differences below 25% to 51% of the largest value do not show." in stated(coarse)
+    assert not any("do not show." in text for text in stated([row(("a",))]))
+
+
 def test_what_is_assumed_is_no_finding() -> None:
     (*_, last) = stated([replace(row(("a",)), assumed=("gelu=erf", "norm_eps=1e-6"))])
     assert last == "Assumed, not known: gelu=erf, norm_eps=1e-6. All models compute with it, right or wrong."

@@ -13,14 +13,73 @@ from .pages import charts, report, row
 
 
 def test_a_plot_has_a_line_a_pair_of_its_own_colour_dash_and_marker() -> None:
-    drawn = charts(report().to_html())
-    assert len(drawn) == 4  # two models in two dtypes
-    for chart in drawn:
+    apart = [replace(row(("a", "b")), curve=(("a", error, 1e-10), ("b", error, 1e-10)), pair=pair)
+             for pair, error in (("a-b", 1e-12), ("a-c", 1e-13), ("b-c", 1e-14))]  # fmt: skip
+    assert len(charts(report().to_html())) == 4  # two models in two dtypes
+    for chart in charts(Report(apart).to_html()):
         groups = re.findall(r'<g class="s(\d)"><polyline[^>]*class="line"([^>]*)/>(.*?)</g></g>', chart)
         assert [colour for colour, _, _ in groups] == ["0", "1", "2"]
         assert len({dash for _, dash, _ in groups}) == 3
         assert len({re.findall(r'<path d="([^"]*)"', marks)[0] for _, _, marks in groups}) == 3
-    assert sum('class="noise"' in chart for chart in drawn) == 2  # of float32
+    assert sum('class="noise"' in chart for chart in charts(report().to_html())) == 2  # of float32
+
+
+def test_pairs_with_equal_errors_share_a_line_that_names_them() -> None:
+    """Of three models of which one differs, two pairs have equal errors: the later line would cover the earlier one."""
+    curves = {"a-b": 1e-3, "b-c": 1.02e-3, "a-c": 0.0}
+    results = [
+        replace(row(("x", "y")), curve=tuple((name, error, 1e-10) for name in "xy"), pair=pair, passed=not error)
+        for pair, error in curves.items()
+    ]
+    page = Report(results).to_html()
+    (chart,) = charts(page)
+    assert re.findall('class="line"', chart) == ['class="line"'] * 2
+    assert "x: 1.0e-3 of 1e-10, a-b and b-c</title>" in chart
+    assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "1"]
+
+
+def test_a_line_with_a_limit_of_its_own_has_that_limit_in_its_colour() -> None:
+    """An error above the lowest limit of several, and within its own, is no fault."""
+    low = replace(row(("x", "y")), curve=(("x", 1e-8, 2e-7), ("y", 1e-8, 2e-7)), dtype="float32")
+    high = replace(row(("x", "y")), curve=(("x", 4e-7, 6e-6), ("y", 4e-7, 6e-6)), dtype="float32", pair="a-c")
+    page = Report([low, high]).to_html()
+    (chart,) = charts(page)
+    (own,) = re.findall('points="([^"]*)" class="own-bound s1"', chart)
+    assert max(heights(chart, "worst")[1:]) > max(float(point.split(",")[1]) for point in own.split())
+    assert "the limit, the lowest of several; in the colour of a line: its own" in page
+    assert "its own" not in Report([low]).to_html().partition("Errors, array by array")[2]
+
+
+def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() -> None:
+    names = tuple(f"blocks.{k // 3}.n{k}" for k in range(30))
+    (chart,) = charts(Report([off(*((name, 1e-3) for name in ("loss", *names)), first="loss")]).to_html())
+    (text,) = re.findall('<text [^>]*class="first-text"[^>]*>', chart)
+    x, at = (float(re.findall(rf'{key}="([^"]*)"', chart_part)[0]) for key, chart_part in
+             (("x", text), ("x1", re.findall('<line [^>]*class="first"/>', chart)[0])))  # fmt: skip
+    assert x == at - 4 and 'text-anchor="start"' in text
+    assert re.findall(r'<text x="[^"]*" y="[^"]*"( class="alternate")?[^>]*>loss<', chart) == [""]
+
+
+def test_a_key_explains_no_mark_that_is_not_drawn() -> None:
+    """Copies of which each has NaN have no hollow marker, and a band below the plot is not seen."""
+    nan = replace(off(("a", 1e-3), ("b", 1e-3), first="a"), nans=("a", "b"), copies=("a", "b"), dtype="float32")
+    low = replace(off(("a", 1e-3), ("b", 1e-3), first="a"), noise={"a": (1e-30, 1e-30)}, dtype="float32")
+    behind = replace(
+        off(("a", 1e-7), ("b", 1e-3), first="b"), noise={"a": (1e-7, 1e-3)}, dtype="float32", copies=("b",)
+    )
+    assert 'class="noise"' not in charts(Report([behind]).to_html())[0]  # a marker covers it
+    for result in (nan, low):
+        legend = Report([result]).to_html().partition("Errors, array by array")[2]
+        assert not re.search('class="sample (?:copy|noise)-key"', legend)
+
+
+def test_a_plot_of_zeros_is_flat_and_no_decade_or_half_of_one_is_empty_at_the_top() -> None:
+    (zeros,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1e-10), ("b", 0.0, 1e-10)))]).to_html())
+    full = charts(Report([row(("a", "b"))]).to_html())[0]
+    flat, high = (float(re.findall(r'viewBox="0 \S+ 640 (\d+)"', chart)[0]) for chart in (zeros, full))
+    assert flat <= high - 100  # which is half of a frame
+    (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 1e-8, 1.1e-5), ("b", 1e-7, 1.1e-5)))]).to_html())
+    assert decades(chart)[-1] == -5 and 'class="limit"' in chart
 
 
 def decades(chart: str) -> list[int]:
@@ -118,7 +177,7 @@ def test_errors_below_rounding_stand_on_one_line() -> None:
     """In float64, 1e-19 tells nothing that 1e-17 does not."""
     points = (("a", 3e-15, 1e-10), ("b", 1e-19, 1e-10), ("c", 3e-17, 1e-10))
     (chart,) = charts(Report([replace(row(("a",)), curve=points)]).to_html())
-    assert min(decades(chart)) == -16 and ">less</text>" in chart
+    assert decades(chart) == [-15, -14] and ">less</text>" in chart and 'class="break"' in chart
     (line,) = re.findall(r'points="([^"]*)" class="line"', chart)
     heights = [point.split(",")[1] for point in line.split()]
     assert heights[1] == heights[2] != heights[0]
@@ -140,7 +199,13 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     result = off(("a", 5e-3), ("b", 1e-5), ("c", 2e-5), first="b")
     bounds = [0.3, 2e-7, 2.4e-7]
     curve = tuple((name, error, bound) for (name, error, _), bound in zip(result.curve, bounds, strict=True))
-    result = replace(result, dtype="bfloat16", curve=curve, copies=("b", "c"), noise={"a": (4e-3, 5e-3, 6e-3)})
+    result = replace(
+        result,
+        dtype="bfloat16",
+        curve=curve,
+        copies=("b", "c"),
+        noise={"a": (4e-3, 5e-3, 6e-3), "b": (1e-3, 5e-3, 6e-3)},
+    )
     page = Report([result]).to_html()
     (chart,) = charts(page)
     assert decades(chart)[0] == -7 and ">less</text>" not in chart
@@ -207,7 +272,7 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     (first,), (second,) = (re.findall('aria-label="([^"]*)"', chart) for chart in (agreeing, differing))
     assert first == "layers, float64: all errors within their limits"
     assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
-    assert ">error</text>" in agreeing
+    assert ">relative error</text>" in agreeing
 
 
 def test_keys_are_of_what_the_plots_have() -> None:

@@ -1,0 +1,56 @@
+"""Explain the marks that the plots of a page have: no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from parity.findings import key
+from parity.result import Result
+from specs.numerals import limit
+
+from .markup import Markup, prose, tag
+from .plot import bands, own_limits
+from .plot_lines import CROSS, DIAMOND, RING, SHAPES
+from .plot_scale import SHAPE, Scale, beyond_numbers, is_number, worst_points
+
+CROSSES = {"NaN": "NaN: a side has it in this array", SHAPE: "another shape on either side"}
+
+
+def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
+    """Explain what plots have beside their lines.
+
+    Args:
+      plots: the results of each.
+    """
+    drawn = [r for plot in plots for r in plot]
+    meanings = [CROSSES[word] for word in beyond_numbers(drawn) if word in CROSSES]
+    beyond = ", or furthest beyond it" * any(r.passed is False for r in drawn)
+    scales = [(Scale.of(plot), plot) for plot in plots]
+    own = any(own_limits(scale, plot) for scale, plot in scales)
+    lowest = ", the lowest of several" * _several(drawn) + "; in the colour of a line: its own" * own
+    keys = (
+        ("limit", "M-12 0H12", f"the limit{lowest}", any(scale.seen() for scale, _ in scales)),
+        ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
+         any(bands(scale, plot) for scale, plot in scales)),
+        ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
+        ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
+        ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
+         any(is_number(r, tap) for r in drawn for tap in r.copies)),
+        ("cross", CROSS, " or ".join(meanings), bool(meanings)),
+    )  # fmt: skip
+    shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
+    return tag("p", *shown, class_="legend soft") if shown else Markup()
+
+
+def _several(results: Iterable[Result]) -> bool:
+    """Tell whether an array has several limits in one plot, of which the lowest is drawn."""
+    limits: dict[tuple[str, ...], set[str]] = {}
+    for r in results:
+        for name, _, bound in r.curve:
+            limits.setdefault((*key(r), name), set()).add(limit(bound))
+    return any(len(bounds) > 1 for bounds in limits.values())
+
+
+def _key(kind: str, shape: str) -> Markup:
+    picture = tag("path", d=shape, class_=kind)
+    return tag("svg", picture, class_=f"sample {kind}-key", viewBox="-13 -13 26 26", aria_hidden="true")
