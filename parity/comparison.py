@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from convert.errors import ConvertError, UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
@@ -24,6 +26,7 @@ from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
 from .usage import (
+    EACH_ITS_OWN,
     of_shapes,
     require_count,
     require_feature_maps,
@@ -61,7 +64,8 @@ def compare(
         and `single-step` refuse it.
       images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
         named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
-        bools, as NHWC.
+        bools, as NHWC. Where models take other arguments, {label: parity.Inputs(...)} gives each its own, of the same
+        values.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
         out is compared only if another model has a module of the same path. By default, every module that holds
@@ -85,7 +89,7 @@ def compare(
     if dtype is not None:
         require_known("dtype", dtype, DTYPES)
     require_mapping(training)
-    inputs = _inputs(images)
+    inputs = _every_input(images, models, check)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     if is_paired(names):
         names = paired(names, models, check)
@@ -101,7 +105,7 @@ def compare(
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(_recorded(port, inputs, check, label, reference, steps))
+            recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
         _draws(ports, inputs, check, recordings)
         results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
@@ -118,7 +122,7 @@ def _recorded(
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a model is its user's code: anything may be wrong with it
         cause, unable = cause_of(error, port)
-        cause += _layout_hint(error, isinstance(port, Own) and port.framework in ("flax", "jax"), inputs)
+        cause += _called_with(error, isinstance(port, Own) and port.framework in ("flax", "jax"), inputs)
         architecture = port.architecture
         return Recording(
             label, port.framework, port.dtype, port.device, cause=cause, unable=unable, architecture=architecture
@@ -127,14 +131,15 @@ def _recorded(
 
 def _ports(
     models: Mapping[str, Any],
-    inputs: Inputs,
+    inputs: Mapping[str, Inputs],
     names: Mapping[str, Mapping[str, str]],
     feature_maps: Collection[str] | None,
     training: Mapping[str, Any] | None,
 ) -> dict[str, Port | Own]:
     """Wrap each model that is no port; the arguments are those of `compare`. Raises: UsageError."""
     ports = {
-        label: _port(label, model, inputs, names.get(label), feature_maps, training) for label, model in models.items()
+        label: _port(label, model, inputs[label], names.get(label), feature_maps, training)
+        for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
     taps = {label: port.tap_names() for label, port in ports.items()}
@@ -170,12 +175,16 @@ def _results(subject: Subject, recordings: list[Recording], first_float64: bool)
     return results
 
 
-def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> None:
+def _draws(
+    ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, recordings: list[Recording]
+) -> None:
     """Mark the recordings of models whose outputs depend on random numbers."""
     for port, recording in zip(ports.values(), recordings, strict=True):
         try:
             recording.random = (
-                isinstance(port, Own) and not recording.cause and port.is_random(inputs, check not in ACTIVATIONS)
+                isinstance(port, Own)
+                and not recording.cause
+                and port.is_random(inputs[recording.label], check not in ACTIVATIONS)
             )
         except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
             what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
@@ -193,6 +202,52 @@ def _of_call(images: Any) -> Any:
     if (images.method, images.output) != (plain.method, plain.output):
         raise UsageError("compare runs a model as a whole: it takes a parity.Call without method and output")
     return Inputs(*images.args, **images.kwargs)
+
+
+def _every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str, Inputs]:
+    """Return the inputs of each model: its own if they are given by label, else the same. Raises: UsageError."""
+    if not _by_label(images, models):
+        return dict.fromkeys(models, _inputs(images))
+    from .derive.trace.inputs import check_inputs
+
+    every = {}
+    for label in models:
+        try:
+            every[label] = _inputs(images[label])
+        except UsageError as error:
+            raise UsageError(f"{label}: {error.message}") from None
+    first, *others = every
+    for label in others:
+        try:
+            check_inputs(every[first].named(is_numpy), every[label].named(is_numpy))
+        except UsageError:
+            shapes = " and ".join(f"{_listed(every[one])} for {one}" for one in (first, label))
+            raise UsageError(f"models are compared on the same values: {shapes} have other ones") from None
+        if check not in ACTIVATIONS and not _in_one_order(every[first], every[label]):
+            raise UsageError(
+                f"{check} pairs the arrays of inputs by their order, which differs for {first} and {label}"
+            )
+    return every
+
+
+def _in_one_order(one: Inputs, other: Inputs) -> bool:
+    arrays = [[*inputs.named(is_numpy).values()] for inputs in (one, other)]
+    return len(arrays[0]) == len(arrays[1]) and all(map(np.array_equal, *arrays))
+
+
+def _by_label(images: Any, models: Mapping[str, Any]) -> bool:
+    """Tell whether inputs are given by the labels of models. Raises: UsageError where a model has none."""
+    kinds = (Inputs, getattr(sys.modules.get("parity.derive.trace.call"), "Call", Inputs))
+    if not isinstance(images, Mapping) or not any(isinstance(one, kinds) for one in images.values()):
+        return False
+    if images.keys() != models.keys() or not all(isinstance(one, kinds) for one in images.values()):
+        raise UsageError(f"inputs by label: give a parity.Inputs for each of {in_a_row(models)}")
+    return True
+
+
+def _listed(inputs: Inputs) -> str:
+    """List arrays: "images [2, 3, 8, 8] float32, images:mask [2, 5] bool"."""
+    return ", ".join(f"{name} {list(a.shape)} {a.dtype}" for name, a in inputs.named(is_numpy).items())
 
 
 def _inputs(images: Any) -> Inputs:
@@ -225,15 +280,17 @@ def _port(
     except ConvertError as error:
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a flax model is run to list its modules
-        hint = _layout_hint(error, recognise(model)[0] in FLAX, inputs)
-        raise UsageError(f"{label}: {raised(error)}{hint}") from None
+        hint = _called_with(error, recognise(model)[0] in FLAX, inputs)
+        raise UsageError(f"{label}: {raised(error)}{hint}") from error
 
 
-def _layout_hint(error: Exception, is_flax: bool, inputs: Inputs) -> str:
-    """Say how images are laid out, where a flax model that gets some raises an error about a shape."""
-    images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
-    if not (is_flax and images and of_shapes(error)):
+def _called_with(error: Exception, is_flax: bool, inputs: Inputs) -> str:
+    """Say what a model that raises an error about a shape was called with, and how images are laid out for flax."""
+    if not of_shapes(error):
         return ""
+    images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
+    if not (is_flax and images):
+        return f"; it was called with {_listed(inputs)}: {EACH_ITS_OWN}"
     shape = images[0]
     last = [shape[0], *shape[2:], shape[1]]
     return (
@@ -268,12 +325,15 @@ def variant(port: Port | Own) -> str:
 
 
 def _about(
-    ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int, results: Sequence[Result]
+    ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, steps: int, results: Sequence[Result]
 ) -> dict[str, str]:
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
-    arrays = inputs.named(is_numpy)
-    about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in arrays.items())
+    arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
+    listed = {label: _listed(of) for label, of in inputs.items()}
+    one = len(set(map(id, inputs.values()))) == 1  # the same for all
+    first = next(iter(listed))
+    about["inputs"] = listed[first] if one else "; ".join(f"{label}: {text}" for label, text in listed.items())
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     if len(own) == len(ports):
         about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
@@ -289,7 +349,9 @@ def _about(
         **script(),
         **surroundings("gpu" if "gpu" in devices else "cpu"),
         **{label: alone.get(label, "") + text for label, text in sides.items()},
-        "hash of inputs": fingerprint(arrays),
+        "hash of inputs": fingerprint(arrays[first])
+        if one
+        else "; ".join(f"{label}: {fingerprint(of)}" for label, of in arrays.items()),
         **weights,
     }
 

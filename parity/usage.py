@@ -11,6 +11,8 @@ from convert.errors import UsageError
 from ports.runners.inputs import Inputs
 from specs.words import FAR, hint, with_article
 
+EACH_ITS_OWN = "give inputs that every model takes, or each model its own, as {label: parity.Inputs(...)}"
+
 
 def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
     """Raise UsageError that suggests the nearest name, unless `known` contains `name`."""
@@ -38,7 +40,14 @@ def require_arguments(function: Callable[..., Any], own: Mapping[str, Any], inpu
     try:
         signature.bind(*inputs.args, **{**own, **inputs.kwargs})
     except TypeError as error:
-        raise UsageError(f"the model takes {signature}, which does not fit the inputs: {error}") from None
+        given = [*map(_shown, inputs.args), *(f"{name}={_shown(value)}" for name, value in inputs.kwargs.items())]
+        what = f"the model takes {signature}, which does not fit the inputs ({', '.join(given)}): {error}"
+        raise UsageError(f"{what}; {EACH_ITS_OWN}") from error
+
+
+def _shown(value: Any) -> str:
+    """Return an argument as the shape of its array, or as its kind."""
+    return f"an array {list(value.shape)}" if hasattr(value, "shape") else with_article(type(value).__name__)
 
 
 def require_mapping(training: Any) -> None:

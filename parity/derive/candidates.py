@@ -19,7 +19,7 @@ from .match.hints import Hint, weights_of
 from .match.match import Match
 from .match.symbols import Filled
 from .trace.caches import trim
-from .trace.call import Call, call_of
+from .trace.call import Call, call_of, label
 from .trace.crops import cropped
 from .trace.draws import Drawn, draw, of_one_value
 from .trace.frames import line_of, message
@@ -192,7 +192,10 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         raise UsageError(f"the {which} model {error.message}") from None
     except Exception as error:  # the user's code may raise anything
         where = ": ".join(filter(None, [line_of(error), message(error)]))
-        shapes = ", ".join(f"{np.shape(array)} {np.asarray(array).dtype}" for array in inputs.values())
+        named = {label(path): f"{np.shape(array)} {np.asarray(array).dtype}" for path, array in inputs.items()}
+        shapes = ", ".join(
+            text + f" ({name})" * (len(named) > 1 or name in of.call.kwargs) for name, text in named.items()
+        )
         listed = all(path.startswith("0/0/") for path in inputs)  # inside the only argument
         hint = "; a list of inputs is one argument: several are a tuple, as in return model, (x,)" if listed else ""
         hint += _axes_hint(of, inputs) if which == "left" and of_shapes(error) else ""

@@ -114,7 +114,7 @@ def _best(
     Raises: UsageError if the right model cannot be run.
     """
     a, best, uses, deepest = known.side, None, None, None
-    problems, waiting = list[str](), calls(a.call, right_inputs)
+    problems, waiting, cause = list[str](), calls(a.call, right_inputs), None
     while (called := next(waiting, None)) is not None:
         say("recording right")
         b = side(right, called.call)
@@ -128,6 +128,7 @@ def _best(
             tape = recorded(b, b.parameters, others, "right")
         except UsageError as error:
             problems.append(error.message.removeprefix("the right model ").removeprefix("cannot be run "))
+            cause = error.__cause__  # what the framework raised
             continue
         if fix(a, tape):
             known, uses = read(a, known.checkpoint), None
@@ -163,7 +164,7 @@ def _best(
             break
     if best is None or deepest is None:
         problems = list(dict.fromkeys(problems))  # one for each order of axes
-        raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
+        raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)]) from cause
     return *deepest, best
 
 
@@ -173,8 +174,11 @@ def _without_elements(program: Program) -> bool:
 
 
 def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
-    """Say that the right side had the left inputs as they are, where it gave none and there are several."""
-    if right_inputs is not None or len(call.arrays()) < 2:
+    """Say whose inputs the right side was called with, and how it gets others; nothing if axes alone were tried."""
+    if right_inputs is not None:
+        given = command_or_call("these are the inputs that the right side returns", "these are right_inputs")
+        return [f"{given}: give the arguments that the right model takes, in its own order and order of axes"]
+    if len(call.arrays()) < 2:
         return []
     remedy = command_or_call("return (model, inputs) on the right as well", "give right_inputs")
     return [f"it was called with the left inputs as they are: {remedy}, the same values in its own order of axes"]

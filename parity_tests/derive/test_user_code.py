@@ -135,6 +135,16 @@ def test_several_inputs_of_the_left_alone_ask_for_those_of_the_right():
     assert any("give right_inputs, the same values in its own order of axes" in one for one in raised.value.problems)
 
 
+def test_right_inputs_that_do_not_fit_are_named_with_the_remedy():
+    torch = pytest.importorskip("torch", reason="both sides are torch modules")
+    with pytest.raises(UsageError, match="the right model cannot be run") as raised:
+        parity.derive(torch.nn.Linear(4, 2), torch.nn.Linear(4, 2), (X,), (X, X[0]))
+    problem, remedy = raised.value.problems
+    assert problem.startswith("with inputs of shape (3, 4) float64 (input 1), (4,) float64 (input 2): TypeError: ")
+    assert remedy.startswith("these are right_inputs: give the arguments that the right model takes, in its own order")
+    assert isinstance(raised.value.__cause__, TypeError)  # the framework's own
+
+
 def test_lists_of_blocks_of_different_lengths_are_named():
     def shapes(**arrays: tuple[int, ...]) -> dict[str, Any]:
         return {name: SimpleNamespace(shape=shape) for name, shape in arrays.items()}

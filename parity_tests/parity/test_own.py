@@ -155,6 +155,44 @@ def test_a_call_is_taken_as_inputs() -> None:
         parity.compare({"a": model, "b": model}, object())
 
 
+class Scaled(torch.nn.Module):
+    def __init__(self, scale_first: bool) -> None:
+        super().__init__()
+        self.fc, self.scale_first = torch.nn.Linear(5, 3), scale_first
+
+    def forward(self, first: Any, second: Any) -> Any:
+        return self.fc(second) * first if self.scale_first else self.fc(first) * second
+
+
+def test_each_model_may_get_inputs_of_its_own() -> None:
+    models = {"one": Scaled(False), "two": Scaled(True)}
+    models["two"].load_state_dict(models["one"].state_dict())
+    x, scale = RNG.standard_normal((4, 5)).astype("float32"), np.full((4, 1), 2, "float32")
+    inputs = {"one": parity.Inputs(x, scale), "two": parity.Call(scale, second=x)}
+    report = parity.compare(models, inputs, check="layers")
+    assert report.passed and report.about["inputs"].startswith("one: images [4, 5] float32, ")
+    for given, check, message in (
+        (inputs, "gradients", "gradients pairs the arrays of inputs by their order, which differs for one and two"),
+        (inputs | {"two": parity.Call(scale + 1, x + 1)}, "forward", "models are compared on the same values: images"),
+        ({"one": inputs["one"], "tow": inputs["two"]}, "forward", "give a parity.Inputs for each of one and two"),
+        (inputs | {"two": parity.Call(scale, np.array(["x"]))}, "forward", "two: images:1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parity.compare(models, given, check=check)
+
+
+def test_inputs_that_a_model_does_not_take_are_named_with_the_remedy() -> None:
+    models, remedy = {"a": torch_model(), "b": linen_model()}, "or each model its own, as {label: parity.Inputs"
+    with pytest.raises(UsageError, match=r"does not fit the inputs \(an array \[2, 3\], a bool\): ") as refused:
+        parity.compare(models, (np.ones((2, 3)), True))
+    assert refused.value.message.startswith("a: the model takes (x") and remedy in refused.value.message
+    with pytest.raises(UsageError, match=r"b: .*; it was called with images \[2, 9\] float64: give") as refused:
+        parity.compare(models, np.ones((2, 9)))
+    assert remedy in refused.value.message and refused.value.__cause__ is not None  # flax's own error
+    causes = {r.cause for r in parity.compare({"a": models["a"], "c": torch_model()}, np.ones((2, 9, 7, 6)))}
+    assert all("it was called with images [2, 9, 7, 6] float64: give inputs" in cause for cause in causes)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
