@@ -10,6 +10,7 @@ import ports
 import specs
 from convert.errors import UsageError
 from parity.conversion_proof import relative_error
+from ports.frameworks import quick_xla_flags
 from ports.port import pattern
 from ports.runners.inputs import OUTPUT
 from ports.runners.records import outputs
@@ -241,3 +242,24 @@ def test_a_port_takes_trained_variables_and_saves_them(tmp_path):
     loaded = ports.load(tmp_path / "trained.safetensors", framework="flax")
     assert np.array_equal(loaded.state()["params/head/bias"], port.state()["params/head/bias"])
     assert np.array_equal(loaded.state()["params/head/bias"], np.asarray(head["bias"]) + 1)
+
+
+@pytest.mark.parametrize("flags", ["quick", "a user's own"])
+def test_only_functions_without_gradients_are_compiled_at_the_lowest_level(flags, monkeypatch):
+    """There XLA computes some gradients wrongly; with flags of the user's own, nothing changes."""
+    needs("flax")
+    import jax
+
+    monkeypatch.setenv("XLA_FLAGS", quick_xla_flags() if flags == "quick" else "--xla_backend_optimization_level=3")
+    levels, jit = [], jax.jit
+
+    def noted(function, *, compiler_options):
+        levels.append(compiler_options.get("xla_backend_optimization_level"))
+        return jit(function, compiler_options=compiler_options)
+
+    monkeypatch.setattr(jax, "jit", noted)
+    port = ports.build("mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), "flax")
+    x = images(port.spec, port.config)
+    for compute in (port, port.trace, port.gradients):
+        compute(x)
+    assert levels == ([0, 0, None] if flags == "quick" else [None] * 3)

