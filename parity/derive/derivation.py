@@ -30,6 +30,10 @@ NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "
     "yourself and pass them by --table FILE"
 )
+CUT = (
+    "look at what changes or cuts gradients there in one model, though outputs are equal: padding_idx, detach, "
+    "stop_gradient, requires_grad; then derive again"
+)
 LINES = (
     "write a line for each missing parameter, or `drop <- NAME` for one that nothing reads, and pass them by "
     "--table FILE"
@@ -102,7 +106,8 @@ class Derivation(Evidence):
         """Say how gradients differ."""
         if self.gradient is None or math.isinf(self.gradient):
             return f"differ: {self.remark}"
-        return f"differ by {short(self.gradient)} of their largest"
+        where = f", for {in_a_row(folded_names(self.other_gradients))}" if self.other_gradients else ""
+        return f"differ by {short(self.gradient)} of their largest{where}"
 
     @property
     def alone(self) -> list[tuple[list[str], str]]:
@@ -166,6 +171,8 @@ class Derivation(Evidence):
             where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
             again = f"make both models equal {where} and derive again"
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
+        if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
+            return CUT
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

@@ -20,11 +20,11 @@ from .trace.sites import place
 from .unmatched import Unmatched
 
 SHOWN = (  # what JSON has as it is
-    "proven", "gradient", "error", "exact", "unobservable", "untold", "idle_parts", "inferred", "in_rows", "doubtful",
-    "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked", "exchanged", "reordered",
-    "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons",
-    "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds", "tested", "over_one", "lower",
-    "weight_norms", "given_open", "check_given", "misordered",
+    "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
+    "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
+    "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
+    "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds",
+    "tested", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
 )  # fmt: skip
 
 

@@ -326,8 +326,18 @@ def test_gradients_that_alone_differ_are_stated():
             return torch.nn.functional.linear(x, weight, self.up.bias).tanh()
 
     found = parity.derive(Detached(False), Detached(True), (X,))
-    assert not found.proven and found.outputs == "outputs are equal, but gradients differ by 1.0 of their largest"
+    said = "outputs are equal, but gradients differ by 1.0 of their largest, for up.weight"
+    assert not found.proven and found.outputs == said and found.other_gradients == ["up.weight"]
+    assert "next: look at what changes or cuts gradients there in one model" in str(found)
     assert "# derived, not proven: outputs differ by 0, and gradients by 1" in found.table.print()
+
+
+def test_models_without_parameters_are_proven_by_their_outputs():
+    needs("torch")
+    import torch
+
+    found = parity.derive(torch.nn.ReLU(), torch.nn.ReLU(), (X,))
+    assert found.proven and found.gradient is None and not found.remark and "Error" not in str(found), found
 
 
 @pytest.mark.parametrize("saved", ["state", "pure dict", "params"])

@@ -133,12 +133,20 @@ class Gradients:
 
         Gradients far below the largest one also have to agree within their module, up to rounding.
         """
-        errors = [math.inf if self.alone else 0.0]
+        return max([math.inf if self.alone else 0.0, *self._errors.values()])
+
+    def beyond(self, limit: float) -> list[str]:
+        """List the left parameters whose gradients differ by more than a limit."""
+        return [name for name, error in self._errors.items() if error > limit]
+
+    @cached_property
+    def _errors(self) -> dict[str, float]:
+        errors = dict[str, float]()
         for name, size in self.sizes.items():
             if max(size, self.apart[name]) > UNSEEN * self.largest:  # the left side's may be cut
                 near, far = self._within(name), self.apart[name] / max(size, self.apart[name], PART * self.largest)
-                errors.append(near if near > NEAR else far)
-        return max(errors)
+                errors[name] = near if near > NEAR else far
+        return errors
 
     @property
     def alone(self) -> list[str]:

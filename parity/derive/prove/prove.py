@@ -60,6 +60,7 @@ class Proof:
       error: relative error of the outputs as the models compute them; NaN where it says nothing, since the outputs
         depend on parameters that are missing. exact: the same in float64, with casts to lower precision made void.
       gradient: relative error of the gradients; None where they were not compared. limit: what their rounding explains.
+      other_gradients: left parameters whose gradients differ by more than that.
       unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
         gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
         parameters on which no output depends, as the bias of a key -> the larger left one of which each is a part.
@@ -74,6 +75,7 @@ class Proof:
     exact: float = 0.0
     gradient: float | None = 0.0
     limit: float = EQUAL_GRADIENTS
+    other_gradients: Sequence[str] = ()
     unobservable: Sequence[str] = ()
     untold: Sequence[str] = ()
     idle_parts: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Proof:
             exact=max(self.exact, other.exact),
             gradient=None if both[0] is None or both[1] is None else max(both[0], both[1]),
             limit=max(self.limit, other.limit),
+            other_gradients=list(dict.fromkeys([*self.other_gradients, *other.other_gradients])),
             remark=self.remark or other.remark,
             tables=self.tables or other.tables,
             incomparable=self.incomparable or other.incomparable,
@@ -122,7 +125,7 @@ def prove(
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
-            compared = (maps, lefts, rights) if whole and not proof.remark else None
+            compared = (maps, lefts, rights) if whole and lefts.names and not proof.remark else None
             grads, run, faint = _draw(left, right, table, tapes, compared, k, factor)
             if not faint:
                 break
@@ -251,8 +254,9 @@ def _drawn(
     rounding = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
                 if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
     reason = reason or (SATURATED if void else "")
-    proof = Proof(error=error, exact=exact, gradient=gradient, limit=limit, remark=remark, tables=tables,
-                  incomparable=reason, rounding=rounding)  # fmt: skip
+    others = grads.beyond(limit) if grads is not None and gradient is not None else []
+    proof = Proof(error=error, exact=exact, gradient=gradient, limit=limit, other_gradients=others, remark=remark,
+                  tables=tables, incomparable=reason, rounding=rounding)  # fmt: skip
     return Draw(grads, proof, faint)
 
 
