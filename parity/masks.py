@@ -26,7 +26,9 @@ def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
       arrays: the result of the training without dropout. It stands, and gets the scores, where the masks are right.
     """
     left, right = a.masks or [], b.masks or []
-    if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
+    if not left and not right:  # `record` has noted it
+        return arrays
+    if [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
         calls = "; ".join(f"{_calls(r.masks or [])} in {r.label}" for r in (a, b))
         differ = Worst(math.inf, cause=f"calls of dropout differ: {calls}", word="other calls")
         return _failed(arrays, Divergence.at("dropout", differ, 0.0, guess=_guess(a, b)), error=math.inf)
