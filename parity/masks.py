@@ -16,8 +16,6 @@ from .recording import SEEDS, Recording
 from .result import Divergence, Result
 from .tolerance import MASKS, SCORES
 
-NEVER = "no masks to judge: a rate of dropout is set, but no layer here calls dropout"
-
 
 def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
     """Judge the standard scores of how many units were kept, against each call's own rate; calls must match in order.
@@ -28,8 +26,8 @@ def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
       arrays: the result of the training without dropout. It stands, and gets the scores, where the masks are right.
     """
     left, right = a.masks or [], b.masks or []
-    if not left and not right:
-        return replace(arrays, cause="; ".join(filter(None, (arrays.cause, NEVER))), remarks=(*arrays.remarks, NEVER))
+    if not left and not right:  # `record` has noted it
+        return arrays
     if [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
         calls = "; ".join(f"{_calls(r.masks or [])} in {r.label}" for r in (a, b))
         differ = Worst(math.inf, cause=f"calls of dropout differ: {calls}", word="other calls")

@@ -15,7 +15,7 @@ from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 from specs.paths import pattern
-from specs.words import hint
+from specs.words import hint, in_a_row
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
@@ -101,12 +101,10 @@ def record(
     rates = model.dropout_rates() if training else []
     with model.no_dropout() if rates else nullcontext(model) as settled:
         recording = _record(settled, inputs, check, label, feed, steps)
-    if rates:
-        recording.notes.append(
-            f"dropout was off ({', '.join(dict.fromkeys(rates))}): train judges its masks by themselves"
-        )
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
+    if rates:
+        recording.notes.append(_dropout_note(list(dict.fromkeys(rates)), recording.masks))
     recording.notes += model.switched(training)
     recording.notes += model.turned() if isinstance(model, Own) else []
     if isinstance(model, Port) and check in ("layers", "single-step"):
@@ -115,6 +113,17 @@ def record(
         for one in filter(None, (recording, recording.truth)):
             one.file, one.part = model.source.path, model.source.part
     return recording
+
+
+def _dropout_note(rates: Sequence[str], masks: Sequence[Any] | None) -> str:
+    """Say where dropout is judged; or that no mask is, as a rate of the Config reaches no call of dropout.
+
+    Args:
+      rates: what makes training random, see `dropout_rates`. masks: None where the check does not run dropout.
+    """
+    if masks is not None and not masks:
+        return f"no mask of dropout was judged: {in_a_row(rates)} is above 0, but no call of dropout has a rate above 0"
+    return f"dropout was off ({', '.join(rates)}): train judges its masks by themselves"
 
 
 def _uncalled_maps(port: Port, recording: Recording) -> Iterator[str]:

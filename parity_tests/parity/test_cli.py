@@ -269,6 +269,27 @@ def test_drop_rates_add_a_test_of_the_masks_to_training() -> None:
     assert judge(Subject("", "", "train", "float64", "cpu"), made)[0].passed is False
 
 
+def test_a_rate_that_reaches_no_call_of_dropout_is_a_note() -> None:
+    """A rate that grows from 0 over the blocks is 0 where there is one block."""
+    need("torch", "paddle")
+    import specs
+    from parity.recording import record
+
+    config = specs.get("dynamixer").config(
+        depths=(1,), widths=(6,), hidden=(7,), segments=(3,), reduced=(2,), transitions=(), grid=(3, 5), patch=2,
+        classes=3, drop_path=0.1,
+    )  # fmt: skip
+    images = np.random.default_rng(0).standard_normal((2, *specs.get("dynamixer").input_shape(config)))
+    twins = [
+        ports.build("dynamixer", config, framework, init="random", dtype="float64") for framework in ("torch", "paddle")
+    ]
+    made = [record(twin, images, "train") for twin in twins]
+    (result,) = judge(Subject("dynamixer", "one", "train", "float64", "cpu"), made)
+    assert result.passed
+    said = "no mask of dropout was judged: drop_path is above 0, but no call of dropout has a rate above 0"
+    assert result.cause.partition("; ")[0] == said
+
+
 def test_what_a_checkpoint_leaves_open_is_set() -> None:
     need("torch", "paddle")
     path = str(Case("raft_native").folder / "weights.pth")
