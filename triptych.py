@@ -81,3 +81,7 @@ def _shadow() -> str:
         if found and found.origin and os.path.dirname(os.path.abspath(found.origin)) != os.path.join(HOME, name):
             return found.origin
     return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -63,8 +63,8 @@ def command_or_call(command: str, call: str) -> str:
 
 def called(command: str) -> str:
     """Spell a command as its user calls it: "convert routes" is "triptych convert routes" where that was called."""
-    installed = os.path.basename(sys.argv[0]) == "triptych"
-    return f"{'triptych' if installed else 'python -m'} {command}".strip()
+    ways = {"triptych": "triptych", "triptych.py": "python -m triptych"}  # the installed script, and this module
+    return f"{ways.get(os.path.basename(sys.argv[0]), 'python -m')} {command}".strip()
 
 
 PACKAGES = {  # of an extra of pyproject.toml, as tested, see constraints.txt; flax brings optax

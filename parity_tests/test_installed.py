@@ -81,6 +81,16 @@ def test_the_installed_command_is_named_as_it_was_called(triptych):
     assert triptych("convert", "diff", "--help").stdout.startswith("usage: triptych convert diff A B [options]")
 
 
+def test_the_command_runs_as_a_module_too():
+    for words, said in (
+        (["--version"], f"Triptych {__version__}"),
+        (["prity"], "python -m triptych: unknown name 'prity'"),
+    ):
+        command = [sys.executable, "-m", "triptych", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.stdout + done.stderr).startswith(said), done
+
+
 def test_a_path_that_hides_our_packages_is_named(triptych, tmp_path):
     done = triptych("ports", path=[str(tmp_path / "home")])
     assert (done.returncode, done.stdout) == (1, "")
