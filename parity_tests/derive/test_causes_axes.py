@@ -194,3 +194,46 @@ def test_other_buckets_of_relative_positions_are_named(framework: str, options: 
     (place,) = found.divergences
     assert place.cause.startswith(f"relative positions: {text}") and found.explained == "one table", found
     assert found.confirmed and not found.missing and not found.doubtful, found
+
+
+def normalized(norm: Any) -> Net:
+    """Two residual layers, each behind a norm."""
+
+    def run(m: Any, x: Any) -> Any:
+        x = m.a(x)
+        for one, layer in zip(m.norms, m.layers, strict=True):
+            x = x + torch.tanh(layer(one(x)))
+        return m.o(x)
+
+    lists = {"norms": [norm() for _ in range(2)], "layers": [linear(8, 8) for _ in range(2)]}
+    return Net(run, a=linear(6, 8), o=linear(8, 3), **{name: torch.nn.ModuleList(some) for name, some in lists.items()})
+
+
+def normalized_of_jax(norm: str) -> Any:
+    import flax.linen as nn
+    import jax
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = nn.Dense(8)(x)
+            for _ in range(2):
+                made = nn.RMSNorm(epsilon=1e-5) if norm == "rms" else nn.LayerNorm(epsilon=1e-5, use_bias=False)
+                x = x + jax.numpy.tanh(nn.Dense(8)(made(x)))
+            return nn.Dense(3)(x)
+
+    return Linen(), Linen().init(jax.random.key(0), images(3, 5, 6))
+
+
+@pytest.mark.parametrize("framework", ["torch", "linen"])
+@pytest.mark.parametrize("rms_left", [True, False])
+def test_an_rms_norm_in_place_of_a_layer_norm_is_named(framework: str, rms_left: bool):
+    needs("flax")
+    rms, layer = (lambda: torch.nn.RMSNorm(8, eps=1e-5)), (lambda: torch.nn.LayerNorm(8, bias=False))
+    norms = (rms, layer) if rms_left else (layer, rms)
+    right = normalized(norms[1]) if framework == "torch" else normalized_of_jax("layer" if rms_left else "rms")
+    found = parity.derive(normalized(norms[0]), right, (images(3, 5, 6),))
+    (place,) = found.divergences
+    words = "an RMSNorm", "a norm that subtracts the mean"
+    assert place.both == (words if rms_left else words[::-1]), found
+    assert found.explained == "two norms" and found.confirmed and not found.missing, found

@@ -1,4 +1,6 @@
-"""Let one side normalize over other axes or groups of channels: a softmax, or a norm without its parameters."""
+"""Let one side normalize as the other does, over other axes or groups of channels: a softmax, or a norm without its
+parameters, which may leave the mean as it is (RMSNorm).
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,12 @@ class Over(NamedTuple):
 
     Args:
       axis: counted from the last one, which is -1. groups: of channels with all their positions, or EACH.
+      centred: whether a norm subtracts the mean.
     """
 
     axis: int
     groups: int | None = None
+    centred: bool = True
 
     @property
     def text(self) -> str:
@@ -43,14 +47,16 @@ class Over(NamedTuple):
 
     def is_like(self, other: Over) -> bool:
         """Tell whether both are the same axis, or as many groups, whichever axis has the channels."""
-        return self == other or (self.groups is not None and self.groups == other.groups)
+        return self == other or (self.groups is not None and self[1:] == other[1:])
 
     def statistics(self, x: Array) -> tuple[Array, Array]:
-        """Return the mean and the variance that a norm has for each element."""
+        """Return the mean, if it is subtracted, and the variance around it that a norm has for each element."""
         y = np.moveaxis(x, self.axis, 1)
         parts = y if self.groups == EACH else y.reshape(len(y), self.groups, -1)
         axis = 1 if self.groups == EACH else 2
-        mean, var = (np.broadcast_to(f(parts, axis, keepdims=True), parts.shape) for f in (np.mean, np.var))
+        mean = parts.mean(axis, keepdims=True) if self.centred else np.zeros(1)
+        var = np.square(parts - mean).mean(axis, keepdims=True)
+        mean, var = (np.broadcast_to(value, parts.shape) for value in (mean, var))
         return np.moveaxis(mean.reshape(y.shape), 1, self.axis), np.moveaxis(var.reshape(y.shape), 1, self.axis)
 
 
@@ -101,6 +107,9 @@ def reaxed(programs: Sequence[Program], near: Sequence[Container[int]]) -> Itera
 
 
 def _words(kind: str, left: Over, right: Over) -> Words:
+    if left.groups == right.groups and left.centred != right.centred:
+        said = ["a norm that subtracts the mean" if over.centred else "an RMSNorm" for over in (left, right)]
+        return Words(two_sided(*said), both=(said[0], said[1]))
     numbers = [over.axis if over.groups is None else over.groups for over in (left, right)]
     second = right.text if EACH in numbers else str(numbers[1])
     return Words(f"{'a ' * (kind == NORM)}{kind} over {two_sided(left.text, second)}", both=(left.text, right.text))
@@ -111,7 +120,7 @@ def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
     if other.groups is None:
         yield from sorted((Over(-k) for k in range(1, rank + 1) if -k != own.axis), key=lambda one: one != other)
     else:
-        yield from (Over(axis, other.groups) for axis in dict.fromkeys((own.axis, -1, 1 - rank)))
+        yield from (Over(axis, *other[1:]) for axis in dict.fromkeys((own.axis, -1, 1 - rank)))
 
 
 def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized], new: Over) -> OtherAxes:
@@ -173,7 +182,7 @@ def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable
         mean, var = over.statistics(x)
         if not var.all():  # of single elements
             continue
-        if _close(y, x - mean):
+        if over.centred and _close(y, x - mean):
             return NORM, over, _centred
         with np.errstate(all="ignore"):
             deviations = (1 / y, _scaled), ((x - mean) / y, _standardized)
@@ -187,9 +196,10 @@ def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable
 def _overs(shape: tuple[int, ...]) -> Iterator[Over]:
     """Yield what a norm of an array (n, c, ...) or (n, ..., c) may have in common."""
     axes = dict.fromkeys((-1, 1 - len(shape))) if len(shape) > 1 else ()
-    yield from (Over(axis, EACH) for axis in axes if len(shape) > 2)
-    for groups in range(1, max(shape, default=0) + 1):
-        yield from (Over(axis, groups) for axis in axes if shape[axis] % groups == 0)
+    for centred in (True, False):
+        yield from (Over(axis, EACH, centred) for axis in axes if len(shape) > 2)
+        for groups in range(1, max(shape, default=0) + 1):
+            yield from (Over(axis, groups, centred) for axis in axes if shape[axis] % groups == 0)
 
 
 def _close(y: Array, to: Array) -> bool:
