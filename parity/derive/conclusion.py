@@ -43,6 +43,7 @@ from .weight_norms import one_sided
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
+EXAMPLE_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on two examples for one
 MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
@@ -184,7 +185,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
-    examples = two_examples(a, b, of.table, proof.error) if holds else Examples()
+    quick = affordable(left.program) >= EXAMPLE_RUNS
+    examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
     is_open = holds and not (objection or examples.reason)
     longer = longer_inputs(a, b, (left.program, best.programs[1]), of.table, proof.error) if is_open else Longer()

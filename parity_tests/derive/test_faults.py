@@ -133,13 +133,14 @@ def test_where_no_value_agrees_any_more_the_table_is_complete_and_the_first_use_
     assert found.divergences[0].right in ("conv", "bn"), found.divergences
 
 
-def test_advice_fits_the_kind_of_operation_that_nothing_matches():
+def test_causes_fit_the_kind_of_operation_whose_values_differ():
     needs("torch")
     import torch
 
     convolutions = (torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(3, 4, 3, padding=2, dilation=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
-    assert "the patches of values" in found.failure and "dilation" in found.failure and "heads" not in found.failure
+    assert not found.missing and found.doubtful == ["weight", "bias"] and not found.proven, found
+    assert "; dilation (1, 1) on the left, (2, 2) on the right, of the same image" in found.divergences[0].cause
     convolutions = (torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1, stride=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
     assert found.divergences[0].cause == "stride (1, 1) on the left, (2, 2) on the right, of the same image"

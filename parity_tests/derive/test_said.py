@@ -10,6 +10,7 @@ import pytest
 import parity
 
 from ..conftest import needs
+from .pairs import images
 
 torch = pytest.importorskip("torch")
 
@@ -37,9 +38,24 @@ def test_lines_of_one_depth_are_named_in_words_in_the_table_and_in_json():
     found = parity.derive(Skip(True), Skip(False), (X,))
     text = "for this depth alone: points.{0..3}: a checkpoint with more or fewer of these blocks is refused"
     assert found.proven and text in str(found) and f"# {text}" in found.table.print()
+    assert found.to_dict()["this_depth"] == [f"points.{k}" for k in range(4)] and found.to_dict()["unchecked"] == []
+
+
+class Two(torch.nn.Module):
+    """A layer of two inputs side by side, whose widths no array shows."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.fc, self.first = torch.nn.Linear(8, 4), first
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return torch.tanh(self.fc(torch.cat([x, y] if self.first else [y, x], 1)))
+
+
+def test_lengths_that_no_shape_shows_are_named_in_words_in_the_table_and_in_json():
+    found = parity.derive(Two(True), Two(False), (X, images(4, 5)))
     text = "not checked: a, b: no shape of either side shows these lengths"
-    assert text in str(found) and f"# {text}" in found.table.print()
-    assert found.to_dict()["this_depth"] == [f"points.{k}" for k in range(4)]
+    assert found.proven and text in str(found) and f"# {text}" in found.table.print(), found
     assert found.to_dict()["unchecked"] == ["a", "b"]
 
 
