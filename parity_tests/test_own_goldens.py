@@ -255,5 +255,15 @@ def test_the_original_is_compared_at_norms_that_a_page_writes_as_arrays(golden, 
     names = {"original": {"stem": "stem"}}
     models = {"original": port.model, "port": port}
     (result,) = parity.compare(models, np.ones((2, 3, 6, 6)), check="layers", names=names).results
-    assert result.passed and "blocks.0.norm" in [name for name, *_ in result.curve]
-    assert "blocks.0" not in port.tap_names()
+    assert result.passed and {"blocks.0.norm", "blocks.0"} <= {name for name, *_ in result.curve}
+
+
+def test_blocks_that_a_port_calls_alike_are_compared_beside_a_named_module():
+    """A block is no layer of the page: it is compared all the same, as where the port's own module is given."""
+    needs("torch")
+    port = ports.build("mlp_mixer", "tiny S/16", "torch", dtype="float64")
+    images = np.random.default_rng(0).standard_normal((1, *port.spec.input_shape(port.config)))
+    for other in (port, port.model):
+        models = {"original": port.model, "port": other}
+        (result,) = parity.compare(models, images, "layers", names={"original": {"head": "head"}}).results
+        assert {"stem", "blocks.0.norm1", "blocks.0", "head"} <= {name for name, *_ in result.curve}

@@ -146,14 +146,10 @@ class Port(Model):
         return self.runner.trace(self._checked(images), self._taps, feed)
 
     def tap_names(self) -> list[str]:
-        """Return paths of the layers, and of modules that the page gives arrays alone, as a norm written by hand."""
-        paths = {layer.path: layer.kind == "array" for layer in self.layers()}
-        below: dict[str, list[bool]] = {}
-        for path, is_array in paths.items():
-            for depth in range(1, path.count(".") + 1):
-                below.setdefault(path.rsplit(".", depth)[0], []).append(is_array)
-        own = {path.rpartition(".")[0] for path, is_array in paths.items() if is_array}
-        return [*paths, *(path for path, arrays in below.items() if path in own and all(arrays))]
+        """Return paths of the layers, and of the modules around them: of blocks, and of norms written by hand."""
+        paths = [layer.path for layer in self.layers()]
+        around = dict.fromkeys(path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1))
+        return [*paths, *filter(self._tap, around)]
 
     def gradients(self, images: np.ndarray) -> Gradients:
         """Return the loss mean(logits ** 2) in training mode, its gradients, and the running statistics after it."""
