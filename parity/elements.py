@@ -10,6 +10,8 @@ import numpy as np
 
 from specs.numerals import apart, measured, short
 
+OTHER_SHAPE = "other shape"  # in place of an error
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -85,7 +87,7 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     a, b = double(a), double(b)
     if a.shape != b.shape:
         cause = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
-        return Worst(math.inf, cause=cause, word="other shape", shapes=(a.shape, b.shape))
+        return Worst(math.inf, cause=cause, word=OTHER_SHAPE, shapes=(a.shape, b.shape))
     if a.size == 0:
         return Worst(math.inf, cause="nothing to compare: the arrays are empty")
     sick = ~(np.isfinite(a) & np.isfinite(b))

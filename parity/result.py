@@ -8,7 +8,7 @@ from typing import Any
 
 from specs.numerals import limit, short
 
-from .elements import Worst
+from .elements import OTHER_SHAPE, Worst
 from .guesses import Guess
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
@@ -121,6 +121,10 @@ class Result:
     shapes: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
+
+    def word(self, name: str) -> str:
+        """Return what stands in place of an array's error: "NaN" or "other shape"; "" where it is a number."""
+        return "NaN" if name in self.nans else OTHER_SHAPE if name in self.shapes else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

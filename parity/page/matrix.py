@@ -27,8 +27,6 @@ CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
 )
-
-
 WORDS = {"NaN": "NaN on one side"}  # of a cell's word, what it means
 
 

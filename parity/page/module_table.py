@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from parity.elements import OTHER_SHAPE
 from parity.findings import merge
 from parity.own import LISTS
 from parity.result import Result
@@ -18,7 +19,6 @@ from .markup import MARKS, Markup, join, name, prose, tag, words
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
 GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
-SHAPE = "other shape"  # in place of an error
 ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
@@ -90,8 +90,8 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
     for r in results:
         of = errors.setdefault(r.dtype, {})
         for tap, error, bound in r.curve:
-            word = SHAPE if tap in r.shapes else "NaN" if tap in r.nans else ""
-            found = Error(error, bound, "first" if tap == r.first_divergence and error > bound else "", word)
+            state = "first" if tap == r.first_divergence and error > bound else ""
+            found = Error(error, bound, state, r.word(tap))
             if tap not in of or _rank(found) > _rank(of[tap]):
                 of[tap] = found
     for dtype, of in errors.items():
@@ -135,7 +135,7 @@ def _error(found: Error | None, dtype: str, uncompared: str, kind: str) -> list[
     text = found.word or short(found.error)
     text += " starts here" * (found.state == "starts")
     text += "," * (bool(found.word) and found.state == "first")
-    has_limit = found.word != SHAPE
+    has_limit = found.word != OTHER_SHAPE
     bound = limit(found.bound) if has_limit else "-"
     notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
     notes += [tag("span", f"of {bound}", class_="of whole")] * has_limit

@@ -15,7 +15,6 @@ from .markup import Markup, graded, prose, tag
 
 Column = tuple[str, str, str]  # check, dtype, device
 
-
 BESIDE = 92  # characters of the heads of pairs that fit side by side on a page of full width
 NUMBER = 10  # characters of an error, the least width of its column
 

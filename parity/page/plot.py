@@ -34,6 +34,8 @@ from .plot_scale import (
     shortened,
 )  # fmt: skip
 
+Line = list[tuple[float, float]]  # its corners
+
 BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
 MARKER = 8.0  # height of a marker
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
@@ -107,9 +109,6 @@ def _grid(scale: Scale, above: float) -> Markup:
         parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_=kind))
         parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + (0 if y in lanes else 4)), text_anchor="end"))
     return join(*parts)
-
-
-Line = list[tuple[float, float]]  # its corners
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from parity.elements import OTHER_SHAPE
 from parity.findings import key
 from parity.result import Result
 from specs.numerals import limit
@@ -11,9 +12,9 @@ from specs.numerals import limit
 from .markup import Markup, prose, tag
 from .plot import bands, own_limits
 from .plot_lines import CROSS, DIAMOND, RING, SHAPES
-from .plot_scale import SHAPE, Scale, beyond_numbers, is_number, worst_points
+from .plot_scale import Scale, beyond_numbers, worst_points
 
-CROSSES = {"NaN": "NaN: a side has it in this array", SHAPE: "another shape on either side"}
+CROSSES = {"NaN": "NaN: a side has it in this array", OTHER_SHAPE: "another shape on either side"}
 
 
 def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
@@ -35,7 +36,7 @@ def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
         ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
         ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
         ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
-         any(is_number(r, tap) for r in drawn for tap in r.copies)),
+         any(not r.word(tap) for r in drawn for tap in r.copies)),
         ("cross", CROSS, " or ".join(meanings), bool(meanings)),
     )  # fmt: skip
     shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]

@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_scale import ABOVE, LARGER, SHAPE, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .plot_scale import ABOVE, LARGER, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
 APART = 3.0  # user units from which two points are told apart: a marker has a radius of 3.5
 LIMITS_APART = 12.0  # user units from which limits are told apart, below half a decade
@@ -98,8 +98,7 @@ def line(scale: Scale, results: Sequence[Result], n: int) -> Markup:
 
 
 def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
-    word = "NaN" if name in result.nans else SHAPE if name in result.shapes else ""
-    if word:
+    if word := result.word(name):
         return _Point(scale.x(name), scale.y(math.nan), f"{name}: {word}, {result.pair}", False)
     is_copy = name in result.copies
     title = f"{name}: {short(error)} of {limit(bound)}, {result.pair}{', float64 copies' * is_copy}"

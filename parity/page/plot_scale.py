@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from parity.elements import OTHER_SHAPE
 from parity.findings import merge, worst_array
 from parity.result import Result
 from parity.tolerance import ROUNDOFF
@@ -14,7 +15,6 @@ NAMED = 40.0  # margin on the right, for the name of the limit
 FLAT = 90  # height of a plot without an error above 0
 TITLE = 13  # of the name of the axis
 ABOVE = 15  # of texts above the frame, clear of marks at its top
-SHAPE = "other shape"
 LEFT = 54.0  # margin for the decades
 LABEL = 22  # characters of an array's name below the axis
 CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
@@ -29,7 +29,7 @@ class Scale:
     def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
         self.places = {name: k for k, name in enumerate(names)}
         self.left = left
-        errors = [error for r in results for name, error, _ in r.curve if is_number(r, name)]
+        errors = [error for r in results for name, error, _ in r.curve if not r.word(name)]
         noise = [v for r in results for errors_of in noise_of(r) for name, v in errors_of if name not in r.copies]
         drawn = [v for v in (*errors, *noise) if math.isfinite(v) and v > 0]
         self.limits = lowest(results)
@@ -87,18 +87,13 @@ class Scale:
         return self.top + (self.bottom - self.top) * max(share, 0.0)
 
 
-def is_number(result: Result, name: str) -> bool:
-    """Tell whether a line has a point for an array, and no cross."""
-    return name not in result.nans and name not in result.shapes
-
-
 def beyond_numbers(results: Iterable[Result]) -> list[str]:
     """List what errors are that no number states: NaN, another shape, infinite."""
     results = list(results)
-    plain = [e for r in results for name, e, _ in r.curve if is_number(r, name)]
+    plain = [e for r in results for name, e, _ in r.curve if not r.word(name)]
     words = {
         "NaN": any(r.nans for r in results),
-        SHAPE: any(r.shapes for r in results),
+        OTHER_SHAPE: any(r.shapes for r in results),
         "∞": any(not math.isfinite(error) for error in plain),
     }
     return [word for word, is_there in words.items() if is_there]
@@ -132,7 +127,7 @@ def noise_of(result: Result) -> Iterator[list[tuple[str, float]]]:
     """Yield (array, error against its own float64 run) of each framework, without arrays that have NaN."""
     for errors in result.noise.values():
         pairs = zip((name for name, _, _ in result.curve), errors, strict=False)
-        yield [(name, error) for name, error in pairs if is_number(result, name)]
+        yield [(name, error) for name, error in pairs if not result.word(name)]
 
 
 def shortened(name: str) -> str:
