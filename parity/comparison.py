@@ -193,12 +193,17 @@ def _draws(
             recording.truth.random = recording.random
 
 
+def _call_class() -> Any:
+    """Return the class `parity.Call`; None where nobody has imported it, so that there is no such object."""
+    return getattr(sys.modules.get("parity.derive.trace.call"), "Call", None)
+
+
 def _of_call(images: Any) -> Any:
     """Return the arguments of a `parity.Call`, which `derive` takes; anything else as it is. Raises: UsageError."""
-    module = sys.modules.get("parity.derive.trace.call")  # imported by whoever made one
-    if module is None or not isinstance(images, module.Call):
+    call = _call_class()
+    if call is None or not isinstance(images, call):
         return images
-    plain = module.Call()
+    plain = call()
     if (images.method, images.output) != (plain.method, plain.output):
         raise UsageError("compare runs a model as a whole: it takes a parity.Call without method and output")
     return Inputs(*images.args, **images.kwargs)
@@ -237,7 +242,7 @@ def _in_one_order(one: Inputs, other: Inputs) -> bool:
 
 def _by_label(images: Any, models: Mapping[str, Any]) -> bool:
     """Tell whether inputs are given by the labels of models. Raises: UsageError where a model has none."""
-    kinds = (Inputs, getattr(sys.modules.get("parity.derive.trace.call"), "Call", Inputs))
+    kinds = (Inputs, _call_class() or Inputs)
     if not isinstance(images, Mapping) or not any(isinstance(one, kinds) for one in images.values()):
         return False
     if images.keys() != models.keys() or not all(isinstance(one, kinds) for one in images.values()):
