@@ -188,9 +188,10 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     quick = affordable(left.program) >= EXAMPLE_RUNS
     examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
-    is_open = holds and not (objection or examples.reason)
-    longer = longer_inputs(a, b, (left.program, best.programs[1]), of.table, proof.error) if is_open else Longer()
-    objection = objection or examples.reason or longer.reason
+    objection = objection or examples.reason
+    programs = left.program, best.programs[1]
+    longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
+    objection = objection or longer.reason
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
         reason, error = best.clash, math.nan

@@ -316,9 +316,14 @@ def _counted(kind: str, number: int) -> str:
     return " in ".join([f"{in_words(number)} {noun}{'s' * (number > 1)}", *rest])
 
 
+def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the arrays that only one side has, by "left" and "right"."""
+    return {"left": dropped(table.reverse()), "right": dropped(table)}
+
+
 def dropped_lines(table: Table) -> list[Line]:
     """Name the arrays that only one side has, in one line."""
-    sides = {"left": dropped(table.reverse()), "right": dropped(table)}
+    sides = dropped_by_side(table)
     named = [f"{', '.join(labels)} on the {side}" for side, labels in sides.items() if labels]
     remedy = f"{option('like', 'FILE')}, a file of a new model of that side, supplies them to a conversion"
     return [Line(f"dropped: {'; '.join(named)}: {remedy}")] if named else []

@@ -281,11 +281,11 @@ def _right_alone(found: Derivation) -> Iterator[Markup]:
             alike.setdefault((use.kind, _alike_names(use.names), reasons.get(use.names[0])), []).append(use)
     first, addresses = stopping(found)[:1], alone_anchors(found)
     for uses in alike.values():
-        kind = next((stated for use in uses if (stated := _stated_kind(found, use))), "")
+        kind = next((own for use in uses if (own := _stated_kind(found, use))), "")
         at = (address for use in uses for name in use.names if (address := addresses.get(name)))
         stop = STOPPED if any(use in uses for use in first) else None
-        told = [use._replace(kind=kind) for use in uses] if kind else uses
-        yield _lone(told, 0, stop, "first" if kind else "lone", next(at, None))
+        stated = [use._replace(kind=kind) for use in uses] if kind else uses
+        yield _lone(stated, 0, stop, "first" if kind else "lone", next(at, None))
 
 
 def alone_anchors(found: Derivation) -> dict[str, str]:

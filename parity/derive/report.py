@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
-from convert.table.like import dropped
 from parity.page.cards import facts, models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill
@@ -17,9 +16,10 @@ from parity.page.markup import Markup, command, graded, join, leading, name, pro
 from specs.numerals import limit, short
 from specs.words import begun, count
 
-from .derivation import Derivation, converting, dropped_lines
+from .derivation import Derivation, converting, dropped_by_side, dropped_lines
 from .limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from .match.choices import Step
+from .match.complete import split
 from .module_trees import STOPPED, alone_anchors, anchors, stopping, trees
 from .prove.divergence import Divergence
 from .remarks import remarks, stated
@@ -206,12 +206,12 @@ def _cards(found: Derivation) -> Markup:
 def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
     """List the parameters that the module of one side alone has, at a place without a cause."""
     rows = []
-    dropped_by = {"left": dropped(found.table.reverse()), "right": dropped(found.table)}
+    dropped_by = dropped_by_side(found.table)
     for side, path in (("left", place.left), ("right", place.right)):
         alone = [name for name in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", name), path)]
         names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
                  for name in use.names)  # fmt: skip
-        if leaves := dict.fromkeys(re.split("[./]", name)[-1] for name in (*alone, *names)):
+        if leaves := dict.fromkeys(split(name)[1] for name in (*alone, *names)):
             rows.append((f"only the {side} has", ", ".join(leaves)))
     return rows
 

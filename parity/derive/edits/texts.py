@@ -62,7 +62,7 @@ class Words(NamedTuple):
 
 def other_values(left: Place, right: Place) -> Words:
     """Say that operations differ of which no more is known: "mean on the left, max on the right (in Net)"."""
-    both = (left.operation, right.operation) if _are_told(left, right) else ()
+    both = (left.operation, right.operation) if _names_differ(left, right) else ()
     return Words(_other_values(left, right), _other_values(left.bare, right.bare), both)
 
 
@@ -85,13 +85,13 @@ def other_settings(at: Place, settings: Sequence[Setting]) -> Words:
     return Words(f"{at.name}: {text}", f"{at.bare.name}: {text}", (left, right))
 
 
-def _are_told(left: Place, right: Place) -> bool:
-    """Tell whether the names of operations say how they differ."""
+def _names_differ(left: Place, right: Place) -> bool:
+    """Tell whether operations have other names, which then say how they differ."""
     return bool(left.called and right.called) and left.operation != right.operation
 
 
 def _other_values(left: Place, right: Place) -> str:
-    if not _are_told(left, right):
+    if not _names_differ(left, right):
         return f"{left.name} on the left and {right.name} on the right compute other values from the same input"
     sides = zip((left, right), ("left", "right"), strict=True)
     return ", ".join(f"{at.operation} on the {side}{f' (in {at.site})' * bool(at.site)}" for at, side in sides)

@@ -17,9 +17,8 @@ COUNTS = r"\{[^}=]*\}"  # a hole that counts
 def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]:
     """Return the beginnings of paths that hold for one block alone, where the other side has one block there as well.
 
-    They are those of left paths, but of right ones where the left side stacks its one block along a first axis.
-
-    The block is the only one of its list, if that is one (stages.0), or the only one with some arrays (stages.1.short).
+    Left paths are returned; right ones where the left side stacks its one block along a first axis. A block is the only
+    one of its list, if that is one (stages.0), or the only one with some arrays (stages.1.short).
 
     Args:
       lefts, rights: the names of both sides' arrays.

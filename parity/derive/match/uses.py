@@ -154,7 +154,8 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
         return columns.of_elements(use.x, use.ids)
     node = program.tape.nodes[use.node]
     taps = program.shapes[node.inputs[1]][2:] if node.window else ()
-    found = columns.of_product(use.x, node.window, taps, program.padded(node.inputs[0]))
+    padded = not node.window and program.padded(node.inputs[0])  # which says nothing of a convolution
+    found = columns.of_product(use.x, node.window, taps, padded)
     return np.arange(len(found)), found
 
 

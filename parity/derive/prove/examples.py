@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,14 +49,10 @@ def two_examples(left: Side, right: Side, table: Table, error: float) -> Example
         return Examples()
     draws = [fresh(*given, SEED + k) for k in range(2)]
     inputs = [{name: np.concatenate([draw[side][name] for draw in draws]) for name in given[side]} for side in (0, 1)]
-    weights = Drawn(left, SEED)
-    outputs = []
-    sides = (left, weights), (right, TranslatedWeights(table, left, right, weights))
-    for (of, arrays), own in zip(sides, inputs, strict=True):
-        found = outputs_of(of, arrays, own)
-        if not found or any(np.shape(array)[:1] != (2,) for array in found):  # axis 0 is no axis of examples there
-            return Examples()
-        outputs.append(found)
+    outputs = outputs_of_both(left, right, table, inputs, SEED)
+    every = [array for found in outputs for array in found]
+    if not all(outputs) or any(np.shape(array)[:1] != (2,) for array in every):  # axis 0 is no axis of examples there
+        return Examples()
     if [np.shape(array) for array in outputs[0]] != [np.shape(array) for array in outputs[1]]:
         return Examples()
     mixed = difference(*outputs) > max(EQUAL_OUTPUTS, ROUNDING * error)
@@ -68,7 +64,23 @@ def _one_example(array: Array) -> bool:
     return array.shape[:1] == (1,) and array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)
 
 
-def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+def outputs_of_both(
+    left: Side, right: Side, table: Table, inputs: Sequence[Mapping[str, Array]], seed: int
+) -> tuple[list[Array], list[Array]]:
+    """Run both sides on random weights, the right ones translated by the table.
+
+    A side whose code refuses the inputs has no outputs; the right one is not run if the left one does.
+
+    Args:
+      inputs: of the left and of the right side. seed: of the weights.
+    """
+    weights = Drawn(left, seed)
+    first = _outputs(left, weights, inputs[0])
+    second = _outputs(right, TranslatedWeights(table, left, right, weights), inputs[1]) if first else []
+    return first, second
+
+
+def _outputs(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
     """Run a side; return no outputs if its code refuses these inputs."""
     try:
         return of.run(weights, inputs)

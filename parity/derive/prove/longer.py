@@ -11,7 +11,6 @@ import numpy as np
 from parity.derive.edits.edit import SIDES
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.match.operations import function
-from parity.derive.trace.draws import Drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import Program
@@ -22,8 +21,7 @@ from specs.numerals import short
 from specs.table import Table
 from specs.words import in_a_row
 
-from .examples import ROUNDING, outputs_of
-from .translated import TranslatedWeights
+from .examples import ROUNDING, outputs_of_both
 
 SEED = 8000
 PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
@@ -60,7 +58,7 @@ def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: T
         inputs = _lengthened(given, length)
         if not inputs:
             continue
-        outputs = _outputs(left, right, table, inputs)
+        outputs = outputs_of_both(left, right, table, inputs, SEED)
         if incomparable(*outputs):
             continue
         has_run = has_run or bool(outputs[0])
@@ -126,12 +124,3 @@ def _lengthened(given: tuple[Mapping[str, Array], Mapping[str, Array]], length: 
         }
         for side in (0, 1)
     ]
-
-
-def _outputs(
-    left: Side, right: Side, table: Table, inputs: Sequence[Mapping[str, Array]]
-) -> tuple[list[Array], list[Array]]:
-    """Run both sides on random weights; no outputs of a side are returned if its code refuses these inputs."""
-    weights = Drawn(left, SEED)
-    first = outputs_of(left, weights, inputs[0])
-    return first, outputs_of(right, TranslatedWeights(table, left, right, weights), inputs[1]) if first else []

@@ -90,11 +90,14 @@ def _from_heads(program: Program, read: _Read, count: int) -> Labels:
     """Return the product of a batch that computes each element that the first row reads."""
     if not (read.places == read.places[:1, :, :1]).all():
         return ()
+    heads = heads_read(program, read.node)
+    if not heads:
+        return ()
     order = read.places[0, :, 0].astype(int) - 1  # of the axis at each element of a row
     labels: list[object] = [None] * count
-    for index, head in zip(order, heads_read(program, read.node), strict=False):
+    for index, head in zip(order, heads, strict=True):
         labels[index] = head
-    return () if None in labels else tuple(labels)
+    return tuple(labels)
 
 
 def heads_read(program: Program, node: Node) -> Labels:
