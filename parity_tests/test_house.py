@@ -134,7 +134,7 @@ def test_the_rooms_of_derive_import_only_those_before_them():
 
 MAPS = ["specs", "convert", "convert.files.folders", "convert.files.pickled", "ports", "ports.runners", "parity"]
 MAPS += sorted({room_of(module) for module in FILES if FILES[module].parent.parent.name in ("convert", "parity")})
-MAPS += [f"parity.derive.{room}" for room in ("trace", "edits", "match", "fold", "prove")]
+MAPS += [f"parity.derive.{room}" for room in ("trace", "edits", "match", "fold", "prove", "report")]
 
 
 @pytest.mark.parametrize("floor", MAPS)

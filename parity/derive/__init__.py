@@ -22,8 +22,8 @@ widths the sizes of parameters, shifted the rows of tables, weight_norms names w
 chosen says which partners nothing confirms. unread_rows tells tables of which the inputs read some rows alone.
 
 derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
-line (user_code runs the user's files, and user_modules keeps their imports apart), report its page (module_trees: both
-side by side), and transfer copies weights at once.
+line (user_code runs the user's files, and user_modules keeps their imports apart), report/ its page, and transfer
+copies weights at once.
 """
 
 import sys

@@ -149,6 +149,11 @@ class Evidence(Proof):
         return confirmed(self.divergences)
 
     @property
+    def holds_without_causes(self) -> bool:
+        """Tell whether the Table makes both models equal once all causes are removed."""
+        return self.confirmed and not self.missing
+
+    @property
     def only_inferred(self) -> list[str]:
         """Return the inferred parameters of which no value shows all, without the doubtful ones and tables of rows."""
         return [name for name in self.inferred if name not in {*self.doubtful, *self.in_rows}]

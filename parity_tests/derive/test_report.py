@@ -19,7 +19,7 @@ from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
-from parity.derive import Derivation, Divergence, module_trees
+from parity.derive import Derivation, Divergence
 from parity.derive.command import COMMAND, _about, _print, _say, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Line, converting
@@ -28,6 +28,7 @@ from parity.derive.match.advice import Stop, compare
 from parity.derive.match.choices import Step
 from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
+from parity.derive.report.rating import Rated
 from parity.derive.trace.outputs import incomparable
 from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
@@ -657,7 +658,7 @@ def test_every_place_of_a_cause_is_marked():
     left, right = (torch.nn.Sequential(*(Block(epsilon) for _ in range(3))) for epsilon in (1e-5, 1e-3))
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((4, 6)),))
     assert found.divergences[0].places == ("0.norm", "1.norm", "2.norm")
-    rated = module_trees.Rated(found)
+    rated = Rated(found)
     norms = [use for use in found.compared if "norm" in use.left[0] and use.gap > 1e-8]  # the limit of uses
     assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
     assert "follows" in {rated.rate([use]) for use in found.compared}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from convert.folding import fold
+from parity.derive.derivation import Derivation
+from parity.derive.edits.affine import VERBS
+from parity.derive.limits import PARTED_USES
+from parity.derive.match.choices import Step
+from parity.derive.trace.sites import OWN, module_of
+from parity.derive.unmatched import Unmatched
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numerals import limit, short
 
-from .derivation import Derivation
-from .edits.affine import VERBS
-from .limits import PARTED_USES
-from .match.choices import Step
-from .prove.divergence import Divergence
-from .trace.sites import OWN, is_inside, module_of, numberless, place
-from .unmatched import Unmatched
+from .addresses import STOPPED, alone_anchors, stopping
+from .rating import Rated, key, measured
+from .tree import Module, alike, alike_names, tree
 
 KINDS = {  # of uses: the word in a row, and its meaning
     "product": ("matrix or kernel", "the values are multiplied with it as a matrix, or convolved with it"),
@@ -26,9 +26,7 @@ KINDS = {  # of uses: the word in a row, and its meaning
     "add": ("term", "the values are added to it"),
     "place": ("read as it is", "its elements are read without computing with them, as those of an embedding"),
 }
-ALIKE = 3  # modules in a row from which they share a row
 GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
-STOPPED = "stopped"  # the address of the row at which matching stopped
 
 SUMMARY = "Both models, parameter by parameter"
 READ = f"""Each row says how far the values that meet a parameter differ between the models, relative to the largest of
@@ -50,33 +48,12 @@ KEYS = (
 )
 
 
-@dataclass
-class Module:
-    """A module of the left model, with those below it.
-
-    Args:
-      path: its names from the top.
-      uses: the uses of parameters in the module itself. alone: those that have no partner.
-    """
-
-    path: tuple[str, ...] = ()
-    uses: list[Step] = field(default_factory=list)
-    alone: list[Unmatched] = field(default_factory=list)
-    below: dict[str, Module] = field(default_factory=dict)
-
-    def within(self) -> Iterator[Step]:
-        """Yield its uses and those of the modules below it."""
-        yield from self.uses
-        for module in self.below.values():
-            yield from module.within()
-
-
 def trees(found: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    top, rated = tree(_measured(found), found.unmatched), Rated(found)
-    rows = [row for modules in _alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
+    top, rated = tree(measured(found), found.unmatched), Rated(found)
+    rows = [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
     rows += _right_alone(found)
     table = tag(
@@ -94,131 +71,6 @@ def trees(found: Derivation) -> Markup:
     body = tag("div", legend, tag("div", table, class_="scroll"))
     details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
     return tag("section", tag("h2", "Modules"), details)
-
-
-class Rated:
-    """How the differences of uses are rated: those of places where the models part, and those that follow.
-
-    Args:
-      found: what was derived.
-    """
-
-    def __init__(self, found: Derivation):
-        self.addresses = {_key(use): address for address, use in _parting(found).items()}
-        self.parting = "noted" if found.proven else "first"
-        wheres = [_where(use) for use in found.compared]
-        parts = {*anchors(found), *_listed(found)}
-        begin = next((k for k, where in enumerate(wheres) if where in parts), len(wheres))
-        after = (_where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
-        self.follow = {*after} - parts
-
-    def rate(self, uses: Iterable[Step]) -> str:
-        """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
-        off = [_where(use) for use in uses if use.gap > PARTED_USES]
-        return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
-
-
-def anchors(found: Derivation) -> dict[tuple[str, str], str]:
-    """Return the address of the row of each place where the models part, by (left, right)."""
-    used = {_where(use) for use in found.compared}
-    places = dict.fromkeys((card.left, card.right) for card in found.divergences)
-    return {where: f"place-{k}" for k, where in enumerate(where for where in places if where in used)}
-
-
-def _parting(found: Derivation) -> dict[str, Step]:
-    """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
-    rows: dict[str, Step] = {}
-    for where, address in anchors(found).items():
-        uses = [use for use in found.compared if _where(use) == where]
-        rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
-    return rows
-
-
-def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
-    """Yield where each further place of a card parts the models: at the first use in it that no use before explains.
-
-    A place may be a module whose own code applies an activation: the product after it is the use that differs. Where
-    the use before differs already, only a use in the very module that the card names is such a place.
-    """
-    uses = found.compared
-    off = [use for k, use in enumerate(uses) if use.gap > PARTED_USES and (not k or uses[k - 1].gap <= PARTED_USES)]
-    for card in found.divergences:
-        side = ("left", "right").index(card.changed) if card.changed else 0
-        for path in card.places[1:]:
-            inside = (where for where in map(_where, off) if is_inside(where[side], path))
-            own = (where for where in map(_where, uses) if where[side] == path)
-            yield from itertools.islice(itertools.chain(_likewise(uses, card, side, path), inside, own), 1)
-
-
-def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the differing uses that stand in the module `path` as the card's own use does in its first place."""
-    here, first = (card.left, card.right)[side], card.places[0]
-    if is_inside(here, first):
-        there = path + here[len(first) :]
-        yield from (where for use in uses if use.gap > PARTED_USES and (where := _where(use))[side] == there)
-
-
-def stopping(found: Derivation) -> list[Unmatched]:
-    """Return the uses on the right of the parameters at which matching stopped."""
-    names = {*found.stop.names} if found.stop else set[str]()
-    return [use for use in found.unmatched if use.side == "right" and names & {*use.names}]
-
-
-def _key(use: Step) -> tuple[str, ...]:
-    return use.kind, *use.right, *_where(use)
-
-
-def _where(use: Step) -> tuple[str, str]:
-    return place(use.left_site, use.left), place(use.right_site, use.right)
-
-
-def _measured(found: Derivation) -> list[Step]:
-    """Return the uses; where they differ in a place that has a card, with the number of the card."""
-    cards = {(card.left, card.right): card.size for card in found.divergences}
-
-    def measured(use: Step) -> Step:
-        where = _where(use)
-        return use._replace(gap=cards[where]) if use.gap > PARTED_USES and where in cards else use
-
-    return [measured(use) for use in found.compared]
-
-
-def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
-    """Arrange uses by the left model's modules, in the order of execution."""
-    top = Module()
-
-    def module_at(site: str, names: Sequence[str]) -> Module:
-        module = top
-        for part in module_of(site, names) or (OWN,):
-            module = module.below.setdefault(part, Module((*module.path, part)))
-        return module
-
-    for use in uses:  # what is read as it is, such as a table of an embedding, shows at a module that reads the result
-        module_at("" if use.kind == "place" else use.left_site, use.left).uses.append(use)
-    for lone in unmatched:
-        if lone.side == "left":
-            module_at(lone.site, lone.names).alone.append(lone)
-    return top
-
-
-def _alike(siblings: Iterable[list[Module]]) -> Iterator[list[Module]]:
-    """Join neighbours that are alike but for numbers, if nothing in them differs."""
-    for _, group in itertools.groupby(siblings, key=lambda modules: _shape(modules[0])):
-        several = list(group)
-        yield from [list(itertools.chain(*several))] if len(several) >= ALIKE else several
-
-
-def _shape(module: Module) -> object:
-    """Return what alike modules have in common; of one in which something differs, what no other has."""
-    if any(use.gap > PARTED_USES for use in module.within()):
-        return id(module)
-    uses = [(use.kind, _alike_names(use.left), _alike_names(use.right)) for use in module.uses]
-    alone = [(use.kind, _alike_names(use.names)) for use in module.alone]
-    return numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
-
-
-def _alike_names(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(numberless, names))
 
 
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
@@ -248,11 +100,11 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
             _difference(gap, rated.rate(uses)),
         ]
         addresses = rated.addresses
-        address = next((addresses.pop(key) for key in map(_key, uses) if key in addresses), None)
+        address = next((addresses.pop(key) for key in map(key, uses) if key in addresses), None)
         yield tag("tr", *cells, class_=rated.rate(uses) or None, id=address)
     for lone in zip(*(module.alone for module in modules), strict=True):
         yield _lone(lone, depth + 1)
-    for inner in _alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
+    for inner in alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
         yield from _rows(inner, rated)
 
 
@@ -278,7 +130,7 @@ def _right_alone(found: Derivation) -> Iterator[Markup]:
     reasons = {name: k for k, (names, _) in enumerate(found.alone) for name in names}
     for use in found.unmatched:
         if use.side == "right":
-            alike.setdefault((use.kind, _alike_names(use.names), reasons.get(use.names[0])), []).append(use)
+            alike.setdefault((use.kind, alike_names(use.names), reasons.get(use.names[0])), []).append(use)
     first, addresses = stopping(found)[:1], alone_anchors(found)
     for uses in alike.values():
         kind = next((own for use in uses if (own := _stated_kind(found, use))), "")
@@ -286,13 +138,6 @@ def _right_alone(found: Derivation) -> Iterator[Markup]:
         stop = STOPPED if any(use in uses for use in first) else None
         stated = [use._replace(kind=kind) for use in uses] if kind else uses
         yield _lone(stated, 0, stop, "first" if kind else "lone", next(at, None))
-
-
-def alone_anchors(found: Derivation) -> dict[str, str]:
-    """Return the address of the row of each reason why right parameters have no partner, by their first name."""
-    used = {name for use in found.unmatched if use.side == "right" for name in use.names}
-    firsts = (next((name for name in names if name in used), None) for names, _ in found.alone)
-    return {name: f"alone-{k}" for k, name in enumerate(firsts) if name is not None}
 
 
 def _stated_kind(found: Derivation, use: Unmatched) -> str:

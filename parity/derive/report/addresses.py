@@ -1,0 +1,41 @@
+"""Name the rows of the module trees to which cards link."""
+
+from __future__ import annotations
+
+from parity.derive.derivation import Derivation
+from parity.derive.match.choices import Step
+from parity.derive.trace.sites import place
+from parity.derive.unmatched import Unmatched
+from parity.page.markup import Markup, join, leading
+
+STOPPED = "stopped"  # the address of the row at which matching stopped
+
+
+def where(use: Step) -> tuple[str, str]:
+    """Return the paths of the modules in which both sides use a parameter, (left, right)."""
+    return place(use.left_site, use.left), place(use.right_site, use.right)
+
+
+def anchors(found: Derivation) -> dict[tuple[str, str], str]:
+    """Return the address of the row of each place where the models part, by (left, right)."""
+    used = {where(use) for use in found.compared}
+    places = dict.fromkeys((card.left, card.right) for card in found.divergences)
+    return {place: f"place-{k}" for k, place in enumerate(place for place in places if place in used)}
+
+
+def stopping(found: Derivation) -> list[Unmatched]:
+    """Return the uses on the right of the parameters at which matching stopped."""
+    names = {*found.stop.names} if found.stop else set[str]()
+    return [use for use in found.unmatched if use.side == "right" and names & {*use.names}]
+
+
+def alone_anchors(found: Derivation) -> dict[str, str]:
+    """Return the address of the row of each reason why right parameters have no partner, by their first name."""
+    used = {name for use in found.unmatched if use.side == "right" for name in use.names}
+    firsts = (next((name for name in names if name in used), None) for names, _ in found.alone)
+    return {name: f"alone-{k}" for k, name in enumerate(firsts) if name is not None}
+
+
+def link(address: str | None) -> Markup:
+    """Link to a row of the table of modules."""
+    return join(" ", leading(f"#{address}", "row")) if address else Markup()

@@ -1,0 +1,140 @@
+"""Build a card for each place where the models part, and for whatever else keeps them from being equal."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable
+
+from convert.folding import fold as folded_names
+from parity.derive.derivation import Derivation, dropped_by_side
+from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
+from parity.derive.match.advice import Stop
+from parity.derive.match.choices import Step
+from parity.derive.match.complete import split
+from parity.derive.prove.divergence import Divergence
+from parity.derive.trace.sites import OWN, numberless
+from parity.derive.trace.sites import place as site
+from parity.page.cards import facts
+from parity.page.markup import Markup, name, prose, tag
+from specs.numerals import limit, short
+from specs.words import begun
+
+from .addresses import STOPPED, anchors, link, stopping
+from .without_partner import without_partner
+
+
+def cards(found: Derivation) -> Markup:
+    """Build a card for each place where the models part and for what is missing, and say what to do next."""
+    addresses = anchors(found)
+    cards = [_stated(what, how) for what, how in found.unlike]
+    cards += [_parting(found, place, addresses.get((place.left, place.right))) for place in found.divergences]
+    cards += [_stopped(found, found.stopped)] if found.stopped else []
+    cards += [_stated(what, how) for what, how in found.not_shown]
+    parts = [tag("div", *cards, class_="cards")] if cards else []
+    parts += [without_partner(found)] if found.missing else []
+    parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
+    return tag("section", tag("h2", "Where the models part"), *parts) if parts else Markup()
+
+
+def _parting(found: Derivation, place: Divergence, address: str | None) -> Markup:
+    """Build the card of a place where the models part.
+
+    Args:
+      address: of its row in the table of modules.
+    """
+    whole = place.left == place.right and place.left in (OWN, "output")
+    title = "Outputs of both models" if whole else begun(place.kind or "values part")
+    modules = [] if whole else [("parts at", place.left, place.right)]
+    most = EQUAL_OUTPUTS if whole else PARTED_USES
+    both, cause = _values(place)
+    sides = _sides_table([*both, *modules, ("last that agrees", *_before(found, place))], len(both))
+    key = "" if both else "cause" if place.cause else "differ by"
+    rows = facts(_facts(found, place, most, cause), key)
+    return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(found, place.size <= most))
+
+
+def _facts(found: Derivation, place: Divergence, most: float, cause: str) -> list[tuple[str, str]]:
+    """List what is known of a place: by how much the models differ there, and why."""
+    size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
+    rows = [("differ by", size), ("limit", limit(most)), ("cause", cause)]
+    if len(place.places) > 1:
+        rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
+    return rows if place.cause else [*rows, *_only(found, place)]
+
+
+def _stopped(found: Derivation, at: Stop) -> Markup:
+    """Build the card of the use at which matching stopped."""
+    title = tag("h3", "Stopped at ", name(at.where), link(STOPPED if stopping(found) else None))
+    look = facts([("compare before it", at.before)]) if at.before else Markup()
+    return tag("article", title, _sentence(at.why), look, class_="card")
+
+
+def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
+    """List the parameters that the module of one side alone has, at a place without a cause."""
+    rows = []
+    dropped_by = dropped_by_side(found.table)
+    for side, path in (("left", place.left), ("right", place.right)):
+        alone = [name for name in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", name), path)]
+        names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
+                 for name in use.names)  # fmt: skip
+        if leaves := dict.fromkeys(split(name)[1] for name in (*alone, *names)):
+            rows.append((f"only the {side} has", ", ".join(leaves)))
+    return rows
+
+
+def _is_of(name: str, path: str) -> bool:
+    """Tell whether an array is of a module: "params/layer_#/norm/bias" of "Net/layer_0/norm"; # stands for numbers."""
+    module, own = re.split(r"[./]", numberless(name))[:-1], re.split(r"[./]", numberless(path))
+    return module == own or (module[:1] == ["params"] and module[1:] == own[1:])
+
+
+def _stated(what: str, how: str) -> Markup:
+    return tag("article", tag("h3", begun(what)), _sentence(how), class_="card")
+
+
+def _class(found: Derivation, is_within: bool) -> str:
+    """Return the class of a card: red is what exceeds its limit, amber if the outputs are proven to be equal."""
+    return "card within" if is_within else "card near" if found.proven else "card"
+
+
+def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
+    """Return (what, its value on the left, on the right), if a cause is of one value, and what else it says."""
+    if not place.both:
+        return [], place.cause or "none was confirmed"
+    left, right = place.both
+    return [(place.kind, left, right)], f"{place.kind}{place.cause.removeprefix(place.what)}"
+
+
+def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:
+    """Build a table with a column for each side; the values of the first rows, as many as keys, stand out.
+
+    The other rows have names of modules.
+    """
+    heads = tag("thead", tag("tr", *(tag("th", text, scope="col") for text in ("", "left", "right"))))
+    lines = []
+    for k, (label, *values) in enumerate(rows):
+        kind = "key" if k < keys else None
+        cells = [tag("td", prose(value) if kind else name(value), class_=kind) for value in values]
+        lines.append(tag("tr", tag("th", prose(label), scope="row"), *cells))
+    return tag("table", tag("caption", "Both sides", class_="unseen"), heads, tag("tbody", *lines), class_="both")
+
+
+def _before(found: Derivation, place: Divergence) -> tuple[str, str]:
+    """Name the last use before a place at which both models meet the same values, on either side."""
+    sites = [(*_sites_of(use), use.gap) for use in found.uses]
+    before = itertools.takewhile(lambda use: use[1] != place.right, sites)
+    agreeing = [(left, right) for left, right, gap in before if gap <= PARTED_USES]
+    return agreeing[-1] if agreeing else ("none", "none")
+
+
+def _sites_of(use: Step) -> tuple[str, str]:
+    """Return where both sides use a parameter; rows of a table, which are read as they are, stand at its own module."""
+    if use.kind == "place":
+        return site("", use.left), site("", use.right)
+    return site(use.left_site, use.left), site(use.right_site, use.right)
+
+
+def _sentence(text: str) -> Markup:
+    return tag("p", prose(f"{begun(text)}."), class_="key")

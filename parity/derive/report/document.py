@@ -1,0 +1,88 @@
+"""Build the page of a derivation: the verdict, where the models part, the Table, and both module trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from parity.derive.derivation import Derivation, dropped_lines
+from parity.derive.remarks import remarks, stated
+from parity.page.cards import models, provenance
+from parity.page.caveats import section
+from parity.page.document import fill
+from parity.page.markup import Markup, join, prose, tag
+from specs.words import begun, count
+
+from .cards import cards
+from .measures import measures
+from .table import table
+from .trees import trees
+
+VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
+UNPROVEN = "It is not shown that the Table is right."
+SIZES = "The Table also converts deeper and wider models, but they were not tested."
+CAVEATS = (
+    "Both models ran in evaluation mode, on the sizes and inputs of this run.",
+    "Branches that other inputs would take are not covered, nor is what training mode alone computes, nor state that "
+    "builds up between calls.",
+    "An operation that changes no value on random weights and inputs, such as exp(log(t)) of a positive t, does not "
+    "show.",
+)
+
+
+def page(
+    found: Derivation, about: Mapping[str, str], out: str | None = None, sides: tuple[str, str] | None = None
+) -> str:
+    """Build the page: no network, no script.
+
+    Args:
+      about: what was run, by label. out: the file of the Table. sides: what both models are called.
+    """
+    lines = count(len(found.table.lines), "line")
+    number = found.arrays[1]
+    filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
+    totals = f"The Table has {lines}{filled if number else ''}."  # "How far they agree" has the errors
+    names = sides or ("the left model", "the right model")
+    return fill(
+        kicker="Triptych derivation",
+        title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
+        state="good" if found.proven else "apart" if found.explained else "bad",
+        verdict=prose(f"{_verdict(found, *names)}."),
+        totals=prose(totals),
+        provenance=join(models(about, ("left", "right")), provenance(about)),
+        divergences=join(cards(found), measures(found)),
+        results=join(table(found, out), section(_caveats(found))),
+        modules=trees(found),
+        remarks=_remarks(found),
+    )
+
+
+def _verdict(found: Derivation, left: str, right: str) -> str:
+    if found.proven:
+        how = " by outputs alone, without gradients" if found.gradient is None else ""
+        return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
+    if found.missing:
+        number = len(found.missing)
+        lacking = f"{count(number, 'parameter')} of {right} {'has' if number == 1 else 'have'} no partner in {left}"
+        return f"{VERDICTS['incomplete']}: {lacking}"
+    if found.explained:
+        return f"{VERDICTS['complete']}: {left} and {right} differ in {found.explained}"
+    return f"{VERDICTS['complete']}: {found.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"
+
+
+def _caveats(found: Derivation) -> list[str]:
+    ran, *others = CAVEATS
+    convertible = found.table.lines and not found.missing
+    shown = found.proven or found.holds_without_causes
+    return [*([] if shown else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+
+
+def _remarks(found: Derivation) -> Markup:
+    """List what is known beside the verdict, but for what the comments of the Table say above.
+
+    What somebody should check stands here as well, as its lines are marked.
+    """
+    said = [remark.text for remark in remarks(found) if remark.to_check or not stated(found.table, remark.text)]
+    rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
+    if not rows:
+        return Markup()
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")

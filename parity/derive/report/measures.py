@@ -1,0 +1,80 @@
+"""Say how far the models agree: the errors of outputs and gradients, and how many uses of parameters agree."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from parity.derive.derivation import Derivation
+from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
+from parity.page.markup import Markup, graded, join, prose, tag
+from specs.numerals import limit, short
+
+OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
+translated by the Table. The error is the largest difference of an element over the largest element of its output."""
+USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
+their layout, on the weights of the search. The difference is relative to the largest of them."""
+GRADIENTS = """A proof compares the gradient of every parameter, through the Table, where both models have gradients."""
+CONFIRMED = "equal with the differences removed"
+
+
+class Measure(NamedTuple):
+    """A measure of difference.
+
+    Args:
+      value: a number or words. bound: what it may be; None where it is no number. off: whether it exceeds that.
+      note: what else is to be said of it. about: its definition.
+    """
+
+    label: str
+    value: str
+    bound: float | None = None
+    off: bool = False
+    note: str = ""
+    about: str = ""
+
+    @property
+    def markup(self) -> Markup:
+        """Build the label and the value: "✗ 9.6e-3 as written (limit 1e-9); equal with the differences removed"."""
+        value = tag("b", graded("differs", self.value) if self.off else self.value)
+        value = tag("span", value, class_="mark differs") if self.off else value
+        written = " as written" * (self.note == CONFIRMED)
+        bound = f"{written} (limit {limit(self.bound)})" if self.bound is not None else ""
+        note = f"{bound}; {self.note}" if self.note else bound
+        about = tag("p", prose(self.about), class_="soft") if self.about else Markup()
+        return join(tag("dt", self.label), tag("dd", value, prose(note), about))
+
+
+def measures(found: Derivation) -> Markup:
+    """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
+    rows = [*_outputs(found), *_gradients(found)]
+    uses = found.matched.replace(" uses of parameters", "", 1)
+    off = found.agreeing < len(found.compared)
+    note = "compared with the differences removed" if found.removed else ""
+    rows.append(Measure("uses of parameters", uses, PARTED_USES, off and not found.proven, note, USES))
+    listed = tag("dl", *(row.markup for row in rows))
+    return tag("section", tag("h2", "How far they agree"), listed, class_="measures")
+
+
+def _outputs(found: Derivation) -> list[Measure]:
+    label = "error of the outputs"
+    if found.rounded:
+        lower = "this is rounding: the models compute partly in lower precision"
+        return [Measure(f"{label}, in float64", short(found.exact), EQUAL_OUTPUTS, about=OUTPUTS),
+                Measure("as the models compute", short(found.error), note=lower)]  # fmt: skip
+    if not math.isfinite(found.error):
+        return [Measure(label, found.outputs.removeprefix("outputs "))]
+    off = found.error > EQUAL_OUTPUTS
+    note = CONFIRMED if off and found.holds_without_causes else ""
+    return [Measure(label, short(found.error), EQUAL_OUTPUTS, off, note, OUTPUTS)]
+
+
+def _gradients(found: Derivation) -> list[Measure]:
+    label = "error of the gradients"
+    if found.gradient is None:
+        return [Measure(label, "not compared", note=found.remark, about=GRADIENTS)] if found.remark else []
+    off, bound, notes = found.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS, [found.remark] * bool(found.remark)
+    if off and found.proven:
+        off, bound = False, ROUNDED_GRADIENTS
+        notes.insert(0, "this is rounding, as they are partly computed in lower precision")
+    return [Measure(label, short(found.gradient), bound, off, "; ".join(notes), GRADIENTS)]

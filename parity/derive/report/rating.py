@@ -1,0 +1,85 @@
+"""Rate the differences of uses: where the models part, and what only follows such a place."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from parity.derive.derivation import Derivation
+from parity.derive.limits import PARTED_USES
+from parity.derive.match.choices import Step
+from parity.derive.prove.divergence import Divergence
+from parity.derive.trace.sites import is_inside
+
+from .addresses import anchors, where
+
+
+class Rated:
+    """How the differences of uses are rated: those of places where the models part, and those that follow.
+
+    Args:
+      found: what was derived.
+    """
+
+    def __init__(self, found: Derivation):
+        self.addresses = {key(use): address for address, use in _parting(found).items()}
+        self.parting = "noted" if found.proven else "first"
+        places = [where(use) for use in found.compared]
+        parts = {*anchors(found), *_listed(found)}
+        begin = next((k for k, place in enumerate(places) if place in parts), len(places))
+        after = (where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
+        self.follow = {*after} - parts
+
+    def rate(self, uses: Iterable[Step]) -> str:
+        """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
+        off = [where(use) for use in uses if use.gap > PARTED_USES]
+        return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
+
+
+def _parting(found: Derivation) -> dict[str, Step]:
+    """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
+    rows: dict[str, Step] = {}
+    for place, address in anchors(found).items():
+        uses = [use for use in found.compared if where(use) == place]
+        rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
+    return rows
+
+
+def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
+    """Yield where each further place of a card parts the models: at the first use in it that no use before explains.
+
+    A place may be a module whose own code applies an activation: the product after it is the use that differs. Where
+    the use before differs already, only a use in the very module that the card names is such a place.
+    """
+    uses = found.compared
+    off = [use for k, use in enumerate(uses) if use.gap > PARTED_USES and (not k or uses[k - 1].gap <= PARTED_USES)]
+    for card in found.divergences:
+        side = ("left", "right").index(card.changed) if card.changed else 0
+        for path in card.places[1:]:
+            inside = (place for place in map(where, off) if is_inside(place[side], path))
+            own = (place for place in map(where, uses) if place[side] == path)
+            yield from itertools.islice(itertools.chain(_likewise(uses, card, side, path), inside, own), 1)
+
+
+def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the differing uses that stand in the module `path` as the card's own use does in its first place."""
+    here, first = (card.left, card.right)[side], card.places[0]
+    if is_inside(here, first):
+        there = path + here[len(first) :]
+        yield from (place for use in uses if use.gap > PARTED_USES and (place := where(use))[side] == there)
+
+
+def key(use: Step) -> tuple[str, ...]:
+    """Return what tells a use from the others in the rows."""
+    return use.kind, *use.right, *where(use)
+
+
+def measured(found: Derivation) -> list[Step]:
+    """Return the uses; where they differ in a place that has a card, with the number of the card."""
+    cards = {(card.left, card.right): card.size for card in found.divergences}
+
+    def with_card(use: Step) -> Step:
+        place = where(use)
+        return use._replace(gap=cards[place]) if use.gap > PARTED_USES and place in cards else use
+
+    return [with_card(use) for use in found.compared]
