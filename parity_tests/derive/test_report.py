@@ -627,6 +627,16 @@ def test_the_lines_of_a_table_stand_by_block_and_comments_apart():
     assert [lines.count(f'class="{kind}"') for kind in ("comment", "block", "comment block")] == [2, 2, 0]
 
 
+def test_each_line_that_fills_a_doubtful_parameter_is_marked():
+    """Of several arrays of a line any may be doubtful, one of a list of names too, and one with a sign in its name."""
+    lines = ["a.w: c <-> x/w: c = y/w: c", "b.{s=q|k}: c <-> z/{s}/w: c", "c.w: c <-> v\\:1/w: c", "d.w: c <-> u/w: c"]
+    table = Table.parse("\n".join(["table 1", *lines]))
+    doubtful = ["y/w", "z/k/w", "v:1/w"]
+    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides), doubtful=doubtful), {})
+    marked = re.findall(r'<span class="[a-z ]*doubted">(.*?)\n', page)
+    assert [re.sub("<.*?>", "", line)[0] for line in marked] == ["a", "b", "c"]
+
+
 def test_what_to_make_equal_counts_places_as_the_verdict_does():
     found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
     assert found.explained == "three epsilons" and found.following.startswith(

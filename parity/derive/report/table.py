@@ -9,6 +9,9 @@ from collections.abc import Collection
 from parity.derive.derivation import Derivation, converting
 from parity.derive.trace.sites import numberless
 from parity.page.markup import Markup, command, join, prose, tag
+from specs.lines import Line
+from specs.paths import Hole, spelt
+from specs.table import Table
 from specs.words import begun
 
 LEGEND = "A line names an array on either side and its axes, by letters that both sides share"
@@ -25,57 +28,68 @@ def table(found: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    text = found.table.print()
-    lines = _grouped(text, {numberless(name) for name in (*found.doubtful, *found.chosen)})
+    lines = _lines(found.table, {numberless(name) for name in (*found.doubtful, *found.chosen)})
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
-    legend = tag("p", prose(_legend(text)), class_="soft")
+    legend = tag("p", prose(_legend(found.table)), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
 
 
-def _grouped(table: str, doubted: Collection[str] = ()) -> list[Markup]:
+def _lines(table: Table, doubted: Collection[str]) -> list[Markup]:
     """Build the lines of a Table, comments apart in style, with a space in front of each block of the left model.
 
     Args:
       doubted: right parameters whose lines somebody should check, which are marked; with # for numbers.
     """
     lines, before = list[Markup](), ""
-    for line in table.splitlines(keepends=True):
-        is_comment = line.startswith(("#", "table "))
-        block = "" if is_comment else _block(line)
-        kinds = ["comment"] * is_comment + ["block"] * bool(lines and block != before)
-        kinds += ["doubted"] * (not is_comment and not _right_names(line).isdisjoint(doubted))
-        lines.append(tag("span", *_sides(line), class_=" ".join(kinds) or None))
+    for text, line in _printed(table):
+        block = _block(line) if line else ""
+        kinds = ["comment"] * (line is None) + ["block"] * bool(lines and block != before)
+        kinds += ["doubted"] * (line is not None and not _right_names(line).isdisjoint(doubted))
+        lines.append(tag("span", *_sides(text), class_=" ".join(kinds) or None))
         before = block
     return lines
 
 
-def _right_names(line: str) -> set[str]:
-    """Return the names of the right arrays of a line, with # for the numbers of blocks and all choices written out."""
-    text = line.partition(" <-> ")[2].partition(":")[0].strip()
-    parts = re.split(r"\{(?:[a-z]=)([^{}]*)\}", re.sub(r"\{[a-z]\}", "#", text))
-    choices = (part.split("|") if k % 2 else [part] for k, part in enumerate(parts))
-    return {numberless("".join(chosen)) for chosen in itertools.product(*choices)}
+def _printed(table: Table) -> list[tuple[str, Line | None]]:
+    """Return each printed line with its end, beside the Line that it shows; None for a comment and for the title."""
+    shown: list[Line | None] = [None]
+    for line in table.lines:
+        shown += [*(None for _ in line.above), line]
+    shown += (None for _ in table.below)
+    texts = table.print().removesuffix("\n").split("\n")
+    return [(f"{text}\n", line) for text, line in zip(texts, shown, strict=True)]
 
 
-def _block(line: str) -> str:
-    """Return the block of a line's first array: "blocks.{i}" of "blocks.{i}.norm.weight: c <-> ...", or its module."""
-    array = line.partition(":")[0].strip()
-    counted = re.match(r"[^{}]*\{[a-z]\}", array)
-    return counted[0] if counted else re.split(r"[./]", array)[0]
+def _right_names(line: Line) -> set[str]:
+    """Return the names of the right arrays of a line, with # for numbers and all choices written out."""
+    names = set[str]()
+    for array in line.right.arrays:
+        pieces = ([p] if isinstance(p, str) else p.values or ["#"] for p in line.resolved(array).path)
+        names.update(numberless("".join(chosen)) for chosen in itertools.product(*pieces))
+    return names
 
 
-def _legend(table: str) -> str:
+def _block(line: Line) -> str:
+    """Return the block of a line's first array, "blocks.{i}" of "blocks.{i}.norm.weight", or its outermost module."""
+    path = line.arrays[0].path
+    at, hole = next(((k, piece) for k, piece in enumerate(path) if isinstance(piece, Hole)), (0, None))
+    if hole and hole == Hole(hole.name):  # which counts
+        return spelt(path[: at + 1])
+    return re.split(r"[./]", spelt(path))[0]
+
+
+def _legend(table: Table) -> str:
     """Explain the notation that occurs in a Table, by its first example of each."""
-    lines = "\n".join(line for line in table.splitlines()[1:] if not line.startswith("#"))
+    lines = "\n".join(map(str, table.lines))
     found = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
     return "".join([LEGEND, *(f"{';' if not k else ','} {example} {meaning}" for k, (example, meaning) in
                               enumerate(found)), "."])  # fmt: skip
 
 
-def _sides(line: str) -> list[Markup]:
-    """Split a line before its arrow, where it is broken first; comments and lines with one side are whole."""
-    left, arrow, right = line.partition(" <-> ")
-    if not arrow or line.startswith("#"):
-        return [prose(line)]
+def _sides(text: str) -> list[Markup]:
+    """Split a printed line before its arrow, where it is broken first; comments and lines with one side are whole."""
+    left, arrow, right = text.partition(" <-> ")
+    if not arrow or text.startswith("#"):
+        return [prose(text)]
     return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
