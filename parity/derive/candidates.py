@@ -27,6 +27,7 @@ from .trace.inputs import layouts
 from .trace.outputs import arranging, axes_of, clash, paired
 from .trace.precomputed import fixed, masks
 from .trace.program import Program
+from .trace.reason import OneSided
 from .trace.selects import added
 from .trace.sides import Side
 from .trace.tape import Array, Tape
@@ -100,7 +101,7 @@ class Candidate(NamedTuple):
     programs: tuple[Program, Program]
     correspondence: Sequence[str] = ()
     clash: str = ""
-    left_out: Mapping[str, str] = MappingProxyType({})
+    left_out: Mapping[str, OneSided] = MappingProxyType({})
     input_order: tuple[int, ...] = ()
 
     @property

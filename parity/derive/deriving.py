@@ -44,6 +44,7 @@ from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
 from .trace.precomputed import aligned
 from .trace.program import Program
+from .trace.reason import OneSided
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Tape
@@ -255,7 +256,7 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
-    left_out = {**best.left_out, **dict.fromkeys(gone, edit.text)}
+    left_out = {**best.left_out, **{name: OneSided(edit.text, best.programs[1].use(name)) for name in gone}}
     return Tried(best._replace(found=found, programs=(own.program, target), left_out=left_out), tapes, own)
 
 

@@ -30,6 +30,7 @@ from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
 from parity.derive.report.rating import Rated
 from parity.derive.trace.outputs import incomparable
+from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
 from parity.derive.user_modules import Imports
@@ -539,13 +540,52 @@ def test_a_module_has_the_largest_number_of_its_rows_that_part_the_models():
 
 
 def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_it():
-    reasons = {"gate": "the right multiplies by gate, the left does not"}
+    reasons: dict[str, str] = {"gate": OneSided("the right multiplies by gate, the left does not", "mul")}
     found = replace(DERIVED, reasons=reasons, unmatched=[Unmatched("right", "", ("gate",), "")], proven=False)
     page = page_of(found, {})
     (row,) = re.findall('<tr class="first">.*?</tr>', page)
     assert 'id="alone-0"' in row
     assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == ["-", "gate", "factor", "✗ -"]
     assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ row</a>', page)
+
+
+@pytest.mark.parametrize(
+    ("extra", "uses"),
+    [
+        ("branch", {"side.weight": "matrix or kernel", "side.bias": "term"}),
+        ("affine", {"scale": "factor", "shift": "term"}),
+        ("function", {"angle": "operand"}),
+    ],
+)
+def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses: dict[str, str]):
+    """The use is that of each parameter: one reason speaks of all that an edit leaves out, as of a whole branch."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, extra: str) -> None:
+            super().__init__()
+            self.down, self.up, self.extra = torch.nn.Linear(6, 6), torch.nn.Linear(6, 5), extra
+            if extra == "branch":
+                self.side = torch.nn.Linear(6, 6)
+            for name in uses if extra in ("affine", "function") else ():
+                self.register_parameter(name, torch.nn.Parameter(torch.rand(6)))
+
+        def forward(self, x: Any) -> Any:
+            y = self.down(x.tanh())
+            if self.extra == "branch":
+                y = y + self.side(x.tanh())
+            if self.extra == "affine":
+                y = y * self.scale + self.shift
+            if self.extra == "function":
+                y = y + torch.atan2(x, self.angle)
+            return self.up(y.tanh())
+
+    found = parity.derive(Net(""), Net(extra), (np.random.default_rng(0).standard_normal((4, 6)),))
+    shown = [row for row in rows(page_of(found, {})) if row[0] == "-"]
+    assert {name: (use, difference) for _, name, use, difference in shown} == {
+        name: (use, "✗ -") for name, use in uses.items()
+    }
 
 
 def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():

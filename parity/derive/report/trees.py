@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from convert.folding import fold
 from parity.derive.derivation import Derivation
-from parity.derive.edits.affine import VERBS
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
+from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
@@ -25,6 +25,7 @@ KINDS = {  # of uses: the word in a row, and its meaning
     "mul": ("factor", "the values are multiplied with it element by element"),
     "add": ("term", "the values are added to it"),
     "place": ("read as it is", "its elements are read without computing with them, as those of an embedding"),
+    "other": ("operand", "another function reads it beside the values"),
 }
 GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 
@@ -141,9 +142,9 @@ def _right_alone(found: Derivation) -> Iterator[Markup]:
 
 
 def _stated_kind(found: Derivation, use: Unmatched) -> str:
-    """Return the kind of a use that the matching did not reach, as its reason says: "multiplies by params/gate"."""
-    why = " ".join(found.reasons.get(name, "") for name in use.names) if not use.kind else ""
-    return next((kind for kind, verb in VERBS.items() if f" {verb} " in why), "")
+    """Return the kind of a use that an edit leaves out, which therefore was not matched; "" for other uses."""
+    reasons = (found.reasons.get(name) for name in use.names if not use.kind)
+    return next((why.use for why in reasons if isinstance(why, OneSided)), "")
 
 
 def _lone(

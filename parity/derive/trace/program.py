@@ -100,6 +100,16 @@ class Program:
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 and value not in self.tape.outputs else None
 
+    def use(self, name: str) -> str:
+        """Return the kind of the first operation that reads a parameter, past layouts of it; "" if there is none."""
+        values = {self.tape.parameters.get(name)}
+        for node in self.tape.nodes:
+            if not values.isdisjoint(node.inputs):
+                if node.kind != "layout":
+                    return node.kind
+                values.add(node.output)
+        return ""
+
     def before_layouts(self, value: int) -> tuple[int, list[Node]]:
         """Return the value of which another one is a layout, itself if it is none, and the layouts in their order."""
         layouts = list[Node]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class Reason(str):
     """A reason in words that knows its remedy.
@@ -12,9 +14,24 @@ class Reason(str):
 
     remedy: str
 
-    def __new__(cls, text: str, remedy: str) -> Reason:
+    def __new__(cls, text: str, remedy: str = "") -> Self:
         reason = super().__new__(cls, text)
         reason.remedy = remedy
+        return reason
+
+
+class OneSided(Reason):
+    """That one side alone has a parameter.
+
+    Args:
+      use: the kind of the operation by which it uses the parameter, see tape.
+    """
+
+    use: str
+
+    def __new__(cls, text: str, use: str = "") -> Self:
+        reason = super().__new__(cls, text)
+        reason.use = use
         return reason
 
 
