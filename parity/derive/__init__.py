@@ -13,9 +13,10 @@ Five rooms, of which each imports only those before it:
 
 limits states what counts as equal, as a partner and as large, and how long each search may take.
 
-deriving leads through them: candidates runs the models for the matching, with masks and tables of both at their own
-values; recomposed matches tapes of another form where the plain ones end early; alone finds other buffers of one side;
-and conclusion says what is proven: writing folds a match into lines (summands orders terms of which only the sum counts
+deriving leads through them: candidates runs the models for the matching, and as_called matches them in each way in
+which the right one may be called, with masks and tables of both at their own values; alone finds other buffers of one
+side; recomposed matches tapes of another form where the plain ones end early, and edited those with an edit; and
+conclusion says what is proven: writing folds a match into lines (summands orders terms of which only the sum counts
 before it), remarks says what is known beside the verdict, comments writes it above the lines, and partings lists where
 the models part. Where no full Table comes out, unmatched lists what has no partner, depths compares numbers of blocks,
 widths the sizes of parameters, shifted the rows of tables, weight_norms names weight normalization of one side, and

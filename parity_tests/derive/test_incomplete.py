@@ -13,7 +13,7 @@ import pytest
 import parity
 from convert.errors import ConvertError, UsageError, command
 from convert.table.by_table import plan
-from parity.derive import deriving
+from parity.derive import deriving, edited
 from parity.derive.command import run
 from parity.derive.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
@@ -156,12 +156,12 @@ def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
     best._replace = lambda **new: SimpleNamespace(**new)
     known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
     tape = SimpleNamespace(unread=list)
-    given = deriving.Tried(best, (tape, tape), SimpleNamespace(program=None))
+    given = edited.Tried(best, (tape, tape), SimpleNamespace(program=None))
     edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
-    monkeypatch.setattr(deriving, "Program", lambda *_: None)
+    monkeypatch.setattr(edited, "Program", lambda *_: None)
     for count, taken in ((1, False), (2, True)):
-        monkeypatch.setattr(deriving, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
-        assert (deriving._tried(edit, given, known) is not None) == taken
+        monkeypatch.setattr(edited, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
+        assert (edited._tried(edit, given, known) is not None) == taken
 
 
 def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():
