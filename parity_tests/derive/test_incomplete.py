@@ -302,3 +302,20 @@ def test_inputs_in_another_order_are_named_where_outputs_show_it():
     assert not found.proven and f"inputs seem to be in another order: {how}" in str(found)
     assert "in the right model's order; then derive again" in str(found)
     assert parity.derive(Both(1), Both(-1), inputs, right_inputs=inputs[::-1]).proven
+
+
+def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads():
+    needs("torch")
+    import torch
+
+    def net(*between: Any) -> Any:
+        first, last = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 5, 3)
+        return torch.nn.Sequential(first, torch.nn.Tanh(), *between, last, torch.nn.Flatten())
+
+    right = net(torch.nn.Conv2d(6, 6, 3, padding=1), torch.nn.Tanh())
+    found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
+    assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
+    assert found.stop.why == (
+        "no operation on the left reads the patches of values of shape (4, 6, 9, 9), padding included, that its "
+        "convolution at 2 reads (parameter of shape (6, 6, 3, 3))"
+    )
