@@ -21,7 +21,7 @@ from .files.background import Task
 from .files.base import Tensor, Writer
 from .files.sharded import PART
 from .progress import Progress
-from .records import new_record, record
+from .records import new, record
 from .records.verification import damage
 from .replacing import Removed
 from .targets import Target, path_of, payload_bytes, target_of
@@ -195,7 +195,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 def _record(job: Job, facts: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
     """Build the record of what was written; waits until the source is hashed."""
-    return new_record.complete(facts, lines, job.source.sha256())
+    return new.complete(facts, lines, job.source.sha256())
 
 
 def _write_shards(job: Job) -> Outcome:
@@ -257,7 +257,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     tensors = [tensor for tensor, _ in steps]
     if writer_type.one_file:
         atomic.reserve(file, payload_bytes(steps))
-    blank = _metadata(job.target, facts and new_record.blank(facts, tensors, verify), reserve=True)
+    blank = _metadata(job.target, facts and new.blank(facts, tensors, verify), reserve=True)
     writer = _writer(job, file, tensors, blank)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)

@@ -124,15 +124,29 @@ def compute_in_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) -> Result:
-    """Train a port, and save its TrainState halfway and at the end, with its configuration beside it."""
-    import flax
+def flax_state(port: ports.Port, training: Training) -> Any:
+    """Return the TrainState of a port before its first step."""
     import jax
     import optax
     from flax.training import train_state
 
     class TrainState(train_state.TrainState):
         batch_stats: Any  # running statistics of BatchNorm: {} in a Mixer
+
+    module, variables = port.model
+    state = TrainState.create(
+        apply_fn=module.apply,
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        tx=optax.adamw(training.schedule(), **ADAMW),
+    )
+    return jax.device_put(state, jax.devices()[0])  # as jax places the next ones: else it compiles the step again
+
+
+def flax_functions(module: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return what takes a step of the training, and what classifies images, both compiled."""
+    import jax
+    import optax
 
     @jax.jit
     def step(state, images, labels):
@@ -149,18 +163,22 @@ def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) 
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         return module.apply(variables, images.transpose(0, 2, 3, 1))
 
-    def save(path: str) -> None:
-        with open(path, "wb") as file:
-            file.write(flax.serialization.to_bytes(state))
+    return step, classify
 
-    module, variables = port.model
-    state = TrainState.create(
-        apply_fn=module.apply,
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        tx=optax.adamw(training.schedule(), **ADAMW),
-    )
-    state = jax.device_put(state, jax.devices()[0])  # as jax places the next ones: else it compiles the step again
+
+def save(state: Any, path: str) -> None:
+    """Write a TrainState as flax does."""
+    from flax.serialization import to_bytes
+
+    with open(path, "wb") as file:
+        file.write(to_bytes(state))
+
+
+def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) -> Result:
+    """Train a port, and save its TrainState halfway and at the end, with its configuration beside it."""
+    import jax
+
+    state, (step, classify) = flax_state(port, training), flax_functions(port.model[0])
     parameters = sum(array.size for array in jax.tree.leaves(state.params))
     print(f"\n{name}: {parameters:,} parameters, {training.steps:,} steps of {BATCH} images in Flax")
     with open(f"{folder}/{name}.json", "w") as file:
@@ -169,14 +187,14 @@ def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) 
     began, losses, accuracies = time.perf_counter(), [], []
     for number in range(training.steps):
         if number == training.halfway:
-            save(f"{folder}/{name}_halfway.msgpack")
+            save(state, f"{folder}/{name}_halfway.msgpack")
         state, loss = step(state, *training.batch(number))
         losses.append(float(loss))
         if (number + 1) % training.steps_of_epoch == 0:
             logits = in_chunks(training.digits, partial(classify, state))
             accuracies.append(float((logits.argmax(1) == training.digits.test_labels).mean()))
             show_progress(training, losses, accuracies, time.perf_counter() - began)
-    save(f"{folder}/{name}.msgpack")
+    save(state, f"{folder}/{name}.msgpack")
     return Result(
         name=name,
         parameters=parameters,

@@ -50,6 +50,15 @@ def parser() -> argparse.ArgumentParser:
         "This needs two frameworks; `convert ROUTE FILE --prove`\nruns with one, too.",
         epilog=EXAMPLES.format(called("parity")),
     )
+    _add_runs(flags)
+    _add_models(flags)
+    _add_output(flags)
+    flags.add_argument("--version", action=Version)
+    return flags
+
+
+def _add_runs(flags: Arguments) -> None:
+    """Add what is compared, and how."""
     flags.add_argument("targets", nargs="+", metavar="TARGET", help="ARCH, ARCH:VARIANT or a checkpoint")
     flags.add_argument(
         "--frameworks", nargs="+", type=_one_of(FRAMEWORKS), metavar="NAME", default=list(FRAMEWORKS),
@@ -64,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
         "--check", nargs="+", type=_one_of(CHECKS), metavar="CHECK", default=[c for c in CHECKS if c != "single-step"],
         help=f"{', '.join(CHECKS)}; single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
+
+
+def _add_models(flags: Arguments) -> None:
+    """Add what says of a model what its name or its file does not."""
     flags.add_argument(
         "--spec", metavar="PAGE", action="append", default=[],
         help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
@@ -80,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
     )
     flags.add_argument("--assume", action="store_true", help=ASSUME)
+
+
+def _add_output(flags: Arguments) -> None:
+    """Add what is printed and written, and the sizes of a run."""
     flags.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
     flags.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_quiet(flags)
@@ -91,8 +108,6 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
     flags.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
     flags.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
-    flags.add_argument("--version", action=Version)
-    return flags
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -45,6 +45,11 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
       exact: whether the same comparison agrees in float64.
       inferred: whether what the models return in evaluation mode agrees.
     """
+    return _of_cause(result, first, exact) or _of_arrays(first) or _of_place(result, first, inferred)
+
+
+def _of_cause(result: Result, first: Divergence, exact: bool) -> str:
+    """Say what to do about a cause that is known; "" for none."""
     if first.weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
@@ -58,6 +63,11 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
             f"the models are the same in float64; look for what computes less exactly in {result.dtype}: TF32, "
             "a fast variance, a sum in half precision"
         )
+    return ""
+
+
+def _of_arrays(first: Divergence) -> str:
+    """Say what to do about an array that has none to be compared with; "" where it has one."""
     if first.worst.cause.startswith("shapes differ"):
         return f"look at what computes {first}: its shapes differ"
     if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
@@ -69,6 +79,11 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
             return "let both models call this module equally often: two modules in one model are two paths in the page"
         listed = ", or take it out of feature_maps" if "feature_maps" in first.worst.cause else ""
         return f"let both models call this module{listed}"
+    return ""
+
+
+def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
+    """Say where to look for a cause that is not known, by what differs and what does not."""
     if first.holds:
         return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
     if not math.isfinite(first.error):

@@ -118,35 +118,40 @@ def targets(
     elif step is not None and architecture in specs.names():
         raise UsageError(f"{option('step', str(step))}: {text} is an architecture, not a folder of steps")
     elif architecture in specs.names():
-        spec = specs.get(architecture)
-        known = list(spec.named)
-        twins = [name for name in known if name.startswith(TINY)]
-        if variant and variant != TINY.strip() and variant not in known:
-            raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(map(repr, known))})")
-        chosen = [variant] if variant in known else twins
-        try:
-            fields = in_our_terms(spec, stated.values)
-        except (LookupError, ValueError) as error:
-            file = option("config", stated.file) if stated.file else "its configuration"
-            raise UsageError(f"{architecture}: {file}: {error.args[0]}") from None
-        for note in stated.notes:
-            say_note(note)
-        models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
-        for target in models:
-            try:
-                target.config()  # refused before the first one runs
-            except UsageError as error:
-                origin = f"; stated by {option('config', stated.file)}" if stated.file and not stated.chosen else ""
-                refusal = UsageError(f"{error}{origin}")
-                refusal.unknown = configs.unknown_fields(spec.config, fields)
-                raise refusal from None
-        yield from models
+        yield from _models(architecture, variant, seed, stated)
     elif "/" in text or os.path.splitext(text)[1]:
         raise UsageError(f"{text}: there is no such file (check the path)")
     else:
         raise UsageError(
             f"{text!r} is neither an architecture ({', '.join(specs.names())}) nor a file{hint(text, specs.names())}"
         )
+
+
+def _models(architecture: str, variant: str, seed: int, stated: Settings) -> list[Target]:
+    """Return a variant of an architecture, or its tiny twins, with the fields that the user states."""
+    spec = specs.get(architecture)
+    known = list(spec.named)
+    twins = [name for name in known if name.startswith(TINY)]
+    if variant and variant != TINY.strip() and variant not in known:
+        raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(map(repr, known))})")
+    chosen = [variant] if variant in known else twins
+    try:
+        fields = in_our_terms(spec, stated.values)
+    except (LookupError, ValueError) as error:
+        file = option("config", stated.file) if stated.file else "its configuration"
+        raise UsageError(f"{architecture}: {file}: {error.args[0]}") from None
+    for note in stated.notes:
+        say_note(note)
+    models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
+    for target in models:
+        try:
+            target.config()  # refused before the first one runs
+        except UsageError as error:
+            origin = f"; stated by {option('config', stated.file)}" if stated.file and not stated.chosen else ""
+            refusal = UsageError(f"{error}{origin}")
+            refusal.unknown = configs.unknown_fields(spec.config, fields)
+            raise refusal from None
+    return models
 
 
 def _is_checkpoint(text: str) -> bool:

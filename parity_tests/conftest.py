@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +19,17 @@ os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny net
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU; what needs it has processes of its own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
 gc.set_threshold(20_000)  # three frameworks are a million objects, and no garbage: 700 took a tenth of the time
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Let jax compute in float64 for one test."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

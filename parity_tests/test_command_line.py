@@ -20,13 +20,12 @@ from convert import versions
 from convert.command_line.outcome import Notes
 from convert.config.open_fields import _without_default, open_error
 from convert.documents import document
-from convert.errors import ConvertError, UsageError
+from convert.errors import UsageError
 from convert.running import dumps
-from parity.conversion_proof import prove
 from parity.targets import targets
 from specs.config import parse
 
-from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM, listing, python, spoiled
+from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing, python, spoiled
 from .conftest import needs
 from .golden import Case
 from .test_routes import write_numbers
@@ -116,18 +115,6 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert err == f"{marked}{earlier}stem.norm.num_batches_tracked and 12 more\n"
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
     assert "paddlevit's own code computes softmax=True; softmax=False is stated of these weights" in err
-
-
-def test_a_proof_lists_each_setting_that_it_does_not_test(run, tmp_path):
-    """Also those without a default, which the user set."""
-    needs("torch")
-    config = specs.get("mobile_former").tiny["plain"]
-    write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
-    values = ("lite_stride=1", "dyrelu_coefs=3,7", "dyrelu_consts=1,0", "stem_stride=2")
-    words = [word for value in values for word in ("--set", value)]
-    code, printed, _ = run("paddlevit2torch", tmp_path / "m.pdparams", "-o", tmp_path / "m.pt", *words, "--prove")
-    listed = "(lite_stride=1, dyrelu_coefs=(3, 7), dyrelu_consts=(1, 0), stem_stride=2, softmax=True)"
-    assert code == 0 and f"settings that no array shows {listed}\n" in printed
 
 
 def test_inspect_lists_each_setting_that_a_conversion_asks_for(run, tmp_path):
@@ -221,24 +208,6 @@ def test_conventions_of_dialects_are_reported(run, tmp_path):
     assert run("torch2google", tmp_path / "x.safetensors", "-o", tmp_path / "x.npz")[2] == ""  # its record says
 
 
-def test_prove(run, tmp_path):
-    needs("flax"), needs("torch")
-    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove", "--json")
-    proof = json.loads(printed)["proof"]
-    assert code == 0
-    assert proof["error"] <= 1e-12  # measured 1e-15
-    assert proof["taps"] > 25
-
-
-def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
-    needs("flax"), needs("torch")
-    words = ("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--force", "--quiet")
-    assert run(*words)[1] == ""
-    assert run(*words, "--prove")[1].startswith(
-        "proven: the source, run in flax, and the target, run in torch, both in float64, differ by at most "
-    )
-
-
 def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
     notes = Notes(later=True)
     for section in ("Groups of parameters", "BatchNorm"):
@@ -271,58 +240,6 @@ def test_a_number_of_tokens_follows_from_the_weights_whatever_a_record_leaves_op
     printed = run("inspect", tmp_path / "x.safetensors")[1]
     assert " tokens=49 " in printed and "None" not in printed and "\n              not stated: image\n" in printed
     assert json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])["config"]["tokens"] == 49
-
-
-def test_what_is_proven(run, tmp_path):
-    """Between two frameworks, and nothing where the dtype was given up."""
-    needs("flax"), needs("torch")
-    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
-    _, printed, _ = run("torch2timm", tmp_path / "x.safetensors", "-o", tmp_path / "y.pth", "--prove")
-    assert (
-        "proven: the source, run in torch, and the target, run in flax, both in float64, differ by at most" in printed
-    )
-    condition = "this holds for both sides with gelu=tanh; timm's own code, which was not run, computes gelu=erf\n"
-    assert condition in printed
-    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "z.pt", "--prove", "--dtype", "float16")
-    assert code == 0
-    assert (
-        "measured, not proven, as the dtype changed, and values were lost: "
-        "the source, run in flax, and the target, run in torch, both in float64, differ by at most" in printed
-    )
-
-
-def test_nothing_is_proven_of_nans(run, tmp_path):
-    needs("flax"), needs("torch")
-    source = spoiled(tmp_path, lambda arrays: arrays["head/kernel"].__setitem__((0, 0), np.nan))
-    code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors", "--prove")
-    assert code == 1
-    assert "not proven: head comes out as NaN or infinity, of which nothing can be proven: convert without" in err
-    assert not (tmp_path / "x.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("raised", "code", "said"),
-    [
-        (RuntimeError("out of memory\nat 0x12"), 1, "not proven: the source in torch fails at blocks.0.token_mix: "
-         "RuntimeError: out of memory; nothing was written"),
-        (KeyboardInterrupt(), 130, "convert: interrupted; no partial file was left behind"),
-    ],
-    ids=["failure", "interrupt"],
-)  # fmt: skip
-def test_a_proof_that_stops_names_the_layer_and_leaves_nothing(run, tmp_path, monkeypatch, raised, code, said):
-    needs("torch")
-    from ports.torch.mlp_mixer import Mlp
-
-    def forward(*_):
-        raise raised
-
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    monkeypatch.setattr(Mlp, "forward", forward)
-    status, printed, err = run("timm2torch", TIMM, "-o", tmp_path / "x.safetensors", "--prove")
-    assert (status, printed, err.count("\n")) == (code, "", 2), err  # a note on timm's code, and this
-    assert said in err
-    assert listing(tmp_path) == []
-    assert os.environ["JAX_PLATFORMS"] == "cpu"  # jax looks for no GPU, of which it would log a line
 
 
 def test_a_plan_without_a_target_is_not_written(tmp_path):
@@ -509,38 +426,6 @@ def test_ports_table():
     assert "59,880,472" in python("-m", "ports").stdout
     small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10 classes=11\n"
     assert small in python("-m", "ports", "mlp_mixer").stdout
-
-
-def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):
-    """And an array that was written wrong is refused."""
-    monkeypatch.setattr("ports.frameworks.available", lambda: [])
-    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
-    assert code == 0
-    assert (
-        "proven of the arrays alone: source and target, read in one layout, are equal (42 arrays compared, " in printed
-    )
-    assert "pip install '.[torch]'" in printed
-    about = json.loads(run("google2torch", GOOGLE, "-o", tmp_path / "y.pt", "--prove", "--json")[1])
-    assert (about["proof"]["source"], about["proof"]["error"]) == (None, 0.0)
-    other = spoiled(tmp_path, lambda arrays: arrays["head/bias"].__iadd__(1))
-    assert run("google2torch", other, "-o", tmp_path / "other.pt")[0] == 0
-    with convert.plan(GOOGLE, dst="torch") as plan:
-        with pytest.raises(ConvertError, match=r"not proven: head.bias differs by .* between source and target"):
-            prove(plan, str(tmp_path / "other.pt"))
-
-
-def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
-    needs("torch")
-    monkeypatch.setattr("ports.frameworks.available", lambda: ["torch"])
-    code, printed, _ = run("google2flax", GOOGLE, "-o", tmp_path / "x.msgpack", "--prove")
-    assert code == 0
-    why = "no second framework with a port of it is installed: pip install '.[flax]'"
-    assert f"proven in torch alone ({why}): source and target" in printed
-    assert (
-        "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
-    )
-    shared = "the lines that read and write google; settings that no array shows (gelu=tanh, norm_eps=1e-6)"
-    assert f"not tested by this proof, as both sides share them: {shared}\n" in printed
 
 
 def test_the_help_of_parity_says_that_two_frameworks_are_needed():

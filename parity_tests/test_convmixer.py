@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 from functools import partial
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import ports
 from convert.__main__ import main
 from convert.errors import UsageError
+from convert.files.base import Tensor
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
@@ -18,6 +18,7 @@ from specs.dialects import place
 from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
+from .files.samples import hollow
 from .golden import Case, tap_inputs
 from .test_routes import write_numbers
 
@@ -172,23 +173,15 @@ def test_the_activation_is_open_unless_the_variant_or_the_code_tells(tmp_path):
         assert labml.config.act == "gelu"
     for variant, act in (("768/32", "relu"), ("1024/20", "gelu")):
         config = dataclasses.replace(VARIANTS[variant], classes=10)
-        with plan(_hollow(tmp_path / "weights.safetensors", config)) as official:
+        with plan(hollow(tmp_path / "weights.safetensors", _official(config))) as official:
             assert (official.src, official.variant, official.config.act) == ("official", variant, act)
 
 
-def _hollow(path, config):
-    """An official checkpoint of names and shapes, with nothing but a hole where the data would be."""
-    header, end = {}, 0
+def _official(config):
+    """Yield the tensors of an official checkpoint."""
     for parameter in parameters(list(layers(config))):
         held = place(parameter, DIALECTS["official"], config)
-        size = 8 * parameter.size if parameter.leaf == "count" else 2 * parameter.size
-        header[held.name] = {"dtype": "I64" if parameter.leaf == "count" else "BF16", "shape": held.shape,
-                                  "data_offsets": [end, end := end + size]}  # fmt: skip
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    return path
+        yield Tensor(held.name, held.shape, "int64" if parameter.leaf == "count" else "bfloat16")
 
 
 def test_infer_reads_back_every_tiny_twin():

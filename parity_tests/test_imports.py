@@ -87,7 +87,7 @@ def test_help_imports_next_to_nothing():
 
 INSPECT_NEEDS_NOT = (  # what reads payloads, hashes, writes and compares, and what only errors need
     "numpy", "ml_dtypes", "xxhash", "hashlib", "tempfile", "subprocess", "importlib.metadata", "difflib", "logging",
-    "convert.arrays.casting", "convert.records.new_record", "convert.plans.refusal", "convert.reading.replicas",
+    "convert.arrays.casting", "convert.records.new", "convert.plans.refusal", "convert.reading.replicas",
     "convert.table.file", "convert.config.open_fields", "convert.files.zip_writer",
     "convert.execute", "convert.command_line.conversion", "convert.diff", "convert.table.by_table",
     "convert.arrays.payload", "convert.records.verification", "convert.reading.parametrized", "convert.optimizer",

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from einops import rearrange
 
 import ports
 from convert.errors import ConvertError, UsageError
+from convert.files.base import Tensor
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
 from specs.arrays import apply
@@ -21,6 +21,7 @@ from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.resize import bicubic_matrix
 
 from .conftest import needs, tiny
+from .files.samples import hollow
 from .golden import Case, tap_inputs
 
 FRAMEWORKS = ("flax", "torch", "paddle")
@@ -265,22 +266,15 @@ def test_a_wrong_raft_is_refused_and_a_wrong_window_too():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_known_by_its_shapes(variant, tmp_path):
     config = dataclasses.replace(VARIANTS[variant], classes=10)
-    with plan(hollow(tmp_path / "weights.safetensors", config)) as made:
+    with plan(hollow(tmp_path / "weights.safetensors", _official(config))) as made:
         assert (made.src, made.variant, made.config) == ("official", variant, config)
 
 
-def hollow(path, config):
-    """An official checkpoint of names and shapes, with nothing but a hole where the data would be."""
-    header, end = {}, 0
+def _official(config):
+    """Yield the tensors of an official checkpoint."""
     for parameter in parameters(list(layers(config))):
         held = place(parameter, DIALECTS["official"], config)
-        header[held.name] = {"dtype": "F32", "shape": held.shape, "data_offsets": [end, end + 4 * parameter.size]}
-        end += 4 * parameter.size
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    return path
+        yield Tensor(held.name, held.shape, "float32")
 
 
 def test_infer_reads_back_every_tiny_twin():

@@ -45,7 +45,7 @@ def table(argv: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(others)}{hint(arguments.architecture or '', ['new'])}")
     import specs
     from convert.pages import use
-    from convert.terminal import say, table
+    from convert.terminal import table
     from specs.layer import count
 
     use(arguments.spec)
@@ -67,21 +67,30 @@ def table(argv: list[str]) -> int:
     for line in table(("architecture", "variant", "parameters"), cells, (2,)):
         print(line[2:])
     if arguments.architecture:
-        print()
-        lines = _fields(specs.get(chosen[0]).config)
-        say(HEAD + HXW * any("HxW" in line for line in lines), indent=0)
-        for line in lines:
-            say(line, indent=4)
-        if meanings := specs.get(chosen[0]).meanings:
-            print()
-            say(OPEN, indent=0)
-            for name, meaning in meanings.items():
-                say(f"  {name:18} {meaning}", indent=21)
-        print()
-        say(SMALL.format(chosen[0], next(iter(specs.get(chosen[0]).tiny))), indent=0)
-        for name, config in specs.get(chosen[0]).tiny.items():
-            say(f"  tiny {name}: {_settings(config)}", indent=4)
+        _describe(chosen[0])
     return 0
+
+
+def _describe(architecture: str) -> None:
+    """Print the Config fields of an architecture, what its open fields mean, and its small twins."""
+    import specs
+    from convert.terminal import say
+
+    spec = specs.get(architecture)
+    print()
+    lines = _fields(spec.config)
+    say(HEAD + HXW * any("HxW" in line for line in lines), indent=0)
+    for line in lines:
+        say(line, indent=4)
+    if spec.meanings:
+        print()
+        say(OPEN, indent=0)
+        for name, meaning in spec.meanings.items():
+            say(f"  {name:18} {meaning}", indent=21)
+    print()
+    say(SMALL.format(architecture, next(iter(spec.tiny))), indent=0)
+    for name, config in spec.tiny.items():
+        say(f"  tiny {name}: {_settings(config)}", indent=4)
 
 
 def _settings(config: Any) -> str:

@@ -8,7 +8,7 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from shlex import quote
 
@@ -29,30 +29,12 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
     Raises: UsageError for a name that cannot be; ConvertError for a folder or files that are in the way.
     """
     stated, network = network, network or "".join(part.capitalize() for part in name.split("_"))
-    if not _is_name(name) or not network.isidentifier():
-        if stated and _is_name(name):
-            raise UsageError(f"--class {network!r} is no name of a class: use letters, digits and _, as in {NETWORK}")
-        what = "use letters, digits and _, and no keyword of Python's"
-        raise UsageError(f"{name!r} is no name of an architecture: {what}, as in {NAME}")
-    if name in specs.names():
-        raise UsageError(f"there is an architecture {name!r} already ({called('ports')} lists all)")
     texts = {
         template: (files("ports.template") / template.format(NAME)).read_text(encoding="utf-8") for template in FILES
     }
-    if keyword.iskeyword(network) or network in _bound(texts):
-        remedy = "choose another" if stated else "state another with --class"
-        raise UsageError(f"the class of the network cannot be {network!r}, a name that the files use: {remedy}")
-    if not os.path.isdir(folder):
-        raise ConvertError(f"--out {folder}: there is no such folder: create it first")
     paths = {template: os.path.join(folder, template.format(name)) for template in FILES}
-    if there := [path for path in paths.values() if os.path.lexists(path)]:
-        exist = "exist" if there[1:] else "exists"
-        raise ConvertError(f"{', '.join(there)}: {exist} already: choose another name or folder")
-    if home := _shadowed(name):
-        raise UsageError(
-            f"{name!r} is the name of a Python module already ({home}), which {name}.py would hide from the scripts "
-            "beside it: choose another"
-        )
+    _check_names(name, network, stated, texts)
+    _check_places(folder, paths.values())
     names = {NAME: name, NETWORK: network}  # replaced at once: one may contain the template's other
     for template, path in paths.items():
         try:
@@ -66,6 +48,38 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
     yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
     yield f"{document('own-architecture')} says what each part means"
+
+
+def _check_names(name: str, network: str, stated: str, texts: Mapping[str, str]) -> None:
+    """Check that an architecture and the class of its network can have these names. Raises: UsageError.
+
+    Args:
+      stated: the class as the user states it; "" for none. texts: of the files that use both.
+    """
+    if not _is_name(name) or not network.isidentifier():
+        if stated and _is_name(name):
+            raise UsageError(f"--class {network!r} is no name of a class: use letters, digits and _, as in {NETWORK}")
+        what = "use letters, digits and _, and no keyword of Python's"
+        raise UsageError(f"{name!r} is no name of an architecture: {what}, as in {NAME}")
+    if name in specs.names():
+        raise UsageError(f"there is an architecture {name!r} already ({called('ports')} lists all)")
+    if keyword.iskeyword(network) or network in _bound(texts):
+        remedy = "choose another" if stated else "state another with --class"
+        raise UsageError(f"the class of the network cannot be {network!r}, a name that the files use: {remedy}")
+    if home := _shadowed(name):
+        raise UsageError(
+            f"{name!r} is the name of a Python module already ({home}), which {name}.py would hide from the scripts "
+            "beside it: choose another"
+        )
+
+
+def _check_places(folder: str, paths: Iterable[str]) -> None:
+    """Check that a folder exists, and none of the files. Raises: ConvertError."""
+    if not os.path.isdir(folder):
+        raise ConvertError(f"--out {folder}: there is no such folder: create it first")
+    if there := [path for path in paths if os.path.lexists(path)]:
+        exist = "exist" if there[1:] else "exists"
+        raise ConvertError(f"{', '.join(there)}: {exist} already: choose another name or folder")
 
 
 def _is_name(name: str) -> bool:

@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
@@ -297,12 +297,8 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
     ]
     stated = [(f"activations: {name!r}", values) for name, values in fit.get("activations", {}).items()]
     for name, dialect in dialects.items():
-        if name in FRAMEWORKS:
-            yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
         wrong = [member for member, fit in FITS_OF_DIALECTS.items() if not fit.test(getattr(dialect, member))]
-        for member in wrong:
-            must_be = FITS_OF_DIALECTS[member].must_be
-            yield f"dialects: {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
+        yield from _misfits_of_dialect(name, dialect, wrong)
         dialect = dialect._replace(**{member: Dialect._field_defaults.get(member, "torch") for member in wrong})
         named += [
             (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
@@ -311,8 +307,6 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
         ]
         stated += [(f"dialects: {name!r}: {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
-        if dialect.suffix and not dialect.suffix.startswith("."):
-            yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
             yield from (f"{what}: {one_of(str(name), known)}" for name in names if name not in known)
@@ -320,6 +314,21 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         for what, values in stated:
             known_ones = {name: value for name, value in values.items() if name in types_of(config)}
             yield from (f"{what}: {problem}" for problem in misfits(config, known_ones))
+
+
+def _misfits_of_dialect(name: str, dialect: Dialect, wrong: Collection[str]) -> Iterator[str]:
+    """Describe what a dialect cannot be.
+
+    Args:
+      wrong: its members of another kind than they have to be.
+    """
+    if name in FRAMEWORKS:
+        yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
+    for member in wrong:
+        must_be = FITS_OF_DIALECTS[member].must_be
+        yield f"dialects: {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
+    if "suffix" not in wrong and dialect.suffix and not dialect.suffix.startswith("."):
+        yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
 
 
 def _of_types(config: type) -> Iterator[str]:

@@ -117,26 +117,39 @@ def compare(
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
-        if conflict(left.preprocessing, right.preprocessing, left.config.channels):
-            one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
-            notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
+        notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
-        counters = _unlike_counters(left, right)
-        notes += [note for path, names in counters for note in uncounted_norms(path, names)]
-        skip = {*left.uncounted, *right.uncounted}
-        arrays = differences(left, right, tolerance, skip=skip.__contains__)
-        notes += arrays.notes()
-        beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
-        but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
-        configs = _configs(left, right)
-        notes += _idle(left, right)
-        notes += _optimizers(left, right)
-        notes += _silent(left, right, {one["setting"] for one in configs})
-        found = [*configs, *arrays.entries]
-        return Comparison(
-            found, assumed, tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
-            notes=tuple(notes), accepted=assume,
-        )  # fmt: skip
+        found = _compared(left, right, tolerance)
+        return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
+
+
+def _compared(left: Plan, right: Plan, tolerance: Tolerance) -> Comparison:
+    """Compare the arrays and Configs of two files of one architecture."""
+    counters = _unlike_counters(left, right)
+    skip = {*left.uncounted, *right.uncounted}
+    arrays = differences(left, right, tolerance, skip=skip.__contains__)
+    configs = _configs(left, right)
+    notes = [note for path, names in counters for note in uncounted_norms(path, names)]
+    notes += [*arrays.notes(), *_idle(left, right), *_optimizers(left, right)]
+    notes += _silent(left, right, {one["setting"] for one in configs})
+    beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
+    but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+    return Comparison(
+        [*configs, *arrays.entries], tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _scales(*files: tuple[str, Plan]) -> Iterator[str]:
+    """Say that the two models are fed with pixels on different scales, if they are.
+
+    Args:
+      files: both paths with their plans.
+    """
+    (_, left), (_, right) = files
+    if conflict(left.preprocessing, right.preprocessing, left.config.channels):
+        fed = (f"{path} {plan.preprocessing.only(SCALING)}" for path, plan in files)
+        yield f"the two are fed with pixels on different scales: {'; '.join(fed)}"
 
 
 def _own_notes(plan: Plan) -> list[str]:

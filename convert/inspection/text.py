@@ -27,6 +27,19 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     """Return the description as text: names with numbers folded."""
     if about["record"]:
         yield f"{'record:':14}{'; '.join(about['record'])}"
+    yield from _facts(about, path)
+    yield from _nearest(about["nearest"]) if about["nearest"] else ()
+    yield from _config(about)
+    yield from _pixels(dict(about["preprocessing"]))
+    yield from _open(about, path) if about["open"] else ()
+    for note in about["notes"]:
+        yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
+    yield from _tensors(about)
+    yield from _aside(about)
+
+
+def _facts(about: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield what the file is, a line a key, and how many elements it has."""
     by_table = any(line.startswith(BY_TABLE) for line in about["record"])
     unknown = () if about["architecture"] else ("dialect", "variant", "part", *["architecture"] * by_table)
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
@@ -35,12 +48,19 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
             yield f"{label + ':':14}{_stated(about, key, path)}"
         if key == "parameters":
             yield from (f"{'':14}and {count(number, 'element')} of {what}" for number, what in _beside(about) if number)
-    if near := about["nearest"]:
-        fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
-        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
-        yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
-        if more := len(near["reasons"][REASONS:]):
-            yield f"  - and {count(more, 'more reason')}"
+
+
+def _nearest(near: dict[str, Any]) -> Iterator[str]:
+    """Name the nearest architecture, and why it does not fit."""
+    fits = f"which {'may fit' if near['open'] else 'does not fit'}:"
+    yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), {fits}"
+    yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
+    if more := len(near["reasons"][REASONS:]):
+        yield f"  - and {count(more, 'more reason')}"
+
+
+def _config(about: dict[str, Any]) -> Iterator[str]:
+    """List the fields of the Config, and what suggests those that the file does not state."""
     stated = [name for name, value in about["config"].items() if value is not None]
     if about["config"]:
         own = specs.get(about["architecture"]).config
@@ -50,17 +70,27 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
             yield f"{'':14}not stated: {', '.join(absent)}"
     origins = {name: origin for name, origin in about["origins"].items() if name in stated}
     yield from (f"{'':14}{line}" for line in _suggested(origins, about["dialect"], about["record"]))
-    if known := dict(about["preprocessing"]):
+
+
+def _pixels(known: dict[str, Any]) -> Iterator[str]:
+    """Say with which pixels the model is fed, as far as that is known."""
+    if known:
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
         yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
-    if about["open"]:
-        wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
-        first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
-        first = f"if it is {with_article(near['architecture'])}: {first}" if near else first
-        yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
-    for note in about["notes"]:
-        yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
+
+
+def _open(about: dict[str, Any], path: str) -> Iterator[str]:
+    """Say which fields the file leaves open, and how to state them."""
+    wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
+    first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
+    if near := about["nearest"]:
+        first = f"if it is {with_article(near['architecture'])}: {first}"
+    yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
+
+
+def _tensors(about: dict[str, Any]) -> Iterator[str]:
+    """List the arrays, but for those that are set aside."""
     aside = {entry["name"] for entry in about["aside"]}
     containers = tuple(name for name in aside if name.endswith(("/", ".")))
     shown = {n: one for n, one in about["tensors"].items() if n not in aside and not n.startswith(containers)}
@@ -69,6 +99,10 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""
     yield f"{'tensors:':14}{len(about['tensors'])}{parts}"
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
+
+
+def _aside(about: dict[str, Any]) -> Iterator[str]:
+    """List what a conversion sets aside, each with the reason."""
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
     for entry in about["aside"]:

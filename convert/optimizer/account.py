@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,24 @@ class Moves:
 
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
+        lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside()]
+        if self.state.library in NOT_SHOWN and self.library != self.state.library:
+            section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
+            where = f"{document('training')}, {section}"
+            what, present = NOT_SHOWN[self.state.library]
+            lines.append(f"{self.state.library}'s state shows no {what}: if {present}, see {where}")
+        lines += self._others_aside()
+        if self.average:
+            names = self.average.uncounted
+            counters = count(len(names), "batch counter")
+            left = f", without its {counters}, for which the target has no place" if names else ""
+            lines.append(
+                f"the average of the weights goes along: {self.average.place} -> {self.written.averages}{left}"
+            )
+        return lines
+
+    def _goes_along(self) -> str:
+        """Say what state goes along, and how many steps it has counted."""
         state, path = self.state, self.held.path
         counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
@@ -71,40 +90,33 @@ class Moves:
             counted += f", and fewer for parameters that were trained later (from {least:,})"
         counted += f", as the entry {step} of the file says" if (step := self._step()) else ""
         where = f" of {path}" if path else ""
-        lines = [*self.held.remarks]
-        lines += [
-            f"the optimizer's state{where} goes along: {state.kind}{counted}, from {state.library} to {self.library}"
-        ]
+        return f"the optimizer's state{where} goes along: {state.kind}{counted}, from {state.library} to {self.library}"
+
+    def _schedules_aside(self) -> Iterator[str]:
+        """Say which learning-rate schedulers, or rates that they began at, are set aside."""
+        state = self.state
         if state.scheduler and self.library != "paddle":
             last = state.scheduler.get("last_epoch")
             at = f", which counts {last:,}" if type(last) is int else ""
-            lines.append(f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {REACHED}")
+            yield f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {REACHED}"
         began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
         if places := self._schedulers():
             first = f", which began at {began} (initial_lr)" if began and self.library != "torch" else ""
             counts = in_a_row(dict.fromkeys(f"{last:,}" for last in places.values()))
             where = ", ".join(place.rstrip("/") for place in places)
             what = f"set aside: torch's learning-rate scheduler, which counts {counts} ({where})"
-            lines.append(f"{what}{first}; {REACHED}")
+            yield f"{what}{first}; {REACHED}"
         elif state.initial and self.library != "torch":
-            lines.append(f"{NO_INITIAL}, {began}; {REACHED}")
-        if state.library in NOT_SHOWN and self.library != state.library:
-            section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
-            where = f"{document('training')}, {section}"
-            what, present = NOT_SHOWN[state.library]
-            lines.append(f"{state.library}'s state shows no {what}: if {present}, see {where}")
-        others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
-        lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
+            yield f"{NO_INITIAL}, {began}; {REACHED}"
+
+    def _others_aside(self) -> Iterator[str]:
+        """Say which arrays of the optimizer's own file are set aside."""
+        path = self.held.path
+        others = [name for name in self.held.reader.tensors if name not in self.state.used] if path else []
+        if others:
+            yield f"set aside, of {path}: {', '.join(folding.fold(others))}"
         if any(STATIC_EMA.search(name) for name in others):
-            lines.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
-        if self.average:
-            names = self.average.uncounted
-            counters = count(len(names), "batch counter")
-            left = f", without its {counters}, for which the target has no place" if names else ""
-            lines.append(
-                f"the average of the weights goes along: {self.average.place} -> {self.written.averages}{left}"
-            )
-        return lines
+            yield f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}"
 
     def _schedulers(self) -> dict[str, int]:
         """Return {place of a scheduler of torch beside the state: what it counts}."""

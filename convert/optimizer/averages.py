@@ -65,30 +65,53 @@ def fill(
     Returns: what to write, and its sources.
     Raises: ConvertError with the reason why the copy cannot go along.
     """
-    sources = weights.sources
-    own = {name: copy.arrays[tensor.name] for name, tensor in sources.items() if tensor.name in copy.arrays}
-    if not own:
+    stored = {name: copy.arrays[tensor.name] for name, tensor in weights.sources.items() if tensor.name in copy.arrays}
+    if not stored:
         raise ConvertError("its arrays have numbers, and no names of weights")
-    tied = _tied(weights, own)
-    stored, own = own, own | {name: own[other] for name, other in tied.items()}
+    tied = _tied(weights, stored)
+    own = stored | {name: stored[other] for name, other in tied.items()}
+    _check(copy, weights, trained, own)
+    bits = weights.reader.format == "pdparams"
+    averages = {PREFIX + n: t._replace(dtype=meant(t.dtype)) if bits else t for n, t in own.items()}
+    steps, shared = _filled(weights.steps, averages, dtype)
+    used = {name for _, filling in weights.steps for name in sources_of(filling)}
+    also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= stored.keys())
+    left = tuple(tensor.name for name, tensor in own.items() if name.endswith(COUNTER) and name not in used)
+    place = label(copy.place)
+    ties = folding.equations((other, name) for name, other in tied.items())
+    notes = (f"tied, and once in the average under {place}: {', '.join(ties)}",) if ties else ()
+    whole = Averages(place, tuple(steps), frozenset(shared), copy.count, copy.from_zero, also, left, notes)
+    return whole, averages
+
+
+def _check(copy: Copy, weights: Plan | TablePlan, trained: Collection[str], own: Mapping[str, Tensor]) -> None:
+    """Check that a copy has an average of each parameter, in its shape, and no others. Raises: ConvertError.
+
+    Args:
+      own: the averages by the name of their weight.
+    """
     if lacking := [name for name in trained if name not in own]:
         raise ConvertError(f"it lacks {folding.listed(lacking)}")
     if copy.strangers:
         raise ConvertError(f"it also contains {folding.listed(copy.strangers)}")
     for name, tensor in own.items():
-        if tensor.shape != sources[name].shape:
-            shapes = f"{list(tensor.shape)}, and {name} has {list(sources[name].shape)}"
+        if tensor.shape != weights.sources[name].shape:
+            shapes = f"{list(tensor.shape)}, and {name} has {list(weights.sources[name].shape)}"
             raise ConvertError(f"{tensor.name} has shape {shapes}")
-    bits = weights.reader.format == "pdparams"
-    averages = {PREFIX + n: t._replace(dtype=meant(t.dtype)) if bits else t for n, t in own.items()}
-    filled, shared, used = list[Step](), set[str](), set[str]()
-    for tensor, filling in weights.steps:
-        names = sources_of(filling)
-        dtypes = {averages[PREFIX + name].dtype for name in names if name in own}
-        used.update(names)
+
+
+def _filled(steps: Sequence[Step], averages: Mapping[str, Tensor], dtype: str | None) -> tuple[list[Step], set[str]]:
+    """Return the steps of the weights, filled with averages, and the names of those for which there are none.
+
+    Raises: ConvertError for a weight that would be joined from averages and others, or from several dtypes.
+    """
+    filled, shared = list[Step](), set[str]()
+    for tensor, filling in steps:
+        names = [PREFIX + name for name in sources_of(filling)]
+        dtypes = {averages[name].dtype for name in names if name in averages}
         if (names and not dtypes) or (not names and tensor.name.endswith(COUNTER)):
             shared.add(tensor.name)
-        elif not own.keys() >= set(names):
+        elif not averages.keys() >= set(names):
             raise ConvertError(f"{tensor.name} joins arrays that it has with others that it lacks")
         elif len(dtypes) > 1:
             raise ConvertError(f"{tensor.name} joins averages of {' and '.join(sorted(dtypes))}")
@@ -97,13 +120,7 @@ def fill(
             filled.append((tensor._replace(dtype=dtype if dtype and kept in FLOATS else kept), _renamed(filling)))
             continue
         filled.append((tensor, filling))
-    also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= stored.keys())
-    left = tuple(tensor.name for name, tensor in own.items() if name.endswith(COUNTER) and name not in used)
-    place = label(copy.place)
-    ties = folding.equations((other, name) for name, other in tied.items())
-    notes = (f"tied, and once in the average under {place}: {', '.join(ties)}",) if ties else ()
-    whole = Averages(place, tuple(filled), frozenset(shared), copy.count, copy.from_zero, also, left, notes)
-    return whole, averages
+    return filled, shared
 
 
 def _tied(weights: Plan | TablePlan, own: Collection[str]) -> dict[str, str]:

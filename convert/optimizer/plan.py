@@ -112,16 +112,11 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     Raises: ConvertError for what no other library can hold; UsageError for what the user has to state.
     """
     library, suffix = library_of(out), _suffix(out)
+    numbered = suffix != ".dcp"
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
-    numbered = suffix != ".dcp"
-    try:
-        state, from_record = _state(plan, held, trained, request, suffix)
-    except UsageError as error:
-        missing = like.order_wanted(plan, request.like, library if numbered else "")
-        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
-    state = parameters.with_ties(plan, state)
+    state, from_record = _asked_state(plan, held, trained, request, suffix, library if numbered else "")
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
@@ -134,22 +129,51 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         model = replace(model, groups=groups.of(plan, state, model.trained))
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
-    if "averaged" in request.stated and not written.averages:
-        given = f"--hyper averaged={request.stated['averaged']}"
-        raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
-    moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
+    if not written.averages:
+        _check_no_count(plan, request, behind)
+    along = average if written.averages else None
+    moves = Moves(held, state, library, tuple(model.without), along, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
-    others += moving.cast(state, averaged.values() if written.averages else (), request.dtype)
-    behind += average.notes if average and written.averages else ()
+    others += moving.cast(state, averaged.values() if along else (), request.dtype)
+    others += [*behind, *(along.notes if along else ())]
     weights = replace(plan, accounted=moves.accounted())
     if isinstance(weights, Plan):
         weights = replace(weights, target_part=_part(model.weights, written.steps))
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
-        (*model.ties, *(average.checks if average and written.averages else ())),
+        (*moves.remarks(), *others, *state.notes, *from_record, *written.notes), written.supplied,
+        (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
+
+
+def _asked_state(
+    plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request, suffix: str,
+    ordered: str,
+) -> tuple[State, list[str]]:  # fmt: skip
+    """Return the state with all that the user states, and notes on it.
+
+    Args:
+      ordered: the library whose state numbers parameters in an order that the user may have to give; "" for none.
+    Raises: UsageError that names at once all that the user has to give.
+    """
+    try:
+        state, notes = _state(plan, held, trained, request, suffix)
+    except UsageError as error:
+        missing = like.order_wanted(plan, request.like, ordered)
+        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
+    return parameters.with_ties(plan, state), notes
+
+
+def _check_no_count(plan: Plan | TablePlan, request: Request, behind: Sequence[str]) -> None:
+    """Check that no count is stated of an average that does not go along. Raises: UsageError.
+
+    Args:
+      behind: why averages stay behind.
+    """
+    if "averaged" in request.stated:
+        given = f"--hyper averaged={request.stated['averaged']}"
+        raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
 
 
 def _part(weights: Sequence[Step], written: Sequence[Step]) -> str:

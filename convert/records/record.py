@@ -1,6 +1,6 @@
 """Read the record that travels with a converted file: what it is, its source, a hash of every tensor.
 
-new_record.py builds one, and execute.py writes it.
+new.py builds one, and execute.py writes it.
 """
 
 import json

@@ -75,11 +75,11 @@ class Evidence(Proof):
     divergences: list[Divergence]
     reasons: dict[str, str]
     stop: Stop | None
-    seconds: float
     inferred: list[str]
-    freedom: list[str]
     uses: list[Step]
     fixed: list[str]
+    freedom: Sequence[str] = ()
+    seconds: float = 0.0
     this_depth: Sequence[str] = ()
     behind_lists: Sequence[str] = ()
     depths: str = ""

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive import deriving
+from parity.derive import edited
 from parity.derive.edits.numbers import Change
 from parity.derive.report import page
 from parity_tests.derive.pairs import images
@@ -103,8 +103,8 @@ def test_a_scale_of_queries_is_named_as_one_of_the_scores():
 
 def test_numbers_near_the_place_where_a_match_ends_are_tried_first(monkeypatch: Any):
     """Else the time ends with those of norms, and the scale of an attention behind them is not found."""
-    tried, real = list[Any](), deriving._tried
-    monkeypatch.setattr(deriving, "_tried", lambda edit, *rest: tried.append(edit) or real(edit, *rest))
+    tried, real = list[Any](), edited._tried
+    monkeypatch.setattr(edited, "_tried", lambda edit, *rest: tried.append(edit) or real(edit, *rest))
     found = parity.derive(attention(0.3, False, by_sums=True), attention(1, True), (images(2, 8, 3, 4),))
     numbers = [edit.text for edit in tried if isinstance(edit, Change)]
     assert found.confirmed and numbers[0].startswith("a factor of 0.3 on the left")

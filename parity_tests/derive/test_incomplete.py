@@ -13,7 +13,7 @@ import pytest
 import parity
 from convert.errors import ConvertError, UsageError, command
 from convert.table.by_table import plan
-from parity.derive import deriving
+from parity.derive import deriving, edited
 from parity.derive.command import run
 from parity.derive.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
@@ -156,12 +156,12 @@ def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
     best._replace = lambda **new: SimpleNamespace(**new)
     known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
     tape = SimpleNamespace(unread=list)
-    given = deriving.Tried(best, (tape, tape), SimpleNamespace(program=None))
+    given = edited.Tried(best, (tape, tape), SimpleNamespace(program=None))
     edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
-    monkeypatch.setattr(deriving, "Program", lambda *_: None)
+    monkeypatch.setattr(edited, "Program", lambda *_: None)
     for count, taken in ((1, False), (2, True)):
-        monkeypatch.setattr(deriving, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
-        assert (deriving._tried(edit, given, known) is not None) == taken
+        monkeypatch.setattr(edited, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
+        assert (edited._tried(edit, given, known) is not None) == taken
 
 
 def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():
@@ -302,3 +302,20 @@ def test_inputs_in_another_order_are_named_where_outputs_show_it():
     assert not found.proven and f"inputs seem to be in another order: {how}" in str(found)
     assert "in the right model's order; then derive again" in str(found)
     assert parity.derive(Both(1), Both(-1), inputs, right_inputs=inputs[::-1]).proven
+
+
+def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads():
+    needs("torch")
+    import torch
+
+    def net(*between: Any) -> Any:
+        first, last = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 5, 3)
+        return torch.nn.Sequential(first, torch.nn.Tanh(), *between, last, torch.nn.Flatten())
+
+    right = net(torch.nn.Conv2d(6, 6, 3, padding=1), torch.nn.Tanh())
+    found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
+    assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
+    assert found.stop.why == (
+        "no operation on the left reads the patches of values of shape (4, 6, 9, 9), padding included, that its "
+        "convolution at 2 reads (parameter of shape (6, 6, 3, 3))"
+    )

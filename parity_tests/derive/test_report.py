@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from dataclasses import replace
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,24 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-import parity
 from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
 from parity.derive import Derivation, Divergence
-from parity.derive.command import COMMAND, _about, _print, _say, _summary
+from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
-from parity.derive.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import Stop, compare
 from parity.derive.match.choices import Step
 from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
-from parity.derive.report.rating import Rated
 from parity.derive.trace.outputs import incomparable
-from parity.derive.trace.reason import OneSided
-from parity.derive.trace.sites import OWN, module_of
+from parity.derive.trace.sites import OWN
 from parity.derive.unmatched import Unmatched
 from parity.derive.user_modules import Imports
 from specs.table import Table
@@ -75,26 +71,6 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
     far = re.sub("<.*?>", "", far.partition("<h2>How far they agree</h2>")[2])
     assert "✗ 3.0e-5 as written (limit 1e-9); equal with the differences removed" in far
     assert "It is not shown" not in caveats and "equal with" not in other
-
-
-def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
-    assert rows(page_of(DERIVED, {})) == [
-        ["blocks", "Net", "", "✗ 3.0e-5"],
-        ["0", "Net/layer_0", "", "1.0e-16"],
-        ["fc", "Net/layer_0", "", "1.0e-16"],
-        ["weight", "layer_0/w", "matrix or kernel", "1.0e-16"],
-        ["1", "Net/layer_1", "", "✗ 3.0e-5"],
-        ["fc", "Net/layer_1", "", "✗ 3.0e-5"],
-        ["weight", "layer_1/w", "matrix or kernel", "✗ 3.0e-5"],
-    ]
-    marked = re.findall(r'<tr class="([^"]*)"', page_of(DERIVED, {}))
-    assert marked == ["module first", "module", "module", "module first", "module first", "first"]
-
-
-def test_modules_have_a_heading_and_each_row_a_cell_that_names_it():
-    page = page_of(DERIVED, {})
-    body = page.partition("<h2>Modules</h2>")[2].partition("<tbody>")[2].partition("</tbody>")[0]
-    assert body.count('<td role="rowheader"') == body.count("<tr") == len(rows(page))
 
 
 def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
@@ -262,58 +238,6 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
         assert text in page
 
 
-def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
-    def use(k: int, gap: float) -> Step:
-        return Step(
-            "product", (f"blocks.{k}.fc.weight",), (f"layer_{k}/w",), f"blocks.{k}.fc", f"Net/layer_{k}", gap, 0, 1
-        )
-
-    gaps = [1e-16, 3e-16, 2e-16, 1e-5, 0.0, 0.0]
-    unmatched = [Unmatched("right", "add", (f"head_{k}/bias",), "") for k in range(9)]
-    found = replace(
-        DERIVED, uses=[use(k, gap) for k, gap in enumerate(gaps)], unmatched=unmatched,
-        divergences=[Divergence("blocks.3.fc", "Net/layer_3", 1e-5)], stop=Stop(("head_2/bias",), "no values"),
-    )  # fmt: skip
-    page = page_of(found, {})
-    assert rows(page) == [
-        ["blocks", "Net", "", "✗ 1.0e-5"],
-        ["{0..2}", "Net/layer_{0..2}", "", "3.0e-16"],
-        ["fc", "Net/layer_{0..2}", "", "3.0e-16"],
-        ["weight", "layer_{0..2}/w", "matrix or kernel", "3.0e-16"],
-        *(
-            row
-            for k, gap in ((3, "✗ 1.0e-5"), (4, "0"), (5, "0"))
-            for row in (
-                [str(k), f"Net/layer_{k}", "", gap],
-                ["fc", f"Net/layer_{k}", "", gap],
-                ["weight", f"layer_{k}/w", "matrix or kernel", gap],
-            )
-        ),
-        ["-", "head_{0..8}/bias", "term", "-"],
-    ]
-    assert "{0..3}</span></dt>" in page and "{0..3}</span></dt>" not in page_of(DERIVED, {})
-    for head, address, row in (
-        ("Values part", "place-0", '<tr class="first" id="place-0">'),
-        ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
-    ):
-        assert f'<h3>{escape(head)} <a href="#{address}" class="leads">→ row</a></h3>' in page and page.count(row) == 1
-
-
-@pytest.mark.parametrize("site, names, module", [
-    ("blocks.0.fc", ("x.weight",), ("blocks", "0", "fc")), ("", ("layers/0/kernel",), ("layers", "0")),
-    ("", ("a.q.weight", "a.k.weight"), ("a", "q")), ("", ("scale",), ()),
-])  # fmt: skip
-def test_a_use_without_a_module_stands_at_its_parameters_place(
-    site: str, names: tuple[str, ...], module: tuple[str, ...]
-):
-    assert module_of(site, names) == module
-
-
-def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
-    found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
-    assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["✗ 4.0e-4"] * 3
-
-
 def test_the_page_states_coverage_gradients_and_the_next_step():
     page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
     assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
@@ -321,56 +245,6 @@ def test_the_page_states_coverage_gradients_and_the_next_step():
     text, command = re.sub("<[^>]*>", "", page), "python -m convert --table my.table CKPT -o OUT"
     assert f"To convert a checkpoint of the left model: {command}To convert" in text
     assert f"To convert a checkpoint of the right model: {command} --reverse" in text
-
-
-HEADS = Table.parse("table 1\nqkv.weight: (h d) i <-> qkv/kernel: i h d\n")
-
-
-def test_the_command_that_converts_states_the_lengths_that_either_direction_asks_for():
-    shapes = {"qkv.weight": (6, 4)}, {"qkv/kernel": (4, 2, 3)}
-    there = DerivedTable(HEADS.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "d": 3})
-    command, heads = "python -m convert --table 'my t.table' CKPT -o OUT", " --set h=..."
-
-    def commands(table: DerivedTable) -> list[str]:
-        return [line.removeprefix(command) for _, line in converting(table, "my t.table")]
-
-    assert commands(there) == [heads, " --reverse"]
-    assert commands(there.reverse()) == ["", f" --reverse{heads}"]
-    flat = DerivedTable(TABLE.lines, known={"blocks.0.fc.weight": (2, 3)}, like={"layer_0/w": (2, 3)})
-    assert commands(flat) == ["", " --reverse"]
-    fused = Table.parse("table 1\na: (h s d) i <-> b: (s h d) i\nc: (h d) <-> e: (h d)\n")
-    shapes = {"a": (24, 4), "c": (8,)}, {"b": (24, 4), "e": (8,)}
-    both = DerivedTable(fused.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "s": 3, "d": 4})
-    assert commands(both) == [f"{heads} --set s=...", f" --reverse --set s=...{heads}"]
-    found = replace(DERIVED, proven=True, table=there)
-    lines = _summary(found, "my t.table", "my t.html")
-    assert [line.text for line in lines[1:6]] == [
-        "my t.table: 1 line", "to convert a checkpoint of the left model:", f"  {command}{heads}",
-        "to convert a checkpoint of the right model:", f"  {command} --reverse",
-    ]  # fmt: skip
-    assert lines[-1].text == "report: my t.html"
-
-
-def test_a_command_is_printed_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("convert.terminal.columns", lambda stream: 40)
-    text = "  python -m convert --table my.table CKPT -o OUT --set h=..."
-    _say([Line("a " * 30), Line(text, COMMAND)])
-    first, _, command = capsys.readouterr().out.rstrip("\n").rpartition("\n")
-    assert command == text and "\n" in first
-
-
-def test_the_legend_of_the_table_explains_what_occurs_in_it():
-    def legend(*lines: str) -> str:
-        table = Table.parse("\n".join(["table 1", *lines]))
-        page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
-        return re.sub("<[^>]*>", "", page.partition("<h2>Table</h2>")[2].partition("</p>")[0])
-
-    plain = "A line names an array on either side and its axes, by letters that both sides share"
-    assert legend("a: o i <-> b: i o") == f"{plain}."
-    assert (
-        legend("x.{k}.a: (g d) <-> b{k}: g d") == f"{plain}; (g d) axes composed into one, {{k}} the numbers of blocks."
-    )
-    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
 
 
 def test_the_page_lists_what_is_dropped_and_the_time_where_it_says_what_was_run():
@@ -478,128 +352,6 @@ def test_the_page_says_what_the_proof_took_for_granted():
     assert "Code of the left model reads numbers of values" in text
 
 
-def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
-    gaps = 1e-16, 1e-3, 2e-5, 0.0
-    uses = [Step("product", (f"l{k}.w",), (f"r{k}.w",), f"l{k}", f"r{k}", gap, 0, 1) for k, gap in enumerate(gaps)]
-    found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
-    page = page_of(found, {})
-    assert [row[-1] for row in rows(page)[1::2]] == ["1.0e-16", "✗ 1.0e-3", "2.0e-5follows", "0"]
-    assert re.findall('<dt><span class="([a-z]+)">', page) == ["first", "follows", "soft"]
-    assert [row[-1] for row in rows(page_of(replace(found, divergences=[]), {}))[3::2]] == [
-        "✗ 1.0e-3",
-        "✗ 2.0e-5",
-        "0",
-    ]  # without a place that parts the models, nothing is known to follow
-
-
-def two_blocks(*gaps: tuple[str, str, float]) -> list[Step]:
-    """Uses in two blocks that are alike: (kind, module, difference)."""
-    return [
-        Step(kind, (f"b.{k}.{at}.{kind}",), (f"r{k}/{at}/{kind}",), f"b.{k}.{at}", f"r{k}/{at}", gap, 0, 1)
-        for k in range(2)
-        for kind, at, gap in gaps
-    ]
-
-
-def marked(page: str) -> list[str]:
-    """The parameters on the left of whose rows the difference has the mark of a place that parts the models."""
-    body = page[page.index("modules trees") :].partition("</table>")[0]
-    return re.findall(r'<tr class="first"[^>]*><td[^>]*title="([^"]*)"', body)
-
-
-@pytest.mark.parametrize(("side", "places"), [("left", ("b.0", "b.1")), ("right", ("r0/down", "r1/down"))])
-def test_every_place_that_a_card_lists_is_marked(side: str, places: tuple[str, str]):
-    uses = two_blocks(("product", "up", 0.0), ("product", "down", 1e-4), ("add", "down", 0.0))
-    first = Divergence("b.0.down", "r0/down", 1e-4, "GELU", changed=side, places=places, times=2)
-    page = page_of(replace(DERIVED, uses=uses, divergences=[first]), {})
-    assert marked(page) == ["b.0.down.product", "b.1.down.product"] and ">follows<" not in page
-    alone = page_of(replace(DERIVED, uses=uses, divergences=[first._replace(places=places[:1])]), {})
-    assert marked(alone) == ["b.0.down.product"] and ">follows<" in alone
-
-
-def test_a_use_that_one_before_it_explains_is_no_place_of_a_card():
-    uses = two_blocks(("product", "up", 1e-4), ("product", "down", 1e-4))
-    first = Divergence("b.0.up", "r0/up", 1e-4, "GELU", changed="left", places=("b.0", "b.1"), times=2)
-    page = page_of(replace(DERIVED, uses=uses, divergences=[first]), {})
-    assert marked(page) == ["b.0.up.product", "b.1.up.product"] and page.count(">follows<") >= 2
-
-
-def test_a_counted_place_is_marked_though_the_use_before_it_differs_too():
-    """An epsilon ahead of an activation in each of two blocks: both causes have all of their places marked."""
-    uses = two_blocks(("mul", "norm", 1e-6), ("product", "up", 1e-6), ("product", "down", 1e-4))
-    norm = Divergence("b.0.norm", "r0/norm", 1e-6, "epsilon", changed="left", places=("b.0.norm", "b.1.norm"), times=2)
-    gelu = Divergence("b.0.down", "r0/down", 1e-4, "GELU", changed="left", places=("b.0", "b.1"), times=2)
-    page = page_of(replace(DERIVED, uses=uses, divergences=[norm, gelu]), {})
-    assert marked(page) == [f"b.{k}.{use}" for k in range(2) for use in ("norm.mul", "down.product")]
-
-
-def test_a_module_has_the_largest_number_of_its_rows_that_part_the_models():
-    uses = two_blocks(("mul", "norm", 0.2), ("product", "up", 0.9))
-    found = replace(DERIVED, uses=uses, divergences=[Divergence("b.0.norm", "r0/norm", 0.2)])
-    assert {row[-1] for row in rows(page_of(found, {})) if row[-1].startswith("✗")} == {"✗ 0.20"}
-
-
-def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_it():
-    reasons: dict[str, str] = {"gate": OneSided("the right multiplies by gate, the left does not", "mul")}
-    found = replace(DERIVED, reasons=reasons, unmatched=[Unmatched("right", "", ("gate",), "")], proven=False)
-    page = page_of(found, {})
-    (row,) = re.findall('<tr class="first">.*?</tr>', page)
-    assert 'id="alone-0"' in row
-    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == ["-", "gate", "factor", "✗ -"]
-    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ row</a>', page)
-
-
-@pytest.mark.parametrize(
-    ("extra", "uses"),
-    [
-        ("branch", {"side.weight": "matrix or kernel", "side.bias": "term"}),
-        ("affine", {"scale": "factor", "shift": "term"}),
-        ("function", {"angle": "operand"}),
-    ],
-)
-def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses: dict[str, str]):
-    """The use is that of each parameter: one reason speaks of all that an edit leaves out, as of a whole branch."""
-    needs("torch")
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self, extra: str) -> None:
-            super().__init__()
-            self.down, self.up, self.extra = torch.nn.Linear(6, 6), torch.nn.Linear(6, 5), extra
-            if extra == "branch":
-                self.side = torch.nn.Linear(6, 6)
-            for name in uses if extra in ("affine", "function") else ():
-                self.register_parameter(name, torch.nn.Parameter(torch.rand(6)))
-
-        def forward(self, x: Any) -> Any:
-            y = self.down(x.tanh())
-            if self.extra == "branch":
-                y = y + self.side(x.tanh())
-            if self.extra == "affine":
-                y = y * self.scale + self.shift
-            if self.extra == "function":
-                y = y + torch.atan2(x, self.angle)
-            return self.up(y.tanh())
-
-    found = parity.derive(Net(""), Net(extra), (np.random.default_rng(0).standard_normal((4, 6)),))
-    shown = [row for row in rows(page_of(found, {})) if row[0] == "-"]
-    assert {name: (use, difference) for _, name, use, difference in shown} == {
-        name: (use, "✗ -") for name, use in uses.items()
-    }
-
-
-def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
-    note = "a partner was taken though values differ there, check the line: b{0..1}/w"
-    table = Table.parse(f"table 1\n# {note}\nl.{{i}}.w: c <-> b{{i}}/w: c\nl.{{i}}.b: c <-> b{{i}}/b: c\n")
-    found = replace(
-        DERIVED, table=DerivedTable(table.lines, table.sides, table.orders), doubtful=["b0/w", "b1/w"], proven=False
-    )
-    page = page_of(found, {})
-    assert "A partner was taken though values differ there" in page[page.index('id="remarks"') :]
-    lines = re.findall('<span class="[a-z ]*doubted">(.*)', page)
-    assert [unescape(re.sub("<.*?>", "", line)) for line in lines] == ["l.{i}.w: c <-> b{i}/w: c"]
-
-
 def test_a_place_without_a_cause_names_the_parameters_of_one_side():
     found = replace(
         DERIVED,
@@ -618,65 +370,6 @@ def test_a_place_without_a_cause_names_the_parameters_of_one_side():
     assert "only the left hasbias" in text and "only the right has" not in text
 
 
-def test_a_card_leads_to_the_row_of_its_place_that_differs():
-    uses = [
-        Step(kind, (f"l.{kind}",), (f"r/{kind}",), "l", "r", gap, 0, 1)
-        for kind, gap in (("product", 0.0), ("add", 1e-3))
-    ]
-    page = page_of(replace(DERIVED, uses=uses, divergences=[Divergence("l", "r", 1e-3)]), {})
-    assert re.findall(r'id="place-0"><td[^>]*title="([^"]*)"', page) == ["l.add"] and 'href="#place-0"' in page
-
-
-def test_the_legend_explains_the_uses_that_occur():
-    legend = page_of(DERIVED, {}).partition("<h2>Modules</h2>")[2].partition("<table")[0]
-    assert "multiplied with it as a matrix" in legend and "the values are added to it" not in legend
-
-
-def test_a_line_of_the_table_is_broken_before_its_arrow():
-    page = page_of(DERIVED, {}).replace("<wbr>", "")
-    assert (
-        '<span class="side">blocks.{i}.fc.weight: o i</span> <span class="side">&lt;-&gt; layer_{i}/w: i o'
-        in re.sub('<span class="whole">([^<]*)</span>', r"\1", page)
-    )
-
-
-def test_red_is_only_what_exceeds_its_limit_and_nothing_of_a_proof():
-    within, beyond = Divergence(OWN, OWN, 5e-10, "lower precision"), Divergence("blocks.1.fc", "Net/layer_1", 3e-5)
-    for found, kinds in (
-        (replace(DERIVED, divergences=[within, beyond]), ["card within", "card"]),
-        (replace(DERIVED, divergences=[within, beyond], proven=True), ["card within", "card near"]),
-        (replace(DERIVED, divergences=[within._replace(size=5e-9)]), ["card"]),  # outputs have a limit of their own
-    ):
-        assert re.findall('<article class="(.*?)">', page_of(found, {})) == kinds
-    proven = page_of(replace(DERIVED, divergences=[beyond], proven=True), {})
-    assert [row[-1] for row in rows(proven)][-3:] == ["! 3.0e-5"] * 3 and 'class="module noted"' in proven
-
-
-def test_what_is_read_as_it_is_stands_at_its_own_name_and_not_where_it_shows():
-    table = Step("place", ("embed.weight",), ("tokens/w",), "blocks.0.norm", "Net/layer_0", 0.0, 0, 1)
-    assert rows(page_of(replace(DERIVED, uses=[table, *USES]), {}))[:3] == [
-        ["embed", "tokens", "", "0"], ["weight", "tokens/w", "read as it is", "0"], ["blocks", "Net", "", "✗ 3.0e-5"],
-    ]  # fmt: skip
-
-
-def test_the_lines_of_a_table_stand_by_block_and_comments_apart():
-    table = Table.parse("table 1\n# why\nstem: c <-> a: c\nl.{i}.w: c <-> b{i}/w: c\nl.{i}.b: c <-> b{i}/b: c\n")
-    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
-    (lines,) = re.findall('<pre class="lines">(.*?)</pre>', page, re.DOTALL)
-    assert re.findall('^<span(?: class="([a-z ]*)")?>', lines, re.MULTILINE)[:1] == ["comment"]
-    assert [lines.count(f'class="{kind}"') for kind in ("comment", "block", "comment block")] == [2, 2, 0]
-
-
-def test_each_line_that_fills_a_doubtful_parameter_is_marked():
-    """Of several arrays of a line any may be doubtful, one of a list of names too, and one with a sign in its name."""
-    lines = ["a.w: c <-> x/w: c = y/w: c", "b.{s=q|k}: c <-> z/{s}/w: c", "c.w: c <-> v\\:1/w: c", "d.w: c <-> u/w: c"]
-    table = Table.parse("\n".join(["table 1", *lines]))
-    doubtful = ["y/w", "z/k/w", "v:1/w"]
-    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides), doubtful=doubtful), {})
-    marked = re.findall(r'<span class="[a-z ]*doubted">(.*?)\n', page)
-    assert [re.sub("<.*?>", "", line)[0] for line in marked] == ["a", "b", "c"]
-
-
 def test_what_to_make_equal_counts_places_as_the_verdict_does():
     found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
     assert found.explained == "three epsilons" and found.following.startswith(
@@ -690,28 +383,6 @@ def test_totals_count_lines_and_errors_stand_once():
     assert "The Table has " in text and "Error of the outputs" not in text and "uses of parameters" not in text
     assert "error of the outputs" in page_of(DERIVED, about)
     assert all(value in text for value in about.values())
-
-
-def test_every_place_of_a_cause_is_marked():
-    """One epsilon in three blocks: the card lists three places, and none of them only follows."""
-    needs("torch")
-    import torch
-
-    class Block(torch.nn.Module):
-        def __init__(self, epsilon: float) -> None:
-            super().__init__()
-            self.norm, self.fc = torch.nn.LayerNorm(6, eps=epsilon), torch.nn.Linear(6, 6)
-
-        def forward(self, x: Any) -> Any:
-            return x + self.fc(self.norm(x)).tanh()
-
-    left, right = (torch.nn.Sequential(*(Block(epsilon) for _ in range(3))) for epsilon in (1e-5, 1e-3))
-    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((4, 6)),))
-    assert found.divergences[0].places == ("0.norm", "1.norm", "2.norm")
-    rated = Rated(found)
-    norms = [use for use in found.compared if "norm" in use.left[0] and use.gap > 1e-8]  # the limit of uses
-    assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
-    assert "follows" in {rated.rate([use]) for use in found.compared}
 
 
 def test_a_card_shows_the_value_of_either_side_in_a_column():
@@ -730,16 +401,3 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     several = place._replace(what="the left adds a, the right does not", both=())
     page = page_of(replace(DERIVED, divergences=[several]), {})
     assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))
-
-
-def test_what_the_comments_of_the_table_say_stands_nowhere_else(capsys):
-    note = "output a of the left model is compared with b of the right one"
-    table = Table.parse(f"table 1\n# {note}\nstem: c <-> a: c\n")
-    found = replace(DERIVED, table=DerivedTable(table.lines, table.sides), correspondence=(note, "another note"))
-    page = unescape(re.sub("<.*?>", "", page_of(found, {})))
-    assert page.lower().count(note) == 1 and "Another note" in page
-    _print(found, None, quiet=False, table=True, report=None)
-    printed = capsys.readouterr().out
-    assert printed.count(note) == 1 and "another note\n" in printed
-    _print(found, "x.table", quiet=False, table=False, report=None)
-    assert capsys.readouterr().out.count(note) == 1

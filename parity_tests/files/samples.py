@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from convert.files import base, open_checkpoint, writer_for
 from convert.files.base import ITEMSIZE, Reader, Tensor, Writer
+from convert.files.safetensors import CODES
 
 SHAPES = {
     "scalar": (),
@@ -72,6 +74,19 @@ def store(
         for tensor, chunks in contents:
             out.write(tensor, chunks)
         out.finish()
+    return path
+
+
+def hollow(path: Path, items: Iterable[Tensor]) -> Path:
+    """Write safetensors of these names and shapes, with nothing but a hole where the data would be."""
+    header, end = dict[str, object](), 0
+    for item in items:
+        offsets = [end, end := end + item.nbytes]
+        header[item.name] = {"dtype": CODES[item.dtype], "shape": item.shape, "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
     return path
 
 

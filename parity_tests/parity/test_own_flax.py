@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,7 @@ ARRAYS = {
     "blocks.1": (RNG.standard_normal((4, 4)), RNG.standard_normal(4)),
 }
 CHECKS = ["forward", "layers", "single-step", "gradients", "train"]
-
-
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 class Torch(torch.nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,14 +20,7 @@ KERNEL, TABLE = RNG.standard_normal((4, 4)), RNG.standard_normal((5, 4))
 X, Y = RNG.standard_normal((2, 3, 4)), RNG.standard_normal((2, 3, 4))
 IDS = RNG.integers(0, 5, (2, 3))
 CHECKS = ["forward", "layers", "single-step", "gradients", "train"]
-
-
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 class Pair(NamedTuple):

@@ -46,6 +46,23 @@ class Place:
     dtype: str
 
 
+class Budget:
+    """Bounds how many values are looked at.
+
+    Args:
+      left: values that may still be met.
+    """
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def spend(self, values: int) -> None:
+        """Count values that were looked at. Raises: Refused if they are too many."""
+        self.left -= values
+        if self.left < 0:
+            raise Refused(TOO_MANY, SAVE_LESS)
+
+
 def leaves(
     root: Any, leaf: Callable[[Any], T | None], skipped: Skipped, modules: list[Module] | None = None
 ) -> Iterator[tuple[str, T]]:
@@ -59,7 +76,7 @@ def leaves(
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
-    budget, torch_modules = MAX_OPCODES, set[tuple[Any, ...]]()  # their paths
+    budget, torch_modules = Budget(MAX_OPCODES), set[tuple[Any, ...]]()  # their paths
     while todo:
         path, value = todo.pop()
         if (found := leaf(value)) is not None:
@@ -71,34 +88,50 @@ def leaves(
             skipped.add(partial(spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
-            if modules is not None and is_read(value.name) and len(modules) < MAX_MODULES:
-                plain = {key: item for key, item in value if key in ATTRIBUTES and isinstance(item, (int, float, str))}
-                modules.append(Module(spelt(path) if path else "", value.name, plain))
-            if value.called and not value:
-                raise refusal(value.name, {})
-            inside, looked = _contains(value, leaf)
-            budget -= looked
-            if budget < 0:
-                raise Refused(TOO_MANY, SAVE_LESS)
+            if modules is not None:
+                _read_settings(path, value, modules)
             if value.name.startswith("torch.nn.modules.") or {key for key, _ in value} >= OF_MODULES:
                 torch_modules.add(path)
-            if not inside:
-                skipped.add(partial(spelt, path), SETTINGS if path in torch_modules else f"an object of {value.name}")
+            if not _has_tensors(path, value, leaf, budget, skipped, path in torch_modules):
                 continue
-            if not value.called and any(type(key) is int for key, _ in value):
-                skipped.add(partial(spelt, path), NAMELESS)
         if getattr(value, "attributes", None):
             skipped.add(partial(spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
         if not items and isinstance(value, Pairs) and len(skipped.empty) < MAX_SKIPPED:
             skipped.empty.append(spelt(path))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
-        budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
-        if budget < 0:
-            raise Refused(TOO_MANY, SAVE_LESS)
+        budget.spend(len(items) + 8 * len(inner))  # a container costs about as much time as 8 numbers
         if len(inner) < len(items):
             _skip_plain(path, value, items, skipped, SETTINGS if torch_modules & {path, path[:-1]} else "")
         todo += reversed(inner)
+
+
+def _read_settings(path: tuple[Any, ...], value: Object, modules: list[Module]) -> None:
+    """Add a module whose settings say how it computes."""
+    if is_read(value.name) and len(modules) < MAX_MODULES:
+        plain = {key: item for key, item in value if key in ATTRIBUTES and isinstance(item, (int, float, str))}
+        modules.append(Module(spelt(path) if path else "", value.name, plain))
+
+
+def _has_tensors(
+    path: tuple[Any, ...], value: Object, leaf: Callable[[Any], T | None], budget: Budget, skipped: Skipped,
+    of_torch: bool,
+) -> bool:  # fmt: skip
+    """Tell whether tensors lie in an object; record in `skipped` what of it is not read.
+
+    Args:
+      of_torch: whether it is a module of torch.
+    Raises: Refused for an object that code would build, and beyond the budget.
+    """
+    if value.called and not value:
+        raise refusal(value.name, {})
+    inside, looked = _contains(value, leaf)
+    budget.spend(looked)
+    if not inside:
+        skipped.add(partial(spelt, path), SETTINGS if of_torch else f"an object of {value.name}")
+    elif not value.called and any(type(key) is int for key, _ in value):
+        skipped.add(partial(spelt, path), NAMELESS)
+    return inside
 
 
 def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:

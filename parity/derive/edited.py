@@ -1,0 +1,140 @@
+"""Match edited tapes, where the plain ones do not match whole: of models that differ in a number or a sum, say."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from .as_called import Matched
+from .candidates import Candidate, Left
+from .edits.axes import reaxed
+from .edits.edit import Edit
+from .edits.functions import FUNCTION, MASK, without_functions
+from .edits.numbers import Change, changes
+from .edits.rewiring import rewirings
+from .edits.tables import retabled
+from .limits import AGREEING_SUMS, EDIT_SECONDS
+from .match.match import Match, Walked, match, walked
+from .trace.program import Program
+from .trace.reason import OneSided
+from .trace.sides import Side
+from .trace.tape import Tape
+
+TRIAL_SECONDS = 2  # of CPU time for the match with one edit
+PRODUCTS = 6  # before a match ends, in whose operations functions are left out
+
+
+class Tried(NamedTuple):
+    """A match of tapes, and the left uses in it."""
+
+    best: Candidate
+    tapes: tuple[Tape, Tape]
+    uses: Walked
+
+
+def edited(matched: Matched, stop: float) -> Candidate:
+    """Match edited tapes, as long as the match goes further with one more edit.
+
+    The proof and the list of differences are of the models as they are.
+    """
+    known, uses, best = matched
+    stop = min(stop, time.thread_time() + EDIT_SECONDS)
+    given = Tried(best, (known.program.tape, best.exact), uses)
+    while given.best.found.failure and (further := _with_an_edit(given, known, stop)):
+        given = further
+    return given.best
+
+
+def _with_an_edit(given: Tried, known: Left, stop: float) -> Tried | None:
+    """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
+    for edit in _edits(given, stop):
+        new = _tried(edit, given, known)
+        if new and (not new.best.found.failure or _further(new.best.found, given.best.found, edit)):
+            tried = [new, *(_tried(wider, given, known) for wider in edit.wider)]
+            return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
+    return None
+
+
+def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
+    """Match the tapes with one more edit; None if an operation refuses it, or parameters of a branch are lost."""
+    best, lefts = given.best, known.elements
+    tapes = edit.tapes(*given.tapes)
+    if _too_few_read(tapes, given.tapes, (known.side, best.side), edit.side):
+        return None
+    same = tapes[0] is given.tapes[0]
+    try:
+        source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
+        target = Program(tapes[1], best.side.parameters, best.inputs)
+        own = given.uses if same else walked(source, lefts)
+        found = match(own, target, best.side.parameters, TRIAL_SECONDS, best.hint and best.hint.map)
+    except Exception:  # an operation, which matching runs too, may raise anything for a number that it refuses
+        return None
+    if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
+        return None
+    gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
+    left_out = {**best.left_out, **{name: OneSided(edit.text, best.programs[1].use(name)) for name in gone}}
+    return Tried(best._replace(found=found, programs=(own.program, target), left_out=left_out), tapes, own)
+
+
+def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edited: int) -> bool:
+    """Tell whether an edit leaves out a branch whose parameters the other side needs as partners of its own."""
+    sizes = [
+        sum(side.parameters[name].size for name in side.parameters.keys() - set(tape.unread()))
+        for side, tape in ((sides[edited], before[edited]), *zip(sides, tapes, strict=True))
+    ]
+    read_before, read = sizes[0], sizes[1:]
+    return read[edited] < min(read_before, read[1 - edited])
+
+
+def _edits(given: Tried, stop: float) -> Iterator[Edit]:
+    """Yield what may make the sides equal where the match ends: at first sums near that place, half of the time."""
+    best, tapes, uses = given
+    half = (time.thread_time() + stop) / 2
+    own = [seen.use.node for seen in uses.seen if best.found.steps and seen.names == best.found.steps[-1].left]
+    products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
+    firsts = max(own, default=0), max(products, default=0)
+    programs = uses.program, best.programs[1]
+    nodes = list(map(_near, programs, firsts))
+    near = itertools.chain(
+        rewirings(programs, firsts),
+        without_functions(programs, nodes),
+        retabled(*programs, nodes),
+        reaxed(programs, nodes),
+    )
+    yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
+    numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
+    yield from itertools.takewhile(lambda _: time.thread_time() < stop, numbers)
+
+
+def _distance(edit: Edit, tape: Tape, program: Program, firsts: Sequence[int]) -> int:
+    """Count the operations between an edit and where the match ends: a number near that place is tried before others.
+
+    Args:
+      firsts: on each side, the last product or use that was matched.
+    """
+    places = (program.makers.get(tape.nodes[at].output, 0) for at in edit.nodes(tape))
+    return min((abs(at - firsts[edit.side]) for at in places), default=len(tape.nodes))
+
+
+def _near(program: Program, first: int) -> range:
+    """Return the operations from some products before `first` on.
+
+    A rotation of queries may stand several products before the match ends: before keys and values are projected.
+    """
+    before = [at for at, node in enumerate(program.tape.nodes[:first]) if node.kind == "product"]
+    return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
+
+
+def _further(found: Match, before: Match, edit: Edit) -> bool:
+    """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
+
+    Where a function was left out, two products have to agree: the first layers of any two models read the same input.
+    """
+    steps = found.steps[len(before.steps) :]
+    if edit.kind in (FUNCTION, MASK):
+        steps = [step for step in steps if step.kind == "product"]
+    new = steps[:2]
+    agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")
+    return len(new) == 2 and (isinstance(edit, Change) or agreeing)

@@ -1,0 +1,107 @@
+"""Judge whether a Table is proven: run both models with weights that it translates, and try all that could object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from convert.folding import fold as folded
+from specs.words import count, in_a_row
+
+from .candidates import Candidate, Left
+from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
+from .prove.constants import unlike_number
+from .prove.examples import Examples, two_examples
+from .prove.freedom import affordable
+from .prove.longer import Longer, longer_inputs
+from .prove.orders import stored_orders
+from .prove.prove import UNLIKE, Proof, prove, reads_numbers
+from .prove.signs import only_positive
+from .prove.unproven import unproven
+from .prove.unreached import unreached
+from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
+from .trace.reason import Reason
+from .writing import Written
+
+EXAMPLE_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on two examples for one
+ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
+
+
+class Verdict(NamedTuple):
+    """Whether the models are equal with the weights that a Table translates.
+
+    Args:
+      proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
+      shapes: of the left inputs of a run with two examples, if there was one. over_one: see Derivation.
+    """
+
+    proof: Proof
+    proven: bool
+    unshown: list[str]
+    reads_numbers: bool
+    shapes: Sequence[tuple[int, ...]] = ()
+    over_one: str = ""
+
+
+def judged(left: Left, best: Candidate, of: Written) -> Verdict:
+    """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
+    a, b, found, tapes = left.side, best.side, best.found, (left.tape, best.tape)
+    # what a term of a sum was added to depends on the order of the terms, which frameworks choose
+    gaps = [step.gap for step in found.steps if step.kind != "add"]
+    whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)
+
+    def run(whole: bool) -> Proof:
+        return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
+
+    proof = run(whole)
+    edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
+    doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
+    numbers = doubted and reads_numbers(a, b, tapes, of.table)
+    if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
+        whole, proof = True, run(True)
+    apart = any(gap > PARTED_USES for gap in gaps)
+    nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
+    holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
+    quick = affordable(left.program) >= EXAMPLE_RUNS
+    examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
+    objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
+    objection = objection or examples.reason
+    programs = left.program, best.programs[1]
+    longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
+    objection = objection or longer.reason
+    reason, error = objection or proof.incomparable, proof.error
+    if best.clash:
+        reason, error = best.clash, math.nan
+    if set(of.reasons) - set(best.tape.unread()):  # without these parameters, outputs say nothing
+        number = len(of.reasons)
+        lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
+        reason, error = reason or lacking, math.nan
+    proof = replace(proof, incomparable=reason, error=error)
+    proven = holds and not unshown and not objection
+    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, longer.over_one)
+
+
+def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
+    """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges."""
+    a, b = left.side, best.side
+    if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
+        return ALIKE, []
+    idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
+    if idle and only_one_step(left.program, best.programs[1]):
+        return Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS), []
+    if unshown := unproven(a, b, of.table):
+        return "", unshown
+    return _only_with(left, best, of, proof), []
+
+
+def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
+    """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
+    a, b = left.side, best.side
+    if names := only_positive(a, b, of.table, proof.error):
+        return f"equal only for positive values of {in_a_row(folded(names))}"
+    if names := stored_orders(a, b, of.map, left.elements, of.rights):
+        return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
+    tapes = left.tape, best.tape
+    return unreached(a, b, tapes, of.table) or unlike_number(a, b, tapes, of.table, proof.exact)

@@ -1,0 +1,124 @@
+"""The lines of the Table on the page of a derivation, and the commands that convert by it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+from typing import Any
+
+import pytest
+
+from parity.derive.command import COMMAND, _print, _say, _summary
+from parity.derive.derivation import Line, converting
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.report import page as page_of
+from specs.table import Table
+
+from .test_report import DERIVED, TABLE
+
+HEADS = Table.parse("table 1\nqkv.weight: (h d) i <-> qkv/kernel: i h d\n")
+
+
+def test_the_command_that_converts_states_the_lengths_that_either_direction_asks_for():
+    shapes = {"qkv.weight": (6, 4)}, {"qkv/kernel": (4, 2, 3)}
+    there = DerivedTable(HEADS.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "d": 3})
+    command, heads = "python -m convert --table 'my t.table' CKPT -o OUT", " --set h=..."
+
+    def commands(table: DerivedTable) -> list[str]:
+        return [line.removeprefix(command) for _, line in converting(table, "my t.table")]
+
+    assert commands(there) == [heads, " --reverse"]
+    assert commands(there.reverse()) == ["", f" --reverse{heads}"]
+    flat = DerivedTable(TABLE.lines, known={"blocks.0.fc.weight": (2, 3)}, like={"layer_0/w": (2, 3)})
+    assert commands(flat) == ["", " --reverse"]
+    fused = Table.parse("table 1\na: (h s d) i <-> b: (s h d) i\nc: (h d) <-> e: (h d)\n")
+    shapes = {"a": (24, 4), "c": (8,)}, {"b": (24, 4), "e": (8,)}
+    both = DerivedTable(fused.lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "s": 3, "d": 4})
+    assert commands(both) == [f"{heads} --set s=...", f" --reverse --set s=...{heads}"]
+    found = replace(DERIVED, proven=True, table=there)
+    lines = _summary(found, "my t.table", "my t.html")
+    assert [line.text for line in lines[1:6]] == [
+        "my t.table: 1 line", "to convert a checkpoint of the left model:", f"  {command}{heads}",
+        "to convert a checkpoint of the right model:", f"  {command} --reverse",
+    ]  # fmt: skip
+    assert lines[-1].text == "report: my t.html"
+
+
+def test_a_command_is_printed_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 40)
+    text = "  python -m convert --table my.table CKPT -o OUT --set h=..."
+    _say([Line("a " * 30), Line(text, COMMAND)])
+    first, _, command = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert command == text and "\n" in first
+
+
+def test_the_legend_of_the_table_explains_what_occurs_in_it():
+    def legend(*lines: str) -> str:
+        table = Table.parse("\n".join(["table 1", *lines]))
+        page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
+        return re.sub("<[^>]*>", "", page.partition("<h2>Table</h2>")[2].partition("</p>")[0])
+
+    plain = "A line names an array on either side and its axes, by letters that both sides share"
+    assert legend("a: o i <-> b: i o") == f"{plain}."
+    assert (
+        legend("x.{k}.a: (g d) <-> b{k}: g d") == f"{plain}; (g d) axes composed into one, {{k}} the numbers of blocks."
+    )
+    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
+
+
+def marked(page: str) -> list[str]:
+    """The parameters on the left of whose rows the difference has the mark of a place that parts the models."""
+    body = page[page.index("modules trees") :].partition("</table>")[0]
+    return re.findall(r'<tr class="first"[^>]*><td[^>]*title="([^"]*)"', body)
+
+
+def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
+    note = "a partner was taken though values differ there, check the line: b{0..1}/w"
+    table = Table.parse(f"table 1\n# {note}\nl.{{i}}.w: c <-> b{{i}}/w: c\nl.{{i}}.b: c <-> b{{i}}/b: c\n")
+    found = replace(
+        DERIVED, table=DerivedTable(table.lines, table.sides, table.orders), doubtful=["b0/w", "b1/w"], proven=False
+    )
+    page = page_of(found, {})
+    assert "A partner was taken though values differ there" in page[page.index('id="remarks"') :]
+    lines = re.findall('<span class="[a-z ]*doubted">(.*)', page)
+    assert [unescape(re.sub("<.*?>", "", line)) for line in lines] == ["l.{i}.w: c <-> b{i}/w: c"]
+
+
+def test_a_line_of_the_table_is_broken_before_its_arrow():
+    page = page_of(DERIVED, {}).replace("<wbr>", "")
+    assert (
+        '<span class="side">blocks.{i}.fc.weight: o i</span> <span class="side">&lt;-&gt; layer_{i}/w: i o'
+        in re.sub('<span class="whole">([^<]*)</span>', r"\1", page)
+    )
+
+
+def test_the_lines_of_a_table_stand_by_block_and_comments_apart():
+    table = Table.parse("table 1\n# why\nstem: c <-> a: c\nl.{i}.w: c <-> b{i}/w: c\nl.{i}.b: c <-> b{i}/b: c\n")
+    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
+    (lines,) = re.findall('<pre class="lines">(.*?)</pre>', page, re.DOTALL)
+    assert re.findall('^<span(?: class="([a-z ]*)")?>', lines, re.MULTILINE)[:1] == ["comment"]
+    assert [lines.count(f'class="{kind}"') for kind in ("comment", "block", "comment block")] == [2, 2, 0]
+
+
+def test_each_line_that_fills_a_doubtful_parameter_is_marked():
+    """Of several arrays of a line any may be doubtful, one of a list of names too, and one with a sign in its name."""
+    lines = ["a.w: c <-> x/w: c = y/w: c", "b.{s=q|k}: c <-> z/{s}/w: c", "c.w: c <-> v\\:1/w: c", "d.w: c <-> u/w: c"]
+    table = Table.parse("\n".join(["table 1", *lines]))
+    doubtful = ["y/w", "z/k/w", "v:1/w"]
+    page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides), doubtful=doubtful), {})
+    marked = re.findall(r'<span class="[a-z ]*doubted">(.*?)\n', page)
+    assert [re.sub("<.*?>", "", line)[0] for line in marked] == ["a", "b", "c"]
+
+
+def test_what_the_comments_of_the_table_say_stands_nowhere_else(capsys):
+    note = "output a of the left model is compared with b of the right one"
+    table = Table.parse(f"table 1\n# {note}\nstem: c <-> a: c\n")
+    found = replace(DERIVED, table=DerivedTable(table.lines, table.sides), correspondence=(note, "another note"))
+    page = unescape(re.sub("<.*?>", "", page_of(found, {})))
+    assert page.lower().count(note) == 1 and "Another note" in page
+    _print(found, None, quiet=False, table=True, report=None)
+    printed = capsys.readouterr().out
+    assert printed.count(note) == 1 and "another note\n" in printed
+    _print(found, "x.table", quiet=False, table=False, report=None)
+    assert capsys.readouterr().out.count(note) == 1

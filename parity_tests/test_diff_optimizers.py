@@ -1,0 +1,239 @@
+"""States of optimizers and other training state in a comparison of two files."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from convert.diff.array_differences import EXACT
+from convert.diff.arrays import by_names
+
+from .conftest import needs
+from .optimizing import trained_mixer
+
+
+def test_training_state_is_compared_only_where_both_name_it_alike(tmp_path):
+    """As of two TrainStates whose optimizers are chained otherwise."""
+    weights, state = {"params/a": np.ones(3), "params/b": np.ones(2)}, np.ones(3)
+    one, same, other = (str(tmp_path / f"{name}.npz") for name in ("one", "same", "other"))
+    np.savez(one, **weights, **{"opt_state/1/0/mu/a": state, "step": np.array(4)})
+    np.savez(same, **weights, **{"opt_state/1/0/mu/a": state + 1, "step": np.array(4)})
+    np.savez(other, **weights, **{f"opt_state/0/mu/{number}": state + 1 for number in range(9)})
+    found, notes = by_names(one, same, EXACT)
+    assert [entry["tensor"] for entry in found.entries] == ["opt_state/1/0/mu/a"] and not notes
+    found, notes = by_names(one, other, EXACT)
+    assert not found.entries and found.compared == 2
+    assert found.but == ("training state, which is not compared",)
+    what = "set aside, training state, of which not all names are in both files"
+    assert notes == [f"{one}: {what}: opt_state/ (1 array), step", f"{other}: {what}: opt_state/ (9 arrays)"]
+
+
+def test_numbers_beside_the_arrays_are_compared_where_both_files_name_them(run, tmp_path):
+    """Two states of one training: its arrays are the same, its learning rate and its epoch are not."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    weight = torch.arange(4.0)
+    for name, rate, epoch in (("a", 1e-3, 3), ("b", 1e-4, 4)):
+        groups = [{"lr": rate, "betas": (0.9, 0.999), "params": [0]}]
+        state = {"model": {"weight": weight}, "optimizer": {"state": {}, "param_groups": groups}, "epoch": epoch}
+        torch.save({**state, "arch": "mine", "only_in": {name: 1}}, tmp_path / f"{name}.pt")
+    code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "b.pt")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 2 plain values that differ")
+    rate = "optimizer/param_groups/0/lr is 1e-3 in A, 1e-4 in B"
+    assert f"note: plain values that differ: epoch is 3 in A, 4 in B; {rate}\n" in err
+    assert "plain numbers and texts beside the arrays: 3 agree\n" in err  # betas, params, arch
+    assert "a.pt: set aside, plain numbers: only_in/a\n" in err, err
+    code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "a.pt")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "set aside" not in err
+
+
+def test_states_that_are_chained_otherwise_are_compared(run, tmp_path):
+    """optax.chain numbers its parts: a gradient clip ahead of Adam moves them. Under another wrapper that is said."""
+    weights = {"params/a": np.ones(3), "params/b": np.ones(2), "step": np.array(4)}
+    state = {"count": np.array(4), "mu/a": np.ones(3), "mu/b": np.ones(2), "nu/a": np.ones(3), "nu/b": np.ones(2)}
+
+    def saved(name, place, **changed):
+        path = str(tmp_path / f"{name}.npz")
+        np.savez(path, **weights, **{place + slot: array for slot, array in {**state, **changed}.items()})
+        return path
+
+    one, other = saved("one", "opt_state/1/0/"), saved("other", "opt_state/0/")
+    wrapped, trained = (
+        saved("wrapped", "opt_state/inner_state/"),
+        saved("trained", "opt_state/0/", **{"mu/a": -np.ones(3)}),
+    )
+    nested = "nest the optimizer's state otherwise"
+    for words, arrays in (([], 8), (["--weights", "opt_state"], 5), (["--weights", "opt_state"] * 2, 5)):
+        code, printed, err = run("diff", one, other, *words)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays") and f"{arrays} arrays compared" in printed
+        assert f"{nested}, and it is compared: opt_state/1/0/count in A is opt_state/0/count in B" in err
+        code, printed, _ = run("diff", one, trained, *words)
+        assert code == 1 and "opt_state/1/0/mu/a: A=1, B=-1" in printed
+    code, _, err = run("diff", one, wrapped, "--weights", "opt_state")
+    assert code == 1 and f"{nested}, or it is of other optimizers\n  - A: opt_state/1/0/count, opt_state" in err
+    code, printed, err = run("diff", one, wrapped)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except training state, which is not compared")
+    assert run("diff", one, one, "--weights", "opt_state")[2].count("note: ") == 1  # what holds of both files, once
+
+
+def test_states_of_other_optimizers_are_called_that(run, tmp_path):
+    """No Table relates them: one is Adam's and the other SGD's, or they are of two models."""
+    ones = np.ones(2, "f4")
+    for name, keys in {
+        "adam": [f"linear_0.w_0_{slot}_0" for slot in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")],
+        "sgd": ["linear_0.w_0_velocity_0"],
+        "later": ["linear_1.w_0_velocity_0"],
+    }.items():
+        (tmp_path / f"{name}.pdopt").write_bytes(pickle.dumps(dict.fromkeys(keys, ones)))
+    for one, other, said in (
+        ("adam", "sgd", "adam.pdopt has Adam's two moments, {}/sgd.pdopt has SGD's momentum\n"),
+        (
+            "sgd",
+            "later",
+            "sgd.pdopt has SGD's momentum, {}/later.pdopt has the same of other parameters, as of",
+        ),
+    ):
+        code, _, err = run("diff", tmp_path / f"{one}.pdopt", tmp_path / f"{other}.pdopt")
+        assert code == 1 and said.format(tmp_path) in err, err
+
+
+def test_moments_of_rounding_are_named_and_accepted_by_an_absolute_difference(run, tmp_path):
+    """Moments of a bias without a gradient differ by their own size; second moments are measured by second moments."""
+    first, second = np.linspace(-1e-2, 1e-2, 32), np.linspace(1e-9, 1e-7, 32)
+    arrays = {"0/exp_avg": first, "0/exp_avg_sq": second, "1/exp_avg": first * 1e-17, "1/exp_avg_sq": second * 1e-30}
+    other = {name: array * (1 + 1e-12) for name, array in arrays.items()} | {"1/exp_avg": -arrays["1/exp_avg"]}
+    a, b = ({f"optimizer/state/{name}": array for name, array in of.items()} for of in (arrays, other))
+    np.savez(tmp_path / "a.npz", **a)
+    np.savez(tmp_path / "b.npz", **b)
+    pair = ["diff", tmp_path / "a.npz", tmp_path / "b.npz", "--rtol", "1e-9"]
+    code, printed, _ = run(*pair)
+    assert code == 1
+    assert "\n1 array of tiny values, below 1e-8 of the largest in arrays of their kind that differ" in printed
+    assert "--atol 3e-19 accepts it\n" in printed  # twice 1e-19, rounded up
+    code, printed, _ = run(*pair, "--atol", "3e-19")
+    assert code == 0, printed
+    verdict, *_, last = printed.splitlines()
+    assert verdict == "the same arrays, within a relative difference of 1e-9 or an absolute one of 3e-19"
+    assert last.endswith(", 1 more differs by at most 2.0e-19, within --atol 3e-19 (optimizer/state/1/exp_avg)")
+    assert run(*pair, "--atol", "1.9e-19")[0] == 1
+    larger = {**b, "optimizer/state/0/exp_avg_sq": second * 2}  # small beside the first moments, and no rounding
+    np.savez(tmp_path / "b.npz", **larger)
+    assert "\n1 array of tiny values" in run(*pair)[1]
+    assert run(*pair, "--atol", "3e-19")[0] == 1
+    assert [run(*pair[:3], "--atol", atol)[0] for atol in ("-1", "nan", "inf")] == [2, 2, 2]
+
+
+def grouped(names, groups, path, named=True, rate=1e-3):
+    """Save a model of torch with an optimizer whose groups list its parameters in this order, as torch stores it."""
+    import torch
+
+    order, count = [name for group, _ in groups for name in group], iter(range(99))
+    numbered = [{"params": [next(count) for _ in group], "lr": rate, "weight_decay": decay} for group, decay in groups]
+    if named:
+        numbered = [{**one, "param_names": list(group)} for one, (group, _) in zip(numbered, groups, strict=True)]
+    state = {k: {"exp_avg": torch.full((names.index(n) + 1,), 0.5)} for k, n in enumerate(order)}
+    model = {name: torch.ones(k + 1) for k, name in enumerate(names)}
+    torch.save({"model": model, "optimizer": {"state": state, "param_groups": numbered}}, path)
+
+
+def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, tmp_path):
+    """A conversion there and back may leave one group where there were two, of weights with decay and of others."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two, other = (tmp_path / f"{name}.pt" for name in ("one", "two", "other"))
+    grouped(names, [(names, 0.5)], one)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], two)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, named=False)
+    for weights in ((), ("--weights", "optimizer")):
+        code, printed, err = run("diff", one, two, *weights)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 1 plain value that differs")
+        what = "the two optimizers number their parameters differently, and are matched by param_names"
+        assert f"note: {what}: 1 in A is 2 in B, a.bias\n" in err
+        assert "note: plain values that differ: weight_decay of a.bias, b.bias is 0.5 in A, 0.0 in B\n" in err
+        assert "param_groups" not in err, err
+        _, _, err = run("diff", one, two, "--weights", "model")
+        assert "the two optimizers" not in err  # of arrays that are not compared
+        code, printed, err = run("diff", two, other, *weights)
+        assert code == 0 and "param_names\n" in err and "matched" not in err, (
+            err
+        )  # set aside, and the order is the same
+        code, printed, err = run("diff", one, other, *weights)
+        why = "group their parameters differently (4 and 2+2), and are compared by number, as B stores no param_names"
+        assert code == 1 and f"note: the two optimizers {why}: one number may be of two parameters\n" in err, err
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, rate=9.0)
+    code, printed, err = run("diff", two, other, "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 2 plain values that differ")
+    assert "note: plain values that differ: optimizer/param_groups/0/lr is 1e-3 in A, 9.0 in B; " in err
+
+
+def by_name(path, named):
+    """Number the parameters of a saved optimizer by their order in the model, as conversions do."""
+    import torch
+
+    saved = torch.load(path)
+    groups, state = saved["optimizer"]["param_groups"], saved["optimizer"]["state"]
+    order = {name: number for number, name in enumerate(saved["model"])}
+    numbers = {number: order[n] for g in groups for number, n in zip(g["params"], g["param_names"], strict=True)}
+    groups = [{**group, "params": [numbers[number] for number in group["params"]]} for group in groups]
+    groups = groups if named else [{k: v for k, v in group.items() if k != "param_names"} for group in groups]
+    state = {numbers[number]: entry for number, entry in state.items()}
+    torch.save({**saved, "optimizer": {"state": state, "param_groups": groups}}, path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_optimizers_of_torch_without_names_are_matched_within_groups_of_the_same_sizes(named, run, tmp_path):
+    """A conversion numbers parameters in the order of the model, and keeps the groups and the order in each."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], one, named=False)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.25)], two)
+    by_name(two, named)
+    for weights in ((), ("--weights", "optimizer")):
+        code, printed, err = run("diff", one, two, *weights)
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays, except 1 plain value that differs"), err
+        silent = "A stores" if named else "A and B store"
+        how = "groups of 2 and 2 parameters are matched by the places within each, as a conversion orders them"
+        assert f"and {silent} no param_names: {how}: assumed, not known\n" in err
+        which = "a.bias, b.bias" if named else "{2..3}"
+        assert f"plain values that differ: weight_decay of {which} is 0.0 in A, 0.25 in B\n" in err
+
+
+def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
+    """As of a checkpoint and its way back, where an average lies in `model_ema`: weights and optimizer are compared."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    for path, place, wrapper in ((one, "ema", ""), (two, "model_ema", "module.")):
+        grouped(names, [(names, 0.5)], path)
+        saved = torch.load(path)
+        average = {f"{wrapper}{name}": tensor + 1 for name, tensor in saved["model"].items()}
+        torch.save({**saved, place: {"n_averaged": torch.tensor(3), **average}}, path)
+    code, printed, err = run("diff", one, two)
+    assert code == 0 and printed.startswith("the same arrays, except a copy of the weights, which is not compared\n"), (
+        err
+    )
+    assert printed.endswith("4 arrays compared, every element equal\n")
+    assert f"{one}: set aside, a copy of the weights, of which not all names are in both files: ema/" in err
+    grouped(names, [(names, 0.5)], two)
+    saved = torch.load(two)
+    saved["model"]["a.bias"] += 1
+    torch.save({**saved, "model_ema": {f"module.{name}": tensor for name, tensor in saved["model"].items()}}, two)
+    code, printed, _ = run("diff", one, two)
+    assert code == 1 and "a.bias" in printed
+
+
+def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compared(run, tmp_path):
+    needs("torch")
+    path, config = trained_mixer(tmp_path)
+    code, _, err = run("diff", path, path, "--config", config)
+    said = (
+        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them\n"
+    )
+    assert code == 0 and said in err, err
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
+    code, _, err = run("diff", path, there, "--config", config)
+    assert code == 0 and "of the optimizers" not in err, err  # of two libraries, which no --weights compares
+    code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
+    what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
+    assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err

@@ -1,0 +1,111 @@
+"""`python -m ports new`: names that it takes and refuses, and the files that it writes."""
+
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import ports
+import specs
+from ports.__main__ import main as ports_main
+
+from .conftest import needs
+from .test_own_architecture import new
+
+__all__ = ["new"]  # a fixture
+
+
+def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
+    new("fourteenth")
+    for words, code, message in (
+        (["fourteenth"], 1, "exist already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
+        (["class"], 2, "'class' is no name of an architecture: use letters, digits and _, and no keyword of Python's"),
+        (["mlp_mixer"], 2, "there is an architecture 'mlp_mixer' already"),
+        (["other", "--out", str(tmp_path / "no")], 1, "there is no such folder"),
+    ):  # fmt: skip
+        assert ports_main(["new", "--out", str(tmp_path), *words]) == code
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("other*"))
+
+
+@pytest.mark.parametrize(("name", "network"), [("MyNetworkV2", "Mynetworkv2"), ("other_my_network", "OtherMyNetwork")])
+def test_a_name_may_contain_that_of_the_template(name, network, new):
+    page = new(name)
+    assert f"{name}_flax.py" in page.read_text()
+    assert specs.get(specs.add(str(page))).network == network
+
+
+def test_commands_to_copy_are_quoted(tmp_path, capsys):
+    folder = tmp_path / "sp ace"
+    folder.mkdir()
+    assert ports_main(["new", "spaced", "--out", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"--spec '{folder}/spaced.py'" in printed and f"python '{folder}/spaced_golden.py'" in printed
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy", "copy", "dataclasses", "jax", "convert", "parity_tests", "pytest"])
+def test_a_name_that_would_hide_a_module_is_refused(name, tmp_path, capsys, monkeypatch):
+    """Though nothing of that name is imported to find out."""
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert ports_main(["new", "--out", str(tmp_path), name]) == 2
+    err = capsys.readouterr().err
+    assert f"{name!r} is the name of a Python module already (" in err and "Traceback" not in err
+    assert name not in sys.modules and not list(tmp_path.iterdir())
+
+
+def test_files_and_folders_of_the_user_hide_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as `python -m` does
+    for name in ("mine", "yours"):
+        (tmp_path / name).mkdir()
+        assert ports_main(["new", name, "--out", name]) == 0
+    (tmp_path / "yours" / "__init__.py").touch()
+    assert ports_main(["new", "yours"]) == 0
+    assert ports_main(["new", "yours"]) == 1
+    assert "./yours.py" in (err := capsys.readouterr().err) and "exist already: choose another name" in err
+
+
+def test_the_class_of_a_network_may_be_stated(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "resmlp", "--class", "ResMLP", "--out", str(tmp_path)]) == 0
+    assert specs.get(specs.add(str(tmp_path / "resmlp.py"))).network == "ResMLP"
+    texts = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
+    assert len(texts) == 5 and not any("Resmlp" in text or "MyNetwork" in text for text in texts.values())
+    for framework in ("flax", "torch", "paddle"):
+        assert "\nclass ResMLP(" in texts[f"resmlp_{framework}.py"]
+    for words, remedy in (
+        (["block"], "cannot be 'Block', a name that the files use: state another with --class"),
+        (["none"], "cannot be 'None', a name that the files use: state another with --class"),
+        (["x", "--class", "Tensor"], "cannot be 'Tensor', a name that the files use: choose another"),
+        (["x", "--class", "My Net"], "--class 'My Net' is no name of a class"),
+    ):
+        assert ports_main(["new", "--out", str(tmp_path), *words]) == 2
+        assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("framework", ["flax", "torch", "paddle"])
+def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, tmp_path):
+    """Kernels and scales; biases begin at 0 as before."""
+    needs(framework)
+    page = new("constant")
+    text = page.read_text()
+    for good, bad in (
+        ('norm(f"blocks.{b}.norm", c.width)', 'Layer(f"blocks.{b}.norm", "norm", {"c": c.width}, init=1e-5)'),
+        ("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"), ("c.width, c.hidden)", "c.width, c.hidden, init=2)"),
+    ):  # fmt: skip
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+    port = ports.build(str(page), "tiny S", framework, seed=1)
+    port.save(tmp_path / "x.safetensors")
+    values = {name: set(array.ravel().tolist()) for name, array in load_file(tmp_path / "x.safetensors").items()}
+    begun = {
+        layer: [next(iter(found)) for name, found in values.items() if layer in name and len(found) == 1]
+        for layer in ("stem", "norm", "fc1", "fc2")
+    }
+    scale = float(np.float32(1e-5))
+    assert {layer: sorted(numbers) for layer, numbers in begun.items()} == {
+        "stem": [0.0, float(np.float32(0.1))], "norm": [0.0, 0.0, scale, scale], "fc1": [0.0, 0.0, 2.0, 2.0],
+        "fc2": [0.0, 0.0],
+    }  # fmt: skip

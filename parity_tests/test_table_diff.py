@@ -1,0 +1,120 @@
+"""Two checkpoints are compared across a Table."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+
+from .test_table_command import files, run, save
+
+__all__ = ["files"]  # a fixture
+
+
+def test_counters_that_a_table_states_are_no_difference(tmp_path, capsys):
+    """And running variances alone are what training in torch leaves otherwise; a single number has no position."""
+    lines = ["_mean: c <-> running_mean: c", "_variance: c <-> running_var: c", "t: <-> t:"]
+    (tmp_path / "x.table").write_text("\n".join(["table 1", *lines, "<-> num_batches_tracked: = 0", "<-> k: = 1"]))
+    ours = {"_mean": np.ones(3), "_variance": np.ones(3), "t": np.float64(2)}
+    theirs = {"running_mean": np.ones(3), "running_var": np.ones(3), "t": np.float64(2), "k": np.float64(1)}
+    a = save(tmp_path / "a.npz", ours)
+    words = ["diff", "--table", tmp_path / "x.table", a, tmp_path / "b.npz"]
+    save(tmp_path / "b.npz", {**theirs, "num_batches_tracked": np.array(0)})
+    code, printed, _ = run(capsys, *words)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays"), printed
+    save(tmp_path / "b.npz", {**theirs, "num_batches_tracked": np.array(3)})
+    code, printed, error = run(capsys, *words)
+    assert (code, printed.splitlines()[0]) == (
+        0,
+        "the same arrays, except batch counters, which one file does not store",
+    )
+    assert f"{a}: it stores no batch counters of 1 norm, which are not compared: " in error
+    assert printed.splitlines()[-1] == "4 arrays of B compared, every element equal"
+    save(tmp_path / "b.npz", {**theirs, "running_var": 2 * np.ones(3), "num_batches_tracked": np.array(3)})
+    code, _, error = run(capsys, *words)
+    assert code == 1 and "running variances alone differ, as training leaves them: torch updates running" in error, (
+        error
+    )
+    assert "training.md, BatchNorm)" in error
+    save(tmp_path / "b.npz", {**theirs, "k": np.float64(5), "t": np.float64(3), "num_batches_tracked": np.array(0)})
+    code, printed, error = run(capsys, *words)
+    assert code == 1 and "t: A=2, B=3\n" in printed and "k: A=1, B=5\n" in printed and "variances alone" not in error
+    found = json.loads(run(capsys, *words, "--json")[1])["differences"]
+    assert {entry["tensor"]: entry["a"] for entry in found} == {"t": ["t"], "k": []}  # no array of A
+
+
+def test_open_axes_of_two_files_name_both(tmp_path, capsys):
+    """The shapes of both files are known: no --like is offered. A Table in the file's record is named as such."""
+    (tmp_path / "x.table").write_text("table 1\na: (h w) <-> b: (w h)\n")
+    a, b = save(tmp_path / "a.npz", {"a": np.arange(6.0)}), save(tmp_path / "b.npz", {"b": np.arange(6.0)})
+    for words in (["diff", a, b], [a, "--like", b]):
+        code, _, error = run(capsys, *words, "--table", tmp_path / "x.table")
+        assert code == 2 and f"nor those of {b} show h and w on line 2, as both sides flatten them" in error, error
+        assert "give lengths (--set h=..., from which w follows)" in error and "--like" not in error
+    own = tmp_path / "own.safetensors"
+    assert run(capsys, a, "--table", tmp_path / "x.table", "--set", "h=2", "-o", own)[0] == 0
+    _, _, error = run(capsys, "--table", own, own)
+    assert f"{own}: its arrays are named as on the other side of the Table in its own record" in error
+    assert "AXIS=LENGTH" in run(capsys, "diff", "--help")[1]
+
+
+def test_diff_compares_across_a_table(files, capsys):
+    folder, left, right = files
+    table, a, b = folder / "bert.table", folder / "left.safetensors", save(folder / "right.npz", right)
+    code, out, error = run(capsys, "diff", "--table", table, a, b)
+    assert (code, out.splitlines()[0]) == (0, "the same arrays, except what the Table drops"), error
+    assert out.endswith(f"\n{len(right)} arrays of B compared, every element equal\n")
+    assert "dropped, as the table says" in error
+    code, out, error = run(capsys, "diff", "--table", table, b, a, "--reverse")
+    assert (code, out.splitlines()[0]) == (0, "the same arrays, except what the Table drops"), error
+    assert f"{a}: not compared, as the table drops them: layer.{{0..2}}.mask" in error
+    kept = save(folder / "kept.npz", {name: array for name, array in left.items() if "mask" not in name})
+    assert run(capsys, "diff", b, kept, "--table", table, "--reverse")[0] == 0
+    changed = {**right, "params/layers/norm/scale": right["params/layers/norm/scale"] * 2}
+    code, out, _ = run(capsys, "diff", "--table", table, a, save(folder / "changed.npz", changed))
+    assert code == 1 and re.search(r"0[.]50 +36 of 36 +layer[.]\{0..2\}[.]norm[.]weight: ", out), out
+    short = {name: array for name, array in right.items() if "norm" not in name}
+    code, _, error = run(capsys, "diff", "--table", table, a, save(folder / "short.npz", short))
+    assert code == 1 and "params/layers/norm/scale" in error
+
+
+def test_diff_of_one_layout_needs_no_architecture(files, capsys):
+    folder, left, _ = files
+    left["step"] = np.array(3)
+    a = save(folder / "a.npz", left)
+    b = save(folder / "b.pt", left)
+    code, out, _ = run(capsys, "diff", a, b)
+    assert (code, out) == (0, f"the same arrays\nA: {a}\nB: {b}\n{len(left)} arrays compared, every element equal\n")
+    changed = {**left, "step": np.array(4), "layer.0.norm.weight": left["layer.0.norm.weight"] + 1}
+    changed.pop("layer.1.norm.weight")
+    code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
+    assert code == 1
+    verdict, _, _, _, *rows, _, _, _, last = out.splitlines()
+    assert [row.split(": ")[0] for row in rows[:3]] == ["  arrays only in A", "    layer.1.norm.weight", ""]
+    assert [row.split(": ")[0].split()[-1] for row in rows[3:]] == ["array", "layer.0.norm.weight", "step"]
+    assert verdict == "different: 1 array only in A and the values of 2 arrays"
+    assert last == f"{len(left) - 1} arrays compared, 2 differ, 1 more only in A"
+    last = run(capsys, "diff", a, save(folder / "c.npz", changed), "--rtol", "0.3")[1].splitlines()[-1]
+    assert last.startswith(f"{len(left) - 1} arrays compared, 1 differs, 1 more differs by at most 0.25, within 0.3 (")
+
+
+def test_diff_of_other_names_asks_for_a_table(files, capsys):
+    folder, left, _ = files
+    strange = {**left, "norm.weight": np.ones(3, "f4"), "2.0.weight": np.ones((3, 2), "f4")}  # names of known ones
+    a, b = save(folder / "a.npz", strange), folder / "x.npz"
+    run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", b, "--set", "h=3")
+    code, _, error = run(capsys, "diff", a, b)
+    what = "names of no known architecture, and the two files have different names: give --table FILE"
+    assert code == 1 and f"{a} and {b}: {what}" in error
+    assert f"the record of {b} has the Table that wrote it" in error
+
+
+def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
+    """And the file that has another, where a table exchanges two axes."""
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nhead.weight: o i <-> head/kernel: o i\n")
+    weight = np.zeros((5, 3), "f4")
+    a, b = save(tmp_path / "a.npz", {"head.weight": weight}), save(tmp_path / "b.npz", {"head/kernel": weight.T})
+    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
+    problem = f"head/kernel has shape [3, 5] in {b}, line 2 makes [5, 3] of head.weight"
+    assert code == 1 and error.count("  - ") == 1 and problem in error

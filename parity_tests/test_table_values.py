@@ -1,0 +1,154 @@
+"""Values and dtypes that a conversion by a Table writes: sums, strips, windows, constants, ties and counters."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from convert.__main__ import main
+from convert.arrays import payload
+from convert.errors import ConvertError
+from convert.table import by_table
+from specs.table import Table
+
+from .test_table_command import load, run, save
+
+
+def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
+    (tmp_path / "t").write_text("table 1\n{g=i|f}.bias: o <- ih: (g o) + hh: (g o)\n")
+    ih, hh = np.array([1, 2**-12, 3, 4], "f2"), np.array([2**-11, 1, 5, -4], "f2")
+    source = save(tmp_path / "right.npz", {"ih": ih, "hh": hh})
+    code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", tmp_path / "x.safetensors", "--reverse")
+    assert code == 0 and "which cannot be separated again: ih, hh" in error
+    found = load(tmp_path / "x.safetensors")
+    assert np.array_equal(np.concatenate([found["i.bias"], found["f.bias"]]), (ih.astype("f8") + hh).astype("f2"))
+    code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.safetensors", "-o", tmp_path / "y.npz")
+    assert code == 0 and "zeros, as a sum's other term: hh" in error
+    assert not load(tmp_path / "y.npz")["hh"].any()
+
+
+def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):
+    (tmp_path / "t").write_text("table 1\na: p[2:] <-> b: p\na: x[:2] -> drop\n")
+    source = save(tmp_path / "left.npz", {"a": np.arange(5.0)})
+    code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", tmp_path / "x.npz")
+    assert code == 0 and "dropped in part, as the table says: a" in error
+    code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.npz", "-o", tmp_path / "y.npz", "--reverse")
+    assert code == 0 and "zeros in the part that the table drops: a" in error
+    assert load(tmp_path / "y.npz")["a"].tolist() == [0, 0, 2, 3, 4]
+
+
+LINES = {
+    "windows": "a: p[:3] d <-> x: p d\na: q[3:-2] d <-> y: d q\na: r[-2:] d <-> z: r d",
+    "parts": "a: (p+q+1) d <-> x: d p, y: q d, z: d",
+    "reversal": "a: -p d <-> x: d p",
+    "reversal of the target": "a: p d <-> x: -d p",
+    "order": "a: p[@f] d <-> x: d p",
+    "constants around": "a: p d <-> x: p[3:] d\n<-> x: q[:2] d = 0\n<-> x: q[2:3] d = 1.5",
+}
+
+
+@pytest.mark.parametrize("strip", [8, 64, 1 << 20])
+@pytest.mark.parametrize("name", LINES)
+def test_strips_are_what_apply_does(tmp_path, monkeypatch, name, strip):
+    from specs.table import Table
+
+    monkeypatch.setattr(payload, "STRIP", strip)
+    monkeypatch.setattr(payload, "BLOCK", 3)
+    array = np.arange(70, dtype="f4").reshape(10, 7)
+    table = Table.parse(f"table 1\n{LINES[name]}", {"f": np.random.default_rng(0).permutation(10).tolist()})
+    sizes = {"p": 4} if "+q" in LINES[name] else {}
+    sizes |= {"q": 5} if sizes else {}
+    path = save(tmp_path / "a.npz", {"a": array})
+    with by_table.plan(str(path), table, sizes=sizes) as plan:
+        found = dict(payload.arrays(plan))
+    wanted = table.apply({"a": array}, **sizes)
+    assert set(found) == set(wanted)
+    assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+    there = save(tmp_path / "b.npz", found)
+    with by_table.plan(str(there), table, backwards=True, sizes=sizes) as plan:
+        back = dict(payload.arrays(plan))
+    assert np.array_equal(back["a"], array)
+
+
+def test_a_window_taken_for_a_whole_tensor_is_noticed(tmp_path, monkeypatch):
+    """What `Move.copies` once took for whole, any slice, would write the wrong bytes of a window of equal size."""
+    from specs.moves import Move
+    from specs.table import Table
+
+    array = np.arange(6, dtype="f4")
+    path = save(tmp_path / "a.npz", {"a": array})
+    table = Table.parse("table 1\na: -p <-> x: p")
+    with by_table.plan(str(path), table) as plan:
+        assert np.array_equal(dict(payload.arrays(plan))["x"], array[::-1])
+        any_slice = property(lambda move: all(isinstance(s, slice) for s in (*move.select, *move.place)))
+        monkeypatch.setattr(Move, "copies", any_slice)
+        assert np.array_equal(dict(payload.arrays(plan))["x"], array)  # so the assertion above sees the fault
+
+
+def test_a_constant_has_to_fit_its_dtype(tmp_path):
+    from specs.table import Table
+
+    path = save(tmp_path / "a.npz", {"a": np.ones(3, "f2")})
+    with by_table.plan(str(path), Table.parse("table 1\na: o <-> b: o\n<-> n: = 7e4")) as plan:
+        with pytest.raises(ConvertError, match=r"n: the constant 70000.0: .*too large"):
+            dict(payload.arrays(plan))
+
+
+def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
+    """paddle stores bfloat16 so and does not say so: integers of that dtype would be read as weights."""
+    import pickle
+
+    path, table = tmp_path / "x.pdparams", tmp_path / "x.table"
+    path.write_bytes(pickle.dumps({"idx": np.arange(3, dtype=np.uint16), "w": np.ones(2, np.float32)}, protocol=2))
+    table.write_text("table 1\nidx: a <-> idx: a\nw: b <-> w: b\n")
+    assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors")]) == 0
+    assert "note: uint16, read as the bfloat16 that paddle stores so: idx\n" in capsys.readouterr().err
+    path.write_bytes(pickle.dumps({"idx": np.arange(3, dtype=np.uint16), "w": np.ones(2, np.uint16)}, protocol=2))
+    assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors"), "--force"]) == 0
+    assert "note: uint16, read as the bfloat16 that paddle stores so: all 2 arrays\n" in capsys.readouterr().err
+
+
+def test_tied_arrays_are_counted_once(tmp_path):
+    table = Table.parse("table 1\nemb: v d = head: v d <-> e: d v = h: v d\nb: v <-> b: v\nc: v <-> c: v\n")
+    ones = np.ones((3, 2), "float32")
+    save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
+    with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
+        assert (len(plan.steps), plan.parameters) == (4, 12)
+
+
+def test_ties_are_noted(tmp_path, capsys):
+    """Those of the table in both directions, and those that a torch file has and the table takes apart."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    weight = torch.ones(3, 2)
+    torch.save({"emb": weight, "head": weight}, tmp_path / "a.pt")
+    (tmp_path / "tie.table").write_text("table 1\nemb: v d = head: v d <-> e: v d\n")
+    (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: d v\n")
+    words = ["--table", tmp_path / "tie.table", tmp_path / "a.pt", "-o", tmp_path / "b.npz"]
+    assert "tied, as the table says, and compared before anything is written: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "tie.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
+    assert "tied, as the table says, and written from one array: emb = head\n" in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "a.pt", "-o", tmp_path / "d.npz"]
+    assert "tied in the source, and written apart, " in run(capsys, *words)[2]
+    words = ["--table", tmp_path / "apart.table", tmp_path / "c.npz", "-o", tmp_path / "e.npz"]  # no ties in npz
+    assert "tied" not in run(capsys, *words)[2]
+
+
+def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path, capsys):
+    """By the names of either side, as `inspect` counts them; of a converted file it states what its record says."""
+    lines = [
+        "m: c <-> n.running_mean: c",
+        "n.running_var: c <-> v: c",
+        "count: <-> count:",
+        "e: v d = h: v d <-> e: d v = h: v d",
+    ]
+    (tmp_path / "n.table").write_text("\n".join(["table 1", *lines]))
+    tied = np.ones((3, 2), "float32")
+    own = {"m": tied[:, 0], "n.running_var": tied[:, 0], "count": np.array(3), "e": tied, "h": tied}
+    save(tmp_path / "a.safetensors", own)
+    out = str(tmp_path / "b.safetensors")
+    code, printed, _ = run(capsys, "--table", tmp_path / "n.table", tmp_path / "a.safetensors", "-o", out)
+    assert code == 0 and "5 tensors, 6 parameters" in printed
+    code, printed, _ = run(capsys, "inspect", out, "--json")
+    assert json.loads(printed)["parameters"] == 6
