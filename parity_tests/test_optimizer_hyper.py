@@ -427,3 +427,42 @@ def test_one_error_asks_for_fields_of_the_model_and_for_what_the_optimizer_needs
     assert "  - beside that, for the optimizer: " in err and "give it: --like new.pdparams\n" in err, err
     assert "for the optimizer" not in run("torch2flax", tmp_path / "ckpt.pt", "--with-optimizer")[2]
     assert "for the optimizer" not in run("torch2paddle", tmp_path / "ckpt.pt")[2]
+
+
+def torch_sgd(path, run, *words, dtype="float32", **options):
+    """Write a layer and SGD's momentum as torch does, with more options in the group; convert both to optax."""
+    needs("torch")
+    import torch
+
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(layer.named_parameters(), 0.5, momentum=0.9)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    saved = {"model": {f"last.{n}": p for n, p in layer.state_dict().items()}, "optimizer": optimizer.state_dict()}
+    (group,) = saved["optimizer"]["param_groups"]
+    group |= options | {"param_names": [f"last.{name}" for name in group["param_names"]]}
+    for state in saved["optimizer"]["state"].values():
+        state["momentum_buffer"] = state["momentum_buffer"].to(getattr(torch, dtype))
+    torch.save(saved, path / "net.pt")
+    (path / "net.table").write_text(TABLE.replace("paddle", "flax"))
+    words = [*words, "--with-optimizer", "-o", path / "out.msgpack", "--force"]
+    return run("--table", path / "net.table", "--reverse", path / "net.pt", "--weights", "model", *words)
+
+
+def test_options_of_another_optimizer_are_asked_about(run, tmp_path):
+    """The arrays of LARS are those of SGD: only the options of its groups tell them apart."""
+    lars = {"trust_coefficient": 0.001, "name": "all"}
+    code, _, err = torch_sgd(tmp_path, run, **lars)
+    assert code == 2 and "its param_groups have trust_coefficient, which torch.optim.SGD does not have" in err
+    assert "state --hyper kind=sgd" in err and not (tmp_path / "out.msgpack").exists()
+    code, _, err = torch_sgd(tmp_path, run, *hyper("kind=sgd"), **lars)
+    assert code == 0 and "set aside, of the optimizer's groups of parameters: trust_coefficient, name" in err
+    code, _, err = torch_sgd(tmp_path, run, max_lr=1.0, name=None)  # as OneCycleLR leaves it
+    assert code == 0 and "set aside, of the optimizer's groups of parameters: max_lr" in err
+    code, _, err = torch_sgd(tmp_path, run)
+    assert code == 0 and "groups of parameters" not in err
+
+
+def test_quantized_moments_are_refused(run, tmp_path):
+    code, _, err = torch_sgd(tmp_path, run, dtype="uint8")
+    assert code == 1 and "momentum_buffer has dtype uint8, and moments are floating-point numbers" in err

@@ -219,6 +219,28 @@ def test_the_record_holds_the_orders_of_the_table(tmp_path, capsys):
     assert np.array_equal(load(tmp_path / "c.npz")["head"], head)
 
 
+def test_a_large_array_that_was_changed_since_is_reported(tmp_path, capsys, monkeypatch):
+    """By a conversion, which compares every value with the record; with --no-verify a note says that it did not."""
+    monkeypatch.setattr("convert.records.fit.SAMPLED", 16)
+    (tmp_path / "t.table").write_text("table 1\nfc.weight: o i <-> kernel: i o\nfc.bias: o <-> bias: o\n")
+    source = save(tmp_path / "a.npz", {"fc.weight": np.ones((4, 3), "f4"), "fc.bias": np.ones(4, "f4")})
+    written, words = tmp_path / "b.safetensors", ["--table", tmp_path / "t.table"]
+    assert run(capsys, *words, source, "-o", written)[0] == 0
+    data = bytearray(written.read_bytes())
+    with open_checkpoint(written) as reader:
+        data[data.index(bytes(reader.read("kernel")), -64)] ^= 1
+    written.write_bytes(data)
+    back = [*words, written, "--reverse", "-o", tmp_path / "c.npz", "--force"]
+    changed = "warning: its record no longer fits the file, whose kernel has other values than were written"
+    for more in ([], ["--dry-run"]):
+        code, _, error = run(capsys, *back, *more)
+        assert (code, changed in error) == (0, True)
+    assert json.loads((tmp_path / "c.npz.json").read_text())["altered"]
+    code, _, error = run(capsys, *back, "--no-verify")
+    assert (code, changed in error) == (0, False)
+    assert "note: its record was compared with the 1 smallest of 2 arrays of the file" in error
+
+
 def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
     folder, *_ = files
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")

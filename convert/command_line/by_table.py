@@ -65,7 +65,7 @@ class ByTable(OneFile[TablePlan]):
         arguments = self.arguments
         return planning.plan(
             file, self.table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-            _no_weights if self.optimizer else None, unreplicate=arguments.unreplicate,
+            _no_weights if self.optimizer else None, unreplicate=arguments.unreplicate, sampled=not arguments.verify,
         )  # fmt: skip
 
     def target(self, file: str, plan: TablePlan, earlier: Mapping[str, str]) -> str:

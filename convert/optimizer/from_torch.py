@@ -15,10 +15,10 @@ from convert.reading.optimizers import Found
 from specs.numerals import exact
 from specs.words import count
 
+from .groups import SWITCHES, other_options
 from .shared import family_of, plain_number, scalar, steps_of
 from .state import ORDER, Group, State
 
-SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how torch computes steps
 LEFT = "is converted to no library: leave --with-optimizer out"
 
 
@@ -46,6 +46,7 @@ def read_torch(
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
         problem = f"its optimizer has a state of {folding.listed(strangers)}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
+    options = other_options(reader.path, family, groups, stated)
     buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
@@ -54,7 +55,7 @@ def read_torch(
     if family == "adam":
         step, steps = steps_of(reader, {by_key[key]: n for key, n in counts.items()}, moments["first"], stated)
     return State(
-        "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
+        "torch", family, step, hyper, moments, frozenset(used), (*notes, *options),
         assumed=assumed, groups=_unlike(groups, by_key),
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
         switches=tuple(name for name in SWITCHES if groups[0].get(name) is True),

@@ -5,17 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from convert import folding
 from convert.arrays.steps import sources_of
 from convert.documents import document
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.plans.plan import Plan
-from convert.reading.families import HYPERPARAMETERS
+from convert.reading.families import CLASSES, HYPERPARAMETERS, KINDS
 
 from .settling import unstated
 from .state import State
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
+
+SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how torch computes steps
+OPTIONS = {  # what torch's own optimizers have in their groups, by family; schedulers add initial_lr
+    "adam": ("amsgrad", "betas", "decoupled_weight_decay", "eps"),
+    "sgd": ("dampening", "momentum", "nesterov"),
+}
+EVERY = ("params", "param_names", "lr", "initial_lr", "weight_decay", "maximize", *SWITCHES)  # of both families
+SCHEDULERS = ("swa_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")  # what other schedulers add
+
+
+def other_options(path: str, family: str, groups: Sequence[Mapping[str, Any]], stated: Mapping[str, Any]) -> list[str]:
+    """Report options that torch's own optimizers lack, and that all groups have alike: they are set aside.
+
+    Another optimizer may keep the same arrays, as LARS those of SGD, and numbers among these options be its own.
+    Raises: UsageError for such numbers, unless the user states the kind.
+    """
+    others = {
+        key: value
+        for key, value in groups[0].items()
+        if key not in (*OPTIONS[family], *EVERY)
+        and value is not None
+        and all(group.get(key) == value for group in groups)
+    }
+    numbers = [key for key, value in others.items() if key not in SCHEDULERS and not isinstance(value, str)]
+    if numbers and "kind" not in stated:
+        kinds = [kind for kind, its in KINDS.items() if its == family]
+        classes = " or ".join(CLASSES[kind].torch for kind in kinds)
+        remedy = " or ".join(f"kind={kind}" for kind in kinds)
+        what = f"its param_groups have {folding.listed(numbers)}, which {classes} does not have"
+        why = "another optimizer may keep the same arrays, as LARS those of SGD"
+        raise UsageError(f"{path}: {what}: {why}: if it is none, state --hyper {remedy}")
+    return [f"set aside, of the optimizer's groups of parameters: {folding.listed(list(others))}"] if others else []
 
 
 def check(path: str, state: State, library: str) -> None:

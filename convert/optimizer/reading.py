@@ -7,8 +7,9 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
-from convert.files.base import Reader, Tensor
+from convert.files.base import Reader, Tensor, meant
 from convert.reading.optimizers import Found
+from specs.dtype_kinds import kind
 
 from .from_optax import read_optax
 from .from_paddle import read_paddle
@@ -48,6 +49,9 @@ def read(
             what = f"has the {other} moment of {folding.listed(lacking)} and not the {slot} one"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():
+            if kind(meant(moment.dtype)) not in ("float", "complex"):
+                what = f"{moment.name} has dtype {moment.dtype}, and moments are floating-point numbers"
+                raise ConvertError(f"{reader.path}: {what}: its optimizer quantizes them, or is another one")
             if moment.shape != parameters[name].shape:
                 what = f"has shape {list(moment.shape)}, and {name}, whose {slot} moment it is, "
                 raise ConvertError(

@@ -65,11 +65,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path, step)
     try:
-        record = read_record(reader)
-        if record.sample and not sampled:
-            from convert.records.verification import with_every_value  # hashes, which few commands need
-
-            record = with_every_value(reader, record)
+        record = read_record(reader, every_value=not sampled)
         return plan_read(reader, src, dst, settings, dtype, weights, assume, record, unreplicate)
     except BaseException:
         reader.close()

@@ -49,6 +49,7 @@ def plan(
     like_weights: str | None = None,
     unreplicate: bool = False,
     complete: bool = True,
+    sampled: bool = False,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -64,6 +65,7 @@ def plan(
       like_weights: the part of `like` that has those names; None takes all of it.
       unreplicate: take the first of the replicas that pmap leaves in every array, after checking that all are equal.
       complete: copy what the table drops on the target's side from `like`, or report that the target lacks it.
+      sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     check_target(dtype)
@@ -81,7 +83,7 @@ def plan(
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         others = copies(lines, layout, like, like_weights) if complete else NOTHING
-        its = record.read(stored)
+        its = record.read(stored, every_value=not sampled)
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)

@@ -94,4 +94,5 @@ def doubts_on_record(its: record.Record) -> list[str]:
     """Return what is wrong with the record of a Table's source, which is not used for anything else."""
     damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
     change = [f"{its.changed}; it is ignored"] if its.change else []
-    return [*damage, *change, *altered.notes(its.place, its.content)]
+    sample = [f"{its.place} {its.sample}"] if its.sample and not its.change else []
+    return [*damage, *change, *sample, *altered.notes(its.place, its.content)]
