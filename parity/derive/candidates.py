@@ -27,6 +27,7 @@ from .trace.inputs import layouts
 from .trace.outputs import arranging, axes_of, clash, paired
 from .trace.precomputed import fixed, masks
 from .trace.program import Program
+from .trace.real_parts import in_real_parts
 from .trace.reason import OneSided
 from .trace.selects import added
 from .trace.sides import Side
@@ -186,7 +187,8 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     Raises: UsageError for whatever its code raises, and for one that returns no arrays, or what cannot be compared.
     """
     try:
-        tape = added(of.record(parameters, inputs).live())
+        tape = in_real_parts(of.record(parameters, inputs).live(), parameters, list(inputs.values()))
+        tape = added(tape)
         of.release()
         trim()
     except UsageError as error:

@@ -1,8 +1,8 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights for users' models, and inputs other inputs. sites and frames name places in the user's code. scales, mixed,
-unfolded, bilinear, crops, routed and selects change a tape to one that computes the same. outputs lists the results of
+weights for users' models, and inputs other inputs. sites and frames name places in the user's code. real_parts,
+scales, mixed, unfolded, bilinear, crops, routed and selects change a tape to one that computes the same. outputs lists the results of
 a call (listed, Named) and compares what two models return. axis_roles tells what an axis of a parameter is used as,
 heads or parts, and sources where the parts of an axis come from. reason is why something is not proven, with its
 remedy.

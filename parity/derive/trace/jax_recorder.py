@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from .call import WIDE
 from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
 from .tape import Operation, Tape
 
@@ -46,6 +47,7 @@ class Reader:
 
     def _equation(self, eqn: Any, inputs: list[int], site: str) -> list[int]:
         name, params = eqn.primitive.name, eqn.params
+        self.tape.complex |= any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars)
         if name in CALLS:
             closed = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
             jaxpr, constants = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
@@ -61,7 +63,7 @@ class Reader:
         if name in SAME:
             return [self.tape.layout(value, lambda a: a, site) for value in inputs]
         run = layout_of(name, params, eqn)
-        if run is not None and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+        if run is not None and self._floating(eqn):
             return [self.tape.record("layout", inputs, run, site)]
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]
@@ -112,7 +114,8 @@ class Reader:
     # Equations with a form of their own.
 
     def _floating(self, eqn: Any) -> bool:
-        return bool(jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating))
+        """Tell whether the result has real or complex numbers, no integers."""
+        return bool(jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact))
 
     def _add(self, eqn: Any, inputs: list[int], site: str) -> int:
         if not self._floating(eqn):
@@ -140,8 +143,11 @@ class Reader:
         source, target = eqn.invars[0].aval.dtype, np.dtype(eqn.params["new_dtype"])
         if jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating):
             return self.tape.layout(inputs[0], lambda a: a, site)
-        lifted = np.dtype(np.float64) if target.name in LOW else target
-        return self.tape.record("other", inputs, lambda a: np.asarray(a).astype(lifted), site)
+        if target.kind == "c" and source == target:
+            return self.tape.layout(inputs[0], lambda a: a, site)
+        lifted = np.dtype(WIDE[target.kind]) if target.name in LOW or target.kind == "c" else target
+        call = Operation.of("convert_element_type", {})
+        return self.tape.record("other", inputs, lambda a: np.asarray(a).astype(lifted), site, call=call)
 
     def _dot_general(self, eqn: Any, inputs: list[int], site: str) -> int:
         (left_k, right_k), (left_b, right_b) = eqn.params["dimension_numbers"]
@@ -158,7 +164,8 @@ class Reader:
             lambda a: a.transpose(*right_b, *right_k, *right_free).reshape(batch, k, _count(w, right_free)),
             site,
         )
-        return self.tape.layout(self.tape.product(left, right, site), lambda a: a.reshape(shape), site)
+        join = self.tape.product if left_k else self.tape.multiply  # without a sum, as of outer products
+        return self.tape.layout(join(left, right, site), lambda a: a.reshape(shape), site)
 
     def _ragged_dot_general(self, eqn: Any, inputs: list[int], site: str) -> int:
         """Record rows that are sorted by their matrices, as tokens by experts, as a batch of one row each."""

@@ -45,17 +45,22 @@ def lifted(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
     return tuple(map(lift, args)), {key: lift(value) for key, value in kwargs.items()}
 
 
+def is_inexact(tensor: Any) -> bool:
+    """Tell whether a tensor has real or complex numbers, no integers."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool:
     first = next(leaf for _, leaf in flatten(list(args)) if isinstance(leaf, paddle.Tensor))
-    if not all("float" in str(t.dtype) for t in results) or ("int" in str(first.dtype) and name != "embedding"):
+    if not all(map(is_inexact, results)) or ("int" in str(first.dtype) and name != "embedding"):
         return False
     if name in ("pad", "pad3d"):
         numbers = [a for a in args[2:] if isinstance(a, (int, float))]
         modes = [a for a in args if isinstance(a, str) and a in PADDING]
         return modes in ([], ["constant"]) and not any(numbers)
     if name == "_setitem_dygraph":
-        return isinstance(args[-1], paddle.Tensor) and "float" in str(args[-1].dtype)
-    return name in LAYOUT or name == "cast"
+        return isinstance(args[-1], paddle.Tensor) and is_inexact(args[-1])
+    return name in LAYOUT or (name == "cast" and first.is_complex() == results[0].is_complex())
 
 
 def _edges(

@@ -13,7 +13,7 @@ from paddle import _legacy_C_ops as old_ops
 
 from .call import flatten
 from .paddle_decompositions import COMPOSED
-from .paddle_forms import Forms, is_layout, lifted, positional
+from .paddle_forms import Forms, is_inexact, is_layout, lifted, positional
 from .paddle_names import LEGACY, settings
 from .paddle_values import numpy_of, runner
 from .tape import Operation, Tape
@@ -57,6 +57,7 @@ class Recorder(Forms):
     def adopt(self, tensor: Any, value: int) -> int:
         self.alive.append(tensor)
         self.tape.lowers |= _lower([tensor.dtype])
+        self.tape.complex |= tensor.is_complex()
         self.values[id(tensor)] = value
         return value
 
@@ -148,7 +149,7 @@ class Recorder(Forms):
             for tensor in results:
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
             return out
-        floats = any("float" in str(t.dtype) for t in tensors)
+        floats = any(map(is_inexact, tensors))
         special = getattr(self, f"_{plain}", None) if floats else None
         value = special(args, kwargs, inputs) if special else None
         if value is not None:

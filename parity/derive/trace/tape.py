@@ -76,6 +76,7 @@ class Tape:
       constants: arrays that depend on neither, by number.
       outputs: numbers of the results.
       reads_numbers: whether the model's code took numbers out of values, by `.item()` or to choose a branch.
+      complex: whether some of its values are complex numbers.
       lowers: the dtypes of lower precision than float64 in which it computes some of its values.
     """
 
@@ -86,6 +87,7 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     reads_numbers: bool = False
     lowers: frozenset[str] = frozenset()
+    complex: bool = False
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
 

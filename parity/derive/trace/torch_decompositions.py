@@ -103,6 +103,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "addmm": _addmm,
     "addmv": _addmm,
     "baddbmm": _addmm,
+    "polar": lambda size, angle: torch.complex(size * angle.cos(), size * angle.sin()),
     "rsub": lambda a, b, alpha=1: (-a if alpha == 1 else a * -alpha) + b,
     "addcmul": lambda x, a, b, *, value=1: x + (a * b if value == 1 else a * b * value),
     "addcdiv": lambda x, a, b, *, value=1: x + (a / b if value == 1 else a / b * value),

@@ -24,16 +24,23 @@ LOW = (torch.float32, torch.float16, torch.bfloat16)
 
 def lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Make casts to lower precision void, and constants as exact as they can be."""
-    return {**kwargs, "dtype": torch.float64} if kwargs.get("dtype") in LOW else kwargs
+    dtype = kwargs.get("dtype")
+    wide = torch.float64 if dtype in LOW else torch.complex128 if dtype == torch.complex64 else dtype
+    return {**kwargs, "dtype": wide} if wide != dtype else kwargs
+
+
+def is_inexact(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has real or complex numbers, no integers."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:
-    floating = [t for t in tensors_of(args, kwargs) if t.is_floating_point()]
-    if not floating or not all(t.is_floating_point() for t in results_of(out)):
+    floating = [t for t in tensors_of(args, kwargs) if is_inexact(t)]
+    if not floating or not all(is_inexact(t) for t in results_of(out)):
         return False
     if name == "constant_pad_nd":
         return (args[2] if len(args) > 2 else kwargs.get("value", 0)) == 0
-    return name in LAYOUT or name == "_to_copy"
+    return name in LAYOUT or (name == "_to_copy" and {t.is_complex() for t in (*floating, out)} in ({True}, {False}))
 
 
 def _number(value: Any) -> Any:
@@ -52,7 +59,7 @@ class Forms:
 
     def _pair(self, args: Any, inputs: list[int]) -> list[int] | None:
         """Return numbers of two operands, of which one may be a Python number; None unless they are floats."""
-        if not any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args[:2]):
+        if not any(isinstance(a, torch.Tensor) and is_inexact(a) for a in args[:2]):
             return None
         numbers = iter(inputs)
         return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(_number(a)) for a in args[:2]]
@@ -65,7 +72,7 @@ class Forms:
         places = order[places_of(out)]
         if (places < 0).any():
             return None
-        kind = "layout" if out.is_floating_point() else "other"
+        kind = "layout" if is_inexact(out) else "other"
         return self.tape.record(kind, inputs, lambda a: a.ravel()[places], self.path[-1])
 
     def _scaled(self, pair: list[int], kwargs: Any) -> list[int]:

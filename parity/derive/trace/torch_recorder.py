@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .tape import Tape
 from .torch_decompositions import COMPOSED
-from .torch_forms import LAYOUT, LOW, Forms, is_layout, lifted
+from .torch_forms import LAYOUT, LOW, Forms, is_inexact, is_layout, lifted
 from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
 
 LOWER = (*LOW, torch.complex64)
@@ -50,6 +50,7 @@ class Recorder(Forms, TorchDispatchMode):
     def adopt(self, tensor: torch.Tensor, value: int) -> int:
         self.alive.append(tensor)
         self.tape.lowers |= _lower(tensor.dtype)
+        self.tape.complex |= tensor.is_complex()
         self.owners.setdefault(storage_of(tensor), tensor)
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
@@ -142,7 +143,7 @@ class Recorder(Forms, TorchDispatchMode):
         inputs = [self.value(tensor) for tensor in tensors]
         site, tape = self.path[-1], self.tape
         shape = tuple(target.shape)
-        if name == "copy_" and args[0].is_floating_point() and args[1].is_floating_point():
+        if name == "copy_" and args[0].is_complex() == args[1].is_complex() and all(map(is_inexact, args[:2])):
             value = tape.layout(inputs[1], lambda a: np.broadcast_to(a, shape), site)
         elif name in ("add_", "sub_", "mul_", "div_") and getattr(self, f"_{name[:-1]}", None):
             special = getattr(self, f"_{name[:-1]}")
