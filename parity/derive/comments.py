@@ -63,14 +63,20 @@ def commented(found: Evidence, notes: Sequence[str]) -> DerivedTable:
         comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
     if table.sizes:
         comments.append(f"{LENGTHS} {' '.join(f'{name}={length}' for name, length in table.sizes.items())}")
-    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length and not p.backwards}
-    if parts:
-        comments.append(
-            f"# {' and '.join(sorted(parts))}: stated, as the models' code has this number, whatever the width"
-        )
+    if numbers := _stated(table):
+        comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
     comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
+
+
+def _stated(table: DerivedTable) -> list[str]:
+    """List the numbers of parts that lines state, as s=2, and a=1+b=1+e=1 for parts in another order."""
+    factors = [
+        factor for line in table.lines for array in line.arrays for dim in array.axes or () for factor in dim.factors
+    ]
+    stated = [[str(part) for part in factor if part.length and not part.backwards] for factor in factors]
+    return sorted({"+".join(texts) for texts in stated if texts})
 
 
 def _verdict(found: Evidence) -> str:

@@ -12,6 +12,7 @@ from .rows import Row
 
 SUM = re.compile(r"\([^()]*\+[^()]*\)")
 LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
+STATED = re.compile(rf"\b([{SPARE}]\d*)=")
 
 
 def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[Row]:
@@ -53,11 +54,12 @@ def _letters(axes: Iterable[str]) -> dict[str, None]:
 
 
 def open_letters(row: Row) -> list[str]:
-    """List the letters that stand in a sum wherever the row has them, and on both sides."""
+    """List the letters that stand in a sum wherever the row has them, and on both sides, without those it states."""
     sides = [[axes or "" for _, axes in arrays] for arrays in (row.left, row.right)]
-    alone = _letters(SUM.sub("", text) for side in sides for text in side)
+    alone = set(_letters(SUM.sub("", text) for side in sides for text in side))
     summed = [_letters(sum_ for text in side for sum_ in SUM.findall(text)) for side in sides]
-    return [letter for letter in summed[0] if letter in summed[1] and letter not in alone]
+    stated = {letter for side in sides for text in side for letter in STATED.findall(text)}
+    return [letter for letter in summed[0] if letter in summed[1] and letter not in alone | stated]
 
 
 def _free(letter: str, taken: Iterable[str]) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from parity.derive.trace.equal_parts import equal_parts
 from parity.derive.trace.program import Program
-from parity.derive.trace.sources import Sources, of_one_width, part_sources
+from parity.derive.trace.sources import Sources, part_sources
 from parity.derive.trace.tape import Array
 
-from .names import SPARE, Names
-from .related import Atom, Axes
+from .names import Names
 
 UNKNOWN = "unknown"
 
@@ -51,11 +50,13 @@ def origins(names: Names, side: int, name: str, axis: int, parts: Array) -> tupl
     """
     if not names.programs:
         return None
-    program = names.programs[side]
+    program, lengths = names.programs[side], np.bincount(parts)
+    if len(set(lengths.tolist())) == 1 and equal_parts(program, name, axis, len(lengths)):
+        return None
     found = part_sources(program, name, axis, parts)
-    if found is None:
-        return (Origin(UNKNOWN),) * (int(parts.max()) + 1)
-    return None if of_one_width(found) else tuple(_origin(program, some, name, side) for some in found)
+    if found is None or len(set(found)) < len(found):  # of one value, that may be cut at any place
+        return (Origin(UNKNOWN),) * len(lengths)
+    return tuple(_origin(program, some, name, side) for some in found)
 
 
 def _origin(program: Program, sources: Sources, name: str, side: int) -> Origin:
@@ -65,54 +66,6 @@ def _origin(program: Program, sources: Sources, name: str, side: int) -> Origin:
     blocks = [name[: match.end() + 1] for match in re.finditer(r"\d+(?=[./])", name)]
     block = next((block for block in blocks[::-1] if first.startswith(block)), "")
     return Origin(first.replace(block, re.sub(r"\d", "#", block)) if block else first, first, side)
-
-
-def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> list[tuple[int, int, list[Part]]]:
-    """Make one piece of parts that a concatenation exchanges where these need not be equally wide.
-
-    Returns (axis of the source behind the stacked ones, axis of the target, the parts in the source's order) of each.
-
-    Args:
-      axes: pieces without names, of which the exchanged ones become one. side: of the source.
-      name: of the source. stacked: how many of its axes stand in its path.
-    """
-    found = []
-    for own, atoms in enumerate(axes.source[stacked:]):
-        at = next((k for k, others in enumerate(axes.target) if len(atoms) == 2 and _same(atoms, others)), None)
-        if at is None or not atoms[0].backwards:
-            continue
-        count, width = (atom.length for atom in atoms)
-        of = origins(names, side, name, own, np.arange(count * width) // width)
-        if of is None:
-            continue
-        whole = Atom(count * width, atoms[1].axis, 1)
-        axes.source[own + stacked], axes.target[at] = [whole], [whole]
-        found.append((own, at, [Part("", width, origin) for origin in of]))
-    return found
-
-
-def with_letters(
-    source: list[str], target: list[str], found: Sequence[tuple[int, int, Sequence[Part]]]
-) -> tuple[Part, ...]:
-    """Write (a+b) and (b+a) into the axes of both sides, and return the parts with their letters.
-
-    Args:
-      found: see exchanged.
-    """
-    text = " ".join([*source, *target])
-    numbers = itertools.chain([""], map(str, itertools.count(2)))
-    free = (letter + number for number in numbers for letter in SPARE if letter not in text)
-    every = list[Part]()
-    for own, at, parts in found:
-        named = [replace(part, letter=next(free)) for part in parts]
-        letters = [part.letter for part in named]
-        source[own], target[at] = summed(letters), summed(letters[::-1])
-        every += named
-    return tuple(every)
-
-
-def _same(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:
-    return len(atoms) == len(others) and all(a is b for a, b in zip(atoms, others, strict=True))
 
 
 def summed(letters: Sequence[str]) -> str:

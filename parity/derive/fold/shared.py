@@ -20,12 +20,12 @@ from .grids import grid
 from .joined import joined
 from .names import Names, composed
 from .parted import parted
-from .parts import exchanged, with_letters
 from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Axes, relate
 from .rows import Row
 from .segments import segmented
+from .swapped import equal_in_order, exchanged, with_letters
 
 
 def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
@@ -122,12 +122,13 @@ def _stacked(
         first = sources.first(name)
         inside = (numbers >= first) & (numbers < first + size)
         stacked[inside] = numbers[inside] - first + places[name] * size
+    stacked, swapped = equal_in_order(stacked, (*counts.values(), *shape), names, side, source_names[0], len(counts))
     axes = relate(stacked, (*counts.values(), *shape))
     if axes is None or any(axes.windows[: len(counts)]) or any(len(atoms) != 1 for atoms in axes.source[: len(counts)]):
         return None
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
-    found = exchanged(axes, names, side, source_names[0], len(counts))
+    found = [*swapped, *exchanged(axes, names, side, source_names[0], len(counts))]
     names.assign(axes, len(counts), side, source_names[0])
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     others = [composed(atoms) for atoms in axes.target]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,35 +24,35 @@ def part_sources(program: Program, name: str, axis: int, parts: Array) -> list[S
     Args:
       parts: the number of the part of each index of the axis, from 0.
     """
+    met = first_met(program, name, axis)
+    count = int(parts.max()) + 1
+    if met is None:
+        return None
+    if met.own:
+        return [frozenset([name])] * count
+    finder = _Finder(program)
+    found = finder.of(met.value)
+    if found is None:
+        return None
+    of = np.append(-1, parts)[met.places.astype(int)]
+    sources = [finder.union(np.unique(found[of == k])) for k in range(count)]
+    return sources if any(sources) else None
+
+
+def first_met(program: Program, name: str, axis: int) -> Met | None:
+    """Return what an axis of a parameter meets first; None where that cannot be told."""
     value = program.tape.parameters.get(name)
     shape = program.shapes.get(-1 if value is None else value, ())
     if value is None or math.prod(shape) > MOST:
         return None
-    labels = np.broadcast_to((parts + 1.0).reshape([-1 if d == axis else 1 for d in range(len(shape))]), shape)
-    count = int(parts.max()) + 1
-    met = _met(program, value, labels)
-    if met is None:
-        return None
-    number, places = met
-    if number is None:
-        return [frozenset([name])] * count
+    along = np.arange(1.0, shape[axis] + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    return _met(program, value, np.broadcast_to(along, shape))
+
+
+def origins_of(program: Program, number: int) -> list[int]:
+    """Return the values of which another one is made: inputs, parameters, and what products return."""
     finder = _Finder(program)
-    found = finder.of(number)
-    if found is None:
-        return None
-    places = np.broadcast_to(places, found.shape)
-    sources = [finder.union(np.unique(found[places == k + 1])) for k in range(count)]
-    return sources if any(sources) else None
-
-
-def of_one_width(parts: Sequence[Sources]) -> bool:
-    """Tell whether parts share sources, directly or through one another: then they have one width in every model."""
-    if len(set(parts)) == 1:
-        return True
-    reached, rest = parts[0], list(parts[1:])
-    while rest and (near := [some for some in rest if some & reached]):
-        reached, rest = reached.union(*near), [some for some in rest if not some & reached]
-    return not rest
+    return list(finder.origins) if finder.of(number) is not None else []
 
 
 def outputs_of(program: Program, name: str, length: int) -> int | None:
@@ -65,23 +66,35 @@ def outputs_of(program: Program, name: str, length: int) -> int | None:
     for axis in (axis for axis, n in enumerate(shape) if n == length > 1):
         along = np.arange(1.0, length + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
         met = _met(program, value, np.broadcast_to(along, shape))
-        if met is not None and met[0] is None:
+        if met is not None and met.own:
             return axis
     return None
 
 
-def _met(program: Program, value: int, labels: Array) -> tuple[int | None, Array] | None:
-    """Return the first activation that an axis of a parameter meets, and labels that fit its shape.
+class Met(NamedTuple):
+    """The first activation that an axis of a parameter meets.
 
-    The activation is None where the axis is that of what a product with the parameter returns, and where it meets
-    nothing but constants, as sines and cosines of positions.
+    Args:
+      places: the index of the axis, from 1, at each of its elements.
+      own: whether it is what a product with the parameter returns.
+      fixed: whether this product sums the axis with constants, as sines and cosines of positions.
     """
+
+    value: int
+    places: Array
+    own: bool = False
+    fixed: bool = False
+
+
+def _met(program: Program, value: int, labels: Array) -> Met | None:
+    """Return what an axis of a parameter meets first. Args: labels: of the parameter's elements."""
     weights = program.weights()
     for at, slot in program.readers(value):
         node = program.tape.nodes[at]
         others = [number for k, number in enumerate(node.inputs) if k != slot]
         if node.kind == "product" and not {*program.active, *weights}.intersection(others):
-            return None, labels
+            met = _own(program, node, slot, labels)
+            return met and met._replace(fixed=_summed(labels, slot, node))
         if node.kind != "product" and not program.active.intersection(others):
             passed = program.labelled(node, slot, labels)
             if passed.shape == program.shapes[node.output] and (found := _met(program, node.output, passed)):
@@ -89,28 +102,49 @@ def _met(program: Program, value: int, labels: Array) -> tuple[int | None, Array
         elif node.kind == "product":
             return _in_product(program, node, slot, labels)
         elif node.kind in ("add", "mul"):
-            return others[0], labels
+            shape = program.shapes[others[0]]
+            fits = np.broadcast_shapes(labels.shape, shape) == shape
+            return Met(others[0], np.broadcast_to(labels, shape)) if fits else None
     return None
 
 
-def _in_product(program: Program, node: Node, slot: int, labels: Array) -> tuple[int | None, Array] | None:
+def _in_product(program: Program, node: Node, slot: int, labels: Array) -> Met | None:
     other = node.inputs[1 - slot]
     if node.window is None:
         summed = labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
         if not _alike(summed, 2):
-            return None, labels
-        return other, summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
+            return _own(program, node, slot, labels)
+        along = summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
+        return Met(other, np.broadcast_to(along, program.shapes[other]))
     if slot == 0:
         return None
     groups, channels = node.window.groups, program.shapes[other][1]
     if groups == 1 and _alike(labels, 0):
-        own = labels[0]
+        channelled = labels[0]
     elif groups == channels:  # each channel by itself
-        own = labels[:: len(labels) // groups, 0]
+        channelled = labels[:: len(labels) // groups, 0]
     else:
-        return (None, labels) if groups == 1 else None
-    own = own.reshape(channels, -1)[:, 0]
-    return other, own.reshape([-1 if d == 1 else 1 for d in range(len(program.shapes[other]))])
+        return _own(program, node, slot, labels) if groups == 1 else None
+    return Met(other, _by_channel(channelled.reshape(channels, -1)[:, 0], program.shapes[other]))
+
+
+def _own(program: Program, node: Node, slot: int, labels: Array) -> Met | None:
+    """Return what a parameter's product returns, of which the axis is one."""
+    shape = program.shapes[node.output]
+    if node.window is None:
+        return Met(node.output, np.broadcast_to(labels[:, :1] if slot else labels[:, :, :1], shape), own=True)
+    if slot == 0:
+        return None
+    return Met(node.output, _by_channel(labels.reshape(len(labels), -1)[:, 0], shape), own=True)
+
+
+def _summed(labels: Array, slot: int, node: Node) -> bool:
+    """Tell whether labels differ along an axis that a product sums."""
+    return not _alike(labels, 1 if slot or node.window else 2)
+
+
+def _by_channel(labels: Array, shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(labels.reshape([-1 if d == 1 else 1 for d in range(len(shape))]), shape)
 
 
 def _alike(labels: Array, axis: int) -> bool:
@@ -130,6 +164,7 @@ class _Finder:
         self.names = {number: name for name, number in program.tape.parameters.items()}
         self.left = MOST
         self.found = dict[int, Array]()
+        self.origins = dict[int, None]()  # values that have one source
 
     def union(self, numbers: Array) -> Sources:
         return frozenset[str]().union(*(self.sets[int(n)] for n in np.ravel(numbers)))
@@ -165,14 +200,14 @@ class _Finder:
     def _made(self, number: int) -> Array:
         shape, made = self.program.shapes[number], self.program.makers.get(number)
         if number in self.program.tape.inputs:
-            return self._full(f"input {self.program.tape.inputs.index(number) + 1}", shape)
+            return self._full(f"input {self.program.tape.inputs.index(number) + 1}", number)
         if number in self.names:
-            return self._full(self.names[number], shape)
+            return self._full(self.names[number], number)
         if made is None or number not in self.variable:
             return np.zeros(shape)
         node = self.program.tape.nodes[made]
         if name := self._weight(node):
-            return self._full(name, shape)
+            return self._full(name, number)
         operands = [self.found.get(other, self.program.indices.get(other)) for other in node.inputs]
         if node.kind == "layout":
             shapes = (self.program.shapes[other] for other in node.inputs)
@@ -184,18 +219,19 @@ class _Finder:
         if node.kind == "product" and not node.window:  # of two activations, or with a constant
             if self.program.active.issuperset(node.inputs):
                 every = frozenset[str]().union(*(self.union(np.unique(found)) for found in known.values()))
-                return self._full(f"{' '.join(sorted(every))} @", shape)
+                return self._full(f"{' '.join(sorted(every))} @", number)
             own = [(n, axis) for n, axis in zip(node.inputs, (2, 1), strict=True) if n in known and n in self.variable]
             return np.broadcast_to(_along(known[own[0][0]], own[0][1]), shape) if own else np.zeros(shape)
         if node.kind == "product":
             known = {n: known[n] for n in node.inputs[:1] if n in known}
         of = [found for n, found in known.items() if n in self.program.active] or [*known.values()]
         whole = [found for found in of if found.shape == shape]
-        return self._joined([_fitted(found, shape) for found in whole or of]) if of else np.zeros(shape)
+        return self._joined([fitted(found, shape) for found in whole or of]) if of else np.zeros(shape)
 
-    def _full(self, name: str, shape: tuple[int, ...]) -> Array:
+    def _full(self, name: str, number: int) -> Array:
         self.sets.append(frozenset([name]))
-        return np.full(shape, len(self.sets) - 1.0)
+        self.origins[number] = None
+        return np.full(self.program.shapes[number], len(self.sets) - 1.0)
 
     def _joined(self, several: Sequence[Array]) -> Array:
         """Return the unions of sets, element by element."""
@@ -217,7 +253,7 @@ def _along(numbers: Array, axis: int) -> Array:
     return np.where((numbers == np.take(numbers, [0], axis)).all(axis, keepdims=True), np.take(numbers, [0], axis), 0)
 
 
-def _fitted(numbers: Array, shape: tuple[int, ...]) -> Array:
+def fitted(numbers: Array, shape: tuple[int, ...]) -> Array:
     """Return numbers in the shape of an operation's result, which may have pooled or dropped axes."""
     ahead = max(0, len(shape) - numbers.ndim)
     for dropped in itertools.combinations(range(numbers.ndim)[::-1], max(0, numbers.ndim - len(shape))):

@@ -1,0 +1,112 @@
+"""Write axes whose parts stand in another order on the other side, as (a+b) <-> (b+a), or (-p=2 c) <-> (p c)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.derive.trace.equal_parts import equal_parts
+from parity.derive.trace.tape import Array
+
+from .names import SPARE, Names
+from .parts import Origin, Part, origins, summed
+from .permuted import orders
+from .related import Atom, Axes
+
+MOST_PARTS = 8  # equal ones in another order that are written out
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Parts of an axis that stand in another order on the other side.
+
+    Args:
+      own: the axis of the source, behind the stacked ones. at: the axis of the target.
+      parts: in the source's order. order: of the target, as places among them.
+      equal: whether they have one length in every model: (a=1+b=1+e=1 c) <-> (b+e+a c).
+    """
+
+    own: int
+    at: int
+    parts: Sequence[Part]
+    order: Sequence[int]
+    equal: bool = False
+
+
+def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> list[Swap]:
+    """Make one piece of parts that a concatenation exchanges where these need not be equally wide.
+
+    Args:
+      axes: pieces without names, of which the exchanged ones become one. side: of the source.
+      name: of the source. stacked: how many of its axes stand in its path.
+    """
+    found = []
+    for own, atoms in enumerate(axes.source[stacked:]):
+        at = next((k for k, others in enumerate(axes.target) if len(atoms) == 2 and _same(atoms, others)), None)
+        if at is None or not atoms[0].backwards:
+            continue
+        count, width = (atom.length for atom in atoms)
+        of = origins(names, side, name, own, np.arange(count * width) // width)
+        if of is None:
+            continue
+        whole = Atom(count * width, atoms[1].axis, 1)
+        axes.source[own + stacked], axes.target[at] = [whole], [whole]
+        found.append(Swap(own, at, [Part("", width, origin) for origin in of], range(count)[::-1]))
+    return found
+
+
+def equal_in_order(
+    numbers: Array, shape: tuple[int, ...], names: Names, side: int, name: str, stacked: int
+) -> tuple[Array, list[Swap]]:
+    """Put equal parts of an axis into the source's order, as gates of an LSTM; those in reverse order stay as they are.
+
+    Args:
+      numbers: for each element of the target, the place in the flat source, from 0.
+      shape: of the source. side, name, stacked: see exchanged.
+    """
+    for at, axis, places in orders(numbers, shape) if names.programs else ():
+        order = _blocks(places)
+        if axis < stacked or not 2 < len(order) <= MOST_PARTS or order == [*range(len(order))][::-1]:
+            continue
+        if equal_parts(names.programs[side], name, axis - stacked, len(order)):
+            width = len(places) // len(order)
+            parts = [Part("", width, Origin())] * len(order)
+            return np.take(numbers, np.argsort(places), at), [Swap(axis - stacked, at, parts, order, True)]
+    return numbers, []
+
+
+def _blocks(places: Array) -> list[int]:
+    """Return the order of the widest equal parts that places of an axis keep whole; [] where all are in order."""
+    in_order = (np.diff(places) == 1).all()
+    for count in (count for count in range(2, len(places)) if len(places) % count == 0 and not in_order):
+        blocks = places.reshape(count, -1)
+        if (np.diff(blocks, axis=1) == 1).all() and not (blocks[:, 0] % blocks.shape[1]).any():
+            return (blocks[:, 0] // blocks.shape[1]).tolist()
+    return []
+
+
+def with_letters(source: list[str], target: list[str], found: Sequence[Swap]) -> tuple[Part, ...]:
+    """Write (a+b) and (b+a) into the axes of both sides, and return the parts that need not be equal, with letters."""
+    text = " ".join([*source, *target])
+    numbers = itertools.chain([""], map(str, itertools.count(2)))
+    free = (letter + number for number in numbers for letter in SPARE if letter not in text)
+    every = list[Part]()
+    for swap in found:
+        named = [replace(part, letter=next(free)) for part in swap.parts]
+        letters = [part.letter for part in named]
+        others = [letters[k] for k in swap.order]
+        if swap.equal:
+            inner = source[swap.own]
+            source[swap.own] = f"({'+'.join(f'{letter}=1' for letter in letters)} {inner})"
+            target[swap.at] = f"({'+'.join(others)} {inner})"
+        else:
+            source[swap.own], target[swap.at] = summed(letters), summed(others)
+            every += named
+    return tuple(every)
+
+
+def _same(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:
+    return len(atoms) == len(others) and all(a is b for a, b in zip(atoms, others, strict=True))

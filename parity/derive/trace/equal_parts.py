@@ -1,0 +1,188 @@
+"""Tell whether parts of an axis have one length in every model, and not in these small ones alone.
+
+They do where their indices meet one by one in a sum or product, as those of a gate and of what it scales, where they
+are made of the same indices, as sines and cosines, and where the code cuts the axis into so many equal parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .axis_roles import axis_roles, follows
+from .program import Program
+from .sources import MOST, Met, first_met, fitted, origins_of
+from .tape import Array, Node
+
+EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
+
+
+def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
+    """Tell whether the parts of an axis of a parameter have one length in every model; False where nothing shows it."""
+    value = program.tape.parameters.get(name)
+    met = first_met(program, name, axis)
+    if value is None or met is None:
+        return False
+    if met.fixed:  # so many constants are in the code
+        return True
+    length = program.shapes[value][axis]
+    labels = _numbered(program, [value], axis - len(program.shapes[value]))
+    if _meet(program, labels, Met(value, labels[value]), count) or _cut(program, name, axis, count):
+        return True
+    made = [] if met.own or met.places.max() < length else origins_of(program, met.value)
+    rank = max((len(program.shapes[value]) for value in made), default=0)
+    numbered = (_numbered(program, made, axis) for axis in (*range(-1, -1 - rank, -1), None))
+    return any(_meet(program, some, met, count) for some in numbered if some)
+
+
+def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict[int, Array]:
+    """Number the indices of an axis of all values, or their elements where there is none, from 1."""
+    found, last = dict[int, Array](), 0
+    for value in values:
+        shape = program.shapes[value]
+        if axis is None:
+            own = np.arange(1.0, 1 + math.prod(shape)).reshape(shape)
+        elif -axis > len(shape):
+            continue
+        else:
+            along = np.arange(1.0, 1 + shape[axis])
+            own = np.broadcast_to(along.reshape(-1, *[1] * (-1 - axis)), shape)
+        found[value] = own + last
+        last += int(own.max(initial=0))
+    return found
+
+
+def _cut(program: Program, name: str, axis: int, count: int) -> bool:
+    """Tell whether the code cuts what an axis makes into so many equal parts, each of which is read by itself."""
+    value = program.tape.parameters[name]
+    width = program.shapes[value][axis] // count
+    found, pieces = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value]))), set[float]()
+    for node in found.passed():
+        if node.kind != "layout":
+            continue
+        parts = (found.labels[node.output] - 1) // width
+        if node.call and node.call.name in EVEN and (parts == parts.flat[0]).all():
+            pieces.add(float(parts.flat[0]))
+        elif _is_axis(parts, count):
+            return follows(axis_roles(program, name, axis).readers, count, width)
+    return pieces == set(range(count))
+
+
+def _is_axis(parts: Array, count: int) -> bool:
+    """Tell whether the numbers of parts are those of one axis."""
+    axes = [axis for axis, length in enumerate(parts.shape) if length == count]
+    return any((np.moveaxis(parts, axis, -1) == np.arange(count)).all() for axis in axes)
+
+
+def _meet(program: Program, labels: dict[int, Array], met: Met, count: int) -> bool:
+    """Tell whether the k-th indices of all parts are one, or meet in the course of the run.
+
+    Args:
+      labels: numbers of indices at the elements of the values of which the parts are made.
+    """
+    found = _Indices(program, labels)
+    for node in found.passed(met.value):
+        if (found.changed or node.output == met.value) and found.alike(met, count):
+            return True
+    return False
+
+
+class _Indices:
+    """The indices of axes that the elements of values belong to, and which of them meet.
+
+    Args:
+      labels: numbers of indices by value, 0 for elements of none.
+    """
+
+    def __init__(self, program: Program, labels: dict[int, Array]):
+        self.program, self.labels = program, labels
+        self.first = np.arange(1 + int(max(own.max(initial=0) for own in labels.values())))  # of those that meet
+        self.size, self.changed = 0, False
+
+    def passed(self, kept: int = -1) -> Iterator[Node]:
+        """Yield the operations that pass labels on, or in which they meet. Args: kept: the value whose labels stay."""
+        nodes = self.program.tape.nodes
+        for at, node in enumerate(nodes):
+            if node.output in self.labels or self.labels.keys().isdisjoint(node.inputs):
+                continue
+            self._pass_on(node)
+            if node.output in self.labels or self.changed:
+                yield node
+            if self.size > MOST:
+                return
+            for number in {*node.inputs} - {kept}:
+                if self.program.last[number] == at:
+                    self.labels.pop(number, None)
+
+    def _pass_on(self, node: Node) -> None:
+        """Give the result of an operation the labels of its operands, which meet in it."""
+        self.changed = False
+        shape = self.program.shapes[node.output]
+        own = [self.labels.get(number) for number in node.inputs]
+        if node.kind == "layout":
+            passed = self._laid_out(node, own)
+        elif node.kind in ("add", "mul"):
+            passed = self._joined([np.broadcast_to(some, shape) for some in own if some is not None])
+        elif node.kind == "product" and node.window is None:
+            passed = self._multiplied(own[0], own[1], shape)
+        elif node.kind == "product":  # only one of each channel by itself has its channels in the place of x's
+            each = node.window is not None and node.window.groups == shape[1] == self.program.shapes[node.inputs[0]][1]
+            passed = fitted(own[0], shape) if each and own[0] is not None else None
+        else:
+            passed = fitted(next(some for some in own if some is not None), shape)
+        if passed is not None and passed.any():
+            self.labels[node.output] = passed
+            self.size += passed.size
+
+    def alike(self, met: Met, count: int) -> bool:
+        """Tell whether the k-th index of each part is, or meets, that of all others; no two of a part may be one."""
+        if (own := self.labels.get(met.value)) is None:
+            return False
+        width = int(met.places.max()) // count
+        index, label = np.unique(np.stack([met.places.ravel() - 1, own.ravel()]).astype(int), axis=1)
+        if not label.all() or len(set(zip((index // width).tolist(), label.tolist(), strict=True))) < len(label):
+            return False
+        parts = [set[tuple[int, int]]() for _ in range(count)]
+        for n, first in zip(index.tolist(), self.first[label].tolist(), strict=True):
+            parts[n // width].add((n % width, first))
+        return len({k for k, _ in set.intersection(*parts)}) == width
+
+    def _laid_out(self, node: Node, own: Sequence[Array | None]) -> Array | None:
+        numbers = zip(node.inputs, own, strict=True)
+        shapes, known = self.program.shapes, self.program.indices
+        try:
+            return node.run(*(known.get(n, np.zeros(shapes[n])) if some is None else some for n, some in numbers))
+        except Exception:  # a function that takes no such array
+            return None
+
+    def _multiplied(self, x: Array | None, w: Array | None, shape: tuple[int, ...]) -> Array | None:
+        """Return labels of x[b, rows, k] @ w[b, k, o]; those along k meet."""
+        if x is not None and w is not None and (x == x[:, :1]).all() and (w == w[:, :, :1]).all():
+            self._meet(x[:, 0], w[:, :, 0])
+        if w is not None and (w == w[:, :1]).all():
+            return np.broadcast_to(w[:, :1], shape)
+        if x is not None and (x == x[:, :, :1]).all():
+            return np.broadcast_to(x[:, :, :1], shape)
+        return None
+
+    def _joined(self, several: Sequence[Array]) -> Array:
+        total = several[0]
+        for other in several[1:]:
+            self._meet(total, other)
+            total = np.where(total > 0, total, other)
+        return total
+
+    def _meet(self, one: Array, other: Array) -> None:
+        """Note that indices meet, if each of one value meets a single one of the other: no table of all with all."""
+        both = (one > 0) & (other > 0)
+        pairs = np.unique(np.stack([one[both], other[both]]).astype(int), axis=1)
+        if not pairs.size or any(len(np.unique(side)) < len(side) for side in pairs):
+            return
+        while (unlike := self.first[pairs[0]] != self.first[pairs[1]]).any():
+            firsts = np.sort(self.first[pairs[:, unlike]], axis=0)
+            np.minimum.at(self.first, firsts[1], firsts[0])
+            while (self.first[self.first] != self.first).any():
+                self.first = self.first[self.first]
+            self.changed = True

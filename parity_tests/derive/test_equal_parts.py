@@ -1,0 +1,201 @@
+"""Parts of one projection in other orders: gates have one width in any model, other parts may be of unequal widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from specs.lines import TableError
+
+from ..conftest import needs
+from .pairs import images
+from .test_joined_orders import F64, converted
+
+torch = pytest.importorskip("torch", reason="both sides are torch modules, but for one")
+
+
+class Cell(torch.nn.Module):
+    """A recurrent layer with the gates of each step in some order.
+
+    Args:
+      order: a letter for each gate. step: (gates of the input, gates of the state, states) -> states.
+    """
+
+    def __init__(self, width: int, order: str, step: Callable[..., tuple[Any, ...]]) -> None:
+        super().__init__()
+        self.order, self.step, self.width = order, step, width
+        self.x, self.h = torch.nn.Linear(6, len(order) * width), torch.nn.Linear(width, len(order) * width)
+        self.out = torch.nn.Linear(width, 3)
+
+    def forward(self, x: Any) -> Any:
+        states = (x.new_zeros(len(x), self.width),) * 2
+        for one in x.unbind(1):
+            gates = [
+                layer(y).split([self.width] * len(self.order), -1) for layer, y in ((self.x, one), (self.h, states[0]))
+            ]
+            states = self.step(*(dict(zip(self.order, some, strict=True)) for some in gates), *states)
+        return self.out(states[0])
+
+
+def lstm(x: dict[str, Any], y: dict[str, Any], h: Any, c: Any) -> tuple[Any, ...]:
+    i, f, g, o = (x[gate] + y[gate] for gate in "ifgo")
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru(x: dict[str, Any], y: dict[str, Any], h: Any, _: Any) -> tuple[Any, ...]:
+    r, z = ((x[gate] + y[gate]).sigmoid() for gate in "rz")
+    return (1 - z) * (x["n"] + r * y["n"]).tanh() + z * h, _
+
+
+@pytest.mark.parametrize(
+    ("step", "orders", "line"),
+    [
+        (lstm, ("ifgo", "igfo"), "(a=1+b=1+e=1+f=1 o) i <-> x.weight: (a+e+b+f o) i"),
+        (lstm, ("ifgo", "ifog"), "(a=1+b=1+e=1+f=1 o) i <-> x.weight: (a+b+f+e o) i"),
+        (lstm, ("ifgo", "ogfi"), "(-p=4 o) i <-> x.weight: (p o) i"),
+        (gru, ("rzn", "zrn"), "(a=1+b=1+e=1 o) i <-> x.weight: (b+a+e o) i"),
+    ],
+)
+def test_gates_in_another_order_need_no_lengths(step: Any, orders: Sequence[str], line: str):
+    """The code takes them apart by sizes, which are equal here: that they meet one by one tells."""
+    x = images(4, 3, 6)
+    found = parity.derive(*(Cell(8, order, step) for order in orders), (x,))
+    assert found.proven and not found.unchecked and f"x.weight: {line}" in found.table.print(), found.table.print()
+    assert converted(found, *(Cell(5, order, step) for order in orders), x) < F64
+
+
+class Halves(torch.nn.Module):
+    """Parts of one projection, which are cut by sizes, and read as `read` says.
+
+    Args:
+      sizes: of the parts. last: whether they stand the other way round. read: (layers that read each part, parts) -> y.
+    """
+
+    def __init__(self, sizes: Sequence[int], last: bool, read: Callable[..., Any]) -> None:
+        super().__init__()
+        self.read, self.last = read, last
+        self.sizes = list(sizes[::-1] if last else sizes)
+        self.wide = torch.nn.Linear(5, sum(sizes))
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(size, 3) for size in sizes)
+
+    def forward(self, x: Any) -> Any:
+        parts = self.wide(x).split(self.sizes, -1)
+        return self.read(self.layers, *(parts[::-1] if self.last else parts))
+
+
+def halves(read: Callable[..., Any], sizes: Sequence[int]) -> tuple[Any, Any]:
+    return Halves(sizes, False, read), Halves(sizes, True, read)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda layers, a, b: layers[0](torch.nn.functional.silu(a) * b) + layers[1](b.tanh()),
+        lambda layers, a, b: layers[0](a + b.relu()) + layers[1](a.sin()),
+        lambda layers, a, b: layers[0]((a @ b.mT).softmax(-1) @ b.tanh()) + layers[1](a.sin()),
+    ],
+    ids=["a gate", "a sum", "queries and keys"],
+)
+def test_parts_that_meet_one_by_one_are_equal_at_any_width(read: Any):
+    x = images(2, 4, 5)
+    found = parity.derive(*halves(read, (8, 8)), (x,))
+    text = found.table.print()
+    assert found.proven and "wide.weight: (-p=2 o) i <-> wide.weight: (p o) i" in text, text
+    assert converted(found, *halves(read, (6, 6)), x) < F64
+
+
+def outer(layers: Any, a: Any, b: Any) -> Any:
+    """Return a model's output that adds each channel of one part to each of the other one."""
+    table = a[..., None, :] + b.tanh()[..., None]
+    return layers[0](table.sin().mean(-2)) + layers[1](b)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda layers, a, b: layers[0](a.tanh()) + layers[1](b.sigmoid()), outer],
+    ids=["apart", "each with each"],
+)
+def test_parts_that_need_not_be_equal_ask_for_their_lengths(read: Any):
+    x = images(2, 4, 5)
+    found = parity.derive(*halves(read, (8, 8)), (x,))
+    assert found.proven and "wide.weight: (a+b) i <-> wide.weight: (b+a) i" in found.table.print(), found.table.print()
+    with pytest.raises(TableError, match=r"lengths \(a=\.\.\., from which b follows\)"):
+        converted(found, *halves(read, (6, 10)), x)
+    assert converted(found, *halves(read, (6, 10)), x, a=6) < F64
+
+
+def test_parts_of_one_projection_that_are_joined_again_may_be_of_unequal_widths():
+    """Both are of one value, which its own sizes cut."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, sizes: Sequence[int], last: bool) -> None:
+            super().__init__()
+            self.sizes, self.last = list(sizes), last
+            self.wide, self.out = torch.nn.Linear(5, sum(sizes)), torch.nn.Linear(sum(sizes), 3)
+
+        def forward(self, x: Any) -> Any:
+            a, b = self.wide(x).split(self.sizes, -1)
+            return self.out(torch.cat([b.tanh(), a.sin()] if self.last else [a.sin(), b.tanh()], -1))
+
+    x = images(4, 5)
+    found = parity.derive(Net((8, 8), False), Net((8, 8), True), (x,))
+    assert found.proven and "out.weight: o (a+b) <-> out.weight: o (b+a)" in found.table.print(), found.table.print()
+    assert converted(found, Net((6, 9), False), Net((6, 9), True), x, a=6) < F64
+
+
+@pytest.mark.parametrize("cut", ["chunk", "an axis"])
+@pytest.mark.parametrize("order", ["kqv", "vkq"])
+def test_queries_keys_and_values_that_the_code_cuts_evenly(cut: str, order: str):
+    class Net(torch.nn.Module):
+        def __init__(self, width: int, order: str) -> None:
+            super().__init__()
+            self.qkv, self.out, self.order = torch.nn.Linear(5, 3 * width), torch.nn.Linear(width, 4), order
+
+        def forward(self, x: Any) -> Any:
+            y = self.qkv(x)
+            parts = y.chunk(3, -1) if cut == "chunk" else y.unflatten(-1, (3, -1)).unbind(-2)
+            q, k, v = (dict(zip(self.order, parts, strict=True))[name] for name in "qkv")
+            return self.out((q @ k.mT).softmax(-1) @ v)
+
+    x = images(2, 4, 5)
+    found = parity.derive(Net(8, "qkv"), Net(8, order), (x,))
+    assert found.proven and not found.unchecked, found.table.print()
+    assert converted(found, Net(6, "qkv"), Net(6, order), x) < F64
+
+
+def test_the_gates_of_layers_under_scan():
+    """The stacked array of one side has the gates of all layers, in another order than each layer of the other one."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    class Net(torch.nn.Module):
+        def __init__(self, depth: int, width: int) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(width, 3 * width) for _ in range(depth))
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.layers:
+                a, b, c = layer(x).split([x.shape[-1]] * 3, -1)
+                x = x + a.sigmoid() * b + a.tanh() * c.sin()
+            return x
+
+    def run(p: Any, x: Any) -> Any:
+        def layer(x: Any, p: Any) -> Any:
+            b, a, c = jnp.split(x @ p["w"] + p["b"], 3, -1)
+            return x + jax.nn.sigmoid(a) * b + jnp.tanh(a) * jnp.sin(c), None
+
+        return jax.lax.scan(layer, x, p)[0]
+
+    x = images(4, 8)
+    found = parity.derive(Net(2, 8), (run, {"w": np.ones((2, 8, 24)), "b": np.ones((2, 24))}), (x,))
+    assert found.proven and not found.unchecked, found.table.print()
+    left, x = Net(3, 6).double(), images(4, 6)
+    with jax.enable_x64():
+        right = run(found.table.apply({name: array.numpy() for name, array in left.state_dict().items()}), x)
+    assert np.abs(left(torch.from_numpy(x)).detach().numpy() - np.asarray(right)).max() < F64
