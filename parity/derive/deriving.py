@@ -33,6 +33,7 @@ from .edits.functions import FUNCTION, MASK, without_functions
 from .edits.numbers import Change, changes
 from .edits.rewiring import rewirings
 from .edits.tables import retabled
+from .edits.weights import plain_weights
 from .limits import AGREEING_SUMS, EDIT_SECONDS, MATCH_SECONDS, PARTNER
 from .match.hints import hint
 from .match.match import Match, Say, Walked, match, silent, walked
@@ -93,7 +94,7 @@ def derive(
         a = side(left, call_of(inputs))
         a.fix(buffers.left)
         again = _best(read(a, left_weights), right, right_inputs, start, stop, say, buffers.right)
-        if success(again[2]) > success(best):
+        if success(again[2]) > success(best) or (best.found.failure and success(again[2]) == success(best)):
             known, uses, best = again
     if best.found.failure and not _unlike(known, best):
         best = _completed(known, uses, best, stop, say)
@@ -283,6 +284,7 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
         without_functions(programs, nodes),
         retabled(*programs, nodes),
         reaxed(programs, nodes),
+        plain_weights(programs, nodes),
     )
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
