@@ -38,6 +38,8 @@ Weights = str | Mapping[str, Any] | None
 SEED = 7
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
 
+MISORDERED = 1 << 30  # more than any match has uses
+
 
 class Left(NamedTuple):
     """The left model, run on known weights.
@@ -107,7 +109,15 @@ class Candidate(NamedTuple):
 
     @property
     def depth(self) -> tuple[bool, int]:
-        return not self.found.failure, len(self.found.steps)
+        """Return whether the match is complete, and how far it goes; the last of all where outputs show a wrong order.
+
+        Inputs whose axes are exchanged may make the batch of one model the tokens of the other one.
+        """
+        complete, uses = not self.found.failure, len(self.found.steps)
+        sizes = [sorted(map(np.size, program.outputs)) for program in self.programs]
+        if self.input_order and sizes[0] != sizes[1]:
+            return False, uses - (MISORDERED // 2 if complete else MISORDERED)
+        return complete, uses
 
 
 def read(a: Side, checkpoint: Weights) -> Left:

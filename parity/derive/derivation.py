@@ -313,7 +313,8 @@ def _counted(kind: str, number: int) -> str:
     if kind in ALWAYS:
         return ALWAYS[kind]
     noun, *rest = kind.split(" in ")
-    return " in ".join([f"{in_words(number)} {noun}{'s' * (number > 1)}", *rest])
+    plural = noun + ("es" if noun.endswith("x") else "s") if number > 1 else noun
+    return " in ".join([f"{in_words(number)} {plural}", *rest])
 
 
 def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:

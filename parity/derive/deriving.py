@@ -79,7 +79,10 @@ def derive(
 
     best = matched(Alone([], []))
     if any(buffers := alone(best.known, best.best)):
-        best = max(best, matched(buffers), key=lambda one: success(one.best))
+        again = matched(buffers)
+        better, before = success(again.best), success(best.best)
+        if better > before or (better == before and best.best.found.failure):
+            best = again
     known, candidate = best.known, best.best
     if candidate.found.failure and not _unlike(known, candidate):
         candidate = _completed(best, stop, say)

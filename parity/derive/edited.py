@@ -15,6 +15,7 @@ from .edits.functions import FUNCTION, MASK, without_functions
 from .edits.numbers import Change, changes
 from .edits.rewiring import rewirings
 from .edits.tables import retabled
+from .edits.weights import plain_weights
 from .limits import AGREEING_SUMS, EDIT_SECONDS
 from .match.match import Match, Walked, match, walked
 from .trace.program import Program
@@ -102,6 +103,7 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
         without_functions(programs, nodes),
         retabled(*programs, nodes),
         reaxed(programs, nodes),
+        plain_weights(programs, nodes),
     )
     yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))

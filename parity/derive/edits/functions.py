@@ -12,7 +12,7 @@ from parity.derive.trace.tape import Array, Node
 from specs.words import in_a_row
 
 from .edit import SIDES, LeftOut
-from .texts import mask
+from .texts import dropout, mask
 from .texts import named as table_named
 
 FUNCTION, MASK = "function", "mask"  # the kinds of these edits
@@ -86,6 +86,8 @@ def _named(program: Program, function: Stretch) -> str:
     """Name a function by what it masks, by its tables, or by its operations."""
     if len(function.nodes) == 1 and (found := mask(program.function(function), program.shapes[function.entry])):
         return found.text
+    if text := dropout(program.function(function), program.shapes[function.entry]):
+        return text
     tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
     names = [node.call.name for node in function.nodes if node.call and node.kind == "other"]
     what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]

@@ -142,11 +142,12 @@ def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
     """Return the norm that ends with these parameters; None if it is none."""
     result = chain[-1].node.output
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
-    entry, nodes = next(forked, (result, []))
+    # groups of channels are apart in between
+    entry, nodes = next((one for one in forked if program.shapes[one.entry] == program.shapes[result]), (result, []))
     inner = {node.output for node in nodes}
     read = {at for node in nodes[:-1] for at, _ in program.readers(node.output)}
     whole = all(program.tape.nodes[at].output in inner for at in read)
-    if not nodes or not whole or program.shapes[entry] != program.shapes[result]:
+    if not nodes or not whole:
         return None
     names = tuple(name for one in chain for name in one.names)
     return Norm(entry, result, tuple(nodes), names, *_total(program, result))

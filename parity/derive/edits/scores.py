@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node
 
@@ -28,11 +30,17 @@ def _scales(program: Program, node: Node) -> bool:
         for reader in _readers(program, one.output):
             if is_score and _is_softmax(program, reader):
                 return True
-            if reader.kind in PASSING:
+            if reader.kind in PASSING or _masks(program, reader):
                 waiting.append((reader, is_score))
             elif not is_score and _of_activations(program, reader):
                 waiting.append((reader, True))
     return False
+
+
+def _masks(program: Program, node: Node) -> bool:
+    """Tell whether an operation chooses by truth values, as masked_fill and where."""
+    known = (program.known(number) for number in node.inputs if node.kind == "other")
+    return any(getattr(value, "dtype", np.dtype(float)).kind == "b" for value in known)
 
 
 def _before(program: Program, node: Node) -> Iterator[Node]:

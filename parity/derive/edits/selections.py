@@ -1,14 +1,19 @@
-"""Say which elements a stretch of operations takes that only move elements: one position, a part, copies of each."""
+"""Say which elements a stretch of operations takes: one position, a part, copies of each; or a mean over positions."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array
+from specs.words import count
+
+REDUCTIONS: Mapping[str, Callable[..., Array]] = {"mean": np.mean, "maximum": np.max, "sum": np.sum}
 
 
 def selected(program: Program, stretch: Stretch) -> Array | None:
@@ -50,3 +55,25 @@ def described(places: Array, shape: tuple[int, ...]) -> str:
                 grid = " x ".join(str(number) for number in times if number > 1)
                 return f"each value repeated {grid} times (nearest)"
     return f"{places.size:,} of {every.size:,} values" if places.size < every.size else "repeated values"
+
+
+def reduced(program: Program, stretch: Stretch) -> str:
+    """Say over how many positions a stretch computes a mean, a maximum or a sum; "" if it computes something else."""
+    x = np.random.default_rng(0).standard_normal(program.shapes[stretch.entry])
+    try:
+        y = np.ravel(program.function(stretch)(x.copy()))
+    except Exception:  # an operation that does not take such values
+        return ""
+    axes = [axis for axis, length in enumerate(x.shape) if length > 1]
+    for some in (
+        ((axis,) for axis in axes) if len(axes) < 3 else (*((axis,) for axis in axes), *itertools.pairwise(axes))
+    ):
+        length = math.prod(x.shape[axis] for axis in some)
+        if y.size * length != x.size:
+            continue
+        for first in (0, 1) if len(some) == 1 else (0,):  # a class token may be left out
+            part = x.take(range(first, x.shape[some[0]]), some[0]) if first else x
+            for name, function in REDUCTIONS.items():
+                if np.allclose(np.ravel(function(part, axis=some)), y, ROUNDED_FUNCTIONS, ROUNDED_FUNCTIONS):
+                    return f"the {name} over {f'the last {length - 1} of ' * first}{count(length, 'position')}"
+    return ""

@@ -14,7 +14,7 @@ from specs.words import in_a_row
 
 from .edit import Other, two_sided
 from .resizes import resize
-from .selections import described, selected
+from .selections import described, reduced, selected
 from .swaps import orders, turned
 from .texts import Place, Words, other_settings, other_values, unlike
 
@@ -100,7 +100,10 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
     both = list(zip(programs, (left, right), strict=True))
     takes = [_takes(program, one) for program, one in both]
-    takes = takes if any(takes) else [resize(program, one) for program, one in both]
+    if any(takes):
+        takes = [text or reduced(program, one) for text, (program, one) in zip(takes, both, strict=True)]
+    else:
+        takes = [resize(program, one) or reduced(program, one) for program, one in both]
     if any(takes) and takes[0] != takes[1]:
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
         return Words(two_sided(*does), both=tuple(does))

@@ -137,6 +137,20 @@ def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
     return Mask(hidden, float(numbers[0])) if masks else None
 
 
+def dropout(run: Callable[[Array], Array], shape: tuple[int, ...]) -> str:
+    """Say what a function zeroes if it multiplies all other values by one number, as dropout does; "" if not."""
+    x = np.random.default_rng(0).uniform(1, 2, shape)
+    try:
+        factors = np.asarray(run(x)) / x
+    except Exception:  # an operation that does not take such values
+        return ""
+    zeroed = np.count_nonzero(factors == 0)
+    largest = factors.max(initial=0)
+    if not zeroed or largest <= 1 or not np.isclose(factors[factors != 0], largest).all():
+        return ""
+    return f"a random mask that zeroes {zeroed:,} of {factors.size:,} values, as dropout does"
+
+
 def between(left: Mask, right: Mask) -> Words:
     """Say how two masks differ: by what they hide, or by the number that they put there."""
     if not np.array_equal(left.hidden, right.hidden):

@@ -26,6 +26,7 @@ from parity.derive.edits.roots import moved
 from parity.derive.edits.stretches import restretched
 from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
+from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
 from parity.derive.match.advice import feeds
 
@@ -163,7 +164,17 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
         # where not all have been matched, those behind this place may have partners yet
         span = None if trial.mapped.whole else spans[side]
         yield from without_parameters(trial.both[side].program, names, side, span)
+    left, right = trial.both
+    yield from shared(
+        left.program, _without_partner(left, right, trial.mapped)[0], _partners(left, right, trial.mapped)
+    )
     yield from others([run.program for run in trial.both], spans)
+
+
+def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
+    """Return the first right parameter of each left one whose elements it has alone."""
+    owners = ((left.elements.owners(right.elements.part(mapped.numbers, name)), name) for name in right.elements.names)
+    return {owned[0]: name for owned, name in reversed([*owners]) if len(owned) == 1}
 
 
 def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
@@ -186,16 +197,29 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
     functions = without_functions((left.program, right.program), near)
+    weights = plain_weights((left.program, right.program), near)
     axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
-    for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions):
+    for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions, weights):
         yield from filter(None, few)
     for met in itertools.chain(_met(trial), _beside(trial, near)):
         yield from restretched(left.program, right.program, met)
 
 
 def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:
-    """Yield the values of both sides that are compared where these part: what a use meets, or each of the outputs."""
-    pair, (left, right) = trial.pairs[trial.at], trial.both
+    """Yield the values of both sides that are compared where these part: what a use meets, or each of the outputs.
+
+    A term is compared behind its sum, so that those of the next use are among them.
+    """
+    at = trial.at
+    pair = trial.pairs[at]
+    yield from _compared(trial, pair)
+    if pair.right and pair.right.kind == "add" and at + 1 < len(trial.pairs):
+        yield from _compared(trial, trial.pairs[at + 1])
+
+
+def _compared(trial: Recomputation, pair: Pair) -> Iterator[tuple[int, int]]:
+    """Yield the values of both sides that two uses meet, or each of the outputs."""
+    left, right = trial.both
     if pair.left is None or pair.right is None:
         yield from zip(left.tape.outputs, right.tape.outputs, strict=False)
         return

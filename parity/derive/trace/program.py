@@ -67,6 +67,9 @@ class Program:
                 self.last[number] = at
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.indices: dict[int, Array] = {}
+        self.given: dict[int, Array] = {}  # computed from inputs alone, and read beside what depends on parameters
+        self.plain = {*tape.inputs}  # of inputs alone
+        whole = {*tape.inputs}  # inputs, laid out otherwise or not
         for number, value in values.items():
             self._note(number, value)
 
@@ -81,15 +84,17 @@ class Program:
             for at, node in enumerate(tape.nodes):
                 values[node.output] = node.run(*map(read, node.inputs))
                 self._note(node.output, values[node.output])
+                self._sort(node, whole, values)
                 for number in node.inputs:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
 
     def known(self, number: int) -> Array | None:
-        """Return a value that is a constant, or of integers or truth values; None for others."""
+        """Return a value that is a constant, of integers or truth values, or a mask of inputs; None for others."""
         value = self.tape.constants.get(number)
-        return self.indices.get(number) if value is None else value
+        value = self.indices.get(number) if value is None else value
+        return self.given.get(number) if value is None else value
 
     def readers(self, value: int) -> list[tuple[int, int]]:
         """Return (operation, which of its operands) of everything that reads a value."""
@@ -186,6 +191,7 @@ class Program:
           of: the values on which the result depends; None for activations.
         """
         of = self.active if of is None else of
+        known = self.plain.intersection([*self.indices, *self.given])
         frontier, nodes = {result}, list[Node]()
         while frontier and len(nodes) < depth:
             at = max(self.makers.get(number, -1) for number in frontier)
@@ -194,7 +200,8 @@ class Program:
                 return
             nodes.append(node)
             frontier.remove(node.output)
-            frontier |= {number for number in node.inputs if number in of}
+            inputs = {number for number in node.inputs if number in of}
+            frontier |= inputs - known or inputs  # a mask that depends on inputs is known
             if len(frontier) == 1:
                 yield Stretch(next(iter(frontier)), nodes[::-1])
 
@@ -218,6 +225,20 @@ class Program:
             )
             for node in readers
         )
+
+    def _sort(self, node: Node, whole: set[int], values: Mapping[int, Array]) -> None:
+        """Add a result to what is computed from inputs alone, and note such values that meet others.
+
+        Args:
+          whole: numbers of the inputs, laid out otherwise or not.
+        """
+        plain = self.plain
+        if all(number in plain or number in self.tape.constants for number in node.inputs):
+            plain.add(node.output)
+            if node.kind == "layout" and whole.issuperset(node.inputs):
+                whole.add(node.output)
+        elif node.kind in ("add", "mul", "other") and any(n in self.active and n not in plain for n in node.inputs):
+            self.given |= {n: values[n] for n in node.inputs if n in plain and n not in whole}
 
     def _note(self, number: int, value: Array) -> None:
         self.shapes[number] = np.shape(value)

@@ -1,0 +1,85 @@
+"""Causes in what is computed from inputs alone, or at random, and in which positions are taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+MASK = np.arange(6) < np.array([[6], [4], [3]])
+
+
+def attention(mask: str, scale: float = 0.5) -> Net:
+    """Attention that hides places by a mask which is an input: not at all, by masked_fill, or by a sum."""
+
+    def heads(x: Any) -> Any:
+        return x.reshape(3, 6, 2, 4).transpose(1, 2)
+
+    def forward(m: Any, x: Any, keep: Any) -> Any:
+        scores = scale * heads(m.q(x)) @ heads(m.k(x)).mT
+        if mask == "filled":
+            scores = scores.masked_fill(keep[:, None, None] == 0, -1e4)
+        if mask == "added":
+            scores = scores + (1 - keep[:, None, None].to(x.dtype)) * -1e4
+        return m.head(x + m.out((scores.softmax(-1) @ heads(m.v(x))).transpose(1, 2).reshape(3, 6, 8)))
+
+    return Net(forward, **{name: linear(8, 8) for name in ("q", "k", "v", "out")}, head=linear(8, 5))
+
+
+@pytest.mark.parametrize("kind", ["filled", "added"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_mask_of_an_input_that_one_side_ignores_is_named(kind: str, swapped: bool):
+    sides = (attention(kind), attention("none"))[:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(3, 6, 8), MASK.astype(np.int64)))
+    (place,) = found.divergences
+    has, lacks = ("right", "left") if swapped else ("left", "right")
+    assert place.what == f"the {has} applies a mask that hides 5 of 18 places, the {lacks} does not"
+    assert found.confirmed and (place.left, place.right) == ("out", "out")
+
+
+def test_a_scale_of_attention_is_named_so_before_a_mask():
+    found = parity.derive(attention("filled"), attention("filled", 0.25), (images(3, 6, 8), MASK.astype(np.int64)))
+    (place,) = found.divergences
+    assert place.what == "the scores before the softmax have a factor of 0.5 on the left, 0.25 on the right"
+    assert place.kind == "attention scale"
+
+
+def dropping(rate: float) -> Net:
+    keep = np.random.default_rng(0).random((4, 8)) >= rate
+    factors = torch.tensor(keep / (1 - rate))
+    return Net(lambda m, x: m.out(torch.tanh(m.first(x)) * factors.to(x.dtype)), first=linear(5, 8), out=linear(8, 3))
+
+
+def test_dropout_that_one_side_applies_is_named():
+    plain = Net(lambda m, x: m.out(torch.tanh(m.first(x))), first=linear(5, 8), out=linear(8, 3))
+    found = parity.derive(plain, dropping(0.25), (images(4, 5),))
+    (place,) = found.divergences
+    what = "the right applies a random mask that zeroes 7 of 32 values, as dropout does, the left does not"
+    assert place.what == what and found.confirmed
+
+
+def pooled(pool: Any) -> Net:
+    return Net(lambda m, x: m.head(pool(m.norm(x + m.first(x)))), first=linear(8, 8), norm=torch.nn.LayerNorm(8),
+               head=linear(8, 5))  # fmt: skip
+
+
+POOLS = {
+    "a mean": (lambda x: x.mean(1), "the mean over 6 positions"),
+    "a mean of the rest": (lambda x: x[:, 1:].mean(1), "the mean over the last 5 of 6 positions"),
+    "a maximum": (lambda x: x.amax(1), "the maximum over 6 positions"),
+}
+
+
+@pytest.mark.parametrize(("pool", "words"), POOLS.values(), ids=POOLS)
+def test_a_token_and_a_mean_over_tokens_behind_a_norm_are_told_apart(pool: Any, words: str):
+    found = parity.derive(pooled(lambda x: x[:, 0]), pooled(pool), (images(3, 6, 8),))
+    (place,) = found.divergences
+    assert place.what == f"position 0 of 6 on the left, {words} on the right"
+    assert found.confirmed and not found.missing

@@ -1,0 +1,95 @@
+"""Causes in how models use parameters: functions of them, and parameters that one model uses at several places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.parametrizations import spectral_norm
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+
+def dense(layer: torch.nn.Module | None = None, bias: Any = lambda b: b) -> Net:
+    first = layer or linear(5, 8)
+    if layer is None:
+        return Net(lambda m, x: m.out(torch.tanh(x @ m.first.weight.T + bias(m.first.bias))), first=first,
+                   out=linear(8, 3))  # fmt: skip
+    return Net(lambda m, x: m.out(torch.tanh(m.first(x))), first=first, out=linear(8, 3))
+
+
+def twice(second: bool) -> Net:
+    def forward(m: Any, x: Any) -> Any:
+        x = torch.tanh(m.layers[0](torch.tanh(m.first(x))))
+        return m.out(torch.tanh(m.layers[-1](x)))
+
+    layers = torch.nn.ModuleList([linear(8, 8) for _ in range(1 + second)])
+    return Net(forward, first=linear(5, 8), layers=layers, out=linear(8, 3))
+
+
+def head(tied: bool) -> Net:
+    def forward(m: Any, x: Any) -> Any:
+        x = torch.tanh(m.embed(x)).cumsum(1)
+        return x @ m.embed.weight.T if tied else m.head(x)
+
+    layers = {} if tied else {"head": linear(8, 11, bias=False)}
+    return Net(forward, embed=torch.nn.Embedding(11, 8), **layers)
+
+
+SPECTRAL = "first.parametrizations.weight.original by a number that it computes, as spectral normalization does"
+FUNCTIONS = {
+    "a bias on the left": (dense(bias=torch.abs), dense(), "the left applies abs to first.bias, the right does not"),
+    "a bias on the right": (dense(), dense(bias=torch.abs), "the right applies abs to first.bias, the left does not"),
+    "spectral normalization on the left": (
+        dense(spectral_norm(torch.nn.Linear(5, 8))), dense(),
+        f"the left divides or multiplies {SPECTRAL}, the right does not"),
+    "spectral normalization on the right": (
+        dense(), dense(spectral_norm(torch.nn.Linear(5, 8))),
+        f"the right divides or multiplies {SPECTRAL}, the left does not"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "cause"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_of_a_parameter_is_named(left: Net, right: Net, cause: str):
+    found = parity.derive(left, right, (images(6, 5),))
+    (place,) = found.divergences
+    assert not found.missing and found.confirmed
+    assert (place.kind, place.what) == ("function of a parameter", cause)
+
+
+def test_two_layers_and_one_that_is_used_twice_are_one_cause():
+    found = parity.derive(twice(True), twice(False), (images(6, 5),))
+    (place,) = found.divergences
+    own, other = "layers.1.weight and layers.1.bias", "layers.0.weight and layers.0.bias"
+    assert place.what == f"the left has {own} of its own, the right uses {other} there too"
+    assert found.confirmed and found.explained == "two shared parameters"
+
+
+def test_a_head_of_its_own_and_one_that_is_the_embedding_are_told_apart():
+    tokens = torch.arange(36).reshape(4, 9).numpy() % 11
+    found = parity.derive(head(False), head(True), (tokens,))
+    (place,) = found.divergences
+    assert place.what == "the left has head.weight of its own, the right uses embed.weight there too"
+    assert found.confirmed
+
+
+def convolutional(groups: int) -> Net:
+    layers: dict[str, torch.nn.Module] = {"norm": torch.nn.GroupNorm(groups, 8)} if groups else {}
+    return Net(lambda m, x: m.out((m.norm(m.first(x)) if groups else m.first(x)).relu()),
+               first=torch.nn.Conv2d(3, 8, 3, padding=1), out=torch.nn.Conv2d(8, 4, 1), **layers)  # fmt: skip
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_group_norm_that_one_side_lacks_is_one_cause(swapped: bool):
+    sides = (convolutional(4), convolutional(0))[:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(2, 3, 7, 7),))
+    has, lacks = ("right", "left") if swapped else ("left", "right")
+    what = f"the {has} normalizes, the {lacks} does not, with norm"
+    if swapped:  # its parameters have no partner
+        assert set(found.reasons) == {"norm.weight", "norm.bias"} and set(found.reasons.values()) == {what}
+    else:
+        assert [place.what for place in found.divergences] == [what] and found.confirmed
