@@ -67,10 +67,9 @@ def compare(
         bools, as NHWC. Where models take other arguments, {label: parity.Inputs(...)} gives each its own, of the same
         values.
       check: forward, layers, single-step, gradients or train.
-      names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
-        out is compared only if another model has a module of the same path. By default, every module that holds
-        parameters is compared under its own path. What parity.derive returned, or its Table, names the modules of two
-        models, of which the first is its left side.
+      names: for models that are no ports, {label: {path of a module: name to compare it under}}. All other modules
+        that hold parameters are compared as without `names`: docs/parity.md says how. What parity.derive returned, or
+        its Table, names the modules of two models, of which the first is its left side.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -142,10 +141,10 @@ def _ports(
         for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
-    taps = {label: port.tap_names() for label, port in ports.items()}
+    names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
     for label, port in ports.items():
         if isinstance(port, Own):
-            port.match({name for other, found in taps.items() if other != label for name in found})
+            port.match({name for other, found in names_of.items() if other != label for name in found})
     if feature_maps is not None:
         require_feature_maps(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
