@@ -16,7 +16,7 @@ Importing this imports no framework. derive/ finds Tables, page/ writes the repo
     running            suite runs all, comparison two or three models; job one framework in this process, processes each
                        in one of its own; recording what it does, hub under shared names; archive stores that
     judging            judge, by agreement and verdicts (which measures the rounding of each framework), with remarks;
-                       elements, tolerance, masks (of dropout); result
+                       elements, tolerance, masks (of dropout); unequal_weights (of models that a Table pairs); result
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
                        lists; guesses says it of several pairs; momentum reads that of batch norms; next_steps says
                        what to do about them

@@ -25,6 +25,7 @@ from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
+from .unequal_weights import UnequalWeights, unequal
 from .usage import (
     EACH_ITS_OWN,
     of_shapes,
@@ -101,12 +102,14 @@ def compare(
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
+        weights = _unequal_weights(ports)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
         _draws(ports, inputs, check, recordings)
-        results = _results(subject, recordings, dtype is None)
+        recordings[0].notes += _uncompared_weights(ports)
+        results = [replace(result, weights=weights) for result in _results(subject, recordings, dtype is None)]
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps, results), modules)
 
@@ -160,6 +163,24 @@ def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
                 f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs, "
                 "'gradients' and 'train' its arrays, paired by names=TABLE"
             )
+
+
+def _unequal_weights(ports: Mapping[str, Port | Own]) -> UnequalWeights | None:
+    """Compare the weights of two models that a Table pairs; None where these are equal, or there is no Table."""
+    arrays = {
+        label: port.paired.arrays.named(port.state())
+        for label, port in ports.items()
+        if isinstance(port, Own) and port.paired is not None and port.paired.arrays is not None
+    }
+    return unequal(arrays) if arrays else None
+
+
+def _uncompared_weights(ports: Mapping[str, Port | Own]) -> list[str]:
+    """Say why the weights of models that a Table pairs were not compared."""
+    first = next(iter(ports.values()))
+    lengths = first.paired.open if isinstance(first, Own) and first.paired is not None else ()
+    why = f"as the Table leaves lengths open: {', '.join(lengths)}"
+    return [f"whether the weights are equal was not compared, {why}"] * bool(lengths)
 
 
 def _is_own_flax(port: Port | Own) -> bool:

@@ -113,13 +113,15 @@ class PairedNames(dict[str, str]):
       flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
         has against a dense layer.
       order: of the axes of the input that both models get, in which this one takes it; () as they are.
-      arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
+      arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
+      open: the lengths that the Table leaves open, and that no shape of both models shows.
     """
 
     unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
     flat: Sequence[tuple[str, str]] = ()
     order: tuple[int, ...] = ()
     arrays: OneSide | None = None
+    open: tuple[str, ...] = ()
 
 
 class Own(Model):
