@@ -147,7 +147,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
+        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *model.notes, *written.notes),
+        written.supplied,
         (*model.ties, *(average.checks if average and written.averages else ())),
     )  # fmt: skip
 
