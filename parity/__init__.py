@@ -11,12 +11,12 @@ Derive the translation of one model's checkpoints into another's, and prove it.
 
 Importing this imports no framework. derive/ finds Tables, page/ writes the report as HTML; the other modules:
 
-    what is compared   targets (of the command line; several of them), own (a user's models), paired_names,
-                       paired_arrays, usage, random_images, goldens
+    what is compared   targets (of the command line; several of them), own (a user's models), module_names,
+                       paired_names, paired_arrays, usage, random_images, goldens
     running            suite runs all, comparison two or three models; job one framework in this process, processes each
                        in one of its own; recording what it does, hub under shared names; archive stores that
     judging            judge, by agreement and verdicts (which measures the rounding of each framework), with remarks;
-                       elements, tolerance, masks (of dropout); result
+                       elements, tolerance, masks (of dropout); unequal_weights (of models that a Table pairs); result
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
                        lists; guesses says it of several pairs; momentum reads that of batch norms; next_steps says
                        what to do about them

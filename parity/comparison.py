@@ -25,6 +25,7 @@ from .paired_names import is_paired, paired
 from .provenance import fingerprint, script, surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
+from .unequal_weights import UnequalWeights, unequal
 from .usage import (
     EACH_ITS_OWN,
     of_shapes,
@@ -67,10 +68,9 @@ def compare(
         bools, as NHWC. Where models take other arguments, {label: parity.Inputs(...)} gives each its own, of the same
         values.
       check: forward, layers, single-step, gradients or train.
-      names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
-        out is compared only if another model has a module of the same path. By default, every module that holds
-        parameters is compared under its own path. What parity.derive returned, or its Table, names the modules of two
-        models, of which the first is its left side.
+      names: for models that are no ports, {label: {path of a module: name to compare it under}}. All other modules
+        that hold parameters are compared as without `names`: docs/parity.md says how. What parity.derive returned, or
+        its Table, names the modules of two models, of which the first is its left side.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -102,12 +102,14 @@ def compare(
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
+        weights = _unequal_weights(ports)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
         _draws(ports, inputs, check, recordings)
-        results = _results(subject, recordings, dtype is None)
+        recordings[0].notes += _uncompared_weights(ports)
+        results = [replace(result, weights=weights) for result in _results(subject, recordings, dtype is None)]
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps, results), modules)
 
@@ -142,10 +144,10 @@ def _ports(
         for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
-    taps = {label: port.tap_names() for label, port in ports.items()}
+    names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
     for label, port in ports.items():
         if isinstance(port, Own):
-            port.match({name for other, found in taps.items() if other != label for name in found})
+            port.match({name for other, found in names_of.items() if other != label for name in found})
     if feature_maps is not None:
         require_feature_maps(
             feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
@@ -161,6 +163,24 @@ def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
                 f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs, "
                 "'gradients' and 'train' its arrays, paired by names=TABLE"
             )
+
+
+def _unequal_weights(ports: Mapping[str, Port | Own]) -> UnequalWeights | None:
+    """Compare the weights of two models that a Table pairs; None where these are equal, or there is no Table."""
+    arrays = {
+        label: port.paired.arrays.named(port.state())
+        for label, port in ports.items()
+        if isinstance(port, Own) and port.paired is not None and port.paired.arrays is not None
+    }
+    return unequal(arrays) if arrays else None
+
+
+def _uncompared_weights(ports: Mapping[str, Port | Own]) -> list[str]:
+    """Say why the weights of models that a Table pairs were not compared."""
+    first = next(iter(ports.values()))
+    lengths = first.paired.open if isinstance(first, Own) and first.paired is not None else ()
+    why = f"as the Table leaves lengths open: {', '.join(lengths)}"
+    return [f"whether the weights are equal was not compared, {why}"] * bool(lengths)
 
 
 def _is_own_flax(port: Port | Own) -> bool:

@@ -151,7 +151,8 @@ def facts(finding: Finding) -> Facts:
     what = "layer" if result.check in ("layers", "single-step") else "array"
     name = f"{_named(first, result)} ({first})" if INPUT in first else with_own(first, result)
     causes = {"weights": first.weights, "looks like": finding.guess, "cause lies": first.place}
-    rows = [(what, name), *((label, text) for label, text in causes.items() if text), *_values(first, result)]
+    rows = [("weights", f"differ already: {unmarked(str(result.weights))}")] if result.weights else []
+    rows += [(what, name), *((label, text) for label, text in causes.items() if text), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         basis = f", {first.basis}" if first.basis else ""
         rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]

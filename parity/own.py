@@ -27,15 +27,16 @@ from specs.axes import parse_axes
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
 from specs.numerals import exact
-from specs.paths import pattern
 from specs.words import count
 
+from .module_names import chosen, possible, written_out
 from .paired_arrays import OneSide
 from .quoting import some
-from .usage import require_arguments, require_known
+from .usage import require_arguments
 
 OWN = "own"  # the architecture of a user's model
 MODAL = r"Drop|BatchNorm"  # in names of classes: modules that compute otherwise in training than in evaluation
+INSIDE = "inside nn.scan, nn.remat, nn.vmap or another transformation of JAX, where its outputs cannot be read"
 LISTS = r"(Sequential|ModuleList|LayerList|List)$"  # hold modules in a row; one framework's list is another's loop
 
 
@@ -59,31 +60,6 @@ def wrap(
     runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
     require_arguments(*runner.signature(), Inputs.of(inputs))
     return Own(runner, Inputs.of(inputs), names, feature_maps, file_of(type(model[0] if home == "linen" else model)))
-
-
-def _numbered(names: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
-    """Write out the names with "#", which is any number: one for each module with such a path.
-
-    Raises: UsageError for a name that no module fits, or that has more numbers in one path than in the other.
-    """
-    written: dict[str, str] = {}
-    for path, name in names.items():
-        if "#" not in f"{path}{name}":
-            written[path] = name
-            continue
-        if path.count("#") != name.count("#"):
-            raise UsageError(f"{path!r} and {name!r} in `names`: # is a number, and stands in both equally often")
-        fits = [found for each in paths if (found := re.fullmatch(re.escape(path).replace(r"\#", r"(\d+)"), each))]
-        if not fits:
-            require_known("module", path, dict.fromkeys(map(pattern, paths)))
-        for found in fits:
-            rest = zip(found.groups(), name.split("#")[1:], strict=True)
-            written.setdefault(found[0], name.partition("#")[0] + "".join(number + text for number, text in rest))
-    for path, name in written.items():
-        others = sorted(other for other in written if other != path and written[other] == name)
-        if others:
-            raise UsageError(f"modules {path!r} and {others[0]!r} are both called {name!r} by `names`")
-    return written
 
 
 def file_of(kind: type) -> str:
@@ -137,13 +113,15 @@ class PairedNames(dict[str, str]):
       flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
         has against a dense layer.
       order: of the axes of the input that both models get, in which this one takes it; () as they are.
-      arrays: pairs the model's arrays by the Table's lines; None where a check compares none.
+      arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
+      open: the lengths that the Table leaves open, and that no shape of both models shows.
     """
 
     unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
     flat: Sequence[tuple[str, str]] = ()
     order: tuple[int, ...] = ()
     arrays: OneSide | None = None
+    open: tuple[str, ...] = ()
 
 
 class Own(Model):
@@ -169,11 +147,11 @@ class Own(Model):
         self._order = self.paired.order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
         paths = [path for path in self.modules if path]
-        self.chosen = {path: _tap(path) for path in self._default()} if names is None else _numbered(names, paths)
-        self._stated = () if names is None or self.paired is not None else tuple(self.chosen)
-        for path in self.chosen:
-            require_known("module", path, paths)
-        self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
+        self._stated = {} if self.paired is not None else written_out(names or {}, paths)
+        for path in self._stated:
+            if self.modules[path].inside:
+                raise UsageError(f"names: module {path!r} is {INSIDE}: name one outside of it")
+        self.match(())
 
     def _taken(self, inputs: Any) -> Inputs:
         """Return inputs in the order of axes in which this model takes them."""
@@ -188,14 +166,20 @@ class Own(Model):
         """Return names of its taps, without the output of the whole model."""
         return list(self.chosen.values())
 
+    def possible_names(self) -> set[str]:
+        """Return every name that one of its taps may get from `match`."""
+        return possible(self._tapped(), self._stated) if self.paired is None else set(self.paired.values())
+
     def match(self, others: Collection[str]) -> None:
-        """Add modules that `names` leaves out as taps by their own paths, where other models have such taps."""
-        if self.names is None or self.paired is not None:
-            return
-        taken = {*self.chosen, *self.chosen.values()}
-        free = [path for path in self._default() if not any(f"{path}.".startswith(f"{name}.") for name in taken)]
-        self.chosen.update({path: path for path in free if path in others})
-        self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
+        """Name the taps, where the other models' taps may have these names: by the Table, or see module_names."""
+        if self.paired is None:
+            self._name(chosen(self._tapped(), self._stated, others))
+        else:
+            self._name({path: name for path, name in self.paired.items() if not self.modules[path].inside})
+
+    def _name(self, taps: dict[str, str]) -> None:
+        self.chosen = taps
+        self._taps = Taps({**taps, "": OUTPUT}.get, self._is_map)
 
     def tree(self) -> list[tuple[str, str]]:
         """Return (name of its tap, or else its path; name of its class) of every module, in the model's order."""
@@ -203,8 +187,9 @@ class Own(Model):
         free = {path: f"{path} (module)" if path in taken else path for path in self.modules}
         return [(self.chosen.get(path, free[path]), module.kind) for path, module in self.modules.items() if path]
 
-    def _default(self) -> list[str]:
-        return [path for path, m in self.modules.items() if path and m.trained and not re.search(LISTS, m.kind)]
+    def _tapped(self) -> list[str]:
+        """List the modules to compare: those with parameters, and those that the user names."""
+        return [path for path, module in self.modules.items() if path in self._stated or _is_tap(path, module)]
 
     def _is_map(self, name: str) -> bool:
         return name == OUTPUT or self.feature_maps is None or name in self.feature_maps
@@ -216,10 +201,11 @@ class Own(Model):
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(self._taken(inputs), self._taps, feed)
-        for path in self._uncalled(taps):
-            if path not in self._stated:
-                continue
-            name = self.chosen[path]
+        uncalled = self._uncalled(taps)
+        called = [path for path in self.chosen if path not in uncalled]
+        for path, name in self._stated.items():
+            if path in called or any(other.startswith(f"{path}.") for other in called):
+                continue  # the name of a list of modules is that of the modules in it
             raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
         return taps
 
@@ -243,10 +229,12 @@ class Own(Model):
         return [f"modules with parameters that were never called: {some(outer)}"] * bool(outer)
 
     def left_out(self) -> list[str]:
-        """Count and name modules with parameters of their own that a Table does not pair with one, and say why."""
-        if self.paired is None:
-            return []
+        """Count and name modules with parameters that are not compared, and say why: a Table, or a transformation."""
         owners = [path for path, module in self.modules.items() if path and module.leaves]
+        inner = [path for path in owners if self.modules[path].inside and (self.paired is None or path in self.paired)]
+        inside = [f"{count(len(inner), 'module')} not compared, {INSIDE}: {some(inner)}"] * bool(inner)
+        if self.paired is None:
+            return inside
         flat = {path for pair in self.paired.flat for path in pair}
         owners = [path for path in owners if path not in self.paired and path not in flat]
         unlike = {why: [path for path in paths if path in owners] for why, paths in self.paired.unlike.items()}
@@ -255,7 +243,7 @@ class Own(Model):
         pairs = [f"{left} / {right}" for left, right in self.paired.flat]
         why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
         both = [f"{count(len(pairs), 'pair')} of modules not compared, as {why}: {some(pairs)}"] * bool(pairs)
-        return both + [
+        return [*inside, *both] + [
             f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
             for why, paths in reasons.items()
             if paths
@@ -329,18 +317,15 @@ class Own(Model):
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
         cast = Own(runner, self.inputs, self.names, self.feature_maps)
-        cast.match(self.chosen)
+        cast._name(self.chosen)
         return cast
 
-    def shared(self, name: str) -> str | None:
-        """Name by the nearest tap above; what the user's `names` do not cover is not compared.
-
-        What a Table pairs with no module keeps its name: an array of stacked blocks is a part of what has to agree.
-        """
+    def shared(self, name: str) -> str:
+        """Name an array by the nearest tap above it, or by its own path."""
         for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
                 return self.chosen[path] + name[len(path) :]
-        return name if self.names is None or self.paired is not None else None
+        return name
 
     def layers(self) -> list[Layer]:
         """Return the layers whose kind is known by their class."""
@@ -349,9 +334,8 @@ class Own(Model):
         return [layer for layer in layers if layer is not None]
 
 
-def _tap(path: str) -> str:
-    """Name a module's tap by its path; a module called "output" must not take the whole model's place."""
-    return f"{path} (module)" if path == OUTPUT else path
+def _is_tap(path: str, module: Module) -> bool:
+    return bool(path) and module.trained and not module.inside and not re.search(LISTS, module.kind)
 
 
 def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: str) -> Layer | None:

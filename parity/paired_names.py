@@ -27,7 +27,7 @@ Pair = tuple[str, str]  # paths of a module of the left model and of one of the 
 def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
     """Return names for `parity.compare`: {label: {path of a module: name of its pair}}, by the left model's path.
 
-    For `gradients` and `train`, arrays are paired by the Table's lines as well.
+    Arrays are paired by the Table's lines as well, where no length of these is open.
 
     Args:
       given: a Table, or what parity.derive returned.
@@ -50,15 +50,14 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
         }
         found.flat = sorted(pair for pair in flat if all(pair))
     names[1].order = _order(getattr(given, "input_order", ()), *sides)
-    if check in ARRAYS:
-        if is_open:
-            raise UsageError(
-                f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
-                f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
-            )
-        arrays = _arrays(table, layout, *sides)
-        for k, found in enumerate(names):
-            found.arrays = OneSide(arrays, k)
+    if is_open and check in ARRAYS:
+        raise UsageError(
+            f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
+            f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
+        )
+    for k, found in enumerate(names):
+        found.open = is_open
+        found.arrays = None if is_open else OneSide(_arrays(table, layout, *sides), k)
     return dict(zip(models, names, strict=True))
 
 

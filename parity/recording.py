@@ -252,14 +252,14 @@ def _describe(r: Recording, model: Port | Own) -> None:
     state = model.state()
     if sum(array.nbytes for array in state.values()) <= WEIGHTS:
         r.weights = _shared(model, state)
-    r.kinds = {model.shared(layer.path) or "": layer.kind for layer in model.layers()}
+    r.kinds = {model.shared(layer.path): layer.kind for layer in model.layers()}
     r.notes += [*model.unreached(r.taps), *model.left_out()]
 
 
 def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return arrays under the names and in the layout that all frameworks share."""
     named = to_hub(model.layers(), model.framework, arrays)
-    return {name: array for own, array in named.items() if (name := model.shared(own)) is not None}
+    return {model.shared(own): array for own, array in named.items()}
 
 
 def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from specs.numerals import limit, short
 from .elements import OTHER_SHAPE, Worst
 from .guesses import Guess
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
+from .unequal_weights import UnequalWeights
 
 # Words of why a side cannot run on this machine at all, whatever the dtype and the device.
 NOT_INSTALLED, NO_PORT = ABSENT = "is not installed", "has no port in"
@@ -94,6 +95,7 @@ class Result:
       nans: the arrays that have NaN on either side. shapes: those whose shapes differ.
       copies: below float64, the arrays that differ between the float64 copies of both models, whose errors these are.
       unjudged: the arrays of which rounding leaves nothing to judge, where others are judged.
+      weights: the arrays of two models, paired by a Table, that differ before anything runs; None where none does.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
 
@@ -121,6 +123,7 @@ class Result:
     shapes: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
+    weights: UnequalWeights | None = None
 
     def word(self, name: str) -> str:
         """Return what stands in place of an array's error: "NaN" or "other shape"; "" where it is a number."""

@@ -66,13 +66,16 @@ def assumptions(results: Iterable[Result]) -> str:
 
 
 def verdict(results: Sequence[Result], alone: bool = False) -> str:
-    """Say in one sentence whether the models agree, and in another one what is assumed of them; names are marked.
+    """Say in one sentence whether the models agree, before it which weights differ, after it what is assumed.
+
+    Names are marked.
 
     Args:
       alone: leave out in which comparison the first difference is, which a card says.
     """
     assumed = assumptions(results)
-    return _judgement(results, alone) + (f" {assumed}." if assumed else "")
+    weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
+    return f"{weights}{_judgement(results, alone)}" + (f" {assumed}." if assumed else "")
 
 
 def _judgement(results: Sequence[Result], alone: bool) -> str:

@@ -86,13 +86,14 @@ def test_the_class_of_a_network_may_be_stated(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("framework", ["flax", "torch", "paddle"])
 def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, tmp_path):
-    """Kernels and scales; biases begin at 0 as before."""
+    """Kernels, scales and a bias; other biases begin at 0."""
     needs(framework)
     page = new("constant")
     text = page.read_text()
     for good, bad in (
         ('norm(f"blocks.{b}.norm", c.width)', 'Layer(f"blocks.{b}.norm", "norm", {"c": c.width}, init=1e-5)'),
-        ("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"), ("c.width, c.hidden)", "c.width, c.hidden, init=2)"),
+        ("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"),
+        ("c.width, c.hidden)", "c.width, c.hidden, init=2, bias_init=1)"),
     ):  # fmt: skip
         assert good in text
         text = text.replace(good, bad)
@@ -106,6 +107,6 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
     }
     scale = float(np.float32(1e-5))
     assert {layer: sorted(numbers) for layer, numbers in begun.items()} == {
-        "stem": [0.0, float(np.float32(0.1))], "norm": [0.0, 0.0, scale, scale], "fc1": [0.0, 0.0, 2.0, 2.0],
+        "stem": [0.0, float(np.float32(0.1))], "norm": [0.0, 0.0, scale, scale], "fc1": [1.0, 1.0, 2.0, 2.0],
         "fc2": [0.0, 0.0],
     }  # fmt: skip

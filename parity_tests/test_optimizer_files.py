@@ -281,6 +281,12 @@ def test_paddle_needs_its_own_names(trained, run, tmp_path):
     code, _, err = run(*words, tmp_path / "y.pdparams", "--like", tmp_path / "out.pdopt")
     assert code == 2 and f"{tmp_path / 'out.pdopt'}: --like: is an optimizer's state: give the file of a model" in err
     assert {name.removeprefix("optimizer/"): data for name, data in both.items() if "model/" not in name} == alone
+    whole = {"model": model.model.state_dict(), "optimizer": model.optimizer.state_dict(), "ema": {"x": 1.0}}
+    for name, words_of_route in (("new.pdopt", words), ("again.pdparams", [*words[:2], *words[3:]])):
+        paddle.save({**whole, "opt": paddle.load(str(tmp_path / "out.pdopt"))}, str(tmp_path / "whole.pdparams"))
+        code, _, err = run(*words_of_route, tmp_path / name, "--like", tmp_path / "whole.pdparams")
+        assert code == 0 and "whole.pdparams: read its arrays under 'model'; set aside: opt/ (" in err, err
+    assert arrays(tmp_path / "new.pdopt") == alone
     model.optimizer.set_state_dict(paddle.load(str(tmp_path / "out.pdopt")))
     model.train(batches("mlp_mixer")[3:4])
     assert model.optimizer.state_dict().keys() == alone.keys()

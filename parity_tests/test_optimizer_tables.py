@@ -141,6 +141,17 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
     assert code == 0, err
     saved = torch.load(tmp_path / "net.pt")
     assert saved["optimizer"]["param_groups"][0]["param_names"] == [name for name, _ in again.named_parameters()]
+    weights, state = again.state_dict(), their_optimizer.state_dict()
+    for whole, place, rest in (
+        ({"model": weights, "optimizer": state}, "model", ""),
+        ({"ema": weights, "state_dict": weights, "epoch": 3}, "state_dict", "; set aside: ema/"),
+    ):
+        torch.save(whole, tmp_path / "like.pt")
+        code, _, err = run(*words[:4], tmp_path / "two.pt", *words[5:], "--weights", "params",
+                           "--like", tmp_path / "like.pt", "--force")  # fmt: skip
+        assert code == 0 and (f"like.pt: read its arrays under '{place}'{rest}" in err) == bool(rest), err
+        two = torch.load(tmp_path / "two.pt")["optimizer"]
+        assert two["param_groups"] == saved["optimizer"]["param_groups"]
     again.load_state_dict(saved["model"])
     their_optimizer.load_state_dict(saved["optimizer"])
     go_on(BATCHES[5:])

@@ -265,5 +265,6 @@ def test_blocks_that_a_port_calls_alike_are_compared_beside_a_named_module():
     images = np.random.default_rng(0).standard_normal((1, *port.spec.input_shape(port.config)))
     for other in (port, port.model):
         models = {"original": port.model, "port": other}
-        (result,) = parity.compare(models, images, "layers", names={"original": {"head": "head"}}).results
+        names = {"original": {"head": "head", "blocks.#": "blocks.#"}}
+        (result,) = parity.compare(models, images, "layers", names=names).results
         assert {"stem", "blocks.0.norm1", "blocks.0", "head"} <= {name for name, *_ in result.curve}

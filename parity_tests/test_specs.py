@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Literal, Optional
 
+import numpy as np
 import pytest
 
 import specs
@@ -13,7 +14,7 @@ from convert.files.modules import AT_OUTPUTS
 from specs.checks import faults
 from specs.config import check_numbers
 from specs.init import draw
-from specs.layer import Layer, Sizes, array, batch_norm, norm, parameters
+from specs.layer import Layer, Sizes, array, batch_norm, conv, dense, norm, parameters
 from specs.spec import ACTIVATIONS, FITS, Dialect, Refusal, Spec, SpecError
 
 from .conftest import needs
@@ -266,7 +267,7 @@ def test_a_fault_of_every_block_is_one_line():
     assert len(found) == 2
     assert "'blocks.0.fc' (and 8 more): init: unknown name 'xavier', did you mean 'xavier_uniform'? (one" in found[0]
     assert found[1].endswith("(one of lecun_normal, kaiming_normal, xavier_uniform, torch, trunc_normal_02, normal, "
-        "zeros, ones, or a number, as in 0.1)")  # fmt: skip
+        "zeros, ones, a number, as in 0.1, or a pair, as in ('normal', 0.02) or ('uniform', 0.1))")  # fmt: skip
 
 
 SOUND = {
@@ -306,6 +307,30 @@ def test_an_init_is_a_name_or_a_number_and_what_is_neither_is_reported_once(init
         assert problem.startswith(
             "tiny 'A' (and 1 more Config): layers: 'blocks.0.s' and 'blocks.0.t' (and 4 more): " + message
         )
+
+
+def test_a_kernel_and_a_bias_begin_where_their_layer_states():
+    """As in the spatial gating unit of gMLP: a kernel near 0, a bias of 1."""
+    kernel, bias = (draw(p, 0) for p in dense("mix", 64, 64, init=("normal", 1e-6), bias_init=1).parameters())
+    assert set(bias.tolist()) == {1} and 0.9e-6 < kernel.std() < 1.1e-6 and np.abs(kernel).max() > 2e-6
+    kernel, bias = (draw(p, 0) for p in dense("mix", 64, 64, init=("uniform", 0.1)).parameters())
+    assert set(bias.tolist()) == {0} and 0.099 < np.abs(kernel).max() <= 0.1
+    assert set(draw([*dense("mix", 4, 4, init="torch", bias_init=-2).parameters()][1], 0).tolist()) == {-2}
+    assert set(draw([*conv("mix", 4, 4, 1, 1, bias_init=0.5).parameters()][1], 0).tolist()) == {0.5}
+
+
+@pytest.mark.parametrize(("layer", "message"), [
+    (lambda: dense("n", 2, 2, bias=False, bias_init=1), "bias_init is 1, and the layer has no bias"),
+    (lambda: array("n", c=2)._replace(bias_init=1), "bias_init is 1, and the layer has no bias"),
+    (lambda: dense("n", 2, 2, bias_init="ones"), "bias_init is 'ones', no finite number"),
+    (lambda: dense("n", 2, 2, init=("norml", 0.1)), "init is ('norml', 0.1), not a pair, as in ('normal', 0.02)"),
+    (lambda: dense("n", 2, 2, init=("normal", 0)), "init is ('normal', 0), not a pair, as in"),
+    (lambda: dense("n", 2, 2, init=("normal",)), "init is ('normal',), not a pair, as in"),
+    (lambda: norm("n", 2, init=("normal", 0.1)), "init is ('normal', 0.1): a scale is not drawn"),
+])  # fmt: skip
+def test_a_wrong_beginning_is_a_fault(layer, message):
+    (fault,) = faults(Spec(**{**SOUND, "layers": lambda c: [layer(), *GOOD["layers"](c)]}))
+    assert f"layers: 'n': {message}" in fault
 
 
 def test_a_variant_with_arrays_that_no_twin_has_is_a_fault():

@@ -196,6 +196,19 @@ def test_like_settles_sizes_and_dtype_casts(files, capsys):
     assert all(np.array_equal(found[name], array.astype("f2")) for name, array in right.items())
 
 
+def test_like_takes_the_weights_of_a_training_checkpoint(files, capsys):
+    folder, _, right = files
+    state = {"step": np.array(3), **{f"opt_state/0/mu/{name}": array for name, array in right.items()}}
+    averaged = {f"ema_params/{name.removeprefix('params/')}": array for name, array in right.items()}
+    like = save(folder / "like.npz", {**right, **averaged, **state})
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.safetensors"]
+    code, _, error = run(capsys, *words, "--like", like)
+    assert code == 0 and "like.npz: read its weights; set aside: " in error, error
+    assert "ema_params/ (8 arrays), opt_state/ (8 arrays), step" in error
+    found = load(folder / "x.safetensors")
+    assert found.keys() == right.keys() and all(np.array_equal(found[name], array) for name, array in right.items())
+
+
 def test_the_record_holds_the_table(files, capsys):
     folder, *_ = files
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")

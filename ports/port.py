@@ -215,8 +215,8 @@ class Port(Model):
         """Return every layer with its arrays."""
         return list(self.spec.layers(self.config))
 
-    def shared(self, name: str) -> str | None:
-        """Return the name that all frameworks have for a layer or array of `layers`; None for what is not compared."""
+    def shared(self, name: str) -> str:
+        """Return the name that all frameworks have for a layer or array of `layers`."""
         return name
 
     def _checked(self, images: Any) -> Inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -13,7 +13,7 @@ from . import config as configs
 from . import words
 from .asked import Asked, Unanswered
 from .dialects import PORTS, shapes
-from .init import INITS
+from .init import INITS, SPREADS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, count, parameters
 from .numerals import exact
@@ -177,14 +177,32 @@ def _of_leaves(layer: Layer) -> Iterator[str]:
     if layer.sizes.get("g", 0) != GATES.get(layer.kind, layer.sizes.get("g", 0)):
         yield f"size of g is {layer.sizes['g']}, {with_article(layer.kind)} has {GATES[layer.kind]} gates"
     yield from (f"without: {unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
-    allowed = f"(one of {', '.join(INITS)}, or a number, as in 0.1)"
-    if isinstance(layer.init, str):
+    yield from _of_init(layer, leaves)
+
+
+def _of_init(layer: Layer, leaves: Collection[str]) -> Iterator[str]:
+    if layer.bias_init is not None and ("bias" not in leaves or "bias" in layer.without):
+        yield f"bias_init is {layer.bias_init!r}, and the layer has no bias"
+    elif layer.bias_init is not None and not _is_number(layer.bias_init):
+        yield f"bias_init is {layer.bias_init!r}, no finite number"
+    spread = f"a pair, as in ({SPREADS[0]!r}, 0.02) or ({SPREADS[1]!r}, 0.1)"
+    allowed = f"(one of {', '.join(INITS)}, a number, as in 0.1, or {spread})"
+    if isinstance(layer.init, tuple):
+        if len(layer.init) != 2 or layer.init[0] not in SPREADS or not _is_number(layer.init[1]) or layer.init[1] <= 0:
+            yield f"init is {layer.init!r}, not {spread}"
+        elif "scale" in leaves:
+            yield f"init is {layer.init!r}: a scale is not drawn: a number, {' or '.join(FILLING[1:])} fills it"
+    elif isinstance(layer.init, str):
         if layer.init not in INITS:
             yield f"init: {unknown(layer.init, INITS)} {allowed}"
         elif "scale" in leaves and layer.init not in FILLING:
             yield f"init is {layer.init!r}: a scale is not drawn: a number, {' or '.join(FILLING[1:])} fills it"
-    elif type(layer.init) not in (int, float) or not abs(layer.init) <= configs.MAX_FLOAT:
+    elif not _is_number(layer.init):
         yield f"init is {layer.init!r}, neither the name of a distribution nor a finite number {allowed}"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= configs.MAX_FLOAT
 
 
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:

@@ -24,20 +24,32 @@ INITS = {
 }
 
 
+SPREADS = ("normal", "uniform")  # distributions whose standard deviation or bound a layer may state
+
+
 def draw(parameter: Parameter, seed: int) -> np.ndarray:
     """Draw a parameter's initial float32 values in the hub's layout; they depend on seed, name and shape alone."""
     layer, leaf, shape = parameter.layer, parameter.leaf, parameter.shape
     if leaf == "count":
         return np.zeros((), np.int64)
-    kind, scale = (
-        ("constant", layer.init) if isinstance(layer.init, int | float) else INITS[layer.init](*fans(parameter))
-    )
+    if leaf == "bias" and layer.bias_init is not None:
+        return np.full(shape, layer.bias_init, np.float32)
+    kind, scale = _distribution(parameter)
     if leaf == "var" or (leaf == "scale" and kind != "constant"):
         return np.ones(shape, np.float32)
     if leaf == "mean" or (leaf == "bias" and (layer.init != "torch" or layer.kind.endswith("norm"))):
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
     return _DISTRIBUTIONS[kind](rng, shape, scale).astype(np.float32, copy=False)
+
+
+def _distribution(parameter: Parameter) -> tuple[str, float]:
+    """Return a key of _DISTRIBUTIONS, and its standard deviation, bound or value."""
+    init = parameter.layer.init
+    if isinstance(init, str):
+        kind, scale = INITS[init](*fans(parameter))
+        return kind, scale
+    return init if isinstance(init, tuple) else ("constant", init)
 
 
 def sample(parameter: Parameter, seed: int) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from .kinds import ANY, BUFFERS, GATES, KINDS
 
+Init = str | float | tuple[str, float]  # see Layer
+
 
 class Layer(NamedTuple):
     """One layer of a network.
@@ -20,15 +22,18 @@ class Layer(NamedTuple):
       kind: a row of specs.kinds.KINDS; it alone decides layout, never a shape.
       sizes: length of each axis; further names may split an axis for dialects that store it otherwise.
       without: leaves of the kind that this layer lacks, e.g. ("bias",).
-      init: how upstream initialises the kernel, table or array: a name in specs.init.INITS, or the number that fills
-        it. A number fills the scale of a norm as well, which begins at 1 otherwise.
+      init: how upstream initialises the kernel, table or array: a name in specs.init.INITS, the number that fills it,
+        or ("normal", standard deviation) or ("uniform", bound). A number fills the scale of a norm as well, which
+        begins at 1 otherwise.
+      bias_init: the number that fills the bias; None: 0, or what init="torch" draws.
     """
 
     path: str
     kind: str
     sizes: Mapping[str, int]
     without: tuple[str, ...] = ()
-    init: str | float = "lecun_normal"
+    init: Init = "lecun_normal"
+    bias_init: float | None = None
 
     def parameters(self) -> Iterator["Parameter"]:
         """Yield every array that the layer has."""
@@ -73,19 +78,22 @@ def _without(bias: bool) -> tuple[str, ...]:
     return () if bias else ("bias",)
 
 
-def dense(path: str, i: int, o: int, *, bias: bool = True, init: str | float = "lecun_normal") -> Layer:
+def dense(
+    path: str, i: int, o: int, *, bias: bool = True, init: Init = "lecun_normal", bias_init: float | None = None
+) -> Layer:
     """Build a linear layer from `i` to `o` features."""
-    return Layer(path, "dense", {"i": i, "o": o}, _without(bias), init)
+    return Layer(path, "dense", {"i": i, "o": o}, _without(bias), init, bias_init)
 
 
 def conv(
-    path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: str | float = "lecun_normal"
-) -> Layer:
+    path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: Init = "lecun_normal",
+    bias_init: float | None = None,
+) -> Layer:  # fmt: skip
     """Build a convolution from `i` to `o` channels, kernel (h, w); of kind "conv1d" or "conv3d" use Layer."""
-    return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init)
+    return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init, bias_init)
 
 
-def norm(path: str, c: int, *, bias: bool = True, init: str | float = "lecun_normal", **splits: int) -> Layer:
+def norm(path: str, c: int, *, bias: bool = True, init: Init = "lecun_normal", **splits: int) -> Layer:
     """Build a LayerNorm over `c` channels; `splits` are all factors of c, for dialects that order it otherwise.
 
     Raises: ValueError for splits that do not multiply to c, as of an argument that does not exist.
@@ -96,12 +104,12 @@ def norm(path: str, c: int, *, bias: bool = True, init: str | float = "lecun_nor
     return Layer(path, "norm", {"c": c, **splits}, _without(bias), init)
 
 
-def batch_norm(path: str, c: int, *, init: str | float = "lecun_normal") -> Layer:
+def batch_norm(path: str, c: int, *, init: Init = "lecun_normal") -> Layer:
     """Build a BatchNorm over `c` channels."""
     return Layer(path, "batch_norm", {"c": c}, init=init)
 
 
-def embedding(path: str, v: int, d: int, init: str | float = "normal") -> Layer:
+def embedding(path: str, v: int, d: int, init: Init = "normal") -> Layer:
     """Build a table of `v` vectors of `d` numbers, looked up by number."""
     return Layer(path, "embedding", {"v": v, "d": d}, init=init)
 
@@ -121,7 +129,7 @@ def _cell(path: str, kind: str, i: int, h: int, bias: bool) -> Layer:
     return Layer(path, kind, {"g": GATES[kind], "h": h, "i": i, "k": h}, without, init="torch")
 
 
-def array(path: str, *, init: str | float = "normal", **sizes: int) -> Layer:
+def array(path: str, *, init: Init = "normal", **sizes: int) -> Layer:
     """Build a learned array that is no library's layer; `sizes` are its axes, e.g. array("tokens", m=6, d=192)."""
     return Layer(path, "array", sizes, init=init)
 

@@ -61,7 +61,9 @@ class ByRoute(OneFile[Plan]):
         if arguments.like and not self.optimizer:
             from convert.optimizer.like import with_names
 
-            plan = with_names(plan, arguments.like)
+            plan, notes = with_names(plan, arguments.like)
+            for note in notes:
+                self.notes.add(note)
         return plan
 
     def plan_anyhow(self, file: str, error: OpenFields | OpenLengths) -> Plan | None:

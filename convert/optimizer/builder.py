@@ -41,6 +41,7 @@ class Model:
       groups: of torch, where they differ: (weights, values).
       behind: parameters of the source whose moments have no place in the target, as their weights have none.
       ties: what has to hold of moments of two parameters of the source that the target has as one.
+      notes: on the file of --like.
       is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
     """
 
@@ -55,6 +56,7 @@ class Model:
     groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
     behind: Sequence[str] = ()
     ties: Sequence[Promise] = ()
+    notes: Sequence[str] = ()
     is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, ConstantFilling)
 
     @property

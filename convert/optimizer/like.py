@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import specs
 from convert import folding
@@ -16,6 +16,7 @@ from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.families import lost_names
 from convert.reading.recognise import dialects
+from convert.reading.weights_alone import partly_read, place_of
 from specs.kinds import FRAMEWORKS
 from specs.words import with_article
 
@@ -38,8 +39,22 @@ def keeps_order(reader: Reader) -> bool:
     return reader.format == "torch" and not reader.path.endswith(".json")
 
 
-def names(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Return the target's names in its framework's order, paddle's own names of them, and {name: one it is tied to}.
+class Names(NamedTuple):
+    """What a new model of the target shows of its names.
+
+    Args:
+      ordered: all names, in its framework's order. own: paddle's own names of them. tied: {name: one it is tied to}.
+      notes: which part of the file was read, where it has others.
+    """
+
+    ordered: list[str]
+    own: dict[str, str]
+    tied: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def names(plan: Plan | TablePlan, like: str | None, library: str) -> Names:
+    """Return the target's names, which `like` shows where they are not known.
 
     Args:
       library: of the target; "" where it counts no parameters.
@@ -49,7 +64,7 @@ def names(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[
         return _read(like, plan, library)
     if missing := order_wanted(plan, like, library):
         raise UsageError(f"{plan.reader.path}: {missing}")
-    return [tensor.name for tensor, _ in plan.steps], _same_names(plan) if library == "paddle" else {}, {}
+    return Names([tensor.name for tensor, _ in plan.steps], _same_names(plan) if library == "paddle" else {}, {})
 
 
 def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
@@ -67,8 +82,8 @@ def _is_port_of_ours(plan: Plan | TablePlan) -> bool:
     return isinstance(plan, Plan) and plan.dst in FRAMEWORKS and specs.folder(plan.architecture) is None
 
 
-def with_names(plan: Plan, like: str) -> Plan:
-    """Return the same plan of a model's weights, which paddle's own names of `like` go along with.
+def with_names(plan: Plan, like: str) -> tuple[Plan, tuple[str, ...]]:
+    """Return the same plan of a model's weights, which paddle's own names of `like` go along with, and notes on these.
 
     Raises: UsageError for another target than paddle's; ConvertError where `like` is no file of this model.
     """
@@ -76,7 +91,8 @@ def with_names(plan: Plan, like: str) -> Plan:
         raise UsageError(
             "--like states paddle's own names of parameters, or is of the state of an optimizer: add --with-optimizer"
         )
-    return replace(plan, own_names=names(plan, like, "paddle")[1])
+    known = names(plan, like, "paddle")
+    return replace(plan, own_names=known.own), known.notes
 
 
 def _wanted(plan: Plan | TablePlan, library: str) -> str:
@@ -86,17 +102,24 @@ def _wanted(plan: Plan | TablePlan, library: str) -> str:
     return f"give a new model, {what}" + (f", saved by {how}" if how else "")
 
 
-def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Return what `names` does, of the file of --like."""
+def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
+    """Return what `names` does, of the file of --like: of a training checkpoint, the weights in it."""
     shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
             raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
-        theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
-        own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
-        if theirs.keys() != shapes.keys():
+        place = place_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
+        if place is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
+        inside = {name.removeprefix(place or ""): name for name in reader.tensors if name.startswith(place or "")}
+        inside = {name: own for name, own in inside.items() if place is None or name in shapes}
+        theirs = {name: reader.tensors[key].shape for name, key in inside.items()}
+        own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
+        back = {key: name for name, key in inside.items()}
+        same = reader.aliases() if isinstance(reader, PickleReader) else {}
+        aliases = {back[key]: back[other] for key, other in same.items() if key in back and other in back}
+        notes = partly_read(reader, place or "", inside.values())
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
@@ -113,7 +136,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
         raise UsageError(f"{like}: --like: {lost}")
     first: dict[str, str] = {}
     aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
-    return list(theirs), own, aliases
+    return Names(list(theirs), own, aliases, tuple(notes))
 
 
 def _same_names(plan: Plan | TablePlan) -> dict[str, str]:

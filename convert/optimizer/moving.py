@@ -48,7 +48,7 @@ def model(
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
-    ordered, own, tied = like.names(plan, new, library if numbered else "")
+    ordered, own, tied, notes = like.names(plan, new, library if numbered else "")
     shown = parameters.shown(library, ordered, own)
     for tensor, filling in plan.steps:
         is_trained = shown.get(tensor.name)
@@ -66,7 +66,9 @@ def model(
     steps = _moved_steps(plan.steps, state, own_order, path)
     behind, ties = _without_place(plan, state, moments, sources)
     weights = _sorted(plan.steps, ordered)
-    return writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind, ties=ties), sources
+    notes = notes if isinstance(plan, Plan) else ()  # a plan by a Table reads the file itself, and says so
+    made = writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind, ties=ties, notes=notes)
+    return made, sources
 
 
 def _without_place(

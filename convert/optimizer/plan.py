@@ -142,7 +142,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *state.notes, *from_record, *written.notes), written.supplied,
+        (*moves.remarks(), *others, *state.notes, *from_record, *model.notes, *written.notes), written.supplied,
         (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
 

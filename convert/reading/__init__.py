@@ -3,5 +3,6 @@
 recognise lists what a file may be; readings finds where the weights lie: nesting ranks places (live ones before
 averages, which named_copies finds), spelling reads names. replicas, masters and parametrized find weights that are
 stored more than once or in parts. optimizers finds the state of an optimizer, by the names that families lists for
-each library. aside names what is neither, and counting counts parameters without a known architecture.
+each library. weights_alone finds the weights in a training checkpoint of which names and sizes alone are wanted
+(--like). aside names what is neither, and counting counts parameters without a known architecture.
 """

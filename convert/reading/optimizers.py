@@ -25,11 +25,11 @@ ALONE = (
     "give the file of a model alone, as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) "
     "writes it"
 )
-NESTED = (
-    "give a file of its params alone, or no --like. A chain that nests its state otherwise, as with a gradient clip, "
-    "takes the converted state by "
+CHAIN = (
+    "A chain that nests its state otherwise, as with a gradient clip, takes the converted state by "
     f"optax.tree_utils.tree_set: {document('training')} shows how"
 )
+NESTED = f"give a file of its params alone, or no --like. {CHAIN}"
 
 
 class Found(NamedTuple):

@@ -27,7 +27,7 @@ from specs.matching import Matcher
 from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
-from .fit import lay_out
+from .fit import lay_out, like_notes
 from .lengths import check_record, contradictions, supplied, unlike
 from .like import NOTHING, copies
 from .misfit import replicas
@@ -87,11 +87,12 @@ def plan(
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)
+        remarks = *_remarks(lines, layout, lengths, needed, own, its), *masters.remarks(stored, sources.values())
         outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*_remarks(lines, layout, lengths, needed, own, its), *masters.remarks(stored, sources.values())),
+            remarks=(*remarks, *like_notes(lines, like, like_weights)),
             given=needed,
             earlier=earlier, partly=partly, accounted=accounted, copies=others,
             altered=altered.facts(os.path.basename(path), its.content, its.change),

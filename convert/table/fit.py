@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from convert.errors import ConvertError, OpenLengths, option
 from convert.files import open_checkpoint
-from convert.files.base import Tensor
+from convert.files.base import Reader, Tensor
 from convert.reading.spelling import out_of_modules
+from convert.reading.weights_alone import partly_read
 from convert.records import record
 from specs.layout import Layout
 from specs.lines import Misfit
@@ -16,7 +17,7 @@ from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 
 from .misfit import Case, called, explained
-from .part import matching, without_training
+from .part import TablePart, matching, without_training
 
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
@@ -24,9 +25,22 @@ def like_shapes(table: Table, path: str | None, weights: str | None = None) -> d
     if path is None:
         return None
     with open_checkpoint(path) as reader:
-        back = table.reverse()
-        own = without_training(matching(out_of_modules(reader), weights, back), back)
-        return {name: tensor.shape for name, tensor in own.sources.items()}
+        return {name: tensor.shape for name, tensor in _like(table, reader, weights).sources.items()}
+
+
+def like_notes(table: Table, path: str | None, weights: str | None = None) -> list[str]:
+    """Say which part of a checkpoint `like_shapes` reads, where it has others."""
+    if path is None or weights is not None:
+        return []
+    with open_checkpoint(path) as reader:
+        own = _like(table, reader, weights)
+        return partly_read(reader, own.prefix, [tensor.name for tensor in own.sources.values()])
+
+
+def _like(table: Table, reader: Reader, weights: str | None) -> TablePart:
+    """Return what a Table's right side finds in a checkpoint."""
+    back = table.reverse()
+    return without_training(matching(out_of_modules(reader), weights, back), back)
 
 
 def lay_out(

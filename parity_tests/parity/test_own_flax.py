@@ -272,14 +272,23 @@ class Remat(nn.Module):
 
 def test_modules_inside_a_transformation_are_no_taps() -> None:
     models = {"a": filled(Remat(0.5)), "b": filled(Remat(0.5))}
-    with pytest.raises(UsageError, match=r"a module inside nn\.scan, nn\.remat") as refused:
-        parity.compare(models, X, "layers")
-    assert refused.value.__suppress_context__  # no page of jax's own tracebacks before it
-    names = {label: {"outer": "outer"} for label in models}
-    assert parity.compare(models, X, "layers", names=names).passed
+    for names in (None, {label: {"outer": "outer"} for label in models}):
+        report = parity.compare(models, X, "layers", names=names)
+        assert report.passed and [name for name, *_ in report.results[0].curve] == ["outer", "output"]
+        said = "1 module not compared, inside nn.scan, nn.remat, nn.vmap or another transformation of JAX, where"
+        assert f"{said} its outputs cannot be read: 'inner'" in " ".join(str(report).split())
+    with pytest.raises(UsageError, match=r"names: module 'inner' is inside nn\.scan, nn\.remat"):
+        parity.compare(models, X, "layers", names={"a": {"inner": "inner"}})
     assert parity.compare(models, X, "gradients").passed  # dropout is set aside inside of it as well
     with pytest.raises(UsageError, match="masks of dropout inside"):
         parity.compare(models, X, "train", steps=1)
+
+
+def test_a_model_that_is_inside_a_transformation_as_a_whole_is_refused() -> None:
+    whole = nn.remat(nn.Dense)(4)
+    with pytest.raises(UsageError, match=r"of a module inside nn\.scan, nn\.remat") as refused:
+        parity.compare({"a": filled(whole), "b": filled(whole)}, X, "layers")
+    assert refused.value.__suppress_context__  # no page of jax's own tracebacks before it
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -173,8 +173,8 @@ class Runner(base.Runner):
             pairs = function(*self.split(), self.arrays(inputs), fed)
         except jax.errors.UnexpectedTracerError:
             raise UsageError(
-                "a module inside nn.scan, nn.remat, nn.vmap or another transformation cannot be compared: give names "
-                "of modules outside of it (names={label: {path: name}})"
+                "the outputs of a module inside nn.scan, nn.remat, nn.vmap or another transformation of JAX cannot be "
+                "read: give the model without it"
             ) from None
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.extend.core import get_opaque_trace_state
 
 from convert.errors import UsageError
 
@@ -34,7 +35,9 @@ class Runner(Protocol):
 
 def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
     """List every module by its path: paths come from the arrays and from a run, classes from the run."""
-    kinds = {path: classes(module) for path, (module, _) in visited(runner, inputs, False).items()}
+    visits = visited(runner, inputs, False)
+    kinds = {path: classes(visit.module) for path, visit in visits.items()}
+    inside = {path for path, visit in visits.items() if visit.inside}
     leaves: dict[str, dict[str, str]] = {path: {} for path in ["", *kinds]}
     trained = set()
     for name in runner.state():
@@ -44,26 +47,37 @@ def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
             leaves.setdefault(path, {})
         leaves[paths[-1]][leaf] = name
         trained.update(paths if collection == "params" else [])
-    return {path: Module(kinds.get(path, ()), own, path in trained) for path, own in leaves.items()}
+    return {path: Module(kinds.get(path, ()), own, path in trained, path in inside) for path, own in leaves.items()}
 
 
-def visited(runner: Runner, inputs: Inputs, training: bool) -> dict[str, tuple[Any, trees.Call]]:
-    """Return {path: (module, its last call)}."""
-    calls: dict[str, tuple[Any, trees.Call]] = {}
+class Visit(NamedTuple):
+    """A module that a run calls, its last call, and whether a transformation of JAX makes any of its calls."""
+
+    module: Any
+    call: trees.Call
+    inside: bool
+
+
+def visited(runner: Runner, inputs: Inputs, training: bool) -> dict[str, Visit]:
+    """Return every module that a run calls, by its path."""
+    visits: dict[str, Visit] = {}
+    outside: list[Any] = []  # what JAX traces around the whole model
 
     def record(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
-        calls[path] = module, trees.Call(signed(module), args, kwargs)
+        inside = get_opaque_trace_state() not in outside or (path in visits and visits[path].inside)
+        visits[path] = Visit(module, trees.Call(signed(module), args, kwargs), inside)
         return call(*args, **kwargs)
 
     with runner.intercepted(record):
-        run_on_shapes(runner, inputs, training)
-    return calls
+        run_on_shapes(runner, inputs, training, lambda: outside.append(get_opaque_trace_state()))
+    return visits
 
 
-def run_on_shapes(runner: Runner, inputs: Inputs, training: bool) -> None:
-    """Run a model without computing anything."""
+def run_on_shapes(runner: Runner, inputs: Inputs, training: bool, begin: Callable[[], None] = lambda: None) -> None:
+    """Run a model without computing anything; `begin` is called first, where JAX traces the run."""
 
     def run(params: Any, rest: Any, arrays: list[Any]) -> int:
+        begin()
         runner.run(params, rest, runner.with_arrays(inputs, arrays), training)
         return 0
 
@@ -75,9 +89,9 @@ def require_training(runner: Runner, inputs: Inputs) -> None:
     if runner.training is not None:
         return
     stuck = [
-        f"{path or 'the model itself'} ({type(module).__name__}, {name}={value})"
-        for path, (module, call) in visited(runner, inputs, True).items()
-        for name, value in evaluating(module, call)
+        f"{path or 'the model itself'} ({type(visit.module).__name__}, {name}={value})"
+        for path, visit in visited(runner, inputs, True).items()
+        for name, value in evaluating(visit.module, visit.call)
     ]
     if not stuck and not _learns_statistics(runner, inputs):
         stuck = ["its running statistics (batch_stats), which a step does not change"]

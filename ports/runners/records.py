@@ -151,11 +151,14 @@ class Module:
         module of variables that the run never called).
       leaves: {name of an array of its own: name of that array in the state}.
       trained: whether it or a module below it holds parameters.
+      inside: whether nn.scan, nn.remat, nn.vmap or another transformation of JAX calls it, so that its values do not
+        leave the run.
     """
 
     classes: tuple[str, ...] = ()
     leaves: Mapping[str, str] = field(default_factory=dict)
     trained: bool = False
+    inside: bool = False
 
     @property
     def kind(self) -> str:

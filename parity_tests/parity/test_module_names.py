@@ -1,0 +1,180 @@
+"""`names` of parity.compare: it renames modules, and everything that is compared without it still is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.module_names import chosen, possible
+
+torch = pytest.importorskip("torch")
+paddle = pytest.importorskip("paddle")
+nn = pytest.importorskip("flax.linen")
+
+WIDTH = 3
+X = np.random.default_rng(0).standard_normal((2, WIDTH))
+KERNELS = {
+    f"blocks.{b}.mlp.{part}": np.random.default_rng(10 * b + k).standard_normal((WIDTH, WIDTH))
+    for b in range(2)
+    for k, part in enumerate(("fc1", "fc2"))
+}
+
+
+class TorchMlp(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = torch.nn.Linear(WIDTH, WIDTH, bias=False)
+        self.fc2 = torch.nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc2(torch.tanh(self.fc1(x)))
+
+
+class TorchBlock(torch.nn.Module):
+    """A block whose inner module is called `mlp`, or has another name."""
+
+    def __init__(self, inner: str) -> None:
+        super().__init__()
+        self.inner = inner
+        setattr(self, inner, TorchMlp())
+
+    def forward(self, x: Any) -> Any:
+        return x + getattr(self, self.inner)(x)
+
+
+def torch_model(inner: str = "mlp", blocks: str = "blocks") -> Any:
+    model = torch.nn.Module()
+    setattr(model, blocks, torch.nn.Sequential(TorchBlock(inner), TorchBlock(inner)))
+    model.forward = getattr(model, blocks).forward
+    names = {f"{name}.weight".replace("mlp", inner).replace("blocks", blocks): w for name, w in KERNELS.items()}
+    model.double().load_state_dict({name: torch.from_numpy(w.T.copy()) for name, w in names.items()})
+    return model
+
+
+class PaddleMlp(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = paddle.nn.Linear(WIDTH, WIDTH, bias_attr=False)
+        self.fc2 = paddle.nn.Linear(WIDTH, WIDTH, bias_attr=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc2(paddle.tanh(self.fc1(x)))
+
+
+class PaddleBlock(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ffn = PaddleMlp()
+
+    def forward(self, x: Any) -> Any:
+        return x + self.ffn(x)
+
+
+class Paddle(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = paddle.nn.Sequential(PaddleBlock(), PaddleBlock())
+
+    def forward(self, x: Any) -> Any:
+        return self.blocks(x)
+
+
+def paddle_model() -> Any:
+    model = Paddle()
+    model.to(dtype="float64")
+    for name, tensor in model.state_dict().items():
+        tensor.set_value(KERNELS[name.removesuffix(".weight").replace("ffn", "mlp")])
+    return model
+
+
+class LinenMlp(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        x = nn.tanh(nn.Dense(WIDTH, use_bias=False, name="fc1")(x))
+        return nn.Dense(WIDTH, use_bias=False, name="fc2")(x)
+
+
+class LinenBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return x + LinenMlp(name="mlp")(x)
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        for b in range(2):
+            x = LinenBlock(name=f"layer_{b}")(x)
+        return x
+
+
+def linen_model() -> Any:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    kernels = {name.replace("blocks.", "layer_"): {"kernel": jax.numpy.asarray(w)} for name, w in KERNELS.items()}
+    params: dict[str, Any] = {}
+    for name, leaf in kernels.items():
+        block, mlp, fc = name.split(".")
+        params.setdefault(block, {}).setdefault(mlp, {})[fc] = leaf
+    return Linen(), {"params": params}
+
+
+BLOCK = ["mlp.fc1", "mlp.fc2", "mlp", ""]  # in the order in which their calls end
+EVERY = [f"blocks.{b}.{path}".rstrip(".") for b in range(2) for path in BLOCK]
+
+
+def taps(models: dict[str, Any], names: Any) -> list[list[str]]:
+    """Return what is compared, for each pair of models."""
+    report = parity.compare(models, X, "layers", names=names)
+    assert report.passed, str(report)
+    return [[name for name, *_ in result.curve if name != "output"] for result in report.results]
+
+
+def test_modules_inside_of_a_named_one_are_compared_in_three_frameworks() -> None:
+    models = {"torch": torch_model(), "paddle": paddle_model(), "linen": linen_model()}
+    names = {"paddle": {"blocks.#.ffn": "blocks.#.mlp"}, "linen": {"layer.#": "blocks.#"}}
+    assert taps(models, names) == [EVERY] * 3
+
+
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_arrays_inside_of_a_named_module_are_compared(check: str) -> None:
+    models = {"torch": torch_model(), "paddle": paddle_model(), "linen": linen_model()}
+    names = {"paddle": {"blocks.#.ffn": "blocks.#.mlp"}, "linen": {"layer.#": "blocks.#"}}
+    report = parity.compare(models, X, check, names=names, steps=2)
+    assert report.passed, str(report)
+    prefix = "" if check == "gradients" else "sgd: "
+    assert all({f"{prefix}{name}.kernel" for name in KERNELS} <= {n for n, *_ in r.curve} for r in report.results)
+
+
+@pytest.mark.parametrize(
+    "one", [{"blocks.#.mlp": "blocks.#.mlp"}, {"blocks.#": "B.#"}, {"blocks.1": "last"}, {"blocks": "all"}]
+)
+def test_what_is_compared_without_names_is_compared_with_the_same_names_on_both_sides(one: dict[str, str]) -> None:
+    models = {"a": torch_model(), "b": torch_model()}
+    assert len(taps(models, {"a": one, "b": one})[0]) == len(EVERY)
+
+
+def test_names_of_one_side_take_a_partner_from_the_named_module_alone() -> None:
+    models = {"a": torch_model(), "b": torch_model()}
+    assert taps(models, {"a": {"blocks.#": "B.#"}}) == [[name for name in EVERY if name.count(".") > 1]]
+    named = {"a": {"blocks.0": "first"}, "b": {"blocks.1.mlp.fc1": "last"}}
+    assert taps(models, named) == [[name for name in EVERY if name not in ("blocks.0", "blocks.1.mlp.fc1")]]
+
+
+def test_a_module_whose_path_is_another_ones_name_gives_it_up() -> None:
+    paths = ["stem", "stem.proj", "head"]
+    assert chosen(paths, {"stem.proj": "stem"}) == {"stem": "stem (module)", "stem.proj": "stem", "head": "head"}
+    assert chosen(["output"], {}) == {"output": "output (module)"}  # the name of what the model returns
+
+
+def test_a_module_follows_the_name_of_the_one_around_it_where_that_has_a_partner() -> None:
+    paths, stated = ["enc", "enc.fc", "enc.fc.a", "dec"], {"enc": "first", "enc.fc": "mlp"}
+    assert possible(paths, stated) == {"first", "mlp", "mlp.a", "enc.fc.a", "dec"}
+    assert chosen(paths, stated, {"mlp.a"})["enc.fc.a"] == "mlp.a"
+    assert chosen(paths, stated, {"enc.fc.a"})["enc.fc.a"] == "enc.fc.a"
+    swapped = chosen(["a", "a.x", "b", "b.x"], {"a": "b", "b": "a"}, {"a.x", "b.x"})
+    assert swapped == {"a": "b", "a.x": "b.x", "b": "a", "b.x": "a.x"}

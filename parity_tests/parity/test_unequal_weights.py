@@ -1,0 +1,90 @@
+"""Models that a Table pairs are compared in their weights first: others give other outputs, whatever the layers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.unequal_weights import unequal
+from parity_tests.conftest import needs
+from parity_tests.parity.test_paired_arrays import compared, linen_net, torch_net
+from specs.table import Table
+
+
+def changed(model: Any) -> Any:
+    """Add 1/512 to an element of a kernel whose largest element is 1/4."""
+    import torch
+
+    weight = model.blocks[1].fc.weight
+    with torch.no_grad():
+        weight.clamp_(-0.25, 0.25)[0, 0] = 0.25
+    other = linen_net(model)
+    with torch.no_grad():
+        weight[1, 2] += 2.0**-9
+    return other
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
+def test_a_changed_array_is_the_first_thing_that_is_said(check: str) -> None:
+    needs("flax")
+    right = torch_net().double()
+    report = compared(changed(right), right, check)
+    (result,) = report.results
+    assert not report.passed and result.first_divergence is not None  # the check ran all the same
+    assert result.weights is not None and result.weights.errors == (("blocks.1.fc.weight", 2.0**-7),)
+    said = " ".join(str(report).split())
+    one = "1 of 16 arrays, blocks.1.fc.weight by 7.8e-3 of its largest value"
+    assert said.startswith(f"The weights differ: {one}. flax and torch differ, first at ")
+    assert f"check {check} in float64: flax-torch weights differ already: {one}" in said
+    assert "next give both models the same weights, and compare again: parity.transfer copies" in said
+    assert "looks like" not in said
+
+
+def test_a_checkpoint_that_was_restored_in_float32_is_named_as_that() -> None:
+    needs("flax")
+    import jax
+
+    right = torch_net().double()
+    jittered = {name: array * 1.1 for name, array in right.state_dict().items()}
+    right.load_state_dict(jittered)
+    module, variables = linen_net(right)
+    left = module, jax.tree.map(lambda array: np.asarray(array, np.float32), variables)
+    report = compared(left, right, "layers")
+    weights = report.results[0].weights
+    assert (
+        weights is not None and weights.rounded == "flax" and (len(weights.errors), weights.compared) == (12, 16)
+    )  # 4 biases are 0
+    said = " ".join(str(report).split())
+    assert "flax has those values rounded to float32. flax and torch differ" in said
+    assert "restore flax in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)" in said
+
+
+def test_equal_weights_are_no_fact() -> None:
+    needs("flax")
+    right = torch_net().double()
+    report = compared(linen_net(right), right, "forward")
+    assert report.passed and report.results[0].weights is None and "weights" not in str(report)
+
+
+def test_weights_with_lengths_that_the_table_leaves_open_are_not_compared_which_a_note_says() -> None:
+    import torch
+
+    models = {"a": torch.nn.Linear(4, 4).double(), "b": torch.nn.Linear(4, 4).double()}
+    table = Table.parse("table 1: torch <-> torch\nweight: (h d) i <-> weight: (d h) i\nbias: i <-> bias: i\n")
+    (result,) = parity.compare(models, np.ones((2, 4)), names=table).results
+    assert result.weights is None
+    assert "whether the weights are equal was not compared, as the Table leaves lengths open: h" in result.cause
+
+
+def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None:
+    one = {"a": np.array([1.0, np.nan]), "b.num_batches_tracked": np.array(3), "c": np.array([4.0, 1.0])}
+    other = {"a": np.array([1.0, np.nan]), "b.num_batches_tracked": np.array(5), "c": np.array([4.0, 1.5])}
+    for pair in ({"x": one, "y": other}, {"y": other, "x": one}):
+        weights = unequal(pair)
+        assert weights is not None and weights.errors == (("c", 0.125),) and weights.compared == 2
+    assert unequal({"x": one, "y": one}) is None
+    sick = unequal({"x": one, "y": {**other, "a": np.array([np.nan, 1.0])}})
+    assert sick is not None and str(sick) == "2 of 2 arrays, first `a` (NaN or infinite in one model alone)"
