@@ -659,6 +659,31 @@ def test_diff_of_other_names_asks_for_a_table(files, capsys):
     assert f"the record of {b} has the Table that wrote it" in error
 
 
+@pytest.mark.parametrize(("depth", "width"), [(5, 3), (2, 3), (3, 4), (2, 4)])
+def test_a_model_to_be_like_of_another_size_takes_a_line_for_all_blocks(tmp_path, capsys, depth, width):
+    """Also where lengths of axes are open in the blocks that it lacks."""
+    table, like = tmp_path / "x.table", tmp_path / "b.npz"
+    lines = [f"b.{{i}}.{name}: o <-> l{{i}}.0/{name}: o" for name in "wvut"]
+    table.write_text("\n".join(["table 1", "b.{i}.q: (h d) <-> l{i}.0/q: h d", *lines, ""]))
+
+    def left(blocks, size):
+        return {f"b.{i}.{name}": np.zeros(2 * size, "f4") for i in range(blocks) for name in "qwvut"}
+
+    a, other = save(tmp_path / "a.npz", left(3, 3)), save(tmp_path / "c.npz", left(depth, width))
+    assert run(capsys, "--table", table, other, "-o", like, "--set", "h=2")[0] == 0
+    code, _, error = run(capsys, "--table", table, a, "--like", like, "-o", tmp_path / "d.npz")
+    what = f"{a}: {table} makes other arrays of it than {like} has: give a file of a model as deep and as wide as the"
+    assert code == 1 and what in error
+    found = error.splitlines()[1:]
+    if width == 3:
+        names = "l{3..4}.0 (5 arrays each, as q)" if depth > 3 else "l2.0 (5 arrays, as q)"
+        rest = f"is in {like}, and is not made here" if depth > 3 else f"is made here, and is not in {like}"
+        assert found == [f"  - {names}: each {rest}"]
+    else:
+        assert sum("has shape [8]" in line and "(and 3 more arrays of each block)" in line for line in found) == 1
+        assert len(found) == 1 + (depth < 3)
+
+
 def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
     """And the file that has another, where a table exchanges two axes."""
     (tmp_path / "x.table").write_text("table 1: torch <-> flax\nhead.weight: o i <-> head/kernel: o i\n")

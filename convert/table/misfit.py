@@ -16,7 +16,7 @@ from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
 from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.sizes import LIKE, SizeError
+from specs.sizes import LIKE, NO_LINE, SizeError
 from specs.table import Table, TableError
 from specs.words import with_article
 
@@ -112,6 +112,7 @@ def explained(case: Case) -> ConvertError:
         or _state_alone(case)
         or _like_of_one_side(case)
         or _like_of_no_side(case)
+        or _like_of_other_arrays(case)
         or _problems(case)
     )
 
@@ -169,6 +170,16 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
         return StateAlone(case.like, case.like_weights)
     what = f"{shared} of {len(case.its)} names are on that side of {case.table.name}: another model?"
     return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.its, _made(case.table)))
+
+
+def _like_of_other_arrays(case: Case) -> ConvertError | None:
+    """Tell whether the table fits the source, but not the file that its target has to be like."""
+    if case.error.missing or case.error.unexpected or not any(LIKE in problem for _, problem in case.error.misfits):
+        return None
+    what = f"{called(case.table, case.path)} makes other arrays of it than {case.like} has"
+    if any(not problem.startswith(NO_LINE) for _, problem in case.error.misfits):
+        what += ": give a file of a model as deep and as wide as the source's"
+    return ConvertError(f"{case.path}: {what}", _each(case))
 
 
 def _problems(case: Case) -> ConvertError:
