@@ -541,7 +541,10 @@ def test_like_of_torch_needs_its_order_and_its_sizes(trained, run, tmp_path):
     torch.save({**model, "head.bias": torch.zeros(99)}, tmp_path / "new.pt")
     words = ["--config", trained[1], OPTIMIZER, "--like", tmp_path / "new.pt", "-o", tmp_path / "x.pt"]
     code, _, err = run("torch2torch", trained[0], *words)
-    assert code == 1 and "is of a model of another size" in err and "head.bias has shape [99], and " in err
+    wanted = (
+        "than the target: give a new model, an mlp_mixer of the dialect torch, saved by torch.save(model.state_dict()"
+    )
+    assert code == 1 and f"is of a model of another size {wanted}" in err and "head.bias has shape [99], and " in err
 
 
 def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):
