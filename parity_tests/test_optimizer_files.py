@@ -223,8 +223,16 @@ def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
     assert f"optax.adamw(learning_rate={exact(hyper['lr'])}, b1={hyper['beta1']}" in err
     assert run("verify", out)[0] == 0
     words = ["-o", tmp_path / "not.msgpack", OPTIMIZER, "--config", trained[1], "--dry-run"]
-    printed = run("torch2flax", trained[0], *words)[1]
-    assert f"each of the {about['moments']} moments of adamw is moved as its parameter is\n" in printed
+    planned, weights = run("torch2flax", trained[0], *words)[1], about["moments"] // 2
+    beside = (
+        f"  beside these: {about['moments']} moments of adamw, each moved as its parameter is; 2 numbers, which count"
+    )
+    counted = f"{weights} tensors of the model and {about['moments'] + 2} of its optimizer"
+    assert f"{beside} steps\n{counted}; nothing was written\n" in planned and f" parameters, {counted}\n" in planned
+    every = json.loads(printed)
+    kinds = {"weights": weights, "moments": about["moments"], "numbers": 2}
+    assert (every["tensors"], every["tensors_by_kind"]) == (weights, kinds)
+    assert sum(kinds.values()) == len(open_checkpoint(out).tensors)
 
 
 def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):

@@ -126,7 +126,7 @@ class OneFile(ABC, Generic[P]):
         from convert.optimizer.plan import with_optimizer
 
         whole = with_optimizer(plan, out, self.optimizer, stack)
-        return whole, {"optimizer": dict(whole.about)}
+        return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

@@ -50,7 +50,11 @@ class Request:
 
 @dataclass(frozen=True)
 class OptimizerPlan:
-    """The plan of a model's weights, and of its optimizer's state in the same file."""
+    """The plan of a model's weights, and of its optimizer's state in the same file.
+
+    Args:
+      counts: how many of the steps are weights, averages, moments and numbers; see Written.
+    """
 
     weights: Plan | TablePlan
     reader: Reader
@@ -60,6 +64,7 @@ class OptimizerPlan:
     about: Mapping[str, Any]
     remarks: tuple[str, ...]
     supplied: tuple[str, ...]
+    counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
 
     @property
@@ -147,8 +152,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
-        (*model.ties, *(average.checks if average and written.averages else ())),
+        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes),
+        written.supplied, written.counts, (*model.ties, *(average.checks if average and written.averages else ())),
     )  # fmt: skip
 
 
