@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -128,7 +127,7 @@ def diff(arguments: Namespace) -> int:
         from convert.diff.text import show
 
         show(comparison, a, b)
-    sys.stdout.flush()  # before the notes, which are on standard error
+    print(end="", flush=True)  # before the notes, which are on standard error
     for note in notes:
         say_note(note)
     accepted = comparison.same or (comparison.same is None and comparison.accepted)
