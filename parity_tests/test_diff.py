@@ -452,11 +452,11 @@ def test_states_of_other_optimizers_are_called_that(run, tmp_path):
     }.items():
         (tmp_path / f"{name}.pdopt").write_bytes(pickle.dumps(dict.fromkeys(keys, ones)))
     for one, other, said in (
-        ("adam", "sgd", "adam.pdopt has Adam's two moments, {}/sgd.pdopt has SGD's momentum\n"),
+        ("adam", "sgd", "adam.pdopt has Adam's two moments, {}/sgd.pdopt has Momentum's arrays\n"),
         (
             "sgd",
             "later",
-            "sgd.pdopt has SGD's momentum, {}/later.pdopt has the same of other parameters, as of",
+            "sgd.pdopt has Momentum's arrays, {}/later.pdopt has the same of other parameters, as of",
         ),
     ):
         code, _, err = run("diff", tmp_path / f"{one}.pdopt", tmp_path / f"{other}.pdopt")

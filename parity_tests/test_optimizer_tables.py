@@ -308,6 +308,10 @@ def test_how_torch_computes_steps_is_set_aside_with_a_note(run, tmp_path):
         words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "--force"]
         code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt")
         assert code == 0 and ("computed its steps: fused=True: set it in" in err) is (fused is True), err
+        ends = (
+            f"torch.optim.AdamW, from {tmp_path / 'net.pt'} to {tmp_path / 'out.pt'}"  # of one library: by their files
+        )
+        assert f"note: the optimizer's state after 1 step goes along: {ends}\n" in err, err
 
 
 def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tmp_path):

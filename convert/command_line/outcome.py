@@ -14,6 +14,7 @@ from convert.files import format_called, format_of, is_pdopt
 from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.reading.aside import summary
+from convert.reading.families import CLASSES
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
@@ -197,7 +198,8 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
         contents = count(len(plan.steps), "tensor")
         if state := result.get("optimizer"):
             contents = _tensors(result["tensors_by_kind"])
-            say(printable(_unlisted(state["kind"], result["tensors_by_kind"])))
+            kind = CLASSES[state["kind"]].of(state["to"])
+            say(printable(_unlisted(kind, result["tensors_by_kind"])))
         print(f"{contents}; nothing was written")
 
 
@@ -206,5 +208,5 @@ def _unlisted(kind: str, counts: Mapping[str, int]) -> str:
     where = "beside these" if counts.get("weights") else "none of these, which a .pdopt lacks, but"
     parts = [f"{count(counts.get('moments', 0), 'moment')} of {kind}, each moved as its parameter is"]
     parts += [f"{count(number, 'average')} of weights" for number in filter(None, [counts.get("averages")])]
-    parts += [f"{count(number, 'number')}, which count steps" for number in filter(None, [counts.get("numbers")])]
+    parts += [f"{count(number, 'number')} for counting steps" for number in filter(None, [counts.get("numbers")])]
     return f"  {where}: {'; '.join(parts)}"

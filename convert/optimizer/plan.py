@@ -142,7 +142,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if "averaged" in request.stated and not written.averages:
         given = f"--hyper averaged={request.stated['averaged']}"
         raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
-    moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
+    moves = Moves(held, state, out, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if written.averages else (), request.dtype)
     behind += average.notes if average and written.averages else ()

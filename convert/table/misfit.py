@@ -195,7 +195,7 @@ def _problems(case: Case) -> ConvertError:
         what = f"{fit} of {len(case.sources)} names are in this Table: another model?{_architecture(case.path)}"
         problems = [what, *(problems if fit else [*known, *_first_names(case.sources, error.missing)])]
     where = f", under {case.prefix!r}" if case.prefix else ""
-    what = f"does not fit {called(table, case.path)}, read from {_direction(table)}{where}"
+    what = f"does not fit {called(table, case.path)}, read from {_direction(case)}{where}"
     return ConvertError(f"{case.path}: {what}", problems)
 
 
@@ -258,5 +258,9 @@ def _nested(table: Table, places: list[str]) -> str:
     return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
 
 
-def _direction(table: Table) -> str:
-    return f"{table.sides[0]} to {table.sides[1]}"
+def _direction(case: Case) -> str:
+    """Name the side that is read and the one that is made; of one framework, by where the Table's file has them."""
+    first, second = case.table.sides
+    if first == second:
+        first, second = ("right", "left") if case.backwards else ("left", "right")
+    return f"{first} to {second}"
