@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -201,6 +202,9 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert code == 0
     row = "  blocks.{0..2}.mlp_tokens.fc1.weight    [12, 24]       axes [1, 0]"
     assert f"{row}        <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
+    for number in (1, 2):  # each norm of a block has a row, which names both sides
+        row = rf"  blocks\.{{0\.\.2}}\.norm{number}\.weight .* <- MixerBlock_{{0\.\.2}}/LayerNorm_{number - 1}/scale\n"
+        assert re.search(row, printed), printed
     assert listing(tmp_path) == []
 
 
