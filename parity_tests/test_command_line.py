@@ -243,6 +243,20 @@ def test_a_proof_that_was_asked_for_is_printed_with_quiet_too(run, tmp_path):
     )
 
 
+def test_a_proof_of_narrow_weights_says_what_ran_in_float64(run, tmp_path):
+    """The weights are exact there; what a framework computes in their own dtype is not compared."""
+    needs("flax"), needs("torch")
+    narrow = tmp_path / "narrow.safetensors"
+    assert run("google2torch", GOOGLE, "-o", narrow, "--dtype", "bfloat16")[0] == 0
+    said = (
+        "not tested by this proof: how two frameworks round when they compute in bfloat16, as the weights are stored\n"
+    )
+    code, printed, _ = run("torch2flax", narrow, "-o", tmp_path / "x.msgpack", "--prove")
+    assert code == 0 and printed.splitlines()[1].startswith("proven: the source, run in torch, and the target, run in ")
+    assert said in printed
+    assert said not in run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors", "--prove")[1]
+
+
 def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
     notes = Notes(later=True)
     for section in ("Groups of parameters", "BatchNorm"):

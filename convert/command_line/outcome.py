@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from convert.arrays.dtypes import LOSSES
+from convert.arrays.dtypes import LOSSES, SIGNIFICANT
 from convert.config.conventions import in_effect
 from convert.errors import printable
 from convert.files import format_called, format_of, is_pdopt
@@ -108,6 +108,8 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         if plan.conflicts():
             say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")
+        if proof["source"] and (narrow := _narrow(plan)):
+            say(narrow, kind="soft")
         lines = [f": {summary(plan.aside)}"] if plan.aside else []
         lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
@@ -179,6 +181,17 @@ def _untested(plan: Plan) -> str:
     settings = f"settings that no array shows ({values})" if values else ""
     shared = "; ".join(filter(None, (tables, settings)))
     return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
+
+
+def _narrow(plan: Plan) -> str:
+    """Say that weights of few bits ran in float64, and would compute with rounding elsewhere; "" of other weights."""
+    dtypes = {
+        tensor.dtype for tensor, _ in plan.steps if tensor.dtype in SIGNIFICANT and SIGNIFICANT[tensor.dtype] < 24
+    }
+    if not dtypes:
+        return ""
+    names = in_a_row(sorted(dtypes))
+    return f"not tested by this proof: how two frameworks round when they compute in {names}, as the weights are stored"
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
