@@ -525,8 +525,13 @@ def test_ports_table():
     table = json.loads(python("-m", "ports", "--json").stdout)
     assert {"architecture": "mlp_mixer", "variant": "B/16", "parameters": 59_880_472} in table
     assert "59,880,472" in python("-m", "ports").stdout
-    small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10 classes=11\n"
+    small = "  tiny S/16\n    patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10\n    classes=11\n"
     assert small in python("-m", "ports", "mlp_mixer").stdout
+    lines = python("-m", "ports", "mobile_former").stdout.splitlines()
+    settings = [line for line in lines if line.startswith("    ")]
+    assert (
+        settings and max(map(len, settings)) <= 80 and any("'blocks=((11, 6, 1), (13, 8, 2))'" in s for s in settings)
+    )
 
 
 def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):
