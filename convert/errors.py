@@ -73,6 +73,18 @@ PACKAGES = {  # of an extra of pyproject.toml, as tested, see constraints.txt; f
 }  # fmt: skip
 
 
+SAVED = {  # how a model's own framework writes its arrays, under the names that they have there
+    "torch": 'torch.save(model.state_dict(), "{}.pt")',
+    "paddle": 'paddle.save(model.state_dict(), "{}.pdparams")',
+    "flax": "flax.serialization.to_bytes(variables), as {}.msgpack",
+}
+
+
+def saved(framework: str, name: str = "model") -> str:
+    """Spell the call by which a framework saves the arrays of a model. Args: name: of the file, without a suffix."""
+    return SAVED[framework].format(name)
+
+
 def install(extra: str) -> str:
     """Spell the command that installs what is missing: an extra of this folder, or packages by their own names.
 

@@ -11,7 +11,8 @@ from typing import Any
 from .errors import printable
 from .records.altered import WARNING
 
-WIDTH = 80  # columns
+WIDTH = 80  # columns, where no terminal states its own
+WIDEST = 100  # columns that are filled on a wider terminal: longer lines of prose are hard to read
 LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
@@ -38,12 +39,12 @@ def say_note(text: str) -> None:
 
 
 def columns(stream: Any) -> int | None:
-    """Return the columns to fill, at most WIDTH: of COLUMNS, or else of the terminal; None if it is no terminal."""
+    """Return the columns to fill, at most WIDEST: of COLUMNS, or else of the terminal; None if it is no terminal."""
     try:
         own = os.get_terminal_size(stream.fileno()).columns or WIDTH
     except (OSError, ValueError, AttributeError):  # a pipe, a closed stream, a stream of a test
         return None
-    return max(LEAST, min(WIDTH, _stated() or own))
+    return max(LEAST, min(WIDEST, _stated() or own))
 
 
 def help_columns(stream: Any) -> int:

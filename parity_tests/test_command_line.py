@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -188,6 +189,9 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert code == 0
     row = "  blocks.{0..2}.mlp_tokens.fc1.weight    [12, 24]       axes [1, 0]"
     assert f"{row}        <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
+    for number in (1, 2):  # each norm of a block has a row, which names both sides
+        row = rf"  blocks\.{{0\.\.2}}\.norm{number}\.weight .* <- MixerBlock_{{0\.\.2}}/LayerNorm_{number - 1}/scale\n"
+        assert re.search(row, printed), printed
     assert listing(tmp_path) == []
 
 
@@ -424,8 +428,13 @@ def test_ports_table():
     table = json.loads(python("-m", "ports", "--json").stdout)
     assert {"architecture": "mlp_mixer", "variant": "B/16", "parameters": 59_880_472} in table
     assert "59,880,472" in python("-m", "ports").stdout
-    small = "  tiny S/16: patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10 classes=11\n"
+    small = "  tiny S/16\n    patch=2 depth=1 width=11 token_hidden=6 channel_hidden=13 image=4x10\n    classes=11\n"
     assert small in python("-m", "ports", "mlp_mixer").stdout
+    lines = python("-m", "ports", "mobile_former").stdout.splitlines()
+    settings = [line for line in lines if line.startswith("    ")]
+    assert (
+        settings and max(map(len, settings)) <= 80 and any("'blocks=((11, 6, 1), (13, 8, 2))'" in s for s in settings)
+    )
 
 
 def test_the_help_of_parity_says_that_two_frameworks_are_needed():

@@ -128,3 +128,17 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     )
     shared = "the lines that read and write google; settings that no array shows (gelu=tanh, norm_eps=1e-6)"
     assert f"not tested by this proof, as both sides share them: {shared}\n" in printed
+
+
+def test_a_proof_of_narrow_weights_says_what_ran_in_float64(run, tmp_path):
+    """The weights are exact there; what a framework computes in their own dtype is not compared."""
+    needs("flax"), needs("torch")
+    narrow = tmp_path / "narrow.safetensors"
+    assert run("google2torch", GOOGLE, "-o", narrow, "--dtype", "bfloat16")[0] == 0
+    said = (
+        "not tested by this proof: how two frameworks round when they compute in bfloat16, as the weights are stored\n"
+    )
+    code, printed, _ = run("torch2flax", narrow, "-o", tmp_path / "x.msgpack", "--prove")
+    assert code == 0 and printed.splitlines()[1].startswith("proven: the source, run in torch, and the target, run in ")
+    assert said in printed
+    assert said not in run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors", "--prove")[1]

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tracemalloc
 from types import SimpleNamespace
 
@@ -56,6 +58,34 @@ def test_diff_shows_shapes_as_the_first_file_stores_them(run, tmp_path):
         code, printed, _ = run("diff", a, b, "--weights", "/")
         assert code == 1 and f"  {one}  {two}  stem" in re.sub(" {3,}", "  ", printed), printed
         assert "\nshapes: in the layout of A's file (B's shapes are brought into it)\n" in printed
+
+
+def test_positions_in_two_files_of_one_layout_are_in_no_other(run, tmp_path):
+    arrays = load_file(as_timm(run, tmp_path))
+    save_file({**arrays, "head.bias": arrays["head.bias"] + 1}, other := tmp_path / "other.safetensors")
+    code, printed, _ = run("diff", tmp_path / "timm.safetensors", other)
+    assert code == 1 and " at [" in printed and "layout" not in printed
+    kernel = {**arrays, "stem.proj.weight": arrays["stem.proj.weight"] + 1}
+    save_file(kernel, other)
+    printed = run("diff", GOOGLE, other)[1]
+    assert "\npositions: in the layout of A's file\n" in printed
+
+
+def test_the_verdict_comes_before_the_notes(run, tmp_path):
+    """On one terminal, too, where both streams go."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    model = {name: torch.from_numpy(array) for name, array in load_file(as_timm(run, tmp_path)).items()}
+    for name, epoch in (("a", 3), ("b", 4)):
+        state = {"model": model, "epoch": epoch, "best": 0.5, "run": "first"}
+        torch.save(state, tmp_path / f"{name}.pt")
+    words = [sys.executable, "-m", "convert", "diff", tmp_path / "a.pt", tmp_path / "b.pt"]
+    lines = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout.splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("note: "))
+    assert lines[0] == "the same model" and lines[first - 1].endswith("every element equal")
+    assert lines[first:][-2:] == [
+        "note: plain values that agree: best=0.5; run=first", "note: plain values that differ: epoch is 3 in A, 4 in B"
+    ]  # fmt: skip
+    assert not any("plain numbers" in line for line in lines)
 
 
 def test_diff_explains_the_error_of_a_row_of_nan(run, tmp_path):

@@ -224,7 +224,7 @@ def test_parameters_of_an_inference_program_are_explained(tmp_path, run):
     for path in (tmp_path / "x.pdiparams", tmp_path / "x", tmp_path):
         for command in ("inspect", "timm2timm"):
             code, _, err = run(command, path)
-            assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+            assert code == 1 and "inference program" in err and 'state_dict(), "model.pdparams")' in err
             assert "file-formats.md shows how a new model takes" in err
 
 

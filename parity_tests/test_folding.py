@@ -8,7 +8,7 @@ from convert.files.skipped import Skipped
 from convert.folding import equations, fold, listed, nearest, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
-from specs.folding import FOLDED
+from specs.folding import FOLDED, misfits
 
 
 def test_numbers_are_folded() -> None:
@@ -42,6 +42,20 @@ def test_a_summary_counts_the_names_that_it_leaves_out():
 def test_a_cut_list_counts_what_it_leaves_out():
     assert listed(["a.0", "a.1", "b"]) == "a.{0..1}, b"
     assert listed("abcdefgh") == "a, b, c, d, e, f and 2 more"
+
+
+def test_blocks_of_many_arrays_that_do_not_fit_take_one_line() -> None:
+    arrays = [f"blocks.{k}.{leaf}" for k in (8, 9) for leaf in "abcd"]
+    assert misfits([("stem", "is wrong"), *((name, "is wrong") for name in arrays)]) == [
+        "stem is wrong",
+        "blocks.{8..9} (4 arrays each, as a): each is wrong",
+    ]
+    shapes = [(name, f"has shape [{ord(name[-1])}]") for name in arrays]
+    assert misfits(shapes) == ["blocks.{8..9}.a has shape [97] (and 3 more arrays of each block)"]
+    assert misfits(shapes[:4]) == ["blocks.8.a has shape [97] (and 3 more arrays of this block)"]
+    assert misfits(shapes[:3]) == [f"blocks.8.{leaf} has shape [{97 + k}]" for k, leaf in enumerate("abc")]
+    unlike = [*shapes, ("blocks.10.a", "is wrong"), ("layer1.w", "is wrong")]  # layer1 is a word, and no block
+    assert misfits(unlike)[:2] == ["blocks.10.a is wrong", "layer1.w is wrong"]
 
 
 @pytest.mark.parametrize(("rows", "lines"), [

@@ -143,10 +143,10 @@ def test_help_fits_into_the_columns_that_are_stated(monkeypatch):
         assert [line for line in text.splitlines() if len(line) > 60] == []
 
 
-def on_a_terminal(*words, **environment):
-    """Run `python -m convert` on a terminal of 80 columns; return what it shows."""
+def on_a_terminal(*words, cols=80, **environment):
+    """Run `python -m convert` on a terminal of 80 columns, or of others; return what it shows."""
     master, slave = pty.openpty()
-    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=slave, check=True)
+    subprocess.run(["stty", "cols", str(cols), "rows", "24"], stdin=slave, check=True)
     env = {**os.environ, "TERM": "xterm", **environment}
     command = [sys.executable, "-m", "convert", *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, env=env, stdin=slave, stdout=slave, stderr=slave) as process:
@@ -185,10 +185,19 @@ def test_the_columns_of_routes_and_plans_align_on_a_terminal(tmp_path):
     shown = on_a_terminal("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run", NO_COLOR="1").splitlines()
     head = next(k for k, line in enumerate(shown) if line.split() == ["target", "shape", "how"])
     rows = shown[head + 1 : -1]
-    assert len(rows) == 32 and shown[-1] == "42 tensors; nothing was written"
+    assert len(rows) == 36 and shown[-1] == "42 tensors; nothing was written"
     assert all(line.startswith("    <- ") for line in rows[1::2])
     for column in map(shown[head].index, ("shape", "how")):
         assert all(line[column - 2 : column] == "  " and line[column] != " " for line in rows[::2])
+
+
+@pytest.mark.parametrize(("cols", "widest"), [(70, 70), (90, 90), (140, 100)])
+def test_a_wide_terminal_is_filled_to_100_columns(cols, widest):
+    """Help and prose; where no terminal shows them, help has 80 columns."""
+    for words in (["google2torch", "--help"], ["google2torch", GOOGLE, "--weights", "ema"]):
+        lines = on_a_terminal(*words, cols=cols, NO_COLOR="1").splitlines()
+        words_fit = [line for line in lines if " " in line.strip()]
+        assert widest - 25 < max(map(len, words_fit)) <= widest
 
 
 def test_a_stacked_table_breaks_no_row_that_fits_without_its_last_cell(monkeypatch):
@@ -262,7 +271,7 @@ def test_the_fields_of_an_architecture_fit_a_narrow_terminal(capsys, monkeypatch
     monkeypatch.setattr("convert.terminal.columns", lambda stream: 60)
     assert ports(["mlp_mixer"]) == 0
     printed = capsys.readouterr().out
-    assert "ports.build. Defaults are" in " ".join(printed.split())
+    assert "ports.build Defaults are" in " ".join(printed.split())
     assert [line for line in printed.splitlines() if len(line) > 60] == []
 
 

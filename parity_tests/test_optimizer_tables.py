@@ -273,7 +273,7 @@ def test_a_pdopt_of_a_table_is_counted_as_it_is(run, tmp_path):
     (tmp_path / "net.table").write_text("table 1: torch <-> paddle\nweight: o i <-> weight: i o\nbias: o <-> bias: o")
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer"]
     code, printed, err = run(*words, "--like", tmp_path / "new.pdparams", "-o", tmp_path / "net.pdopt")
-    assert code == 0 and printed.endswith(": 8 tensors, the optimizer alone of 6 parameters\n"), printed + err
+    assert code == 0 and printed.endswith(": 8 tensors of its optimizer alone, of 6 parameters\n"), printed + err
     printed = run("inspect", tmp_path / "net.pdopt")[1]
     assert "\ntensors:      8\n" in printed and "\nelements:     16\n" in printed, printed
 
@@ -319,6 +319,10 @@ def test_how_torch_computes_steps_is_set_aside_with_a_note(run, tmp_path):
         words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "--force"]
         code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt")
         assert code == 0 and ("computed its steps: fused=True: set it in" in err) is (fused is True), err
+        ends = (
+            f"torch.optim.AdamW, from {tmp_path / 'net.pt'} to {tmp_path / 'out.pt'}"  # of one library: by their files
+        )
+        assert f"note: the optimizer's state after 1 step goes along: {ends}\n" in err, err
 
 
 def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tmp_path):

@@ -212,7 +212,7 @@ def test_every_array_is_used_or_named(model, run, tmp_path):
                  "extra/ 2 arrays of 5 elements (training state)", f"opt/ {len(model)} arrays of"):  # fmt: skip
         assert told in err
     code, printed, _ = run("inspect", path)
-    listed = printed.partition(f"set aside:    {len(beside)} of these\n")[2]
+    listed = printed.partition(f"set aside:    {len(beside)} tensors\n")[2]
     assert f"  opt/: {len(model)} arrays (training state)\n" in listed and printed.count("opt/") == 1, printed
     about = json.loads(run("inspect", path, "--json")[1])
     assert [entry["name"] for entry in about["aside"]] == ["head.weight", "prototypes", "extra/", "opt/"]

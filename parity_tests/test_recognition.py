@@ -168,8 +168,8 @@ def test_tensors_of_training_state_are_counted_apart(run, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays, **state, step=np.int64(5))
     printed = run("inspect", tmp_path / "x.npz")[1]
     size = len(arrays)
-    assert f"\ntensors:      {2 * size + 1}: {size} listed here, and {size + 1} that are set aside, below\n" in printed
-    assert f"\nset aside:    {size + 1} of these\n" in printed and printed.count("step") == 1
+    assert f"\ntensors:      {2 * size + 1}, of which {size} are listed here, and {size + 1} set aside\n" in printed
+    assert f"\nset aside:    {size + 1} tensors\n" in printed and printed.count("step") == 1
 
 
 def test_columns_of_inspect_are_aligned(run):

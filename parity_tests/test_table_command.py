@@ -354,6 +354,15 @@ def test_what_a_table_drops_of_its_target_is_copied_from_like(files, capsys):
 # diff.
 
 
+def test_two_sides_of_one_framework_are_named_by_their_place(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1: torch <-> torch\na.{i}: o <-> b.{i}: o\nc.{i}: o <-> d.{i}: o\n")
+    for names, words, ends in (("aac", [], "left to right"), ("bbd", ["--reverse"], "right to left")):
+        arrays = {f"{name}.{k}": np.ones(2) for k, name in enumerate(names)}
+        path = save(tmp_path / "x.npz", arrays)
+        code, _, error = run(capsys, "--table", tmp_path / "x.table", path, "-o", tmp_path / "y.npz", *words)
+        assert code == 1 and error.splitlines()[0].endswith(f"read from {ends}"), error
+
+
 # Payloads: strips that cut through windows, reversals, orders and constants.
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from specs.table import Table, TableError
 
+from .test_table_command import run, save
+
 MISFITS = {
     "a hole in the numbers": ("b.{i}.w: o <-> c.{i}: o", {"b.0.w": (2,), "b.2.w": (2,)}, "missing b.1.w"),
     "a block that another line counts": (
@@ -182,3 +184,28 @@ def test_arrays_within_a_dict_or_a_wrapper_are_found(place, remedy):
         table.apply(place(state))
     assert len(error.value.problems) == 1 and error.value.problems[0].endswith(remedy)
     assert "e" in table.apply(state)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(5, 3), (2, 3), (3, 4), (2, 4)])
+def test_a_model_to_be_like_of_another_size_takes_a_line_for_all_blocks(tmp_path, capsys, depth, width):
+    """Also where lengths of axes are open in the blocks that it lacks."""
+    table, like = tmp_path / "x.table", tmp_path / "b.npz"
+    lines = [f"b.{{i}}.{name}: o <-> l{{i}}.0/{name}: o" for name in "wvut"]
+    table.write_text("\n".join(["table 1", "b.{i}.q: (h d) <-> l{i}.0/q: h d", *lines, ""]))
+
+    def left(blocks, size):
+        return {f"b.{i}.{name}": np.zeros(2 * size, "f4") for i in range(blocks) for name in "qwvut"}
+
+    a, other = save(tmp_path / "a.npz", left(3, 3)), save(tmp_path / "c.npz", left(depth, width))
+    assert run(capsys, "--table", table, other, "-o", like, "--set", "h=2")[0] == 0
+    code, _, error = run(capsys, "--table", table, a, "--like", like, "-o", tmp_path / "d.npz")
+    what = f"{a}: {table} makes other arrays of it than {like} has: give a file of a model as deep and as wide as the"
+    assert code == 1 and what in error
+    found = error.splitlines()[1:]
+    if width == 3:
+        names = "l{3..4}.0 (5 arrays each, as q)" if depth > 3 else "l2.0 (5 arrays, as q)"
+        rest = f"is in {like}, and is not made here" if depth > 3 else f"is made here, and is not in {like}"
+        assert found == [f"  - {names}: each {rest}"]
+    else:
+        assert sum("has shape [8]" in line and "(and 3 more arrays of each block)" in line for line in found) == 1
+        assert len(found) == 1 + (depth < 3)

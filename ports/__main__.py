@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from convert.errors import UsageError, called
 from convert.running import Arguments, Version, dumps, guarded
 from specs.numerals import exact
 
-HEAD = (
-    "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's "
-    "outputs depend on a field that nobody states, --assume accepts its default."
+HEAD = "Config fields, of --set, ports.load and ports.build"
+DEFAULTS = (
+    "Defaults are those of ports.build. Where a checkpoint's outputs depend on a field that nobody states, --assume "
+    "accepts its default."
 )
 HXW = " HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 
 OPEN = "Fields that no array shows, so that a checkpoint may leave them open:"
 SMALL = (
-    'Small models, for tests and trials, as in ports.build("{}", "tiny {}", "torch"); what no default states of them:'
+    "Small models, for tests and trials, with what no default states of them. "
+    'ports.build("{}", "tiny {}", "torch") builds the first.'
 )
 
 
@@ -79,7 +82,7 @@ def _describe(architecture: str) -> None:
     spec = specs.get(architecture)
     print()
     lines = _fields(spec.config)
-    say(HEAD + HXW * any("HxW" in line for line in lines), indent=0)
+    print("\n".join([HEAD, *_filled((DEFAULTS + HXW * any("HxW" in line for line in lines)).split(" "))]))
     for line in lines:
         say(line, indent=4)
     if spec.meanings:
@@ -88,12 +91,25 @@ def _describe(architecture: str) -> None:
         for name, meaning in spec.meanings.items():
             say(f"  {name:18} {meaning}", indent=21)
     print()
-    say(SMALL.format(architecture, next(iter(spec.tiny))), indent=0)
+    print("\n".join(_filled(SMALL.format(architecture, next(iter(spec.tiny))).split(" "))))
     for name, config in spec.tiny.items():
-        say(f"  tiny {name}: {_settings(config)}", indent=4)
+        print("\n".join([f"  tiny {name}", *_filled(_settings(config), "    ")]))
 
 
-def _settings(config: Any) -> str:
+def _filled(texts: Iterable[str], indent: str = "") -> list[str]:
+    """Join texts in lines of the terminal's columns, or of WIDTH where there is none; none is broken."""
+    from convert.terminal import WIDTH, columns
+
+    width, lines = columns(sys.stdout) or WIDTH, list[str]()
+    for text in texts:
+        if lines and len(lines[-1]) + 1 + len(text) <= width:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(indent + text)
+    return lines
+
+
+def _settings(config: Any) -> list[str]:
     """Return the fields of a Config that have no default, or another value, as --set takes them."""
     from dataclasses import fields
 
@@ -102,7 +118,7 @@ def _settings(config: Any) -> str:
 
     values = {f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default}
     each = (spelled(name, as_hxw(type(config), name, value)) for name, value in values.items())
-    return " ".join(text.removeprefix("--set ") for text in each)
+    return [text.removeprefix("--set ") for text in each]
 
 
 def _fields(config: type) -> list[str]:

@@ -9,9 +9,9 @@ from .env import Env
 from .lines import Line, Lines, Misfit
 from .matching import Matcher
 from .moves import Shape
-from .ranges import Ranges
+from .ranges import Ranges, fill
 from .signature import Signature
-from .sizes import SizeError, Solver
+from .sizes import ABSENT, SizeError, Solver
 
 
 def bind(
@@ -43,6 +43,7 @@ class _Binding:
             for env in envs:
                 for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
                     self.solver.learn_counts(env, array, named)
+            self.misfits += [(name, ABSENT) for env in envs for name in self._absent(env, self.like)]
         self._solve(envs, envs)
         ranges, names = self._right_names(envs)
         made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
@@ -68,6 +69,12 @@ class _Binding:
         dims = [one for env in envs for one in open_axes.open_dims(env, self.solver.views(env))]
         if dims:
             raise open_axes.error(self.table, dims, like=self.like is not None)
+
+    def _absent(self, env: Env, like: Mapping[str, Shape]) -> Iterator[str]:
+        """Yield right arrays of a line that the file to be like lacks, as blocks: their lengths cannot be solved."""
+        for array in map(env.line.resolved, env.line.right.arrays) if env.line.kind in ("move", "sum") else ():
+            if {env.line.variable(hole) for hole in array.holes} <= {*dict(env.key), *env.sizes}:
+                yield from (name for i in env.indices(array) if (name := fill(env.line, array, i)) not in like)
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
         """Tell what the right side's arrays are called, and how far their numbers count."""

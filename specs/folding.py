@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 FOLDED = 6  # numbers in a name that are folded: the first ones
 LINES = 40  # lines of one kind; more are counted
+SEVERAL = 3  # arrays of one block that are listed one by one
 _NUMBER = re.compile(r"([0-9]+)")
+_BLOCK = re.compile(r".*?(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")  # a name up to its first level that is a number
 
 
 def fold(names: Iterable[str]) -> list[str]:
@@ -55,8 +57,40 @@ def capped(lines: list[str], what: str) -> list[str]:
 
 
 def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
+    """Return "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it.
+
+    Of blocks with several such arrays, the first is named and the others are counted.
+    """
+    others, groups = _grouped(pairs)
     names: dict[str, list[str]] = {}
-    for name, problem in pairs:
+    for name, problem in others:
         names.setdefault(problem, []).append(name)
-    return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
+    lines = [f"{name} {problem}" for problem, like in names.items() for name in fold(like)]
+    for arrays, blocks in groups.items():
+        (first, problem), *more = arrays
+        each = " each" * (len(blocks) > 1)
+        if all(other == problem for _, other in more):
+            example = first.lstrip("./")
+            lines.append(f"{', '.join(fold(blocks))} ({len(arrays)} arrays{each}, as {example}): each {problem}")
+        else:
+            names_of_first = ", ".join(fold(block + first for block in blocks))
+            lines.append(f"{names_of_first} {problem} (and {len(more)} more arrays of{each or ' this'} block)")
+    return capped(lines, "that do not fit")
+
+
+Named = tuple[str, str]  # a name, and what is said of it
+
+
+def _grouped(pairs: Iterable[Named]) -> tuple[list[Named], dict[tuple[Named, ...], list[str]]]:
+    """Separate the arrays of blocks that have more than SEVERAL of them: {their names below the block: the blocks}."""
+    every = list(dict.fromkeys(pairs))
+    block_of = {name: found[0] for name, _ in every if (found := _BLOCK.match(name))}
+    inside: dict[str, list[Named]] = {}
+    for name, what in every:
+        if name in block_of:
+            inside.setdefault(block_of[name], []).append((name[len(block_of[name]) :], what))
+    large = {block: arrays for block, arrays in inside.items() if len(arrays) > SEVERAL}
+    groups: dict[tuple[Named, ...], list[str]] = {}
+    for block, arrays in large.items():
+        groups.setdefault(tuple(arrays), []).append(block)
+    return [pair for pair in every if block_of.get(pair[0]) not in large], groups

@@ -12,7 +12,8 @@ from .layout import Layout
 from .lines import Lines, Misfit, TableError
 from .matching import Matcher
 from .moves import Shape
-from .sizes import LIKE
+from .sizes import ABSENT, LIKE, NO_LINE
+from .words import in_a_row
 
 
 def lay_out(
@@ -30,9 +31,10 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
     misfits = []
     for name, (line, shape) in filling.targets.items():
         if name not in like:
-            misfits.append((name, f"is made by line {line.number}, and is not in {LIKE}"))
+            misfits.append((name, ABSENT))
         elif like[name] != shape:
-            misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {list(shape)} here"))
+            own = f"line {line.number} makes {list(shape)} of {in_a_row(array.label for array in line.left.arrays)}"
+            misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {own}"))
     drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
     found = Matcher(replace(table, lines=drops), like).match()
     dropped = {
@@ -40,14 +42,10 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
     made = {_form(name) for name in filling.targets}
-    if more := [name for name in others if _form(name) in made]:
-        there, here = ({name for name in names if _form(name) == _form(more[0])} for names in (like, filling.targets))
-        what = (
-            f"{len(there)} arrays of this form are in {LIKE}, and {len(here)} are made here: another number of blocks"
-        )
-        misfits.append((more[0], f"is one of {len(more)} that no line makes: {what}"))
+    more = [name for name in others if _form(name) in made]
+    misfits += [(name, f"is in {LIKE}, and is not made here") for name in more]
     others = [name for name in others if name not in more]
-    misfits += [(name, f"is in {LIKE}, and no line makes it (drop <- NAME leaves it to the model)") for name in others]
+    misfits += [(name, f"{NO_LINE} (drop <- NAME leaves it to the model)") for name in others]
     if misfits:
         raise Misfit(f"{table.name}: does not fit", [], [], misfits)
     return tuple(sorted(dropped))

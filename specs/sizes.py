@@ -16,6 +16,8 @@ from .ranges import Key
 from .signature import Signature
 
 LIKE = "the file to be like"  # the checkpoint of the right side that the target has to match
+ABSENT = f"is made here, and is not in {LIKE}"  # of an array
+NO_LINE = f"is in {LIKE}, and no line makes it"
 
 
 class SizeError(TableError):

@@ -73,7 +73,7 @@ class ByTable(OneFile[TablePlan]):
 
     def describe(self, plan: TablePlan, whole: TablePlan | OptimizerPlan) -> dict[str, Any]:
         return {
-            "table": self.arguments.table, "reversed": self.arguments.reverse, "tensors": len(whole.steps),
+            "table": self.arguments.table, "reversed": self.arguments.reverse, "tensors": len(plan.steps),
             "parameters": plan.parameters, "notes": whole.notes(),
         }  # fmt: skip
 

@@ -120,8 +120,6 @@ def diff(arguments: Namespace) -> int:
             but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
         )  # fmt: skip
     notes += [*comparison.notes, *apart(comparison.differences)]
-    for note in notes:
-        say_note(note)
     if arguments.json:
         about = {"same": comparison.same, "verdict": comparison.verdict}
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
@@ -129,6 +127,9 @@ def diff(arguments: Namespace) -> int:
         from convert.diff.text import show
 
         show(comparison, a, b)
+    print(end="", flush=True)  # before the notes, which are on standard error
+    for note in notes:
+        say_note(note)
     accepted = comparison.same or (comparison.same is None and comparison.accepted)
     return 0 if accepted else 1
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from convert.arrays.steps import ConstantFilling, Copied, Filling, Steps, Sum, sources_of
 from convert.folding import summarised
-from convert.reading.readings import normal
 from convert.terminal import table
 from specs.moves import Move
 
@@ -48,13 +48,20 @@ def _how(filling: Filling) -> str:
     return ", ".join(word for word, is_so in words.items() if is_so) or "reshaped"
 
 
+def _form(name: str) -> str:
+    """Return a name with # for its first number, and for each that is a level: norm1 and norm2 of a block differ."""
+    first, number, rest = re.fullmatch(r"(\D*)(\d*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    return first + "#" * bool(number) + re.sub(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])", "#", rest)
+
+
 def folded(plan: Steps) -> list[str]:
-    """Return a table with a row for each group of tensors that are named and filled alike, but for numbers."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    """Return a table with a row for each group of tensors that are named and filled alike, numbers of blocks aside."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for step in described(plan):
-        groups.setdefault((normal(step["target"]), str(step["shape"]), step["how"]), []).append(step)
+        names = (_form(name) for name in (step["target"], *step["sources"]))
+        groups.setdefault((str(step["shape"]), step["how"], *names), []).append(step)
     rows = []
-    for (_, shape, how), steps in groups.items():
+    for (shape, how, *_), steps in groups.items():
         sources = [name for step in steps for name in step["sources"]]
         targets = summarised(step["target"] for step in steps)
         rows.append((targets, shape, how, f"<- {summarised(sources)}" if sources else ""))

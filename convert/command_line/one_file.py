@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from convert.errors import ConvertError, Exists, OpenFields, OpenLengths, UsageError
 from convert.execute import execute
+from convert.files import is_pdopt
 from convert.files.hashing import Source
 from convert.plans.plan import Plan
 from convert.targets import byte_count, target_of
@@ -122,11 +123,14 @@ class OneFile(ABC, Generic[P]):
     def _whole(self, plan: P, out: str, stack: contextlib.ExitStack) -> tuple[P | OptimizerPlan, dict[str, Any]]:
         """Return the plan with the state of the optimizer where that is asked for, and what --json prints of that."""
         if self.optimizer is None:
+            if is_pdopt(out):
+                remedy = "add --with-optimizer, or give a .pdparams for the weights"
+                raise UsageError(f"{out}: a .pdopt holds the state of an optimizer alone: {remedy}")
             return plan, {}
         from convert.optimizer.plan import with_optimizer
 
         whole = with_optimizer(plan, out, self.optimizer, stack)
-        return whole, {"optimizer": dict(whole.about)}
+        return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

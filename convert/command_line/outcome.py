@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from convert.arrays.dtypes import LOSSES
+from convert.arrays.dtypes import LOSSES, SIGNIFICANT
 from convert.config.conventions import in_effect
 from convert.errors import printable
 from convert.files import format_called, format_of, is_pdopt
 from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.reading.aside import summary
+from convert.reading.families import CLASSES
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
@@ -107,6 +108,8 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         if plan.conflicts():
             say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")
+        if proof["source"] and (narrow := _narrow(plan)):
+            say(narrow, kind="soft")
         lines = [f": {summary(plan.aside)}"] if plan.aside else []
         lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
@@ -118,9 +121,21 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
 
 
 def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
-    """Say what a target contains: the weights, or the state of their optimizer alone."""
-    alone = is_pdopt(result["out"])
-    return f"{'the optimizer alone of ' if alone else ''}{count(plan.parameters, 'parameter')}"
+    """Count what a target contains: its parameters, and its tensors where an optimizer's state is among them."""
+    parameters = count(plan.parameters, "parameter")
+    if is_pdopt(result["out"]):
+        return f"{_tensors(result['tensors_by_kind'])} alone, of {parameters}"
+    if result.get("optimizer"):
+        return f"{parameters}, {_tensors(result['tensors_by_kind'])}"
+    return parameters if isinstance(plan, Plan) else f"{count(len(plan.steps), 'tensor')}, {parameters}"
+
+
+def _tensors(counts: Mapping[str, int]) -> str:
+    """Count a target's tensors by what they are: "32 tensors of the model and 46 of its optimizer"."""
+    of_state = counts.get("moments", 0) + counts.get("numbers", 0)
+    numbers = {"the model": counts.get("weights", 0), "its average": counts.get("averages", 0)}
+    first, *others = [(number, of) for of, number in {**numbers, "its optimizer": of_state}.items() if number]
+    return in_a_row([f"{count(first[0], 'tensor')} of {first[1]}", *(f"{number:,} of {of}" for number, of in others)])
 
 
 def _verdict(proof: Mapping[str, Any], lost: str) -> str:
@@ -168,12 +183,23 @@ def _untested(plan: Plan) -> str:
     return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
 
 
+def _narrow(plan: Plan) -> str:
+    """Say that weights of few bits ran in float64, and would compute with rounding elsewhere; "" of other weights."""
+    dtypes = {
+        tensor.dtype for tensor, _ in plan.steps if tensor.dtype in SIGNIFICANT and SIGNIFICANT[tensor.dtype] < 24
+    }
+    if not dtypes:
+        return ""
+    names = in_a_row(sorted(dtypes))
+    return f"not tested by this proof: how two frameworks round when they compute in {names}, as the weights are stored"
+
+
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
     left, right = plan.table.sides
     if left == right:  # two models of one framework
         left, right = ("right", "left") if plan.backwards else ("left", "right")
     ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
-    say(printable(f"{_verb(result)} {ends}: {count(result['tensors'], 'tensor')}, {_contents(plan, result)}"))
+    say(printable(f"{_verb(result)} {ends}: {_contents(plan, result)}"))
     _print_steps(plan, result)
 
 
@@ -182,8 +208,18 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     if "plan" in result:
         for line in folded(plan):
             say(printable(line))
+        contents = count(len(plan.steps), "tensor")
         if state := result.get("optimizer"):
-            say(
-                printable(f"  each of the {state['moments']:,} moments of {state['kind']} is moved as its parameter is")
-            )
-        print(f"{count(len(plan.steps), 'tensor')}; nothing was written")
+            contents = _tensors(result["tensors_by_kind"])
+            kind = CLASSES[state["kind"]].of(state["to"])
+            say(printable(_unlisted(kind, result["tensors_by_kind"])))
+        print(f"{contents}; nothing was written")
+
+
+def _unlisted(kind: str, counts: Mapping[str, int]) -> str:
+    """Count what a target has beside the tensors that a plan lists: moments, averages and counts of steps."""
+    where = "beside these" if counts.get("weights") else "none of these, which a .pdopt lacks, but"
+    parts = [f"{count(counts.get('moments', 0), 'moment')} of {kind}, each moved as its parameter is"]
+    parts += [f"{count(number, 'average')} of weights" for number in filter(None, [counts.get("averages")])]
+    parts += [f"{count(number, 'number')} for counting steps" for number in filter(None, [counts.get("numbers")])]
+    return f"  {where}: {'; '.join(parts)}"

@@ -14,6 +14,7 @@ from convert.config.pixels import SCALING, conflict
 from convert.config.settings import Settings, Stated
 from convert.config.variants import alike
 from convert.errors import UsageError, option
+from convert.files.skipped import SETTINGS
 from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART
@@ -23,6 +24,7 @@ from specs.words import in_a_row
 
 from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
 from .arrays import of_both
+from .plain_values import PlainValues
 from .plans import Input, TwoArchitectures, by_dialect, plan_both
 
 SAME = "the same model"
@@ -49,7 +51,8 @@ class Comparison:
       arrays: how many arrays were compared. of: of which file they are counted, where a Table parts or joins them.
       within: entries of arrays that differ by no more than `tolerance`.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
-      layout: in which both files are compared, in words.
+      layout: in which both files are compared, in words. is_own: whether each file has its arrays in one layout, also
+        where it is not this one.
       accepted: whether the user accepts that the conditions hold.
     """
 
@@ -64,6 +67,7 @@ class Comparison:
     layout: str = COMMON
     accepted: bool = False
     of: str = ""
+    is_own: bool = False
 
     @property
     def conditions(self) -> list[str]:
@@ -113,30 +117,31 @@ def compare(
             left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
         except TwoArchitectures as two:
             return Comparison([_architectures(*two.args)])
-        notes = of_both(a, _own_notes(left), b, _own_notes(right))
+        values = _plain_values(left, right)
+        notes = of_both(a, _own_notes(left, values), b, _own_notes(right, values))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
         notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
-        found = _compared(left, right, tolerance)
+        found = _compared(left, right, tolerance, values)
         return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
 
 
-def _compared(left: Plan, right: Plan, tolerance: Tolerance) -> Comparison:
-    """Compare the arrays and Configs of two files of one architecture."""
+def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues) -> Comparison:
+    """Compare the arrays and Configs of two files of one architecture. Args: values: plain ones, as compared."""
     counters = _unlike_counters(left, right)
     skip = {*left.uncounted, *right.uncounted}
     arrays = differences(left, right, tolerance, skip=skip.__contains__)
     configs = _configs(left, right)
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
-    notes += [*arrays.notes(), *_idle(left, right), *_optimizers(left, right)]
+    notes += [*arrays.notes(), *_idle(left, right), *values.notes(), *_optimizers(left, right)]
     notes += _silent(left, right, {one["setting"] for one in configs})
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
     but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
     return Comparison(
         [*configs, *arrays.entries], tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
-        notes=tuple(notes),
+        notes=tuple(notes), is_own=left.reading.which == right.reading.which,
     )  # fmt: skip
 
 
@@ -152,8 +157,17 @@ def _scales(*files: tuple[str, Plan]) -> Iterator[str]:
         yield f"the two are fed with pixels on different scales: {'; '.join(fed)}"
 
 
-def _own_notes(plan: Plan) -> list[str]:
-    """Return what a user should know of one of the two files."""
+def _plain_values(left: Plan, right: Plan) -> PlainValues:
+    """Compare the plain values of both files, as an epoch, without those of optimizers and of pickled modules."""
+    readers = (left.reader, right.reader)
+    tops = tuple(one.top for one in map(optimizers.find_any, readers) if one and one.top)
+    modules = {name for reader in readers for name in reader.skipped.names.get(SETTINGS, [])}
+    return PlainValues.of(*readers).only(lambda name: name not in modules and not name.startswith(tops))
+
+
+def _own_notes(plan: Plan, values: PlainValues) -> list[str]:
+    """Return what a user should know of one of the two files. Args: values: those that are compared."""
+    plan = replace(plan, accounted=plan.accounted | values.names)
     doubts = [*plan.configuration.remarks, *plan.unlike_its_code(), *plan.record.earlier(plan.reader.tensors)]
     return [*plan.part(), *plan.left_out(), *doubts]
 

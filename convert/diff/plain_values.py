@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from convert.config.conventions import same
@@ -24,12 +24,12 @@ class PlainValues:
 
     Args:
       names: of all. differing: {name: its values in A and in B} of those that differ.
-      alike: how many agree, without those of groups that were matched by names of parameters.
+      alike: {name: its value} of those that agree, without groups that were matched by names of parameters.
     """
 
     names: frozenset[str]
     differing: Mapping[str, tuple[object, object]]
-    alike: int
+    alike: Mapping[str, object]
 
     @classmethod
     def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED) -> PlainValues:
@@ -47,7 +47,14 @@ class PlainValues:
             both = [name for name in both if name not in entries]
             grouped = {name for name, key in entries.items() if key in keys or key in LISTS}
         differing = {name: (ours[name], theirs[name]) for name in both if not same(ours[name], theirs[name])}
-        return cls(frozenset({*both, *grouped}), {**differing, **of_groups}, len(both) - len(differing))
+        alike = {name: ours[name] for name in both if name not in differing}
+        return cls(frozenset({*both, *grouped}), {**differing, **of_groups}, alike)
+
+    def only(self, kept: Callable[[str], bool]) -> PlainValues:
+        """Return those of the values whose names `kept` takes."""
+        differing = {name: values for name, values in self.differing.items() if kept(name)}
+        alike = {name: value for name, value in self.alike.items() if kept(name)}
+        return PlainValues(frozenset(filter(kept, self.names)), differing, alike)
 
     def verdict(self) -> list[str]:
         """Return what the verdict excepts: the two may be one training at different steps."""
@@ -55,15 +62,19 @@ class PlainValues:
         return [f"{count(number, 'plain value')} that differ{'s' if number == 1 else ''}"] if number else []
 
     def notes(self) -> list[str]:
-        """Return how many values agree, and those that differ."""
-        agree = [f"plain numbers and texts beside the arrays: {self.alike:,} agree"] if self.alike else []
+        """List the values that agree, and those that differ."""
+        same_ones = [f"{name}={_shortened(value)}" for name, value in self.alike.items()]
+        agree = [f"plain values that agree: {_listed(same_ones)}"] if same_ones else []
         apart = [
             f"{name} is {_shortened(ours)} in A, {_shortened(theirs)} in B"
             for name, (ours, theirs) in self.differing.items()
         ]
-        more = len(apart) - LISTED
-        listed = "; ".join(apart[:LISTED]) + f"; and {more:,} more" * (more > 0)
-        return [*agree, *[f"plain values that differ: {listed}"] * bool(apart)]
+        return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = len(texts) - LISTED
+    return "; ".join(texts[:LISTED]) + f"; and {more:,} more" * (more > 0)
 
 
 def _shortened(value: object) -> str:

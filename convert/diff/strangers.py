@@ -76,7 +76,7 @@ def _moments(names: list[str]) -> str:
 
     found = [PADDLE.fullmatch(name) for name in names]
     slots = {match["slot"] for match in found if match}
-    kept = [KEEPS[family] for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
+    kept = [KEEPS[family].paddle for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
     return kept[0] if kept and all(found) else ""
 
 

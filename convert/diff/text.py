@@ -70,7 +70,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
         own, common = (
             {entry["kind"] for entry in placed if (entry["layout"] == OWN) is is_own} for is_own in (True, False)
         )
-        if own:
+        if own and not comparison.is_own:
             whole = " of arrays that A has whole" if own & common else ""
             too = " (B's shapes are brought into it)" if "shape" in own else ""
             say(f"{_what(own)}{whole}: in the layout of A's file{too}", kind="soft")

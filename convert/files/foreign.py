@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from convert.errors import FormatError
+from convert.errors import FormatError, saved
 
 from .base import File
 
@@ -23,7 +23,7 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
     (  # a stream of tensors without names: version 0, no levels, version 0, then each one's type
         rb"\0{16}[\s\S]\0\0\0\x08",
         "is a stream of Paddle tensors without names, as of an inference program (.pdiparams) or of use_binary_format",
-        "only the model's code has the names: call paddle.save(model.state_dict(), 'model.pdparams') there; "
+        f"only the model's code has the names: call {saved('paddle')} there; "
         "file-formats.md shows how a new model takes the parameters of a program",
     ),
     (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),

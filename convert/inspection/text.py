@@ -96,15 +96,15 @@ def _tensors(about: dict[str, Any]) -> Iterator[str]:
     shown = {n: one for n, one in about["tensors"].items() if n not in aside and not n.startswith(containers)}
     shown = shown or about["tensors"]  # of a file that has nothing else
     hidden = len(about["tensors"]) - len(shown)
-    parts = f": {len(shown)} listed here, and {hidden} that are set aside, below" if hidden else ""
-    yield f"{'tensors:':14}{len(about['tensors'])}{parts}"
+    parts = f", of which {len(shown):,} are listed here, and {hidden:,} set aside" if hidden else ""
+    yield f"{'tensors:':14}{len(about['tensors']):,}{parts}"
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
 
 
 def _aside(about: dict[str, Any]) -> Iterator[str]:
     """List what a conversion sets aside, each with the reason."""
     if about["aside"]:
-        yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
+        yield f"{'set aside:':14}{count(sum(entry['arrays'] for entry in about['aside']), 'tensor')}"
     for entry in about["aside"]:
         yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])

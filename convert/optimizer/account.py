@@ -10,6 +10,7 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
+from convert.reading.families import CLASSES
 from convert.reading.optimizers import step_beside
 from specs.numerals import exact
 from specs.words import count, in_a_row
@@ -34,11 +35,13 @@ class Moves:
     """The state of an optimizer that goes along.
 
     Args:
+      out: the target. library: whose state it holds.
       without: weights without a state in the source. average: the copy of the weights that goes along.
     """
 
     held: Held
     state: State
+    out: str
     library: str
     without: tuple[str, ...]
     average: Averages | None
@@ -81,16 +84,15 @@ class Moves:
 
     def _goes_along(self) -> str:
         """Say what state goes along, and how many steps it has counted."""
-        state, path = self.state, self.held.path
+        state = self.state
         counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
-            counted = ", whose steps are not counted"
+            counted = ", whose steps are not counted,"
         if state.steps:
             least = min(state.steps.values())
-            counted += f", and fewer for parameters that were trained later (from {least:,})"
-        counted += f", as the entry {step} of the file says" if (step := self._step()) else ""
-        where = f" of {path}" if path else ""
-        return f"the optimizer's state{where} goes along: {state.kind}{counted}, from {state.library} to {self.library}"
+            counted += f" (fewer for parameters that were trained later, from {least:,})"
+        counted += f", as the entry {step} of the file says," if (step := self._step()) else ""
+        return f"the optimizer's state{counted} goes along: {self._ends()}"
 
     def _schedules_aside(self) -> Iterator[str]:
         """Say which learning-rate schedulers, or rates that they began at, are set aside."""
@@ -117,6 +119,14 @@ class Moves:
             yield f"set aside, of {path}: {', '.join(folding.fold(others))}"
         if any(STATIC_EMA.search(name) for name in others):
             yield f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}"
+
+    def _ends(self) -> str:
+        """Name the optimizers of both sides, or the files where both are of one library."""
+        ours, theirs = (CLASSES[self.state.kind].of(library) for library in (self.state.library, self.library))
+        path = self.held.reader.path
+        if ours == theirs:
+            return f"{ours}, from {path} to {self.out}"
+        return f"{ours}{f' of {self.held.path}' if self.held.path else ''} becomes {theirs}"
 
     def _schedulers(self) -> dict[str, int]:
         """Return {place of a scheduler of torch beside the state: what it counts}."""

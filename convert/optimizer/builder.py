@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from convert import folding
@@ -77,6 +78,7 @@ class Written:
       notes: how the target's optimizer is to be built and loaded.
       supplied: names of its arrays with values that no source states.
       averages: where the copy of the weights lies; "" where it stays behind.
+      counts: how many of the steps are "weights", "averages" of them, "moments" and "numbers", as counts of steps.
     """
 
     steps: tuple[Step, ...]
@@ -84,6 +86,7 @@ class Written:
     notes: tuple[str, ...]
     supplied: tuple[str, ...]
     averages: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Builder:
@@ -91,21 +94,27 @@ class Builder:
 
     def __init__(self, model: Model):
         self.model, self.steps, self.supplied = model, list[Step](), list[str]()
+        self.counts = Counter[str]()
         self._shapes = {tensor.name: tensor.shape for tensor, _ in model.weights}
 
     def weight(self, step: Step, name: str) -> Tensor:
         """Add a weight."""
+        return self._weight(step, name, "weights")
+
+    def _weight(self, step: Step, name: str, kind: str) -> Tensor:
+        self.counts[kind] += 1
         return self._moved(step[0].name, step[0]._replace(name=name), step[1])
 
     def average(self, step: Step, name: str) -> Tensor:
         """Add an average of a weight; a constant in its place is supplied, also where it is known of the weight."""
-        tensor = self.weight(step, name)
+        tensor = self._weight(step, name, "averages")
         if isinstance(step[1], ConstantFilling) and name not in self.supplied:
             self.supplied.append(name)
         return tensor
 
     def moment(self, slot: str, weight: str, name: str) -> Tensor:
         """Add a moment of a weight, of zeros where the source has none."""
+        self.counts["moments"] += 1
         tensor = Tensor(name, self._shapes[weight], self.model.dtypes[slot, weight])
         return self._moved(weight, tensor, self.model.moments[slot].get(weight, ConstantFilling(0)))
 
@@ -115,6 +124,7 @@ class Builder:
         return self._add(tensor, filling)
 
     def number(self, name: str, value: float, dtype: str, shape: tuple[int, ...] = ()) -> Tensor:
+        self.counts["numbers"] += 1
         return self._add(Tensor(name, shape, dtype), ConstantFilling(value))
 
     def _add(self, tensor: Tensor, filling: Filling) -> Tensor:
@@ -122,7 +132,7 @@ class Builder:
         return tensor
 
     def written(self, tree: Any, notes: Iterable[str], averages: str = "") -> Written:
-        return Written(tuple(self.steps), tree, tuple(notes), tuple(self.supplied), averages)
+        return Written(tuple(self.steps), tree, tuple(notes), tuple(self.supplied), averages, dict(self.counts))
 
 
 def missing_of(state: State) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
-from convert.reading.families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
+from convert.reading.families import CONVERTED, FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
 from convert.reading.optimizers import VALUE, Found, state_names
 
 from .shared import family_of, one_step, scalar
@@ -77,7 +77,7 @@ def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
             strangers.append(name)
     if strangers:
         what = f"its optimizer also keeps {folding.listed(strangers)}"
-        raise ConvertError(f"{reader.path}: {what}: neither SGD with momentum, nor Adam, nor AdamW alone")
+        raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone")
     return Entries(slots, steps, hyper, counted)
 
 

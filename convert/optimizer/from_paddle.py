@@ -11,7 +11,7 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, option
 from convert.files.base import Reader, Tensor
-from convert.reading.families import FAMILIES, MOMENTS, TENSOR, lost_names
+from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
 from specs.numerals import exact, measured
 from specs.words import count, in_a_row
@@ -126,7 +126,7 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
     lines = [f"{', '.join(slots)} of {folding.listed(some)}" for some, slots in alike.items()]
     lines += [folding.listed(unknown)] if unknown else []
     kind = next((OTHERS[slot] for slot in kept if slot in OTHERS), "")
-    what = f"this is {kind}, not converted" if kind else "neither SGD with momentum, nor Adam, nor AdamW"
+    what = f"this is {kind}, not converted" if kind else f"none of {CONVERTED.paddle}"
     if lines:
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 

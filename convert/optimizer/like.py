@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import specs
 from convert import folding
 from convert.arrays.steps import sources_of
-from convert.errors import ConvertError, UsageError
+from convert.errors import SAVED, ConvertError, UsageError, saved
 from convert.files import open_checkpoint
 from convert.files.base import Reader
 from convert.files.pickled.tree import PickleReader
@@ -23,15 +23,12 @@ from specs.words import with_article
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
 
+NEW = "new"  # how messages call the file of a new model
+
 NAMELESS = (
     "has no names of paddle's own (linear_0.w_0), as of NumPy arrays: save the tensors of a new model by "
-    'paddle.save(model.state_dict(), "new.pdparams")'
+    f"{saved('paddle', NEW)}"
 )
-
-SAVED = {
-    "torch": 'torch.save(model.state_dict(), "new.pt")',
-    "paddle": 'paddle.save(model.state_dict(), "new.pdparams")',
-}
 
 
 def keeps_order(reader: Reader) -> bool:
@@ -73,7 +70,7 @@ def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
         return ""
     return (
         "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
-        f"one by {SAVED['torch']} and give it: --like new.pt"
+        f"one by {saved('torch', NEW)} and give it: --like {NEW}.pt"
     )
 
 
@@ -98,8 +95,8 @@ def with_names(plan: Plan, like: str) -> tuple[Plan, tuple[str, ...]]:
 def _wanted(plan: Plan | TablePlan, library: str) -> str:
     """Say of which model a file of --like has to be, and how it is saved."""
     what = f"{with_article(plan.architecture)} of the dialect {plan.dst}" if isinstance(plan, Plan) else "the target's"
-    how = SAVED.get(library)
-    return f"give a new model, {what}" + (f", saved by {how}" if how else "")
+    how = f", saved by {saved(library, NEW)}" if library in SAVED else ""
+    return f"give a new model, {what}{how}"
 
 
 def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
@@ -108,7 +105,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
-            raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
+            raise UsageError(f"{like}: --like: {what}: give what {saved('torch', NEW)} writes")
         place = place_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
         if place is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
@@ -131,7 +128,8 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if theirs[name] != shape
     ]
     if misfits:
-        raise ConvertError(f"{like}: --like: is of a model of another size", folding.misfits(misfits))
+        what = "is of a model of another size than the target"
+        raise ConvertError(f"{like}: --like: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
     if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
         raise UsageError(f"{like}: --like: {lost}")
     first: dict[str, str] = {}

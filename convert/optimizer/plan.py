@@ -50,7 +50,11 @@ class Request:
 
 @dataclass(frozen=True)
 class OptimizerPlan:
-    """The plan of a model's weights, and of its optimizer's state in the same file."""
+    """The plan of a model's weights, and of its optimizer's state in the same file.
+
+    Args:
+      counts: how many of the steps are weights, averages, moments and numbers; see Written.
+    """
 
     weights: Plan | TablePlan
     reader: Reader
@@ -60,6 +64,7 @@ class OptimizerPlan:
     about: Mapping[str, Any]
     remarks: tuple[str, ...]
     supplied: tuple[str, ...]
+    counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
 
     @property
@@ -132,7 +137,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if not written.averages:
         _check_no_count(plan, request, behind)
     along = average if written.averages else None
-    moves = Moves(held, state, library, tuple(model.without), along, written)
+    moves = Moves(held, state, out, library, tuple(model.without), along, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*behind, *(along.notes if along else ())]
@@ -142,8 +147,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *state.notes, *from_record, *model.notes, *written.notes), written.supplied,
-        (*model.ties, *(along.checks if along else ())),
+        (*moves.remarks(), *others, *state.notes, *from_record, *model.notes, *written.notes),
+        written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor, meant
+from convert.reading.families import MOMENTS
 from convert.reading.optimizers import Found
 from specs.dtype_kinds import kind
 
@@ -46,7 +47,8 @@ def read(
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):
             other = next(one for one, some in state.moments.items() if lacking[0] in some)
-            what = f"has the {other} moment of {folding.listed(lacking)} and not the {slot} one"
+            one, missing = (MOMENTS[name].of(found.library) for name in (other, slot))
+            what = f"has {one} of {folding.listed(lacking)} and no {missing}"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():
             if kind(meant(moment.dtype)) not in ("float", "complex"):

@@ -105,7 +105,7 @@ def spelt(value: Any) -> str:
 def _check_family(path: str, state: State, stated: Mapping[str, Any]) -> None:
     """Check that all that is stated is of the family that keeps the file's arrays. Raises: UsageError."""
     arrays = ", ".join(MOMENTS[slot].of(state.library) for slot in FAMILIES[state.family])
-    holds = f"{path}: the state holds {KEEPS[state.family]} ({arrays})"
+    holds = f"{path}: the state holds {KEEPS[state.family].of(state.library)} ({arrays})"
     kind = stated.get("kind")
     if kind is not None and KINDS[kind] != state.family:
         raise UsageError(f"{holds}: kind={kind} contradicts it")

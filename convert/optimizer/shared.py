@@ -10,7 +10,7 @@ from convert import folding
 from convert.arrays.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
-from convert.reading.families import FAMILIES, MOMENTS
+from convert.reading.families import CONVERTED, FAMILIES, MOMENTS
 from specs.numerals import measured
 
 PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
@@ -36,7 +36,7 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
             if library != "torch" or option in group:
                 return family
             arrays += f", and its param_groups have no {option}"
-    raise ConvertError(f"{reader.path}: its optimizer is none of SGD with momentum, Adam and AdamW: {arrays}")
+    raise ConvertError(f"{reader.path}: its optimizer is none of {CONVERTED.of(library)}: {arrays}")
 
 
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
-from convert.reading.families import FAMILIES, MOMENTS, STATE, nest
+from convert.reading.families import CLASSES, FAMILIES, MOMENTS, STATE, nest
 from specs.words import count
 
 from .builder import Builder, Model, Written, built, stateless
@@ -55,7 +55,7 @@ def write_optax(state: State, model: Model) -> Written:
     if state.step is None:
         last = state.scheduler.get("last_epoch")
         value = f"{last}, if its scheduler counted steps" if type(last) is int and last > 0 else "..."
-        uncounted = f"{state.library} does not count the steps of SGD"
+        uncounted = f"{CLASSES[kind].of(state.library)} does not count its steps"
         notes.append(f"{uncounted}: the TrainState's step is 0 (--hyper step={value})")
     place, more = _optax_averages(builder, tree, inside) if model.averages else ("", [])
     return builder.written(tree, [*notes, *more], place)

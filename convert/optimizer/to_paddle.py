@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from convert.errors import UsageError, option
+from convert.errors import UsageError, option, saved
 from convert.files.base import Tensor
 from convert.reading.families import FAMILIES, MOMENTS
 from specs.words import in_a_row
 
 from .builder import AVERAGES, ZEROS, Builder, Model, Written, built, from_zero, shared, stateless
+from .like import NEW
 from .powers import power
 from .state import State
 
@@ -28,7 +29,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     if unnamed:
         raise UsageError(
             f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0): "
-            'save a new model by paddle.save(model.state_dict(), "new.pdparams") and give it: --like new.pdparams'
+            f"save a new model by {saved('paddle', NEW)} and give it: --like {NEW}.pdparams"
         )
     builder = Builder(model)
     weights: dict[str, Any] = {}

@@ -12,7 +12,17 @@ from dataclasses import replace
 from convert import folding
 from convert.config.inference import inferred
 from convert.config.settings import Settings
-from convert.errors import ConvertError, OpenFields, PlanError, UsageError, called, command_or_call, is_saving, option
+from convert.errors import (
+    ConvertError,
+    OpenFields,
+    PlanError,
+    UsageError,
+    called,
+    command_or_call,
+    is_saving,
+    option,
+    saved,
+)
 from convert.files.base import Reader, Tensor
 from convert.files.inside import JOIN_ZERO
 from convert.reading.readings import Reading
@@ -28,13 +38,6 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
-
-
-PLAINLY = {  # how a model's own framework writes its arrays, under the names that they have there
-    "torch": 'torch.save(model.state_dict(), "model.pt")',
-    "paddle": 'paddle.save(model.state_dict(), "model.pdparams")',
-    "flax": "flax.serialization.to_bytes(variables), as model.msgpack",
-}
 
 
 class NotReplicated(UsageError):
@@ -187,7 +190,7 @@ def _as_another(src: str, dst: str, whole: bool) -> str:
         which = command_or_call(f": {src}2{src} changes its format or dtype alone", "")
         return f"it is {src} already: {fits}{which}"
     if is_saving():
-        how = f"save its arrays by {PLAINLY[dst]}, which ports.load and {called('convert')} {_route(src, dst)} read"
+        how = f"save its arrays by {saved(dst)}, which ports.load and {called('convert')} {_route(src, dst)} read"
         return f"{fits} as {src}, and ports.save knows the names of our ports alone: {how}"
     return f"{fits} as {src}: {command_or_call(_route(src, dst), f'src={src!r}')}"
 

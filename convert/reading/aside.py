@@ -1,7 +1,7 @@
 """Name what a file holds beside the model that is read from it, so that nothing is left out in silence."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from convert.errors import command_or_call, option
@@ -23,7 +23,8 @@ PART = "named like a part of this model"
 UNUSED = "in this dialect's files, and no part of the model"
 STEPS = "a count of steps of an optimizer"
 OTHER = "no part of this model"
-LINES = 8  # that a note lists; `inspect` lists all
+LINES = 8  # that a note lists
+EACH = 3  # entries with one reason that a note lists; `inspect` lists all
 
 
 class Aside(NamedTuple):
@@ -170,9 +171,22 @@ def inside(name: str, part: str) -> bool:
 
 
 def summary(entries: list[Aside]) -> str:
-    """Return one line for a note."""
-    shown = [str(entry) for entry in entries[:LINES]]
-    return "; ".join(shown) + (f"; and {len(entries) - LINES} more (inspect lists them)" if entries[LINES:] else "")
+    """Return one line for a note: many entries with one reason are counted behind the first names."""
+    groups: dict[str, list[Aside]] = {}
+    for entry in entries:
+        groups.setdefault(entry.reason, []).append(entry)
+    texts = [
+        text for group in groups.values() for text in (map(str, group) if len(group) <= EACH else [_joined(group)])
+    ]
+    return "; ".join(texts[:LINES]) + (f"; and {len(texts) - LINES} more" if texts[LINES:] else "")
+
+
+def _joined(group: Sequence[Aside]) -> str:
+    """Describe entries with one reason in one text."""
+    arrays, elements = (sum(each) for each in zip(*((one.arrays, one.elements) for one in group), strict=True))
+    shown, size = group[:EACH], f"{count(arrays, 'array')} of {count(elements, 'element')}"
+    more = f"and {arrays - sum(one.arrays for one in shown):,} more, which inspect lists"
+    return f"{', '.join(one.name for one in shown)} {more} ({size}; {group[0].reason})"
 
 
 def as_json(entries: list[Aside]) -> list[dict[str, Any]]:

@@ -33,7 +33,12 @@ MOMENTS = {
     "momentum": Names("trace", "momentum_buffer", "velocity"),
 }
 FAMILIES = {"adam": ("first", "second"), "sgd": ("momentum",)}  # optimizers that keep the same arrays
-KEEPS = {"adam": "Adam's two moments", "sgd": "SGD's momentum"}
+KEEPS = {
+    "adam": Names("Adam's two moments", "Adam's two moments", "Adam's two moments"),
+    "sgd": Names("SGD's momentum", "SGD's momentum", "Momentum's arrays"),
+}
+_SGD = "SGD with momentum, Adam and AdamW"
+CONVERTED = Names(_SGD, _SGD, "Momentum, Adam and AdamW")  # optimizers
 KINDS = {"sgd": "sgd", "adam": "adam", "adamw": "adam"}  # optimizer -> its family
 
 HYPERPARAMETERS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from convert.documents import document
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, saved
 from convert.files.base import Reader, Tensor
 
 from .families import MOMENTS
@@ -21,10 +21,7 @@ TUPLE = re.compile(r"(?P<entry>[0-9]+/)(?:[0-9]+/)*")  # a place in tuples alone
 VALUE = "/value"  # what nnx stores below each variable
 
 
-ALONE = (
-    "give the file of a model alone, as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) "
-    "writes it"
-)
+ALONE = f"give the file of a model alone, as {saved('torch')} or {saved('paddle')} writes it"
 CHAIN = (
     "A chain that nests its state otherwise, as with a gradient clip, takes the converted state by "
     f"optax.tree_utils.tree_set: {document('training')} shows how"

@@ -16,7 +16,7 @@ from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
 from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.sizes import LIKE, SizeError
+from specs.sizes import LIKE, NO_LINE, SizeError
 from specs.table import Table, TableError
 from specs.words import with_article
 
@@ -112,6 +112,7 @@ def explained(case: Case) -> ConvertError:
         or _state_alone(case)
         or _like_of_one_side(case)
         or _like_of_no_side(case)
+        or _like_of_other_arrays(case)
         or _problems(case)
     )
 
@@ -171,6 +172,16 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
     return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.its, _made(case.table)))
 
 
+def _like_of_other_arrays(case: Case) -> ConvertError | None:
+    """Tell whether the table fits the source, but not the file that its target has to be like."""
+    if case.error.missing or case.error.unexpected or not any(LIKE in problem for _, problem in case.error.misfits):
+        return None
+    what = f"{called(case.table, case.path)} makes other arrays of it than {case.like} has"
+    if any(not problem.startswith(NO_LINE) for _, problem in case.error.misfits):
+        what += ": give a file of a model as deep and as wide as the source's"
+    return ConvertError(f"{case.path}: {what}", _each(case))
+
+
 def _problems(case: Case) -> ConvertError:
     """List everything that does not fit; of another model, only that it is one."""
     table, error = case.table, case.error
@@ -184,7 +195,7 @@ def _problems(case: Case) -> ConvertError:
         what = f"{fit} of {len(case.sources)} names are in this Table: another model?{_architecture(case.path)}"
         problems = [what, *(problems if fit else [*known, *_first_names(case.sources, error.missing)])]
     where = f", under {case.prefix!r}" if case.prefix else ""
-    what = f"does not fit {called(table, case.path)}, read from {_direction(table)}{where}"
+    what = f"does not fit {called(table, case.path)}, read from {_direction(case)}{where}"
     return ConvertError(f"{case.path}: {what}", problems)
 
 
@@ -247,5 +258,9 @@ def _nested(table: Table, places: list[str]) -> str:
     return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
 
 
-def _direction(table: Table) -> str:
-    return f"{table.sides[0]} to {table.sides[1]}"
+def _direction(case: Case) -> str:
+    """Name the side that is read and the one that is made; of one framework, by where the Table's file has them."""
+    first, second = case.table.sides
+    if first == second:
+        first, second = ("right", "left") if case.backwards else ("left", "right")
+    return f"{first} to {second}"
