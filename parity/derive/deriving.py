@@ -39,6 +39,7 @@ from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
 from .partings import sizes_differ
 from .recomposed import recomposed
+from .rounds import Rounds
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.inputs import check_inputs, fresh
@@ -84,20 +85,21 @@ def derive(
     """
     stop, began = time.thread_time() + seconds, time.process_time()
     say("recording left")
+    rounds = Rounds(say)
     a = side(left, call_of(inputs))
     if right_inputs is not None:
         check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
     start = None if table is None else replace(table, lines=without_claims(table))
-    known, uses, best = _best(read(a, left_weights), right, right_inputs, start, stop, say)
+    known, uses, best = _best(read(a, left_weights), right, right_inputs, start, stop, rounds)
     buffers = alone(known, best)
     if buffers.left or buffers.right:
         a = side(left, call_of(inputs))
         a.fix(buffers.left)
-        again = _best(read(a, left_weights), right, right_inputs, start, stop, say, buffers.right)
+        again = _best(read(a, left_weights), right, right_inputs, start, stop, rounds, buffers.right)
         if success(again[2]) > success(best):
             known, uses, best = again
     if best.found.failure and not _unlike(known, best):
-        best = _completed(known, uses, best, stop, say)
+        best = _completed(known, uses, best, stop, rounds)
     del uses  # which have the values that they meet
     trim()
     say("proving")
@@ -105,19 +107,25 @@ def derive(
 
 
 def _best(
-    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say, fixed: Sequence[str] = ()
+    known: Left,
+    right: Any,
+    right_inputs: Any,
+    table: Table | None,
+    stop: float,
+    rounds: Rounds,
+    fixed: Sequence[str] = (),
 ) -> tuple[Left, Walked, Candidate]:
     """Match the right side as it may be called; return the left side, as it was matched, and the deepest match.
 
     Args:
-      table, say: see derive. fixed: buffers of the right model that keep their own values.
+      table: see derive. rounds: number each match. fixed: buffers of the right model that keep their own values.
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
     a, best, uses, deepest = known.side, None, None, None
     problems, waiting, cause = list[str](), calls(a.call, right_inputs), None
     while (called := next(waiting, None)) is not None:
-        say("recording right")
+        rounds.say("recording right")
         b = side(right, called.call)
         b.fix(fixed)
         # The right side comes first: once its mask is fixed, the left's same mask has no partner, and is fixed too.
@@ -154,7 +162,7 @@ def _best(
             continue
         uses = uses or walked(known.program, lefts)
         limit = stop - time.thread_time()
-        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
+        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, rounds.next(), idle=MATCH_SECONDS)
         attempt = Candidate(
             found, b, tape, programs[1].tape, values, hinted, programs, other.correspondence, other.clash,
             input_order=other.input_order,
@@ -195,11 +203,11 @@ def _unlike(known: Left, best: Candidate) -> bool:
     return left_sizes != right_sizes and sizes_differ(known, best)
 
 
-def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
+def _completed(known: Left, uses: Walked, best: Candidate, stop: float, rounds: Rounds) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
     best = recomposed(known, uses, best, stop)
     plain = best.programs
-    say("trying other numbers and sums")
+    rounds.say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = stop - time.thread_time()
@@ -207,7 +215,7 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
             break
         given = best.hint and best.hint.map
         left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
-        found = match(left_uses, programs[1], best.side.parameters, left_over, given, say, True)
+        found = match(left_uses, programs[1], best.side.parameters, left_over, given, rounds.next(), True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best
 
