@@ -302,17 +302,17 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         wrong = [member for member, fit in FITS_OF_DIALECTS.items() if not fit.test(getattr(dialect, member))]
         for member in wrong:
             must_be = FITS_OF_DIALECTS[member].must_be
-            yield f"dialects: {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
+            yield f"dialect {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
         dialect = dialect._replace(**{member: Dialect._field_defaults.get(member, "torch") for member in wrong})
         named += [
-            (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
-            (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
-            (f"dialects: {name!r}: requires", dialect.requires, known_fields),
-            (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
+            (f"dialect {name!r}, framework", [dialect.framework], FRAMEWORKS),
+            (f"dialect {name!r}, conventions", dialect.conventions, known_fields),
+            (f"dialect {name!r}, requires", dialect.requires, known_fields),
+            (f"dialect {name!r}, preprocessing", filter(None, dialect.preprocessing), variants),
         ]
-        stated += [(f"dialects: {name!r}: {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
+        stated += [(f"dialect {name!r}, {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
         if dialect.suffix and not dialect.suffix.startswith("."):
-            yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
+            yield f"dialect {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
             yield from (f"{what}: {one_of(str(name), known)}" for name in names if name not in known)
