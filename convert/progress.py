@@ -55,7 +55,7 @@ class Status:
 
         Steps are of one kind if they differ in numbers alone, or behind a second colon: "proving: source: stem".
         """
-        kind = ": ".join(what.partition(", with choice ")[0].translate(_NO_DIGITS).split(": ")[:2])
+        kind = ": ".join(what.translate(_NO_DIGITS).split(": ")[:2])
         if not self.shown or (kind == self.what and time.monotonic() - self.last < EVERY):
             return
         self.what, self.last = kind, time.monotonic()

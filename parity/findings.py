@@ -188,14 +188,14 @@ def _here(finding: Finding) -> str:
 
 
 def _worst(finding: Finding) -> Facts:
-    """State each pair's error furthest beyond its limit, which the tables show, where that is of a later array."""
+    """State each pair's error that is the largest share of its limit, which tables show, if a later array has it."""
     rows = [r for r in finding.firsts if r.error is not None and math.isfinite(r.error)]
     if all(short(r.error) == short(r.first_divergence.error) for r in rows if r.first_divergence is not None):
         return []
     places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("furthest", f"{'; '.join(texts)}, as tables show")]
+    return [("tables show", f"{'; '.join(texts)}: largest compared with its limit")]
 
 
 def checks(results: Iterable[Result]) -> str:

@@ -106,8 +106,7 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    what = summary.extreme(group, "their limits")
-    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: errors {what}", "head", "", "  ")]
+    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: {summary.LARGEST}", "head", "", "  ")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {

@@ -15,7 +15,7 @@ from .own import OWN
 from .quoting import marked, place, quoted
 from .result import ABSENT, NO_PORT, Result
 
-NEAREST, FURTHEST = "nearest to", "furthest beyond"  # its limit
+LARGEST = "largest error compared with its limit"  # it need not be the largest, as arrays have limits of their own
 UNDECIDED = ("failed", "not run", "not judged")
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
 
@@ -207,21 +207,20 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """Count what was compared: "252 compared, 252 agree; nearest to its limit: float64 1.9e-14 (limit 1e-10)"."""
+    """Count what was compared by outcome: "12 comparisons: 10 agree, 2 differ"; of one outcome, "12 agree"."""
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
-    parts = [f"{agree + counts['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
+    parts = [f"{agree:,} {'agrees' if agree == 1 else 'agree'}"] if agree else []
     parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
     parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
-    return "; ".join(filter(None, [", ".join(parts), extremes(results)]))
+    return f"{count(len(results), 'comparison')}: " * bool(parts[1:]) + ", ".join(parts)
 
 
 def closing(results: Sequence[Result]) -> str:
-    """Say what a verdict does not: "6,310 arrays compared; nearest to its limit: float64 1.9e-14 (limit 1e-10)"."""
+    """Say what a verdict does not: "6,310 arrays; largest error compared with its limit: 1.9e-14 in float64 (...)"."""
     arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
-    texts = [f"{count(arrays, 'array')} compared"] * bool(arrays) + [extremes(results)]
-    return "; ".join(filter(None, texts))
+    return "; ".join(filter(None, [count(arrays, "array") * bool(arrays), extremes(results)]))
 
 
 def _judged(results: Iterable[Result]) -> list[Result]:
@@ -229,8 +228,8 @@ def _judged(results: Iterable[Result]) -> list[Result]:
 
 
 def extremes(results: Sequence[Result], places: bool = False) -> str:
-    """State the error of each dtype that has the largest share of its limit, float64 first among its like:
-    "furthest beyond its limit: float64 2.1e-4 (limit 1e-10); nearest to its limit: float32 6.6e-7 (limit 5.7e-6)".
+    """State the error of each dtype that is the largest share of its limit, float64 first:
+    "largest error compared with its limit: 2.1e-4 in float64 (limit 1e-10), 6.6e-7 in float32 (limit 5.7e-6)".
 
     It need not be the largest, as limits differ by dtype, check and array. Where there are no two numbers to compare,
     a word stands without a limit: "not called in float64".
@@ -244,25 +243,17 @@ def extremes(results: Sequence[Result], places: bool = False) -> str:
         if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
-    words = list[str]()
-    errors: dict[str, list[str]] = {FURTHEST: [], NEAREST: []}
+    words, errors = dict[tuple[str, str], list[str]](), list[str]()
     for dtype in _ordered(worst):
         r = worst[dtype]
         known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
         about = f" ({'; '.join(known)})" if known else ""
         if r.is_number:
-            errors[FURTHEST if r.passed is False else NEAREST].append(f"{dtype} {r.shown}{about}")
+            errors.append(f"{r.shown} in {dtype}{about}")
         else:
-            words.append(f"{r.shown} in {dtype}{about}")
-    stated = (f"{what} its limit: {', '.join(texts)}" for what, texts in errors.items() if texts)
-    return "; ".join(filter(None, [", ".join(words), *stated]))
-
-
-def extreme(results: Iterable[Result], whose: str = "its limit") -> str:
-    """Say which of the errors of many arrays these results state: "nearest to or furthest beyond its limit"."""
-    beyond = {r.passed is False for r in _judged(results)}
-    found = [NEAREST] * (beyond != {True}) + [FURTHEST] * (True in beyond)
-    return f"{' or '.join(found)} {whose}"
+            words.setdefault((r.shown, about), []).append(dtype)
+    stated = [f"{LARGEST}: {', '.join(errors)}"] * bool(errors)
+    return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
 
 
 def _place(r: Result, several: bool) -> str:

@@ -65,7 +65,7 @@ MISTAKES = {
     ),
     "a convention that arrays show": (
         CONVENTIONS, '{"act": "gelu", "norm_eps": 1e-6, "width": 384}',
-        "dialects: 'original': conventions: width=384 has no effect, as infer returns width: leave it out, or state it "
+        "dialect 'original', conventions: width=384 has no effect, as infer returns width; leave it out, or state it "
         "in `requires` if",
     ),
     "a default that nobody states": (

@@ -22,7 +22,7 @@ def test_what_is_done_at_present_is_shown_on_a_terminal_only(monkeypatch, capsys
     for terminal in (False, True):
         monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
         with Status() as status:
-            steps = ("matching operation 1 of 9", "matching operation 2 of 9, with choice 2 of partners")
+            steps = ("matching, round 1: operation 1 of 9", "matching, round 2: operation 2 of 9")
             layers = ("proving: source", "proving: source: stem", "proving: source: head")
             for what in ("recording left", *steps, *layers):
                 status.show(what)

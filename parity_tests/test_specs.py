@@ -70,9 +70,9 @@ def test_everything_wrong_is_reported_at_once():
         "published: unknown name 'B'",
         "unshown: unknown name 'widht', did you mean 'width'?",
         "readers: unknown name 'orginal', did you mean 'original'?",
-        "dialects: 'original': framework: unknown name 'pytorch', did you mean 'torch'?",
-        "dialects: 'original': conventions: unknown name 'clases', did you mean 'classes'?",
-        "dialects: 'original': requires: unknown name 'x'",
+        "dialect 'original', framework: unknown name 'pytorch', did you mean 'torch'?",
+        "dialect 'original', conventions: unknown name 'clases', did you mean 'classes'?",
+        "dialect 'original', requires: unknown name 'x'",
         "dialects: 'flax' is a framework",
     ]
     assert [any(line.startswith(want) for line in problems) for want in wanted] == [True] * len(wanted)
@@ -91,13 +91,13 @@ def test_fields_that_are_collections_are_checked_inside():
     assert told(activations={"ReLU": {"act": "relu"}})[0].startswith("activations: unknown name 'act'")
     assert told(dialects={"a": "flax"})[0].startswith("dialects is {'a': 'flax'}, not a mapping")
     assert told(dialects={"a": Dialect("torch", 3, ["width"], ("width",), ("lm_head",), None, 1, {"A": ()})}) == [
-        "dialects: 'a': table is 3, not a text",
-        "dialects: 'a': conventions is ['width'], not a mapping, {Config field: value}",
-        "dialects: 'a': requires is ('width',), not a mapping, {Config field: value}",
-        "dialects: 'a': extras is ('lm_head',), not a tuple of Layers, nor a function of the Config that yields them",
-        "dialects: 'a': suffix is None, not a text",
-        "dialects: 'a': about is 1, not a text",
-        "dialects: 'a': preprocessing is {'A': ()}, not a mapping of variants to tuples of Preprocessing",
+        "dialect 'a': table is 3, not a text",
+        "dialect 'a': conventions is ['width'], not a mapping, {Config field: value}",
+        "dialect 'a': requires is ('width',), not a mapping, {Config field: value}",
+        "dialect 'a': extras is ('lm_head',), not a tuple of Layers, nor a function of the Config that yields them",
+        "dialect 'a': suffix is None, not a text",
+        "dialect 'a': about is 1, not a text",
+        "dialect 'a': preprocessing is {'A': ()}, not a mapping of variants to tuples of Preprocessing",
     ]
     assert told(config=dict)[0].startswith("config is <class 'dict'>, not a frozen dataclass with fields")
     Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
@@ -119,9 +119,9 @@ def test_values_that_a_page_states_have_the_types_of_their_fields():
     assert typed(dialects={"a": dialect}, activations={"GELU": {"act": "tanh"}, "Gelu": {}}) == [
         "activations: unknown name 'Gelu', did you mean 'GELU'?",
         "activations: 'GELU': act='tanh' does not fit: act is gelu or relu",
-        "dialects: 'a': conventions: act='silu' does not fit: act is gelu or relu",
-        "dialects: 'a': requires: norm_eps='1e-6' does not fit: norm_eps is float",
-        "dialects: 'a': requires: sizes=(2.5,) does not fit: sizes is int,... (of one: 4,) or none",
+        "dialect 'a', conventions: act='silu' does not fit: act is gelu or relu",
+        "dialect 'a', requires: norm_eps='1e-6' does not fit: norm_eps is float",
+        "dialect 'a', requires: sizes=(2.5,) does not fit: sizes is int,... (of one: 4,) or none",
     ]
 
 
@@ -180,15 +180,15 @@ def test_what_immaterial_returns_is_a_set():
 
 def test_extras_are_checked_as_layers_are():
     for extras, problem in (
-        (lambda c: [Layer("lm_head", "linear", {})], "extras: 'lm_head': kind: unknown name 'linear'"),
+        (lambda c: [Layer("lm_head", "linear", {})], "extras 'lm_head': kind: unknown name 'linear'"),
         (lambda c: ["lm_head"], "extras: layers: yields 'lm_head', not a Layer"),
         (lambda c: c.depth, "extras: line "),
-        ((norm("spare", 0),), "extras: 'spare': size of c is 0"),
+        ((norm("spare", 0),), "extras 'spare': size of c is 0"),
     ):
         infer = {**GOOD, "infer": lambda sizes: {"width": 3, "channels": 3, "classes": 2}}
         spec = Spec(**infer, dialects={"mine": Dialect("torch", extras=extras)})
         (fault,) = [fault for fault in faults(spec) if "extras" in fault]
-        assert f"dialects: 'mine': {problem}" in fault
+        assert f"dialect 'mine', {problem}" in fault
 
 
 @pytest.mark.parametrize("architecture", specs.names())
@@ -255,7 +255,7 @@ def test_every_number_of_a_config_is_bounded(name, value, bounds):
 
 def test_a_suffix_begins_with_a_dot():
     (problem,) = told(dialects={"a": Dialect("torch", suffix="pth")})
-    assert problem == "dialects: 'a': suffix is 'pth': it begins with a dot, as in '.pth'"
+    assert problem == "dialect 'a': suffix is 'pth': it begins with a dot, as in '.pth'"
 
 
 def test_a_fault_of_every_block_is_one_line():

@@ -129,11 +129,11 @@ def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
             unused = [fault for layer in dialect.unused(config) for fault in _of_layer(layer)]
         except Exception as error:  # of the page's own code
             unused = [Fault(_said(spec, error))]
-        yield from (Fault(f"dialects: {name!r}: extras: {_named(fault)}") for fault in unused)
+        yield from (Fault(f"dialect {name!r}, extras{_named(fault)}") for fault in unused)
 
 
 def _named(fault: Fault) -> str:
-    return f"{fault.path!r}: {fault.text}" if fault.path else fault.text
+    return f" {fault.path!r}: {fault.text}" if fault.path else f": {fault.text}"
 
 
 def _of_layer(layer: Any) -> Iterator[Fault]:
@@ -286,10 +286,8 @@ def _of_conventions(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
     for name, dialect in spec.dialects.items():
         for field, value in dialect.conventions.items():
             if field in always:
-                what = (
-                    f"dialects: {name!r}: conventions: {field}={exact(value)} has no effect, as infer returns {field}"
-                )
-                yield f"{what}: leave it out, or state it in `requires` if the dialect's code knows no other value"
+                what = f"dialect {name!r}, conventions: {field}={exact(value)} has no effect, as infer returns {field}"
+                yield f"{what}; leave it out, or state it in `requires` if the dialect's code knows no other value"
 
 
 def _no_dialect(spec: Spec) -> str:

@@ -301,12 +301,12 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         yield from _misfits_of_dialect(name, dialect, wrong)
         dialect = dialect._replace(**{member: Dialect._field_defaults.get(member, "torch") for member in wrong})
         named += [
-            (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
-            (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
-            (f"dialects: {name!r}: requires", dialect.requires, known_fields),
-            (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
+            (f"dialect {name!r}, framework", [dialect.framework], FRAMEWORKS),
+            (f"dialect {name!r}, conventions", dialect.conventions, known_fields),
+            (f"dialect {name!r}, requires", dialect.requires, known_fields),
+            (f"dialect {name!r}, preprocessing", filter(None, dialect.preprocessing), variants),
         ]
-        stated += [(f"dialects: {name!r}: {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
+        stated += [(f"dialect {name!r}, {what}", getattr(dialect, what)) for what in ("conventions", "requires")]
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
             yield from (f"{what}: {one_of(str(name), known)}" for name in names if name not in known)
@@ -326,9 +326,9 @@ def _misfits_of_dialect(name: str, dialect: Dialect, wrong: Collection[str]) -> 
         yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
     for member in wrong:
         must_be = FITS_OF_DIALECTS[member].must_be
-        yield f"dialects: {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
+        yield f"dialect {name!r}: {member} is {_short(getattr(dialect, member))}, not {must_be}"
     if "suffix" not in wrong and dialect.suffix and not dialect.suffix.startswith("."):
-        yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
+        yield f"dialect {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
 
 
 def _of_types(config: type) -> Iterator[str]:

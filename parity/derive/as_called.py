@@ -19,8 +19,9 @@ from specs.table import Table
 from .candidates import Called, Candidate, Left, arranged, calls, fix, fix_masks, program_of, read, recorded
 from .limits import MATCH_SECONDS
 from .match.hints import hint
-from .match.match import Say, Walked, match, walked
+from .match.match import Walked, match, walked
 from .match.symbols import Elements
+from .rounds import Rounds
 from .trace.call import Call
 from .trace.inputs import fresh
 from .trace.precomputed import aligned
@@ -59,19 +60,21 @@ class Right(NamedTuple):
 
 
 def matched_as_called(
-    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say, fixed: Sequence[str] = ()
-) -> Matched:
+    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, rounds: Rounds,
+    fixed: Sequence[str] = (),
+) -> Matched:  # fmt: skip
     """Return the deepest match of the left side with the right model, over the ways in which that may be called.
 
     Args:
-      right_inputs, table, say: see derive. fixed: buffers of the right model that keep their own values.
+      right_inputs, table: see derive. rounds: numbers each match. fixed: buffers of the right model that keep their own
+        values.
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
     best, uses, refusals = None, None, list[UsageError]()
     waiting = calls(known.side.call, right_inputs)
     while (called := next(waiting, None)) is not None:
-        say("recording right")
+        rounds.say("recording right")
         b = side(right, called.call)
         b.fix(fixed)
         known = _without_masks(known, b)
@@ -91,7 +94,7 @@ def matched_as_called(
             continue
         if uses is None or uses.program is not known.program:
             uses = walked(known.program, known.elements)
-        candidate = _matched(known, uses, model, programs[1], other, table, stop, say)
+        candidate = _matched(known, uses, model, programs[1], other, table, stop, rounds)
         if best is None or candidate.depth > best.best.depth:
             best = Matched(known, uses, candidate)
         if not candidate.found.failure:
@@ -142,7 +145,7 @@ def _lacks_elements(program: Program) -> bool:
 
 def _matched(
     known: Left, uses: Walked, model: Right, program: Program, called: Called, table: Table | None, stop: float,
-    say: Say,
+    rounds: Rounds,
 ) -> Candidate:  # fmt: skip
     """Match both sides, given the lines of `table`.
 
@@ -153,7 +156,7 @@ def _matched(
     if table is not None:
         hinted = hint(table, known.side, b, known.elements, Elements(b.parameters, known=False))
     limit = stop - time.thread_time()
-    found = match(uses, program, b.parameters, limit, hinted and hinted.map, say, idle=MATCH_SECONDS)
+    found = match(uses, program, b.parameters, limit, hinted and hinted.map, rounds.next(), idle=MATCH_SECONDS)
     return Candidate(
         found, b, model.tape, program.tape, [*model.inputs.values()], hinted, (known.program, program),
         called.correspondence, called.clash, input_order=called.input_order,

@@ -30,6 +30,7 @@ from .limits import PARTNER
 from .match.match import Say, match, silent, walked
 from .partings import sizes_differ
 from .recomposed import recomposed
+from .rounds import Rounds
 from .trace.caches import trim
 from .trace.call import call_of
 from .trace.inputs import check_inputs
@@ -67,6 +68,7 @@ def derive(
     """
     stop, began = time.thread_time() + seconds, time.process_time()
     start = None if table is None else replace(table, lines=without_claims(table))
+    rounds = Rounds(say)
 
     def matched(fixed: Alone) -> Matched:
         """Match both models, with buffers of either side at the model's own values."""
@@ -75,7 +77,7 @@ def derive(
         if right_inputs is not None:
             check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
         a.fix(fixed.left)
-        return matched_as_called(read(a, left_weights), right, right_inputs, start, stop, say, fixed.right)
+        return matched_as_called(read(a, left_weights), right, right_inputs, start, stop, rounds, fixed.right)
 
     best = matched(Alone([], []))
     if any(buffers := alone(best.known, best.best)):
@@ -85,7 +87,7 @@ def derive(
             best = again
     known, candidate = best.known, best.best
     if candidate.found.failure and not _unlike(known, candidate):
-        candidate = _completed(best, stop, say)
+        candidate = _completed(best, stop, rounds)
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
@@ -102,12 +104,12 @@ def _unlike(known: Left, best: Candidate) -> bool:
     return left_sizes != right_sizes and sizes_differ(known, best)
 
 
-def _completed(matched: Matched, stop: float, say: Say) -> Candidate:
+def _completed(matched: Matched, stop: float, rounds: Rounds) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
     known, uses, best = matched
     best = recomposed(known, uses, best, stop)
     plain = best.programs
-    say("trying other numbers and sums")
+    rounds.say("trying other numbers and sums")
     best = edited(matched._replace(best=best), stop)
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = stop - time.thread_time()
@@ -115,6 +117,6 @@ def _completed(matched: Matched, stop: float, say: Say) -> Candidate:
             break
         given = best.hint and best.hint.map
         left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
-        found = match(left_uses, programs[1], best.side.parameters, left_over, given, say, True)
+        found = match(left_uses, programs[1], best.side.parameters, left_over, given, rounds.next(), True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best

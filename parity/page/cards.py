@@ -12,6 +12,7 @@ from specs.words import in_a_row
 
 from .limit_notes import ID, LimitNotes
 from .markup import Markup, coded, in_a_row_of, join, leading, name, prose, tag, with_commands
+from .module_table import Tree
 
 BRIEF = "date", "device", "seed", "batch", "command"  # labels of what stands beside "What was run" while it is folded
 LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
@@ -77,12 +78,15 @@ def models(about: Mapping[str, str], labels: Iterable[str]) -> Markup:
     return tag("div", facts(rows), class_="sides") if rows else Markup()
 
 
-def divergences(results: Sequence[Result], home: Mapping[int, str], own: str, limits: LimitNotes) -> Markup:
+def divergences(
+    results: Sequence[Result], home: Mapping[int, str], own: str, limits: LimitNotes, modules: Mapping[str, Tree]
+) -> Markup:
     """Build a card for each first divergence.
 
     Args:
       home: the address of the plot of each result by its id. own: what the user's models are called.
       limits: the reasons that the page lists, which cards do not repeat.
+      modules: of models of no known architecture, by label.
     """
     found = findings.find(results)
     if not found:
@@ -94,14 +98,24 @@ def divergences(results: Sequence[Result], home: Mapping[int, str], own: str, li
         rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
         rows = [(label, links.get(label, text)) for label, text in rows]
         keys = rows[0][0], "weights", "looks like", "cause lies"
+        rows[1:1] = _class(r, modules)
         head = _head(r, own, f": {', '.join(finding.pairs)}", home)
         cards.append(tag("article", head, facts(rows, *keys), class_="card"))
-    word = "First divergence" + "s" * (len(cards) > 1)
-    return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
+    return tag("section", tag("h2", "Where the models first differ"), tag("div", *cards, class_="cards"))
+
+
+def _class(r: Result, modules: Mapping[str, Tree]) -> list[tuple[str, str]]:
+    """State the class of the first module that differs: "Linear", or "Linear in torch, Dense in flax"."""
+    tap = str(r.first_divergence).partition("#")[0]  # of several calls of one module
+    trees = {label: dict(modules[label]) for label in r.sides if label in modules}
+    classes = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    if len({*classes.values()}) < 2:
+        return [("class", kind) for kind in classes.values()][:1]
+    return [("class", ", ".join(f"{kind} in {label}" for label, kind in classes.items()))]
 
 
 def _with_reason(row: tuple[str, str], r: Result, limits: LimitNotes) -> tuple[str, str]:
-    """Put a letter, or a link, in place of the reason of a limit that the page lists."""
+    """Put the letter of its note, or a link, in place of the reason of a limit that the page lists."""
     first = r.first_divergence
     if row[0] != "limit" or first is None or not limits.explains(first.basis):
         return row

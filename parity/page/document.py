@@ -1,4 +1,4 @@
-"""Write a report as one self-contained page: the verdict, what differs first, every error, what was run, every plot."""
+"""Write a report as one self-contained page: the verdict, what differs first, errors, plots, modules, limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from specs.words import begun
 from .cards import divergences, headline, near, provenance
 from .cards import models as sides
 from .caveats import caveats
-from .limit_notes import LimitNotes
+from .limit_notes import LimitNotes, definition
 from .markup import Markup, coded, join, prose, tag
 from .matrix import grouped, matrices
 from .module_table import Tree, module_table
@@ -51,16 +51,17 @@ def page(
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
         provenance=join(_absent(absences), sides(about, modules or {}), provenance(_further(about, modules or {}))),
-        divergences=join(divergences(results, home, own, limits), near(results, home, own)),
-        results=join(matrices(models, limits), caveats(results, about)),
-        modules=module_table(modules or {}, results),
-        details=panels(models, limits),
+        divergences=join(divergences(results, home, own, limits, modules or {}), near(results, home, own)),
+        results=matrices(models, limits),
         remarks=_remarks(results),
+        details=panels(models, limits),
+        modules=module_table(modules or {}, results),
+        notes=join(limits.notes(definition(results)), caveats(results, about)),
     )
 
 
 def _totals(results: Sequence[Result]) -> str:
-    """State the errors that are nearest to their limits or furthest beyond: the verdict counts the comparisons."""
+    """State the error of each dtype that is the largest share of its limit: the verdict counts the comparisons."""
     text = summary.extremes(results, places=True)
     return f"{begun(text)}." if text else ""
 
@@ -78,7 +79,7 @@ def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str,
 
 def fill(**parts: str) -> str:
     """Put parts into the skeleton of a page; those that it does not have are left out."""
-    empty = dict.fromkeys(("results", "modules", "details", "remarks", "divergences"), "")
+    empty = dict.fromkeys(("results", "modules", "details", "remarks", "divergences", "notes"), "")
     return Template(_asset("page.html")).substitute(empty | parts, style=_asset("page.css"))
 
 

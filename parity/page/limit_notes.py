@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
@@ -12,6 +13,13 @@ from specs.numerals import limit, measured
 
 from .markup import Markup, join, prose, tag
 
+MEASURE = (
+    "The error of an element is its difference between both models, divided by the largest value of its feature (a "
+    "channel, a logit). The error of an array is the largest of its elements'. Parameters and gradients have no "
+    "features: the largest value of the whole array divides them."
+)
+BELOW = " The same holds for dtypes below float64, except where float64 copies are compared."
+RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list
 
@@ -37,7 +45,7 @@ class LimitNotes:
         if len(self.results) < 2:
             return Markup()
         letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
-        return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
+        return tag("a", f" [{','.join(letters)}]", href=f"#{ID}", class_="note") if letters else Markup()
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""
@@ -45,12 +53,28 @@ class LimitNotes:
 
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
-        rows = [tag("li", tag("b", _range(group)), *_where(reason, group)) for reason, group in self.results.items()]
+        rows = [
+            tag("li", _letter(self.letters(reason)), tag("b", f"limit {_range(group)}"), *_where(reason, group))
+            for reason, group in self.results.items()
+        ]
         if not rows and not about:
             return Markup()
-        listed = tag("ol", *rows, type="a") if rows[1:] else tag("ul", *rows)
+        listed = tag("ul", *rows, class_="lettered" if rows[1:] else None)
         parts = [tag("p", prose(about), class_="soft")] * bool(about) + [listed] * bool(rows)
-        return tag("section", tag("h2", "Errors and limits"), *parts, class_="limits", id=ID)
+        return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
+
+
+def _letter(mark: Markup) -> Markup:
+    """Build the letter of a reason in the list, to which its marks lead; none where there is one reason."""
+    letter = re.sub("<[^>]*>", "", mark).strip()
+    return tag("span", letter, class_="letter") if letter else Markup()
+
+
+def definition(results: Iterable[Result]) -> str:
+    """Say what an error is, of results of which some were judged; "" if none was."""
+    dtypes = {r.dtype for r in results if r.passed is not None}
+    is_below = bool(dtypes - {"float64"})
+    return f"{MEASURE}{BELOW * is_below}{RULE * is_below}" if dtypes else ""
 
 
 def _range(results: Sequence[Result]) -> str:

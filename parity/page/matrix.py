@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from parity import summary
+from parity.elements import OTHER_SHAPE
 from parity.own import OWN
 from parity.result import Result
 from parity.tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 from specs.numerals import limit
-from specs.words import begun, count, counted
+from specs.words import count, counted
 
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, graded, join, name, prose, tag
@@ -17,17 +18,11 @@ from .pair_table import Column, pair_table
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
-MEASURE = (
-    "An error is that of the worst element, over the largest value of its feature (a channel, a logit), or of its "
-    "whole array: parameters and gradients have no features"
-)
-BELOW = ", and below float64 only float64 copies are measured by feature"
-RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
 )
-WORDS = {"NaN": "NaN on one side"}  # of a cell's word, what it means
+WORDS = {"NaN": "NaN on one side", OTHER_SHAPE: "the shapes of both sides differ"}  # of a cell's word, what it means
 
 
 class Model:
@@ -71,16 +66,12 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    everything = [r for model in models for r in model]
     texts = [_about(group, models) for group in groups.values()]
     parts = [
         _matrix(title, group, limits, "" if texts[k] in texts[:k] else texts[k])
         for k, (title, group) in enumerate(groups.items())
     ]
-    judged = [r for r in everything if r.passed is not None]
-    is_below = any(r.dtype != "float64" for r in judged)
-    about = [f"{MEASURE}{BELOW * is_below}.{RULE * is_below}"] * bool(judged)
-    return join(*parts, _legend(models), limits.notes(" ".join(about)))
+    return join(*parts, _legend(models))
 
 
 def named_pairs(models: Iterable[Model]) -> list[str]:
@@ -95,9 +86,10 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
         return _unjudged([r for model in group for r in model])
     alone = _is_by_pair(group)
     whose = "" if alone else f" and pairs ({', '.join(pairs)})" if pairs[1:] else f" of {pairs[0]}"
-    which = summary.extreme([r for model in group for r in model])
     apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1 and not alone)
-    return f"Of all arrays{whose}, each number is the error {which}, and leads to where all are shown.{apart}"
+    if not any(r.is_number for model in group for r in model):
+        return f"Each cell leads to the errors of all arrays.{apart}"
+    return f"Of all arrays{whose}, each number is the {summary.LARGEST}. It leads to the errors of all arrays.{apart}"
 
 
 def _is_by_pair(models: Sequence[Model]) -> bool:
@@ -111,8 +103,8 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, abou
     Args:
       about: what says what the numbers are.
     """
-    title = models[0].own or "errors" if architecture == OWN else architecture
-    title = begun(title) if architecture == OWN else title
+    title = ("" if architecture == OWN else architecture) or models[0].own
+    title = f"Errors of {title}" if title else "Errors of each comparison"
     if _is_by_pair(models):
         (model,) = models
         about = f"{model.variant}. {about}".strip() if model.variant != OWN else about
@@ -193,11 +185,11 @@ def _cell(model: Model, column: Column, label: str, shared: bool, limits: LimitN
         return tag("td", "not asked", class_=kind, **attributes)
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else graded(grade, worst.shown)
-    parts = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
+    parts: list[str] = [tag("a", prose(text), href=f"#{model.anchor(column[0])}")]
     if grade not in summary.UNDECIDED and worst.is_number:
         # the head of the column has a limit that all share, on wide screens
         bound = "of whole" if shared else "own-limit whole"
-        parts.append(tag("span", f"of {limit(worst.tolerance)}", limits.mark(worst), class_=bound))
+        parts += [" ", tag("span", f"(limit {limit(worst.tolerance)}", limits.mark(worst), ")", class_=bound)]
     return tag("td", *parts, _pairs(results, grade), class_=kind, **attributes)
 
 

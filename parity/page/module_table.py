@@ -19,7 +19,7 @@ from .markup import MARKS, Markup, join, name, prose, tag, words
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
 GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
-ROWS = "Modules of one path, or of one name that was given (names=), stand in a row, in the order of the first model."
+ROWS = "Modules with the same path, or paired by names=, stand in one row, in the order of the first model."
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
     ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
@@ -78,7 +78,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     body = join(legend, tag("div", table, class_="scroll"))
     if not errors:  # names alone
         body = tag("details", tag("summary", "Module by module, without errors"), tag("div", body))
-    return tag("section", tag("h2", "Modules"), body)
+    return tag("section", tag("h2", "Modules side by side"), body)
 
 
 def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
@@ -137,8 +137,8 @@ def _error(found: Error | None, dtype: str, uncompared: str, kind: str) -> list[
     text += "," * (bool(found.word) and found.state == "first")
     has_limit = found.word != OTHER_SHAPE
     bound = limit(found.bound) if has_limit else "-"
-    notes = [tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
-    notes += [tag("span", f"of {bound}", class_="of whole")] * has_limit
+    notes = [" ", tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
+    notes += [" ", tag("span", f"(limit {bound})", class_="of whole")] * has_limit
     mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []
     number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip(), data_label=dtype)
     return [number, tag("td", bound, class_="number bound")]

@@ -8,7 +8,7 @@ from parity import summary
 from parity.result import Result
 from parity.row_limit import own_limit, row_limit
 from specs.numerals import limit
-from specs.words import count
+from specs.words import begun, count
 
 from .limit_notes import LimitNotes
 from .markup import Markup, graded, prose, tag
@@ -49,12 +49,11 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
                 *cell,
             )
         )
-    return tag("table", _caption(cells), tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+    return tag("table", _caption(), tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 
-def _caption(cells: Mapping[Column, Sequence[Result]]) -> Markup:
-    what = summary.extreme([r for some in cells.values() for r in some], "their limits")
-    return tag("caption", f"Errors {what}", class_="unseen")
+def _caption() -> Markup:
+    return tag("caption", begun(summary.LARGEST), class_="unseen")
 
 
 def _rows_of_pairs(
@@ -78,7 +77,7 @@ def _rows_of_pairs(
             cell = [tag("td", prose(r.pair), class_="pair"), error, tag("td", *bound, data_label="limit")]
             rows.append(tag("tr", *first, *cell))
     top = tag("thead", tag("tr", *heads))
-    return tag("table", _caption(cells), top, tag("tbody", *rows), class_="matrix by-pair in-rows")
+    return tag("table", _caption(), top, tag("tbody", *rows), class_="matrix by-pair in-rows")
 
 
 def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:
@@ -88,9 +87,9 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     undecided = r.grade in summary.UNDECIDED
     text = r.grade if undecided else graded(r.grade, r.shown)
     own = "" if undecided else own_limit(r, usual)
-    text += f" of {own}" * bool(own)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
-    parts = [tag("a", prose(text), href=f"#{address}"), limits.mark(r) if own else Markup()]
+    bound = [" ", tag("span", f"(limit {own}", limits.mark(r), ")", class_="own-limit whole")] * bool(own)
+    parts = [tag("a", prose(text), href=f"#{address}"), *bound]
     lost = f"{count(len(r.unjudged), 'array')} not judged"
     parts += [tag("span", prose(lost), class_="who")] * bool(r.unjudged)
     return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from parity import findings, naming, summary
 from parity.result import Result
 from specs.numerals import limit
+from specs.words import begun
 
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, graded, join, name, prose, tag
 from .matrix import Model, named_pairs
+from .pair_table import Column
 from .plot import chart, margin
 from .plot_legend import plot_legend
-from .plot_lines import swatch, together
+from .plot_lines import Plot, swatch
 
 NOTHING = Markup()
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
@@ -21,7 +23,7 @@ CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one
 
 def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build every plot and table of pairs, folded by model."""
-    parts = []
+    parts, every = list[Markup](), list[Plot]()
     first = next((model for model in models if any(r.passed is False for r in model)), None)
     for model in models:
         counts = summary.grades(model)
@@ -32,26 +34,33 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
         head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
         checks = dict.fromkeys(check for check, _, _ in model.cells)
-        body = tag("div", *(_check(model, check, limits) for check in checks))
+        plots = {column: Plot.of(drawn) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
+        every += plots.values()
+        body = tag("div", *(_check(model, check, limits, plots) for check in checks))
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
     about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
-    about += "Arrays stand in execution order."
+    about += "Arrays stand in the order in which they are computed."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
-    plots = [drawn for model in models for cell in model.cells.values() if (drawn := _drawn(cell))]
-    title = tag("h2", "Errors, array by array")
-    return tag("section", title, tag("p", about, class_="soft"), plot_legend(plots), *parts)
+    title = tag("h2", "Error of every array")
+    return tag("section", title, tag("p", about, class_="soft"), plot_legend(every), *parts)
 
 
-def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
+def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, Plot]) -> Markup:
+    """Build the plots of one check with their tables.
+
+    Args:
+      plots: of the model, by check, dtype and device.
+    """
     cells = {column: results for column, results in model.cells.items() if column[0] == check}
     plain = len({device for _, _, device in cells}) == 1
-    by_dtype = {dtype if plain else f"{dtype} on {device}": results for (_, dtype, device), results in cells.items()}
-    if not any(map(_drawn, by_dtype.values())):
+    places = {column: column[1] if plain else f"{column[1]} on {column[2]}" for column in cells}
+    if cells.keys().isdisjoint(plots):
+        by_dtype = {places[column]: results for column, results in cells.items()}
         return tag("section", _without_plots(check, by_dtype, limits), class_="check", id=model.anchor(check))
-    left = max(margin(results) for cell in model.cells.values() if (results := _drawn(cell)))
-    drawn = [_panel(check, dtype, results, limits, left) for dtype, results in by_dtype.items()]
+    left = max(margin(plot.results) for plot in plots.values())
+    drawn = [_panel(check, places[c], results, limits, plots.get(c), left) for c, results in cells.items()]
     kind = "panels rows" if len(drawn) % 2 else "panels"
     return tag("section", tag("div", *drawn, class_=kind), class_="check", id=model.anchor(check))
 
@@ -68,24 +77,24 @@ def _without_plots(check: str, by_dtype: Mapping[str, Sequence[Result]], limits:
         for k, r in enumerate(results):
             first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype")
             rows.append(_pair(r, Markup(), limits, first))
-    about = f"Errors of {check} {summary.extreme([r for some in by_dtype.values() for r in some])}, by dtype and pair"
-    table = _table(about, rows, tag("th", "dtype", scope="col"))
+    table = _table(f"{begun(summary.LARGEST)}: {check}, by dtype and pair", rows, tag("th", "dtype", scope="col"))
     return tag("figure", tag("figcaption", tag("h4", check)), table)
 
 
-def _panel(check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, left: float) -> Markup:
+def _panel(
+    check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, plot: Plot | None, left: float
+) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too.
 
     Args:
-      left: the margin of the plot.
+      plot: None where no result has a line. left: the margin of the plot.
     """
-    drawn = _drawn(results)
-    plot = [tag("div", chart(drawn, left), class_="plot")] if drawn else []
-    numbers = {id(r): n for n, group in enumerate(together(drawn)) for r in group}
+    drawn = [tag("div", chart(plot, left), class_="plot")] if plot else []
+    numbers = {id(r): n for n, line in enumerate(plot.lines if plot else ()) for r in line}
     rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
-    table = _table(f"Errors of {check} in {dtype} {summary.extreme(results)}, by pair", rows)
+    table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
-    return tag("figure", tag("figcaption", title), *plot, table)
+    return tag("figure", tag("figcaption", title), *drawn, table)
 
 
 def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:

@@ -14,7 +14,7 @@ from specs.numerals import limit
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_lines import LIMITS_APART, STYLES, first, first_rows, line, together, unjoined, worst
+from .plot_lines import LIMITS_APART, STYLES, Plot, first, first_rows, line, unjoined, worst
 from .plot_scale import (
     ABOVE,
     CHARACTER,
@@ -51,13 +51,13 @@ def margin(results: Sequence[Result]) -> float:
     return max(LEFT, words, slanted)
 
 
-def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
+def chart(plot: Plot, left: float = LEFT) -> Markup:
     """Draw one chart: a line for each pair, their limits, and the frameworks' own rounding noise as a band.
 
     Args:
-      results: of one model, check, dtype and device.
       left: the margin that this chart has at least, so that charts below each other align.
     """
+    results = plot.results
     names = merge((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
     slanted = _crowded(len(names), labels)
@@ -67,8 +67,8 @@ def chart(results: Sequence[Result], left: float = LEFT) -> Markup:
     bottom = 14 + (0.57 * reach if slanted else 8)
     firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
     parts = [_grid(scale, above), _ticks(scale, labels, slanted, firsts), _band(scale, results), _limit(scale)]
-    parts += [_steps_at(scale, limits, f"own-bound s{n % STYLES}") for n, limits in own_limits(scale, results).items()]
-    parts += [line(scale, group, n) for n, group in enumerate(together(results))]
+    parts += [_steps_at(scale, limits, f"own-bound s{n % STYLES}") for n, limits in own_limits(scale, plot).items()]
+    parts += [line(scale, group, n) for n, group in enumerate(plot.lines)]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
     parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
     size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
@@ -241,11 +241,11 @@ def _limit(scale: Scale) -> Markup:
     return _steps_at(scale, scale.limits, "limit")
 
 
-def own_limits(scale: Scale, results: Sequence[Result]) -> dict[int, dict[str, float]]:
+def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:
     """Return the limits of each line of the plot that are not the lowest, where that is seen, by its number."""
     if not scale.seen():
         return {}
-    limits = {n: lowest(group) for n, group in enumerate(together(results))}
+    limits = {n: lowest(group) for n, group in enumerate(plot.lines)}
     return {
         n: own for n, own in limits.items()
         if any(abs(scale.y(bound) - scale.y(scale.limits[name])) > LIMITS_APART for name, bound in own.items())

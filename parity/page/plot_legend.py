@@ -7,35 +7,31 @@ from collections.abc import Iterable, Sequence
 from parity.elements import OTHER_SHAPE
 from parity.findings import key
 from parity.result import Result
+from parity.summary import LARGEST
 from specs.numerals import limit
 
 from .markup import Markup, prose, tag
 from .plot import bands, own_limits
-from .plot_lines import CROSS, DIAMOND, RING, SHAPES
+from .plot_lines import CROSS, DIAMOND, RING, SHAPES, Plot
 from .plot_scale import Scale, beyond_numbers, worst_points
 
-CROSSES = {"NaN": "NaN: a side has it in this array", OTHER_SHAPE: "another shape on either side"}
+CROSSES = {"NaN": "NaN: a side has it in this array", OTHER_SHAPE: "the shapes of both sides differ"}
 
 
-def plot_legend(plots: Sequence[Sequence[Result]]) -> Markup:
-    """Explain what plots have beside their lines.
-
-    Args:
-      plots: the results of each.
-    """
-    drawn = [r for plot in plots for r in plot]
+def plot_legend(plots: Sequence[Plot]) -> Markup:
+    """Explain what plots have beside their lines."""
+    drawn = [r for plot in plots for r in plot.results]
     meanings = [CROSSES[word] for word in beyond_numbers(drawn) if word in CROSSES]
-    beyond = ", or furthest beyond it" * any(r.passed is False for r in drawn)
-    scales = [(Scale.of(plot), plot) for plot in plots]
+    scales = [(Scale.of(plot.results), plot) for plot in plots]
     own = any(own_limits(scale, plot) for scale, plot in scales)
     lowest = ", the lowest of several" * _several(drawn) + "; in the colour of a line: its own" * own
     keys = (
         ("limit", "M-12 0H12", f"the limit{lowest}", any(scale.seen() for scale, _ in scales)),
         ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
-         any(bands(scale, plot) for scale, plot in scales)),
+         any(bands(scale, plot.results) for scale, plot in scales)),
         ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
-        ("worst", DIAMOND, f"the error of a pair that is nearest to its limit{beyond}", any(map(worst_points, drawn))),
-        ("copy", SHAPES[0], "hollow: the float64 copies of both models, which differ already",
+        ("worst", DIAMOND, f"the {LARGEST}, of each pair", any(map(worst_points, drawn))),
+        ("copy", SHAPES[0], "hollow: the float64 copies of both models are compared, as these differ already",
          any(not r.word(tap) for r in drawn for tap in r.copies)),
         ("cross", CROSS, " or ".join(meanings), bool(meanings)),
     )  # fmt: skip

@@ -55,15 +55,28 @@ class _Point:
     is_copy: bool = False
 
 
-def together(results: Sequence[Result]) -> list[list[Result]]:
-    """Group the results of a plot by line: pairs whose errors and limits the eye cannot tell apart share one."""
-    scale, groups = Scale.of(results), list[list[Result]]()
-    for result in results:
-        group = next((group for group in groups if _is_alike(scale, result, group[0])), None)
-        if group is None:
-            groups.append(group := [])
-        group.append(result)
-    return groups
+@dataclass(frozen=True)
+class Plot:
+    """What a plot draws.
+
+    Args:
+      results: of one model, check, dtype and device.
+      lines: the same by line: pairs whose errors and limits the eye cannot tell apart share one.
+    """
+
+    results: Sequence[Result]
+    lines: Sequence[Sequence[Result]]
+
+    @classmethod
+    def of(cls, results: Sequence[Result]) -> Plot:
+        """Group the results by line."""
+        scale, lines = Scale.of(results), list[list[Result]]()
+        for result in results:
+            line = next((line for line in lines if _is_alike(scale, result, line[0])), None)
+            if line is None:
+                lines.append(line := [])
+            line.append(result)
+        return cls(results, lines)
 
 
 def _is_alike(scale: Scale, one: Result, other: Result) -> bool:
@@ -101,7 +114,7 @@ def _point(scale: Scale, result: Result, name: str, error: float, bound: float) 
     if word := result.word(name):
         return _Point(scale.x(name), scale.y(math.nan), f"{name}: {word}, {result.pair}", False)
     is_copy = name in result.copies
-    title = f"{name}: {short(error)} of {limit(bound)}, {result.pair}{', float64 copies' * is_copy}"
+    title = f"{name}: {short(error)} (limit {limit(bound)}), {result.pair}{', float64 copies' * is_copy}"
     return _Point(scale.x(name), scale.y(error), title, is_copy=is_copy)
 
 
@@ -141,5 +154,5 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
 
 
 def worst(scale: Scale, result: Result) -> Markup:
-    """Draw a diamond around the error that is nearest to its limit, or furthest beyond it."""
+    """Draw a diamond around the error that is the largest share of its limit."""
     return join(*(_mark(_point(scale, result, *point), DIAMOND, "worst") for point in worst_points(result)))

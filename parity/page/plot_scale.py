@@ -36,7 +36,7 @@ class Scale:
         top = max(drawn, default=min(self.limits.values(), default=1e-16))
         reach = DECADES if any(r.passed is False for r in results) else REACH  # what differs is seen beside its limit
         near = [v for v in self.limits.values() if 0 < v <= top * 10.0**reach]
-        bounds = {bound for r in results for _, _, bound in r.curve}
+        bounds = {bound for r in results for name, _, bound in r.curve if not r.word(name)}
         near = [v for v in bounds if near and 0 < v <= max(near) * 10.0**REACH]  # the lines have few gaps
         self.high: float = math.ceil(math.log10(max([top, *near])) - 1e-9)
         least = min(drawn, default=top)
@@ -44,7 +44,7 @@ class Scale:
         # errors below a roundoff tell nothing from each other, but for those of float64 copies that differ
         off = [r for r in results if r.passed is False]
         marked = [error for r in off for _, error, _ in (*first_points(r), *worst_points(r)) if error > 0]
-        marked += [bound for r in off for _, _, bound in r.curve if bound > 0]
+        marked += [bound for r in off for name, _, bound in r.curve if bound > 0 and not r.word(name)]
         rounding = math.floor(math.log10(min([ROUNDOFF[results[0].dtype], *marked])))
         told = [v for v in (*drawn, *reached) if v >= 10.0**rounding] or [10.0**rounding if drawn else top]
         self.low = max(math.floor(math.log10(min(told)) + 1e-9), math.ceil(self.high) - DECADES)
@@ -100,11 +100,12 @@ def beyond_numbers(results: Iterable[Result]) -> list[str]:
 
 
 def lowest(results: Iterable[Result]) -> dict[str, float]:
-    """Return the lowest limit that any pair has, by array."""
+    """Return the lowest limit that any pair has, by array; arrays without a number, as of other shapes, have none."""
     lowest: dict[str, float] = {}
     for result in results:
         for name, _, value in result.curve:
-            lowest[name] = min(value, lowest.get(name, math.inf))
+            if not result.word(name):
+                lowest[name] = min(value, lowest.get(name, math.inf))
     return lowest
 
 

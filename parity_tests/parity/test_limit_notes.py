@@ -85,23 +85,23 @@ def test_each_limit_of_the_page_leads_to_its_reason() -> None:
     (notes,) = re.findall('<section class="limits" id="limits">.*?</section>', page)
     rows = [re.sub("<[^>]*>", "", item) for item in re.findall("<li>.*?</li>", notes)]
     assert rows == [
-        f"1e-10 layers in float64: {FIXED['layers']}.", f"1e-9 train in float64: {FIXED['train']}.",
-        f"1e-10 layers in float32: {amplified('float32')}.",
+        f"[a]limit 1e-10 layers in float64: {FIXED['layers']}.", f"[b]limit 1e-9 train in float64: {FIXED['train']}.",
+        f"[c]limit 1e-10 layers in float32: {amplified('float32')}.",
     ]  # fmt: skip
-    marked = dict(re.findall(r'<td class="number">(1e-\d+)<a href="#limits" class="note">(\w)</a></td>', page))
+    marked = dict(re.findall(r'<td class="number">(1e-\d+)<a href="#limits" class="note"> \[(\w)\]</a></td>', page))
     assert marked == {"1e-10": "c", "1e-9": "b"}  # of layers, the last one
 
 
 def test_a_limit_of_the_only_reason_bears_no_letter() -> None:
     page = Report([replace(row(("a",)), basis=FIXED["layers"])]).to_html()
     notes = page.partition('id="limits">')[2].partition("</section>")[0]
-    assert 'class="note"' not in page and "<ul><li>" in notes and "<ol" not in notes
+    assert 'class="note"' not in page and "<ul><li>" in notes and "lettered" not in notes
 
 
 def test_the_head_of_a_column_has_the_letters_of_its_limits() -> None:
     made = [replace(row(("a",)), basis=FIXED["layers"]), replace(row(("a",)), check="train", basis=FIXED["train"])]
     head = Report(made).to_html().partition('<table class="matrix">')[2].partition("</thead>")[0]
-    assert re.findall(r'class="note">(\w)<', head) == ["a", "b"]
+    assert re.findall(r'class="note"> \[(\w)\]<', head) == ["a", "b"]
 
 
 def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:
@@ -110,12 +110,12 @@ def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_i
     made = [replace(row(("a", "b")), basis=reason, tolerance=value, error=1e-12)]
     made.append(replace(made[0], pair="a-c"))
     page = Report(made).to_html()
-    assert "<b>5.7e-6</b>" in page and page.count(">5.7e-6<") == 4 and "6e-6" not in page.replace("5.7e-6", "")
+    assert "<b>limit 5.7e-6</b>" in page and page.count(">5.7e-6<") == 3 and "6e-6" not in page.replace("5.7e-6", "")
 
 
 def test_limits_of_one_reason_are_stated_as_a_range() -> None:
     results = [replace(row(("a",)), basis="why", tolerance=t) for t in (6e-6, 1e-5)]
-    assert "<b>6e-6 to 1e-5</b>" in LimitNotes(results).notes()
+    assert "<b>limit 6e-6 to 1e-5</b>" in LimitNotes(results).notes()
 
 
 def test_every_limit_of_a_real_page_has_a_reason() -> None:

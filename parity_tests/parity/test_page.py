@@ -34,18 +34,18 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
     assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
-    assert (
-        re.sub("<.*?>", "", head[2]).startswith("Furthest beyond its limit: float64 1.0e-3 (limit 1e-10; ")
-        and "`" not in head[2]
-    )
+    extremes = re.sub("<.*?>", "", head[2])
+    assert extremes.startswith("Largest error compared with its limit: 1.0e-3 in float64 (limit 1e-10; ")
+    assert "`" not in head[2]
     assert 'layers at <span class="whole"><code>blocks.15.norm1</code>)' in head[2]
     (brief,) = re.findall(
         '<span class="brief">(.*?)</summary>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
     )
     assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
-        "differs from", "What was run", "2026-11-27", "sha256 abab", "First divergence", "<h2>mlp_mixer</h2>",
-        "What this does not show", "<h2>Remarks</h2>", "Errors, array by array",
+        "differs from", "What was run", "2026-11-27", "sha256 abab", "Where the models first differ",
+        "<h2>Errors of mlp_mixer</h2>", "<h2>Remarks</h2>", "<h2>Error of every array</h2>",
+        "How errors are measured", "What this does not show",
     ]  # fmt: skip
     body = page[page.index("<body>") :]
     assert [body.index(mark) for mark in marks] == sorted(body.index(mark) for mark in marks)
@@ -78,8 +78,8 @@ def test_parts_of_the_page_have_headings_and_tables_titles() -> None:
     page = made.to_html()
     heads = [re.sub("<.*?>", "", head) for head in re.findall("<h2>(.*?)</h2>", page)]
     assert heads == [
-        "What was run", "First divergence", "mlp_mixer", "Errors and limits", "What this does not show", "Remarks",
-        "Modules", "Errors, array by array",
+        "What was run", "Where the models first differ", "Errors of mlp_mixer", "Remarks", "Error of every array",
+        "Modules side by side", "How errors are measured, and why each limit", "What this does not show",
     ]  # fmt: skip
     assert page.count("<main>") == 1 and page.count("<table") == page.count("<caption") > 3
     table = page.partition('class="modules"')[2].partition("</table>")[0]
@@ -126,7 +126,7 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert values and error
     left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
     assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
-    assert facts["limit"] == '1e-10<a href="#limits" class="note">a</a>'  # the reason stands in that list alone
+    assert facts["limit"] == '1e-10<a href="#limits" class="note"> [a]</a>'  # the reason stands in that list alone
     assert page.count("rounding of equal models stays at least a hundred times below it") == 1
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
@@ -174,7 +174,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
-        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 of 1e-9"],
+        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 (limit 1e-9)"],
         ["train float64", "1e-10", "not judged", "not asked"],
     ]  # fmt: skip
 
@@ -201,10 +201,10 @@ def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to
     table = page.partition('class="modules"')[2].partition("</table>")[0]
     cells = re.findall('<td class="number ?((?!bound)[a-z]*)"[^>]*>(.*?)</td>', table)
     assert [(state, re.sub("<[^>]*>", " ", text).split()) for state, text in cells] == [
-        ("", ["1.0e-12", "of", "1e-10"]), ("follows", ["1.0e-3", "follows", "of", "1e-10"]),
-        ("first", ["✗", "1.0e-3", "first", "of", "1e-10"]), ("follows", ["2.0e-3", "follows", "of", "1e-10"]),
+        ("", ["1.0e-12", "(limit", "1e-10)"]), ("follows", ["1.0e-3", "follows", "(limit", "1e-10)"]),
+        ("first", ["✗", "1.0e-3", "first", "(limit", "1e-10)"]), ("follows", ["2.0e-3", "follows", "(limit", "1e-10)"]),
     ]  # fmt: skip
-    legend = re.findall(r'<dt><span class="(\w+)">(.*?)</span></dt>', page.partition("<h2>Modules</h2>")[2])
+    legend = re.findall(r'<dt><span class="(\w+)">(.*?)</span></dt>', page.partition("<h2>Modules side")[2])
     assert legend == [("first", "✗ first"), ("follows", "follows")]
     assert not re.search(
         "var[(]--bad[^)]*[)]", "".join(re.findall("[^}]*follows[^}]*}", page.partition("</style>")[0]))
@@ -214,7 +214,7 @@ def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to
 def test_a_module_in_which_both_sides_have_nan_has_no_number() -> None:
     both = replace(row(("a", "b")), curve=(("a", 1e-12, 1e-10), ("b", 0.0, 1e-10)), passed=None, nans=("b",))
     page = unbound(Report([both], modules={"m": [("a", "Conv"), ("b", "Log")]}).to_html())
-    assert re.findall('<td class="number nan"[^>]*><b class="mark">(.)</b> (NaN)<', page) == [("!", "NaN")]
+    assert re.findall('<td class="number nan"[^>]*><b class="mark">(.)</b> (NaN) <', page) == [("!", "NaN")]
     assert "both sides have NaN here" in page
 
 
@@ -223,10 +223,11 @@ def test_the_module_in_which_nan_starts_is_marked_and_what_follows_it_is_not() -
     off = replace(row(("a",)), error=np.inf, curve=points, passed=False, first_divergence=first("a"), nans=("b", "c"))
     page = unbound(Report([off], modules={"m": [(tap, "Linear") for tap in "abc"]}).to_html())
     cells = re.findall('<td class="number (first|starts|follows)"[^>]*>(.*?)</td>', page)
-    assert [(kind, re.sub("<[^>]*>", "", text).partition(" of")[0]) for kind, text in cells] == [
-        ("first", "✗ 1.0e-3firstof 1e-10"), ("starts", "! NaN starts hereof 1e-10"), ("follows", "NaNfollowsof 1e-10"),
+    assert [(kind, re.sub("<[^>]*>", "", text)) for kind, text in cells] == [
+        ("first", "✗ 1.0e-3 first (limit 1e-10)"), ("starts", "! NaN starts here (limit 1e-10)"),
+        ("follows", "NaN follows (limit 1e-10)"),
     ]  # fmt: skip
-    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules</h2>")[2])
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
     assert legend == ["first", "starts", "follows"] or legend == ["first", "follows", "starts"]
     assert off.shown == "NaN" and "infinite" not in page.partition("<body>")[2]
 
@@ -237,7 +238,7 @@ def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_the
     table = page.partition('class="modules"')[2].partition("</table>")[0]
     cells = re.findall('<td class="number (container|absent|only)"[^>]*>(.*?)</td>', table)
     assert cells == [("container", "container"), ("absent", "-"), ("only", "only in b")]
-    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules</h2>")[2])
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
     assert legend == ["only", "absent", "container"]
 
 
@@ -255,9 +256,7 @@ def test_the_head_leaves_what_was_counted_to_its_verdict() -> None:
     alike, mixed = (
         unbound(Report(results).to_html()) for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
     )
-    assert (
-        '<p class="totals">Nearest to its limit: ' in alike and '<p class="totals">Furthest beyond its limit: ' in mixed
-    )
+    assert all('<p class="totals">Largest error compared with its limit: ' in page for page in (alike, mixed))
     assert "in 1 of 2 comparisons" in mixed and "2 compared" not in mixed
 
 
@@ -314,7 +313,7 @@ def test_a_cell_states_its_limit_where_its_column_has_several_or_is_not_shown() 
         ([row(("a",)), row(("a",), variant="w")], "of whole", "limit 1e-10"),
     ):
         page = Report(results).to_html()
-        cells = re.findall(f'<a href="[^"]*">.*?</a><span class="{kind}">of (.*?)</span>', page)
+        cells = re.findall(f'<a href="[^"]*">.*?</a> <span class="{kind}">[(]limit (.*?)[)]</span>', page)
         bounds = re.findall('<span class="bound">([^<]*)', page)
         assert cells == [limit(r.tolerance) for r in results] and bounds == [head] * bool(head)
 
@@ -324,7 +323,7 @@ def test_a_cell_has_the_letter_of_its_limit_where_its_column_has_several_reasons
     page = Report(made).to_html()
     head, _, body = page.partition('<table class="matrix one-check">')[2].partition("</thead>")
     assert 'class="note"' not in head
-    cells = re.findall(r'class="own-limit whole">of 1e-10<a [^>]*class="note">(\w)</a>', body)
+    cells = re.findall(r'class="own-limit whole">[(]limit 1e-10<a [^>]*class="note"> \[(\w)\]</a>', body)
     assert cells == ["a", "b"]
 
 
@@ -415,9 +414,9 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     cells = [[cell.strip() for cell in line.split("|") if cell.strip()] for line in rows]
     assert cells == [
         ["mine", "theirs", "error, float64", "limit"],
-        ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "of 1e-10", "1e-10"],
+        ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "(limit 1e-10)", "1e-10"],
         ["act", "GELU", "-", "only in mine", "-"],
-        ["head", "Linear", "head", "Dense", "1.0e-12", "of 1e-10", "1e-10"],
+        ["head", "Linear", "head", "Dense", "1.0e-12", "(limit 1e-10)", "1e-10"],
     ]
 
 
@@ -453,7 +452,7 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     assert (made.about["inputs"], made.about["models"]) == ("[2, 4] float64", "Named (one) and Other (other)")
     sides = dict(re.findall("<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", unbound(made.to_html()).partition('"sides"')[2]))
     assert sides["one"].startswith("Named in test_page.py; torch 2") and sides["other"].startswith("Other in test_page")
-    assert "<h2>Errors</h2>" in made.to_html()
+    assert "<h2>Errors of each comparison</h2>" in made.to_html()
     assert unbound(made.to_html()).partition("<body>")[2].count("Named (one) and Other (other)") == 1
     assert "<dt>one</dt>" not in made.to_html().partition("What was run")[2]  # which the head states
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
@@ -470,7 +469,7 @@ def test_each_dtype_of_own_models_has_a_column_of_its_own() -> None:
         r'<table class="modules">.*?</table>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
     )
     assert "error, float64</th>" in table and "error, float32</th>" in table
-    numbers = re.findall(r'<td class="number(?: bound)?"[^>]*>([^<]*)<', table)
+    numbers = re.findall(r'<td class="number(?: bound)?"[^>]*>([^<]*?) ?<', table)
     assert numbers == ["1.0e-12", "1e-10", "1.0e-7", "6e-6"]
 
 
@@ -495,28 +494,51 @@ def test_several_models_are_compared_each_with_itself() -> None:
 
 
 def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
-    """A larger error may have a smaller share of its limit: what stands for many is nearest to its limit."""
+    """A larger error may have a smaller share of its limit: what stands for many is the largest share."""
     large, near = (replace(row(("a",), "float32"), error=e, tolerance=t) for e, t in ((9e-7, 1e-3), (6.8e-7, 2e-6)))
     results = [large, near, replace(row(("a",)), error=1e-12)]
-    stated = "nearest to its limit: float64 1.0e-12 (limit 1e-10), float32 6.8e-7 (limit 2e-6)"
-    assert summary.totals(results).endswith(f"; {stated}")
+    assert summary.extremes(results) == (
+        "largest error compared with its limit: 1.0e-12 in float64 (limit 1e-10), 6.8e-7 in float32 (limit 2e-6)"
+    )
     assert summary.extremes(results, places=True).endswith(
-        "float64 1.0e-12 (limit 1e-10; a-b, layers at `a`), float32 6.8e-7 (limit 2e-6; a-b, layers at `a`)"
+        "1.0e-12 in float64 (limit 1e-10; a-b, layers at `a`), 6.8e-7 in float32 (limit 2e-6; a-b, layers at `a`)"
     )
     assert summary.extremes([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
-        "float64 1.0e-12 (limit 1e-10; `x:v`, a-b, layers at `a`)"
+        "1.0e-12 in float64 (limit 1e-10; `x:v`, a-b, layers at `a`)"
     )
     off = replace(row(("a",)), error=1e-3, passed=False)
-    assert summary.extremes([near, off]) == (
-        "furthest beyond its limit: float64 1.0e-3 (limit 1e-10); nearest to its limit: float32 6.8e-7 (limit 2e-6)"
-    )
-    worded = (([near], "nearest to"), ([off], "furthest beyond"), ([off, near], "nearest to or furthest beyond"))
-    for some, words in worded:
-        assert summary.extreme(some).startswith(words)
-        page, text = Report(some).to_html(), str(Report(some))
-        assert f"each number is the error {words}" in re.sub("<[^>]*>", "", page)
-        assert "worst error" not in (page + text).lower() and "largest error" not in page + text
-    assert "float32 on cpu: errors nearest to their limits" in str(Report([near, off]))
+    for some in ([near], [off], [off, near]):
+        page, text = re.sub("<[^>]*>", "", Report(some).to_html()), str(Report(some))
+        assert "each number is the largest error compared with its limit" in page
+        assert not re.search("furthest|nearest|worst error", (page + text).lower())
+    assert "float32 on cpu: largest error compared with its limit" in str(Report([near, off]))
+
+
+def test_outcomes_are_counted_by_name_where_there_are_several() -> None:
+    off, skipped = replace(row(("a",)), error=1.0, passed=False), replace(row(("a",)), passed=None, error=None)
+    assert summary.totals([row(("a",)), row(("b",))]) == "2 agree"
+    assert summary.totals([row(("a",)), off, off, skipped]) == "4 comparisons: 1 agrees, 2 differ, 1 not judged"
+
+
+def test_a_page_whose_errors_are_all_words_promises_no_number_and_names_their_place_once() -> None:
+    shapes = Divergence.at("a", Worst(np.inf, None, 0, 0, cause="shapes differ", word="other shape"), 1e-10)
+    off = replace(row(("a",)), passed=False, error=np.inf, curve=(("a", np.inf, 1e-10),), first_divergence=shapes,
+                  shapes=("a",))  # fmt: skip
+    text = re.sub("<[^>]*>", "", Report([off, replace(off, dtype="float32")]).to_html().partition("<body>")[2])
+    assert "Other shape in float64 and float32 (a-b, layers at a)." in text
+    assert "each number" not in text and "Each cell leads to the errors of all arrays." in text
+    assert "✗the shapes of both sides differ" in text
+
+
+def test_a_card_names_the_classes_of_the_first_module_that_differs() -> None:
+    off = replace(row(("a",)), passed=False, error=1e-3, curve=(("a", 1e-3, 1e-10),), first_divergence=first("a"))
+    for theirs, words in (("Dense", "Linear in a, Dense in b"), ("Linear", "Linear")):
+        page = unbound(Report([off], modules={"a": [("a", "Linear")], "b": [("a", theirs)]}).to_html())
+        (card,) = re.findall("<article.*?</article>", page)
+        assert f"<dt>class</dt><dd>{words}</dd>" in card
+    called = replace(off, curve=(("a#1", 1e-3, 1e-10),), first_divergence=first("a#1"))
+    assert "<dt>class</dt><dd>Linear</dd>" in Report([called], modules={"a": [("a", "Linear")]}).to_html()
+    assert "<dt>class</dt>" not in Report([off]).to_html()
 
 
 def test_a_row_that_passed_has_no_first_divergence() -> None:

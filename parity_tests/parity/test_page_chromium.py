@@ -251,3 +251,21 @@ def test_chromium_breaks_a_line_of_a_table_before_its_arrow(chromium: str, tmp_p
     lines = 'new Set([...page.querySelectorAll(".side")].map(e => e.getBoundingClientRect().top)).size'
     height = '[...page.querySelectorAll(".side")].every(e => e.getBoundingClientRect().height < 30)'
     assert probed(chromium, tmp_path, page, (400, 1200), lines, height) == ["400,2,true", "1200,1,true"]
+
+
+def test_chromium_keeps_an_error_and_its_limit_on_one_line_of_a_narrow_module(chromium: str, tmp_path: object) -> None:
+    tree = [("blocks.0.token_mix.fc1", "Linear")]
+    made = [row((tree[0][0],), dtype) for dtype in ("float64", "float32")]
+    page = Report(made, modules={"a": tree, "b": tree}).to_html()
+    lines = """[...page.querySelectorAll(".modules td.number:not(.bound)")].map(
+      e => e.getBoundingClientRect().height < 30 && e.querySelector(".of").getBoundingClientRect().width > 1).join()"""
+    assert probed(chromium, tmp_path, page, (400,), lines) == ["400,true,true"]
+
+
+def test_chromium_sets_the_letter_of_a_limit_as_large_as_the_limit(chromium: str, tmp_path: object) -> None:
+    """A raised letter reads as a power of the number."""
+    size = """[...page.querySelectorAll(".pairs .note")].map(e => {
+      const [mine, its] = [e, e.parentElement].map(e => getComputedStyle(e)); return (
+      mine.fontSize == its.fontSize && mine.verticalAlign == "baseline" && /^ \\[[a-z]\\]$/.test(e.textContent)) })
+      .every(Boolean)"""
+    assert probed(chromium, tmp_path, report().to_html(), (400, 1200), size) == ["400,true", "1200,true"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def test_pairs_with_equal_errors_share_a_line_that_names_them() -> None:
     page = Report(results).to_html()
     (chart,) = charts(page)
     assert re.findall('class="line"', chart) == ['class="line"'] * 2
-    assert "x: 1.0e-3 of 1e-10, a-b and b-c</title>" in chart
+    assert "x: 1.0e-3 (limit 1e-10), a-b and b-c</title>" in chart
     assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "1"]
 
 
@@ -47,7 +48,7 @@ def test_a_line_with_a_limit_of_its_own_has_that_limit_in_its_colour() -> None:
     (own,) = re.findall('points="([^"]*)" class="own-bound s1"', chart)
     assert max(heights(chart, "worst")[1:]) > max(float(point.split(",")[1]) for point in own.split())
     assert "the limit, the lowest of several; in the colour of a line: its own" in page
-    assert "its own" not in Report([low]).to_html().partition("Errors, array by array")[2]
+    assert "a line: its own" not in Report([low]).to_html()
 
 
 def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() -> None:
@@ -69,7 +70,7 @@ def test_a_key_explains_no_mark_that_is_not_drawn() -> None:
     )
     assert 'class="noise"' not in charts(Report([behind]).to_html())[0]  # a marker covers it
     for result in (nan, low):
-        legend = Report([result]).to_html().partition("Errors, array by array")[2]
+        legend = Report([result]).to_html().partition("Error of every array")[2]
         assert not re.search('class="sample (?:copy|noise)-key"', legend)
 
 
@@ -219,7 +220,7 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     assert float(at["a"]) < max(float(point.partition(",")[0]) for point in band.split()) < float(at["b"])
     lines = re.findall('<polyline points="([^"]*)" class="line"', chart)
     assert [len(points.split()) for points in lines] == [1, 2]  # filled and hollow marks are not joined
-    assert "hollow: the float64 copies of both models, which differ already" in re.sub("<[^>]*>", "", page)
+    assert "hollow: the float64 copies of both models are compared, as these" in re.sub("<[^>]*>", "", page)
 
 
 def test_texts_above_the_frame_are_clear_of_the_marks_at_its_top() -> None:
@@ -277,7 +278,7 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
 
 def test_keys_are_of_what_the_plots_have() -> None:
     def keys(results: list[Result]) -> list[str]:
-        return re.findall(r'class="sample (\w+)-key"', Report(results).to_html().partition("Errors, array by array")[2])
+        return re.findall(r'class="sample (\w+)-key"', Report(results).to_html().partition("Error of every array")[2])
 
     every = list(report())
     assert keys(every) == ["limit", "noise", "ring", "worst"]
@@ -291,7 +292,7 @@ def test_keys_are_of_what_the_plots_have() -> None:
 
 def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:
     page = report().to_html()
-    text = re.sub("<[^>]*>", "", page.partition("Errors, array by array")[2].partition("<details")[0])
+    text = re.sub("<[^>]*>", "", page.partition("Error of every array")[2].partition("<details")[0])
     assert (
         "the limit" in text
         and "the lowest of several" not in text
@@ -382,3 +383,14 @@ def test_what_is_not_a_number_is_a_cross_at_the_top_that_no_line_leads_to() -> N
         assert float(heights[-1]) == min(map(float, heights))  # above all decades
     (chart,) = charts(Report([off(("a", inf), ("b", inf), first="a", nans=("b",))]).to_html())
     assert ">NaN, ∞</text>" in chart and places(chart, "cross") == ["b"]
+
+
+def test_no_limit_is_drawn_where_an_array_has_no_number() -> None:
+    """An array of another shape has no error, and so none that a limit would be for."""
+    curve = (("a", 1e-12, 1e-10), ("b", 1e-12, 1e-10), ("c", math.inf, 1e-13))
+    off = replace(row(("a",)), passed=False, error=math.inf, curve=curve, shapes=("c",))
+    for result, arrays in ((off, 2), (replace(off, shapes=(), curve=(*curve[:2], ("c", 1e-12, 1e-13))), 3)):
+        (plot,) = charts(Report([result]).to_html())
+        (points,) = re.findall('<polyline points="([^"]*)" class="limit"', plot)
+        assert len(points.split()) == 2 * arrays  # a step for each
+    assert ">1e-13<" not in charts(Report([off]).to_html())[0]

@@ -54,20 +54,20 @@ def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-2:] == [
-        "96 arrays compared; nearest to its limit: float64 0 (limit 1e-10)",
+        "96 arrays; largest error compared with its limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
     narrow = report_text.render(results(), report="parity.html", width=40).splitlines()
     assert narrow[-3:] == [
-        "96 arrays compared; nearest to its",
-        "  limit: float64 0 (limit 1e-10)",
+        "96 arrays; largest error compared with",
+        "  its limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
 
 
 def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
     lines = report_text.render(results()).splitlines()
-    assert lines[2] == "mlp_mixer, float64 on cpu: errors nearest to their limits"
+    assert lines[2] == "mlp_mixer, float64 on cpu: largest error compared with its limit"
     assert lines[3].split() == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "0", "0"]
     assert [line.split()[0] for line in lines[5:8]] == ["layers", "gradients", "train"]  # the model stands once
@@ -108,7 +108,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons.\n") and text.count("did not run") == 1
-    assert text.endswith("\n16 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
+    assert text.endswith("\n16 arrays; largest error compared with its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
@@ -136,7 +136,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("\n4 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
+    assert text.endswith("\n4 arrays; largest error compared with its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -219,7 +219,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (flax-paddle)"
-    assert text.endswith("\n8 arrays compared; nearest to its limit: float64 0 (limit 1e-10)")
+    assert text.endswith("\n8 arrays; largest error compared with its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_module_that_some_ports_never_call_is_named_with_those_that_do() -> None:
@@ -316,13 +316,13 @@ def test_a_strangers_text_cannot_steer_the_terminal() -> None:
 
 
 def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
-    """The table has the error furthest beyond its limit, the details are of the first that differs."""
+    """The table has the error that is the largest share of its limit, the details are of the first that differs."""
     sides = [recording("flax"), recording("torch", 1e-3)]
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["furthest"] == "1.0 at output, as tables show"
+    assert facts["tables show"] == "1.0 at output: largest compared with its limit"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
@@ -332,11 +332,13 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.50 in flax-paddle")
-    assert "furthest" not in facts
+    assert "tables show" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["furthest"] == ("1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1, as tables show")
+    assert facts["tables show"] == (
+        "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: largest compared with its limit"
+    )
 
 
 def test_a_note_of_both_sides_of_several_comparisons_and_checks_is_one() -> None:

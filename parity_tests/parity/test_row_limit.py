@@ -21,4 +21,4 @@ def test_page_and_terminal_state_the_same_limit_of_a_row() -> None:
         assert line.split()[1] == stated and re.findall("of (\\S+)", line) == own
         table = made.to_html().partition('class="matrix by-pair"')[2].partition("</table>")[0]
         cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td.*?</td>", table)]
-        assert cells[0] == stated and re.findall("of (\\S+)", " ".join(cells)) == own
+        assert cells[0] == stated and re.findall("[(]limit (\\S+)[)]", " ".join(cells)) == own

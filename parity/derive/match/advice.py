@@ -13,7 +13,8 @@ FEEDS = {  # what differs most often between two models, by the kind of a use
     "product": "number of heads, masks, scales (of attention: 1 / sqrt(d)), activations, which token is taken (or a "
     "mean of them), the order in which axes are flattened or joined",
     "add": "scales, activations, and the order of the operations before it",
-    "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a sum",
+    "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it comes before or "
+    "after a residual sum",
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
 }

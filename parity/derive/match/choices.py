@@ -109,7 +109,7 @@ class Choices:
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self.analogous = Analogy()
         self._say, self.limit = say, EXACT
-        self._attempt = 1  # goes up with each step back
+        self._attempt, self._reached = 1, 0  # goes up with each step back; the furthest operation so far
         self.patient, self.scaling = False, True
         self._scaled: State | None = None  # before the first product that was taken so
         self.excused, self.rough, self.passed = set[int](), set[int](), set[int]()
@@ -198,10 +198,14 @@ class Choices:
             self._scaled = None
 
     def _begin(self) -> None:
-        """Note how far the attempt is before the operation at which the walk stands."""
+        """Note how far the attempt is before the operation at which the walk stands.
+
+        The furthest operation is reported: its number does not fall where the attempt steps back.
+        """
         if self._begun[0] != self.walk.at:
-            attempt = f", with choice {self._attempt} of partners" if self._attempt > 1 else ""
-            self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}{attempt}")
+            self._reached = max(self._reached, self.walk.at)
+            operations = f"operation {self._reached} of {len(self.program.tape.nodes)}"
+            self._say(f"{operations} reached, choice {self._attempt} of partners")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
 
     def _now(self) -> State:
