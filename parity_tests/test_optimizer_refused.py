@@ -86,7 +86,10 @@ def test_dampening_is_refused(changed, run):
         for entry in saved["optimizer"]["state"].values():
             entry["momentum_buffer"] = entry.pop("exp_avg")
             del entry["exp_avg_sq"], entry["step"]
-        saved["optimizer"]["param_groups"][0].update(momentum=0.9, dampening=0.5, nesterov=False)
+        group = saved["optimizer"]["param_groups"][0]
+        for option in ("betas", "eps", "amsgrad", "decoupled_weight_decay"):
+            group.pop(option, None)
+        group.update(momentum=0.9, dampening=0.5, nesterov=False)
 
     code, _, err = run(*changed(sgd))
     assert code == 1 and "dampening=0.5" in err
