@@ -139,12 +139,12 @@ def _is(path: str, file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Defer Ctrl-C and a request to end until every file has its name."""
+    """Defer Ctrl-C, a request to end and a closed terminal until the block is done, as every file has its name."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield
         return
     caught: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda number, _: caught.append(number)) for number in signals]
     try:
         yield
