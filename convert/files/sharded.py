@@ -2,7 +2,8 @@
 
 The shards may have any format that is one file: `pytorch_model.bin.index.json` lists torch files.
 
-Shards are named by base name and must lie, links followed, inside the index's own folder: it cannot point elsewhere.
+Shards are named by base name and must lie, links followed, in the folder of the index: it cannot point elsewhere. Where
+the index is a link too, as all files are in the cache of Hugging Face, they may lie beside what it links to.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Index:
         path = os.path.join(folder, name)
         if os.path.basename(name) != name or name in ("", ".", ".."):
             raise FormatError(self.path, f"names the shard {shown(name)}: not a plain file name", REMEDY)
-        if os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+        own = (os.path.realpath(folder), os.path.dirname(os.path.realpath(self.path)))
+        if os.path.dirname(os.path.realpath(path)) not in own:
             raise FormatError(
                 self.path, f"the shard {shown(name)} is a link out of its folder", "copy the file itself there"
             )
