@@ -271,6 +271,17 @@ def test_asked_to_end_nothing_is_left_behind(number, tmp_path):
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize(("module", "out"), [("atomic", "x.msgpack"), ("atomic_folder", "x.orbax")])
+def test_asked_to_end_while_the_unfinished_target_is_created(module, out, tmp_path):
+    code = f"import os, signal, sys, convert.files.{module} as a; from convert.__main__ import program\n"
+    code += "lock = a._lock\n"
+    code += "def ending(*words):\n    made = lock(*words); os.kill(os.getpid(), signal.SIGTERM); return made\n"
+    code += "a._lock = ending; sys.exit(program())"
+    words = ["google2flax", str(GOOGLE), "-o", str(tmp_path / out)]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, listing(tmp_path)) == (143, []), done.stderr
+
+
 def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
     code = "import os, signal, sys, convert.execute as s; from convert.__main__ import program\n"
     code += "signal.signal(signal.SIGHUP, signal.SIG_IGN); write = s._write_whole\n"
