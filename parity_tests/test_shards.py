@@ -166,6 +166,15 @@ def test_bad_indices_are_refused(sharded, tmp_path, message):
         open_checkpoint(sharded)
 
 
+def test_a_shard_of_another_version_shows_in_the_size(run, sharded, tmp_path):
+    """As in float16, from an earlier download."""
+    shard = tmp_path / first(sharded)[1]
+    save_file({name: array.astype(np.float16) for name, array in load_file(shard).items()}, shard)
+    for words in (["inspect", sharded], ["torch2flax", sharded, "-o", tmp_path / "x.msgpack"]):
+        code, out, err = run(*words)
+        assert code == 0 and "the index states a total_size of " in out + err
+
+
 def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
     """As after a download that broke off."""
     sorted(tmp_path.glob("m-*"))[1].unlink()

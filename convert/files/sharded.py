@@ -26,6 +26,7 @@ KEYS = (KEY, "total_size", "total_parameters")  # of an index's metadata: our re
 _NUMBERS = re.compile(r"\d+")
 SUFFIX = ".index.json"
 REMEDY = "take the index and all of its shards from one place, as one program wrote them"
+OTHER_VERSION = "compare the shards with those of the place where they come from"
 MISSING = "download or copy it into the folder of the index"
 PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
 
@@ -123,6 +124,15 @@ class ShardedReader(Reader):
             self.skipped.add(name, "a shard that the index does not list")
         for name in index.unknown:
             self.skipped.add(name, "an entry of the index that is neither a tensor nor a size")
+        self.remarks = (*self.remarks, *self._other_size())
+
+    def _other_size(self) -> list[str]:
+        """Report a total_size that is not that of the arrays; other formats than safetensors store tied ones twice."""
+        size = sum(tensor.nbytes for tensor in self.tensors.values())
+        stated = self.total_size
+        if self.format != "safetensors" or not isinstance(stated, int | float) or stated == size:
+            return []
+        return [f"the index states a total_size of {stated:,} bytes, and its arrays have {size:,}: {OTHER_VERSION}"]
 
     def _shard(self, name: str, path: str) -> Reader:
         """Open a shard, whose format must be that of the others."""
