@@ -146,7 +146,8 @@ def _write_folder(job: Job) -> Outcome:
     out = job.target.out
     with atomic_folder.claimed(out, job.options.removed) as claim:
         outcome = _write_recorded(job, claim)
-        atomic_folder.publish(claim.path, out, job.options.force)
+        with atomic.undisturbed():
+            atomic_folder.publish(claim.path, out, job.options.force)
     return outcome
 
 

@@ -180,7 +180,7 @@ def _naming(what: str) -> Iterator[None]:
 
 def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: str) -> int:
     try:
-        return work()
+        return _undisguised(work)
     except SystemExit as leaving:  # argparse's way out, and ours on SIGTERM
         return leaving.code if isinstance(leaving.code, int) else 0
     except ConvertError as error:
@@ -196,6 +196,19 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
             raise
         say(f"{name}: {what}", sys.stderr, "bad")
         return 1
+
+
+def _undisguised(work: Callable[[], int]) -> int:
+    """Run work. Raises: Ctrl-C and a request to end as they are, also where the import of C code hides them."""
+    try:
+        return work()
+    except ImportError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt | SystemExit):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def wants_json(argv: list[str]) -> bool:

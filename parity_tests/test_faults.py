@@ -22,6 +22,7 @@ from convert.files.atomic import reserve
 from convert.plans.planning import plan
 from convert.records.record import SEAL, read
 from convert.records.verification import check
+from convert.running import guarded
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing
 from .injection import Before, content, forked
@@ -232,7 +233,7 @@ def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):
     assert listing(tmp_path) == ["in"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "asked to end"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, monkeypatch):
     """Half the shards under their names would be no checkpoint, and would stand in the way of the next one."""
     publish, given = atomic.publish, []
@@ -245,27 +246,63 @@ def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, mo
 
     monkeypatch.setattr(atomic, "publish", publish_and_signal)
     ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = {n: signal.signal(n, lambda n, _: sys.exit(128 + n)) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
         code, _, _ = run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "9kB")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for other, handler in before.items():
+            signal.signal(other, handler)
         signal.signal(signal.SIGINT, ctrl_c)
     assert (code, len(given) > 3) == (128 + number, True)
     assert run("verify", tmp_path / "m.safetensors.index.json")[0] == 0
     assert not [name for name in listing(tmp_path) if name.endswith(".part")]
 
 
-def test_asked_to_end_nothing_is_left_behind(tmp_path):
-    """By SIGTERM, as of a scheduler, while the file is written and a thread syncs it."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_end_nothing_is_left_behind(number, tmp_path):
+    """As by a scheduler, or a terminal that is closed, while the file is written and a thread syncs it."""
     code = "import os, signal, sys, convert.arrays.payload as p; from convert.__main__ import program\n"
     code += "chunks = p.chunks\n"
-    code += "def ending(*words):\n    os.kill(os.getpid(), signal.SIGTERM); yield from chunks(*words)\n"
+    code += f"def ending(*words):\n    os.kill(os.getpid(), {int(number)}); yield from chunks(*words)\n"
     code += "import convert.execute as s; s.chunks = ending; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", GOOGLE_NOTE)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", GOOGLE_NOTE)
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(("module", "out"), [("atomic", "x.msgpack"), ("atomic_folder", "x.orbax")])
+def test_asked_to_end_while_the_unfinished_target_is_created(module, out, tmp_path):
+    code = f"import os, signal, sys, convert.files.{module} as a; from convert.__main__ import program\n"
+    code += "lock = a._lock\n"
+    code += "def ending(*words):\n    made = lock(*words); os.kill(os.getpid(), signal.SIGTERM); return made\n"
+    code += "a._lock = ending; sys.exit(program())"
+    words = ["google2flax", str(GOOGLE), "-o", str(tmp_path / out)]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, listing(tmp_path)) == (143, []), done.stderr
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
+    code = "import os, signal, sys, convert.execute as s; from convert.__main__ import program\n"
+    code += "signal.signal(signal.SIGHUP, signal.SIG_IGN); write = s._write_whole\n"
+    code += "def hung_up(job):\n    os.kill(os.getpid(), signal.SIGHUP); return write(job)\n"
+    code += "s._write_whole = hung_up; sys.exit(program())"
+    words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, listing(tmp_path)) == (0, ["x.safetensors"]), done.stderr
+
+
+@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_import_that_is_interrupted_ends_the_command(ending, status, capsys):
+    """C code makes an ImportError of it: "initialization failed"."""
+
+    def work():
+        raise ImportError("initialization failed") from ending
+
+    assert guarded("convert", work, [], "interrupted") == status
+    assert "Traceback" not in capsys.readouterr().err
+    with pytest.raises(ImportError, match="no such module"):
+        guarded("convert", lambda: exec("raise ImportError('no such module')"), [])
 
 
 @pytest.mark.parametrize("target", TARGETS)

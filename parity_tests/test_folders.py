@@ -127,6 +127,39 @@ def test_several_models_inside_are_listed(model, tmp_path, run):
     assert code == 1 and "python zero_to_fp32.py . joined" in err
 
 
+PARTS = {  # files of one model that several processes divide
+    "deepspeed": ("mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"),
+    "megatron": ("mp_rank_00/model_optim_rng.pt", "mp_rank_01/model_optim_rng.pt"),
+    "pipeline": ("mp_rank_00_000/model_optim_rng.pt", "mp_rank_00_001/model_optim_rng.pt"),
+    "llama": ("consolidated.00.pth", "consolidated.01.pth"),
+    "paddlenlp": ("model_state.tp00.pdparams", "model_state.tp01.pdparams"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_part_of_a_divided_model_is_refused(case, model, tmp_path, run):
+    """Halves of layers are a smaller model, which fits: the names of the files alone tell. One part alone is read."""
+    first, second = PARTS[case]
+    fill(tmp_path, model, [f"run/{first}", f"run/{second}", f"alone/{first}"])
+    for one, other in ((first, second), (second, first)):
+        code, out, err = run("timm2timm", tmp_path / "run" / one, "-o", tmp_path / "x.pt")
+        said = f"is named as a part of a model that several processes divide; other parts: {other}"
+        assert (code, out) == (1, "") and said in err
+    for words in (["inspect"], ["timm2timm"]):
+        code, _, err = run(*words, tmp_path / "run")
+        assert code == 1 and "holds parts of a model that several processes divide: " in err
+    assert run("timm2timm", tmp_path / "alone" / first, "-o", tmp_path / "x.pt")[0] == 0
+
+
+def test_a_file_of_one_of_several_processes_is_doubted(model, tmp_path, run):
+    """It has a part of the model, or all; numbers that do not begin at 0 are others, as the rank of an adapter."""
+    fill(tmp_path, model, ["m_rank0.pt", "m_rank1.pt", "lora_rank8.pt", "lora_rank16.pt"])
+    code, _, err = run("timm2timm", tmp_path / "m_rank1.pt", "-o", tmp_path / "x.pt")
+    assert code == 0 and "warning: " in err and "as is m_rank0.pt: if each has a part of the model, join them" in err
+    code, _, err = run("timm2timm", tmp_path / "lora_rank8.pt", "-o", tmp_path / "y.pt")
+    assert code == 0 and "process" not in err
+
+
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
     """A run of two steps, each with its record and an optimizer's state, and a third one beside it."""

@@ -128,6 +128,23 @@ def twice(index, tmp_path):
     save_file({**arrays, name: np.zeros(3, np.float32)}, other)
 
 
+def test_the_cache_of_hugging_face_links_every_file(run, sharded, tmp_path):
+    """To blobs beside each other; a shard that is linked elsewhere is refused there too."""
+    cache = tmp_path / "models--a--b"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "snapshots" / "r1").mkdir(parents=True)
+    for number, path in enumerate([sharded, *sorted(tmp_path.glob("m-*"))]):
+        os.rename(path, cache / "blobs" / str(number))
+        (cache / "snapshots" / "r1" / path.name).symlink_to(f"../../blobs/{number}")
+    for given in (cache, cache / "snapshots" / "r1", cache / "snapshots" / "r1" / sharded.name):
+        code, _, err = run("torch2flax", given, "-o", tmp_path / "x.msgpack", "--force")
+        assert code == 0, err
+    os.rename(cache / "blobs" / "1", tmp_path / "1")
+    (cache / "blobs" / "1").symlink_to("../../1")
+    with pytest.raises(FormatError, match="link out of its folder"):
+        open_checkpoint(cache / "snapshots" / "r1" / sharded.name)
+
+
 DAMAGE = {
     "not a plain file name": lambda i, t: change(i, weight_map={"a": "../x.safetensors"}),
     "shard '/etc/passwd'": lambda i, t: change(i, weight_map={"a": "/etc/passwd"}),
@@ -147,6 +164,15 @@ def test_bad_indices_are_refused(sharded, tmp_path, message):
     DAMAGE[message](sharded, tmp_path)
     with pytest.raises(FormatError, match=message):
         open_checkpoint(sharded)
+
+
+def test_a_shard_of_another_version_shows_in_the_size(run, sharded, tmp_path):
+    """As in float16, from an earlier download."""
+    shard = tmp_path / first(sharded)[1]
+    save_file({name: array.astype(np.float16) for name, array in load_file(shard).items()}, shard)
+    for words in (["inspect", sharded], ["torch2flax", sharded, "-o", tmp_path / "x.msgpack"]):
+        code, out, err = run(*words)
+        assert code == 0 and "the index states a total_size of " in out + err
 
 
 def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):

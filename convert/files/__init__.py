@@ -10,7 +10,7 @@ paddle's formats.
 
     formats             safetensors, sharded, msgpack (msgpack_scan reads it within limits), npz, npy_series; foreign
                         refuses all others
-    which file is meant inside, by entry_names
+    which file is meant inside, by entry_names; parts of a model
     payloads            strided, background, hashing (of records and `verify`), checksum (of zips); memory (of a model
                         in memory)
     beside arrays       skipped, modules (of torch)
@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
 
-from . import foreign
+from . import foreign, parts
 from .base import INCOMPLETE, PDOPT, URL, File, Reader, Writer
 
 
@@ -130,13 +130,21 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
     if not _needs_search(name, step):
-        return _open(name)
+        return _whole(name)
     found = import_module(f"{__name__}.inside").look(name, step)
     if found.path == name and os.path.isdir(name) and not lacking(name):
         problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
         raise FormatError(name, problem)
-    reader = _open(found.path)
+    reader = _whole(found.path)
     reader.remarks = (*found.notes, *reader.remarks)
+    return reader
+
+
+def _whole(name: str) -> Reader:
+    """Open a checkpoint that is no part of a model; a warning is on its remarks where it may be one."""
+    warnings = parts.check(name)
+    reader = _open(name)
+    reader.remarks = (*reader.remarks, *warnings)
     return reader
 
 

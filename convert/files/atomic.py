@@ -9,11 +9,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 from convert.errors import ConvertError, Exists, UsageError, command_or_call, option
 
 from .base import URL, write_all
+
+T = TypeVar("T")
 
 KEEP_SIZE = 1  # of fallocate(2)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported
@@ -93,13 +95,10 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
       removed: is called with the path of a stale file that is taken over.
     """
     temporary = temporary_of(out)
+    file: IO[bytes] | None = None
     try:
-        file = _lock(temporary)
-    except OSError as error:
-        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
-    if file is None:
-        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
-    try:
+        with undisturbed():  # between creating it and having it here, nothing would remove it
+            file = held(out, lambda: _lock(temporary))
         if os.fstat(file.fileno()).st_size:
             removed(temporary)
         file.truncate(0)
@@ -107,9 +106,21 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror}; nothing was left behind") from None
     finally:
-        if _is(temporary, file):
-            os.unlink(temporary)
-        file.close()
+        if file is not None:
+            if _is(temporary, file):
+                os.unlink(temporary)
+            file.close()
+
+
+def held(out: str, lock: Callable[[], T | None]) -> T:
+    """Return what `lock` creates and locks. Raises: ConvertError where it cannot be, or another process holds it."""
+    try:
+        made = lock()
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
+    if made is None:
+        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
+    return made
 
 
 def _lock(path: str) -> IO[bytes] | None:
@@ -139,12 +150,12 @@ def _is(path: str, file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Defer Ctrl-C and a request to end until every file has its name."""
+    """Defer Ctrl-C, a request to end and a closed terminal until the block is done, as every file has its name."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield
         return
     caught: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda number, _: caught.append(number)) for number in signals]
     try:
         yield

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
 
-from .atomic import Claim, temporary_of
+from .atomic import Claim, held, temporary_of, undisturbed
 from .base import Writer
 from .folders.base import RECORD
 
@@ -70,21 +70,19 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
       removed: is called with the path of a stale folder whose contents are removed.
     """
     temporary = temporary_of(out)
+    lock: int | None = None
     try:
-        lock = _lock(temporary, removed)
-    except OSError as error:
-        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
-    if lock is None:
-        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
-    try:
+        with undisturbed():  # between creating it and having it here, nothing would remove it
+            lock = held(out, lambda: _lock(temporary, removed))
         with open(os.path.join(temporary, RECORD), "x+b", buffering=0) as file:
             yield Claim(file, temporary)
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror or error}; nothing was left behind") from None
     finally:
-        if _is(temporary, lock):
-            shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+        if lock is not None:
+            if _is(temporary, lock):
+                shutil.rmtree(temporary, ignore_errors=True)
+            os.close(lock)
 
 
 def _lock(path: str, removed: Callable[[str], None]) -> int | None:

@@ -11,6 +11,10 @@ from .base import File
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
 _TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
+_EXPORTED = {
+    "serialized_exported_program.json",
+    "archive_format",
+}  # members of torch.export
 _COMPRESSED = "unpack it first, then convert what was inside"
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
     (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
@@ -76,11 +80,14 @@ def _unknown_zip(path: str) -> FormatError:
 
     file = File(path)
     try:
-        _ = ZipDirectory(file).members
+        members = ZipDirectory(file).members
     except FormatError as error:
         return error
     finally:
         file.close()
+    if any(os.path.basename(name) in _EXPORTED for name in members):
+        remedy = "save torch.export.load(file).state_dict with torch.save"
+        return FormatError(path, "is a program of torch.export", remedy)
     return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
 
 

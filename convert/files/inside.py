@@ -14,10 +14,10 @@ from convert.errors import FormatError, UsageError, option
 
 from .base import INCOMPLETE, shown
 from .entry_names import NUMBERED, OPTIMIZER_FILES, PROGRAM, is_shard, is_training, preferred, step_of, steps_of
+from .parts import JOIN, NAMED, divided, listed
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
 MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
-NAMED = 8  # entries that a message names
 
 JOIN_ZERO = "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
 PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
@@ -75,7 +75,7 @@ def _matching(pattern: str, step: int | None) -> Found:
     """Find the one checkpoint that a pattern means. Raises: Several, or FormatError where nothing has such a name."""
     matches = [name for name in matching(pattern) if not _is_record(name)]
     if len(matches) > 1:
-        raise Several(pattern, f"means several checkpoints: {_listed(matches)}", "give one of them")
+        raise Several(pattern, f"means several checkpoints: {listed(matches)}", "give one of them")
     found = look(matches[0], step)
     return Found(found.path, (f"{pattern} means {matches[0]}", *found.notes))
 
@@ -129,7 +129,7 @@ def _with_suffix(path: str) -> Found:
         there = [path + PROGRAM]
     if len(there) > 1:
         names = [os.path.basename(name) for name in there]
-        raise Several(path, f"there is no such file, but there are {_listed(names)}", "name one of them")
+        raise Several(path, f"there is no such file, but there are {listed(names)}", "name one of them")
     return Found(there[0], (f"{path} names {there[0]}",)) if there else Found(path)
 
 
@@ -142,10 +142,12 @@ def _in_folder(path: str, step: int | None) -> Found:
     models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
     if name is None:
+        if parts := divided(models):
+            raise FormatError(path, f"holds parts of a model that several processes divide: {listed(parts)}", JOIN)
         if step is not None:
             raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
         if len(models) > 1:
-            raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
+            raise Several(path, f"is a folder of several checkpoints: {listed(models)}", "give one of them")
         for inner, what in _incomplete(path).items():
             raise FormatError(os.path.join(path, inner), what, INCOMPLETE)
         return Found(path)
@@ -157,7 +159,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     shards = {os.path.basename(shard) for shard in _files_of(further.path)}
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
     others = [e for e in others if e[0] != "."]
-    beside = f"; beside it: {_listed(others)}" if others else ""
+    beside = f"; beside it: {listed(others)}" if others else ""
     lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
 
@@ -246,8 +248,3 @@ class _Walk:
         if is_named_as_checkpoint(entry.name) or entry.name.endswith(PROGRAM):
             return True
         return re.match(NUMBERED, entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(shown(name)[1:-1] for name in names[:NAMED]) + more

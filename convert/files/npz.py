@@ -66,7 +66,8 @@ def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
     if descr and descr[1].strip("'") not in DTYPES:
         if re.fullmatch(TEXT, descr[1].strip("'")) and re.fullmatch(_HEADER, text):
             raise Text
-        raise NpyError(f"has dtype {descr[1][:40]!a}", _dtype_remedy(descr[1]))
+        what = "a dtype of records" if descr[1].startswith("[") else f"dtype {descr[1][:40]!a}"
+        raise NpyError(f"has {what}", _dtype_remedy(descr[1]))
     if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
         raise NpyError(f"has the .npy header {text[:80].rstrip()!a}{_odd_byte(text)}", DAMAGED)
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
@@ -89,7 +90,7 @@ def _dtype_remedy(descr: str) -> str:
         return "it is big-endian: save array.astype(array.dtype.newbyteorder('<'))"
     if "O" in descr:
         return "it holds pickled objects, which can run code: save plain arrays"
-    return "it must be one of " + " ".join(DTYPES)
+    return "save the file without it, or it with one of " + " ".join(DTYPES)
 
 
 def to_c_order(data: bytes, tensor: Tensor) -> bytes:

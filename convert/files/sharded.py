@@ -2,7 +2,8 @@
 
 The shards may have any format that is one file: `pytorch_model.bin.index.json` lists torch files.
 
-Shards are named by base name and must lie, links followed, inside the index's own folder: it cannot point elsewhere.
+Shards are named by base name and must lie, links followed, in the folder of the index: it cannot point elsewhere. Where
+the index is a link too, as all files are in the cache of Hugging Face, they may lie beside what it links to.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ KEYS = (KEY, "total_size", "total_parameters")  # of an index's metadata: our re
 _NUMBERS = re.compile(r"\d+")
 SUFFIX = ".index.json"
 REMEDY = "take the index and all of its shards from one place, as one program wrote them"
+OTHER_VERSION = "compare the shards with those of the place where they come from"
 MISSING = "download or copy it into the folder of the index"
 PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
 
@@ -82,7 +84,8 @@ class Index:
         path = os.path.join(folder, name)
         if os.path.basename(name) != name or name in ("", ".", ".."):
             raise FormatError(self.path, f"names the shard {shown(name)}: not a plain file name", REMEDY)
-        if os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+        own = (os.path.realpath(folder), os.path.dirname(os.path.realpath(self.path)))
+        if os.path.dirname(os.path.realpath(path)) not in own:
             raise FormatError(
                 self.path, f"the shard {shown(name)} is a link out of its folder", "copy the file itself there"
             )
@@ -121,6 +124,15 @@ class ShardedReader(Reader):
             self.skipped.add(name, "a shard that the index does not list")
         for name in index.unknown:
             self.skipped.add(name, "an entry of the index that is neither a tensor nor a size")
+        self.remarks = (*self.remarks, *self._other_size())
+
+    def _other_size(self) -> list[str]:
+        """Report a total_size that is not that of the arrays; other formats than safetensors store tied ones twice."""
+        size = sum(tensor.nbytes for tensor in self.tensors.values())
+        stated = self.total_size
+        if self.format != "safetensors" or not isinstance(stated, int | float) or stated == size:
+            return []
+        return [f"the index states a total_size of {stated:,} bytes, and its arrays have {size:,}: {OTHER_VERSION}"]
 
     def _shard(self, name: str, path: str) -> Reader:
         """Open a shard, whose format must be that of the others."""

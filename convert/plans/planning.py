@@ -21,6 +21,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader
 from convert.reading.recognise import candidates, known_dialect
 from convert.reading.spelling import respelled
+from convert.records import checked
 from convert.records.record import Record, likely
 from convert.records.record import read as read_record
 from specs.dialects import HUB
@@ -65,7 +66,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path, step)
     try:
-        record = read_record(reader, every_value=not sampled)
+        record = checked.read(reader, sampled)
         return plan_read(reader, src, dst, settings, dtype, weights, assume, record, unreplicate)
     except BaseException:
         reader.close()

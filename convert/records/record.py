@@ -182,22 +182,8 @@ def likely(origin: str) -> str:
     return f" as in the {origin}" if origin.startswith(OFFICIAL) else ""
 
 
-def read(reader: Reader, every_value: bool = False) -> Record:
-    """Return a checkpoint's record: the one inside it, else the one in the .json beside it.
-
-    Args:
-      every_value: compare it with all values of the file, and not with a sample.
-    """
-    record = _sampled(reader)
-    if record.sample and every_value:
-        from .verification import with_every_value  # hashes, which few commands need
-
-        return with_every_value(reader, record)
-    return record
-
-
-def _sampled(reader: Reader) -> Record:
-    """Return a checkpoint's record, compared with a sample of the values."""
+def read(reader: Reader) -> Record:
+    """Return a checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
         return _compared(reader, Record(INSIDE, content, _damage(text, content)))

@@ -18,7 +18,7 @@ from convert.files.base import Reader, Tensor
 from convert.reading import masters
 from convert.reading.replicas import FirstReplica
 from convert.reading.spelling import out_of_modules
-from convert.records import altered, record
+from convert.records import altered, checked
 from convert.records.record import Record
 from specs.claims import unproven
 from specs.dtype_kinds import kind
@@ -83,7 +83,7 @@ def plan(
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         others = copies(lines, layout, like, like_weights) if complete else NOTHING
-        its = record.read(stored, every_value=not sampled)
+        its = checked.read(stored, sampled)
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)

@@ -13,7 +13,7 @@ import pytest
 from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.files.folders import tensorstore_process
+from convert.files.folders import orbax_writer, tensorstore_process
 from convert.table import by_table
 from specs.table import Table
 
@@ -359,3 +359,27 @@ def test_no_database_takes_much_memory(tmp_path):
     ours, children = map(int, script(MEMORY, *folders).split())
     assert ours < 200
     assert children < PEAK
+
+
+def test_an_interrupted_commit_goes_on_to_its_end(tmp_path):
+    """tensorstore's threads would write on while the unfinished folder is removed, and create it again."""
+
+    class Commit:
+        asked = 0
+
+        def result(self):
+            raise KeyboardInterrupt
+
+        def done(self):
+            self.asked += 1
+            return self.asked == 3
+
+    class Transaction:
+        def commit_async(self):
+            return commit
+
+    commit, database = Commit(), orbax_writer.Database(str(tmp_path))
+    database._transaction = Transaction()
+    with pytest.raises(KeyboardInterrupt):
+        database.commit()
+    assert commit.asked == 3

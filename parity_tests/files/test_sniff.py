@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import zipfile
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_the_length_of_a_header_may_look_like_another_file(tmp_path, length):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FormatError, match=r"compressed|picture"):
         open_checkpoint(path)
+
+
+@pytest.mark.parametrize("member", ["e/archive_format", "serialized_exported_program.json"])
+def test_a_program_of_torch_export_is_named(member, tmp_path):
+    with zipfile.ZipFile(tmp_path / "e.pt2", "w") as file:
+        file.writestr(member, "pt2")
+        file.writestr("e/data/weights/weight_0", b"1234")
+    with pytest.raises(FormatError, match=r"is a program of torch\.export \(save torch\.export\.load"):
+        open_checkpoint(tmp_path / "e.pt2")
 
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "paddle", "numpy", "msgpack", "ml_dtypes", "tensorstore"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
@@ -20,6 +21,7 @@ from .tensorstore_process import reason, require
 MANIFEST, HEADER = "manifest.ocdbt", ".zarray"
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
 BATCH = 32 << 20  # bytes written by one commit
+PAUSE = 0.01  # seconds between two looks at a commit that goes on
 
 
 class OrbaxWriter(FolderWriter):
@@ -87,12 +89,16 @@ class Database:
             self.commit()
 
     def commit(self) -> None:
-        """Write what was added."""
+        """Write what was added, to the end also on Ctrl-C: threads would write on into a folder that is removed."""
+        written = self._transaction.commit_async()
         try:
-            self._transaction.commit_sync()
+            written.result()
         except ValueError as error:  # tensorstore's own: a full disk, mostly
             full = os.strerror(errno.ENOSPC) in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, reason(str(error))) from None
+        finally:
+            while not written.done():
+                time.sleep(PAUSE)
         self._transaction, self._bytes = self._new_transaction(), 0
 
 
