@@ -24,7 +24,7 @@ SMALL = 1 << 14  # elements of a product that are compared one by one with those
 
 
 def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
-    """Return the likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    """Return the likeliest one of each set of options that are alike: uses of the same elements, terms of one sum."""
     best: dict[Hashable, Option] = {}
     for option in sorted(options, key=lambda option: option[0]):
         best.setdefault(key(option), option)
@@ -105,7 +105,7 @@ class Factors(Biases):
         return None
 
     def _left_values(self, use: Use, seen: uses.Seen, rows: Array) -> Array | None:
-        """Return what the left elements meet in place of what these do; None where that is laid out otherwise.
+        """Return the values that the left elements meet, laid out as those of this use; None where layouts do not fit.
 
         Args:
           rows: the left element of each right one.
@@ -124,10 +124,10 @@ class Factors(Biases):
     def _vectors(
         self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = PARTNER
     ) -> list[Option]:
-        """Return those of the pool whose elements meet the same values, or some of whose elements do.
+        """Return the uses of a pool that meet the same values; or, for a `part`, those that meet them among others.
 
         Args:
-          limit: the distance from which on one that has the values among others does not matter.
+          limit: the distance at which the search for the values among others may stop.
         """
         options: list[Option] = []
         if part:
@@ -207,6 +207,6 @@ class Factors(Biases):
 
 
 def _apart(use: Use, seen: uses.Seen) -> float:
-    """Tell how far what two terms were first added to differs in size; 0 if hardly."""
+    """Tell by how much the values to which two terms were first added differ in size; 0 if hardly."""
     apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
     return apart if apart > ALIKE else 0.0

@@ -101,8 +101,9 @@ class Products(Regrouping):
     def _groups(self, use: Use, near: Near) -> tuple[list[roles.Group], bool]:
         """Return groups of columns, and whether these were followed through activation functions.
 
-        Where no partner of a convolution has as many columns, they are grouped by what a sum with others is for; where
-        a side fuses what comes apart behind an activation alone, by what reads it there.
+        If no partner of a convolution has as many columns, they are grouped by what their sum with others is for. If
+        one side fuses columns that come apart only behind an activation function, they are grouped by what reads them
+        there.
         """
         groups = uses.groups(use, self.program)
         counts = {len(other.columns) for seen in near.gaps for other in seen.groups}
@@ -254,7 +255,7 @@ class Products(Regrouping):
         return None if left is None else origins.regrouped(left, right)
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
-        """Return (left row of each right one) of uses that do not meet the values, but for which other evidence speaks.
+        """Return the left row of each right one, of uses that meet other values, but that other evidence speaks for.
 
         Raises: DeadEnd where another choice may still lead to a use that does.
         """
@@ -350,7 +351,7 @@ def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:
 
 
 def _hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
-    """Tell whether zeros that pad a matrix stand in other places: of several whose sum is read, another then."""
+    """Tell whether a matrix has zeros in other places than the left one: then it is another term of a sum."""
     if right.all() and left.all():
         return False
     rows = columns.matched(*of)
