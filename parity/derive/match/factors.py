@@ -51,36 +51,10 @@ class Factors(Biases):
         terms = self._terms.setdefault(use.group[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
-        options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
-        if all(option[1] > EXACT for option in options):
-            wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
-            nearest = min((option[1] for option in options), default=np.inf)
-            options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
-        if use.kind == "add":  # terms of one sum that meet the same are alike
-            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
-        if not options and use.kind == "mul":
-            options = self._vectors(use, self._apart, found, True)
-        options = distinct(options, lambda option: option[2].numbers.tobytes())
-        if not options and np.shape(use.x) == np.shape(use.ids):
-            options = [
-                (
-                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
-                    gap,
-                    seen,
-                    (seen.numbers[index], None),
-                )
-                for seen, (index, gap) in uses.partial(use, pool).items()
-            ]
+        options = self._alike(use, pool, numbers, found)
         if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
             return None
-        pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
-        if pool:  # several on the left, one on the right
-            statistics, every = (
-                np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
-            )
-            gap = columns.distance_within(found, statistics)
-            if gap < WITHIN:
-                options.append(((False,), gap, pool[0], (every, statistics)))
+        options = options or self._of_several(pool, found)
         if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
             options = []
         alone = use.kind == "mul" or not terms
@@ -103,6 +77,41 @@ class Factors(Biases):
             if use.kind == "add" and not use.group[2]:
                 self._add_terms(terms)
         return None
+
+    def _alike(self, use: Use, pool: list[uses.Seen], numbers: Array, found: Array) -> list[Option]:
+        """Return the left uses whose elements, or some of them, meet the same values, or the same in some rows."""
+        options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
+        if all(option[1] > EXACT for option in options):
+            wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
+            nearest = min((option[1] for option in options), default=np.inf)
+            options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
+        if use.kind == "add":  # terms of one sum that meet the same are alike
+            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
+        if not options and use.kind == "mul":
+            options = self._vectors(use, self._apart, found, True)
+        options = distinct(options, lambda option: option[2].numbers.tobytes())
+        if not options and np.shape(use.x) == np.shape(use.ids):
+            options = [
+                (
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
+                    gap,
+                    seen,
+                    (seen.numbers[index], None),
+                )
+                for seen, (index, gap) in uses.partial(use, pool).items()
+            ]
+        return options
+
+    def _of_several(self, pool: list[uses.Seen], found: Array) -> list[Option]:
+        """Return the elements of all free left uses as one option, where one on the right is several on the left."""
+        pool = [seen for seen in pool if self._free(seen, seen.numbers)]
+        if not pool:
+            return []
+        statistics, every = (
+            np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
+        )
+        gap = columns.distance_within(found, statistics)
+        return [((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
 
     def _left_values(self, use: Use, seen: uses.Seen, rows: Array) -> Array | None:
         """Return the values that the left elements meet, laid out as those of this use; None where layouts do not fit.
