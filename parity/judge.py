@@ -289,19 +289,22 @@ def _compare(
     shapes = {name: (np.shape(a.arrays[name]), np.shape(b.arrays[name])) for name in pairing.names}
     names = [name for name, (one, other) in shapes.items() if one != other or 0 not in one]
     void = remarks.void([name for name in shapes if name not in names])
+
+    def without_verdict(*why: str) -> Result:
+        return replace(unjudged, cause=remarks.join(*why, pairing.unpaired, *remarks.notes(a, b)))
+
     if not names:
-        return replace(unjudged, cause=remarks.join(void, pairing.unpaired, *remarks.notes(a, b)))
+        return without_verdict(void)
     noise = noise_of(s.check, a, everyone, names)
     verdicts = verdicts_of(s.check, a, b, everyone, names, noise)
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in judged.items() if verdict.off]
     nans = remarks.nans(a, b, names)
     if a.random or b.random:
-        chance = remarks.random(s.check, a, b, bool(off))
-        return replace(unjudged, cause=remarks.join(chance, void, pairing.unpaired, *remarks.notes(a, b)))
+        return without_verdict(remarks.random(s.check, a, b, bool(off)), void)
     if not judged:
         drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays" if len(names) > 1 else "the one array")
-        return replace(unjudged, cause=remarks.join(drowned, void, nans, pairing.unpaired, *remarks.notes(a, b)))
+        return without_verdict(drowned, void, nans)
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
     first = _divergence(off, judged, pairing.shapes, s, a, b) if off else None
@@ -309,14 +312,7 @@ def _compare(
     unpaired = pairing.without(shape or "")
     beside = [void, *remarks.remarks(s.dtype, a, b, names, unpaired, judged, nans)]
     beside = [void, remarks.origins(a, b)] if empty and empty == nans else beside  # the reason alone
-    curve = [(name, v.worst.error, v.limit) for name, v in judged.items()]
-    rounding = {label: [errors[name] for name in judged] for label, errors in noise.items()}
-    if shape is not None:
-        at = next((k for k, name in enumerate(a.arrays) if name == shape), 0)
-        place = sum(name in judged for name in [*a.arrays][:at])
-        curve.insert(place, (str(shape), math.inf, nearest.limit))
-        for errors_of in rounding.values():
-            errors_of.insert(place, math.nan)
+    curve, rounding = _curve(judged, noise, a, None if shape is None else str(shape), nearest.limit)
     return replace(
         unjudged,
         error=nearest.worst.error if shape is None else math.inf,
@@ -333,6 +329,29 @@ def _compare(
         shapes=tuple(name for name, *_ in curve if np.shape(a.arrays[name]) != np.shape(b.arrays[name])),
         nans=tuple(name for name in judged if any(np.isnan(double(r.arrays[name])).any() for r in (a, b))),
     )
+
+
+def _curve(
+    judged: Mapping[str, Verdict],
+    noise: Mapping[str, Mapping[str, float]],
+    a: Recording,
+    shape: str | None,
+    most: float,
+) -> tuple[list[tuple[str, float, float]], dict[str, list[float]]]:
+    """Return (array, error, limit) of each array that is judged, and the errors of rounding by label, in that order.
+
+    Args:
+      shape: the array that differs in its shape first, which stands where it runs. most: the limit that it gets.
+    """
+    curve = [(name, verdict.worst.error, verdict.limit) for name, verdict in judged.items()]
+    rounding = {label: [errors[name] for name in judged] for label, errors in noise.items()}
+    if shape is not None:
+        at = next((k for k, name in enumerate(a.arrays) if name == shape), 0)
+        place = sum(name in judged for name in [*a.arrays][:at])
+        curve.insert(place, (shape, math.inf, most))
+        for errors_of in rounding.values():
+            errors_of.insert(place, math.nan)
+    return curve, rounding
 
 
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:

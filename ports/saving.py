@@ -12,7 +12,7 @@ import specs
 from convert.config.settings import Settings, read_config
 from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
-from convert.plans.planning import plan_read
+from convert.plans.planning import Asked, plan_read
 from convert.records.altered import WARNING
 from convert.records.not_finite import not_finite
 from convert.records.record import Record
@@ -67,7 +67,8 @@ def save(
     framework, arrays = arrays_of(model)
     known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
     reader = MemoryReader(f"the {framework} model", arrays)
-    with saving(), plan_read(reader, framework, framework, settings, assume=assume, record=known) as plan:
+    asked = Asked(framework, framework, settings, assume=assume)
+    with saving(), plan_read(reader, asked, known) as plan:
         record = plan.write(path, force)
         for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
             text = f"{os.fspath(path)}: {note.removeprefix(WARNING)}"

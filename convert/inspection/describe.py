@@ -22,7 +22,7 @@ from convert.files.base import Reader
 from convert.files.inside import look
 from convert.plans.choosing import Request, attempt
 from convert.plans.plan import Plan
-from convert.plans.planning import left_open, plan_read
+from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
 from convert.reading.readings import Ambiguous, Names, Reading
 from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
@@ -132,7 +132,7 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
       reader: of the file, under the names by which arrays are recognised.
     """
     try:
-        plan = plan_read(reader, weights=weights, assume=True, record=record)
+        plan = plan_read(reader, Asked(weights=weights, assume=True), record)
     except Ambiguous as error:
         if _recorded(record):  # which says what the file is as a whole
             return _unknown(reader, record, error, weights)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import NamedTuple
 
 from convert.arrays.dtypes import check_target
 from convert.config.settings import Settings, Stated
@@ -29,6 +30,18 @@ from specs.numerals import exact
 
 from .choosing import Request, choose
 from .plan import Plan
+
+
+class Asked(NamedTuple):
+    """What a plan is asked for; for the fields see `plan`."""
+
+    src: str | None = None
+    dst: str = HUB
+    settings: Stated = None
+    dtype: str | None = None
+    weights: str | None = None
+    assume: bool = False
+    unreplicate: bool = False
 
 
 def plan(
@@ -67,39 +80,30 @@ def plan(
     reader = open_checkpoint(path, step)
     try:
         record = checked.read(reader, sampled)
-        return plan_read(reader, src, dst, settings, dtype, weights, assume, record, unreplicate)
+        return plan_read(reader, Asked(src, dst, settings, dtype, weights, assume, unreplicate), record)
     except BaseException:
         reader.close()
         raise
 
 
-def plan_read(
-    reader: Reader,
-    src: str | None = None,
-    dst: str = HUB,
-    settings: Stated = None,
-    dtype: str | None = None,
-    weights: str | None = None,
-    assume: bool = False,
-    record: Record | None = None,
-    unreplicate: bool = False,
-) -> Plan:
+def plan_read(reader: Reader, asked: Asked, record: Record | None = None) -> Plan:
     """Plan a file that is open, as `plan` does; it stays open where this raises.
 
     Args:
       record: of the file; None reads it, and compares it with a sample of the file's values.
     """
-    request = Request(respelled(reader), record or read_record(reader), Settings.of(settings), dst, dtype)
-    if unreplicate:
+    own = record or read_record(reader)
+    request = Request(respelled(reader), own, Settings.of(asked.settings), asked.dst, asked.dtype)
+    if asked.unreplicate:
         from .refusal import first_replica
 
-        request = request._replace(reader=first_replica(request, src, weights))
-    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
+        request = request._replace(reader=first_replica(request, asked.src, asked.weights))
+    choice = choose(request, candidates(request.reader, asked.src, request.record.hints, asked.weights))
     if choice.plan is None:
         from .refusal import refusal
 
-        raise refusal(request, choice, src, weights)
-    return _accept_assumptions(choice.plan, assume)
+        raise refusal(request, choice, asked.src, asked.weights)
+    return _accept_assumptions(choice.plan, asked.assume)
 
 
 def _accept_assumptions(plan: Plan, assume: bool) -> Plan:

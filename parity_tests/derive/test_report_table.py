@@ -67,12 +67,6 @@ def test_the_legend_of_the_table_explains_what_occurs_in_it():
     assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
 
 
-def marked(page: str) -> list[str]:
-    """The parameters on the left of whose rows the difference has the mark of a place that parts the models."""
-    body = page[page.index("modules trees") :].partition("</table>")[0]
-    return re.findall(r'<tr class="first"[^>]*><td[^>]*title="([^"]*)"', body)
-
-
 def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
     note = "a partner was taken though values differ there, check the line: b{0..1}/w"
     table = Table.parse(f"table 1\n# {note}\nl.{{i}}.w: c <-> b{{i}}/w: c\nl.{{i}}.b: c <-> b{{i}}/b: c\n")

@@ -21,7 +21,13 @@ from parity.derive.trace.sites import OWN, module_of
 from parity.derive.unmatched import Unmatched
 
 from ..conftest import needs
-from .test_report import DERIVED, USES, marked, rows
+from .test_report import DERIVED, USES, rows
+
+
+def marked(page: str) -> list[str]:
+    """The parameters on the left of whose rows the difference has the mark of a place that parts the models."""
+    body = page[page.index("modules trees") :].partition("</table>")[0]
+    return re.findall(r'<tr class="first"[^>]*><td[^>]*title="([^"]*)"', body)
 
 
 def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():

@@ -50,10 +50,11 @@ def _text(array: Signature) -> str:
 
 
 def _alone(text: str, names: list[str], texts: list[str]) -> Iterator[str]:
-    """Yield the shortest beginning of a path for each number that no other one replaces there in any name.
+    """Yield the shortest beginning of a path, for each of its numbers, in which no name has another number there.
 
-    A beginning that ends in its number is a list of one block if that is 0 or 1. One that goes on is the part of a
-    block that others of its list lack: other lines count there, and no earlier number of the path counts.
+    A beginning that ends in its number stands for a list of one block, whose number is 0 or 1. A longer one stands for
+    a part that one block has and the others of its list lack: other lines count the blocks of that list, and the path
+    counts nothing before it.
     """
     for match in numbers(text):
         start, end = match.span()

@@ -158,7 +158,7 @@ def _open(axes: Sequence[list[Atom]]) -> list[list[Atom]]:
 
 
 def _unstacked(own: Sequence[list[Atom]], other: Sequence[list[Atom]]) -> list[list[Atom]]:
-    """Leave out axes whose names the other side has not, as numbers of blocks: frameworks' letters are for others."""
+    """Leave out axes that this side alone names, such as numbers of blocks: frameworks' letters are for the others."""
     shared = {atom.name for atoms in other for atom in atoms}
     return [atoms for atoms in own if len(atoms) != 1 or not atoms[0].name or atoms[0].name in shared]
 

@@ -47,7 +47,7 @@ class Attempt(Products):
         return None
 
     def _pass_over(self, use: Use) -> None:
-        """Let a use have no partner: its elements get values with which it changes as little as possible."""
+        """Leave a use without a partner: its elements get values with which it changes as little as possible."""
         self.lost[self.walk.at] = len(self.steps)
         self._partners.pop(use.node, None)  # what was tried in vain
         numbers = np.asarray(use.ids)

@@ -125,7 +125,7 @@ def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:
     """Tell how far the columns of a are from those of b that are nearest, relative to their scale.
 
     Args:
-      limit: a distance from which on it does not matter: then it may be infinity.
+      limit: distances from here on may be returned as infinity.
     """
     scale = max(size_of(a), size_of(b))
     if not scale:

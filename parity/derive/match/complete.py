@@ -25,8 +25,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     parameter that has the most similar name.
 
     Args:
-      whole: whether the match came to its end. Else what has no partner may be read where it did not come to: what is
-        alone of its shape is mapped by its name if every parameter has a partner then, and nothing is otherwise.
+      whole: whether the match came to its end. If it did not, parameters without a partner may be read behind the place
+        where it stopped. They are mapped by name only if that completes the map.
     """
     if (found[1:] > 0).all():
         return found, []
@@ -63,7 +63,7 @@ def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
 
 
 def _continued(part: Array, lefts: Elements, shorter: bool = False) -> Array | None:
-    """Return the slices of one axis that are unknown, by the steps between those that are known.
+    """Fill in the unknown slices of one axis by continuing the steps between the known ones; None where that fails.
 
     Args:
       shorter: whether some may stay 0, since the left side's table is shorter or begins at another place.
@@ -130,7 +130,7 @@ class Pattern(NamedTuple):
 def _by_name(
     found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
 ) -> tuple[Array, list[str]]:
-    """Map what nothing was seen of to the free left parameter of the same module, or else of the most similar name.
+    """Map each parameter of which nothing was seen to the free left one of its module, or of the most similar name.
 
     Its axes are ordered as those of its siblings.
     """

@@ -78,9 +78,9 @@ def pending_layout(program: Program, node: Node, operands: list[Any], bare: Mapp
 
 
 def bare(program: Program, node: Node, operands: list[Any], known: Mapping[int, Array]) -> Array | None:
-    """Return the numbers of the elements that stand as they are among other values of a layout; None if none do.
+    """Return the numbers of the elements that a layout puts beside other values, unchanged; None if there are none.
 
-    So a class token stands before patches: what is added to it is added to a parameter.
+    An example is a class token that is put before patches: a position that is added to it is added to a parameter.
 
     Args:
       known: the same of other values.

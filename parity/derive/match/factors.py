@@ -24,7 +24,7 @@ SMALL = 1 << 14  # elements of a product that are compared one by one with those
 
 
 def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
-    """Return the likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    """Return the likeliest one of each set of options that are alike: uses of the same elements, terms of one sum."""
     best: dict[Hashable, Option] = {}
     for option in sorted(options, key=lambda option: option[0]):
         best.setdefault(key(option), option)
@@ -51,36 +51,10 @@ class Factors(Biases):
         terms = self._terms.setdefault(use.group[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
-        options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
-        if all(option[1] > EXACT for option in options):
-            wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
-            nearest = min((option[1] for option in options), default=np.inf)
-            options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
-        if use.kind == "add":  # terms of one sum that meet the same are alike
-            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
-        if not options and use.kind == "mul":
-            options = self._vectors(use, self._apart, found, True)
-        options = distinct(options, lambda option: option[2].numbers.tobytes())
-        if not options and np.shape(use.x) == np.shape(use.ids):
-            options = [
-                (
-                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
-                    gap,
-                    seen,
-                    (seen.numbers[index], None),
-                )
-                for seen, (index, gap) in uses.partial(use, pool).items()
-            ]
+        options = self._alike(use, pool, numbers, found)
         if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
             return None
-        pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
-        if pool:  # several on the left, one on the right
-            statistics, every = (
-                np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
-            )
-            gap = columns.distance_within(found, statistics)
-            if gap < WITHIN:
-                options.append(((False,), gap, pool[0], (every, statistics)))
+        options = options or self._of_several(pool, found)
         if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
             options = []
         alone = use.kind == "mul" or not terms
@@ -104,8 +78,43 @@ class Factors(Biases):
                 self._add_terms(terms)
         return None
 
+    def _alike(self, use: Use, pool: list[uses.Seen], numbers: Array, found: Array) -> list[Option]:
+        """Return the left uses whose elements, or some of them, meet the same values, or the same in some rows."""
+        options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
+        if all(option[1] > EXACT for option in options):
+            wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
+            nearest = min((option[1] for option in options), default=np.inf)
+            options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
+        if use.kind == "add":  # terms of one sum that meet the same are alike
+            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
+        if not options and use.kind == "mul":
+            options = self._vectors(use, self._apart, found, True)
+        options = distinct(options, lambda option: option[2].numbers.tobytes())
+        if not options and np.shape(use.x) == np.shape(use.ids):
+            options = [
+                (
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
+                    gap,
+                    seen,
+                    (seen.numbers[index], None),
+                )
+                for seen, (index, gap) in uses.partial(use, pool).items()
+            ]
+        return options
+
+    def _of_several(self, pool: list[uses.Seen], found: Array) -> list[Option]:
+        """Return the elements of all free left uses as one option, where one on the right is several on the left."""
+        pool = [seen for seen in pool if self._free(seen, seen.numbers)]
+        if not pool:
+            return []
+        statistics, every = (
+            np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
+        )
+        gap = columns.distance_within(found, statistics)
+        return [((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
+
     def _left_values(self, use: Use, seen: uses.Seen, rows: Array) -> Array | None:
-        """Return what the left elements meet in place of what these do; None where that is laid out otherwise.
+        """Return the values that the left elements meet, laid out as those of this use; None where layouts do not fit.
 
         Args:
           rows: the left element of each right one.
@@ -124,10 +133,10 @@ class Factors(Biases):
     def _vectors(
         self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = PARTNER
     ) -> list[Option]:
-        """Return those of the pool whose elements meet the same values, or some of whose elements do.
+        """Return the uses of a pool that meet the same values; or, for a `part`, those that meet them among others.
 
         Args:
-          limit: the distance from which on one that has the values among others does not matter.
+          limit: the distance at which the search for the values among others may stop.
         """
         options: list[Option] = []
         if part:
@@ -207,6 +216,6 @@ class Factors(Biases):
 
 
 def _apart(use: Use, seen: uses.Seen) -> float:
-    """Tell how far what two terms were first added to differs in size; 0 if hardly."""
+    """Tell by how much the values to which two terms were first added differ in size; 0 if hardly."""
     apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
     return apart if apart > ALIKE else 0.0

@@ -22,8 +22,8 @@ from .advice import Stop
 from .choices import Choices, DeadEnd, Option
 from .symbols import Use
 
-FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to them is alike
-WRITTEN = 0.9  # the written order is meant where channels vary as much alike in it as each with its likest one
+FOLLOWED = 0.99  # the distance that is given to uses that only read the results of the same products
+WRITTEN = 0.9  # share of the best likeness of channels that the written order has to reach to be taken
 SURE = 2  # standard errors by which channels have to be nearer in the written order than in another one
 SAMPLE = 256  # channels that are compared with each other
 ALIKE = 1e-6  # distance up to which values alone say which use is meant
@@ -79,7 +79,7 @@ class Following(Choices):
     def _behind(
         self, use: Use, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]
     ) -> list[uses.Seen]:
-        """Return those of the left uses that are next behind the same products, past others that have no partner.
+        """Return the left uses that come next behind the same products, past products that have no partner.
 
         Args:
           every: the left products whose results reach this use; partners: the same, for each right one.
@@ -268,7 +268,7 @@ def likest(here: Array, there: Array) -> Array | None:
 
 
 def written(here: Array, there: Array) -> bool:
-    """Tell whether channels are by their statistics clearly nearer to those at their own places than to the others."""
+    """Tell whether the statistics of channels are clearly nearer to those at the same places than to the others."""
     count = len(here)
     if count < 2 or len(there) != count:
         return count == len(there)

@@ -190,7 +190,7 @@ def _copied(found: Match) -> Match:
 
 
 def _misled(found: Match, outputs: list[Array]) -> bool:
-    """Tell whether outputs differ although all uses agree: a choice was wrong that no use after it shows, it seems."""
+    """Tell whether outputs differ although all uses agree: then some choice seems wrong that no later use shows."""
     others = found.outputs
     if others is None or incomparable(outputs, others):
         return False

@@ -60,9 +60,9 @@ def beside(program: Program, of: Beside, start: Mapping[int, Array], products: C
 
 
 def over(program: Program, of: Beside, products: Collection[int]) -> Array | None:
-    """Return numbers of what columns are summed over with, alike where that is alike; None where it cannot be told.
+    """Number what columns are summed over with, with one number for what is alike; None where it cannot be told.
 
-    It has to be made of the columns of one product, as keys are; numbers count these as they first appear.
+    That has to be made of the columns of one product, as keys are; these are counted in the order of appearance.
 
     Args:
       products: see coloured.

@@ -65,6 +65,21 @@ class Near(NamedTuple):
         return int(np.prod(self.taps, dtype=int))
 
 
+class Grouping(NamedTuple):
+    """The groups of columns of a product on the right.
+
+    Args:
+      beyond: whether columns were followed through activation functions.
+    """
+
+    groups: list[roles.Group]
+    beyond: bool = False
+
+    def of(self, seen: uses.Seen) -> list[roles.Group]:
+        """Return the groups of a use on the left, whose columns were followed as far."""
+        return seen.beyond if self.beyond else seen.groups
+
+
 class Products(Regrouping):
     """What an attempt does where a parameter is a matrix or the kernel of a convolution."""
 
@@ -75,12 +90,12 @@ class Products(Regrouping):
             return None
         rough = self.walk.at in self.rough
         partners, seen, rows = set[tuple[str, ...]](), None, None
-        groups, beyond = self._groups(use, near)
-        whole = groups[0].role if len(groups) == 1 else ""
-        for group in groups:
+        grouping = self._grouped(use, near)
+        whole = grouping.groups[0].role if len(grouping.groups) == 1 else ""
+        for group in grouping.groups:
             if every(self.map, group.of(use.ids)):
                 continue
-            options = self._options(use, groups, group, near, partners, beyond)
+            options = self._options(use, grouping, group, near, partners)
             if not options and group.role == roles.UNREAD:
                 continue
             if not options and not partners and self._at_once(use, use.ids, near.gaps, near.rows, whole):
@@ -98,22 +113,23 @@ class Products(Regrouping):
             return None
         return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
 
-    def _groups(self, use: Use, near: Near) -> tuple[list[roles.Group], bool]:
-        """Return groups of columns, and whether these were followed through activation functions.
+    def _grouped(self, use: Use, near: Near) -> Grouping:
+        """Group the columns of a product.
 
-        Where no partner of a convolution has as many columns, they are grouped by what a sum with others is for; where
-        a side fuses what comes apart behind an activation alone, by what reads it there.
+        If no partner of a convolution has as many columns, they are grouped by what their sum with others is for. If
+        one side fuses columns that come apart only behind an activation function, they are grouped by what reads them
+        there.
         """
         groups = uses.groups(use, self.program)
         counts = {len(other.columns) for seen in near.gaps for other in seen.groups}
         if not counts or counts.issuperset(len(group.columns) for group in groups):
-            return groups, False
+            return Grouping(groups)
         if self.program.tape.nodes[use.node].window and len(groups) == 1:
-            return uses.groups(use, self.program, True), False
+            return Grouping(uses.groups(use, self.program, gates=True))
         finer = uses.groups(use, self.program, beyond=True)
         counts = {len(other.columns) for seen in near.gaps for other in seen.beyond}
-        beyond = counts.issuperset(len(group.columns) for group in finer)
-        return (finer, True) if beyond else (groups, False)
+        comes_apart = counts.issuperset(len(group.columns) for group in finer)
+        return Grouping(finer, beyond=True) if comes_apart else Grouping(groups)
 
     def _near(self, use: Use) -> Near | None:
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
@@ -186,24 +202,18 @@ class Products(Regrouping):
         return found
 
     def _options(
-        self,
-        use: Use,
-        groups: list[roles.Group],
-        group: roles.Group,
-        near: Near,
-        partners: set[tuple[str, ...]],
-        beyond: bool,
+        self, use: Use, grouping: Grouping, group: roles.Group, near: Near, partners: set[tuple[str, ...]]
     ) -> list[Option]:
         """Return groups of columns on the left that may correspond to one on the right.
 
         Args:
-          groups, beyond: see _groups.
+          grouping: of the whole product on the right.
           partners: the names of those that the groups before this one have: one use is likely to have one partner.
         """
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
         for seen, gap in near.gaps.items():
-            left_groups = seen.beyond if beyond else seen.groups
+            left_groups = grouping.of(seen)
             for other in left_groups:
                 ids = other.of(seen.use.ids)
                 if len(other.columns) == len(group.columns) and unread in ("", other.role):
@@ -211,7 +221,7 @@ class Products(Regrouping):
                     apart = gap > EXACT and gap
                     alone = seen.names not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
-                    split = not roles.alike(groups, left_groups)
+                    split = not roles.alike(grouping.groups, left_groups)
                     role, biased = roles.difference(group.role, other.role), group.biased != other.biased
                     whole = len(seen.statistics) == len(near.found) and seen not in near.partial
                     # an einsum exchanges its operands: which side one is on tells less than all of these
@@ -254,7 +264,7 @@ class Products(Regrouping):
         return None if left is None else origins.regrouped(left, right)
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
-        """Return (left row of each right one) of uses that do not meet the values, but for which other evidence speaks.
+        """Return the left row of each right one, of uses that meet other values, but that other evidence speaks for.
 
         Raises: DeadEnd where another choice may still lead to a use that does.
         """
@@ -350,7 +360,7 @@ def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:
 
 
 def _hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
-    """Tell whether zeros that pad a matrix stand in other places: of several whose sum is read, another then."""
+    """Tell whether a matrix has zeros in other places than the left one: then it is another term of a sum."""
     if right.all() and left.all():
         return False
     rows = columns.matched(*of)

@@ -51,9 +51,9 @@ class Regrouping(Factors):
         return True
 
     def _contained(self, use: Use, found: Array, wider: bool, pool: Iterable[uses.Seen]) -> dict[uses.Seen, float]:
-        """Return those of a pool with more columns, of which these are some, or with fewer, which are some of these.
+        """Return the uses of a pool whose columns contain these, or are contained in them.
 
-        One side joins the inputs of products that the other side adds, or those are the taps of its convolution.
+        One side joins the inputs of products that the other side adds, or has them as the taps of a convolution.
         """
         window, gaps = self.program.tape.nodes[use.node].window, {}
         for seen in pool:

@@ -82,7 +82,7 @@ class Reader(NamedTuple):
 
 
 def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
-    """Tell whether columns fall into groups of the same sizes: neither product is a part of the other, it seems."""
+    """Tell whether columns fall into groups of the same sizes: then neither product seems a part of the other."""
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
 
 

@@ -16,9 +16,10 @@ NUMBER = re.compile(r"\d+")
 
 
 def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
-    """Return the left elements of a right parameter, where a sibling whose are all known has the same where both do.
+    """Complete the left elements of a right parameter as its sibling's in another block; None if no sibling agrees.
 
-    A last block whose second result nobody reads has kernels of which a part is dead: the other blocks tell what it is.
+    All elements of the sibling are known, and those that are known here stand in the same places there. An example is
+    the last block of a model whose second result nobody reads: a part of its kernel is dead.
     """
     part = rights.part(found, name)
     for other in rights.names:

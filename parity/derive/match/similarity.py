@@ -28,7 +28,7 @@ class Similarity:
 
 
 class Numbered(NamedTuple):
-    """The names of a use with # for each of their numbers, and these."""
+    """The names of a use: a template with # for each number, and the numbers."""
 
     template: str
     numbers: tuple[int, ...]
@@ -47,9 +47,9 @@ def numbered(names: Names) -> Numbered:
 
 
 class Analogy:
-    """Tells which partner of equal evidence a block has, if the same parameter of an earlier block went with `pairs`.
+    """Chooses between partners of equal evidence as earlier blocks did.
 
-    Where layers.1.a went with blocks.3.b, layers.2.a goes with blocks.4.b, however alike other names are.
+    If layers.1.a was paired with blocks.3.b, layers.2.a is paired with blocks.4.b, however alike other names are.
     """
 
     def __init__(self, pairs: Iterable[tuple[Names, Names]] = ()):
@@ -58,13 +58,13 @@ class Analogy:
             self.learn(left, right)
 
     def learn(self, left: Names, right: Names) -> None:
-        """Take for granted that two uses are partners."""
+        """Remember that two uses are partners."""
         name = numbered(right)
         if name.numbers:
             self._pairs.setdefault(name.template, {})[name.numbers] = numbered(left)
 
     def __call__(self, left: Names, right: Names) -> bool:
-        """Tell whether both are one block further than names that went together."""
+        """Tell whether both are as many blocks further as names that were paired."""
         here, there = numbered(right), numbered(left)
         return any(
             before.template == there.template and (step := here.step(Numbered(here.template, numbers)))

@@ -77,6 +77,17 @@ def trees(found: Derivation) -> Markup:
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     """Yield the rows of a module, or of several that are alike, and of those below it."""
     depth = len(modules[0].path) - 1
+    yield _heading(modules, rated, depth)
+    for uses in zip(*(module.uses for module in modules), strict=True):
+        yield _use(uses, rated, depth + 1)
+    for lone in zip(*(module.alone for module in modules), strict=True):
+        yield _lone(lone, depth + 1)
+    for inner in alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
+        yield from _rows(inner, rated)
+
+
+def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
+    """Build the row that names a module, or several that are alike, with the largest difference in them."""
     within = [[module_of(_right_site(use), use.right) for use in module.within()] for module in modules]
     below = [use for module in modules for use in module.within()]
     paths = [path for use in below for path in use.right]
@@ -90,23 +101,21 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
         tag("td"),
         _difference(gap, state),
     ]
-    yield tag("tr", *cells, class_=f"module {'lone' if gap is None else state}".strip())
-    for uses in zip(*(module.uses for module in modules), strict=True):
-        lefts = [use.left for use in uses]
-        gap = max(use.gap for use in uses)
-        cells = [
-            _head(tag("code", _folded(map(_leaves, lefts))), depth + 1, _folded(lefts)),
-            tag("td", tag("code", name(_folded(use.right for use in uses)))),
-            tag("td", KINDS[uses[0].kind][0], class_="soft"),
-            _difference(gap, rated.rate(uses)),
-        ]
-        addresses = rated.addresses
-        address = next((addresses.pop(key) for key in map(key, uses) if key in addresses), None)
-        yield tag("tr", *cells, class_=rated.rate(uses) or None, id=address)
-    for lone in zip(*(module.alone for module in modules), strict=True):
-        yield _lone(lone, depth + 1)
-    for inner in alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
-        yield from _rows(inner, rated)
+    return tag("tr", *cells, class_=f"module {'lone' if gap is None else state}".strip())
+
+
+def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
+    """Build the row of a use of a parameter, or of one in each of several modules that are alike."""
+    lefts, state = [use.left for use in uses], rated.rate(uses)
+    cells = [
+        _head(tag("code", _folded(map(_leaves, lefts))), depth, _folded(lefts)),
+        tag("td", tag("code", name(_folded(use.right for use in uses)))),
+        tag("td", KINDS[uses[0].kind][0], class_="soft"),
+        _difference(max(use.gap for use in uses), state),
+    ]
+    addresses = rated.addresses
+    address = next((addresses.pop(own) for own in map(key, uses) if own in addresses), None)
+    return tag("tr", *cells, class_=state or None, id=address)
 
 
 def _right_site(use: Step) -> str:
