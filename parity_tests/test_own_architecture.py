@@ -516,6 +516,27 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
     }  # fmt: skip
 
 
+def test_a_parameter_that_no_port_reads_is_named(new, capsys):
+    """The ports agree, and none of them computes what the page says."""
+    needs("torch")
+    needs("paddle")
+    page = new("unread")
+    loop = "    for b in range(c.depth):\n"
+    text = page.read_text().replace(loop, f'{loop}        yield array(f"blocks.{{b}}.start", d=c.width)\n')
+    page.write_text(text.replace("conv, dense", "array, conv, dense"))
+    made = {"torch": "nn.Parameter(torch.ones(c.width))", "paddle": "self.create_parameter([c.width])"}
+    for framework, start in made.items():
+        port = page.with_name(f"unread_{framework}.py")
+        begin = "super().__init__()\n"
+        code = port.read_text().replace(begin, f"{begin}        self.start = {start}\n", 1)
+        port.write_text(f"import torch\n{code}" if framework == "torch" else code)
+    words = ["unread:tiny S", "--spec", str(page), "--frameworks", "torch", "paddle", "--check", "gradients"]
+    assert parity_main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 parameters have a gradient of 0 as a whole" in said, said
+    assert "'blocks.0.start', 'blocks.1.start'" in said
+
+
 def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
     """As of query, key and value; the sizes of a file are read off names and shapes."""
     page = new("worded")
