@@ -134,7 +134,9 @@ def test_a_route_into_a_part_of_an_unknown_model_offers_a_page(tmp_path, capsys)
     save_file(arrays, tmp_path / "x.safetensors")
     assert convert(["official2flax", str(tmp_path / "x.safetensors"), "-o", str(tmp_path / "y.msgpack")]) == 1
     err = capsys.readouterr().err
-    assert "of convmixer in stem_layers.; --spec PAGE adds an architecture (docs/own-architecture.md)" in err
+    assert "the nearest is convmixer (official), which has " in err
+    assert " names in stem_layers., and does not fit; " in err
+    assert "--spec PAGE adds an architecture (docs/own-architecture.md)" in err
 
 
 def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, monkeypatch):
@@ -434,7 +436,9 @@ def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):
     assert convert(words) == 1
     err = capsys.readouterr().err
     assert (
-        "no complete timm checkpoint of twentieth" in err and "convmixer and mlp_mixer have a dialect timm too" in err
+        "no architecture is recognised: the nearest is twentieth (timm), which has 14 of 16 names, and does not fit"
+        in err
+        and "convmixer and mlp_mixer have a dialect timm too" in err
     )
 
 
