@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -207,8 +208,9 @@ def _check(folder: str, page: str) -> int:
     if all(relative_error(first, other) <= LIMIT for other in others):
         print(shared)
     else:
-        page = f" --spec {page}" if page else ""
-        print(f"to find where the ports part: {called('parity')} {architecture}{page} --check layers")
+        words = [case.weights, *(["--spec", page] if page else [])]
+        words += [word for name, value in case.settings.items() for word in ("--set", f"{name}={exact(value)}")]
+        print(f"to find where the ports part: {called('parity')} {shlex.join(words)} --check layers")
     return 1
 
 

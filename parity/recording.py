@@ -15,12 +15,13 @@ from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 from specs.paths import pattern
-from specs.words import hint, in_a_row
+from specs.words import count, hint, in_a_row
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
 from .momentum import momenta
 from .own import OWN, Own
+from .quoting import some
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -281,9 +282,18 @@ def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
     r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
     r.arrays.update({name: named[name] for name in reversed(named)})
     r.arrays.update(gradients.inputs)
+    r.notes += _without_effect(named)
     if isinstance(model, Own):
         state = _paired(r, model, model.state())
         r.untrained = {name: array.shape for name, array in state.items() if name not in named}
+
+
+def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
+    """Name the parameters of which an agreement says nothing, as they may be read nowhere."""
+    names = [name for name, gradient in gradients.items() if gradient.size and not gradient.any()]
+    whose = f"{count(len(names), 'parameter')} {'has' if len(names) == 1 else 'have'} a gradient of 0 as a whole"
+    why = "no code reads it, or it has no effect, as in a softmax over one value"
+    return [f"{whose}, which says that {why}: {some(names)}"] * bool(names)
 
 
 def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:

@@ -152,6 +152,11 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
         assert code == 0 and (f"like.pt: read its arrays under '{place}'{rest}" in err) == bool(rest), err
         two = torch.load(tmp_path / "two.pt")["optimizer"]
         assert two["param_groups"] == saved["optimizer"]["param_groups"]
+    alone = ["--table", table, tmp_path / "net.msgpack", "--weights", "params", "-o", tmp_path / "alone.pt"]
+    assert run(*alone)[0] == 0  # in the order of the Table's lines
+    code, _, err = run(*words[:4], tmp_path / "two.pt", *words[5:], "--weights", "params",
+                       "--like", tmp_path / "alone.pt", "--force")  # fmt: skip
+    assert code == 2 and "alone.pt: --like: is written by a conversion, in an order that need not be torch's" in err
     again.load_state_dict(saved["model"])
     their_optimizer.load_state_dict(saved["optimizer"])
     go_on(BATCHES[5:])

@@ -132,7 +132,9 @@ def test_a_route_into_a_part_of_an_unknown_model_offers_a_page(tmp_path, capsys)
     save_file(arrays, tmp_path / "x.safetensors")
     assert convert(["official2flax", str(tmp_path / "x.safetensors"), "-o", str(tmp_path / "y.msgpack")]) == 1
     err = capsys.readouterr().err
-    assert "of convmixer in stem_layers.; --spec PAGE adds an architecture (docs/own-architecture.md)" in err
+    assert "the nearest is convmixer (official), which has " in err
+    assert " names in stem_layers., and does not fit; " in err
+    assert "--spec PAGE adds an architecture (docs/own-architecture.md)" in err
 
 
 def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, monkeypatch):
@@ -296,8 +298,31 @@ def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):
     assert convert(words) == 1
     err = capsys.readouterr().err
     assert (
-        "no complete timm checkpoint of twentieth" in err and "convmixer and mlp_mixer have a dialect timm too" in err
+        "no architecture is recognised: the nearest is twentieth (timm), which has 14 of 16 names, and does not fit"
+        in err
+        and "convmixer and mlp_mixer have a dialect timm too" in err
     )
+
+
+def test_a_parameter_that_no_port_reads_is_named(new, capsys):
+    """The ports agree, and none of them computes what the page says."""
+    needs("torch")
+    needs("paddle")
+    page = new("unread")
+    loop = "    for b in range(c.depth):\n"
+    text = page.read_text().replace(loop, f'{loop}        yield array(f"blocks.{{b}}.start", d=c.width)\n')
+    page.write_text(text.replace("conv, dense", "array, conv, dense"))
+    made = {"torch": "nn.Parameter(torch.ones(c.width))", "paddle": "self.create_parameter([c.width])"}
+    for framework, start in made.items():
+        port = page.with_name(f"unread_{framework}.py")
+        begin = "super().__init__()\n"
+        code = port.read_text().replace(begin, f"{begin}        self.start = {start}\n", 1)
+        port.write_text(f"import torch\n{code}" if framework == "torch" else code)
+    words = ["unread:tiny S", "--spec", str(page), "--frameworks", "torch", "paddle", "--check", "gradients"]
+    assert parity_main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 parameters have a gradient of 0 as a whole" in said, said
+    assert "'blocks.0.start', 'blocks.1.start'" in said
 
 
 def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):

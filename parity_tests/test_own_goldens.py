@@ -69,7 +69,8 @@ def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(gold
     assert capsys.readouterr().out.splitlines() == [
         f"{case.name}, torch: error relative to the largest logit: 0",
         f"{case.name}, flax: error relative to the largest logit: 1.5e-4, more than 1e-10",
-        f"to find where the ports part: python -m parity golden --spec {page} --check layers",
+        f"to find where the ports part: python -m parity {goldens.read(case).weights} --spec {page} "
+        "--set image=6 --check layers",
     ]
     in_frameworks(monkeypatch, torch=1.0, flax=np.nan)
     assert goldens.check(case, str(page)) == 1
@@ -204,13 +205,12 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_network_golden", raising=False)
     (code,) = re.findall(
-        "```text\n(import parity, ports, specs\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
+        "```text\n(import parity, ports\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
     )
-    original = runpy.run_path("my_network_golden.py")["Original"]
-    model = original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
+    model, _ = runpy.run_path("my_network_golden.py")["build"]()
     (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
     torch.save(model.state_dict(), "goldens/my_network_small/weights.pth")
-    exec(code, {"model": model, "images": torch.randn(2, 3, 12, 12).double()})
+    exec(code, {})
     assert "first at blocks.0.norm" in capsys.readouterr().out
     monkeypatch.setattr(specs, "_added", {})
     assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10

@@ -329,10 +329,25 @@ def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
     assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors", "--assume")[0] == 0
 
 
+def test_a_guess_of_the_architecture_is_said_to_be_one(tmp_path, capsys):
+    """An MLP of the user's own, of whose names a known architecture has some."""
+    from parity.__main__ import main
+
+    sizes = {"stem": (8, 4), "fc2": (8, 8), "head": (3, 8)}
+    arrays = {f"{name}.weight": np.ones(shape, np.float32) for name, shape in sizes.items()}
+    save_file(arrays | {f"{n}.bias": np.ones(s[0], np.float32) for n, s in sizes.items()}, tmp_path / "m.safetensors")
+    assert main([str(tmp_path / "m.safetensors")]) == 1
+    err = capsys.readouterr().err
+    near = "no architecture is recognised: the nearest is convmixer (torch), which has 4 of 6 names, and does not fit; "
+    assert near in err and "a Table converts models of one's own" in err and "no complete" not in err
+    assert "stem.weight has shape [8, 4], from which no configuration follows" in err and "unexpected fc2.weight" in err
+
+
 def test_what_cannot_be_inferred_is_named(run, tmp_path):
     source = spoiled(tmp_path, lambda arrays: arrays.pop("stem/kernel"))
     code, _, err = run("google2torch", source)
     assert code == 1
+    assert "no complete google checkpoint of mlp_mixer" in err  # all names are its own
     assert "missing stem/kernel, from which the configuration would follow" in err
     about = json.loads(run("inspect", source, "--json")[1])
     assert (about["dialect"], about["architecture"]) == (None, None)

@@ -196,8 +196,9 @@ def _shown(path: str, reading: Reading, record: Record, asked: Mapping[str, Any]
     try:
         return inferred(path, reading)
     except (KeyError, IndexError) as error:
-        stated = record.content.get("config", {}) if _is_of(record, reading) else {}
-        return whole_config(path, reading, error, {**stated, **asked})
+        is_stated = _is_of(record, reading)
+        stated = record.content.get("config", {}) if is_stated else {}
+        return whole_config(path, reading, error, {**stated, **asked}, is_stated)
 
 
 def _is_of(record: Record, reading: Reading) -> bool:

@@ -8,12 +8,10 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-import specs
 from convert import folding
-from convert.documents import document
-from convert.errors import ConvertError, PlanError, option
+from convert.errors import ConvertError, PlanError
 from convert.reading.readings import Reading
-from convert.reading.recognise import DialectLine, lines
+from convert.reading.recognise import DialectLine, for_own_models, lines
 from specs import config as configs
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
@@ -47,9 +45,13 @@ def _inferred(reading: Reading) -> Mapping[str, Any]:
     return reading.spec.infer(sizes(reading))
 
 
-def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
+def whole_config(
+    path: str, reading: Reading, error: Exception, stated: dict[str, Any], is_stated: bool
+) -> dict[str, Any]:
     """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
 
+    Args:
+      is_stated: whether the record states the architecture; otherwise it is a guess by the names.
     Raises: PlanError that names the array.
     """
     try:
@@ -62,13 +64,15 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
         near = folding.nearest([theirs], sorted(unknown)).get(theirs)
         beside = f" (nearest unused: {near})" if near else ""
         problem = f"missing {theirs}{beside}, from which the configuration would follow"
-        if theirs in reading.tensors:
+        misfit = theirs in reading.tensors
+        if misfit:
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
-        what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
-        if reading.place:  # in a part of another model, names may be those of a known one
-            what += f" in {reading.prefix}"
-        if reading.place and specs.folder(reading.architecture) is None:
-            what += f"; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
+        where = f" in {reading.prefix}" * bool(reading.place)
+        what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}{where}"
+        if not is_stated and (unknown or misfit or reading.place):
+            size, near = len(reading.tensors), f"{reading.architecture} ({reading.dialect})"
+            fits = f"which has {size - len(unknown)} of {size} names{where}, and does not fit"
+            what = f"{path}: no architecture is recognised: the nearest is {near}, {fits}; {for_own_models()}"
         raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
 
 

@@ -17,6 +17,7 @@ from convert.reading import optimizers
 from convert.reading.families import lost_names
 from convert.reading.recognise import dialects
 from convert.reading.weights_alone import partly_read, place_of
+from convert.records import record
 from specs.kinds import FRAMEWORKS
 from specs.words import with_article
 
@@ -106,6 +107,10 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
             raise UsageError(f"{like}: --like: {what}: give what {saved('torch', NEW)} writes")
+        its = record.read(reader)
+        if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
+            what = "is written by a conversion, in an order that need not be torch's"
+            raise UsageError(f"{like}: --like: {what}: {_wanted(plan, library)}")
         place = place_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
         if place is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)

@@ -212,7 +212,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
     near = nearest(reader, weights)
-    distant = f"; {_in_lower_case(reader, weights) or _own()}" if near is None or near.score < NEAR else ""
+    distant = f"; {_in_lower_case(reader, weights) or for_own_models()}" if near is None or near.score < NEAR else ""
     listed = "its first names are" if len(reader.tensors) > 1 else "its one array is"
     return f"{reader.path}: {format} file, but its names are {what}{remedy}; {listed} {first}{distant}"
 
@@ -227,10 +227,12 @@ def _having(dialect: str) -> str:
 def far(reader: Reader, weights: str | None = None) -> str:
     """Say what converts a file of a model that no architecture known here comes near to."""
     near = _in_lower_case(reader, weights)
-    return near or f"its names are those of no architecture known here ({called('ports')} lists them): {_own()}"
+    return (
+        near or f"its names are those of no architecture known here ({called('ports')} lists them): {for_own_models()}"
+    )
 
 
-def _own() -> str:
+def for_own_models() -> str:
     """Say what converts a model of the user's own."""
     table, page = document("own-model"), document("own-architecture")
     return f"a Table converts models of one's own ({table}), {option('spec', 'PAGE')} adds an architecture ({page})"

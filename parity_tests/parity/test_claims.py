@@ -282,6 +282,21 @@ def test_gradients_that_were_not_compared_are_not_judged(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_parameters_that_no_code_reads_are_named(dtype: str) -> None:
+    class Unread(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start = torch.nn.Parameter(torch.ones(3))
+
+    (result,) = parity.compare({"a": Unread(), "b": Unread()}, X, "gradients", dtype=dtype).results
+    said = "1 parameter has a gradient of 0 as a whole, which says that no code reads it, or it has no effect"
+    assert result.passed and f"{said}, as in a softmax over one value: 'start'" in result.cause
+    (result,) = parity.compare({"a": Net(), "b": Unread()}, X, "gradients", dtype=dtype).results
+    assert f"b: {said}" in result.cause
+    assert said not in parity.compare({"a": Net(), "b": Net()}, X, "gradients", dtype=dtype).results[0].cause
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_parameter_that_is_frozen_on_one_side_differs(dtype: str) -> None:
     frozen = Net()
     frozen.fc.weight.requires_grad_(False)

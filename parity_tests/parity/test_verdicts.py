@@ -127,7 +127,7 @@ def test_equal_deep_batch_norms_are_no_false_alarm(dtype: str, check: str, size:
         assert result.passed
         assert {"sgd: 1.mean", "adam: 4.var"} <= {name for name, *_ in result.curve}
     if dtype == "float64":
-        assert "paddle's BatchNorm rounds momentum 0.9 to float32" in result.cause
+        assert "paddle's norms round epsilon and momentum to float32" in result.cause
 
 
 def test_another_momentum_is_caught_in_a_deep_batch_norm() -> None:

@@ -14,9 +14,7 @@ import numpy as np
 import paddle
 from paddle import _C_ops
 
-from specs.numerals import measured
-
-Rounded = dict[tuple[str, str], dict[float, None]]  # (kind of layer, name of a number) -> values that float32 rounds
+NOTE = "paddle's norms round epsilon and momentum to float32; computed in float64 without this rounding"
 
 
 @contextmanager
@@ -25,12 +23,12 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
 
     Args:
       dtype: of the model; nothing is replaced unless it is float64.
-      notes: receives one sentence for each kind of layer and of number, with all the rounded values of the block.
+      notes: receives a sentence if a norm of the block had such a number.
     """
     if dtype != "float64":
         yield
         return
-    rounded: Rounded = {}
+    rounded = set[float]()
     originals = {name: getattr(_C_ops, name) for name in _REPLACEMENTS}
     for name, original in originals.items():
         setattr(_C_ops, name, _REPLACEMENTS[name](original, rounded))
@@ -39,17 +37,16 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
-        notes += [note for note in map(_note, rounded.items()) if note not in notes]
+        notes += [NOTE] * bool(rounded and NOTE not in notes)
 
 
-def _batch_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
+def _batch_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
     def batch_norm(
         x: Any, mean: Any, var: Any, weight: Any, bias: Any, test: bool, momentum: float, epsilon: float,
         layout: str, use_global: bool, *more: Any,
     ) -> Any:  # fmt: skip
         train = not (test or use_global)
-        values = {"epsilon": epsilon, "momentum": momentum} if train else {"epsilon": epsilon}
-        if not _rounds("BatchNorm", values, x, rounded):
+        if not _rounds([epsilon, momentum] if train else [epsilon], x, rounded):
             return original(x, mean, var, weight, bias, test, momentum, epsilon, layout, use_global, *more)
         channel = 1 if layout == "NCHW" else x.ndim - 1
         shape = [-1 if k == channel else 1 for k in range(x.ndim)]
@@ -66,18 +63,18 @@ def _batch_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
     return batch_norm
 
 
-def _layer_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
+def _layer_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
     def layer_norm(x: Any, weight: Any, bias: Any, epsilon: float, begin: int, *more: Any) -> Any:
-        if not _rounds("LayerNorm", {"epsilon": epsilon}, x, rounded):
+        if not _rounds([epsilon], x, rounded):
             return original(x, weight, bias, epsilon, begin, *more)
         return _affine(_normed(x, range(begin, x.ndim), epsilon), weight, bias, [1] * begin + list(x.shape[begin:]))
 
     return layer_norm
 
 
-def _group_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
+def _group_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
     def group_norm(x: Any, weight: Any, bias: Any, epsilon: float, groups: int, layout: str, *more: Any) -> Any:
-        if layout != "NCHW" or not _rounds("GroupNorm", {"epsilon": epsilon}, x, rounded):
+        if layout != "NCHW" or not _rounds([epsilon], x, rounded):
             return original(x, weight, bias, epsilon, groups, layout, *more)
         split = x.reshape([x.shape[0], groups, -1])
         shape = [1, -1] + [1] * (x.ndim - 2)
@@ -99,17 +96,10 @@ def _affine(x: Any, weight: Any, bias: Any, shape: list[int]) -> Any:
     return x if bias is None else x + bias.reshape(shape)
 
 
-def _note(rounds: tuple[tuple[str, str], Iterable[float]]) -> str:
-    (kind, name), values = rounds
-    listed = " and ".join(measured(value, 6) for value in values)
-    return f"paddle's {kind} rounds {name} {listed} to float32; computed in float64 without this rounding"
-
-
-def _rounds(kind: str, values: dict[str, float], x: Any, rounded: Rounded) -> bool:
+def _rounds(values: Iterable[float], x: Any, rounded: set[float]) -> bool:
     """Tell whether float32 rounds any of the values, and add those to `rounded`."""
     if x.dtype != paddle.float64:
         return False
-    off = {name: value for name, value in values.items() if float(np.float32(value)) != value}
-    for name, value in off.items():
-        rounded.setdefault((kind, name), {})[value] = None
+    off = {value for value in values if float(np.float32(value)) != value}
+    rounded |= off
     return bool(off)

@@ -35,16 +35,21 @@ class Original(nn.Module):
         return self.classifier(x.mean(1))
 
 
-def main() -> int:
+def build() -> tuple[nn.Module, torch.Tensor]:
+    """Build a small model with random weights, and images for it: the same ones in each call."""
     torch.manual_seed(0)
     model = Original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # no zeros and ones: a fault could hide behind them
             parameter.add_(0.1 * torch.randn_like(parameter))
+    return model, torch.randn(2, 3, 12, 12).double()
+
+
+def main() -> int:
+    model, images = build()
     case = HERE / "goldens" / "my_network_small"
     case.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), case / "weights.pth")
-    images = torch.randn(2, 3, 12, 12).double()
     with torch.no_grad():
         logits = model.double()(images)
     page = str(HERE / "my_network.py")
