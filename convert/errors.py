@@ -173,11 +173,14 @@ class OpenLengths(UsageError):
 
     Args:
       enough: those of them from which the others follow.
+      axes: all that are open, by the numbers of the lines.
     """
 
-    def __init__(self, message: str, problems: Iterable[str], enough: Iterable[str]):
+    def __init__(
+        self, message: str, problems: Iterable[str], enough: Iterable[str], axes: Mapping[int, frozenset[str]]
+    ):
         super().__init__(message, problems)
-        self.enough = tuple(enough)
+        self.enough, self.axes = tuple(enough), dict(axes)
 
 
 class OpenFields(UsageError):
