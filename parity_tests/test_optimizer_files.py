@@ -104,7 +104,7 @@ REFUSED = {
     "RMSprop": (state(lambda s: (s.update(square_avg=s.pop("exp_avg")), s.pop("exp_avg_sq"))), "square_avg"),
     "other steps": (
         lambda saved: saved["optimizer"]["state"][0]["step"].add_(1),
-        "updated differently often: 3 times",
+        "updated differently often, and optax",
     ),
     "a group of its own": (grouped(lr=0.5), "2 groups number parameters in an order of their own"),
     "groups in an order of their own": (grouped(), "pass model.named_parameters()"),
@@ -454,10 +454,10 @@ def test_paddle_needs_its_own_names(trained, run, tmp_path):
     np.savez(tmp_path / "strange.npz", x=np.ones(2))
     code, _, err = run(*words, tmp_path / "y.pdparams", "--like", tmp_path / "strange.npz")
     wanted = "give a new model, an mlp_mixer of the dialect paddle, saved by paddle.save(model.state_dict(), "
-    assert code == 1 and f"strange.npz: --like: is of another model than the target: {wanted}" in err, err
+    assert code == 1 and f"--like {tmp_path / 'strange.npz'}: is of another model than the target: {wanted}" in err, err
     assert "\n  - it lacks " in err and "\n  - it has x beside\n" in err, err
     code, _, err = run(*words, tmp_path / "y.pdparams", "--like", tmp_path / "out.pdopt")
-    assert code == 2 and f"{tmp_path / 'out.pdopt'}: --like: is an optimizer's state: give the file of a model" in err
+    assert code == 2 and f"--like {tmp_path / 'out.pdopt'}: is an optimizer's state: give the file of a model" in err
     assert {name.removeprefix("optimizer/"): data for name, data in both.items() if "model/" not in name} == alone
     model.optimizer.set_state_dict(paddle.load(str(tmp_path / "out.pdopt")))
     model.train(batches("mlp_mixer")[3:4])
@@ -717,7 +717,7 @@ def test_names_that_weights_have_lost_are_not_searched_for(run, tmp_path):
     assert code == 0, err
     words += ["--like", tmp_path / "x.pdparams", "-o", tmp_path / "z.pdparams", "--hyper", "beta1=0.9"]
     code, _, err = run("torch2paddle", tmp_path / "y.pt", *words, "--hyper", "beta2=0.999")
-    assert code == 2 and f"x.pdparams: --like: {lost}" in err, err
+    assert code == 2 and f"x.pdparams: {lost}" in err, err
 
 
 def test_moments_that_a_dtype_does_not_hold_are_counted(trained, run, tmp_path):

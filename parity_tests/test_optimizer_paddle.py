@@ -82,7 +82,7 @@ def test_names_for_weights_alone_are_paddles(trained, new, run, tmp_path):
     words = ["--config", config, "--like", new("numpy.pdparams", names=False)]
     for more in ([], [OPTIMIZER]):
         code, _, err = run("torch2paddle", file, *words, *more, "-o", tmp_path / "x.pdparams")
-        assert code == 2 and "numpy.pdparams: --like: has no names of paddle's own (linear_0.w_0)" in err, err
+        assert code == 2 and "numpy.pdparams: has no names of paddle's own (linear_0.w_0)" in err, err
 
 
 def test_moments_of_other_names_are_another_models(trained, new, run, tmp_path):

@@ -332,7 +332,7 @@ def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tm
     code, _, err = run(*words)
     assert code == 2 and "lengths of axes that the names and shapes at hand leave open" in err, err
     (beside,) = (line for line in err.splitlines() if "beside that, for the optimizer: " in line)
-    assert "--hyper kind=adam or kind=adamw" in beside and "give it: --like new.pt" in beside
+    assert "--hyper kind=adam or kind=adamw" in beside and "and give --like new.pt" in beside
     code, _, err = run(*words, "--set", "h=2")
     assert code == 2 and "--hyper kind=adam or kind=adamw" in err and "beside that: torch numbers parameters" in err
     assert run(*words, "--set", "h=2", "--hyper", "kind=adamw", "--like", tmp_path / "new.pt")[0] == 0

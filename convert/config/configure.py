@@ -290,7 +290,7 @@ def _must_state(reading: Reading, names: Iterable[str], known: Collection[str]) 
 
 def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[str]) -> UsageError:
     remedy = ["part of it is its record's, which can be removed"] if recorded else []
-    return UsageError(f"{path}: {reading.architecture}: {problem}", remedy)
+    return UsageError(f"{path}: {problem} ({reading.architecture})", remedy)
 
 
 def _contradictions(settings: Settings, evidence: Evidence, dialect: str, idle: Collection[str]) -> list[str]:
@@ -324,7 +324,7 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
             problems = configs.misfits(reading.spec.config, values)
             if not problems:
                 return
-            errors.append(UsageError(f"{path}: {reading.architecture}: {'; '.join(problems)}"))
+            errors.append(UsageError(f"{path}: {'; '.join(problems)} ({reading.architecture})"))
         except UsageError as error:
             errors.append(error)
     raise errors[0]
@@ -339,4 +339,4 @@ def _parse_settings(path: str, reading: Reading, settings: Settings) -> dict[str
         raise UsageError(f"{path}: {what}") from None
     except ValueError as error:
         file = option("config", settings.file) if settings.file else "its configuration file"
-        raise UsageError(f"{path}: {reading.architecture}, {file}: {error}") from None
+        raise UsageError(f"{path}: {file}: {error} ({reading.architecture})") from None

@@ -57,7 +57,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     if about["open"]:
         wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
         first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
-        first = f"if it is {with_article(near['architecture'])}: {first}" if near else first
+        first = f"if it is {with_article(near['architecture'])}, {first}" if near else first
         yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"

@@ -55,7 +55,7 @@ def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
         return ""
     return (
         "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
-        f"one by {saved('torch', NEW)} and give it: --like {NEW}.pt"
+        f"one by {saved('torch', NEW)} and give --like {NEW}.pt"
     )
 
 
@@ -89,7 +89,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
-            raise UsageError(f"{like}: --like: {what}: give what {saved('torch', NEW)} writes")
+            raise UsageError(f"--like {like}: {what}: give what {saved('torch', NEW)} writes")
         theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
         own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
         if theirs.keys() != shapes.keys():
@@ -98,7 +98,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
         sides += [f"it has {folding.listed(beside)} beside"] * bool(beside)
-        raise ConvertError(f"{like}: --like: is of another model than the target: {_wanted(plan, library)}", sides)
+        raise ConvertError(f"--like {like}: is of another model than the target: {_wanted(plan, library)}", sides)
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
         for name, shape in shapes.items()
@@ -106,9 +106,9 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
     ]
     if misfits:
         what = "is of a model of another size than the target"
-        raise ConvertError(f"{like}: --like: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
+        raise ConvertError(f"--like {like}: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
     if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
-        raise UsageError(f"{like}: --like: {lost}")
+        raise UsageError(f"--like {like}: {lost}")
     first: dict[str, str] = {}
     aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
     return list(theirs), own, aliases
