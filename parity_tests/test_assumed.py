@@ -564,7 +564,7 @@ def test_a_model_with_the_names_of_another_code_base_is_not_saved(recorded, tmp_
 def test_a_field_in_capitals_is_a_misspelt_one(run, tmp_path):
     """And not a section of some dialect's configuration file."""
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--set", "GELU=tanh")
-    assert code == 2 and err.endswith("unknown name 'GELU', did you mean 'gelu'?\n"), err
+    assert code == 2 and err.endswith("unknown name 'GELU', did you mean 'gelu'? (mlp_mixer)\n"), err
 
 
 def test_sizes_are_written_and_taken_as_people_write_them(run, tmp_path):

@@ -339,4 +339,4 @@ def _parse_settings(path: str, reading: Reading, settings: Settings) -> dict[str
         raise UsageError(f"{path}: {what}") from None
     except ValueError as error:
         file = option("config", settings.file) if settings.file else "its configuration file"
-        raise UsageError(f"{path}: {file}: {error} ({reading.architecture})") from None
+        raise UsageError(f"{path}: {reading.architecture}, {file}: {error}") from None
