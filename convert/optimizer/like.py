@@ -88,7 +88,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> tuple[list[str], d
     shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
-            what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
+            what = f"{with_article(reader.called)} does not keep the order in which torch counts parameters"
             raise UsageError(f"--like {like}: {what}: give what {saved('torch', NEW)} writes")
         theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
         own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
