@@ -173,11 +173,14 @@ class OpenLengths(UsageError):
 
     Args:
       enough: those of them from which the others follow.
+      axes: all that are open, by the numbers of the lines.
     """
 
-    def __init__(self, message: str, problems: Iterable[str], enough: Iterable[str]):
+    def __init__(
+        self, message: str, problems: Iterable[str], enough: Iterable[str], axes: Mapping[int, frozenset[str]]
+    ):
         super().__init__(message, problems)
-        self.enough = tuple(enough)
+        self.enough, self.axes = tuple(enough), dict(axes)
 
 
 class OpenFields(UsageError):
@@ -203,15 +206,18 @@ class OpenFields(UsageError):
         stated = f"the model's arrays do not show {it}" if is_saving() else f"neither the file nor a record states {it}"
         self.why = f"{stated}, and outputs or training depend on {it}"
         self.remedies = list(problems)
-        head, lines = self._lines(" is open")
-        super().__init__(f"{path}: {architecture}: {head}: {self.why}", [*lines, *self.remedies])
+        head, lines = self._lines(f" of {architecture}", " is open")
+        super().__init__(f"{path}: {head}: {self.why}", [*lines, *self.remedies])
 
-    def _lines(self, state: str) -> tuple[str, list[str]]:
+    def _lines(self, of: str, state: str) -> tuple[str, list[str]]:
         """Return what is open as the head of a message, and below it a line for each field where there are several."""
+        if len(self.fields) == 1:
+            ((name, values),) = self.fields.items()
+            return f"{name}{of}{state}, set it ({values})", []
         lines = [f"{name}{state}: set it ({values})" for name, values in self.fields.items()]
-        return (f"{len(lines)} fields are open", lines) if lines[1:] else (lines[0], [])
+        return f"{len(lines)} fields{of} are open", lines
 
     def wanted(self) -> ConvertError:
         """Return the error for a reader who knows which file leaves these fields open."""
-        head, lines = self._lines("")
+        head, lines = self._lines("", "")
         return ConvertError(f"{head}: {self.why}", [*lines, *self.remedies])

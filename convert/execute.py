@@ -314,7 +314,9 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
         if problem := tally.problem(tensor.dtype):
             refused[tensor.name] = tensor.dtype, problem
     if refused and not job.options.lossy:
-        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
+        what = (
+            f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it by {option('lossy')}"
+        )
         raise ConvertError(what, _losses(refused, getattr(job.plan, "labels", {})))
     return lines
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 import convert
 from convert.errors import ConvertError
 from convert.files import atomic_folder as folders
+from convert.files import open_checkpoint
 
 from .commands import GOOGLE, ROOT, listing
 from .test_distributed import needs_module, suffix, translate  # noqa: F401  (suffix is a fixture)
@@ -141,6 +142,8 @@ KILLED = """
 def test_killed_while_publishing(where, tmp_path):
     needs_module("tensorstore", "orbax")
     out = translate(GOOGLE, tmp_path / "m.orbax", "flax")
+    with open_checkpoint(out) as reader:  # as messages call it
+        assert reader.called == "orbax folder"
     words = [sys.executable, "-c", textwrap.dedent(KILLED), where, str(GOOGLE), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)

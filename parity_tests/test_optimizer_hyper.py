@@ -424,7 +424,7 @@ def test_one_error_asks_for_fields_of_the_model_and_for_what_the_optimizer_needs
     save_one_step(ports.build("mlp_mixer", "tiny S/32", "torch").model, tmp_path / "ckpt.pt")
     code, _, err = run("torch2paddle", tmp_path / "ckpt.pt", "--with-optimizer")
     assert code == 2 and "gelu is open: set it (erf or tanh)" in err
-    assert "  - beside that, for the optimizer: " in err and "give it: --like new.pdparams\n" in err, err
+    assert "  - beside that, for the optimizer: " in err and "and give --like new.pdparams\n" in err, err
     assert "for the optimizer" not in run("torch2flax", tmp_path / "ckpt.pt", "--with-optimizer")[2]
     assert "for the optimizer" not in run("torch2paddle", tmp_path / "ckpt.pt")[2]
 

@@ -82,7 +82,15 @@ def test_names_for_weights_alone_are_paddles(trained, new, run, tmp_path):
     words = ["--config", config, "--like", new("numpy.pdparams", names=False)]
     for more in ([], [OPTIMIZER]):
         code, _, err = run("torch2paddle", file, *words, *more, "-o", tmp_path / "x.pdparams")
-        assert code == 2 and "numpy.pdparams: --like: has no names of paddle's own (linear_0.w_0)" in err, err
+        assert code == 2 and "numpy.pdparams: has no names of paddle's own (linear_0.w_0)" in err, err
+
+
+def test_weights_alone_go_into_no_pdopt(trained, new, run, tmp_path):
+    file, config = trained
+    words = ["--config", config, "--like", new("new.pdparams"), "-o", tmp_path / "x.pdopt"]
+    code, _, err = run("torch2paddle", file, *words)
+    assert code == 2 and "a .pdopt holds the state of an optimizer alone: add --with-optimizer, or give a .pdpar" in err
+    assert not (tmp_path / "x.pdopt").exists()
 
 
 def test_moments_of_other_names_are_another_models(trained, new, run, tmp_path):

@@ -156,7 +156,7 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
     assert run(*alone)[0] == 0  # in the order of the Table's lines
     code, _, err = run(*words[:4], tmp_path / "two.pt", *words[5:], "--weights", "params",
                        "--like", tmp_path / "alone.pt", "--force")  # fmt: skip
-    assert code == 2 and "alone.pt: --like: is written by a conversion, in an order that need not be torch's" in err
+    assert code == 2 and "alone.pt: is written by a conversion, in an order that need not be torch's" in err
     again.load_state_dict(saved["model"])
     their_optimizer.load_state_dict(saved["optimizer"])
     go_on(BATCHES[5:])
@@ -348,7 +348,7 @@ def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tm
     code, _, err = run(*words)
     assert code == 2 and "lengths of axes that the names and shapes at hand leave open" in err, err
     (beside,) = (line for line in err.splitlines() if "beside that, for the optimizer: " in line)
-    assert "--hyper kind=adam or kind=adamw" in beside and "give it: --like new.pt" in beside
+    assert "--hyper kind=adam or kind=adamw" in beside and "and give --like new.pt" in beside
     code, _, err = run(*words, "--set", "h=2")
     assert code == 2 and "--hyper kind=adam or kind=adamw" in err and "beside that: torch numbers parameters" in err
     assert run(*words, "--set", "h=2", "--hyper", "kind=adamw", "--like", tmp_path / "new.pt")[0] == 0

@@ -320,7 +320,7 @@ def test_another_frameworks_dialect_is_reported(run, tmp_path):
     spec = specs.get("mlp_mixer")
     write_numbers(tmp_path / "x.safetensors", "mlp_mixer", next(iter(spec.tiny.values())), "passl")
     _, printed, _ = run("inspect", tmp_path / "x.safetensors")
-    assert "this safetensors file's arrays fit passl, a dialect of paddle" in printed
+    assert "the arrays of this safetensors file fit passl, a dialect of paddle" in printed
     assert run("passl2paddle", tmp_path / "x.safetensors", "-o", tmp_path / "y.safetensors")[0] == 0
     assert "a dialect of" not in run("inspect", tmp_path / "y.safetensors")[1]  # which its record names
 

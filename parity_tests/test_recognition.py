@@ -279,7 +279,7 @@ def test_what_stays_open_is_no_reason_why_a_file_does_not_fit(run):
     nearest, stated = printed.partition("nearest:")[2].split("\nopen:")
     assert nearest.startswith("      raft_mlp (official), which may fit:\n")
     assert "that depends on patches, rafts, kernels and image: no official" in nearest and "--set" not in nearest
-    assert stated.lstrip().startswith("if it is a raft_mlp: 4 fields are open: ")
+    assert stated.lstrip().startswith("if it is a raft_mlp, 4 fields are open: ")
     assert "is open" not in stated and "- patches: set it (as in --set patches=4,2,2,2)" in stated
 
 

@@ -108,6 +108,43 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     assert all(np.array_equal(array, left[name]) for name, array in found.items())
 
 
+def test_inspect_says_which_line_of_a_table_reads_which_arrays(files, capsys):
+    folder, _, _ = files
+    words = ("inspect", folder / "left.safetensors", "--table", folder / "bert.table")
+    code, printed, error = run(capsys, *words)
+    assert code == 0 and not error, error
+    lines = printed.splitlines()
+    assert lines[0] == f"{folder / 'left.safetensors'}: read as the left side of {folder / 'bert.table'}, torch"
+    assert lines[1].split() == ["line", "arrays", "shape", "lengths", "reads"]
+    number = 1 + next(k for k, line in enumerate(TABLE.splitlines()) if "qkv.weight" in line)
+    row = next(line for line in lines if line.endswith("  layer.{0..2}.attn.qkv.weight"))
+    assert row.split()[:2] == [str(number), "3"] and "[36, 12]" in row and "h=? d=?" in row, row
+    assert any("mask (dropped)" in line for line in lines)
+    assert lines[-1].startswith("open: ") and "--set h=... states what is needed" in lines[-1]
+    about = json.loads(run(capsys, *words, "--set", "h=3", "--json")[1])
+    qkv = next(one for one in about["lines"] if one["line"] == number)
+    assert (about["side"], about["open"], qkv["lengths"]["h"], qkv["lengths"]["d"]) == ("torch", "", 3, 4)
+    with open_checkpoint(folder / "left.safetensors") as reader:
+        assert {name for one in about["lines"] for name in one["arrays"]} == set(reader.tensors)
+        assert f"\n{len(reader.tensors)} arrays read by 7 lines\n" in printed
+    assert run(capsys, "inspect", folder / "left.safetensors", "--reverse")[0] == 2
+    code, _, error = run(capsys, *words, "--reverse")
+    assert code == 1 and "named as on the other side" in error
+
+
+def test_lengths_that_differ_from_block_to_block_are_left_out(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\na.{i}: o <-> b.{i}: o\nc: o i <-> d: i o\n")
+    arrays = {"a.0": np.ones(2), "a.1": np.ones(3), "c": np.ones((4, 5))}
+    words = ("--table", tmp_path / "x.table", "--json")
+    lines = json.loads(run(capsys, "inspect", save(tmp_path / "x.npz", arrays), *words)[1])["lines"]
+    assert [(one["shapes"], one["lengths"]) for one in lines] == [([[2], [3]], {}), ([[4, 5]], {"o": 4, "i": 5})]
+    back = {"b.0": np.ones(2), "b.1": np.ones(2), "d": np.ones((5, 4))}
+    lines = json.loads(run(capsys, "inspect", save(tmp_path / "y.npz", back), *words, "--reverse")[1])["lines"]
+    assert [(one["text"], one["arrays"]) for one in lines] == [
+        ("a.{i}: o <-> b.{i}: o", ["b.0", "b.1"]), ("c: o i <-> d: i o", ["d"])
+    ]  # fmt: skip
+
+
 def test_two_sides_of_one_framework_are_called_left_and_right(tmp_path, capsys):
     table, a, b = (tmp_path / name for name in ("x.table", "a.npz", "b.npz"))
     table.write_text("table 1: torch <-> torch\nx: o <-> y: o\n")

@@ -95,6 +95,10 @@ def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
     if known := [f"{name}={derived[name]}" for name in built.enough if name in derived]:
         what = "in the models that the Table was derived from: give those of this file's model"
         built.problems.append(f"{in_a_row(known)} {what}")
+    built.axes = {
+        number: frozenset().union(*(one.names for one in dims if one.env.line.number == number))
+        for number in {one.env.line.number for one in dims}
+    }
     built.dims = tuple((one.env.line.number, one.dim) for one in dims)
     return built
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .axes import Dim, full, solve
@@ -25,10 +26,12 @@ class SizeError(TableError):
 
     Args:
       dims: (line number, open dimension). enough: few of the open axes, from whose lengths all others follow.
+      axes: all open ones by line number.
     """
 
     dims: tuple[tuple[int, Dim], ...] = ()
     enough: tuple[str, ...] = ()
+    axes: Mapping[int, frozenset[str]] = MappingProxyType({})
 
     def spell_for_call(self) -> None:
         """Write arguments of Table.apply in place of options of the command."""

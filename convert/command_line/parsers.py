@@ -81,6 +81,11 @@ Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 def _add_inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="CKPT", help="a checkpoint, or a folder that is one")
     parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
+    parser.add_argument(
+        "--table", metavar="FILE", help="which line of a Table reads which arrays, and the lengths of its axes"
+    )
+    parser.add_argument("--reverse", action="store_true", help="with --table: the file is of its right side")
+    parser.add_argument("--set", metavar="AXIS=LENGTH", action="append", default=[], help="with --table: of an axis")
     _add_weights(parser)
     _add_spec(parser)
     add_quiet(parser)

@@ -291,7 +291,7 @@ def _must_state(reading: Reading, names: Iterable[str], known: Collection[str]) 
 
 def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[str]) -> UsageError:
     remedy = ["part of it is its record's, which can be removed"] if recorded else []
-    return UsageError(f"{path}: {reading.architecture}: {problem}", remedy)
+    return UsageError(f"{path}: {problem} ({reading.architecture})", remedy)
 
 
 def _contradictions(settings: Settings, evidence: Evidence, dialect: str, idle: Collection[str]) -> list[str]:
@@ -325,7 +325,7 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
             problems = configs.misfits(reading.spec.config, values)
             if not problems:
                 return
-            errors.append(UsageError(f"{path}: {reading.architecture}: {'; '.join(problems)}"))
+            errors.append(UsageError(f"{path}: {'; '.join(problems)} ({reading.architecture})"))
         except UsageError as error:
             errors.append(error)
     raise errors[0]

@@ -86,6 +86,11 @@ class Reader(ABC):
     remarks: tuple[str, ...] = ()  # how it is read otherwise than it is stored, for people
     filled: frozenset[str] = frozenset()  # tensors with elements that the file does not store: read as its fill value
 
+    @property
+    def called(self) -> str:
+        """Return what people call it: "torch file", "orbax folder"."""
+        return f"{self.format} {'folder' if os.path.isdir(self.path) else 'file'}"
+
     @cached_property
     def parameter_names(self) -> dict[str, str]:
         """Return {tensor: the framework's own second name of the parameter}; paddle alone has one."""

@@ -45,6 +45,12 @@ LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
     found = look(arguments.file, arguments.step)
+    if arguments.table is not None:
+        from .by_table import inspect_by_table
+
+        return inspect_by_table(found.path, arguments)
+    if arguments.reverse or arguments.set:
+        raise UsageError("--reverse and --set are of a Table: give it too, by --table FILE")
     about = describe(found.path, arguments.weights)
     about["notes"] = [*found.notes, *about["notes"]]
     if arguments.hash:

@@ -85,7 +85,7 @@ def _open(about: dict[str, Any], path: str) -> Iterator[str]:
     wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
     first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
     if near := about["nearest"]:
-        first = f"if it is {with_article(near['architecture'])}: {first}"
+        first = f"if it is {with_article(near['architecture'])}, {first}"
     yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
 
 

@@ -87,10 +87,9 @@ def _without_moments(
     """Return the parameters without moments. Raises: ConvertError where another optimizer of optax may train these."""
     others = frozenset(name for name in parameters if name not in moments)
     if PARTITION in f"/{found.root}" and others:
-        what = "optax.multi_transform: it keeps no moments of"
-        why = "another optimizer, which the file does not show, trains or freezes them: several are not converted"
         weights = folding.listed([name for name in parameters if name in others])
-        raise ConvertError(f"{reader.path}: {what} {weights}: {why}: leave --with-optimizer out")
+        what = f"optax.multi_transform keeps no moments of {weights}, as several optimizers train or freeze parts"
+        raise ConvertError(f"{reader.path}: {what}, of which this file shows one: leave --with-optimizer out")
     return others
 
 

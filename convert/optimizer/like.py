@@ -71,7 +71,7 @@ def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
         return ""
     return (
         "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
-        f"one by {saved('torch', NEW)} and give it: --like {NEW}.pt"
+        f"one by {saved('torch', NEW)} and give --like {NEW}.pt"
     )
 
 
@@ -105,12 +105,12 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
     shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     with open_checkpoint(like) as reader:
         if library == "torch" and not keeps_order(reader):
-            what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
-            raise UsageError(f"{like}: --like: {what}: give what {saved('torch', NEW)} writes")
+            what = f"{with_article(reader.called)} does not keep the order in which torch counts parameters"
+            raise UsageError(f"--like {like}: {what}: give what {saved('torch', NEW)} writes")
         its = record.read(reader)
         if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
             what = "is written by a conversion, in an order that need not be torch's"
-            raise UsageError(f"{like}: --like: {what}: {_wanted(plan, library)}")
+            raise UsageError(f"--like {like}: {what}: {_wanted(plan, library)}")
         place = place_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
         if place is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
@@ -126,7 +126,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
         sides += [f"it has {folding.listed(beside)} beside"] * bool(beside)
-        raise ConvertError(f"{like}: --like: is of another model than the target: {_wanted(plan, library)}", sides)
+        raise ConvertError(f"--like {like}: is of another model than the target: {_wanted(plan, library)}", sides)
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
         for name, shape in shapes.items()
@@ -134,9 +134,9 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
     ]
     if misfits:
         what = "is of a model of another size than the target"
-        raise ConvertError(f"{like}: --like: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
+        raise ConvertError(f"--like {like}: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
     if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
-        raise UsageError(f"{like}: --like: {lost}")
+        raise UsageError(f"--like {like}: {lost}")
     first: dict[str, str] = {}
     aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
     return Names(list(theirs), own, aliases, tuple(notes))

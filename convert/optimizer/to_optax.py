@@ -21,10 +21,10 @@ def check_steps(path: str, state: State) -> None:
     groups: dict[int, list[str]] = {}
     for name, steps in state.steps.items():
         groups.setdefault(steps, []).append(name)
-    each = "; ".join(f"{count(steps, 'time')} {folding.listed(names)}" for steps, names in sorted(groups.items()))
-    what = f"its parameters were updated differently often: {each}: optax has one count of steps for all"
+    each = [f"{count(steps, 'time')} {folding.listed(names)}" for steps, names in sorted(groups.items())]
+    what = "its parameters were updated differently often, and optax has one count of steps for all"
     remedy = f"--hyper step={max(groups)} counts all alike, which changes the next updates of the others"
-    raise ConvertError(f"{path}: {what}: {remedy}; or convert to torch or paddle, which count each parameter's")
+    raise ConvertError(f"{path}: {what}: {remedy}; torch and paddle count each parameter's", each)
 
 
 def write_optax(state: State, model: Model) -> Written:

@@ -29,7 +29,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     if unnamed:
         raise UsageError(
             f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0): "
-            f"save a new model by {saved('paddle', NEW)} and give it: --like {NEW}.pdparams"
+            f"save a new model by {saved('paddle', NEW)} and give --like {NEW}.pdparams"
         )
     builder = Builder(model)
     weights: dict[str, Any] = {}

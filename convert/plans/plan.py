@@ -205,7 +205,7 @@ class Plan:
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)
         if framework != usual and "dialect" not in self.record.hints:
-            what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
+            what = f"the arrays of this {self.reader.called} fit {self.src}, a dialect of {framework}"
             notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
         moved, stored = self.translation.moved, self.reading.tensors
         bits = [stored[name].name for name in moved if stored[name].dtype != self.sources[name].dtype]

@@ -187,8 +187,8 @@ def _as_another(src: str, dst: str, whole: bool) -> str:
     """
     fits = "every array fits" if whole else "all but these fit"
     if src == dst:
-        which = command_or_call(f": {src}2{src} changes its format or dtype alone", "")
-        return f"it is {src} already: {fits}{which}"
+        which = command_or_call(f"; {src}2{src} changes its format or dtype alone", "")
+        return f"it is {src} already, as {fits}{which}"
     if is_saving():
         how = f"save its arrays by {saved(dst)}, which ports.load and {called('convert')} {_route(src, dst)} read"
         return f"{fits} as {src}, and ports.save knows the names of our ports alone: {how}"

@@ -120,7 +120,7 @@ def check_like(reader: Reader) -> None:
     if found and state:
         what = "contains" if reader.tensors.keys() - state else "is"
         remedy = NESTED if found.library == "optax" else ALONE
-        raise UsageError(f"{reader.path}: --like: {what} an optimizer's state: {remedy}")
+        raise UsageError(f"--like {reader.path}: {what} an optimizer's state: {remedy}")
 
 
 def step_beside(found: Found) -> str:

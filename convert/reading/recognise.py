@@ -210,11 +210,11 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         [state_name(reader.stored_name(name)) for name in reader.tensors if name.startswith(names.root)][:3]
     )
     remedy = "" if dialect else f" ({called('ports')} lists them)"
-    format = with_article(reader.format)
+    called_so = with_article(reader.called)
     near = nearest(reader, weights)
     distant = f"; {_in_lower_case(reader, weights) or for_own_models()}" if near is None or near.score < NEAR else ""
     listed = "its first names are" if len(reader.tensors) > 1 else "its one array is"
-    return f"{reader.path}: {format} file, but its names are {what}{remedy}; {listed} {first}{distant}"
+    return f"{reader.path}: {called_so}, but its names are {what}{remedy}; {listed} {first}{distant}"
 
 
 def _having(dialect: str) -> str:

@@ -15,7 +15,7 @@ from .readings import Reading
 from .spelling import respelled
 
 ONCE = (
-    "one axis of replicas is removed here and no second one: save one replica, e.g. "
+    "save one replica, as one axis is removed here and no second one, e.g. "
     "jax.tree.map(lambda array: array[0, 0], state)"
 )
 NAMED = 5  # arrays that an error names

@@ -67,7 +67,7 @@ def lay_out(
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
         recorded = [*_its_own(path), *(_its_own(like) if like else ())]
-        raise OpenLengths(f"{path}: {message}", [*error.problems, *recorded], error.enough) from None
+        raise OpenLengths(f"{path}: {message}", [*error.problems, *recorded], error.enough, error.axes) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
 
