@@ -103,7 +103,8 @@ def derive(
     del uses  # which have the values that they meet
     trim()
     say("proving")
-    return replace(concluded(known, best, began), momentum=unlike(momenta(left), momenta(right)))
+    found = replace(concluded(known, best, began), momentum=unlike(momenta(left), momenta(right)))
+    return replace(found, classes=(known.side.classes, best.side.classes))
 
 
 def _best(

@@ -28,6 +28,7 @@ from parity.derive.match.advice import Stop, compare
 from parity.derive.match.choices import Step
 from parity.derive.remarks import KINDS
 from parity.derive.report import page as page_of
+from parity.derive.report.addresses import where
 from parity.derive.report.rating import Rated
 from parity.derive.trace.outputs import incomparable
 from parity.derive.trace.reason import OneSided
@@ -72,8 +73,8 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
     cause = Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon 1", kind="epsilon", whole=True)
     confirmed = page_of(replace(DERIVED, divergences=[cause]), {})
     far, _, caveats = confirmed.partition("<h2>What this does not show</h2>")
-    far = re.sub("<.*?>", "", far.partition("<h2>How far they agree</h2>")[2])
-    assert "✗ 3.0e-5 as written (limit 1e-9); equal with the differences removed" in far
+    far = re.sub("<.*?>", "", far.partition("<h2>Measured differences</h2>")[2])
+    assert "✗ 3.0e-5 for the models as written (limit 1e-9); equal once the differences above are removed" in far
     assert "It is not shown" not in caveats and "equal with" not in other
 
 
@@ -93,7 +94,11 @@ def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
 
 def test_modules_have_a_heading_and_each_row_a_cell_that_names_it():
     page = page_of(DERIVED, {})
-    body = page.partition("<h2>Modules</h2>")[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    body = (
+        page.partition("<h2>Modules and parameters side by side</h2>")[2]
+        .partition("<tbody>")[2]
+        .partition("</tbody>")[0]
+    )
     assert body.count('<td role="rowheader"') == body.count("<tr") == len(rows(page))
 
 
@@ -158,11 +163,11 @@ def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
     ]  # fmt: skip
     assert [line.text for line in found.places[1:]] == [
         "stopped at a.0.w: no values",
-        "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a "
-        "sum; and the inputs",
+        "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it "
+        "comes before or after a residual sum; and the inputs",
     ]  # fmt: skip
     page = page_of(found, {})
-    assert "Right parameters without a partner: no use of them was matched" in page
+    assert "<dt>reason</dt><dd>no use of them was matched</dd>" in page
     assert re.search("No values.</p><dl><dt[^>]*>compare before it</dt><dd[^>]*>the norm", page)
 
 
@@ -229,14 +234,14 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
     assert cards[:2] == ["Values part", "Stopped at head/bias"] and cards[-2:] == [
-        "Right parameters without a partner: no evidence", "Left parameters without a partner",
+        "Right parameters without a partner", "Left parameters without a partner",
     ]  # fmt: skip
     assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
     for claim in ("(limit 1e-9)", "Both models run in float64", "deeper and wider"):
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
-    assert "2 of 3 matched, 1 of these agree" in page
+    assert "2 of 3 matched, 1 of these differs" in page
     assert rows(page)[-3:] == [
         ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],
     ]  # fmt: skip
@@ -257,7 +262,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
     for text in (
         "the largest difference of an element over the largest element of its output",
-        "<b>✗ 1 of 2 agree</b> (limit 1e-8)",
+        "<b>✗ 1 of 2 differs</b> (limit 1e-8)",
     ):
         assert text in page
 
@@ -296,7 +301,9 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
         ("Values part", "place-0", '<tr class="first" id="place-0">'),
         ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
     ):
-        assert f'<h3>{escape(head)} <a href="#{address}" class="leads">→ row</a></h3>' in page and page.count(row) == 1
+        assert (
+            f'<h3>{escape(head)} <a href="#{address}" class="leads">→ its row</a></h3>' in page and page.count(row) == 1
+        )
 
 
 @pytest.mark.parametrize("site, names, module", [
@@ -363,14 +370,17 @@ def test_the_legend_of_the_table_explains_what_occurs_in_it():
     def legend(*lines: str) -> str:
         table = Table.parse("\n".join(["table 1", *lines]))
         page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
-        return re.sub("<[^>]*>", "", page.partition("<h2>Table</h2>")[2].partition("</p>")[0])
+        return re.sub(
+            "<[^>]*>", "", page.partition("<h2>Table: which array becomes which</h2>")[2].partition("</p>")[0]
+        )
 
-    plain = "A line names an array on either side and its axes, by letters that both sides share"
+    plain = "A line names an array of either model and its axes, by letters that both sides share"
     assert legend("a: o i <-> b: i o") == f"{plain}."
     assert (
-        legend("x.{k}.a: (g d) <-> b{k}: g d") == f"{plain}; (g d) axes composed into one, {{k}} the numbers of blocks."
+        legend("x.{k}.a: (g d) <-> b{k}: g d")
+        == f"{plain}; (g d) stands for axes joined into one, {{k}} for the number of a block."
     )
-    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
+    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} for names in place of an axis.")
 
 
 def test_the_page_lists_what_is_dropped_and_the_time_where_it_says_what_was_run():
@@ -456,8 +466,8 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"left\s+right\s+parts at\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+differ by", text), text
-    assert re.search(r"limit\s+1e-8\s+cause\s+none was confirmed", text), text
+    assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+difference", text), text
+    assert re.search(r"[(]limit 1e-8[)]\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none\s+none", other)
     read = [
         Step("place", ("words",), ("tok",), "l0", "r0", 0.0, 0, 1),
@@ -466,7 +476,7 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
     assert re.search(rf"last that agrees\s+{OWN}\s+{OWN}", text), text
-    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+agree\s+\(limit 1e-8\)", text), text
+    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+differs\s+\(limit 1e-8\)", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():
@@ -545,8 +555,13 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     page = page_of(found, {})
     (row,) = re.findall('<tr class="first">.*?</tr>', page)
     assert 'id="alone-0"' in row
-    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == ["-", "gate", "factor", "✗ -"]
-    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ row</a>', page)
+    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == [
+        "-",
+        "gate",
+        "factor",
+        "✗ one side",
+    ]
+    assert re.search(r'a partner <a href="#alone-0"[^>]*>→ its row</a>', page)
 
 
 @pytest.mark.parametrize(
@@ -584,7 +599,7 @@ def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses:
     found = parity.derive(Net(""), Net(extra), (np.random.default_rng(0).standard_normal((4, 6)),))
     shown = [row for row in rows(page_of(found, {})) if row[0] == "-"]
     assert {name: (use, difference) for _, name, use, difference in shown} == {
-        name: (use, "✗ -") for name, use in uses.items()
+        name: (use, "✗ one side") for name, use in uses.items()
     }
 
 
@@ -628,7 +643,7 @@ def test_a_card_leads_to_the_row_of_its_place_that_differs():
 
 
 def test_the_legend_explains_the_uses_that_occur():
-    legend = page_of(DERIVED, {}).partition("<h2>Modules</h2>")[2].partition("<table")[0]
+    legend = page_of(DERIVED, {}).partition("<h2>Modules and parameters side by side</h2>")[2].partition("<table")[0]
     assert "multiplied with it as a matrix" in legend and "the values are added to it" not in legend
 
 
@@ -714,6 +729,36 @@ def test_every_place_of_a_cause_is_marked():
     assert "follows" in {rated.rate([use]) for use in found.compared}
 
 
+def test_a_card_names_the_classes_of_both_modules():
+    torch, linen = pytest.importorskip("torch"), pytest.importorskip("flax.linen")
+    jax = pytest.importorskip("jax")
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            return linen.Dense(3, name="head")(linen.relu(linen.Dense(5, name="up")(x)))
+
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
+    left = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.GELU(), torch.nn.Linear(5, 3))
+    found = parity.derive(left, (Net(), Net().init(jax.random.key(0), x)), (x,))
+    text = re.sub("<[^>]*>", " ", page_of(found, {}).replace("<wbr>", ""))
+    assert re.search(r"module\s+2\s+Net/head\s+class\s+Linear\s+Dense\s+last that agrees", text), found
+    assert found.classes[0]["0"] == "Linear" and found.classes[1]["Net"] == "Net"
+
+
+@pytest.mark.parametrize(("framework", "path"), [("flax.nnx", "layers/0"), ("paddle", "0")])
+def test_classes_are_known_by_the_paths_of_modules(framework: str, path: str):
+    module, torch = pytest.importorskip(framework), pytest.importorskip("torch")
+    if framework == "paddle":
+        model: Any = module.nn.Sequential(module.nn.Linear(6, 5), module.nn.ReLU())
+    else:
+        model = module.Sequential(module.Linear(6, 5, rngs=module.Rngs(0)), module.relu)
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
+    found = parity.derive(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU()), model, (x,))
+    assert found.proven and found.classes[1][path] == "Linear"
+    assert {where(use)[1] for use in found.compared} == {path}
+
+
 def test_a_card_shows_the_value_of_either_side_in_a_column():
     what = "epsilon 1e-5 on the left, 1e-6 on the right"
     place = Divergence("encoder.blocks.0.norm", "Net/layer_0/norm", 1e-3, what, kind="epsilon", more=1, rest=1e-16)
@@ -723,10 +768,10 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     (both,) = re.findall(r"<table class=.both.>.*?</table>", page)
     cells = re.sub("</?span[^>]*>|<wbr>", "", re.sub("</?t[hd][^>]*>", "|", both))
     assert re.findall("<tr>(.*?)</tr>", cells)[1:3] == [
-        "|epsilon||1e-5||1e-6|", "|parts at||encoder.blocks.0.norm||Net/layer_0/norm|",
+        "|epsilon||1e-5||1e-6|", "|module||encoder.blocks.0.norm||Net/layer_0/norm|",
     ]  # fmt: skip
     text = unescape(re.sub("<.*?>", "", page))
-    assert "causeepsilon, and so in 1 more place (recomputed so, they agree to 1.0e-16)" in text
+    assert "recomputedwith the same epsilon on both sides, they agree to 1.0e-16, and so in 1 more place" in text
     several = place._replace(what="the left adds a, the right does not", both=())
     page = page_of(replace(DERIVED, divergences=[several]), {})
     assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))
