@@ -55,7 +55,9 @@ class Subject:
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
     """Return a result for every pair; the first of a pair is the reference."""
     recordings = [_with_zeros(recording, recordings) for recording in recordings]
-    return [_judge_pair(subject, a, b, recordings) for a, b in itertools.combinations(recordings, 2)]
+    labels = [recording.label for recording in recordings]
+    pairs = itertools.combinations(recordings, 2)
+    return [replace(_judge_pair(subject, a, b, recordings), pair=pair_of(a.label, b.label, labels)) for a, b in pairs]
 
 
 def _with_zeros(r: Recording, everyone: Sequence[Recording]) -> Recording:

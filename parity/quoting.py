@@ -34,9 +34,13 @@ def unmarked(text: str) -> str:
     return re.sub("`([^`]*)`", lambda found: quoted(found[1]), text)
 
 
-def pair_of(left: str, right: str) -> str:
-    """Name a pair of models by their labels: "flax-torch"; "a / my own model" where a label is more than a word."""
-    return f"{left}{' / ' if re.search('[ ,-]', left + right) else '-'}{right}"
+def pair_of(left: str, right: str, labels: Iterable[str] = ()) -> str:
+    """Name a pair of models by their labels: "flax-torch"; "a / my own model" where a label is more than a word.
+
+    Args:
+      labels: of all models that are compared, so that all pairs are written alike.
+    """
+    return f"{left}{' / ' if re.search('[ ,-]', ''.join((left, right, *labels))) else '-'}{right}"
 
 
 def place(name: str, names: Iterable[str] = ()) -> str:

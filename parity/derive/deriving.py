@@ -91,7 +91,8 @@ def derive(
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
-    return replace(concluded(known, candidate, began), momentum=unlike(momenta(left), momenta(right)))
+    found = replace(concluded(known, candidate, began), momentum=unlike(momenta(left), momenta(right)))
+    return replace(found, classes=(known.side.classes, candidate.side.classes))
 
 
 def _unlike(known: Left, best: Candidate) -> bool:

@@ -50,6 +50,7 @@ class Evidence(Proof):
       behind_lists: numbers that follow a list, which the table therefore counts no further.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
+      classes: of the modules of both sides, by their paths.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
@@ -84,6 +85,7 @@ class Evidence(Proof):
     behind_lists: Sequence[str] = ()
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
+    classes: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     arrays: tuple[int, int] = (0, 0)
     elements: tuple[int, int] = (0, 0)
     built: float = 0.0

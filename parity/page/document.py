@@ -89,7 +89,8 @@ def _asset(name: str) -> str:
 
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
-    rows = [join(tag("b", grade), prose(why.removeprefix(grade))) for grade, why in summary.causes(results)]
+    causes = [(grade, why.partition(grade)) for grade, why in summary.causes(results)]
+    rows = [join(prose(sides), tag("b", grade), prose(why)) for grade, (sides, _, why) in causes]
     rows += [prose(f"{note}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
     if not rows:
         return Markup()

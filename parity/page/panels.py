@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from parity import findings, naming, summary
 from parity.result import Result
 from specs.numerals import limit
-from specs.words import begun
+from specs.words import begun, count
 
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, graded, join, name, prose, tag
@@ -18,6 +18,7 @@ from .plot_legend import plot_legend
 from .plot_lines import Plot, swatch
 
 NOTHING = Markup()
+NAMED = 3  # pairs that a title names; of more, their number
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
@@ -29,7 +30,8 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         grade = "differs" if wrong else "close" if counts["close"] else ""
-        title = model.title or ", ".join(named_pairs([model]))
+        pairs = named_pairs([model])
+        title = model.title or (", ".join(pairs) if len(pairs) <= NAMED else count(len(pairs), "pair"))
         mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
         counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
         head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))

@@ -68,8 +68,8 @@ def test_a_proof_is_accompanied_by_what_it_does_not_show():
     cause = Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon 1", kind="epsilon", whole=True)
     confirmed = page_of(replace(DERIVED, divergences=[cause]), {})
     far, _, caveats = confirmed.partition("<h2>What this does not show</h2>")
-    far = re.sub("<.*?>", "", far.partition("<h2>How far they agree</h2>")[2])
-    assert "✗ 3.0e-5 as written (limit 1e-9); equal with the differences removed" in far
+    far = re.sub("<.*?>", "", far.partition("<h2>Measured differences</h2>")[2])
+    assert "✗ 3.0e-5 for the models as written (limit 1e-9); equal once the differences above are removed" in far
     assert "It is not shown" not in caveats and "equal with" not in other
 
 
@@ -134,11 +134,11 @@ def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
     ]  # fmt: skip
     assert [line.text for line in found.places[1:]] == [
         "stopped at a.0.w: no values",
-        "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a "
-        "sum; and the inputs",
+        "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it "
+        "comes before or after a residual sum; and the inputs",
     ]  # fmt: skip
     page = page_of(found, {})
-    assert "Right parameters without a partner: no use of them was matched" in page
+    assert "<dt>reason</dt><dd>no use of them was matched</dd>" in page
     assert re.search("No values.</p><dl><dt[^>]*>compare before it</dt><dd[^>]*>the norm", page)
 
 
@@ -205,14 +205,14 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
     assert cards[:2] == ["Values part", "Stopped at head/bias"] and cards[-2:] == [
-        "Right parameters without a partner: no evidence", "Left parameters without a partner",
+        "Right parameters without a partner", "Left parameters without a partner",
     ]  # fmt: skip
     assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
     for claim in ("(limit 1e-9)", "Both models run in float64", "deeper and wider"):
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
-    assert "2 of 3 matched, 1 of these agree" in page
+    assert "2 of 3 matched, 1 of these differs" in page
     assert rows(page)[-3:] == [
         ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],
     ]  # fmt: skip
@@ -233,7 +233,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
     for text in (
         "the largest difference of an element over the largest element of its output",
-        "<b>✗ 1 of 2 agree</b> (limit 1e-8)",
+        "<b>✗ 1 of 2 differs</b> (limit 1e-8)",
     ):
         assert text in page
 
@@ -330,8 +330,8 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"left\s+right\s+parts at\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+differ by", text), text
-    assert re.search(r"limit\s+1e-8\s+cause\s+none was confirmed", text), text
+    assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+difference", text), text
+    assert re.search(r"[(]limit 1e-8[)]\s+cause\s+none was confirmed", text), text
     assert re.search(r"last that agrees\s+none\s+none", other)
     read = [
         Step("place", ("words",), ("tok",), "l0", "r0", 0.0, 0, 1),
@@ -340,7 +340,7 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
     assert re.search(rf"last that agrees\s+{OWN}\s+{OWN}", text), text
-    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+agree\s+\(limit 1e-8\)", text), text
+    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+differs\s+\(limit 1e-8\)", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():
@@ -394,10 +394,10 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     (both,) = re.findall(r"<table class=.both.>.*?</table>", page)
     cells = re.sub("</?span[^>]*>|<wbr>", "", re.sub("</?t[hd][^>]*>", "|", both))
     assert re.findall("<tr>(.*?)</tr>", cells)[1:3] == [
-        "|epsilon||1e-5||1e-6|", "|parts at||encoder.blocks.0.norm||Net/layer_0/norm|",
+        "|epsilon||1e-5||1e-6|", "|module||encoder.blocks.0.norm||Net/layer_0/norm|",
     ]  # fmt: skip
     text = unescape(re.sub("<.*?>", "", page))
-    assert "causeepsilon, and so in 1 more place (recomputed so, they agree to 1.0e-16)" in text
+    assert "recomputedwith the same epsilon on both sides, they agree to 1.0e-16, and so in 1 more place" in text
     several = place._replace(what="the left adds a, the right does not", both=())
     page = page_of(replace(DERIVED, divergences=[several]), {})
     assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))

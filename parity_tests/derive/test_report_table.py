@@ -57,14 +57,17 @@ def test_the_legend_of_the_table_explains_what_occurs_in_it():
     def legend(*lines: str) -> str:
         table = Table.parse("\n".join(["table 1", *lines]))
         page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
-        return re.sub("<[^>]*>", "", page.partition("<h2>Table</h2>")[2].partition("</p>")[0])
+        return re.sub(
+            "<[^>]*>", "", page.partition("<h2>Table: which array becomes which</h2>")[2].partition("</p>")[0]
+        )
 
-    plain = "A line names an array on either side and its axes, by letters that both sides share"
+    plain = "A line names an array of either model and its axes, by letters that both sides share"
     assert legend("a: o i <-> b: i o") == f"{plain}."
     assert (
-        legend("x.{k}.a: (g d) <-> b{k}: g d") == f"{plain}; (g d) axes composed into one, {{k}} the numbers of blocks."
+        legend("x.{k}.a: (g d) <-> b{k}: g d")
+        == f"{plain}; (g d) stands for axes joined into one, {{k}} for the number of a block."
     )
-    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} names in the place of an axis.")
+    assert legend("a: (s d) <-> {s=q|k}: d").endswith("one, {s=q|k} for names in place of an axis.")
 
 
 def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():

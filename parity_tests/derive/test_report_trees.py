@@ -15,6 +15,7 @@ from parity.derive import Divergence
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of
+from parity.derive.report.addresses import where
 from parity.derive.report.rating import Rated
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
@@ -46,7 +47,11 @@ def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
 
 def test_modules_have_a_heading_and_each_row_a_cell_that_names_it():
     page = page_of(DERIVED, {})
-    body = page.partition("<h2>Modules</h2>")[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    body = (
+        page.partition("<h2>Modules and parameters side by side</h2>")[2]
+        .partition("<tbody>")[2]
+        .partition("</tbody>")[0]
+    )
     assert body.count('<td role="rowheader"') == body.count("<tr") == len(rows(page))
 
 
@@ -84,7 +89,9 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
         ("Values part", "place-0", '<tr class="first" id="place-0">'),
         ("Stopped at head_2/bias", "stopped", '<tr class="lone" id="stopped">'),
     ):
-        assert f'<h3>{escape(head)} <a href="#{address}" class="leads">→ row</a></h3>' in page and page.count(row) == 1
+        assert (
+            f'<h3>{escape(head)} <a href="#{address}" class="leads">→ its row</a></h3>' in page and page.count(row) == 1
+        )
 
 
 @pytest.mark.parametrize("site, names, module", [
@@ -163,8 +170,13 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     page = page_of(found, {})
     (row,) = re.findall('<tr class="first">.*?</tr>', page)
     assert 'id="alone-0"' in row
-    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == ["-", "gate", "factor", "✗ -"]
-    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ row</a>', page)
+    assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == [
+        "-",
+        "gate",
+        "factor",
+        "✗ one side",
+    ]
+    assert re.search(r'a partner <a href="#alone-0"[^>]*>→ its row</a>', page)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +214,7 @@ def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses:
     found = parity.derive(Net(""), Net(extra), (np.random.default_rng(0).standard_normal((4, 6)),))
     shown = [row for row in rows(page_of(found, {})) if row[0] == "-"]
     assert {name: (use, difference) for _, name, use, difference in shown} == {
-        name: (use, "✗ -") for name, use in uses.items()
+        name: (use, "✗ one side") for name, use in uses.items()
     }
 
 
@@ -216,7 +228,7 @@ def test_a_card_leads_to_the_row_of_its_place_that_differs():
 
 
 def test_the_legend_explains_the_uses_that_occur():
-    legend = page_of(DERIVED, {}).partition("<h2>Modules</h2>")[2].partition("<table")[0]
+    legend = page_of(DERIVED, {}).partition("<h2>Modules and parameters side by side</h2>")[2].partition("<table")[0]
     assert "multiplied with it as a matrix" in legend and "the values are added to it" not in legend
 
 
@@ -259,3 +271,33 @@ def test_every_place_of_a_cause_is_marked():
     norms = [use for use in found.compared if "norm" in use.left[0] and use.gap > 1e-8]  # the limit of uses
     assert len(norms) >= 3 and {rated.rate([use]) for use in norms} == {"first"}
     assert "follows" in {rated.rate([use]) for use in found.compared}
+
+
+def test_a_card_names_the_classes_of_both_modules():
+    torch, linen = pytest.importorskip("torch"), pytest.importorskip("flax.linen")
+    jax = pytest.importorskip("jax")
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            return linen.Dense(3, name="head")(linen.relu(linen.Dense(5, name="up")(x)))
+
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
+    left = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.GELU(), torch.nn.Linear(5, 3))
+    found = parity.derive(left, (Net(), Net().init(jax.random.key(0), x)), (x,))
+    text = re.sub("<[^>]*>", " ", page_of(found, {}).replace("<wbr>", ""))
+    assert re.search(r"module\s+2\s+Net/head\s+class\s+Linear\s+Dense\s+last that agrees", text), found
+    assert found.classes[0]["0"] == "Linear" and found.classes[1]["Net"] == "Net"
+
+
+@pytest.mark.parametrize(("framework", "path"), [("flax.nnx", "layers/0"), ("paddle", "0")])
+def test_classes_are_known_by_the_paths_of_modules(framework: str, path: str):
+    module, torch = pytest.importorskip(framework), pytest.importorskip("torch")
+    if framework == "paddle":
+        model: Any = module.nn.Sequential(module.nn.Linear(6, 5), module.nn.ReLU())
+    else:
+        model = module.Sequential(module.Linear(6, 5, rngs=module.Rngs(0)), module.relu)
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
+    found = parity.derive(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU()), model, (x,))
+    assert found.proven and found.classes[1][path] == "Linear"
+    assert {where(use)[1] for use in found.compared} == {path}

@@ -126,7 +126,7 @@ def test_a_missing_gpu_is_said_and_proves_nothing() -> None:
     assert done.returncode == 1
     words = " ".join(done.stdout.split())
     assert words.startswith("Nothing was compared.")
-    assert "not run: flax and torch: no GPU found here: use --device cpu (3 comparisons: " in words
+    assert "flax and torch not run: no GPU found here: use --device cpu (3 comparisons: " in words
     assert "flax-torch, flax@cpu-flax and torch@cpu-torch" in words
     assert "Traceback" not in done.stderr
 

@@ -369,6 +369,13 @@ def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
     )
 
 
+def test_the_title_of_plots_names_up_to_three_pairs_and_counts_more() -> None:
+    own = replace(row(("a", "b")), architecture="own", variant="own")
+    for pairs, title in ((("a-b", "a-c"), "a-b, a-c"), (("a-b", "a-c", "a-d", "b-c"), "4 pairs")):
+        made = Report([replace(own, pair=pair) for pair in pairs], {"models": "A and B"})
+        assert f"<summary><b>{title}</b></summary>" in made.to_html()
+
+
 def test_pairs_whose_columns_are_wider_than_a_page_have_rows() -> None:
     names = ("reference", "variant with a long name", "another long name", "copy")
     pairs = [f"{a} / {b}" for k, a in enumerate(names) for b in names[k + 1 :]]
@@ -485,6 +492,12 @@ def test_a_long_cause_stands_in_the_remarks_alone() -> None:
     page = Report([row(("a",)), replace(undecided, pair="a-c"), replace(undecided, pair="b-c")]).to_html()
     seen = re.sub(r' title="[^"]*"', "", page)
     assert seen.count(why.strip()) == 1 and page.count('not judged: see <a href="#remarks">') >= 2
+
+
+def test_a_remark_begins_with_the_side_that_failed_ahead_of_one_colon() -> None:
+    crashed = replace(row(("a",)), passed=False, error=float("inf"), missing=(("b", "its process died"),))
+    page = Report([crashed]).to_html().partition("<h2>Remarks</h2>")[2]
+    assert page.startswith("<ul><li>b <b>failed</b>: its process died ")
 
 
 def test_several_models_are_compared_each_with_itself() -> None:

@@ -118,7 +118,7 @@ def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
         sides[1].cause = sides[2].cause = f"no pad in {dtype}"
         made += judge(Subject("x", "v", "forward", dtype, "cpu"), sides)
     assert summary.causes(made) == [
-        ("not run", "not run: torch and paddle: no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle "
+        ("not run", "torch and paddle not run: no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle "
          "and torch-paddle)")
     ]  # fmt: skip
 
@@ -134,7 +134,7 @@ def test_a_crash_is_no_agreement() -> None:
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), crashed, recording("paddle")])
     text = report_text.render(made)
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
-    line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
+    line = "torch failed: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
     assert text.endswith("\n4 arrays; largest error compared with its limit: 0 in float64 (limit 1e-10)")
 
@@ -280,7 +280,7 @@ def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
         made += judge(Subject("x", variant, "layers", "float64", "cpu"), [recording("flax"), failed])
     said = [why for _, why in summary.causes(made)]
     assert said == [
-        "failed: torch: no blocks.{0..1}.fc of 7 (2 comparisons: flax-torch; in 'tiny B' with other numbers)"
+        "torch failed: no blocks.{0..1}.fc of 7 (2 comparisons: flax-torch; in 'tiny B' with other numbers)"
     ]
     assert len(summary.causes([made[0], replace(made[1], architecture="y")])) == 2
 
@@ -467,6 +467,7 @@ def test_names_do_not_run_into_their_sentence() -> None:
     ]
     sides = [recording("a"), recording("a longer name"), recording("flax", 1e-3)]
     made = judge(Subject("own", "own", "layers", "float64", "cpu"), sides)
+    assert [r.pair for r in made] == ["a / a longer name", "a / flax", "a longer name / flax"]  # all alike
     assert report_text.render(made).startswith(
         "flax differs from a and 'a longer name' in 2 of 3 comparisons, first at"
     )

@@ -38,4 +38,4 @@ def alone_anchors(found: Derivation) -> dict[str, str]:
 
 def link(address: str | None) -> Markup:
     """Link to a row of the table of modules."""
-    return join(" ", leading(f"#{address}", "row")) if address else Markup()
+    return join(" ", leading(f"#{address}", "its row")) if address else Markup()

@@ -9,15 +9,16 @@ from collections.abc import Iterable
 
 from convert.folding import fold as folded_names
 from parity.derive.derivation import Derivation, dropped_by_side
+from parity.derive.edits.edit import and_so
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.match.complete import split
 from parity.derive.prove.divergence import Divergence
-from parity.derive.trace.sites import OWN, numberless
+from parity.derive.trace.sites import OWN, class_at, numberless
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts
-from parity.page.markup import Markup, name, prose, tag
+from parity.page.markup import Markup, coded, name, prose, tag
 from specs.numerals import limit, short
 from specs.words import begun
 
@@ -34,8 +35,8 @@ def cards(found: Derivation) -> Markup:
     cards += [_stated(what, how) for what, how in found.not_shown]
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [without_partner(found)] if found.missing else []
-    parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
-    return tag("section", tag("h2", "Where the models part"), *parts) if parts else Markup()
+    parts += [tag("p", tag("b", "Next: "), coded(f"{found.following}."), class_="next")] if found.following else []
+    return tag("section", tag("h2", "Where the models differ"), *parts) if parts else Markup()
 
 
 def _parting(found: Derivation, place: Divergence, address: str | None) -> Markup:
@@ -46,19 +47,26 @@ def _parting(found: Derivation, place: Divergence, address: str | None) -> Marku
     """
     whole = place.left == place.right and place.left in (OWN, "output")
     title = "Outputs of both models" if whole else begun(place.kind or "values part")
-    modules = [] if whole else [("parts at", place.left, place.right)]
+    modules = [] if whole else [("module", place.left, place.right), *_classes(found, place)]
     most = EQUAL_OUTPUTS if whole else PARTED_USES
     both, cause = _values(place)
     sides = _sides_table([*both, *modules, ("last that agrees", *_before(found, place))], len(both))
-    key = "" if both else "cause" if place.cause else "differ by"
+    key = "" if both else "cause" if place.cause else "difference"
     rows = facts(_facts(found, place, most, cause), key)
     return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(found, place.size <= most))
 
 
+def _classes(found: Derivation, place: Divergence) -> list[tuple[str, str, str]]:
+    """State the classes of both modules at a place; nothing where neither is known, as in a function."""
+    left, right = map(class_at, (place.left, place.right), found.classes)
+    return [("class", left or "-", right or "-")] if left or right else []
+
+
 def _facts(found: Derivation, place: Divergence, most: float, cause: str) -> list[tuple[str, str]]:
     """List what is known of a place: by how much the models differ there, and why."""
-    size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
-    rows = [("differ by", size), ("limit", limit(most)), ("cause", cause)]
+    size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
+    label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
+    rows = [("difference", f"{size} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
         rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
     return rows if place.cause else [*rows, *_only(found, place)]
@@ -104,7 +112,18 @@ def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
     if not place.both:
         return [], place.cause or "none was confirmed"
     left, right = place.both
-    return [(place.kind, left, right)], f"{place.kind}{place.cause.removeprefix(place.what)}"
+    return [(place.kind, left, right)], _recomputed(place)
+
+
+def _recomputed(place: Divergence) -> str:
+    """Say what came of recomputing without a difference of two values, which stand in a table above."""
+    if math.isnan(place.rest):
+        text = f"this {place.kind}"
+    else:
+        rest = f"agree to {short(place.rest)}" if place.rest else "are equal"
+        rest = f"differ by {short(place.rest)}, for the next cause" if place.partial else rest
+        text = f"with the same {place.kind} on both sides, they {rest}"
+    return f"{text}{and_so(place.more)}"
 
 
 def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:

@@ -40,7 +40,7 @@ def page(
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
-    totals = f"The Table has {lines}{filled if number else ''}."  # "How far they agree" has the errors
+    totals = f"The Table has {lines}{filled if number else ''}."  # "Measured differences" has the errors
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
@@ -50,9 +50,10 @@ def page(
         totals=prose(totals),
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(cards(found), measures(found)),
-        results=join(table(found, out), section(_caveats(found))),
-        modules=trees(found),
+        results=table(found, out),
         remarks=_remarks(found),
+        modules=trees(found),
+        notes=section(_caveats(found)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 from parity.derive.derivation import Derivation
@@ -12,10 +13,10 @@ from specs.numerals import limit, short
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output."""
-USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
-their layout, on the weights of the search. The difference is relative to the largest of them."""
+USES = """At each use of a parameter, in a product or a sum, the values that it is combined with are compared between
+the models, whatever their layout, on the weights of the search. A difference is relative to the largest of them."""
 GRADIENTS = """A proof compares the gradient of every parameter, through the Table, where both models have gradients."""
-CONFIRMED = "equal with the differences removed"
+CONFIRMED = "equal once the differences above are removed"
 
 
 class Measure(NamedTuple):
@@ -35,10 +36,10 @@ class Measure(NamedTuple):
 
     @property
     def markup(self) -> Markup:
-        """Build the label and the value: "✗ 9.6e-3 as written (limit 1e-9); equal with the differences removed"."""
+        """Build the label and the value: "✗ 9.6e-3 for the models as written (limit 1e-9); equal once ..."."""
         value = tag("b", graded("differs", self.value) if self.off else self.value)
         value = tag("span", value, class_="mark differs") if self.off else value
-        written = " as written" * (self.note == CONFIRMED)
+        written = " for the models as written" * (self.note == CONFIRMED)
         bound = f"{written} (limit {limit(self.bound)})" if self.bound is not None else ""
         note = f"{bound}; {self.note}" if self.note else bound
         about = tag("p", prose(self.about), class_="soft") if self.about else Markup()
@@ -48,12 +49,15 @@ class Measure(NamedTuple):
 def measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
     rows = [*_outputs(found), *_gradients(found)]
+    differ = len(found.compared) - found.agreeing
+    off = differ > 0 and not found.proven
     uses = found.matched.replace(" uses of parameters", "", 1)
-    off = found.agreeing < len(found.compared)
+    if off:  # what is red beside a cross is what differs
+        uses = re.sub(r"[\d,]+( of (these|[\d,]+)) agrees?$", rf"{differ:,}\1 differ{'s' * (differ == 1)}", uses)
     note = "compared with the differences removed" if found.removed else ""
-    rows.append(Measure("uses of parameters", uses, PARTED_USES, off and not found.proven, note, USES))
+    rows.append(Measure("uses of parameters", uses, PARTED_USES, off, note, USES))
     listed = tag("dl", *(row.markup for row in rows))
-    return tag("section", tag("h2", "How far they agree"), listed, class_="measures")
+    return tag("section", tag("h2", "Measured differences"), listed, class_="measures")
 
 
 def _outputs(found: Derivation) -> list[Measure]:

@@ -14,11 +14,11 @@ from specs.paths import Hole, spelt
 from specs.table import Table
 from specs.words import begun
 
-LEGEND = "A line names an array on either side and its axes, by letters that both sides share"
+LEGEND = "A line names an array of either model and its axes, by letters that both sides share"
 NOTATION = {  # what may occur in a line, and its meaning
-    r"\([a-z][a-z0-9 ]*\)": "axes composed into one",
-    r"\{[a-z]\}": "the numbers of blocks",
-    r"\{[a-z]=[^{}]*\}": "names in the place of an axis",
+    r"\([a-z][a-z0-9 ]*\)": "stands for axes joined into one",
+    r"\{[a-z]\}": "for the number of a block",
+    r"\{[a-z]=[^{}]*\}": "for names in place of an axis",
 }
 
 
@@ -32,7 +32,9 @@ def table(found: Derivation, out: str | None) -> Markup:
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     legend = tag("p", prose(_legend(found.table)), class_="soft")
-    return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *converts)
+    return tag(
+        "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts
+    )
 
 
 def _lines(table: Table, doubted: Collection[str]) -> list[Markup]:

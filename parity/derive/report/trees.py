@@ -29,21 +29,21 @@ KINDS = {  # of uses: the word in a row, and its meaning
 }
 GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 
-SUMMARY = "Both models, parameter by parameter"
-READ = f"""Each row says how far the values that meet a parameter differ between the models, relative to the largest of
-them. Up to {limit(PARTED_USES)} agrees; 0 is measured, equal in every digit. A bold row has the largest number of its
-rows."""
-PARTED = """A row that a card above names has the number of the card, that of its worst feature; other rows have the
-mean over their features. Behind a difference, the right model goes on with the left one's values where these can be
-told: the next rows then show only what is new in them. Elsewhere, they follow."""
+SUMMARY = "Each parameter, where it is used, with its partner"
+READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
+values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
+difference of the rows in it."""
+PARTED = """A row to which a card above leads has the number of the card, that of its worst feature; other rows have the
+mean over their features. After a difference, the right model continues with the left one's values where possible, so
+that later rows show new differences alone. Where that was not possible, they are marked: follows."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
         "first",
-        f"{MARKS['differs']} parts",
-        "the models part here, as a card above says; the modules around it have the mark as well",
+        f"{MARKS['differs']} differs",
+        "the models differ here, as a card above says; the modules around it have the mark as well",
     ),
-    ("noted", f"{MARKS['close']} parts", "the values part here, but the outputs are proven to be equal"),
+    ("noted", f"{MARKS['close']} differs", "the values differ here, but the outputs are proven to be equal"),
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
     ("lone", "-", "no partner on this side; what only the right model has stands at the end"),
 )
@@ -71,7 +71,7 @@ def trees(found: Derivation) -> Markup:
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
     details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
-    return tag("section", tag("h2", "Modules"), details)
+    return tag("section", tag("h2", "Modules and parameters side by side"), details)
 
 
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
@@ -177,7 +177,7 @@ def _lone(
         _head(left, depth, _folded(names)),
         tag("td", right, id=right_address),
         tag("td", KINDS[use.kind][0] if use.kind in KINDS else "not read", class_="soft"),
-        tag("td", *mark, "-", class_="number first" if mark else "number"),
+        tag("td", *mark, "one side" if mark else "-", class_="number first" if mark else "number"),
     ]
     return tag("tr", *cells, class_=state, id=address)
 

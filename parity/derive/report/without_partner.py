@@ -24,18 +24,18 @@ def without_partner(found: Derivation) -> Markup:
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines, rows = [], alone_anchors(found)
     for names, why in found.alone:
-        title = f"Right parameters without a partner: {why}"
         row = link(next((rows[name] for name in names if name in rows), None))
-        lines.append(join(tag("h3", title, row), facts(_by_module(names))))
+        listed = facts([("reason", why), *_by_module(names)])
+        lines.append(join(tag("h3", "Right parameters without a partner", row), listed))
     if found.left_over:
         lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
     return tag("article", *lines, class_="card")
 
 
 def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (module, "bias, scale") for each module, with the numbers of blocks folded."""
+    """Return ("in MODULE", "bias, scale") for each module, with the numbers of blocks folded."""
     modules: dict[str, list[str]] = {}
     for full in folded_names(names):
         *module, leaf = re.split(r"[./](?=[^./]*$)", full)
         modules.setdefault("".join(module) or OWN, []).append(leaf)
-    return [(module, ", ".join(leaves)) for module, leaves in modules.items()]
+    return [(f"in {module}", ", ".join(leaves)) for module, leaves in modules.items()]

@@ -38,6 +38,7 @@ class JaxSide:
       function: (parameters, args, kwargs) -> result, where parameters is {name: array}.
       parameters: all arrays of the model by name. buffers: the names of those that no optimizer trains.
       wide: whether the model's own code can run in float64.
+      classes: see Side.
     """
 
     output_axis = -1
@@ -49,8 +50,10 @@ class JaxSide:
         call: Call,
         framework: str = "jax",
         buffers: Collection[str] = (),
+        classes: Mapping[str, str] | None = None,
     ):
         self.buffers: Collection[str] = buffers
+        self.classes: Mapping[str, str] = {} if classes is None else classes  # linen's are filled by each call
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
         self.extra: Sequence[str] = ()
@@ -227,16 +230,25 @@ def _wide_scan(f: Any, init: Any, *args: Any, scan: Any = jax.lax.scan, **kwargs
 
 def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide:
     """Return the side of a linen module with its variables; names are collection/path/leaf."""
+    from flax import linen
     from flax.core import meta
 
     tree = {str(k): v for k, v in meta.unbox(variables).items()}
     flat = dict(flatten(tree))
 
+    top, classes = module.name or type(module).__name__, dict[str, str]()
+
+    def noted(method: Any, args: Sequence[Any], kwargs: Mapping[str, Any], context: Any) -> Any:
+        classes["/".join((top, *context.module.path))] = type(context.module).__name__
+        return method(*args, **kwargs)
+
     def function(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         method = None if call.method == "__call__" else call.method
-        return module.apply(rebuild(tree, parameters), *args, **kwargs, method=method)
+        with linen.intercept_methods(noted):
+            return module.apply(rebuild(tree, parameters), *args, **kwargs, method=method)
 
-    return JaxSide(function, flat, call, "linen", [name for name in flat if not name.startswith("params/")])
+    buffers = [name for name in flat if not name.startswith("params/")]
+    return JaxSide(function, flat, call, "linen", buffers, classes)
 
 
 def nnx_side(module: Any, call: Call) -> JaxSide:
@@ -262,7 +274,8 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
         return method(*args, **kwargs)
 
     buffers = [name for name in arrays if not isinstance(stored[name], nnx.Param)]
-    return JaxSide(function, arrays, call, "nnx", buffers)
+    classes = {"/".join(map(str, path)): type(inner).__name__ for path, inner in nnx.iter_modules(module) if path}
+    return JaxSide(function, arrays, call, "nnx", buffers, classes)
 
 
 def _stores(leaf: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,15 @@ class ModuleSide(ABC):
                 self.others[name] = np.array(tensor.detach().numpy())
             first.setdefault(same, name)
         self.buffers: Collection[str] = set(self.parameters).difference(trained)
+        self.classes: Mapping[str, str] = {name: type(module).__name__ for name, module in self._modules() if name}
 
     def _identity(self, tensor: Any) -> object:
         """Return what tied tensors have in common."""
         return id(tensor)
+
+    @abstractmethod
+    def _modules(self) -> Iterable[tuple[str, Any]]:
+        """Yield each module with its path."""
 
     @abstractmethod
     def _floats(self, tensor: Any) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,9 @@ class PaddleSide(ModuleSide):
         """Drop the large arrays that the last run left in the model."""
         _empty(self.model, self.parameters)
         self._shared.clear()
+
+    def _modules(self) -> Iterable[tuple[str, paddle.nn.Layer]]:
+        return self.model.named_sublayers()
 
     def _layers(self) -> list[Any]:
         return self.model.sublayers(include_self=True)

@@ -25,6 +25,7 @@ class Side(Protocol):
       extra: what is stored beside arrays, which no Table translates: torch's extra states.
       named: the paths of its outputs, once it was run.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
+      classes: of its modules, by the paths that places in it have; of linen, once it was recorded.
     """
 
     framework: str
@@ -36,6 +37,7 @@ class Side(Protocol):
     extra: Sequence[str]
     buffers: Collection[str]
     named: Named
+    classes: Mapping[str, str]
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from parity.quoting import quoted
 
@@ -36,6 +36,11 @@ def shown_once(sites: Iterable[str]) -> list[str]:
     for site in sites:
         firsts.setdefault(_STEP.sub("", site), site)
     return [*map(shown, firsts.values())]
+
+
+def class_at(place: str, classes: Mapping[str, str]) -> str:
+    """Return the class of the module at a place, as `shown` returns it; "" where that is not known."""
+    return classes.get(place.partition(" (step ")[0], "")
 
 
 def is_inside(place: str, module: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class TorchSide(ModuleSide):
 
     def _identity(self, tensor: torch.Tensor) -> object:
         return memory(tensor)
+
+    def _modules(self) -> Iterable[tuple[str, torch.nn.Module]]:
+        return self.model.named_modules()
 
     def _floats(self, tensor: torch.Tensor) -> np.ndarray | None:
         return numpy_of(tensor, copied=False, wide=False) if tensor.is_floating_point() else None
