@@ -35,6 +35,7 @@ from .prove.prove import RANDOM, UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .prove.unreached import unreached, without_places
+from .strides import same_shapes, unlike_strides
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, misordered, only_one_step, only_one_value
 from .trace.reason import Reason
 from .trace.tape import Tape
@@ -83,7 +84,10 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if proven:
         free, untried = _free(left, of)
     elif not untraced:
-        sized = not (unlike or depths) and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
+        alike = same_shapes(left.program, best.programs[1])
+        sized = (
+            not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and bool(of.reasons or proof.incomparable)
+        )
         places, others, steps = partings(left, best, of, places, sized)
         is_resized = any(pair.part for pair in others)
         if is_resized:  # a line would be of a part of a parameter: none may have one
@@ -137,6 +141,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         behind_lists=behind_lists(of.table),
         depths=depths,
         sizes=sizes,
+        strides=unlike_strides(left.program, best.programs[1]) if found.failure and not sure else "",
         arrays=(len(lefts.names), len(of.rights.names)),
         elements=(len(lefts) - 1, len(of.rights) - 1),
         seconds=time.process_time() - began,
