@@ -19,9 +19,9 @@ finds other buffers of one side; recomposed matches tapes of another form where 
 those with an edit. conclusion concludes: writing folds a match into lines (summands orders terms of which only the sum
 counts before it), verdict says whether they are proven, partings lists where the models part, remarks says what is
 known beside the verdict, and comments writes it above the lines. Where no full Table comes out, unmatched lists what
-has no partner, depths compares numbers of blocks, widths the sizes of parameters, shifted the rows of tables,
-weight_norms names weight normalization of one side, and chosen says which partners nothing confirms. unread_rows tells
-tables of which the inputs read some rows alone.
+has no partner, depths compares numbers of blocks, widths the sizes of parameters, strides those of convolutions,
+shifted the rows of tables, weight_norms names weight normalization of one side, and chosen says which partners nothing
+confirms. unread_rows tells tables of which the inputs read some rows alone.
 
 derivation is what comes out: evidence has it, derivation says it in words, "next: ..." too. command is the command
 line (user_code runs the user's files, and user_modules keeps their imports apart), report/ its page, and transfer

@@ -26,6 +26,7 @@ from .prove.divergence import Divergence, confirmed
 from .prove.freedom import UNTRIED, affordable, freedom
 from .prove.prove import RANDOM, Proof
 from .prove.unreached import without_places
+from .strides import same_shapes, unlike_strides
 from .trace.inputs import misordered
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
@@ -86,7 +87,8 @@ def _explained(left: Left, best: Candidate, of: Written, verdict: Verdict, unlik
     if verdict.proven:
         return Explained(places, steps)
     unequal = bool(of.reasons or verdict.proof.incomparable)
-    sized = not (unlike or depths) and len(of.rights) <= LARGE_MODEL and unequal
+    alike = same_shapes(left.program, best.programs[1])
+    sized = not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, of, places, sized)
     return Explained(places, steps, unlike or others, depths)
 
@@ -142,6 +144,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         behind_lists=behind_lists(of.table),
         depths=explained.depths,
         sizes="" if explained.depths else sizes,
+        strides=unlike_strides(left.program, best.programs[1]) if found.failure and not sure else "",
         arrays=(len(lefts.names), len(rights.names)),
         elements=(len(lefts) - 1, len(rights) - 1),
     )

@@ -147,6 +147,8 @@ class Derivation(Evidence):
             return "build both models with the same number of blocks; then derive again"
         if self.sizes:
             return "build both models of one size, and derive again"
+        if self.strides:
+            return "give the convolutions of both models the same strides, and derive again"
         if self.misordered:
             return f"{command_or_call(*OWN_ORDER)}; then derive again"
         if self.weight_norms:
@@ -211,7 +213,7 @@ class Derivation(Evidence):
     @property
     def unlike(self) -> list[tuple[str, str]]:
         """List (what, how) the models are built of other parts or sizes, which no line can translate."""
-        every = [("depths differ", self.depths), ("sizes differ", self.sizes)]
+        every = [("depths differ", self.depths), ("sizes differ", self.sizes), ("strides differ", self.strides)]
         every += [("inputs seem to be in another order", self.misordered)]
         every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
         return [(what, how) for what, how in every if how]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .as_called import Matched
 from .candidates import Candidate, Left
+from .edits.activations import others
 from .edits.axes import reaxed
 from .edits.edit import Edit
 from .edits.functions import FUNCTION, MASK, without_functions
@@ -24,6 +25,7 @@ from .trace.sides import Side
 from .trace.tape import Tape
 
 TRIAL_SECONDS = 2  # of CPU time for the match with one edit
+BEHIND = 48  # operations behind the last product that matched, among which activations are exchanged
 PRODUCTS = 6  # before a match ends, in whose operations functions are left out
 
 
@@ -90,24 +92,25 @@ def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence
 
 
 def _edits(given: Tried, stop: float) -> Iterator[Edit]:
-    """Yield what may make the sides equal where the match ends: at first sums near that place, half of the time."""
+    """Yield what may make the sides equal where the match ends: other operations near it and numbers, in turn."""
     best, tapes, uses = given
-    half = (time.thread_time() + stop) / 2
     own = [seen.use.node for seen in uses.seen if best.found.steps and seen.names == best.found.steps[-1].left]
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
     programs = uses.program, best.programs[1]
     nodes = list(map(_near, programs, firsts))
+    spans = [(some.start, first + BEHIND) for some, first in zip(nodes, firsts, strict=True)]
     near = itertools.chain(
+        others(programs, spans),
         rewirings(programs, firsts),
         without_functions(programs, nodes),
         retabled(*programs, nodes),
         reaxed(programs, nodes),
         plain_weights(programs, nodes),
     )
-    yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
-    yield from itertools.takewhile(lambda _: time.thread_time() < stop, numbers)
+    both = (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit)
+    yield from itertools.takewhile(lambda _: time.thread_time() < stop, both)
 
 
 def _distance(edit: Edit, tape: Tape, program: Program, firsts: Sequence[int]) -> int:

@@ -23,8 +23,8 @@ SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
-    "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "momentum", "seconds",
-    "tested", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
+    "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "momentum",
+    "seconds", "tested", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class Evidence(Proof):
       this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
       behind_lists: numbers that follow a list, which the table therefore counts no further.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
+      strides: the same of strides of convolutions, where the matching stopped.
       unmatched: of both sides, what has no partner.
       classes: of the modules of both sides, by their paths.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
@@ -90,6 +91,7 @@ class Evidence(Proof):
     elements: tuple[int, int] = (0, 0)
     built: float = 0.0
     sizes: str = ""
+    strides: str = ""
     unshown: Sequence[str] = ()
     correspondence: Sequence[str] = ()
     filled: Sequence[str] = ()

@@ -286,7 +286,7 @@ def test_several_operations_of_one_framework_are_one_of_another():
     )
     slopes = net(lambda x: f.leaky_relu(x, 0.1)), linen(lambda x: nn.leaky_relu(x, 0.2))
     for (left, right), inputs, cause in (
-        (means, x, "avg_pool2d on the left, reduce_window_sum on the right (in Pooled) (recomputed so"),
+        (means, x, "average pooling with padding counted on the left, padding not counted on the right (recomputed so"),
         (slopes, x, "leaky_relu on the left, ge and select_n on the right (in Pooled) (recomputed so"),
         ((largest("SAME"), largest("VALID")), last,
          "Pooled (reduce_window_max, tanh and reduce_sum): padding ((0, 0), (1, 1), (1, 1), (0, 0)) on the left, "),

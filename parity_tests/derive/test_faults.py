@@ -295,7 +295,8 @@ def test_a_pooling_with_other_settings_is_named_in_any_layout():
     linen = Linen(), Linen().init(jax.random.key(0), turned.astype("f4"))
     mean, largest = functools.partial(torch.nn.AvgPool2d, 3, 2, 1), torch.nn.MaxPool2d(3, 2, 1)
     other = "pool (avg_pool2d): count_include_pad True on the left, False on the right (recomputed so"
-    unlike = "max_pool2d_with_indices on the left (in pool), reduce_window_max on the right (in Linen) (recomputed so"
+    both = "window 3 and (1, 0) places beyond the edges on the left, window 2 and (0, 0) places beyond the edges on the"
+    unlike = f"max pooling with {both} right (recomputed so"
     cases = (mean(), Pooled(mean(count_include_pad=False)), x, other), (largest, linen, turned, unlike)
     for pool, right, inputs, cause in cases:
         found = parity.derive(Pooled(pool), right, (x,), (inputs,))

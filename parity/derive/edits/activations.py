@@ -41,7 +41,7 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
       spans: of each side, the first operation and the end.
     """
     found = [
-        [one for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (one := _activation(program, node))]
+        [one for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (one := activation(program, node))]
         for program, span in zip(programs, spans, strict=True)
     ]
     for side, own in enumerate(found):
@@ -57,12 +57,12 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
 
 def _alike(program: Program, one: Activation) -> dict[int, int]:
     """Return {result: entry} of each activation that is written as this one is."""
-    every = (_activation(program, node) for node in program.tape.nodes if node.kind == one.result.kind)
+    every = (activation(program, node) for node in program.tape.nodes if node.kind == one.result.kind)
     return {other.result.output: other.entry for other in every
             if other and (other.name, other.size) == (one.name, one.size)}  # fmt: skip
 
 
-def _activation(program: Program, result: Node) -> Activation | None:
+def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
     shape = program.shapes[result.output]
     if result.kind not in ("mul", "other") or result.output not in program.active or np.prod(shape) < len(VALUES):

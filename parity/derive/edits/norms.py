@@ -78,6 +78,63 @@ class After(Edit):
         return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size)
 
 
+@dataclass(frozen=True)
+class Retaken(Edit):
+    """Add other terms in sums.
+
+    Args:
+      values: results of the sums -> the term that is replaced, and the one in its place.
+    """
+
+    values: Mapping[int, tuple[int, int]]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return self.values
+
+    def tape(self, tape: Tape) -> Tape:
+        def taken(node: Node) -> Node:
+            old, new = self.values.get(node.output, (0, 0))
+            terms = tuple(new if number == old else number for number in node.inputs)
+            return node._replace(inputs=terms) if node.output in self.values else node
+
+        return replace(tape, nodes=[taken(node) for node in tape.nodes])
+
+
+def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
+    """Yield edits of residuals around a norm: what it reads is added where its result was, or the other way round."""
+    every = list(_norms(program))
+    for before in (False, True):
+        sums = {id(norm): at for norm in every if (at := _residual(program, norm, before)) is not None}
+        some = [norm for norm in every if id(norm) in sums]
+        for norm in [norm for norm in some if sums[id(norm)] >= first][:MOST]:
+            one, *wider = (_taken(program, of, sums, before, side) for of in alike(norm, some, _site))
+            yield replace(one, wider=tuple(wider))
+
+
+def _residual(program: Program, norm: Norm, before: bool) -> int | None:
+    """Return the sum that adds a norm's result, or what it reads, to what is computed of its result."""
+    term = norm.entry if before else norm.result
+    inner = {node.output for node in norm.nodes}
+    for at, _ in program.readers(term):
+        node = program.tape.nodes[at]
+        if adds(program, node) and node.output not in inner:
+            branch = next(number for number in node.inputs if number != term)
+            if branch != norm.result and program.tape.depends([branch], [norm.result]):
+                return at
+    return None
+
+
+def _taken(program: Program, norms: Sequence[Norm], sums: Mapping[int, int], before: bool, side: int) -> Retaken:
+    term, other = ("input", "output") if before else ("output", "input")
+    does = f"the {SIDES[side]} adds the {term} of a norm to the branch behind it, the {SIDES[1 - side]} its {other}"
+    values = {
+        program.tape.nodes[sums[id(norm)]].output: (norm.entry, norm.result) if before else (norm.result, norm.entry)
+        for norm in norms
+    }
+    return Retaken(side, "residual", does + _which(norms), values, fault=does, times=len(norms), named=len(norms))
+
+
 def norm_edits(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
     """Yield edits that apply a norm to the sum behind it, to the branch that is added there, or leave it out.
 

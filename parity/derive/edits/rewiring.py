@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from parity.derive.trace.program import Program
 
+from .activated_sums import moved_activations
 from .affine import without_chains
 from .edit import Edit
-from .norms import norm_edits
+from .norms import norm_edits, retaken
 from .sums import without_terms
 
 
@@ -25,5 +26,7 @@ def rewirings(
     for side in (0, 1):
         yield from norm_edits(programs[side], firsts[side], side, may[side])
     yield from without_terms(programs, firsts)
+    yield from moved_activations(programs, firsts)
     for side in (0, 1):
+        yield from retaken(programs[side], firsts[side], side)
         yield from without_chains(programs[side], firsts[side], side, may[side])

@@ -13,6 +13,7 @@ from parity.derive.trace.tape import Array, Node, Operation
 from specs.words import in_a_row
 
 from .edit import Other, two_sided
+from .pools import pools
 from .resizes import resize
 from .selections import described, reduced, selected
 from .swaps import orders, turned
@@ -115,7 +116,9 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
         if settings:
             every = [other_settings(_place(right), some) for some in settings]
             return Words("; ".join(words.what for words in every), "; ".join(words.fault for words in every))
-    return other_values(_place(left), _place(right))
+    runs = [program.function(one) for program, one in both]
+    words = pools(runs[0], runs[1], [program.shapes[one.entry] for program, one in both])
+    return words or other_values(_place(left), _place(right))
 
 
 def _takes(program: Program, stretch: Stretch) -> str:

@@ -14,6 +14,7 @@ from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node
 
 from .edit import Replaced
+from .pools import pools
 from .texts import Place, Words, between, mask, other_settings, other_values, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
@@ -113,7 +114,7 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
         return other_settings(right.at, settings)
-    return other_values(left.at, right.at)
+    return pools(left.run, right.run, shapes) or other_values(left.at, right.at)
 
 
 def _same(one: Unary, other: Unary) -> bool:

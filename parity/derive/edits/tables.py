@@ -17,6 +17,7 @@ from .edit import Edit
 from .texts import difference, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
+DOUBLED = {"halves", "pairs"}
 MOST = 4  # tables of one shape that are tried in place of one another
 
 
@@ -94,6 +95,22 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
         values = {n: core.filled(one) for one, of in some for n, core in every.items() if core.is_like(of)}
         texts = dict.fromkeys(difference(one.value.reshape(of.value.shape), of.value) for one, of in some)
         yield OtherTables(1, "table", in_a_row(texts), values, times=len(some))
+    yield from _other_copies(own, others, every)
+
+
+def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
+    """Yield the edit that repeats the values of right tables as the left ones do: rotations have pairs or halves."""
+    some = [(one, of) for of in others for one in own if one.is_like(of) and {one.doubled, of.doubled} == DOUBLED]
+    if some:
+        values = {
+            n: core._replace(doubled=one.doubled).filled(core)
+            for one, of in some
+            for n, core in every.items()
+            if core.is_like(of) and core.doubled == of.doubled
+        }
+        one, of = some[0]
+        text = f"the values of a table are repeated as {one.doubled} on the left, as {of.doubled} on the right"
+        yield OtherTables(1, "table", text, values, both=(one.doubled, of.doubled), times=len(some))
 
 
 def _tables(program: Program) -> dict[int, Core]:

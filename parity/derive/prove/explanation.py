@@ -46,11 +46,15 @@ Explained = tuple[list[Divergence], Sides | None]  # causes, and both sides with
 def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tuple[Run, Run]]:
     """Return where the models part, each with its cause, until a difference has none; and both without these causes."""
     places: list[Divergence] = []
+    is_reshaped = False
     end = time.thread_time() + CAUSES_SECONDS
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at is None:
+            break
+        if is_reshaped:  # what follows has numbers that were recorded of other lengths, as of a mean
+            places[-1] = places[-1]._replace(whole=False)
             break
         pair, stop = pairs[at], min(end, time.thread_time() + CAUSE_SECONDS)
         sites = left.site(pair.left), right.site(pair.right)
@@ -68,10 +72,17 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             _add(places, cause)
         if sides_without is None:
             break
+        is_reshaped = any(_reshaped(*runs) for runs in zip((left, right), sides_without, strict=True))
         left, right = sides_without
     if len(places) >= CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)
+
+
+def _reshaped(before: Run, after: Run) -> bool:
+    """Tell whether an edit has changed the shape of a value."""
+    old, new = before.program.shapes, after.program.shapes
+    return any(shape != new[number] for number, shape in old.items() if number in new)
 
 
 def _add(places: list[Divergence], place: Divergence) -> None:
@@ -127,8 +138,13 @@ def _two(trial: Recomputation) -> Explained:
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     """Return of each side the operations between the last `uses` that agree and the first that does not."""
-    firsts, pair = trial.firsts(uses), trial.pairs[trial.at]
+    firsts, pair = trial.firsts(uses), _behind_sums(trial)
     return [(firsts[side], _end(run, pair, side)) for side, run in enumerate(trial.both)]
+
+
+def _behind_sums(trial: Recomputation) -> Pair:
+    """Return the first pair that parts; of a term of a sum the next other one, as functions may begin with a sum."""
+    return next(pair for pair in trial.pairs[trial.at :] if pair.right is None or pair.right.kind != "add")
 
 
 def _unseen(trial: Recomputation, side: int) -> set[int]:
@@ -178,9 +194,21 @@ def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
 
 
 def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
-    """List the parameters of each side of which no element has a partner."""
+    """List the parameters of each side of which no element has a partner that the other side reads."""
     known = (left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)
-    return [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
+    alone = [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
+    dead = [{*run.tape.unread()} for run in (left, right)]
+    if not any(dead):
+        return alone
+    pairs = [
+        (owner, name)
+        for name in right.elements.names
+        for owner in left.elements.owners(right.elements.part(mapped.numbers, name))
+    ]
+    for side in (0, 1):
+        read = {pair[side] for pair in pairs if pair[1 - side] not in dead[1 - side]}
+        alone[side] += [*dict.fromkeys(pair[side] for pair in pairs if pair[side] not in read | dead[side])]
+    return alone
 
 
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:

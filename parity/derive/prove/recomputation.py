@@ -22,6 +22,7 @@ from .pairs import Mapped, Pair, Run, first, pairs, run
 SPAN = 2  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 NEARER = 0.5  # part of a difference that may remain of it with one of two causes removed
+TERM = "term"  # the kind of edits of numbers that are added
 MORE = 12  # edits that are tried after one that is right here: another one may be right in later places too
 
 Sides = tuple[Run, Run]
@@ -85,7 +86,7 @@ class Recomputation:
                 sides = self.replaced(one)
                 gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
-                if agreeing > most:
+                if agreeing > most and not self._only_here(one, agreeing):
                     best = self.cause(one, gap), sides
                     most = agreeing
                 elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
@@ -93,6 +94,17 @@ class Recomputation:
             if most == len(self.pairs) or (best[0] and not left_over):
                 break
         return best
+
+    def _only_here(self, edit: Edit, agreeing: int) -> bool:
+        """Tell whether a term is removed from the sum that is compared, and the next use parts all the same.
+
+        A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
+        """
+        if edit.kind != TERM:
+            return False
+        kinds = [pair.right.kind if pair.right else "" for pair in self.pairs[self.at :]]
+        sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds))
+        return sums > 0 and agreeing <= self.at + sums
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""

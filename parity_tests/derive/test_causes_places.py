@@ -1,0 +1,172 @@
+"""Causes in where something stands: residuals around norms, activations by sums, windows of poolings, strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity.derive.edits.pools import pools
+
+from ..conftest import needs
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+
+def blocks(run: Any, *names: str) -> Net:
+    """Two blocks of linear layers and a norm, of which `run` returns (block, input) -> output."""
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x)
+        for block in m.blocks:
+            x = run(block, x)
+        return m.head(x)
+
+    every = [
+        torch.nn.ModuleDict({name: linear(8, 8) for name in names} | {"norm": torch.nn.LayerNorm(8)}) for _ in "ab"
+    ]
+    return Net(forward, stem=linear(8, 8), blocks=torch.nn.ModuleList(every), head=linear(8, 5))
+
+
+def behind_norm(m: Any, x: Any) -> Any:
+    y = m["norm"](x)
+    return y + m["fc"](torch.tanh(m["up"](y)))
+
+
+def around_norm(m: Any, x: Any) -> Any:
+    return x + m["fc"](torch.tanh(m["up"](m["norm"](x))))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_residual_that_is_taken_behind_a_norm_is_named(swapped: bool):
+    sides = [blocks(run, "up", "fc") for run in (around_norm, behind_norm)][:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(4, 8),))
+    (place,) = found.divergences
+    terms = ("output", "input") if swapped else ("input", "output")
+    does = f"the left adds the {terms[0]} of a norm to the branch behind it, the right its {terms[1]}"
+    assert place.what == f"{does}, with blocks.{{0..1}}.norm" and place.times == 2
+    assert found.confirmed and found.explained == "two residuals"
+
+
+def sums(before: int | None) -> Net:
+    """Blocks with a sum of two branches: ReLU of one of them, or of the sum."""
+
+    def run(m: Any, x: Any) -> Any:
+        terms = [m["fc"](torch.tanh(m["up"](m["norm"](x)))), m["skip"](x)]
+        if before is None:
+            return (terms[0] + terms[1]).relu()
+        return terms[before].relu() + terms[1 - before]
+
+    return blocks(run, "up", "fc", "skip")
+
+
+@pytest.mark.parametrize("term", [0, 1])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_activation_before_or_behind_a_sum_is_named(term: int, swapped: bool):
+    sides = (sums(None), sums(term))[:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(4, 8),))
+    (place,) = found.divergences
+    where = ("before the sum, the right after it", "after the sum, the right before it")[not swapped]
+    assert place.what == f"the left applies ReLU {where}"
+    assert found.confirmed and found.explained == "two activations in another place"
+
+
+def strided(first: int, second: int) -> Net:
+    """A bottleneck of a ResNet: its first or its second convolution has the stride."""
+    layers = {
+        "stem": torch.nn.Conv2d(3, 8, 3), "one": torch.nn.Conv2d(8, 4, 1, first), "three": torch.nn.Conv2d(4, 8, 1),
+        "two": torch.nn.Conv2d(4, 4, 3, second, 1), "down": torch.nn.Conv2d(8, 8, 1, 2), "head": linear(8, 5),
+    }  # fmt: skip
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x).tanh()
+        x = (m.three(m.two(m.one(x).relu()).relu()) + m.down(x)).relu()
+        return m.head(x.mean((2, 3)))
+
+    return Net(forward, **layers)
+
+
+def test_strides_of_a_bottleneck_are_told_and_no_sizes():
+    found = parity.derive(strided(1, 2), strided(2, 1), (images(2, 3, 11, 11),))
+    assert not found.proven and not found.sizes
+    one, other = (f"convolutions with taps {taps} and stride 2 x 2" for taps in ("1 x 1", "3 x 3"))
+    texts = {f"the left model has 1 {one}, the right one 2", f"the left model has 1 {other}, the right one 0"}
+    assert set(found.strides.split("; ")) == texts
+    assert "strides differ: the left model has" in str(found)
+
+
+def test_models_that_are_equal_have_no_strides_to_tell():
+    assert parity.derive(strided(1, 2), strided(1, 2), (images(2, 3, 11, 11),)).strides == ""
+
+
+def torched(function: Any, *values: Any, **settings: Any) -> Any:
+    return lambda x: function(torch.tensor(x), *values, **settings).numpy()
+
+
+def nearest(x: np.ndarray) -> np.ndarray:
+    return x.repeat(2, 2).repeat(2, 3)
+
+
+POOLS = {
+    "what a mean counts": (
+        torched(f.avg_pool2d, 3, 2, 1), torched(f.avg_pool2d, 3, 2, 1, count_include_pad=False),
+        "average pooling with padding counted on the left, padding not counted on the right"),
+    "a maximum and a mean": (
+        torched(f.max_pool2d, 2), torched(f.avg_pool2d, 2), "max pooling on the left, average pooling on the right"),
+    "windows": (
+        torched(f.max_pool2d, 2, 2), torched(f.max_pool2d, (2, 3), 2, (0, 1)),
+        "max pooling with window 2 and (0, 0) places beyond the edges on the left, window 2 x 3 and (0, 0) x (1, 0) "
+        "places beyond the edges on the right"),
+    "padding at the end": (
+        torched(lambda x: f.max_pool2d(f.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)), torched(f.max_pool2d, 3, 2, 1),
+        "max pooling with (0, 1) places beyond the edges on the left, (1, 0) places beyond the edges on the right"),
+    "strides": (
+        torched(f.avg_pool2d, 2, 2), torched(f.avg_pool2d, 2, 1),
+        "average pooling with stride 2 on the left, stride 1 on the right"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "words"), POOLS.values(), ids=POOLS)
+def test_poolings_are_named_by_their_windows(left: Any, right: Any, words: str):
+    found = pools(left, right, [(2, 3, 8, 8)] * 2)
+    assert found and found.what == words
+
+
+@pytest.mark.parametrize("other", [nearest, torched(torch.tanh), torched(lambda x: x.cumsum(3)), torched(torch.abs)])
+def test_what_is_no_pooling_is_not_named_so(other: Any):
+    assert pools(torched(f.max_pool2d, 2), other, [(2, 3, 8, 8)] * 2) is None
+
+
+def test_poolings_of_two_orders_of_axes_are_compared():
+    last = torched(lambda x: f.max_pool2d(x.movedim(3, 1), 2).movedim(1, 3))
+    shapes = [(2, 3, 8, 8), (2, 8, 8, 3)]
+    assert pools(torched(f.max_pool2d, 2), last, shapes) is None
+    found = pools(torched(f.avg_pool2d, 2), last, shapes)
+    assert found and found.what == "average pooling on the left, max pooling on the right"
+
+
+def test_a_pooling_to_another_size_is_the_last_cause_that_is_told():
+    """What JAX divides a sum by was recorded of the other size: a difference behind it tells nothing."""
+    needs("flax")
+    import flax.linen as nn
+    import jax
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = nn.max_pool(jax.numpy.tanh(nn.Conv(4, (3, 3), padding="VALID", name="stem")(x)), (2, 2), (2, 2), "SAME")
+            return nn.Dense(5, name="head")(jax.numpy.tanh(nn.Conv(4, (1, 1), name="next")(x)).mean((1, 2)))
+
+    left = Net(lambda m, x: m.head(m.next(f.max_pool2d(m.stem(x).tanh(), 2)).tanh().mean((2, 3))), head=linear(4, 5),
+               stem=torch.nn.Conv2d(3, 4, 3), next=torch.nn.Conv2d(4, 4, 1))  # fmt: skip
+    x = images(2, 3, 9, 7)
+    turned = x.transpose(0, 2, 3, 1)
+    found = parity.derive(left, (Linen(), Linen().init(jax.random.key(0), turned)), (x,), (turned,))
+    (place,) = found.divergences
+    edges = "(0, 0) places beyond the edges on the left, (0, 1) places beyond the edges on the right"
+    assert place.what == f"max pooling with {edges}"
+    assert not found.confirmed and found.explained == "at least one operation"
