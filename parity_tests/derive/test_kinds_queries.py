@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import parity
@@ -90,3 +91,37 @@ def test_a_product_of_weights_that_scales_weights_leaves_them_their_evidence():
     moved = found.table.apply(given)
     original = "parametrizations.weight.original"
     assert np.array_equal(moved[f"down.{original}"], given[f"b.{original}"])
+
+
+class Disentangled(torch.nn.Module):
+    """Attention to content and, by the same projections, to relative positions, which a norm may scale first.
+
+    Args:
+      names: of queries, keys and values. normed: the class of the norm; None without one.
+    """
+
+    def __init__(self, names: str, normed: bool):
+        super().__init__()
+        self.names, self.normed = names, normed
+        for name in names:
+            setattr(self, name, torch.nn.Linear(6, 6))
+        self.tokens, self.relative = torch.nn.Embedding(9, 6), torch.nn.Parameter(torch.randn(5, 6))
+        self.out, self.norm = torch.nn.Linear(6, 6), torch.nn.LayerNorm(6)
+
+    def forward(self, tokens: Any) -> Any:
+        q, k, v = (getattr(self, name) for name in self.names)
+        x, places = self.tokens(tokens), self.norm(self.relative) if self.normed else self.relative
+        steps = torch.arange(tokens.shape[1])
+        at = (steps[:, None] - steps + 2).clamp(0, 4).expand(len(x), -1, -1)
+        scores = q(x) @ k(x).mT + torch.gather(q(x) @ k(places).mT, -1, at)
+        scores = scores + torch.gather(k(x) @ q(places).mT, -1, at).mT
+        return self.out((scores / 4).softmax(-1) @ v(x))
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_projections_that_read_tokens_and_relative_positions(normed: bool):
+    """Each projection is tried for each other one, and each reads the same rows: those are no choices of their own."""
+    tokens = np.random.default_rng(0).integers(0, 9, (2, 6))
+    found = parity.derive(Disentangled("qkv", normed), Disentangled("kvq", normed), (tokens,))
+    assert found.proven and not found.missing, str(found)
+    assert "k.weight: o i <-> v.weight: o i" in found.table.print()

@@ -138,6 +138,8 @@ class Attempt(Products):
         for seen in pool:
             same, free = np.array_equal(seen.pattern, pattern), self._free(seen, seen.use.ids)
             if (same and (free or not exact)) or (not exact and np.array_equal(seen.shares, shares)):
+                if any(_equal(seen, other) for _, _, other, _ in options):
+                    continue  # rows that several products read are one option: trying each again tells nothing
                 elsewhere = seen.use.node not in beside
                 options.append((self._order(use, seen, not free, elsewhere, not same), 0.0, seen, same))
         return options
@@ -174,3 +176,9 @@ class Attempt(Products):
             if new:
                 options.append((self._order(use, seen, not self._free(seen, seen.use.ids)), 0.0, seen, None))
         return [option for option in options if np.isin(rows, np.concatenate(read[option[2].names[0]])).all()]
+
+
+def _equal(one: uses.Seen, other: uses.Seen) -> bool:
+    """Tell whether two uses read the same elements in the same order, by operations that show their values alike."""
+    plain = one.use.symbol.plain == other.use.symbol.plain
+    return one.names == other.names and plain and np.array_equal(one.use.ids, other.use.ids)
