@@ -38,6 +38,7 @@ Line = list[tuple[float, float]]  # its corners
 
 BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
 MARKER = 8.0  # height of a marker
+HALF_WORD = 26.0  # half of the width of "limit" on narrow screens, where type is larger, with a gap
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
 
@@ -265,7 +266,8 @@ def _limit_name(scale: Scale) -> Markup:
     y = scale.y(scale.limits[name])
     if name == list(scale.places)[-1]:
         return tag("text", "limit", x=px(scale.right + 4), y=px(y + 4), class_="limit-text")
-    return tag("text", "limit", x=px(scale.x(name)), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
+    x = max(scale.x(name), scale.left + HALF_WORD)  # clear of the decades
+    return tag("text", "limit", x=px(x), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
 
 
 def _beyond(scale: Scale) -> Markup:

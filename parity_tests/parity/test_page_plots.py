@@ -394,3 +394,13 @@ def test_no_limit_is_drawn_where_an_array_has_no_number() -> None:
         (points,) = re.findall('<polyline points="([^"]*)" class="limit"', plot)
         assert len(points.split()) == 2 * arrays  # a step for each
     assert ">1e-13<" not in charts(Report([off]).to_html())[0]
+
+
+def test_the_name_of_a_limit_that_ends_early_is_clear_of_the_decades() -> None:
+    names = [f"layer{k}" for k in range(30)]
+    curve = ((names[0], 1e-12, 1e-10), *((name, math.inf, 1e-10) for name in names[1:]))
+    off = replace(row(("a",)), passed=False, error=math.inf, curve=curve, nans=tuple(names[1:]))
+    (plot,) = charts(Report([off]).to_html())
+    (x,) = re.findall('<text x="([^"]*)"[^>]*class="limit-text beyond">limit<', plot)
+    (line,) = re.findall('<polyline points="([^",]*),[^"]*" class="limit"', plot)
+    assert float(x) >= float(line) + 20  # its half, from the frame at which the line begins
