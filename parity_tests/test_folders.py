@@ -116,6 +116,17 @@ def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
         look(str(tmp_path / "x.pt"), 5)
 
 
+def test_a_later_step_that_is_not_complete_is_named(model, tmp_path, run):
+    """As where saving was interrupted: the step before it is taken."""
+    fill(tmp_path, model, ["run/8/default/state.pt", "run/9/default/state.pt"])
+    (tmp_path / "run" / "10" / "default.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "run" / "2").mkdir()
+    _, out, _ = run("inspect", tmp_path / "run")
+    assert "took 9 of " in out and "passed over 10: it holds no complete checkpoint" in out
+    _, out, _ = run("inspect", tmp_path / "run", "--step", "8")
+    assert "took 8 of " in out and "passed over" not in out
+
+
 def test_several_models_inside_are_listed(model, tmp_path, run):
     """By the folder in which they lie; parts of one model are no models."""
     fill(tmp_path, model, ["run/3/generator.pt", "run/3/discriminator.pt"])

@@ -203,6 +203,20 @@ def test_moments_of_an_optimizer_are_no_place_of_the_weights(convert, tmp_path, 
     assert main([*words, str(tmp_path / "out.npz"), str(tmp_path / "in.npz")]) == 0, capsys.readouterr()
 
 
+def test_the_place_of_the_weights_is_found_below_names_that_are_read_otherwise(convert):
+    """As of {"model": nnx.state(model), "optimizer": nnx.state(optimizer)} in Orbax, with /value below every name."""
+    text = "table 1: nnx <-> torch\nfc/{i}/kernel: i o <-> fc.{i}.weight: o i"
+    state = {f"model/{name}/value": array for name, array in KERNELS.items()}
+    state |= {f"optimizer/opt_state/0/mu/{name}/value": array * 0 for name, array in KERNELS.items()}
+    code, arrays, err = convert(state, text=text)
+    assert code == 0 and np.array_equal(arrays["fc.1.weight"], KERNELS["fc/1/kernel"].T), err
+    assert "read without the last level of its names: value" in err
+    assert "took the arrays under 'model/'; set aside: optimizer/ (2 arrays)" in err
+    other = {f"other/{name}/value": array for name, array in KERNELS.items()}
+    code, _, err = convert(state | other, text=text)
+    assert code == 1 and "0 of 6 names are in this Table" in err
+
+
 def test_lengths_that_contradict_each_other_need_one_name_or_like(convert, tmp_path):
     """As where one array of a layer was pruned: each line has names of its own, but for those with a capital."""
     pruned, whole = ({"fc.w": np.ones((n, 3)), "fc.b": np.ones(5)} for n in (4, 5))

@@ -161,7 +161,15 @@ def _in_folder(path: str, step: int | None) -> Found:
     others = [e for e in others if e[0] != "."]
     beside = f"; beside it: {listed(others)}" if others else ""
     lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
+    lacks += _newer(path, name, [e for e in others if e not in entries]) if step is None else []
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
+
+
+def _newer(path: str, taken: str, others: list[str]) -> list[str]:
+    """Report folders of later steps than the one that is taken, in which nothing is a whole checkpoint."""
+    last = step_of(taken)
+    later = [e for e in others if os.path.isdir(os.path.join(path, e)) and (step_of(e) or 0) > (last or 0)]
+    return [f"passed over {listed(later)}: it holds no complete checkpoint"] if last is not None and later else []
 
 
 def _files_of(path: str) -> list[str]:

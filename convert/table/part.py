@@ -195,15 +195,20 @@ def _under_table_root(own: TablePart, table: Table) -> TablePart | None:
 
 
 def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> TablePart | None:
-    """Return the part under the first other spelling of the file's names by which most of them match the Table."""
-    for other in spellings(reader, _tops(table)):
+    """Return the part under the first other spelling of the file's names by which most of them match the Table.
+
+    Without `weights`, a spelling by which the file has one place of the weights comes after those of the whole file.
+    """
+    others = list(spellings(reader, _tops(table)))
+    for other in others:
         with contextlib.suppress(UsageError):
             found = part(other, weights)
             if weights and not _matched_names(table, found.sources):
                 found = _under_table_root(found, table) or found
             if len(_matched_names(table, found.sources)) > FEW * sum(not training(name) for name in found.sources):
                 return found
-    return None
+    below = (_below_one_place(other, table, part(other, None)) for other in others if weights is None)
+    return next((found for found in below if found), None)
 
 
 def spellings(reader: Reader, tops: Sequence[str]) -> Iterator[Reader]:
