@@ -46,10 +46,10 @@ def read_torch(
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
         problem = f"its optimizer has a state of {folding.listed(strangers)}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
-    options = other_options(reader.path, family, groups, stated)
     buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
+    options = other_options(reader.path, family, groups, stated)
     initial = tuple(group.get("initial_lr") for group in groups)
     step, steps = stated.get("step"), dict[str, int]()
     if family == "adam":
