@@ -35,7 +35,9 @@ def test_a_file_without_parts_is_taken_whole_beside_one_with_parts(run, tmp_path
     np.savez(tmp_path / "b.npz", **{"optimizer/w": np.ones(3), "model/v": np.ones(2)})
     words = ("diff", tmp_path / "a.npz", tmp_path / "b.npz", "--weights")
     code, _, err = run(*words, "optimizer")
-    assert code == 2 and "its arrays are in no part; --weights / is all of it, where another file needs a part" in err
+    assert (
+        code == 2 and "its arrays are in no part, and --weights / is all of it, where another file needs a part" in err
+    )
     assert run(*words, "/", "--weights", "optimizer")[0] == 0
 
 

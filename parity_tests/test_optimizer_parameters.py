@@ -228,7 +228,7 @@ def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):
         code, err = convert(source, "net.msgpack", *words, "--hyper", "step=7")
         assert code == 0 and arrays(tmp_path / "net.msgpack")["opt_state/0/count"] == 7, err
         code, err = convert(source, "net.msgpack", *words, "--hyper", "step=5")
-        assert code == 2 and "step=5 contradicts it" in err, err
+        assert code == 2 and "step=5 contradicts " in err, err
     write("one.weight: i o, two.weight: i p <-> w: (o+p) i", TWO, TWO_NAMES, dict.fromkeys(steps, 0.5), steps)
     code, err = convert("net.pdparams", "net.pt")
     assert code == 1 and "w joins parameters that were updated 3 and 7 times" in err, err

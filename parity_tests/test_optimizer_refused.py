@@ -29,7 +29,7 @@ def plain_sgd(saved):
 
 
 REFUSED = {
-    "amsgrad": (group(amsgrad=True), "amsgrad: its maximum of second moments is converted to no library"),
+    "amsgrad": (group(amsgrad=True), "amsgrad's maximum of second moments is converted to no library"),
     "maximize": (group(maximize=True), "maximize"),
     "its maximum": (state(lambda s: s.update(max_exp_avg_sq=s["exp_avg_sq"])), "max_exp_avg_sq"),
     "RAdam": (lambda saved: saved["optimizer"]["param_groups"][0].pop("amsgrad"), "param_groups have no amsgrad"),

@@ -22,7 +22,7 @@ from .state import State
 
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
 MIXED = (
-    "trained in mixed precision: paddle keeps float32 master weights here (master_weights), which are not converted: "
+    "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
     f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
@@ -196,7 +196,7 @@ def _paddle_step(
     if "step" in stated:
         step = int(stated["step"])
         if agreed not in (None, step):
-            raise UsageError(f"{reader.path}: {stored}: {agreed:,} steps with {written}: step={step} contradicts it")
+            raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {agreed:,} steps with {written}")
         alike = {beta for beta, each in counts.items() if abs(each - step) < NEAR}
         if unlike := [beta for beta in counts if beta in stated and beta not in alike]:
             raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")

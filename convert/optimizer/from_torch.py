@@ -105,9 +105,9 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
             raise ConvertError(f"{reader.path}: {base}{number} lists no parameters: its optimizer is damaged")
     for group in ordered:
         if group.get("amsgrad"):
-            raise ConvertError(f"{reader.path}: amsgrad: its maximum of second moments {LEFT}")
+            raise ConvertError(f"{reader.path}: amsgrad's maximum of second moments {LEFT}")
         if group.get("maximize"):
-            raise ConvertError(f"{reader.path}: maximize: such an optimizer {LEFT}")
+            raise ConvertError(f"{reader.path}: an optimizer with maximize {LEFT}")
     return ordered
 
 
@@ -160,7 +160,7 @@ def _numbered(
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Name torch's numbered parameters by the order of the state_dict: the names, notes, and what is assumed."""
     remedy = (
-        "pass model.named_parameters() to the optimizer: it then stores names; "
+        "pass model.named_parameters() to the optimizer, which then stores names; "
         f"{document('training')} shows how to add them to this file (param_names)"
     )
     parameters = {name: tensor for name, tensor in parameters.items() if tensor.name not in reader.shared}  # tied: once
@@ -226,7 +226,7 @@ def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: 
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":
         if group.get("dampening"):
-            what = f"dampening={exact(group['dampening'])}: such an optimizer {LEFT}"
+            what = f"an optimizer with dampening={exact(group['dampening'])} {LEFT}"
             raise ConvertError(f"{reader.path}: {what}")
         nesterov = {"nesterov": bool(group.get("nesterov"))} if "momentum" in group else {}
         return {**hyper, **nesterov, "kind": "sgd"}

@@ -77,7 +77,7 @@ def part(reader: Reader, weights: str | None) -> TablePart:
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
         tops = sorted({name.partition("/")[0] for name in folders})
         root = f"{option('weights', '/')} is all of it, where another file needs a part"
-        holds = f" (it holds {folding.listed(tops)})" if tops else f": its arrays are in no part; {root}"
+        holds = f" (it holds {folding.listed(tops)})" if tops else f"; its arrays are in no part, and {root}"
         raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}{holds}")
     return own
 
