@@ -207,14 +207,19 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """Count what was compared by outcome: "12 comparisons: 10 agree, 2 differ"; of one outcome, "12 agree"."""
+    """Count comparisons by outcome: "12 comparisons: 10 agree, 2 differ"; of one outcome, "12 comparisons agree"."""
     counts = grades(results)
-    agree = counts["agrees"] + counts["close"]
-    parts = [f"{agree:,} {'agrees' if agree == 1 else 'agree'}"] if agree else []
-    parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
-    parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
-    parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
-    return f"{count(len(results), 'comparison')}: " * bool(parts[1:]) + ", ".join(parts)
+    agree, differ = counts["agrees"] + counts["close"], counts["differs"]
+    known = {
+        "agrees" if agree == 1 else "agree": agree,
+        "differs" if differ == 1 else "differ": differ,
+        "failed to run": counts["failed"],
+        **{grade: counts[grade] for grade in ("not run", "not judged")},
+    }
+    parts = [(number, words) for words, number in known.items() if number]
+    if len(parts) == 1:
+        return f"{count(parts[0][0], 'comparison')} {parts[0][1]}"
+    return f"{count(len(results), 'comparison')}: {', '.join(f'{number:,} {words}' for number, words in parts)}"
 
 
 def closing(results: Sequence[Result]) -> str:

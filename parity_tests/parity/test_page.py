@@ -529,7 +529,8 @@ def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
 
 def test_outcomes_are_counted_by_name_where_there_are_several() -> None:
     off, skipped = replace(row(("a",)), error=1.0, passed=False), replace(row(("a",)), passed=None, error=None)
-    assert summary.totals([row(("a",)), row(("b",))]) == "2 agree"
+    assert summary.totals([row(("a",)), row(("b",))]) == "2 comparisons agree"
+    assert summary.totals([row(("a",))]) == "1 comparison agrees"
     assert summary.totals([row(("a",)), off, off, skipped]) == "4 comparisons: 1 agrees, 2 differ, 1 not judged"
 
 
