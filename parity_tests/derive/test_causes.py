@@ -302,8 +302,8 @@ def attention(scale: float | str) -> Net:
         ("roots", 1.0, "a factor of 0.5 (1/sqrt(4)) on the left, 1 on the right (recomputed"),
         ("fused", 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
         (0.25, "fused", "a factor of 0.25 on the left, 0.5 on the right (recomputed"),
-        (8**-0.5, "fused", "a factor of 0.353553 (1/sqrt(8)) on the left, 0.5 (1/sqrt(4)) on the right (recomputed"),
-        (0.5, 8**-0.5, "a factor of 0.5 (1/sqrt(4)) on the left, 0.353553 (1/sqrt(8)) on the right (recomputed"),
+        (8**-0.5, "fused", "a factor of 0.354 (1/sqrt(8)) on the left, 0.5 (1/sqrt(4)) on the right (recomputed"),
+        (0.5, 8**-0.5, "a factor of 0.5 (1/sqrt(4)) on the left, 0.354 (1/sqrt(8)) on the right (recomputed"),
         (0.5, 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
     ],
 )

@@ -97,7 +97,7 @@ ATTENTIONS = {
         attention(by_distance(0.5)), attention(), "the left applies a table of 6 x 6, the right does not"),
     "limits of scores": (
         attention(capped(0.3)), attention(capped(0.7)),
-        "a factor of 3.33333 on the left, 1.42857 on the right and a factor of 0.3 on the left, 0.7 on the right"),
+        "a factor of 3.33 on the left, 1.43 on the right and a factor of 0.3 on the left, 0.7 on the right"),
 }  # fmt: skip
 
 

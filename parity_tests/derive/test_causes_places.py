@@ -170,3 +170,71 @@ def test_a_pooling_to_another_size_is_the_last_cause_that_is_told():
     edges = "(0, 0) places beyond the edges on the left, (0, 1) places beyond the edges on the right"
     assert place.what == f"max pooling with {edges}"
     assert not found.confirmed and found.explained == "at least one operation"
+
+
+def gated(function: Any) -> Net:
+    return Net(lambda m, x: m.out(function(m.first(x))), first=linear(5, 8), out=linear(8, 3))
+
+
+def test_a_term_with_which_a_function_begins_is_no_cause_of_its_own():
+    """What a bias is added to seems equal without this term, but the function behind it still differs."""
+    hard = gated(lambda x: (x + 3).clamp(0, 6) * (1 / 6))
+    (place,) = parity.derive(gated(torch.sigmoid), hard, (images(6, 5),)).divergences
+    assert place.what == "sigmoid on the left, hard sigmoid on the right"
+    unknown = gated(lambda x: (x + 2).clamp(0, 5) * (1 / 7))
+    found = parity.derive(gated(torch.sigmoid), unknown, (images(6, 5),))
+    assert not any(place.kind == "term" for place in found.divergences), found
+
+
+def test_a_bias_of_the_forget_gate_is_one_cause_at_every_step():
+    def stepped(m: Any, x: Any) -> Any:
+        h = c = torch.zeros(len(x), 4, dtype=x.dtype)
+        for step in x.unbind(1):
+            i, forget, g, o = (m.wi(step) + m.wh(h)).chunk(4, -1)
+            c = (forget + 1).sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        return m.out(h)
+
+    right = Net(stepped, wi=linear(5, 16), wh=linear(4, 16), out=linear(4, 3))
+    left = Net(lambda m, x: m.out(m.lstm(x)[0][:, -1]), lstm=torch.nn.LSTM(5, 4, batch_first=True), out=linear(4, 3))
+    found = parity.derive(left, right, (images(3, 3, 5),))
+    (place,) = found.divergences
+    assert place.what == "a term of 1 on the right, which the left does not have" and place.times == 3
+    assert found.confirmed and not found.missing
+
+
+def test_relative_biases_that_one_side_does_not_read_are_a_missing_parameter():
+    """Both models have the parameter, which the right one does not use."""
+
+    def attention(biased: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            scores = m.q(x) @ m.k(x).mT
+            return m.out((scores + m.bias if biased else scores).softmax(-1) @ m.v(x))
+
+        layers = {name: torch.nn.Linear(8, 8, bias=False) for name in ("q", "k", "v", "out")}
+        return Net(forward, **layers, bias=torch.nn.Parameter(torch.zeros(6, 6)))
+
+    for swapped in (False, True):
+        sides = (attention(True), attention(False))[:: -1 if swapped else 1]
+        found = parity.derive(*sides, (images(2, 6, 8),))
+        has, lacks = ("right", "left") if swapped else ("left", "right")
+        causes = [place.what for place in found.divergences] + [*found.reasons.values()]
+        assert f"the {has} adds bias, the {lacks} does not" in causes, found
+
+
+def test_rotations_of_halves_by_a_table_of_pairs_are_named():
+    def turned(pairs: bool) -> Any:
+        angles = torch.arange(6)[:, None] * 100.0 ** -torch.tensor([0.0, 0.25, 0.5, 0.75])
+        tables = [table(angles).double() for table in (torch.cos, torch.sin)]
+        tables = [t.repeat_interleave(2, -1) if pairs else torch.cat([t, t], -1) for t in tables]
+
+        def turn(x: Any) -> Any:
+            return x * tables[0] + torch.cat([-x[..., 4:], x[..., :4]], -1) * tables[1]
+
+        layers = {name: torch.nn.Linear(8, 8, bias=False) for name in ("q", "k", "v", "out")}
+        return Net(lambda m, x: m.out((turn(m.q(x)) @ turn(m.k(x)).mT).softmax(-1) @ m.v(x)), **layers)
+
+    found = parity.derive(turned(False), turned(True), (images(2, 6, 8),))
+    (place,) = found.divergences
+    assert place.what == "the values of a table are repeated as halves on the left, as pairs on the right"
+    assert found.confirmed

@@ -97,7 +97,7 @@ def attention(scale: float, convolution: bool, by_sums: bool = False) -> Net:
 def test_a_scale_of_queries_is_named_as_one_of_the_scores():
     found = parity.derive(attention(0.3, False), attention(1, False), (images(2, 8, 3, 4),))
     (place,) = found.divergences
-    assert place.cause.startswith("the scores before the softmax have a factor of 0.3 on the left, which the other")
+    assert place.cause.startswith("the scores before the softmax have a factor of 0.3 on the left, which the left")
     assert place.kind == "attention scale" and found.explained == "one attention scale"
 
 

@@ -70,11 +70,11 @@ def test_epsilons_of_batch_norms_and_factors_of_old_style_dropout_are_both_confi
     more = ", and so in 2 more places"
     assert causes(scaled(1e-3), in_paddle(1e-5, 0.5)) == [
         f"epsilon 1e-3 on the left, 1e-5 on the right{more}",
-        "a factor of 0.5 on the right, which the other side does not have, and so in 1 more place",
+        "a factor of 0.5 on the right, which the left does not have, and so in 1 more place",
     ]
     assert causes(in_paddle(1e-5, 0.5), scaled(1e-3)) == [
         f"epsilon 1e-5 on the left, 1e-3 on the right{more}",
-        "a factor of 0.5 on the left, which the other side does not have, and so in 1 more place",
+        "a factor of 0.5 on the left, which the right does not have, and so in 1 more place",
     ]
 
 
@@ -152,7 +152,7 @@ def test_edits_late_in_a_deep_model_are_tried_on_a_few_of_its_operations(monkeyp
     lengths, run = [], recomputation.run
     monkeypatch.setattr(recomputation, "run", lambda tape, *rest: lengths.append(len(tape.nodes)) or run(tape, *rest))
     found = parity.derive(deep(1), deep(0.75), (images(4, 6),))
-    assert found.confirmed and found.divergences[0].cause.startswith("a factor of 0.75 on the right, which the other")
+    assert found.confirmed and found.divergences[0].cause.startswith("a factor of 0.75 on the right, which the left")
     assert len(lengths) > 3 and sum(length > max(lengths) / 2 for length in lengths) == 1, lengths
 
 

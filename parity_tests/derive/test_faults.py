@@ -49,7 +49,7 @@ FAULTS = {
     ),
     "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 0 on the left, 1 on the right"),
     "a limit": Fault({"limit": 1.0}, "head", "the number 1 on the right"),
-    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 1 on the left, 2.82843 on the"),
+    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 1 on the left, 2.83 on the"),
     "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 1 on the left, 0.5 on the right"),
     "no residual": Fault({"residual": 0.0}, "out", "a factor of 1 on the left, 0 on the right"),
     "another slope": Fault({"slope": 0.2}, "head", "leaky_relu: negative_slope 0.1 on the left, 0.2 on"),

@@ -83,4 +83,4 @@ def test_an_epsilon_of_normalized_outputs_is_named_however_small_its_effect():
 
     found = parity.derive(unit(0.0), unit(3e-9), (images(4, 6),))
     assert found.verdict == "complete" and 1e-9 < found.error < 1e-8
-    assert "epsilon 3e-9 on the right, which the other side does not have" in found.divergences[0].cause
+    assert "epsilon 3e-9 on the right, which the left does not have" in found.divergences[0].cause

@@ -146,12 +146,18 @@ def _words(kind: str, side: int, value: float, other: float, known: bool, scale:
     rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))
     if not known:
         root = _root(value) if rooted else ""
-        return Words(f"{what} {measured(value, 6)}{root} on the {SIDES[side]}, which the other side does not have")
+        number = f"{measured(value, _digits(value))}{root}"
+        return Words(f"{what} {number} on the {SIDES[side]}, which the {SIDES[1 - side]} does not have")
     first, second = (value, other) if side == 0 else (other, value)
-    left, right = apart(first, second, least=6)
+    left, right = apart(first, second, least=_digits(first, second))
     if rooted:
         left, right = left + _root(first), right + _root(second)
     return Words(f"{what} {two_sided(left, right)}", both=(left, right))
+
+
+def _digits(*values: float) -> int:
+    """Return how many digits numbers are written with: those of code in full, roots and quotients with three."""
+    return 6 if all(math.isclose(float(f"{value:.6g}"), value, rel_tol=ROUNDED * 1e-3) for value in values) else 3
 
 
 def _root(value: float) -> str:
