@@ -54,6 +54,12 @@ def test_three_levels_fold():
     ]
 
 
+def test_numbers_behind_a_word_for_blocks_count_and_those_of_layers_in_a_block_do_not():
+    pairs = [(f"blocks.{i}.{leaf}.w", f"b{i}_{leaf}/w") for i in range(2) for leaf in ("conv1_bn", "conv2_bn")]
+    expected = ["blocks.{i}.conv1_bn.w <-> b{i}_conv1_bn/w", "blocks.{i}.conv2_bn.w <-> b{i}_conv2_bn/w"]
+    assert lines(pairs) == expected
+
+
 def test_blocks_that_one_side_counts_through_all_stages_stay_apart():
     pairs = [(left, f"unit_{k}/g") for k, (left, _) in enumerate(stages((2, 3)))]
     assert lines(pairs) == ["stages.0.{i}.g <-> unit_{i}/g", "stages.1.{i}.g <-> unit_{i+2}/g"]
@@ -303,3 +309,36 @@ def test_a_derived_table_fits_a_deeper_model_of_the_same_width():
     found = parity.derive(staged((2,)), staged((2,)), (images(2, 3),))
     deep = {name: array.numpy() for name, array in staged((3,)).state_dict().items()}
     assert {**found.table.apply(deep)}.keys() == deep.keys()
+
+
+def test_both_biases_of_all_layers_are_added_in_one_order():
+    """Which of the two is found first differs from layer to layer."""
+    for package in ("torch", "flax"):
+        needs(package)
+    import flax.linen as nn
+    import jax
+    import torch
+
+    class Left(torch.nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            self.rnn = torch.nn.LSTM(6, 8, depth, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.rnn(x)[0]
+
+    class Right(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            for _ in range(2):
+                x = nn.RNN(nn.OptimizedLSTMCell(8))(x)
+            return x
+
+    x = images(2, 4, 6)
+    found = parity.derive(Left(2), (Right(), Right().init(jax.random.key(0), x)), (x,))
+    cell = "params/OptimizedLSTMCell_{i}"
+    line = f"rnn.bias_ih_l{{i}}: (s c) + rnn.bias_hh_l{{i}}: (s c) -> {cell}/{{s=hi|hf|hg|ho}}/bias: c"
+    assert found.proven and line in found.table.print(), found.table.print()
+    own = {name: array.numpy() for name, array in Left(3).state_dict().items()}
+    moved = found.table.apply(own)["params/OptimizedLSTMCell_2/hg/bias"]
+    assert np.array_equal(moved, (own["rnn.bias_ih_l2"] + own["rnn.bias_hh_l2"])[16:24])

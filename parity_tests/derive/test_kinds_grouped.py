@@ -157,6 +157,22 @@ def test_lines_of_stacked_blocks_against_fused_projections():
     )
 
 
+def test_the_width_of_a_head_has_one_letter_in_a_fused_projection_and_behind_the_attention():
+    """So that it is given once: the lengths of all lines follow from that of a head and the number of groups."""
+    left = {"wqkv": (40, 16), "wo": (16, 24)}
+    right = {"q": (16, 6, 4), "k": (16, 2, 4), "v": (16, 2, 4), "o": (6, 4, 16)}
+
+    def split(a: Any) -> Any:
+        w = a["wqkv"].reshape(2, 5, 4, 16)
+        parts = {"q": w[:, :3].reshape(6, 4, 16), "k": w[:, 3], "v": w[:, 4]}
+        return {**{name: part.transpose(2, 0, 1) for name, part in parts.items()}, "o": a["wo"].T.reshape(6, 4, 16)}
+
+    assert written(left, right, split, ("torch", "linen")) == (
+        "wqkv: (g r+1+1 d) i <-> q: i (g r) d, k: i g d, v: i g d",
+        "wo: o (h d) <-> o: h d o",
+    )
+
+
 def test_zeros_that_are_added_to_rows_of_a_matrix_have_no_line():
     lefts, rights = (
         Elements(arrays, False) for arrays in ({"a": np.zeros((2, 3))}, {"x": np.zeros(6), "y": np.zeros(6)})

@@ -183,3 +183,59 @@ def test_stacked_layers_of_stacked_experts_hold_any_number_of_both():
     moved = found.table.apply(own)["w"]
     assert moved.shape == (3, 5, 8, 8)
     assert np.array_equal(moved[2, 4], own["layers.2.experts.4.weight"].T)
+
+
+def stacked_experts(fused: bool) -> Any:
+    """Return gated experts in JAX, all on all rows, with one array for gates and values or two."""
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        x = x @ p["first"]["w"] + p["first"]["b"]
+        top, places = jax.lax.top_k(jax.nn.softmax(x @ p["router"], -1), CHOSEN)
+        weights = (jax.nn.one_hot(places, EXPERTS) * (top / top.sum(-1, keepdims=True))[..., None]).sum(-2)
+        if fused:
+            gate, value = jnp.split(jnp.einsum("btd,edh->bteh", x, p["wide"]), 2, -1)
+        else:
+            gate, value = (jnp.einsum("btd,edh->bteh", x, p[name]) for name in ("gate", "up"))
+        every = jnp.einsum("bteh,ehd->bted", jax.nn.silu(gate) * value, p["down"])
+        y = jnp.einsum("bted,bte->btd", every, weights)
+        return (x + y) @ p["head"]["w"] + p["head"]["b"]
+
+    up = np.ones((EXPERTS, 8, 12))
+    names = {"wide": np.ones((EXPERTS, 8, 24))} if fused else {"gate": up, "up": up}
+    return run, {"router": np.ones((8, EXPERTS)), "down": np.ones((EXPERTS, 12, 8)), **names, **dense()}
+
+
+class RoutedFused(Routed):
+    """The same with one kernel for the gate and the value of an expert."""
+
+    def __init__(self) -> None:
+        super().__init__("index_add", gated=True)
+        for expert in self.experts:
+            del expert["up"], expert["gate"]
+            expert["wide"] = linear(8, 24, False)
+
+    def expert(self, k: int, x: Any) -> Any:
+        gate, value = self.experts[k]["wide"](x).chunk(2, -1)
+        return self.experts[k]["down"](f.silu(gate) * value)
+
+
+@pytest.mark.parametrize(
+    ("fused", "fused_experts", "line"),
+    [
+        (False, False, "gate: e i o <-> experts.{e}.up.weight: o i"),  # the names of one side are of the other's use
+        (False, True, "{s=gate|up}: e i a <-> experts.{e}.wide.weight: (s a) i"),
+        (True, False, "wide: e i (s o) <-> experts.{e}.{s=up|gate}.weight: o i"),
+        (True, True, "wide: e i o <-> experts.{e}.wide.weight: o i"),
+    ],
+)
+@pytest.mark.parametrize("stacked_first", [True, False])
+def test_stacked_experts_and_experts_one_by_one(fused: bool, fused_experts: bool, line: str, stacked_first: bool):
+    """Products of all experts on one side are split by what each half is for, and then expert by expert."""
+    needs("flax")
+    one = RoutedFused() if fused_experts else Routed("index_add", gated=True)
+    sides = [stacked_experts(fused), one]
+    found = parity.derive(*(sides if stacked_first else sides[::-1]), (images(2, 9, 8),))
+    line = line if stacked_first else " <-> ".join(line.split(" <-> ")[::-1])
+    assert found.proven and line in found.table.print(), f"{found}\n{found.table.print()}"

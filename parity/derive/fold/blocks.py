@@ -16,10 +16,12 @@ from specs.paths import Hole
 from .rows import Row
 
 # Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),
-# several in one name (stage0_block1, layer1_0), one in an array's own name (weight_ih_l0). The 1 of fc1.weight is none.
+# several in one name (stage0_block1, layer1_0), one behind a word for blocks (b0_conv, layer0_norm), one in an array's
+# own name (weight_ih_l0). The 1 of fc1.weight is none.
 ALONE = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])")
 OF_PARTS = re.compile(r"(?<=[A-Za-z])\d+(?=[./][A-Za-z_0-9{}]+[./])")
 SEVERAL = re.compile(r"(?:(?<=[./])|^)(?:[A-Za-z]+\d+_)+[A-Za-z]*\d+(?=[./])")
+OF_BLOCK = re.compile(r"(?:(?<=[./])|^)(?:block|blk|layer|stage|level|cell|[bhl])\d+(?=_[A-Za-z])")
 OF_ARRAY = re.compile(r"(?<=[A-Za-z])\d+(?=(?:_[A-Za-z_{}]+)?$)")
 DIGITS = re.compile(r"\d+")
 
@@ -65,7 +67,8 @@ def folded(
 
 def numbers(path: str) -> list[re.Match[str]]:
     """Return where a path has the numbers of blocks."""
-    inside = (DIGITS.finditer(path, *name.span()) for name in SEVERAL.finditer(path))
+    names = itertools.chain(*(kind.finditer(path) for kind in (SEVERAL, OF_BLOCK)))
+    inside = (DIGITS.finditer(path, *name.span()) for name in names)
     every = itertools.chain(*(kind.finditer(path) for kind in (ALONE, OF_PARTS, OF_ARRAY)), *inside)
     return [match for _, match in sorted({match.start(): match for match in every}.items())]
 

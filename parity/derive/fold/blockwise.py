@@ -12,7 +12,7 @@ from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
 
 from .facts import Facts
-from .grids import BLOCK, grid
+from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names
 from .rows import Row
@@ -43,7 +43,8 @@ def of_blocks(
     for name in source_names:
         forms.setdefault(numberless(name), []).append(name)
     cells = [grid(some) for some in forms.values()]
-    if len(cells) == 1 or any(cell is None or [*cell[2]] != [BLOCK] for cell in cells):
+    holes = {tuple(cell[2]) if cell else () for cell in cells}
+    if len(cells) == 1 or len(holes) > 1 or not holes <= {(name,) for name in COUNTING}:
         return None
     stacked: dict[str, Array] = {}
     for (path, _, counts), some in zip(filter(None, cells), forms.values(), strict=True):
@@ -57,7 +58,7 @@ def of_blocks(
             first, size = sources.first(name), math.prod(sources.shapes[name])
             inside = (numbers >= first) & (numbers < first + size)
             moved[inside] = numbers[inside] - first + own.first(path) + places[name] * size
-    return joined(own, len(forms), target, moved, names, side, holes=(BLOCK,))
+    return joined(own, len(forms), target, moved, names, side, holes=holes.pop())
 
 
 def _joined(

@@ -87,7 +87,15 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         if not _says_alone(group, facts, names):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
-    return _table(facts, groups, list, names, missing, given), missing
+    table = _table(facts, groups, list, names, missing, given)
+    if unfit := _unfit(table, facts):  # lines that contradict each other, as they count the same blocks
+        for group in list(groups):
+            if unfit.isdisjoint(numberless(escaped(name)) for name in group[0]):
+                continue
+            groups.remove(group)
+            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} contradicts other lines"))
+        table = _table(facts, groups, list, names, missing, given)
+    return table, missing
 
 
 def _table(

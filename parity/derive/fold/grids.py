@@ -9,14 +9,14 @@ import numpy as np
 
 from specs.paths import Hole, escaped
 
-BLOCK = "l"  # the hole that counts blocks
-COUNTING = (BLOCK, "e")  # the same, and the hole that counts what each block has several of, as experts
+COUNTING = ("l", "e")  # the hole that counts blocks, and that of what each block has several of, as experts
+EXPERT = re.compile("expert", re.IGNORECASE)  # in the word before a number that counts these
 
 
 def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
 
-    Numbers count in {l}, and a second one in {e}; words are listed in {s=...} in the order of `names`.
+    Numbers count in {l}, a second one, or that of experts, in {e}; words are listed in {s=...} in the order of `names`.
     """
     splits: list[list[list[str]]] = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
     for split in [*splits, [list(_around(name, names)) for name in names]]:
@@ -35,7 +35,8 @@ def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, d
             return None
         numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
         even = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        counting = next((name for name in COUNTING if name not in counts), "") if even else ""
+        order = COUNTING[::-1] if EXPERT.search("".join(split[0][:p][-2:])) else COUNTING
+        counting = next((name for name in order if name not in counts), "") if even else ""
         if counting:
             words = list(map(str, numbers))
         hole = Hole(counting, 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))

@@ -20,6 +20,7 @@ from .related import Atom, Axes, relate
 from .rows import Row
 
 PAIR = 2  # channels that rotary positions turn
+HEADS = 2  # pieces of (h d), whose width is that of a joined axis, too
 PIECES = "rsuv"  # how many pieces each part has in a group, as (g r+1+1 d): r queries to one key and one value
 
 
@@ -179,7 +180,7 @@ def _row(
         for name, (atom,) in zip(whole.stacked, axes.target, strict=False):
             atom.name = name
     _name_shared(parts, split.group, "g", names, taken)
-    _name_shared(parts, split.width, "d" + SPARE, names, taken)
+    _name_shared(parts, split.width, "d" + SPARE, names, taken, HEADS)
     for axes, letter in zip(parts.values(), _letters(list(parts), whole, in_groups, names), strict=True):
         if pieces := axes.target[split.part]:
             names.give(pieces[0], letter, taken)
@@ -225,11 +226,11 @@ def _letters(part_names: list[str], whole: Whole, in_groups: bool, names: Names)
     return own if own and usual.isdisjoint(own) else SPARE[: len(part_names)]
 
 
-def _name_shared(parts: Parts, at: int, wanted: str, names: Names, taken: set[str]) -> None:
-    """Give the pieces of an axis that all parts share one name each."""
+def _name_shared(parts: Parts, at: int, wanted: str, names: Names, taken: set[str], count: int = 0) -> None:
+    """Give the pieces of an axis that all parts share one name each. Args: count: see Names.give."""
     alike = [axes.target[at] for axes in parts.values() if axes.target[at]]
     for shared, letter in zip(zip(*alike, strict=True), wanted, strict=False):
-        names.give(shared[0], letter, taken)
+        names.give(shared[0], letter, taken, count)
         for atom in shared:
             atom.name = shared[0].name
 

@@ -65,6 +65,7 @@ def sums(
         Row(right=_written([part], rights, right_blocks), constant="0") for part in _one_by_one(alone, right_blocks)
     ]
     for right_parts, left_parts in sides:
+        left_parts = sorted(left_parts, key=lambda part: lefts.names.index(part.name))  # in one order for all blocks
         joins = (" + " if len(left_parts) > 1 else ", ", " + " if len(right_parts) > 1 else ", ")
         rows.append(Row(_written(left_parts, lefts, left_blocks), _written(right_parts, rights, right_blocks), joins))
     rest = _one_by_one(_uncovered([part for _, left_parts in sides for part in left_parts], lefts), left_blocks)

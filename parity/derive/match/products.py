@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -92,17 +92,19 @@ class Products(Regrouping):
         partners, seen, rows = set[tuple[str, ...]](), None, None
         grouping = self._grouped(use, near)
         whole = grouping.groups[0].role if len(grouping.groups) == 1 else ""
+        by_group = _told_apart(grouping.groups, near.gaps)
         for group in grouping.groups:
             if every(self.map, group.of(use.ids)):
                 continue
             options = self._options(use, grouping, group, near, partners)
             if not options and group.role == roles.UNREAD:
                 continue
-            if not options and not partners and self._at_once(use, use.ids, near.gaps, near.rows, whole):
+            at_once = not (options or partners or by_group)
+            if at_once and self._at_once(use, use.ids, near.gaps, near.rows, whole):
                 seen = next(iter(near.gaps))
                 return self._snapped(use, seen, near.rows(seen), True) if rough else None
             if not options and self._at_once(use, group.of(use.ids), near.gaps, near.rows, group.role):
-                rows, seen = None, next(iter(near.gaps))
+                rows, seen, by_group = None, next(iter(near.gaps)), True
                 continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
@@ -351,6 +353,12 @@ class Products(Regrouping):
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
+
+
+def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bool:
+    """Tell whether groups of columns are for several kinds of things, each of which left columns are for as well."""
+    right = {group.role.split(" ")[0] for group in groups}
+    return len(right) > 1 and right <= {group.role.split(" ")[0] for seen in lefts for group in seen.groups}
 
 
 def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:

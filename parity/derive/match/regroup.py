@@ -116,6 +116,7 @@ class Regrouping(Factors):
         limit = min(self.limit, max(MARGIN * min(gaps.values(), default=np.inf), EXACT))
         limit = np.inf if self.walk.at in self.rough else limit
         wanted, parts, readers = mine.shape[2], list[Array](), list[uses.Seen]()
+        by_role: dict[str, list[Array]] = {}
         for seen in (seen for seen, gap in gaps.items() if gap <= limit):
             rows = rows_of(seen)
             if rows is None:
@@ -125,17 +126,23 @@ class Regrouping(Factors):
             if free.any():
                 parts.append(ids[:, free])
                 readers.append(seen)
+                for group in seen.groups:
+                    columns_of = np.sort(group.columns[free[group.columns]])
+                    by_role.setdefault(group.role, []).append(ids[:, columns_of])
         widths = {part.shape[1] for part in parts}
-        sets = [parts, *_by_role(parts, readers, role)]
+        sets = [parts, *_likest(by_role, role)]
         sets += [[part for part in parts if part.shape[1] == width] for width in sorted(widths)]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
-        longer = [part for part in parts if part.shape[1] > wanted]
-        longer = [part for part in longer if part.shape[1] <= self._beside(use)]
-        if wanted in widths:
+        alike = _likest(by_role, role)
+        longer = [part for some in alike for part in some if part.shape[1] > wanted]
+        longer = [part for part in longer if role and part.shape[1] <= self._beside(use)]
+        if longer and min(part.shape[1] for part in alike[0]) > wanted:  # all that have this role
+            left = longer[0][:, :wanted]
+        elif wanted in widths:
             left = next(part for part in parts if part.shape[1] == wanted)
         elif whole:
             left = np.concatenate(whole[0], 1)
-        elif longer and mine is use.ids:
+        elif longer:
             left = longer[0][:, :wanted]
         else:
             return False
@@ -188,20 +195,16 @@ class Regrouping(Factors):
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
 
 
-def _by_role(parts: list[Array], readers: list[uses.Seen], role: str) -> list[list[Array]]:
-    """Return the parts for each role of the uses that they are of, the most similar to this role first.
+def _likest(parts: Mapping[str, list[Array]], role: str) -> list[list[Array]]:
+    """Return the parts of each role, the most similar to this role first.
 
     One side may have the activation of a gate as one function, the other as several: the first words are alike then.
     """
-    found: dict[str, list[Array]] = {}
-    for part, reader in zip(parts, readers, strict=True):
-        if len(reader.groups) == 1:
-            found.setdefault(reader.groups[0].role, []).append(part)
 
     def unlike(other: str) -> tuple[bool, bool]:
         return other != role, other.split(" ")[0] != role.split(" ")[0]
 
-    return [found[other] for other in sorted(found, key=unlike)]
+    return [parts[other] for other in sorted(parts, key=unlike)]
 
 
 def _joins(seen: uses.Seen) -> bool:
