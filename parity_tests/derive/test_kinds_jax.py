@@ -324,3 +324,28 @@ def test_one_einsum_makes_queries_keys_and_values_whose_halves_turn():
     params = {"qkv": np.zeros((3, heads, 16, size)), "o": np.zeros((heads, size, 16))}
     found = parity.derive(Left(), (right, params), (images(2, length, 16),))
     assert found.proven and "{s=q|k|v}.weight" in str(found.table)
+
+
+def test_rows_that_are_set_in_an_array_of_zeros():
+    """`array.at[places].set(rows)` moves elements, as the joining of rows with zeros does."""
+    needs("flax")
+    import jax.numpy as jnp
+
+    def right(p: Any, x: Any) -> Any:
+        y = jnp.zeros((x.shape[1], 6)).at[jnp.array([3, 0, 4])].set(p["rows"])
+        return jnp.tanh(x + y) @ p["out"]
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.out = torch.nn.Parameter(torch.rand(3, 6)), torch.nn.Linear(6, 2, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            none = torch.zeros(1, 6, dtype=x.dtype)
+            return self.out(torch.tanh(x + torch.cat([self.rows[:1], none, none, self.rows[1:]])))
+
+    parameters = {"rows": np.ones((3, 6)), "out": np.ones((6, 2))}
+    found = parity.derive(Left(), (right, parameters), (images(2, 5, 6),))
+    assert found.proven and not found.missing, str(found)
+    moved = found.table.apply({"rows": np.arange(3.0)[:, None] + np.zeros(6), "out.weight": np.zeros((2, 6))})
+    assert moved["rows"][:, 0].tolist() == [1, 0, 2]

@@ -74,7 +74,7 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
         return lambda a: np.tile(a, p["reps"])
     if name == "concatenate":
         return lambda *arrays: np.concatenate(arrays, p["dimension"])
-    if name in ("gather", "dynamic_slice", "dynamic_update_slice"):
+    if name in ("gather", "scatter", "dynamic_slice", "dynamic_update_slice"):
         return bound(eqn, element_numbers=True)
     return None
 
