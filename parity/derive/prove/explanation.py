@@ -181,9 +181,8 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
         span = None if trial.mapped.whole else spans[side]
         yield from without_parameters(trial.both[side].program, names, side, span)
     left, right = trial.both
-    yield from shared(
-        left.program, _without_partner(left, right, trial.mapped)[0], _partners(left, right, trial.mapped)
-    )
+    if alone := _without_partner(left, right, trial.mapped)[0]:
+        yield from shared(left.program, alone, _partners(left, right, trial.mapped))
     yield from others([run.program for run in trial.both], spans)
 
 
