@@ -28,7 +28,7 @@ def pooled(take: Callable[[Any], Any]) -> Net:
 
 @pytest.mark.parametrize(("right", "text"), [
     (lambda x: x[:, -1], "position 0 of 5 on the left, position 4 of 5 on the right"),
-    (lambda x: x.mean(1), "position 0 of 5 on the left, mean on the right"),
+    (lambda x: x.mean(1), "position 0 of 5 on the left, the mean over 5 positions on the right"),
 ], ids=["last", "mean"])  # fmt: skip
 def test_another_token_behind_a_norm_is_named_where_it_is_taken(right: Any, text: str):
     found = parity.derive(pooled(lambda x: x[:, 0]), pooled(right), (images(3, 5, 6),))
@@ -97,7 +97,7 @@ def attention(scale: float, convolution: bool, by_sums: bool = False) -> Net:
 def test_a_scale_of_queries_is_named_as_one_of_the_scores():
     found = parity.derive(attention(0.3, False), attention(1, False), (images(2, 8, 3, 4),))
     (place,) = found.divergences
-    assert place.cause.startswith("the scores before the softmax have a factor of 0.3 on the left, which the left")
+    assert place.cause.startswith("the scores before the softmax have a factor of 0.3 on the left, which the ri")
     assert place.kind == "attention scale" and found.explained == "one attention scale"
 
 

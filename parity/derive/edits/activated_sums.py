@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from .sums import adds
 
 KIND = "activation in another place"
 MOST = 4  # activations of a side that are tried
+DEPTH = 12  # operations behind a sum among which its activation function is
 
 
 class Place(NamedTuple):
@@ -69,11 +71,12 @@ def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Ite
       firsts: on each side, the operation from which on the sides may differ.
     """
     for side, program in enumerate(programs):
-        for kind in ([*_before(program)], [place for k in (0, 1) for place in _behind(program, k)]):
-            near = [place for place in kind if program.makers[place.one.result.output] >= firsts[side]]
-            for place in near[: 2 * MOST]:
-                every = [other for other in kind if _like(other, place)]
-                one, *wider = (_moved(some, side) for some in alike(place, every, lambda at: at.one.result.site))
+        for before in (True, False):
+            near = list(itertools.islice(_places(program, before, firsts[side]), 2 * MOST))
+            every = list(_places(program, before, 0)) if near else []
+            for place in near:
+                some = [other for other in every if _like(other, place)]
+                one, *wider = (_moved(of, side) for of in alike(place, some, lambda at: at.one.result.site))
                 yield replace(one, wider=tuple(wider))
 
 
@@ -83,23 +86,19 @@ def _like(one: Place, other: Place) -> bool:
     return one.one.name == other.one.name and slots[0] == slots[1]
 
 
-def _before(program: Program) -> Iterator[Place]:
-    """Yield the activation functions of terms of sums."""
-    for total in (node for node in program.tape.nodes if adds(program, node)):
-        for term in total.inputs:
-            if program.only_reader(term) and term in program.makers:
-                one = activation(program, program.tape.nodes[program.makers[term]])
-                if one and one.entry != term:
-                    yield Place(one, total, term, True)
-
-
-def _behind(program: Program, slot: int) -> Iterator[Place]:
-    """Yield the activation functions of sums, each with one of the two terms."""
-    for node in program.tape.nodes:
-        one = activation(program, node)
-        total = program.tape.nodes[program.makers[one.entry]] if one and one.entry in program.makers else None
-        if one and total and adds(program, total):
-            yield Place(one, total, total.inputs[slot], False)
+def _places(program: Program, before: bool, first: int) -> Iterator[Place]:
+    """Yield activation functions of terms of sums, or those of sums with each of the terms, from an operation on."""
+    for at, total in enumerate(program.tape.nodes):
+        if at < first or not adds(program, total):
+            continue
+        if before:
+            made = [program.tape.nodes[program.makers[n]] for n in total.inputs if n in program.makers]
+            every = [(node, node.output) for node in made if program.only_reader(node.output)]
+            yield from (Place(one, total, term, True) for node, term in every if (one := activation(program, node)))
+        else:
+            behind = (activation(program, node) for node in program.tape.nodes[at + 1 : at + DEPTH])
+            one = next((one for one in behind if one and one.entry == total.output), None)
+            yield from (Place(one, total, term, False) for term in total.inputs if one)
 
 
 def _moved(places: Sequence[Place], side: int) -> Moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from .edit import two_sided
 from .texts import Words
 
 MOST = 64  # places along an axis that is pooled
+LARGEST = 1 << 14  # elements of what is pooled, which is computed once for each place along each axis
 LARGE = 1e6  # is added to the values of one place, so that each window which has it shows it
 
 Run = Callable[[Array], Array]
@@ -63,23 +65,20 @@ def pools(left: Run, right: Run, shapes: Sequence[tuple[int, ...]]) -> Words | N
 
 def _pool(run: Run, shape: tuple[int, ...]) -> Pool | None:
     """Return which pooling a function of arrays of a shape is; None if it is none."""
-    if len(shape) not in (3, 4, 5) or max(shape[1:]) > MOST:
+    if len(shape) not in (3, 4, 5) or max(shape[1:]) > MOST or math.prod(shape) > LARGEST:
         return None
     x = np.random.default_rng(0).standard_normal(shape)
     try:
-        y = _value(run, x)
-        lines = [_line(run, x, axis) for axis in range(len(shape))] if y.ndim == x.ndim else []
-        ones, negative = _value(run, np.ones(shape)), _value(run, -x)
+        y, ones, negative = _value(run, x), _value(run, np.ones(shape)), _value(run, -x)
+        is_max = bool(np.isin(y, x).all() and (y >= -negative).all())
+        is_mean = np.allclose(negative, -y, 0, ROUNDED_FUNCTIONS) and np.isclose(ones.max(), 1)
+        lines = [_line(run, x, axis) for axis in range(len(shape))] if y.ndim == x.ndim and is_max | is_mean else []
     except Exception:  # an operation that does not take such values, or moves them
         return None
     windows = [line for line in lines if line and line != Line(1, 1, (0, 0))]
     if not windows or None in lines:
         return None
-    if np.isin(y, x).all():
-        return Pool("max", tuple(windows), False) if (y >= -negative).all() else None
-    if not np.allclose(negative, -y, 0, ROUNDED_FUNCTIONS) or not np.isclose(ones.max(), 1):
-        return None
-    return Pool("average", tuple(windows), not np.allclose(ones, 1))
+    return Pool("max" if is_max else "average", tuple(windows), not is_max and not np.allclose(ones, 1))
 
 
 def _value(run: Run, x: Array) -> Array:

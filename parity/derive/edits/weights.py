@@ -29,11 +29,13 @@ def plain_weights(programs: Sequence[Program], near: Sequence[Container[int]]) -
     """
     for side, program in enumerate(programs):
         every = _functions(program)
-        for value, name in every.items():
-            if program.makers[value] in near[side]:
-                alike = {v: of for v, of in every.items() if _calls(program, v) == _calls(program, value)}
-                one = _plain(program, {value: name}, side)
-                yield replace(one, wider=(_plain(program, alike, side),)) if len(alike) > 1 else one
+        near_values = [value for value in every if program.makers[value] in near[side]]
+        calls = {value: _calls(program, value) for value in every} if near_values else {}
+        for value in near_values:
+            name = every[value]
+            alike = {v: of for v, of in every.items() if calls[v] == calls[value]}
+            one = _plain(program, {value: name}, side)
+            yield replace(one, wider=(_plain(program, alike, side),)) if len(alike) > 1 else one
 
 
 def _functions(program: Program) -> dict[int, str]:

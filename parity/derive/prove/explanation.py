@@ -116,8 +116,9 @@ def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: in
 
 def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
     """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
-    found = trial.best(_simple(trial, _spans(trial, BEHIND)))
-    return found if found[0] else trial.best(_edits(trial, _spans(trial, SPAN)))
+    alone = _without_partner(*trial.both, trial.mapped)
+    found = trial.best(_simple(trial, _spans(trial, BEHIND), alone))
+    return found if found[0] else trial.best(_edits(trial, _spans(trial, SPAN), alone))
 
 
 def _two(trial: Recomputation) -> Explained:
@@ -172,18 +173,17 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
     return found
 
 
-def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
+def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
     """Yield what is told by one look: outputs in another order, parameters that one side lacks, other activations."""
     if trial.pairs[trial.at].right is None:
         yield from rearranged(*(run.program for run in trial.both))
-    for side, names in enumerate(_without_partner(*trial.both, trial.mapped)):
+    for side, names in enumerate(alone):
         # where not all have been matched, those behind this place may have partners yet
         span = None if trial.mapped.whole else spans[side]
         yield from without_parameters(trial.both[side].program, names, side, span)
     left, right = trial.both
-    yield from shared(
-        left.program, _without_partner(left, right, trial.mapped)[0], _partners(left, right, trial.mapped)
-    )
+    if alone[0]:
+        yield from shared(left.program, alone[0], _partners(left, right, trial.mapped))
     yield from others([run.program for run in trial.both], spans)
 
 
@@ -211,7 +211,7 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     return alone
 
 
-def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
+def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
     """Yield what may make the sides equal, behind the last use that agrees.
 
     In turn: other numbers, sums, tables, operations and functions; then several operations in a row.
@@ -220,7 +220,6 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     read = trial.read()
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
-    alone = _without_partner(left, right, trial.mapped)
     sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
