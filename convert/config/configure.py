@@ -196,9 +196,10 @@ def _shown(path: str, reading: Reading, record: Record, asked: Mapping[str, Any]
     try:
         return inferred(path, reading)
     except (KeyError, IndexError) as error:
-        is_stated = _is_of(record, reading)
-        stated = record.content.get("config", {}) if is_stated else {}
-        return whole_config(path, reading, error, {**stated, **asked}, is_stated)
+        is_recorded = _is_of(record, reading)
+        stated = record.content.get("config", {}) if is_recorded else {}
+        is_guess = not is_recorded and specs.folder(reading.architecture) is None  # a page is named by the user
+        return whole_config(path, reading, error, {**stated, **asked}, is_guess)
 
 
 def _is_of(record: Record, reading: Reading) -> bool:

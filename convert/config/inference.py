@@ -46,12 +46,12 @@ def _inferred(reading: Reading) -> Mapping[str, Any]:
 
 
 def whole_config(
-    path: str, reading: Reading, error: Exception, stated: dict[str, Any], is_stated: bool
+    path: str, reading: Reading, error: Exception, stated: dict[str, Any], is_guess: bool
 ) -> dict[str, Any]:
     """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
 
     Args:
-      is_stated: whether the record states the architecture; otherwise it is a guess by the names.
+      is_guess: whether the names alone suggest the architecture, and no record and no page that the user names.
     Raises: PlanError that names the array.
     """
     try:
@@ -69,7 +69,7 @@ def whole_config(
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
         where = f" in {reading.prefix}" * bool(reading.place)
         what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}{where}"
-        if not is_stated and (unknown or misfit or reading.place):
+        if is_guess and (unknown or misfit or reading.place):
             size, near = len(reading.tensors), f"{reading.architecture} ({reading.dialect})"
             fits = f"which has {size - len(unknown)} of {size} names{where}, and does not fit"
             what = f"{path}: no architecture is recognised: the nearest is {near}, {fits}; {for_own_models()}"
