@@ -204,20 +204,20 @@ class OpenFields(UsageError):
         self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
         it = "it" if len(fields) == 1 else "them"
         stated = f"the model's arrays do not show {it}" if is_saving() else f"neither the file nor a record states {it}"
-        self.why = f"{stated}, and outputs or training depend on {it}"
+        self.why = f"{stated}, and outputs or training of {architecture} depend on {it}"
         self.remedies = list(problems)
-        head, lines = self._lines(f" of {architecture}", " is open")
+        head, lines = self._lines(" is open")
         super().__init__(f"{path}: {head}: {self.why}", [*lines, *self.remedies])
 
-    def _lines(self, of: str, state: str) -> tuple[str, list[str]]:
+    def _lines(self, state: str) -> tuple[str, list[str]]:
         """Return what is open as the head of a message, and below it a line for each field where there are several."""
         if len(self.fields) == 1:
             ((name, values),) = self.fields.items()
-            return f"{name}{of}{state}, set it ({values})", []
+            return f"{name}{state}, set it ({values})", []
         lines = [f"{name}{state}: set it ({values})" for name, values in self.fields.items()]
-        return f"{len(lines)} fields{of} are open", lines
+        return f"{len(lines)} fields are open", lines
 
     def wanted(self) -> ConvertError:
         """Return the error for a reader who knows which file leaves these fields open."""
-        head, lines = self._lines("", "")
+        head, lines = self._lines("")
         return ConvertError(f"{head}: {self.why}", [*lines, *self.remedies])

@@ -41,7 +41,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     bare, out = case.folder / "weights.pth", tmp_path / "x.safetensors"
     code, _, err = run("official2torch", bare, "-o", out)
     assert code == 2
-    assert "act of convmixer is open, set it (gelu or relu)" in err
+    assert "act is open, set it (gelu or relu)" in err
     assert run("official2torch", bare, "-o", out, "--set", "act=relu")[0] == 0  # which is wrong
     for words in ((bare, out), (out, bare)):
         code, printed, _ = run("diff", *words)
