@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .candidates import Left
-from .match.complete import split
-from .match.similarity import Similarity
 from .match.symbols import MANY, Elements
 from .prove.freedom import exchanged
+from .trace.names import Similarity, split
 from .trace.outputs import equal
 from .trace.tape import Array
 

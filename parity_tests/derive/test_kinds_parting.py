@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive.match.similarity import Analogy
+from parity.derive.match.analogy import Analogy
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, numbers
 

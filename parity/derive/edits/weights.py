@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convert.folding import fold as folded_names
-from parity.derive.match.complete import split
-from parity.derive.match.similarity import Similarity
+from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row

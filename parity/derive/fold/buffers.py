@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.match.complete import split
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.draws import of_one_value
+from parity.derive.trace.names import split
 from parity.derive.trace.sides import Side
 
 from .rows import Row, constant, dropped, same

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.derive.limits import EXACT, MARGIN
+from parity.derive.trace.names import Similarity
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import place
 from parity.derive.trace.tape import Array
 
 from . import uses
 from .advice import Stop, compare, operation
-from .similarity import Analogy, Similarity
+from .analogy import Analogy
 from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
 from .walk import Place, Walk

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.tape import Array
 
 from .siblings import as_sibling
-from .similarity import Similarity
 from .symbols import Elements
 
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
@@ -179,12 +179,6 @@ def _modules(patterns: Iterable[str], found: Array, lefts: Elements, rights: Ele
         (owner,) = lefts.owners(rights.part(found, name))
         partners.setdefault(split(name)[0], set()).add(split(owner)[0])
     return {path: next(iter(others)) for path, others in partners.items() if len(others) == 1}
-
-
-def split(name: str) -> tuple[str, str]:
-    """Return the path and the leaf of a name."""
-    at = max(name.rfind("."), name.rfind("/"))
-    return name[: max(at, 0)], name[at + 1 :]
 
 
 def _pattern(name: str, found: Array, lefts: Elements, rights: Elements) -> Pattern | None:

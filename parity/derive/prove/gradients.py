@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from parity.derive.limits import LARGE_MODEL
-from parity.derive.match.complete import split
 from parity.derive.match.stepped import Stepped, stepped
 from parity.derive.match.symbols import CHUNK, Elements, strided
+from parity.derive.trace.names import split
 from parity.derive.trace.outer import Outer
 from parity.derive.trace.tape import Array
 

@@ -13,8 +13,8 @@ from parity.derive.edits.edit import and_so
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
-from parity.derive.match.complete import split
 from parity.derive.prove.divergence import Divergence
+from parity.derive.trace.names import split
 from parity.derive.trace.sites import OWN, class_at, numberless
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts

@@ -1,8 +1,7 @@
-"""Measure how alike two names are, by themselves and by what earlier blocks have shown."""
+"""Choose between partners by their names as earlier blocks were paired."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -11,20 +10,6 @@ from typing import NamedTuple
 from parity.derive.trace.sites import numberless
 
 Names = tuple[str, ...]  # of the parameters of one use
-
-
-class Similarity:
-    """How alike two names are, from 0 to 1: only ever decides between partners of equal evidence."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], float] = {}
-
-    def __call__(self, left: str, right: str) -> float:
-        if (left, right) not in self._seen:
-            words = difflib.SequenceMatcher(None, _words(left), _words(right), autojunk=False).ratio()
-            letters = difflib.SequenceMatcher(None, left.lower(), right.lower(), autojunk=False).ratio()
-            self._seen[left, right] = 0.75 * words + 0.25 * letters
-        return self._seen[left, right]
 
 
 class Numbered(NamedTuple):
@@ -71,8 +56,3 @@ class Analogy:
             and step == there.step(before)
             for numbers, before in self._pairs.get(here.template, {}).items()
         )  # fmt: skip
-
-
-def _words(name: str) -> list[str]:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", "_", name)
-    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
