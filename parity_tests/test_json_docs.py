@@ -34,7 +34,7 @@ def derived() -> dict[str, Any]:
 
 
 def test_derive_prints_the_fields_of_its_table():
-    fields, rows = derived(), table("own-model")
+    fields, rows = derived(), table("derive")
     assert fields.keys() == rows.keys()
     for place in (fields["divergences"][0], fields["uses"][0]):
         row = rows["divergences" if "cause" in place else "uses"]
