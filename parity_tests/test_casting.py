@@ -121,7 +121,7 @@ def test_values_lost_to_zero_are_counted_and_refused_where_they_are_many(dtype, 
     total = arrays["stem/kernel"].size
     assert (code, printed) == (1, "")
     assert f"stem.weight loses {total:,} of its {total:,} values that are not zero: they are zero in {dtype}" in err
-    assert "keep the source's dtype, or accept it: --lossy" in err
+    assert "keep the source's dtype, or accept it by --lossy" in err
     code, printed, _ = run(*words, "--lossy", "--json")
     assert (code, json.loads(printed)["lossy"]["stem.weight"]) == (0, {"zeros": total})
     lost = f" tensors: {total:,} became zero, 0 became infinite"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from . import open_axes
 from .env import Env
@@ -31,6 +31,7 @@ class _Binding:
         self.table, self.shapes, self.like = table, shapes, like
         self.solver = Solver(table, shapes, like, sizes)
         self.misfits: list[tuple[str, str]] = []
+        self.absent: list[tuple[str, str]] = []  # right arrays that are not in the file to be like
 
     def run(self) -> tuple[list[Env], list[str]]:
         table = self.table
@@ -43,7 +44,7 @@ class _Binding:
             for env in envs:
                 for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
                     self.solver.learn_counts(env, array, named)
-            self.misfits += [(name, ABSENT) for env in envs for name in self._absent(env, self.like)]
+            self.absent = [(name, ABSENT) for env in envs for name in self._absent(env, self.like)]
         self._solve(envs, envs)
         ranges, names = self._right_names(envs)
         made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
@@ -59,15 +60,21 @@ class _Binding:
         self._raise_misfits()
         self._check_open([env for env in new if env.line.kind != "drop" or any(a.windowed for a in env.line.arrays)])
 
-    def _raise_misfits(self) -> None:
-        if misfits := list(dict.fromkeys([*self.solver.misfits, *self.misfits])):
-            solver = self.solver
+    def _raise_misfits(self, others: Sequence[tuple[str, str]] = ()) -> None:
+        """Raise a Misfit of what is known not to fit, and of arrays that the file to be like lacks, if there is any.
+
+        Args:
+          others: what does not fit beside what is known. Arrays that are absent alone are left to the proof.
+        """
+        solver = self.solver
+        if misfits := [*solver.misfits, *self.misfits, *others]:
             given = open_axes.contradicted(solver.given, solver.taken, solver.wrong)
-            raise Misfit(f"{self.table.name}: does not fit", [], [], [*misfits, *given])
+            raise Misfit(f"{self.table.name}: does not fit", [], [], [*dict.fromkeys([*misfits, *self.absent]), *given])
 
     def _check_open(self, envs: list[Env]) -> None:
         dims = [one for env in envs for one in open_axes.open_dims(env, self.solver.views(env))]
         if dims:
+            self._raise_misfits(self.absent)
             raise open_axes.error(self.table, dims, like=self.like is not None)
 
     def _absent(self, env: Env, like: Mapping[str, Shape]) -> Iterator[str]:

@@ -9,8 +9,6 @@ the names and shapes of the file, and `specs.filling` that each element goes to 
 states may be assumed is decided here, by `_accept_assumptions`.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from typing import NamedTuple

@@ -18,6 +18,7 @@ from specs.table import Table
 from ..conftest import needs
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
+FIELDS = PAGE.with_name("derive.md")
 
 
 def _blocks(kind: str) -> list[str]:
@@ -149,7 +150,7 @@ def _module(path: str) -> Any:
 def test_the_fields_of_a_derivation_are_those_of_the_page() -> None:
     from parity.derive.derivation import Derivation
 
-    rows = re.findall(r"^\| (`d\..*?) \|", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (`d\..*?) \|", FIELDS.read_text(), re.MULTILINE)
     names = re.findall(r"`d\.(\w+)`", " ".join(rows))
     known = {*Derivation.__dataclass_fields__, *(name for kind in Derivation.__mro__ for name in vars(kind))}
     assert len(names) > 15 and not set(names) - known

@@ -72,9 +72,11 @@ def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Ite
     """
     for side, program in enumerate(programs):
         for before in (True, False):
-            near = list(itertools.islice(_places(program, before, firsts[side]), 2 * MOST))
-            every = list(_places(program, before, 0)) if near else []
-            for place in near:
+            if next(_places(program, before, firsts[side]), None) is None:
+                continue
+            every = list(_places(program, before, 0))
+            near = (place for place in every if program.makers[place.total.output] >= firsts[side])
+            for place in itertools.islice(near, 2 * MOST):
                 some = [other for other in every if _like(other, place)]
                 one, *wider = (_moved(of, side) for of in alike(place, some, lambda at: at.one.result.site))
                 yield replace(one, wider=tuple(wider))

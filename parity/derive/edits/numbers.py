@@ -157,7 +157,7 @@ def _words(kind: str, side: int, value: float, other: float, known: bool, scale:
 
 def _digits(*values: float) -> int:
     """Return how many digits numbers are written with: those of code in full, roots and quotients with three."""
-    return 6 if all(math.isclose(float(f"{value:.6g}"), value, rel_tol=ROUNDED * 1e-3) for value in values) else 3
+    return 6 if all(math.isclose(float(measured(value, 6)), value, rel_tol=ROUNDED * 1e-3) for value in values) else 3
 
 
 def _root(value: float) -> str:

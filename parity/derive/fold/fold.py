@@ -88,7 +88,9 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
     table = _table(facts, groups, list, names, missing, given)
-    if unfit := _unfit(table, facts):  # lines that contradict each other, as they count the same blocks
+    spoken = {numberless(escaped(name)) for name in given.left} if given else set()
+    if (unfit := _unfit(table, facts)) and unfit.isdisjoint(spoken):
+        # Lines contradict each other, as they count the same blocks. `check_lines` quotes what contradicts given lines.
         for group in list(groups):
             if unfit.isdisjoint(numberless(escaped(name)) for name in group[0]):
                 continue

@@ -145,7 +145,8 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 
 def _behind_sums(trial: Recomputation) -> Pair:
     """Return the first pair that parts; of a term of a sum the next other one, as functions may begin with a sum."""
-    return next(pair for pair in trial.pairs[trial.at :] if pair.right is None or pair.right.kind != "add")
+    behind = trial.pairs[trial.at :]
+    return next((pair for pair in behind if pair.right is None or pair.right.kind != "add"), behind[0])
 
 
 def _unseen(trial: Recomputation, side: int) -> set[int]:
