@@ -85,7 +85,8 @@ def _verdict(found: Evidence) -> str:
         gradients = (
             f", no gradients ({found.remark})" if found.gradient is None else f", gradients {agreeing(found.gradient)}"
         )
-        return f"{PROVEN} outputs {agreeing(found.exact)}{gradients}, in float64 on two other draws"
+        how = ", as the models compute, partly in lower precision" if found.gradient is not None and found.lower else ""
+        return f"{PROVEN} outputs {agreeing(found.exact)} in float64{gradients}{how}, on two other draws"
     how = f"differ by {short(found.error)}" if not found.incomparable else f"are {found.incomparable}"
     if found.gradient is not None and found.gradient > found.limit:
         how += f", and gradients by {short(found.gradient)}"

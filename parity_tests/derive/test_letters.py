@@ -110,3 +110,36 @@ def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
     assert "h=2 in the models that the Table was derived from" in str(error.value)
     back = found.table.reverse().apply(torch_arrays, h=4)
     assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+def test_keys_and_values_in_one_projection_have_the_heads_of_queries():
+    """The number of heads is asked for once, though queries have a projection of their own."""
+    needs("torch")
+    needs("flax")
+    import jax.numpy as jnp
+    import torch
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.kv, self.out = torch.nn.Linear(8, 8), torch.nn.Linear(8, 16, bias=False), torch.nn.Linear(8, 8)
+
+        def forward(self, x: Any) -> Any:
+            q = self.q(x).unflatten(-1, (2, 4)).transpose(1, 2)
+            k, v = self.kv(x).unflatten(-1, (2, 2, 4)).permute(2, 0, 3, 1, 4)
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            return self.out(y.transpose(1, 2).flatten(2))
+
+    def right(params: Any, x: Any) -> Any:
+        q, k, v = (jnp.einsum("bti,ihd->bthd", x, params[name]) for name in ("query", "key", "value"))
+        scores = jnp.einsum("bthd,bshd->bhts", q + params["bias"], k) / 2
+        y = jnp.einsum("bhts,bshd->bthd", jnp.exp(scores) / jnp.exp(scores).sum(-1, keepdims=True), v)
+        return jnp.einsum("bthd,hdo->bto", y, params["out"]) + params["last"]
+
+    rng = np.random.default_rng(0)
+    shapes = {"query": (8, 2, 4), "key": (8, 2, 4), "value": (8, 2, 4), "bias": (2, 4), "out": (2, 4, 8), "last": (8,)}
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    found = parity.derive(Left(), (right, params), (rng.standard_normal((2, 5, 8)),))
+    assert found.proven, str(found)
+    lines = found.table.print()
+    assert "q.weight: (h d) i <-> query: i h d" in lines and "kv.weight: (s h d) i <-> {s=key|value}: i h d" in lines

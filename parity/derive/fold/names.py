@@ -22,8 +22,9 @@ FIRST = ("torch", "paddle")  # frameworks whose images have their channels first
 class Names:
     """Chooses names; the pieces of compositions have one length for each name in the whole table.
 
-    Heads and their width are alike in compositions of two and, beside query, key and value, of three pieces; others,
-    such as heads of pairs, have names of their own: in larger models equal lengths of small ones need not be equal.
+    Heads and their width are alike in compositions of two pieces and, beside query, key and value or two of these, of
+    three; others, such as heads of pairs, have names of their own: equal lengths of small models need not be equal in
+    larger ones.
 
     Args:
       sides: the frameworks. programs: runs of both models, which tell what axes are used as; () if there are none.
@@ -83,7 +84,8 @@ class Names:
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
-                fused = len(atoms) == 3 and any(atom.length == 3 for atom in atoms)
+                # Keys and values, or all three: another piece than heads and their width is named in a path, or is three.
+                fused = len(atoms) == 3 and (len(unnamed) == 2 or any(atom.length == 3 for atom in atoms))
                 count = 2 if fused else len(atoms)
                 for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
                     self.give(atom, wanted, taken, count)
