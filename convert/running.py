@@ -61,6 +61,7 @@ class Arguments(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse them; a misspelt option is answered with the one that was meant."""
+        self._given = sys.argv[1:] if args is None else list(args)
         found, others = self.parse_known_args(args, namespace)
         if others:
             from specs.words import hint
@@ -74,7 +75,10 @@ class Arguments(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> Any:
-        say(f"{self.prog}: {message} (see {self.prog} --help)", sys.stderr, "bad")
+        given: list[str] = getattr(self, "_given", [])
+        dashed = next((word for word in given if word.startswith("-") and os.path.lexists(word)), "")
+        file = f"; the file {dashed!r} is given as {f'./{dashed}'!r}" if dashed else ""
+        say(f"{self.prog}: {message}{file} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)
 
 
@@ -145,8 +149,17 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
         _silenced()
         return BROKEN_PIPE
     except OSError as error:
-        say(f"{name}: {error}", sys.stderr, "bad")
+        say(f"{name}: {_folder_gone() or error}", sys.stderr, "bad")
         return _silenced()
+
+
+def _folder_gone() -> str:
+    """Say that the current folder was deleted, which the system's error does not name; "" while it exists."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the current folder was deleted: change to another one"
+    return ""
 
 
 class _Output:

@@ -442,3 +442,19 @@ def test_the_help_of_parity_says_that_two_frameworks_are_needed():
 
     said = "This needs two frameworks; `convert ROUTE FILE --prove` runs with one"
     assert said in " ".join(parser().format_help().split())
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_recognised(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-x.pth").write_bytes(b"")
+    code, _, error = run("inspect", "-x.pth")
+    assert code == 2 and "the file '-x.pth' is given as './-x.pth'" in error
+    assert "is given as" not in run("inspect", "-y.pth")[2]
+
+
+def test_a_current_folder_that_was_deleted_is_named(run, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, error = run("inspect", "a.pth")
+    assert code != 0 and "the current folder was deleted: change to another one" in error

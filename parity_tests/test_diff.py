@@ -208,6 +208,44 @@ def test_large_integers_are_compared_exactly(run, tmp_path, dtype):
     assert found["detail"] == f"at [1]: {2**60} and {2**60 + 1}"
 
 
+BIG = 1 << 53  # the next integer is no float64
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "shown"),
+    [
+        (np.int64(BIG + 1), np.float64(BIG), f"{BIG + 1} and {BIG}"),
+        (np.float64(BIG), np.uint64(BIG + 1), f"{BIG} and {BIG + 1}"),
+        (np.int64(-BIG - 1), np.float64(-BIG), f"{-BIG - 1} and {-BIG}"),
+        (np.int64(2**63 - 1), np.float64(2.0**63), f"{2**63 - 1} and {2**63}"),
+        (np.uint64(2**64 - 1), np.float64(2.0**64), f"{2**64 - 1} and {2**64}"),
+        (np.int64(BIG + 1), np.uint64(BIG), f"{BIG + 1} and {BIG}"),
+        (np.int64(2**24 + 1), np.float32(2**24), f"{2**24 + 1} and {2**24}"),
+        (np.int64(-1), np.float64(-1 + 2**-53), "-1 and -0.9999999999999999"),
+        (np.int64(-1), np.uint64(2**64 - 1), f"-1 and {2**64 - 1}"),
+        (np.int64(3), np.float64(np.nan), "3 and NaN"),
+        (np.int64(-(2**63)), np.int64(2**63 - 1), f"{-(2**63)} and {2**63 - 1}"),
+        (np.int64(BIG + 1), np.complex128(BIG), ""),
+    ],
+)
+def test_integers_are_compared_exactly_with_numbers_of_other_dtypes(run, tmp_path, a, b, shown):
+    """Also by --rtol 0; a number equals itself in every dtype that holds it."""
+    one, other, same = (tmp_path / f"{name}.npz" for name in ("one", "other", "same"))
+    np.savez(one, w=np.array([1, a], a.dtype))
+    np.savez(other, w=np.array([1, b], b.dtype))
+    code, printed, _ = run("diff", one, other, "--json")
+    (found,) = json.loads(printed)["differences"]
+    assert (code, found["differing"], found["elements"]) == (1, 1, 2)
+    assert found["detail"].startswith(f"at [1]: {shown}")
+    wide = np.longdouble(int(a))
+    for dtype in ("int64", "uint64", "float64", "float32"):
+        with np.errstate(invalid="ignore"):
+            held = np.array(int(a) if int(a) >= 0 or dtype != "uint64" else 0).astype(dtype)
+        if np.longdouble(held) == wide:
+            np.savez(same, w=np.array([1, held], dtype))
+            assert run("diff", one, same)[0] == 0
+
+
 def test_dtypes_that_differ_are_noted(tmp_path):
     """Their values are compared, equal or not; one note for each pair of dtypes."""
     one, other = (str(tmp_path / f"{name}.safetensors") for name in ("one", "other"))

@@ -46,6 +46,8 @@ def test_measured_values_have_three_digits_or_as_many_as_show_their_difference()
     assert numerals.measured(float("-inf")) == "-inf"
     assert numerals.apart(5.0, 5.000000005) == ("5", "5.000000005")
     assert numerals.apart(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
+    assert numerals.apart(2**53 + 1, 2.0**53) == (str(2**53 + 1), str(2**53))  # whole numbers, in full
+    assert numerals.apart(2, 2.5) == ("2", "2.5") and numerals.apart(3, float("inf")) == ("3", "inf")
     assert numerals.apart(1 + 2j, 1 + 2.0004j) == ("1+2j", "1+2.0004j")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from convert.__main__ import main
 
@@ -243,3 +244,27 @@ def test_one_common_layer_is_no_other_side(tmp_path, capsys):
     other = save(tmp_path / "other.npz", {name: np.ones(3) for name in ("a", "b", "d", "x")})
     code, _, error = run(capsys, "--table", tmp_path / "x.table", other, "-o", tmp_path / "y.npz")
     assert "its arrays are named as on the table's other side: add --reverse" in error, error
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ([1.0] * 8, "a list of 8 numbers"), (["a", 1], "a list of 2 numbers or texts"), (2.5, "the number 2.5"),
+        (None, "None"), ("x", "a text"), ([[1, 2], [3, 4]], "a list or dict of other values"),
+    ],
+)  # fmt: skip
+def test_what_a_file_has_in_the_place_of_an_array_is_named(run, tmp_path, value, what):
+    source = tmp_path / "a.pt"
+    torch.save({"w": torch.ones(2, 3), "b": value}, source)
+    (table := tmp_path / "a.table").write_text("table 1\nw: a b <-> w: b a\nb: a <-> b: a\n")
+    code, _, error = run("--table", table, source, "-o", tmp_path / "o.npz")
+    remedy = "save it as an array, or without it and with a Table that leaves it out"
+    assert code == 1 and error.splitlines()[1:] == [f"  - b is {what} in the file, no array: {remedy}"]
+
+
+def test_a_table_without_lines_is_said_to_have_none(run, tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.ones(3))
+    (table := tmp_path / "a.table").write_text("table 1\n")
+    code, _, error = run("--table", table, tmp_path / "a.npz", "-o", tmp_path / "o.npz")
+    assert code == 1
+    assert error.splitlines()[2:] == ["  - the Table has no line that needs an array: derive or write it first"]

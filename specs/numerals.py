@@ -52,10 +52,13 @@ def measured(value: complex, digits: int = 3) -> str:
 def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
 
-    Integers are written in full; where one value is not finite, both have the least number of digits.
+    Integers are written in full, also beside a float that is a whole number; where one value is not finite, both have
+    the least number of digits.
     """
-    if isinstance(left, Integral) and isinstance(right, Integral):
-        return str(left), str(right)
+    if isinstance(left, Integral) or isinstance(right, Integral):
+        whole = [int(value) for value in (left, right) if _is_whole(value)]
+        if len(whole) == 2:
+            return str(whole[0]), str(whole[1])
     gap = abs(left - right)
     if not math.isfinite(gap):
         return measured(left, least), measured(right, least)
@@ -67,6 +70,11 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
 
     digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
     return write(left, digits), write(right, digits)
+
+
+def _is_whole(value: Any) -> bool:
+    """Tell whether a number is an integer that 64 bits hold, in whatever type."""
+    return isinstance(value, Integral) or (isinstance(value, float) and value.is_integer() and abs(value) <= 2**64)
 
 
 def short(value: float | None) -> str:

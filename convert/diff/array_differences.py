@@ -197,7 +197,8 @@ def _largest(left: Steps, ours: Step, right: Steps, theirs: Step) -> tuple[Large
         at = int(np.argmax(gap))
         if gap[at] > largest.gap:
             largest = Largest(float(gap[at]), start + at, a[at], b[at])
-        scale = max(scale, *(float(np.max(np.abs(one), initial=0.0, where=np.isfinite(one))) for one in (a, b)))
+        sizes = (np.abs(_split(one)[0]) for one in (a, b))
+        scale = max(scale, *(float(np.max(size, initial=0.0, where=np.isfinite(size))) for size in sizes))
         start, differing = start + a.size, differing + int(np.count_nonzero(gap))
         nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
     return largest, scale, start, differing, nans
@@ -256,6 +257,8 @@ def _equal(a: np.ndarray, b: np.ndarray) -> tuple[bool, int]:
     """Tell whether values are equal, NaN to NaN, and how many places have NaN in both."""
     import numpy as np
 
+    if a.dtype != b.dtype and 8 in {one.dtype.itemsize for one in (a, b) if one.dtype.kind in "iu"}:
+        return not _gap(a, b).any(), 0  # numpy would compare both as float64
     if np.array_equal(a, b):  # NaN equals nothing, so there is none
         return True, 0
     if not (a.dtype.kind in "fc" and b.dtype.kind in "fc"):
@@ -265,20 +268,42 @@ def _equal(a: np.ndarray, b: np.ndarray) -> tuple[bool, int]:
 
 def _gaps(left: Steps, ours: Step, right: Steps, theirs: Step) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the same elements of two arrays and their differences, infinite where NaN stands against a number."""
+    for a, b in _blocks(left, ours, right, theirs):
+        yield _printed(a), _printed(b), _gap(a, b)
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the differences of equally many elements: 0 of equal ones and of NaN and NaN alone, exactly."""
     import numpy as np
 
-    for a, b in _blocks(left, ours, right, theirs):
-        if a.dtype.kind in "iu" and a.dtype == b.dtype:  # float64 would round those of 64 bits
-            unsigned = f"u{a.dtype.itemsize}"
-            gap = np.maximum(a, b).astype(unsigned) - np.minimum(a, b).astype(unsigned)
-            yield a, b, gap.astype("float64")
-            continue
-        wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
-        a, b = a.astype(wide), b.astype(wide)
-        with np.errstate(invalid="ignore"):
-            gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-        gap[np.isnan(gap)] = np.inf
-        yield a, b, gap
+    (high, low), (other_high, other_low) = _split(a), _split(b)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs((high - other_high) + (low - other_low))
+        gap = np.where((np.isnan(high) & np.isnan(other_high)) | ((high == other_high) & (low == other_low)), 0.0, gap)
+    gap[np.isnan(gap)] = np.inf
+    return gap
+
+
+def _split(values: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Return two arrays of float64 (or complex128) whose sum is exact: float64 alone rounds integers above 2**53.
+
+    The second one has the lowest bits of larger integers, and is 0 elsewhere. The difference of the first ones of two
+    near numbers is exact, so that the sum of both differences is 0 for equal numbers alone.
+    """
+    import numpy as np
+
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
+        return values.astype("complex128" if values.dtype.kind == "c" else "float64"), 0.0
+    large = values > 1 << 53
+    if values.dtype.kind == "i":
+        large |= values < -(1 << 53)
+    low = np.where(large, values & 0x7FF, 0)  # 64 bits less these 11 are the 53 that float64 has
+    return (values - low).astype("float64"), low.astype("float64")
+
+
+def _printed(values: np.ndarray) -> np.ndarray:
+    """Return values as a message shows them: integers as they are, others in float64 or complex128."""
+    return values if values.dtype.kind in "iu" else _split(values)[0]
 
 
 def _blocks(left: Steps, ours: Step, right: Steps, theirs: Step) -> Iterator[tuple[np.ndarray, np.ndarray]]:

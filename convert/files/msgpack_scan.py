@@ -267,7 +267,7 @@ class MsgpackTree(Tokens):
         count = self.expect("map", name)
         found = {self._key(): item() for _ in range(count)}
         if found.keys() != {str(index) for index in range(count)}:
-            raise self.bad(f"a chunked array has {name} that are not numbered from 0")
+            raise self.bad(f"the keys of the {name} of a chunked array are not numbered from 0")
         return [found[str(index)] for index in range(count)]
 
     def _chunk(self) -> tuple[str, tuple[int, int]]:

@@ -7,15 +7,18 @@ refused, as are big-endian arrays. '<V2' and '|V2' are bfloat16: two opaque byte
 bfloat16, and of no other dtype of ours; '<V1' and '<f1' could be any float8 and are refused. A member's size
 must be what its header describes, and the file may expand to 100 times its size (or 64 MiB): more is a bomb.
 A CRC is checked when a payload is read from its beginning to its end. Numpy is imported for arrays in Fortran
-order alone, each of which is in memory as a whole while it is read.
+order alone, each of which is in memory as a whole, once, while it is read.
 Source: NEP 1; numpy/lib/_format_impl.py.
 """
 
+import itertools
+import operator
 import os
 import re
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, FormatError, option
@@ -93,14 +96,6 @@ def _dtype_remedy(descr: str) -> str:
     return "save the file without it, or it with one of " + " ".join(DTYPES)
 
 
-def to_c_order(data: bytes, tensor: Tensor) -> bytes:
-    """Return a payload that is in Fortran order in C order."""
-    import numpy as np  # the one case that needs it
-
-    bits = f"u{size}" if (size := ITEMSIZE[tensor.dtype]) <= 8 else "c16"
-    return np.frombuffer(data, bits).reshape(tensor.shape, order="F").tobytes("C")
-
-
 def write_header(tensor: Tensor) -> bytes:
     """Return the bytes before the payload, as numpy writes them: room for the first axis to grow, and to align."""
     text = f"{{'descr': '{DESCR[tensor.dtype]}', 'fortran_order': False, 'shape': {tensor.shape}, }}"
@@ -154,7 +149,7 @@ class NpzReader(Reader):
         self._headers = 0  # bytes
         self._sum = ("", 0, 0)  # the payload being read from its beginning: name, bytes so far, their CRC
         self._inflated: Inflated | None = None
-        self._turned = ("", b"")  # the last Fortran-ordered payload, in C order
+        self._turned: tuple[str, bytes | memoryview] = ("", b"")  # the last Fortran-ordered payload, in C order
         try:
             self._open()
         except BaseException:
@@ -218,17 +213,22 @@ class NpzReader(Reader):
     def _inflate_head(self, member: Member, offset: int, size: int) -> bytes:
         return Inflated(self.file, member, offset).read(min(size, member.size))
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
         array, stop = self._arrays[name], self.tensors[name].nbytes if stop is None else stop
         if not array.fortran:
             return self._stored_bytes(name, start, stop)
         if self._turned[0] != name:
             self._turned = (name, b"")  # frees the last one first
-            self._turned = (
-                name,
-                to_c_order(self._stored_bytes(name, 0, self.tensors[name].nbytes), self.tensors[name]),
-            )
+            self._turned = (name, self._in_c_order(name))
         return self._turned[1][start:stop]
+
+    def _in_c_order(self, name: str) -> memoryview:
+        """Return a payload that is in Fortran order, read from its first byte to its last, window by window."""
+        from .strided import gather
+
+        tensor = self.tensors[name]
+        strides = tuple(itertools.accumulate(tensor.shape[:-1], operator.mul, initial=1))
+        return gather(partial(self._stored_bytes, name), tensor.shape, strides, ITEMSIZE[tensor.dtype])
 
     def _stored_bytes(self, name: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of the payload as the file has it, the CRC checked once the last is read."""

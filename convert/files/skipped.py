@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any
 
+from specs.numerals import exact
+
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 NAMELESS = "named tuples, whose fields a pickle stores by number, without their names"
 SETTINGS = "settings of pickled modules"  # whether it trains, a kernel's size, a module without arrays
@@ -15,13 +17,13 @@ MAX_VALUES = 50_000  # plain values of a file that are kept: as many as tensors
 class Skipped:
     """What a checkpoint contains beside its tensors, by reason, for commands to report.
 
-    No reader drops an entry without recording it here; only None and empty containers have no content to report.
+    No reader drops an entry without recording it here; None and empty containers have no content to report.
 
     Attributes:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
       values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
-      empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them.
+      empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them. none: of its values that are None, likewise.
       pending: what reads more values, for formats in which each is a read of its own; see `load`.
     """
 
@@ -30,6 +32,7 @@ class Skipped:
         self.counts: Counter[str] = Counter()
         self.values: dict[str, Any] = {}
         self.empty: list[str] = []
+        self.none: list[str] = []
         self.pending: list[Callable[[], dict[str, Any]]] = []
 
     def add(self, name: str | Callable[[], str], reason: str, value: Any = None) -> None:
@@ -56,6 +59,23 @@ class Skipped:
         while self.pending:
             self.values.update(self.pending.pop()())
         return self.values
+
+    def described(self, name: str) -> str:
+        """Say what the file has under a name instead of an array: "a list of 8 numbers", "None"; "" if nothing."""
+        if name in self.none:
+            return "None"
+        value = self.values.get(name)
+        if isinstance(value, list):
+            kind = "numbers" if all(isinstance(each, (int, float)) for each in value) else "numbers or texts"
+            return f"a list of {len(value):,} {kind}"
+        if isinstance(value, (int, float)):
+            return f"the number {exact(value)}"
+        for what, names in self.names.items():
+            if name in names:
+                return what
+            if any(inner.startswith(f"{name}/") for inner in names):
+                return "a list or dict of other values"
+        return ""
 
     def without(self, used: Set[str]) -> Skipped:
         """Return the same without some entries, which something else reports."""

@@ -77,8 +77,9 @@ def plan(
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources, lengths = own.sources, sizes or {}
         laid_out = partial(
-            lay_out, lines, path, sources, like, like_weights=like_weights, backwards=backwards, prefix=own.prefix
-        )
+            lay_out, lines, path, sources, like, like_weights=like_weights, backwards=backwards, prefix=own.prefix,
+            described=stored.skipped.described,
+        )  # fmt: skip
         layout = laid_out(lengths)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from convert.errors import ConvertError, OpenLengths, option
@@ -52,18 +52,20 @@ def lay_out(
     like_weights: str | None = None,
     backwards: bool = False,
     prefix: str = "",
+    described: Callable[[str], str] = lambda _: "",
 ) -> Layout:
     """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones.
 
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
-      prefix: where in the file the arrays lie.
+      prefix: where in the file the arrays lie. described: says what the file has under a name that is no array.
     """
     its = like_shapes(table, like, like_weights)
     try:
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
     except Misfit as error:
-        raise explained(Case(table, path, sources, like, its, like_weights, backwards, prefix, error)) from None
+        case = Case(table, path, sources, like, its, like_weights, backwards, prefix, error, described)
+        raise explained(case) from None
     except SizeError as error:
         message = _said(error, table, path).replace(LIKE, like or LIKE)
         recorded = [*_its_own(path), *(_its_own(like) if like else ())]

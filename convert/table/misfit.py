@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +69,7 @@ class Case:
       table: as it is read here, from left to right. backwards: whether its file has it the other way round.
       path, sources: the file, and its arrays under the Table's names. prefix: where in it they lie.
       like, its: a checkpoint of the other side, and its names and shapes. like_weights: the part of it.
-      error: what does not fit.
+      error: what does not fit. described: says what the file has under a name that is no array, "" if nothing.
     """
 
     table: Table
@@ -81,6 +81,7 @@ class Case:
     backwards: bool
     prefix: str
     error: Misfit
+    described: Callable[[str], str]
 
     @cached_property
     def other(self) -> Table:
@@ -201,14 +202,25 @@ def _problems(case: Case) -> ConvertError:
 
 def _each(case: Case) -> list[str]:
     """List missing arrays, those of other shapes, and those that no line speaks of."""
-    missing, unexpected = case.error.missing, case.error.unexpected
+    no_arrays = _no_arrays(case)
+    missing, unexpected = [name for name in case.error.missing if name not in no_arrays], case.error.unexpected
     misfits = [line.replace(LIKE, case.like or LIKE) for line in folding.misfits(case.error.misfits)]
-    drop = "" if missing or misfits else "drop <- {}" if case.backwards else "{} -> drop"
-    return [*folding.missing(missing, unexpected), *misfits, *unread(unexpected, missing, case.table, drop)]
+    drop = "" if case.error.missing or misfits else "drop <- {}" if case.backwards else "{} -> drop"
+    others = folding.capped(list(no_arrays.values()), "that are no arrays")
+    return [*others, *folding.missing(missing, unexpected), *misfits, *unread(unexpected, missing, case.table, drop)]
+
+
+def _no_arrays(case: Case) -> dict[str, str]:
+    """Return {name that lines need: what the file has under it, which is no array, and the remedy}."""
+    has = {name: what for name in case.error.missing if (what := case.described(f"{case.prefix}{name}"))}
+    remedy = "save it as an array, or without it and with a Table that leaves it out"
+    return {name: f"{name} is {what} in the file, no array: {remedy}" for name, what in has.items()}
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:
     """List the first names of a file and of a Table that have nothing in common: each name would be a problem."""
+    if not missing:
+        return ["the Table has no line that needs an array: derive or write it first"]
     sides = {"the file's first names are": sources, "the Table's are": missing}
     return [f"{what} {', '.join(folding.fold(names)[:FIRST])}" for what, names in sides.items()]
 

@@ -160,6 +160,14 @@ def test_chunks_are_joined_by_number_whatever_their_order(tmp_path):
         assert reader.read("a") == bytes(index for index in range(11) for _ in range(3))
 
 
+def test_keys_of_chunks_that_are_not_numbered_from_0_are_refused(tmp_path):
+    one = array(b"\x91\x03", b"\xa5uint8", b"\xc4\x03abc")
+    shape, chunks = b"\x81" + string("0") + b"\x03", b"\x81" + string("1") + one
+    (tmp_path / "a.msgpack").write_bytes(tree(chunked(shape, []).removesuffix(b"\x80") + chunks))
+    with pytest.raises(FormatError, match="the keys of the chunks of a chunked array are not numbered from 0"):
+        MsgpackReader(tmp_path / "a.msgpack")
+
+
 def test_ranges_across_chunks(tmp_path, monkeypatch):
     chunk_by(monkeypatch, 10)
     tensor = Tensor("a", (5, 9), "uint8")

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+import tracemalloc
 import zipfile
 import zlib
 
@@ -256,3 +257,15 @@ def test_numpy_is_imported_for_fortran_order_alone(tmp_path, monkeypatch):
 def test_the_largest_directory_has_a_limit_that_is_stated():
     assert f"{zips.MAX_DIRECTORY >> 20} MiB" in (zips.__doc__ or "")
     assert len(NAMES) == len(set(NAMES))
+
+
+def test_an_array_in_fortran_order_is_in_memory_once(tmp_path, np):
+    values = np.asfortranarray(np.arange(16 << 20, dtype="float32").reshape(4096, -1))  # 64 MiB: several windows
+    np.savez(tmp_path / "a.npz", w=values)
+    with NpzReader(tmp_path / "a.npz") as reader:
+        tracemalloc.start()
+        data = reader.read("w")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert np.array_equal(np.frombuffer(data, "float32").reshape(values.shape), values)
+    assert peak < 1.5 * values.nbytes  # one copy and a window of it, 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from abc import abstractmethod
@@ -163,6 +164,8 @@ def _skip_plain(
       why: the reason for all of them; "" takes what each one is.
     """
     plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
+    none = (key for key, item in items if item is None) if len(plain) < len(items) else ()
+    skipped.none += [spelt((*path, key)) for key in itertools.islice(none, MAX_SKIPPED - len(skipped.none))]
     if plain and not isinstance(value, Pairs) and len(plain) == len(items):
         return skipped.add(partial(spelt, path), why or "a list of numbers or texts", [item for _, item in plain])
     for key, item in plain:
