@@ -84,7 +84,7 @@ class Names:
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
-                # Keys and values, or all three: another piece than heads and their width is named in a path, or is three.
+                # Keys and values, or queries too: a piece beside heads and their width is named in a path, or is three.
                 fused = len(atoms) == 3 and (len(unnamed) == 2 or any(atom.length == 3 for atom in atoms))
                 count = 2 if fused else len(atoms)
                 for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
