@@ -51,6 +51,21 @@ def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function,
     assert found.following == "give both models the same limits; then derive again"
 
 
+@pytest.mark.parametrize("limit", [20.0, 50.0, -20.0, -50.0])
+def test_a_limit_is_found_on_either_side_of_zero_though_the_draw_lies_on_one(limit: float):
+    """Two examples have two sums, which may both be negative: larger ones then never come near a limit above zero."""
+
+    def left(m: Any, x: Any) -> Any:
+        total = x.sum(-1, keepdim=True)
+        passed = total > limit if limit > 0 else total < limit
+        return m.b(torch.where(passed, 0.0, m.a(x)))
+
+    found = parity.derive(
+        Net(left, a=linear(8), b=linear()), Net(lambda m, x: m.b(m.a(x)), a=linear(8), b=linear()), (images(2, 8),)
+    )
+    assert not found.proven and f"alone has: {limit:.0f} on the left" in str(found), found
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [

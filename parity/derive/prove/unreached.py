@@ -1,6 +1,7 @@
 """Find limits (relu6, clamp, x > 7) of one side alone that no value of the proof reaches, and run both beyond them.
 
-Both tapes run with larger and larger weights and inputs, until values pass the limit: then outputs decide.
+Both tapes run with larger and larger weights and inputs, until values pass the limit: then outputs decide. They run
+with negated inputs too, as a limit above zero may meet negative values alone in a small draw.
 """
 
 from __future__ import annotations
@@ -102,25 +103,54 @@ def _softplus(node: Node) -> tuple[float, float]:
 def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Reason | None:
     """Say up to which limit alone outputs are equal; None if they are so with all values that larger weights give."""
     limits = _of_one_side([limit for side, tape in enumerate(tapes) for limit in _limits(tape, side)])
+    if not limits:
+        return None
     given = left.call.arrays(), right.call.arrays()
     drawn = fresh(*given, SEED, tokens=False)
+    moved = [_moved(*one) for one in zip(given, drawn, strict=True)]
+    for sign in (1, -1) if any(array.min() < 0 for side in moved for array in side.values()) else (1,):
+        inputs = [
+            one | {name: sign * array for name, array in of.items()} for one, of in zip(drawn, moved, strict=True)
+        ]
+        found, reason = _grown(left, right, tapes, table, limits, inputs, moved)
+        if found:
+            return reason
+    return None
+
+
+def _grown(
+    left: Side,
+    right: Side,
+    tapes: tuple[Tape, Tape],
+    table: Table,
+    limits: Sequence[Limit],
+    drawn: Sequence[Mapping[str, Array]],
+    moved: Sequence[Iterable[str]],
+) -> tuple[bool, Reason | None]:
+    """Run both tapes with larger and larger weights and inputs, until outputs differ.
+
+    Args:
+      drawn: the inputs of both sides. moved: the names of those that grow.
+    Returns: whether outputs differ, and the limits that are why, where these explain it.
+    """
     names = [name for name in left.parameters if name not in left.buffers]
     before = dict.fromkeys(limits, 0.0)
-    for factor in FACTORS if limits else ():
+    for factor in FACTORS:
         weights = Altered(Drawn(left, SEED), names, partial(_times, factor))
         arrays = weights, TranslatedWeights(table, left, right, weights)
-        inputs = [_larger(*one, factor) for one in zip(given, drawn, strict=True)]
+        inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
         outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
             passed = [limit for limit, value in reached.items() if value > 1]
             without = _outputs([_free(tape, of) for tape, of in _split(tapes, passed)], arrays, inputs)
-            return _reason(passed) if passed and difference(*without) <= LESS * min(apart, 1) else None
+            explained = passed and difference(*without) <= LESS * min(apart, 1)
+            return True, _reason(passed) if explained else None
         before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
         if not before:
             break
-    return None
+    return False, None
 
 
 def _limits(tape: Tape, side: int) -> Iterator[Limit]:
@@ -207,11 +237,17 @@ def _times(factor: float, name: str, array: Array) -> Array:
     return array * factor
 
 
-def _larger(given: Mapping[str, Array], drawn: Mapping[str, Array], factor: float) -> list[Array]:
-    """Return inputs, multiplied if they are numbers that the proof draws."""
-    moved = [
-        name for name, array in drawn.items() if array.dtype.kind == "f" and not np.array_equal(array, given[name])
-    ]
+def _moved(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the inputs that are numbers which the proof draws."""
+    return {
+        name: array
+        for name, array in drawn.items()
+        if array.dtype.kind == "f" and array.size and not np.array_equal(array, given[name])
+    }
+
+
+def _larger(drawn: Mapping[str, Array], moved: Iterable[str], factor: float) -> list[Array]:
+    """Return inputs, multiplied if they are named."""
     return [array * factor if name in moved else array for name, array in drawn.items()]
 
 
