@@ -64,7 +64,7 @@ class Evidence(Proof):
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
-      over_one: what both models make of one value, if they differ in it and refuse longer inputs; "" elsewhere.
+      over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       misordered: why the right model seems to take its inputs in another order; "" if it does not.

@@ -113,7 +113,7 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     if found.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {found.remark}", False)
     if found.over_one:
-        yield Remark(f"equal only for one value, by {found.over_one}: models that refuse longer inputs show no more")
+        yield Remark(f"equal only for one value along an axis: {found.over_one}")
     if found.tested:
         shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
         alone = all(shape[:1] == (1,) for shape in found.tested)

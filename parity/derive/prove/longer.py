@@ -35,7 +35,7 @@ class Longer(NamedTuple):
 
     Args:
       reason: why nothing is proven; "" if outputs agree, or if no longer inputs were tried.
-      over_one: what both sides make of one value, where they differ in it and refuse longer inputs; "" elsewhere.
+      over_one: how the sides differ beyond one value, where no outputs can be compared there; "" elsewhere.
     """
 
     reason: str = ""
@@ -53,21 +53,23 @@ def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: T
     given = left.call.arrays(), right.call.arrays()
     lengths = dict.fromkeys(n for array in given[0].values() for n in array.shape[1:] if n == 1 or any(alone))
     kinds = " and ".join(f"{in_a_row(names)} on the {side}" for side, names in zip(SIDES, alone, strict=True) if names)
-    has_run = False
+    has_run, over_one = False, f"{kinds}, and a model refuses longer inputs" if all(alone) else ""
     for length in sorted(lengths):
         inputs = _lengthened(given, length)
         if not inputs:
             continue
         outputs = outputs_of_both(left, right, table, inputs, SEED)
-        if incomparable(*outputs):
+        shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
+        if why := incomparable(*outputs):
+            if all(outputs) and why.startswith("shape "):
+                over_one = f"for inputs of shape {shapes}, outputs have {why}"
             continue
         has_run = has_run or bool(outputs[0])
         apart = difference(*outputs)
         if apart > max(EQUAL_OUTPUTS, ROUNDING * error):
-            shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
             text = f"equal only for inputs of these lengths: for shape {shapes} they differ by {short(apart)}"
             return Longer(Reason(text + f", and models reduce one value by {kinds}" * bool(kinds), SHAPE))
-    return Longer(over_one=kinds if all(alone) and not has_run else "")
+    return Longer(over_one="" if has_run else over_one)
 
 
 def _reductions(program: Program) -> Iterator[str]:
