@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.fold.permuted import orders
 from specs.lines import TableError
 
 from ..conftest import needs
@@ -199,3 +201,24 @@ def test_the_gates_of_layers_under_scan():
     with jax.enable_x64():
         right = run(found.table.apply({name: array.numpy() for name, array in left.state_dict().items()}), x)
     assert np.abs(left(torch.from_numpy(x)).detach().numpy() - np.asarray(right)).max() < F64
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("piece", [1, 7, 1 << 22])
+def test_an_order_is_that_of_every_row_however_many_are_compared_at_once(axis: int, piece: int, monkeypatch: Any):
+    monkeypatch.setattr("parity.derive.fold.permuted.PIECE", piece)
+    shape, order = (6, 5), np.random.default_rng(0).permutation((6, 5)[axis])
+    numbers = np.take(np.arange(30).reshape(shape), order, axis)
+    found = [(at, own, places.tolist()) for at, own, places in orders(numbers, shape) if at == axis]
+    assert found == [(axis, axis, order.tolist())]
+    numbers[-1, [0, -1]] = numbers[-1, [-1, 0]]
+    numbers[[0, -1], -1] = numbers[[-1, 0], -1]
+    assert not [at for at, *_ in orders(numbers, shape)]
+
+
+def test_a_large_array_is_not_copied_where_its_order_is_compared():
+    numbers = np.arange(1 << 24).reshape(1 << 12, 1 << 12)[:, ::-1]
+    tracemalloc.start()
+    assert len(list(orders(numbers, numbers.shape))) == 2
+    assert tracemalloc.get_traced_memory()[1] < numbers.nbytes  # four pieces of 32 MB, of 134 MB
+    tracemalloc.stop()

@@ -14,6 +14,8 @@ from .names import Names, composed
 from .related import Axes, relate
 from .rows import Row
 
+PIECE = 1 << 22  # elements that are compared at once
+
 
 def listed(source: str, shape: tuple[int, ...], target: str, numbers: Array, names: Names, side: int) -> Row | None:
     """Write `a: o[@order.txt] c <-> target: o c`, in any order.
@@ -44,10 +46,27 @@ def orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, int, A
     Args:
       numbers: see listed. shape: of the source.
     """
-    for axis in range(numbers.ndim):
+    for axis, own, places in likely_orders(numbers, shape):
+        if is_in_order(numbers, shape, axis, own, places):
+            yield axis, own, places
+
+
+def likely_orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, int, Array]]:
+    """Yield what `orders` may yield, judged by one row of the elements alone."""
+    for axis in range(numbers.ndim if numbers.size else 0):
+        row = numbers[tuple(slice(None) if k == axis else 0 for k in range(numbers.ndim))]
         for own, length in enumerate(shape):
-            if length != numbers.shape[axis] or length < 2:
-                continue
-            places = np.moveaxis(numbers // math.prod(shape[own + 1 :]) % length, axis, 0).reshape(length, -1)
-            if (places == places[:, :1]).all() and len(set(places[:, 0])) == length:
-                yield axis, own, places[:, 0]
+            if length == len(row) and length > 1:
+                places = row // math.prod(shape[own + 1 :]) % length
+                if len(set(places.tolist())) == length:
+                    yield axis, own, places
+
+
+def is_in_order(numbers: Array, shape: tuple[int, ...], axis: int, own: int, places: Array) -> bool:
+    """Tell whether all elements along an axis have these positions on an axis of the source."""
+    inner, rows = math.prod(shape[own + 1 :]), max(1, PIECE * len(numbers) // numbers.size)
+    expected = places.reshape([-1 if k == axis else 1 for k in range(numbers.ndim)])
+    return all(
+        (numbers[k : k + rows] // inner % shape[own] == (expected[k : k + rows] if axis == 0 else expected)).all()
+        for k in range(0, len(numbers), rows)  # so that large arrays are not copied whole
+    )

@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Array
 
 from .names import SPARE, Names
 from .parts import Origin, Part, origins, summed
-from .permuted import orders
+from .permuted import is_in_order, likely_orders
 from .related import Atom, Axes
 
 MOST_PARTS = 8  # equal ones in another order that are written out
@@ -67,11 +67,12 @@ def equal_in_order(
       numbers: for each element of the target, the place in the flat source, from 0.
       shape: of the source. side, name, stacked: see exchanged.
     """
-    for at, axis, places in orders(numbers, shape) if names.programs else ():
+    for at, axis, places in likely_orders(numbers, shape) if names.programs else ():
         order = _blocks(places)
         if axis < stacked or not 2 < len(order) <= MOST_PARTS or order == [*range(len(order))][::-1]:
             continue
-        if equal_parts(names.programs[side], name, axis - stacked, len(order)):
+        is_equal = equal_parts(names.programs[side], name, axis - stacked, len(order))
+        if is_equal and is_in_order(numbers, shape, at, axis, places):
             width = len(places) // len(order)
             parts = [Part("", width, Origin())] * len(order)
             return np.take(numbers, np.argsort(places), at), [Swap(axis - stacked, at, parts, order, True)]
