@@ -262,7 +262,7 @@ def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, mo
 def test_asked_to_end_nothing_is_left_behind(number, tmp_path):
     """As by a scheduler, or a terminal that is closed, while the file is written and a thread syncs it."""
     code = "import os, signal, sys, convert.arrays.payload as p; from convert.__main__ import program\n"
-    code += "chunks = p.chunks\n"
+    code += f"signal.signal({int(number)}, signal.SIG_DFL); chunks = p.chunks\n"  # also where the tests run under nohup
     code += f"def ending(*words):\n    os.kill(os.getpid(), {int(number)}); yield from chunks(*words)\n"
     code += "import convert.execute as s; s.chunks = ending; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]

@@ -44,11 +44,18 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += _rounded(proof.tables)
         who = f"the {proof.rounding[0]} model computes" if len(proof.rounding) == 1 else "both models compute"
-        who = "one side computes" if proof.tables else who  # which one has the rounded tables is not known
+        who = _with_low_tables(proof.tables) if proof.tables else who
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted
+
+
+def _with_low_tables(tables: Sequence[RoundedTable]) -> str:
+    """Begin a sentence on which model computes tables in float32, which only one of the two does, if that shows."""
+    low = {table.low for table in tables if table.numbers is None}
+    sides = [side for side, one in (("left", (True, False)), ("right", (False, True))) if low == {one}]
+    return f"the {sides[0]} model computes" if sides else "one side computes"
 
 
 def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:

@@ -34,23 +34,26 @@ class RoundedTable(NamedTuple):
 
     Args:
       numbers: the table's value on the left and on the right, if it has one value; else None.
+      low: whether float32 holds all of its values on the left, and on the right.
     """
 
     left: str
     right: str
     size: float
     numbers: tuple[float, float] | None = None
+    low: tuple[bool, bool] = (False, False)
 
     @property
     def mirrored(self) -> RoundedTable:
         """Return the same with the sides exchanged."""
-        return RoundedTable(self.right, self.left, self.size, self.numbers and self.numbers[::-1])
+        return RoundedTable(self.right, self.left, self.size, self.numbers and self.numbers[::-1], self.low[::-1])
 
     @property
     def cause(self) -> str:
         """Say how the sides differ."""
         if self.numbers is None:
-            return "one side computes a table in float32"
+            side = "the left" if self.low == (True, False) else "the right" if self.low == (False, True) else "one side"
+            return f"{side} computes a table in float32"
         left, right = apart(*self.numbers, least=6)
         return f"one number is rounded: {left} on the left, {right} on the right"
 
@@ -81,8 +84,14 @@ def _with_values_of(
             replaced[table.number] = value
             one_value = table.value.dtype.kind == "f" and np.ptp(table.value) == 0
             single = (float(value.flat[0]), float(table.value.flat[0])) if one_value else None
-            rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single))
+            low = _is_float32(value), _is_float32(table.value)
+            rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single, low))
     return (with_tables(other, replaced) if replaced else other), list(rounded.values())
+
+
+def _is_float32(value: Array) -> bool:
+    """Tell whether float32 holds all values, those of complex numbers part by part."""
+    return bool((value == value.astype(np.complex64 if value.dtype.kind == "c" else np.float32)).all())
 
 
 def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
