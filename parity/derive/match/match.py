@@ -26,7 +26,7 @@ from .attempt import Attempt, DeadEnd
 from .choices import Step
 from .symbols import Elements, Partnered
 from .uses import Seen
-from .walk import Walk
+from .walk import Refused, Walk
 
 Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
@@ -206,5 +206,9 @@ def _tried(attempt: Attempt) -> Match:
         found.outputs = attempt.run()
     except DeadEnd as error:
         found.failure, found.gap, found.known, found.at = error.stop, error.gap, error.known, attempt.walk.at
+    except Refused as error:
+        names = attempt.steps[-1].right if attempt.steps else ()
+        stop = Stop(names, f"an operation behind it refuses its values ({error.__cause__})")
+        found.failure, found.gap, found.known, found.at = stop, np.inf, -1, attempt.walk.at
     found.lost, found.unproven = len(attempt.lost), attempt.unproven
     return found
