@@ -293,7 +293,7 @@ def _split(values: np.ndarray) -> tuple[np.ndarray, Any]:
     import numpy as np
 
     if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
-        return values.astype("complex128" if values.dtype.kind == "c" else "float64"), 0.0
+        return values.astype("complex128" if values.dtype.kind == "c" else "float64", copy=False), 0.0
     large = values > 1 << 53
     if values.dtype.kind == "i":
         large |= values < -(1 << 53)

@@ -98,7 +98,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
     file: IO[bytes] | None = None
     try:
         with undisturbed():  # between creating it and having it here, nothing would remove it
-            file = held(out, lambda: _lock(temporary))
+            file = locked(out, lambda: _lock(temporary))
         if os.fstat(file.fileno()).st_size:
             removed(temporary)
         file.truncate(0)
@@ -112,7 +112,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
             file.close()
 
 
-def held(out: str, lock: Callable[[], T | None]) -> T:
+def locked(out: str, lock: Callable[[], T | None]) -> T:
     """Return what `lock` creates and locks. Raises: ConvertError where it cannot be, or another process holds it."""
     try:
         made = lock()
@@ -150,7 +150,7 @@ def _is(path: str, file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Defer Ctrl-C, a request to end and a closed terminal until the block is done, as every file has its name."""
+    """Defer Ctrl-C, a request to end and a closed terminal until the block is done, such as one that renames files."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield
         return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
 
-from .atomic import Claim, held, temporary_of, undisturbed
+from .atomic import Claim, locked, temporary_of, undisturbed
 from .base import Writer
 from .folders.base import RECORD
 
@@ -73,7 +73,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
     lock: int | None = None
     try:
         with undisturbed():  # between creating it and having it here, nothing would remove it
-            lock = held(out, lambda: _lock(temporary, removed))
+            lock = locked(out, lambda: _lock(temporary, removed))
         with open(os.path.join(temporary, RECORD), "x+b", buffering=0) as file:
             yield Claim(file, temporary)
     except OSError as error:
