@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convert.errors import OpenLengths, option, printable
@@ -28,16 +28,21 @@ def inspect_by_table(path: str, arguments: Namespace) -> int:
     Raises: ConvertError where it does not fit; lengths that it leaves open are described.
     """
     given, sizes, open_ = load(arguments.table), lengths(arguments.set), None
+
+    def planned(sizes: Mapping[str, int]) -> TablePlan:
+        return by_table.plan(
+            path, given, arguments.reverse, sizes=sizes, weights=arguments.weights, complete=False, sampled=True
+        )
+
     try:
-        plan = by_table.plan(path, given, arguments.reverse, sizes=sizes, weights=arguments.weights, complete=False)
+        plan = planned(sizes)
     except OpenLengths as error:
         open_ = error
-        anyhow = {**sizes, **dict.fromkeys(error.enough, 1)}
-        plan = by_table.plan(path, given, arguments.reverse, sizes=anyhow, weights=arguments.weights, complete=False)
+        plan = planned({**sizes, **dict.fromkeys(error.enough, 1)})
     with plan:
         rows = list(_described(plan, open_))
         read = () if open_ else plan.remarks  # these would report the lengths that stand for those that are open
-        notes = [*read, *(note for note in plan.notes() if "set aside" in note and note not in plan.remarks)]
+        notes = [*read, *plan.around(), *plan.skipped()]
     unknown = _unknown(open_) if open_ else ""
     side = plan.table.sides[0]
     if arguments.json:

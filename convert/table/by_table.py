@@ -27,7 +27,7 @@ from specs.matching import Matcher
 from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
-from .fit import lay_out, like_notes
+from .fit import lay_out, read_like
 from .lengths import check_record, contradictions, supplied, unlike
 from .like import NOTHING, copies
 from .misfit import replicas
@@ -76,9 +76,10 @@ def plan(
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources, lengths = own.sources, sizes or {}
+        its_shapes, like_notes = read_like(lines, like, like_weights)
         laid_out = partial(
-            lay_out, lines, path, sources, like, like_weights=like_weights, backwards=backwards, prefix=own.prefix,
-            described=stored.skipped.described,
+            lay_out, lines, path, sources, like, its=its_shapes, like_weights=like_weights, backwards=backwards,
+            prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
         layout = laid_out(lengths)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
@@ -93,7 +94,7 @@ def plan(
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *like_notes(lines, like, like_weights)),
+            remarks=(*remarks, *like_notes),
             given=needed,
             earlier=earlier, partly=partly, accounted=accounted, copies=others,
             altered=altered.facts(os.path.basename(path), its.content, its.change),

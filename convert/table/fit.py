@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from convert.errors import ConvertError, OpenLengths, option
 from convert.files import open_checkpoint
-from convert.files.base import Reader, Tensor
+from convert.files.base import Tensor
 from convert.reading.spelling import out_of_modules
 from convert.reading.weights_alone import partly_read
 from convert.records import record
@@ -17,30 +17,25 @@ from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 
 from .misfit import Case, called, explained
-from .part import TablePart, matching, without_training
+from .part import matching, without_training
 
 
-def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
-    """Return names and shapes of a checkpoint of a Table's right side, or of a part of it."""
+def read_like(
+    table: Table, path: str | None, weights: str | None = None
+) -> tuple[dict[str, tuple[int, ...]] | None, list[str]]:
+    """Return names and shapes of a checkpoint of a Table's right side, and notes on which part of it was read.
+
+    Args:
+      weights: the part of it; None finds it.
+    """
     if path is None:
-        return None
+        return None, []
     with open_checkpoint(path) as reader:
-        return {name: tensor.shape for name, tensor in _like(table, reader, weights).sources.items()}
-
-
-def like_notes(table: Table, path: str | None, weights: str | None = None) -> list[str]:
-    """Say which part of a checkpoint `like_shapes` reads, where it has others."""
-    if path is None or weights is not None:
-        return []
-    with open_checkpoint(path) as reader:
-        own = _like(table, reader, weights)
-        return partly_read(reader, own.prefix, [tensor.name for tensor in own.sources.values()])
-
-
-def _like(table: Table, reader: Reader, weights: str | None) -> TablePart:
-    """Return what a Table's right side finds in a checkpoint."""
-    back = table.reverse()
-    return without_training(matching(out_of_modules(reader), weights, back), back)
+        back = table.reverse()
+        own = without_training(matching(out_of_modules(reader), weights, back), back)
+        used = [tensor.name for tensor in own.sources.values()]
+        notes = partly_read(reader, own.prefix, used) if weights is None else []
+        return {name: tensor.shape for name, tensor in own.sources.items()}, notes
 
 
 def lay_out(
@@ -49,6 +44,7 @@ def lay_out(
     sources: Mapping[str, Tensor],
     like: str | None,
     sizes: Mapping[str, int],
+    its: Mapping[str, tuple[int, ...]] | None = None,
     like_weights: str | None = None,
     backwards: bool = False,
     prefix: str = "",
@@ -58,9 +54,9 @@ def lay_out(
 
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
+      like, its: a checkpoint of the other side, and what `read_like` returns of it. like_weights: the part of it.
       prefix: where in the file the arrays lie. described: says what the file has under a name that is no array.
     """
-    its = like_shapes(table, like, like_weights)
     try:
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
     except Misfit as error:

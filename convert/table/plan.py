@@ -76,7 +76,6 @@ class TablePlan:
         dropped = {self.sources[name].name for name in self.layout.dropped}
         known = [name for name in self.reader.tensors if name not in dropped]
         facts = (
-            (f"took the arrays under {self.prefix!r}; set aside", by_container(self.aside)),
             ("dropped, as the table says", self.layout.dropped),
             ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
@@ -95,9 +94,18 @@ class TablePlan:
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
         lines += [f"{what}: {', '.join(ties)}" for what, ties in self._ties() if ties]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
+        return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
+
+    def around(self) -> list[str]:
+        """Name the arrays around the part of the file that is read."""
+        names = by_container(self.aside)
+        return [f"took the arrays under {self.prefix!r}; set aside: {', '.join(folding.fold(names))}"] if names else []
+
+    def skipped(self) -> list[str]:
+        """Name what the file contains beside arrays."""
         named = within(self.reader.skipped.values, self.aside) | self.accounted
         skipped = folding.skipped(self.reader.skipped.without(named), self.prefix.rstrip("/"))
-        return [*self.remarks, *lines, *self.copies.notes(), *(f"set aside, {line}" for line in skipped)]
+        return [f"set aside, {line}" for line in skipped]
 
     def _constants(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each value of the table's constants, and the target's arrays that hold it."""
