@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
@@ -42,10 +41,15 @@ class LimitNotes:
 
     def letters(self, *reasons: str) -> Markup:
         """Build the letters of reasons that the list has; none where it has but one."""
+        text = self._bracketed(reasons)
+        return tag("a", f" {text}", href=f"#{ID}", class_="note") if text else Markup()
+
+    def _bracketed(self, reasons: Iterable[str]) -> str:
+        """Return the letters of reasons, "[a,b]"; "" where the list has but one reason."""
         if len(self.results) < 2:
-            return Markup()
+            return ""
         letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
-        return tag("a", f" [{','.join(letters)}]", href=f"#{ID}", class_="note") if letters else Markup()
+        return f"[{','.join(letters)}]" if letters else ""
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""
@@ -54,7 +58,7 @@ class LimitNotes:
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
         rows = [
-            tag("li", _letter(self.letters(reason)), tag("b", f"limit {_range(group)}"), *_where(reason, group))
+            tag("li", _letter(self._bracketed([reason])), tag("b", f"limit {_range(group)}"), *_where(reason, group))
             for reason, group in self.results.items()
         ]
         if not rows and not about:
@@ -64,9 +68,8 @@ class LimitNotes:
         return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
 
 
-def _letter(mark: Markup) -> Markup:
+def _letter(letter: str) -> Markup:
     """Build the letter of a reason in the list, to which its marks lead; none where there is one reason."""
-    letter = re.sub("<[^>]*>", "", mark).strip()
     return tag("span", letter, class_="letter") if letter else Markup()
 
 
