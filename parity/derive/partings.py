@@ -52,10 +52,9 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
 
 
 def _with_low_tables(tables: Sequence[RoundedTable]) -> str:
-    """Begin a sentence on which model computes tables in float32, which only one of the two does, if that shows."""
-    low = {table.low for table in tables if table.numbers is None}
-    sides = [side for side, one in (("left", (True, False)), ("right", (False, True))) if low == {one}]
-    return f"the {sides[0]} model computes" if sides else "one side computes"
+    """Return "the left model computes", or the right one, if that model alone has tables in float32."""
+    sides = {table.side for table in tables if table.numbers is None}
+    return f"the {sides.pop()} model computes" if len(sides) == 1 and "" not in sides else "one side computes"
 
 
 def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:

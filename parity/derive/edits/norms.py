@@ -199,7 +199,7 @@ def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
     """Return the norm that ends with these parameters; None if it is none."""
     result = chain[-1].node.output
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
-    # groups of channels are apart in between
+    # inside a norm of groups, values have an axis for the groups: its entry has the shape of its result again
     entry, nodes = next((one for one in forked if program.shapes[one.entry] == program.shapes[result]), (result, []))
     inner = {node.output for node in nodes}
     read = {at for node in nodes[:-1] for at, _ in program.readers(node.output)}

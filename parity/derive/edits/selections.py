@@ -65,9 +65,7 @@ def reduced(program: Program, stretch: Stretch) -> str:
     except Exception:  # an operation that does not take such values
         return ""
     axes = [axis for axis, length in enumerate(x.shape) if length > 1]
-    for some in (
-        ((axis,) for axis in axes) if len(axes) < 3 else (*((axis,) for axis in axes), *itertools.pairwise(axes))
-    ):
+    for some in [*((axis,) for axis in axes), *(itertools.pairwise(axes) if len(axes) > 2 else ())]:
         length = math.prod(x.shape[axis] for axis in some)
         if y.size * length != x.size:
             continue

@@ -46,8 +46,8 @@ def _functions(program: Program) -> dict[int, str]:
             made = program.makers.get(value)
             if value in weights and made is not None and program.tape.nodes[made].kind in ("mul", "other"):
                 shape, parameters = program.shapes[value], program.tape.parameters
-                names = [name for name in weights[value] if program.shapes[parameters[name]] == shape]
-                found |= dict.fromkeys([value], names[0]) if names else {}
+                if names := [name for name in weights[value] if program.shapes[parameters[name]] == shape]:
+                    found[value] = names[0]
     return found
 
 

@@ -130,10 +130,10 @@ class Regrouping(Factors):
                     columns_of = np.sort(group.columns[free[group.columns]])
                     by_role.setdefault(group.role, []).append(ids[:, columns_of])
         widths = {part.shape[1] for part in parts}
-        sets = [parts, *_likest(by_role, role)]
+        alike = _likest(by_role, role)
+        sets = [parts, *alike]
         sets += [[part for part in parts if part.shape[1] == width] for width in sorted(widths)]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
-        alike = _likest(by_role, role)
         longer = [part for some in alike for part in some if part.shape[1] > wanted]
         longer = [part for part in longer if role and part.shape[1] <= self._beside(use)]
         if longer and min(part.shape[1] for part in alike[0]) > wanted:  # all that have this role

@@ -49,11 +49,15 @@ class RoundedTable(NamedTuple):
         return RoundedTable(self.right, self.left, self.size, self.numbers and self.numbers[::-1], self.low[::-1])
 
     @property
+    def side(self) -> str:
+        """Return the side that computes the table in float32, "left" or "right"; "" where that does not show."""
+        return {(True, False): "left", (False, True): "right"}.get(self.low, "")
+
+    @property
     def cause(self) -> str:
         """Say how the sides differ."""
         if self.numbers is None:
-            side = "the left" if self.low == (True, False) else "the right" if self.low == (False, True) else "one side"
-            return f"{side} computes a table in float32"
+            return f"{f'the {self.side}' if self.side else 'one side'} computes a table in float32"
         left, right = apart(*self.numbers, least=6)
         return f"one number is rounded: {left} on the left, {right} on the right"
 

@@ -1,7 +1,7 @@
 """Write complex numbers of a tape as pairs of real ones, whichever way a model writes them.
 
-A filter in the frequency domain is stored as complex numbers are read from two arrays, or from the last axis of one,
-and is multiplied as such or part by part. As pairs all are products and sums of real arrays.
+One model reads a complex filter from two real arrays, another one from the last axis of one array; one multiplies by it
+as a complex number, another one part by part. Written as pairs, all of these are products and sums of real arrays.
 """
 
 from __future__ import annotations
