@@ -41,6 +41,16 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if given is not None:
         names.orders.update(given.table.orders)
     missing: dict[str, str] = {}
+    groups = _groups(facts, names, missing, given)
+    table = _fitting(facts, groups, names, missing, given)
+    if table is None:
+        _leave_out_misfits(facts, groups, names, missing, given)
+        table = _table(facts, groups, list, names, missing, given)
+    return table, missing
+
+
+def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | None) -> list[Group]:
+    """Return the rows of each group of arrays that go together, in the left side's order; note what no row says."""
     groups: list[Group] = []
     zeros = facts.zeros()
     for left_names, right_names in components(facts):
@@ -61,7 +71,13 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     groups = parts_of_sums(facts, groups, missing)
     groups = with_shown_lengths(groups, facts, names.lengths, given.table.lines if given else ())
     places = {name: k for k, name in enumerate(facts.lefts.names)}
-    groups.sort(key=lambda group: min(places[name] for name in group[0]))
+    return sorted(groups, key=lambda group: min(places[name] for name in group[0]))
+
+
+def _fitting(
+    facts: Facts, groups: Sequence[Group], names: Names, missing: Mapping[str, str], given: Hint | None
+) -> DerivedTable | None:
+    """Return the most folded Table that says what the map does: of folded blocks, else of single ones, else None."""
     apart, flat = set[str](), set[str]()  # blocks of which some lack an array: first their lists stay apart, then all
     closed = set[str]()  # blocks that stand in one list with others on the right: first they state their range
     for _ in range(ROUNDS):
@@ -72,7 +88,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
             table, uneven = stated(table, [str(line) for line in given.table.lines] if given else ())
             more |= uneven - closed
             if more <= apart:
-                return table, missing
+                return table
             apart |= more & closed
             closed |= more
             continue
@@ -81,23 +97,25 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         apart |= more & flat
         flat |= more
     table = _table(facts, groups, list, names, missing, given)
-    if says(table, facts):
-        return table, missing
-    for group in list(groups):  # a line that does not say what was found is left out
+    return table if says(table, facts) else None
+
+
+def _leave_out_misfits(
+    facts: Facts, groups: list[Group], names: Names, missing: dict[str, str], given: Hint | None
+) -> None:
+    """Move the groups whose lines do not say what was found, or contradict other lines, to what is missing."""
+    for group in list(groups):
         if not _says_alone(group, facts, names):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
-    table = _table(facts, groups, list, names, missing, given)
+    unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
     spoken = {numberless(escaped(name)) for name in given.left} if given else set()
-    if (unfit := _unfit(table, facts)) and unfit.isdisjoint(spoken):
-        # Lines contradict each other, as they count the same blocks. `check_lines` quotes what contradicts given lines.
-        for group in list(groups):
-            if unfit.isdisjoint(numberless(escaped(name)) for name in group[0]):
-                continue
+    if not unfit.isdisjoint(spoken):  # `check_lines` quotes what contradicts given lines
+        return
+    for group in list(groups):  # lines contradict each other where they count the same blocks
+        if not unfit.isdisjoint(numberless(escaped(name)) for name in group[0]):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} contradicts other lines"))
-        table = _table(facts, groups, list, names, missing, given)
-    return table, missing
 
 
 def _table(

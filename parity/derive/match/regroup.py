@@ -129,22 +129,8 @@ class Regrouping(Factors):
                 for group in seen.groups:
                     columns_of = np.sort(group.columns[free[group.columns]])
                     by_role.setdefault(group.role, []).append(ids[:, columns_of])
-        widths = {part.shape[1] for part in parts}
-        alike = _likest(by_role, role)
-        sets = [parts, *alike]
-        sets += [[part for part in parts if part.shape[1] == width] for width in sorted(widths)]
-        whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
-        longer = [part for some in alike for part in some if part.shape[1] > wanted]
-        longer = [part for part in longer if role and part.shape[1] <= self._beside(use)]
-        if longer and min(part.shape[1] for part in alike[0]) > wanted:  # all that have this role
-            left = longer[0][:, :wanted]
-        elif wanted in widths:
-            left = next(part for part in parts if part.shape[1] == wanted)
-        elif whole:
-            left = np.concatenate(whole[0], 1)
-        elif longer:
-            left = longer[0][:, :wanted]
-        else:
+        left = _columns(parts, _likest(by_role, role), wanted, self._beside(use) if role else 0)
+        if left is None:
             return False
         self._partners.setdefault(use.node, []).extend((r, p.shape[1]) for r, p in zip(readers, parts, strict=True))
         self._at_once_matched.add(use.node)
@@ -193,6 +179,27 @@ class Regrouping(Factors):
         program = self.seen[0].program if self.seen else self.program
         plain = (use for use in batches if not program.tape.nodes[use.node].window)
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
+
+
+def _columns(parts: list[Array], alike: list[list[Array]], wanted: int, beside: int) -> Array | None:
+    """Return as many columns as are wanted: one part, several parts that make them up, or the first of a longer part.
+
+    Args:
+      alike: the parts of each role, the most similar first.
+      beside: how many columns a longer part may have.
+    """
+    widths = {part.shape[1] for part in parts}
+    sets = [parts, *alike]
+    sets += [[part for part in parts if part.shape[1] == width] for width in sorted(widths)]
+    whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
+    longer = [part for some in alike for part in some if wanted < part.shape[1] <= beside]
+    if longer and min(part.shape[1] for part in alike[0]) > wanted:  # all that have this role
+        return longer[0][:, :wanted]
+    if wanted in widths:
+        return next(part for part in parts if part.shape[1] == wanted)
+    if whole:
+        return np.concatenate(whole[0], 1)
+    return longer[0][:, :wanted] if longer else None
 
 
 def _likest(parts: Mapping[str, list[Array]], role: str) -> list[list[Array]]:
