@@ -105,7 +105,7 @@ def imported(words: list[str]) -> str:
     code = f"import sys; from convert.__main__ import main; main({words!r}); " \
            f"print(*(n for n in {FRAMEWORKS!r} if n in sys.modules), file=sys.stderr)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT)
-    return done.stderr.strip() or "none"
+    return done.stderr.splitlines()[-1] or "none"  # after the notes of the conversion
 
 
 def measure() -> None:
