@@ -112,7 +112,8 @@ def printable(text: str) -> str:
 class ConvertError(Exception):
     """Bad input. The message names file, place and remedy.
 
-    code: the exit status (1 refused, 2 wrong usage).
+    code: the exit status: 1 for what models, checkpoints and other files contain, 2 for the command line, paths on it
+      included.
     fits_as: the dialect as which the file fits, where another one was asked for; "" of any other error.
     unknown: names that the user states and that the architecture has no field of.
     """
@@ -141,12 +142,13 @@ class FormatError(ConvertError):
         self.problem = problem
 
 
-class Exists(ConvertError):
-    """A target that is there already and that nobody allows to replace."""
+class MissingFile(FormatError):
+    """A file that a command names and that is not there."""
 
-    def __init__(self, path: str, remedy: str = ""):
-        super().__init__(f"{path}: exists: {option('force')} replaces it{remedy}")
-        self.path = path
+    code = 2
+
+    def __init__(self, path: object):
+        super().__init__(path, "there is no such file", "check the path")
 
 
 class PlanError(ConvertError):
@@ -163,9 +165,17 @@ class PlanError(ConvertError):
 
 
 class UsageError(ConvertError):
-    """The command or call is wrong: an unknown route, an option that does not fit."""
+    """The command or call is wrong: an unknown route, an option that does not fit, a folder that is not there."""
 
     code = 2
+
+
+class Exists(UsageError):
+    """A target that is there already and that nobody allows to replace."""
+
+    def __init__(self, path: str, remedy: str = ""):
+        super().__init__(f"{path}: exists: {option('force')} replaces it{remedy}")
+        self.path = path
 
 
 class OpenLengths(UsageError):

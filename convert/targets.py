@@ -103,7 +103,7 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     for name in dict.fromkeys([*names, index_of(out), out, *([] if inside or sharded else [out + ".json"])]):
         atomic.check(sources, name, force)
         if os.path.isdir(name):
-            raise ConvertError(f"{name}: is a folder: give a file name")
+            raise UsageError(f"{name}: is a folder: give a file name")
     outdated: list[str] = []
     if force:
         replacing.check(out, names, record_beside=not inside and not sharded)
@@ -131,7 +131,7 @@ def _named(file: str, usual: str, out: str | None) -> str:
         return os.path.normpath(os.path.join(os.path.dirname(file.rstrip(os.sep)), name))
     checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
     if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
-        raise ConvertError(f"-o {out}: there is no such folder: create it first")
+        raise UsageError(f"-o {out}: there is no such folder: create it first")
     folder = os.path.isdir(out) and not checkpoint
     return os.path.normpath(os.path.join(out, name) if folder else out)
 

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 --json prints strict JSON: a number that is not finite is null.
 Exit status: 0 all that could run agrees, 1 something differs or nothing could
-be compared, 2 wrong usage, 130 interrupted."""
+be compared; 2 wrong usage, as a file that is missing; 130 interrupted."""
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 

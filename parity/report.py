@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.files.atomic import folder_of
 
 from .result import Divergence, Result
 
 
 def check_page(path: str) -> None:
-    """Check that a page can be written, before the work that fills it. Raises: ConvertError."""
+    """Check that a page can be written, before the work that fills it. Raises: UsageError."""
     folder_of(path)
     if os.path.isdir(path):
-        raise ConvertError(f"{path}: Is a directory: name a file in it")
+        raise UsageError(f"{path}: is a folder: name a file in it")
 
 
 def write_page(path: str, text: str) -> None:

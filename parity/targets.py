@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.config.settings import Settings, in_our_terms
-from convert.errors import UsageError, called, option, printable
+from convert.errors import MissingFile, UsageError, called, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
 from convert.terminal import say_note
@@ -120,7 +120,7 @@ def targets(
     elif architecture in specs.names():
         yield from _models(architecture, variant, seed, stated)
     elif "/" in text or os.path.splitext(text)[1]:
-        raise UsageError(f"{text}: there is no such file (check the path)")
+        raise MissingFile(text)
     else:
         raise UsageError(
             f"{text!r} is neither an architecture ({', '.join(specs.names())}) nor a file{hint(text, specs.names())}"

@@ -170,7 +170,7 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     own = tmp_path / "m.msgpack.json"
     own.write_text('{"gelu": "tanh"}')
     code, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "m.msgpack", "--config", own)
-    assert code == 1
+    assert code == 2
     assert "m.msgpack.json: exists: --force replaces it" in err and "note:" not in err  # refused first
     assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
 
@@ -276,8 +276,8 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--prove", "--dry-run"], 2, "--dry-run writes nothing: leave one of them out"),
     (["--table", "x.table", "x.pt", "--prove"], 2, "parity.compare runs two models of yours on both files"),
     (["--table", "x.table", "x.pt", "--layout", "nnx"], 2, "--layout is not for --table: a Table's lines state"),
-    (["derive", "{}/no.py:f", "{}/no.py:f"], 1, "no.py: there is no such file (check the path)"),
-    (["google2torch", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
+    (["derive", "{}/no.py:f", "{}/no.py:f"], 2, "no.py: there is no such file (check the path)"),
+    (["google2torch", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: google2torch"),
     (["timm2google", GOOGLE], 1, "it is google already, as every array fits; google2google changes its format"),
     (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),
@@ -288,14 +288,14 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--dtype", "bf16"], 2, "no dtype 'bf16', did you mean 'bfloat16'?"),
     (["google2torch", GOOGLE, "-o", "{}/x.bin5"], 2, "no format has the suffix"),
     (["google2torch", GOOGLE, "-o", "{}/x.safetensors.index.json"], 2, "give their size, as in --shard-size 5GB"),
-    (["google2torch", GOOGLE, "-o", "{}/no/where.pth"], 1, "there is no folder"),
+    (["google2torch", GOOGLE, "-o", "{}/no/where.pth"], 2, "there is no folder"),
     (["google2torch", GOOGLE, "--weights", "ema"], 1, "nothing known lies under 'ema'"),
     (["google2torch"], 2, "required: CKPT"),
     (["inspect", "{}"], 1, "is a folder"),
     (["verify", GOOGLE], 1, "has no record"),
     ([GOOGLE, "google2torch"], 2, "the command comes first, as in google2torch "),
-    (["google2torch", GOOGLE, "-o", "nowhere/"], 1, "-o nowhere/: there is no such folder"),
-    (["google2torch", GOOGLE, "-o", "nowhere/x.pt"], 1, "nowhere: create it first"),
+    (["google2torch", GOOGLE, "-o", "nowhere/"], 2, "-o nowhere/: there is no such folder"),
+    (["google2torch", GOOGLE, "-o", "nowhere/x.pt"], 2, "nowhere: create it first"),
 ])  # fmt: skip
 def test_clear_errors(run, tmp_path, words, code, message):
     words = [str(word).replace("{}", str(tmp_path)) for word in words]
@@ -311,7 +311,7 @@ def test_existing_targets_are_kept(run, tmp_path):
     out = tmp_path / "x.safetensors"
     out.write_text("precious")
     code, _, err = run("google2torch", GOOGLE, "-o", out)
-    assert (code, out.read_text()) == (1, "precious")
+    assert (code, out.read_text()) == (2, "precious")
     assert "--force" in err
     assert run("google2torch", GOOGLE, "-o", out, "--force")[0] == 0
     source = shutil.copy(GOOGLE, tmp_path / "s.npz")
@@ -352,7 +352,7 @@ def test_config_files(run, tmp_path):
     ["--conf", "nothing.json", "google2torch", GOOGLE, "--dry-run"],
 ])  # fmt: skip
 def test_options_may_come_first(words, run):
-    assert run(*words)[0] == (1 if "--conf" in words else 0)  # there is no such configuration
+    assert run(*words)[0] == (2 if "--conf" in words else 0)  # there is no such configuration
 
 
 WRITING = [
@@ -458,3 +458,28 @@ def test_a_current_folder_that_was_deleted_is_named(run, tmp_path, monkeypatch):
     (tmp_path / "gone").rmdir()
     code, _, error = run("inspect", "a.pth")
     assert code != 0 and "the current folder was deleted: change to another one" in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", "no.npz"),
+        ("google2torch", "no.npz"),
+        ("diff", "no.npz", "no.npz"),
+        ("verify", "no.npz"),
+        ("--table", "no.table", GOOGLE, "-o", "x.npz"),
+        ("google2torch", GOOGLE, "-o", "no/x.npz"),
+        ("google2torch", GOOGLE, "-o", "no/"),
+        ("google2torch", GOOGLE, "-o", "there.npz"),
+        ("derive", "no.py:build", "no.py:build", "-o", "x.table"),
+        ("derive", "no.py:build", "no.py:build", "-o", "there.npz"),
+    ],
+    ids=lambda words: " ".join(str(word) for word in words[:2]),
+)
+@pytest.mark.parametrize("json", [False, True])
+def test_a_path_that_is_missing_or_taken_is_wrong_usage(words, json, run, tmp_path, monkeypatch):
+    """It says nothing of any model, of which 1 is the answer."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.npz").touch()
+    code, out, err = run(*words, *["--json"] * json)
+    assert (code, out) == (2, "") and err.count("\n") == 1, err

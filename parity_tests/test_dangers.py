@@ -222,13 +222,13 @@ def test_an_output_that_is_a_link(run, tmp_path):
     precious.write_text("precious")
     out.symlink_to(precious)
     code, _, err = run("google2torch", GOOGLE, "-o", out)
-    assert code == 1 and "--force" in err
+    assert code == 2 and "--force" in err
     assert out.is_symlink()
     assert run("google2torch", GOOGLE, "-o", out, "--force")[0] == 0
     assert not out.is_symlink()
     assert precious.read_text() == "precious"
     (tmp_path / "y.safetensors").symlink_to(tmp_path / "nowhere")
-    assert run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors")[0] == 1  # nor is a dangling one followed
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors")[0] == 2  # nor is a dangling one followed
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -276,6 +276,12 @@ def test_the_fields_of_an_architecture_fit_a_narrow_terminal(capsys, monkeypatch
     assert [line for line in printed.splitlines() if len(line) > 60] == []
 
 
+@pytest.mark.parametrize("name", ["mobile_former", "raft_mlp"])
+def test_the_fields_of_an_architecture_have_80_columns_where_no_terminal_shows_them(name: str, capsys):
+    assert ports([name]) == 0
+    assert 60 < max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_a_misspelled_new_is_recognised(capsys):
     assert ports(["nw", "my_network"]) == 2
     assert "unrecognized arguments: my_network, did you mean 'new'?" in capsys.readouterr().err

@@ -201,7 +201,7 @@ def test_shards_of_every_format_that_is_one_file(run, suffix, tmp_path):
     shards = [name for name in listing(tmp_path) if "-of-" in name]
     assert len(shards) > 1 and listing(tmp_path) == sorted([*shards, f"m{suffix}.index.json"])
     assert run("verify", index)[0] == 0 and run("diff", index, TIMM)[0] == 0
-    assert run("timm2timm", TIMM, "-o", index, "--shard-size", "1GB")[0] == 1  # without --force
+    assert run("timm2timm", TIMM, "-o", index, "--shard-size", "1GB")[0] == 2  # without --force
     assert run("timm2timm", TIMM, "-o", index, "--shard-size", "1GB", "--force")[0] == 0
     assert listing(tmp_path) == [f"m-00001-of-00001{suffix}", f"m{suffix}.index.json"]
     assert run("timm2timm", TIMM, "-o", out, "--force")[0] == 0
@@ -293,12 +293,12 @@ def test_one_name_means_one_model(run, sharded, tmp_path):
     """A file and an index of shards beside it would be two."""
     whole = tmp_path / "m.safetensors"
     code, _, err = run("google2torch", GOOGLE, "-o", whole)
-    assert code == 1
+    assert code == 2
     assert "m.safetensors.index.json: exists: --force replaces it" in err
     assert run("google2torch", GOOGLE, "-o", whole, "--force")[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
     code, _, err = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB")
-    assert code == 1
+    assert code == 2
     assert "m.safetensors: exists: --force replaces it" in err
     code, printed, _ = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB", "--force", "--json")
     assert code == 0

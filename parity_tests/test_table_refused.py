@@ -51,7 +51,7 @@ REFUSED = {
     "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15"),
     "the other direction": (["--set", "h=3", "--reverse"], 1, "bert.table: leave out --reverse"),
     "no such part": (["--set", "h=3", "--weights", "ema"], 2, "--weights ema: unknown name 'ema'"),
-    "no such file to be like": (["--like", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
+    "no such file to be like": (["--like", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
     "no dtype": (["--set", "h=3", "--dtype", "int8"], 2, "no dtype 'int8'"),
 }
 

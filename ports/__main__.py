@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from convert.errors import UsageError, called
@@ -77,36 +76,20 @@ def table(argv: list[str]) -> int:
 def _describe(architecture: str) -> None:
     """Print the Config fields of an architecture, what its open fields mean, and its small twins."""
     import specs
-    from convert.terminal import say
+    from convert.terminal import help_columns, wrapped
 
-    spec = specs.get(architecture)
-    print()
-    lines = _fields(spec.config)
-    print("\n".join([HEAD, *_filled((DEFAULTS + HXW * any("HxW" in line for line in lines)).split(" "))]))
-    for line in lines:
-        say(line, indent=4)
+    spec, width = specs.get(architecture), help_columns(sys.stdout)
+    fields = _fields(spec.config)
+    lines = ["", HEAD, *wrapped(DEFAULTS + HXW * any("HxW" in line for line in fields), width)]
+    lines += [part for line in fields for part in wrapped(line, width, rest=" " * 21)]
     if spec.meanings:
-        print()
-        say(OPEN, indent=0)
+        lines += ["", *wrapped(OPEN, width)]
         for name, meaning in spec.meanings.items():
-            say(f"  {name:18} {meaning}", indent=21)
-    print()
-    print("\n".join(_filled(SMALL.format(architecture, next(iter(spec.tiny))).split(" "))))
+            lines += wrapped(meaning, width, f"  {name:18} ", " " * 21)
+    lines += ["", *wrapped(SMALL.format(architecture, next(iter(spec.tiny))), width)]
     for name, config in spec.tiny.items():
-        print("\n".join([f"  tiny {name}", *_filled(_settings(config), "    ")]))
-
-
-def _filled(texts: Iterable[str], indent: str = "") -> list[str]:
-    """Join texts in lines of the terminal's columns, or of WIDTH where there is none; none is broken."""
-    from convert.terminal import WIDTH, columns
-
-    width, lines = columns(sys.stdout) or WIDTH, list[str]()
-    for text in texts:
-        if lines and len(lines[-1]) + 1 + len(text) <= width:
-            lines[-1] += f" {text}"
-        else:
-            lines.append(indent + text)
-    return lines
+        lines += [f"  tiny {name}", *wrapped(" ".join(_settings(config)), width, "    ", "    ")]
+    print("\n".join(lines))
 
 
 def _settings(config: Any) -> list[str]:

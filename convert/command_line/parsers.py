@@ -75,7 +75,8 @@ EXAMPLES = """examples:
 
 --json prints strict JSON: a number that is not finite is null. Where it prints
 an error, that is one line on standard error, and standard output is empty.
-Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
+Exit status: 0 done; 1 differs, damaged, not proven, or a checkpoint is refused;
+2 wrong usage, as a file that is missing or exists already; 130 interrupted."""
 
 
 def _add_inspect_arguments(parser: ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from convert.errors import ConvertError, UsageError, command_or_call, option
+from convert.errors import ConvertError, MissingFile, UsageError, command_or_call, option
 from convert.files import FORMATS, bounded_json, folder_format, suffixes
 from convert.files.inside import look
 from convert.records import record as records
@@ -289,7 +289,7 @@ def _mapping(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_JSON + 1)
     except FileNotFoundError:
-        raise ConvertError(f"{path}: there is no such file (check the path)") from None
+        raise MissingFile(path) from None
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -45,12 +45,12 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
 
 
 def folder_of(out: str) -> str:
-    """Return the folder that a target lies in. Raises: ConvertError where there is none; UsageError for a URL."""
+    """Return the folder that a target lies in. Raises: UsageError where there is none, and for a URL."""
     if URL.match(out):
         raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
     folder = os.path.dirname(os.path.abspath(out))
     if not os.path.isdir(folder):
-        raise ConvertError(f"{out}: there is no folder {folder}: create it first")
+        raise UsageError(f"{out}: there is no folder {folder}: create it first")
     return folder
 
 
@@ -174,10 +174,10 @@ def publish(temporary: str, out: str, force: bool) -> None:
         try:
             os.link(temporary, out)
         except FileExistsError:
-            raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
+            raise UsageError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
         except OSError:  # a file system without hard links
             if os.path.lexists(out):
-                raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
+                raise UsageError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
             os.replace(temporary, out)
     sync_folder(out)
 

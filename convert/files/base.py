@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import IO, Any, NamedTuple, Self
 
-from convert.errors import ConvertError, FormatError
+from convert.errors import ConvertError, FormatError, MissingFile
 
 from .modules import Module
 from .skipped import Skipped
@@ -288,7 +288,7 @@ class File:
             self._check(os.stat(self.path).st_mode)
             self.fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise FormatError(self.path, "there is no such file", "check the path") from None
+            raise MissingFile(self.path) from None
         except PermissionError:
             raise FormatError(self.path, "may not be read by this user", "chmod +r it, or copy it") from None
         except (OSError, ValueError) as error:

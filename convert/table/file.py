@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.documents import document
-from convert.errors import ConvertError
+from convert.errors import ConvertError, MissingFile
 from convert.files import is_named_as_checkpoint
 from convert.records import altered, record
 from specs.claims import MISSING, UNFINISHED, claim
@@ -19,6 +19,8 @@ def load(path: str) -> Table:
 
     Raises: ConvertError.
     """
+    if not os.path.lexists(path):
+        raise MissingFile(path)
     try:
         return Table.load(path, *_recorded(path))
     except TableError as error:

@@ -182,8 +182,9 @@ def _started(path: str | None) -> Table | None:
     try:
         return load(path)
     except ConvertError as error:
-        place = "" if error.message.startswith(path) else f"{path}: "
-        raise ConvertError(f"{place}{error.message}", error.problems) from error
+        if error.message.startswith(path):
+            raise
+        raise ConvertError(f"{path}: {error.message}", error.problems) from error
 
 
 def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:

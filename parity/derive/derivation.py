@@ -171,9 +171,7 @@ class Derivation(Evidence):
         if self.explained:
             number = sum(place.times for place in self.divergences)  # as the verdict counts
             where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
-            unnamed = any(place.more for place in self.divergences)  # a cause at several places names one of them
-            listed = f" ({command_or_call('--json lists them', 'd.divergences lists them')})" if unnamed else ""
-            again = f"make both models equal {where}{listed} and derive again"
+            again = f"make both models equal {where} and derive again"
             return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
         if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
             return CUT
@@ -239,6 +237,7 @@ class Derivation(Evidence):
             )
             where += size + LATE * place.late
             lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
+            lines += [Line(place.everywhere)] if place.everywhere else []
         if at := self.stopped:
             lines.append(Line(f"stopped at {at.where}: {at.why}", "head"))
             lines += [Line(f"compare before it: {at.before}")] if at.before else []

@@ -8,7 +8,7 @@ import os
 from inspect import Parameter
 from typing import Any
 
-from convert.errors import ConvertError, UsageError, called
+from convert.errors import ConvertError, MissingFile, UsageError, called
 from convert.files import is_named_as_checkpoint
 from specs.words import hint, in_a_row
 
@@ -29,7 +29,7 @@ def parsed(text: str) -> tuple[str, str]:
     if not path or not name.isidentifier():
         raise UsageError(f"{text}: {CODE}")
     if not os.path.isfile(path):
-        raise ConvertError(f"{path}: there is no such file (check the path)")
+        raise MissingFile(path)
     return path, name
 
 

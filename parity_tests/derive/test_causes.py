@@ -152,6 +152,21 @@ def test_epsilons_that_differ_in_some_norms_are_one_cause_whichever_side_has_the
     found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
     assert not found.missing and found.explained == "three epsilons"
     assert len(found.divergences) == 1 and "and so in 2 more places" in found.divergences[0].cause
+    assert f"\nplaces on the {found.divergences[0].changed}: n{{0..2}}\n" in str(found)
+    assert "make both models equal at all three places and derive again" in found.following
+
+
+def test_places_in_code_that_is_called_several_times_are_counted():
+    def net(epsilon: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            for _ in range(3):
+                x = x + m.fc(m.norm(x))
+            return x
+
+        return Net(run, fc=linear(6, 6), norm=torch.nn.LayerNorm(6, epsilon))
+
+    found = parity.derive(net(1e-5), net(1e-3), (images(4, 6),))
+    assert found.explained == "three epsilons" and "\nplaces on the right: norm (together 3 uses)\n" in str(found)
 
 
 def test_no_residual_is_missed_where_both_models_have_it():

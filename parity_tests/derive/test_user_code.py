@@ -76,7 +76,7 @@ def test_a_header_names_the_files_of_sides_of_one_framework_alone():
 def test_a_table_to_begin_with_that_is_missing_is_named_once():
     with pytest.raises(ConvertError) as caught:
         _started("no.table")
-    assert (str(caught.value), caught.value.code) == ("no.table: there is no such file", 1)
+    assert (str(caught.value), caught.value.code) == ("no.table: there is no such file (check the path)", 2)
 
 
 def test_wrong_paths_and_functions_come_first(tmp_path: Path):

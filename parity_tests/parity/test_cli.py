@@ -181,7 +181,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
         (("mlp_mixer", "--steps", "0"), 2, "1 or more"),
         (("mlp_mixer", "--seed", "-1"), 2, "parity: --seed is 0 or more, not -1"),
         ((), 2, "required"),
-        ((TWIN, *PAIR, "--check", "forward", "--report", "."), 1, "Is a directory"),
+        ((TWIN, *PAIR, "--check", "forward", "--report", "."), 2, "is a folder"),
     ],
 )
 def test_wrong_usage_is_told_without_a_traceback(arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -327,11 +327,11 @@ def test_quiet_prints_what_differs_alone(passed: bool, monkeypatch: pytest.Monke
 
 def test_a_report_that_cannot_be_is_told_first() -> None:
     done = parity("mlp_mixer", "--report", "/nowhere/x.html")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "/nowhere/x.html: there is no folder /nowhere: create it first" in done.stderr
     done = parity("mlp_mixer", "--report", ".")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "python -m parity: .: Is a directory: name a file in it\n"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "python -m parity: .: is a folder: name a file in it\n"
 
 
 @pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json")])

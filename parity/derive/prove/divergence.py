@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from convert.folding import listed
 from parity.derive.edits.edit import and_so
 from specs.numerals import short
+from specs.words import count
 
 
 class Divergence(NamedTuple):
@@ -51,6 +53,12 @@ class Divergence(NamedTuple):
     def cause(self) -> str:
         """Say how the sides differ, at how many places, and what came of recomputing without that."""
         return f"{self.what}{and_so(self.more)}{self._recomputed}"
+
+    @property
+    def everywhere(self) -> str:
+        """Name all places of a cause that names some of them, folded; "" of one that names each."""
+        uses = f" (together {count(len(self.places), 'use')})" if len(set(self.places)) < len(self.places) else ""
+        return f"places on the {self.changed}: {listed(self.places)}{uses}" if self.more and self.places else ""
 
     @property
     def _recomputed(self) -> str:
