@@ -70,6 +70,14 @@ class Limit:
         values = np.asarray(operands[self.slot])
         return float(np.max(values / self.value, initial=0)) if values.dtype.kind == "f" else 0.0
 
+    def passed(self, before: float, now: float) -> bool:
+        """Tell by how far values reach whether they are beyond the limit.
+
+        Args:
+          before, now: with the factor before, 0 where this is the first one, and with this one.
+        """
+        return now > 1
+
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Compute an operation, but keep the values beyond this limit."""
         values = np.asarray(operands[self.slot])
@@ -83,6 +91,36 @@ class Comparison(Limit):
         """Return for all values what holds at 0, on this side of the number."""
         zeros = np.zeros_like(operands[self.slot])
         return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
+
+
+@dataclass(frozen=True, eq=False)
+class Flat(Limit):
+    """A limit beyond which all values lie at first, as the factor of a norm that is cut only where it is large.
+
+    Args:
+      far: a value on that side of the limit.
+    """
+
+    far: float
+
+    def reach(self, *operands: Array) -> float:
+        """Return how near to the limit the nearest value is: above 1 on its other side."""
+        values = np.asarray(operands[self.slot])
+        if values.dtype.kind != "f" or not values.size:
+            return 0.0
+        parts = values / self.value
+        if self.far / self.value < 0:
+            return float(parts.max())
+        return float(1 / parts.min()) if parts.min() > 0 else math.inf
+
+    def passed(self, before: float, now: float) -> bool:
+        """Tell whether values have come back from beyond the limit, where all were before."""
+        return 0 < before <= 1 < now
+
+    def without(self, run: Callable[..., Array], *operands: Array) -> Array:
+        """Return for all values what holds beyond the limit."""
+        beyond = np.full_like(operands[self.slot], self.far)
+        return np.asarray(run(*(beyond if k == self.slot else value for k, value in enumerate(operands))))
 
 
 class Threshold(Limit):
@@ -143,7 +181,7 @@ def _grown(
         outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
-            passed = [limit for limit, value in reached.items() if value > 1]
+            passed = [limit for limit, value in reached.items() if limit.passed(before[limit], value)]
             without = _outputs([_free(tape, of) for tape, of in _split(tapes, passed)], arrays, inputs)
             explained = passed and difference(*without) <= LESS * min(apart, 1)
             return True, _reason(passed) if explained else None
@@ -160,13 +198,19 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
         name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
         if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
             yield Comparison(side, node, slots[0], number)
+            yield Flat(side, node, slots[0], number, math.copysign(FAR, number))
         if name == "softplus":
             beta, threshold = _softplus(node)
             yield Threshold(side, node, slots[0], threshold / beta)
         for far in (FAR, -FAR) if name in OPERATIONS else ():
             value = _at(tape, node, slots[0], far)
-            if value / far > 0 and abs(value) < GUARD and _at(tape, node, slots[0], value / 2) == value / 2:
+            within = value * (0.5 if value / far > 0 else 2)
+            if not abs(value) < GUARD or _at(tape, node, slots[0], within) != within:
+                continue
+            if value / far > 0:
                 yield Limit(side, node, slots[0], value)
+            if abs(value) > 1 / GUARD:
+                yield Flat(side, node, slots[0], value, far)
 
 
 def _compared(tape: Tape, node: Node, slot: int) -> float:
