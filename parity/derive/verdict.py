@@ -12,6 +12,7 @@ from specs.words import count, in_a_row
 
 from .candidates import Candidate, Left
 from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
+from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
@@ -104,4 +105,5 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     tapes = left.tape, best.tape
-    return unreached(a, b, tapes, of.table) or unlike_number(a, b, tapes, of.table, proof.exact)
+    reason = unreached(a, b, tapes, of.table) or absent_token(a, b, tapes, of.table, proof.error)
+    return reason or unlike_number(a, b, tapes, of.table, proof.exact)
