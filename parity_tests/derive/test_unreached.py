@@ -46,6 +46,7 @@ def cosine(x: Any) -> Any:
         (lambda x: torch.where(x <= -12, x, gelu(x)), gelu, "-12 on the left"),
         (torch.tanh, lambda x: torch.where(x.abs() < 30, x.tanh(), 0 * x), "30 on the right"),
         (softplus, lambda x: softplus(x, threshold=5), "5 on the right"),
+        (relu, lambda x: torch.minimum(relu(x), torch.arange(20.0, 26.0)), "20 to 25 on the right"),
         (relu, lambda x: relu(x) * (50 / length(x)).clamp(max=1), "1 on the right"),
         (relu, lambda x: relu(x) / (length(x) / 50).clamp(min=1), "1 on the right"),
         (relu, lambda x: torch.where(50 / length(x) > 1, relu(x), 0 * x), "1 on the right"),

@@ -57,13 +57,19 @@ class Limit:
     """An operation that passes values unchanged up to a limit above zero, or down to one below.
 
     Args:
-      side: 0 for the left. node: the operation. slot: which of its operands it limits. value: the limit.
+      side: 0 for the left. node: the operation. slot: which of its operands it limits. value: the limit, or those of
+        single channels, as of actions.
     """
 
     side: int
     node: Node
     slot: int
-    value: float
+    value: float | Array
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Return each value of the limit once."""
+        return tuple(np.unique(self.value).tolist())
 
     def reach(self, *operands: Array) -> float:
         """Return the value nearest to the limit, or farthest beyond it, as a part of the limit; 0 of whole numbers."""
@@ -109,7 +115,7 @@ class Flat(Limit):
         if values.dtype.kind != "f" or not values.size:
             return 0.0
         parts = values / self.value
-        if self.far / self.value < 0:
+        if self.far * self.numbers[0] < 0:
             return float(parts.max())
         return float(1 / parts.min()) if parts.min() > 0 else math.inf
 
@@ -203,14 +209,23 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
             beta, threshold = _softplus(node)
             yield Threshold(side, node, slots[0], threshold / beta)
         for far in (FAR, -FAR) if name in OPERATIONS else ():
-            value = _at(tape, node, slots[0], far)
-            within = value * (0.5 if value / far > 0 else 2)
-            if not abs(value) < GUARD or _at(tape, node, slots[0], within) != within:
-                continue
-            if value / far > 0:
-                yield Limit(side, node, slots[0], value)
-            if abs(value) > 1 / GUARD:
-                yield Flat(side, node, slots[0], value, far)
+            yield from _limits_towards(tape, Limit(side, node, slots[0], far))
+
+
+def _limits_towards(tape: Tape, far: Limit) -> Iterator[Limit]:
+    """Yield the limits of an operation for values that grow far beyond them, on one side of zero."""
+    side, node, slot, beyond = far.side, far.node, far.slot, far.value
+    value = _results(tape, node, slot, beyond)
+    if len(np.unique(value)) == 1:
+        value = np.unique(value)[0]
+    ahead = np.unique(value / beyond > 0)
+    within = value * np.where(ahead[0], 0.5, 2)
+    if len(ahead) > 1 or not np.all(np.abs(value) < GUARD) or not np.all(_results(tape, node, slot, within) == within):
+        return
+    if ahead[0]:
+        yield Limit(side, node, slot, value)
+    if np.all(np.abs(value) > 1 / GUARD):
+        yield Flat(side, node, slot, value, beyond)
 
 
 def _compared(tape: Tape, node: Node, slot: int) -> float:
@@ -228,18 +243,23 @@ def _compared(tape: Tape, node: Node, slot: int) -> float:
 
 def _at(tape: Tape, node: Node, slot: int, value: float) -> float:
     """Return what an operation makes of one number; NaN if it does not take it, or makes several numbers of it."""
+    results = np.unique(_results(tape, node, slot, value))
+    return float(results[0]) if results.size == 1 else math.nan
+
+
+def _results(tape: Tape, node: Node, slot: int, value: float | Array) -> Array:
+    """Return what an operation makes of numbers; NaN if it does not take them."""
     operands = [np.array(value) if k == slot else tape.constants[number] for k, number in enumerate(node.inputs)]
     try:
-        results = np.unique(np.asarray(node.run(*operands), float))
+        return np.asarray(node.run(*operands), float)
     except Exception:  # a largest value along an axis
-        return math.nan
-    return float(results[0]) if results.size == 1 else math.nan
+        return np.array(math.nan)
 
 
 def _of_one_side(limits: Sequence[Limit]) -> list[Limit]:
     """Return those of which both sides do not have equally many."""
-    counts = [Counter((type(limit), limit.value) for limit in limits if limit.side == side) for side in (0, 1)]
-    return [limit for limit in limits if len({count[type(limit), limit.value] for count in counts}) > 1]
+    counts = [Counter((type(limit), limit.numbers) for limit in limits if limit.side == side) for side in (0, 1)]
+    return [limit for limit in limits if len({count[type(limit), limit.numbers] for count in counts}) > 1]
 
 
 def _split(tapes: Sequence[Tape], limits: Iterable[Limit]) -> list[tuple[Tape, list[Limit]]]:
@@ -300,11 +320,15 @@ def _reason(limits: Sequence[Limit]) -> Reason:
     texts = []
     for side in dict.fromkeys(limit.side for limit in limits):
         own = [limit for limit in limits if limit.side == side]
-        values = dict.fromkeys(measured(limit.value) for limit in own)
+        values = dict.fromkeys(_said(limit.numbers) for limit in own)
         sites = shown_once(limit.node.site for limit in own)
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
     return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
+
+
+def _said(numbers: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(measured(number) for number in (numbers[0], numbers[-1])))
 
 
 def without_places(reason: str) -> str:
