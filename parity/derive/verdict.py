@@ -12,13 +12,14 @@ from specs.words import count, in_a_row
 
 from .candidates import Candidate, Left
 from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
+from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
 from .prove.longer import Longer, longer_inputs
 from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
-from .prove.signs import only_positive
+from .prove.signs import only_positive, only_positive_inputs
 from .prove.unproven import unproven
 from .prove.unreached import unreached
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
@@ -99,9 +100,10 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
 def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
     a, b = left.side, best.side
-    if names := only_positive(a, b, of.table, proof.error):
+    if names := only_positive(a, b, of.table, proof.error) or only_positive_inputs(a, b, of.table, proof.error):
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     tapes = left.tape, best.tape
-    return unreached(a, b, tapes, of.table) or unlike_number(a, b, tapes, of.table, proof.exact)
+    reason = unreached(a, b, tapes, of.table) or absent_token(a, b, tapes, of.table, proof.error)
+    return reason or unlike_number(a, b, tapes, of.table, proof.exact)

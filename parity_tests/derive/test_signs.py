@@ -43,6 +43,39 @@ def test_scales_that_both_take_alike_are_proven(taken: Any):
     assert parity.derive(Scaled(taken), Scaled(taken), (images(5, 4),)).proven
 
 
+class Spectrum(torch.nn.Module):
+    """Two dense layers.
+
+    Args:
+      taken: what the model makes of its input.
+    """
+
+    def __init__(self, taken: Any):
+        super().__init__()
+        self.up, self.down, self.taken = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3), taken
+
+    def forward(self, x: Any) -> Any:
+        return self.down(torch.tanh(self.up(self.taken(x))))
+
+
+def plain(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize("taken", [torch.abs, torch.relu, lambda x: (x * x).sqrt()], ids=["absolute", "cut", "root"])
+def test_inputs_that_are_positive_as_given_are_negated(taken: Any):
+    power = 20 + images(5, 4)  # so that a draw of this spread is positive, too
+    found = parity.derive(Spectrum(plain), Spectrum(taken), (power,))
+    assert not found.proven and not found.missing and found.error < 1e-12
+    assert "outputs are equal only for positive values of input 1" in str(found)
+
+
+@pytest.mark.parametrize("taken", [torch.log, lambda x: x.clamp(min=1e-7).log()], ids=["plain", "guarded"])
+def test_inputs_that_a_model_takes_if_positive_alone_keep_their_sign(taken: Any):
+    power = 20 + images(5, 4)
+    assert parity.derive(Spectrum(torch.log), Spectrum(taken), (power,)).proven
+
+
 class Gated(torch.nn.Module):
     """A dense layer and two single numbers, of which the code asks the sign of one.
 

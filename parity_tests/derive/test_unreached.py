@@ -28,6 +28,10 @@ def hard(x: Any) -> Any:
     return torch.nn.functional.hardswish(x)
 
 
+def length(x: Any) -> Any:
+    return x.norm(dim=-1, keepdim=True)
+
+
 def cosine(x: Any) -> Any:
     return x / x.norm(dim=-1, keepdim=True)
 
@@ -42,6 +46,10 @@ def cosine(x: Any) -> Any:
         (lambda x: torch.where(x <= -12, x, gelu(x)), gelu, "-12 on the left"),
         (torch.tanh, lambda x: torch.where(x.abs() < 30, x.tanh(), 0 * x), "30 on the right"),
         (softplus, lambda x: softplus(x, threshold=5), "5 on the right"),
+        (relu, lambda x: torch.minimum(relu(x), torch.arange(20.0, 26.0)), "20 to 25 on the right"),
+        (relu, lambda x: relu(x) * (50 / length(x)).clamp(max=1), "1 on the right"),
+        (relu, lambda x: relu(x) / (length(x) / 50).clamp(min=1), "1 on the right"),
+        (relu, lambda x: torch.where(50 / length(x) > 1, relu(x), 0 * x), "1 on the right"),
     ],
 )
 def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function, right: Function, said: str):

@@ -1,7 +1,7 @@
-"""Run both models with other signs of parameters that are positive in them, and are drawn so for the proof.
+"""Run both models with other signs of parameters and inputs that are positive, which the proof draws so, or mostly so.
 
-Scales of norms are such. A model that takes their absolute values is equal to one that does not, until training makes
-one of them negative.
+Scales of norms are such, and images. A model that takes their absolute values is equal to one that does not, until
+training makes a scale negative, or images are normalized.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from parity.derive.trace.call import label
 from parity.derive.trace.draws import Altered, Drawn, positive
+from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.table import Table
 
+from .examples import outputs_of_both
 from .translated import TranslatedWeights
 
 SEED = 4000
@@ -44,9 +47,7 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
             right_outputs = right.run(TranslatedWeights(table, left, right, weights), right.call.arrays())
         except Exception:  # a model that refuses negative numbers
             return False
-        return not incomparable(left_outputs, right_outputs) and difference(left_outputs, right_outputs) > max(
-            APART, OTHER_SIGNS * error
-        )
+        return _apart(left_outputs, right_outputs, error)
 
     changes: Sequence[Callable[[str, Array], Array]] = (
         _signed,
@@ -55,6 +56,38 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     if not names or not any(differ(names, change) for change in changes):
         return []
     return [name for name in names[:FEW] if differ([name])] or names
+
+
+def only_positive_inputs(left: Side, right: Side, table: Table, error: float) -> list[str]:
+    """List inputs that are positive as given, and with which outputs are equal only if they stay so.
+
+    Inputs of two values may be masks, and keep their signs.
+
+    Args:
+      error: see only_positive.
+    """
+    given = left.call.arrays(), right.call.arrays()
+    drawn = fresh(*given, SEED, tokens=False)
+    turned = [
+        {name: -np.abs(new[name]) for name, array in one.items() if _only_positive(array, new[name])}
+        for one, new in zip(given, drawn, strict=True)
+    ]
+    if not all(turned):
+        return []
+    inputs = [new | negative for new, negative in zip(drawn, turned, strict=True)]
+    outputs = outputs_of_both(left, right, table, inputs, SEED)
+    return [label(name) for name in turned[0]] if all(outputs) and _apart(*outputs, error) else []
+
+
+def _only_positive(array: Array, drawn: Array) -> bool:
+    """Tell whether an input has positive numbers, no mask, and the proof draws others."""
+    positive_numbers = array.dtype.kind == "f" and array.size > 1 and array.min() >= 0
+    return bool(positive_numbers and not np.array_equal(array, drawn) and len(np.unique(array)) > 2)
+
+
+def _apart(left: Sequence[Array], right: Sequence[Array], error: float) -> bool:
+    """Tell whether outputs can be compared, and differ by more than rounding explains."""
+    return not incomparable(left, right) and difference(left, right) > max(APART, OTHER_SIGNS * error)
 
 
 def _signed(name: str, array: Array) -> Array:

@@ -57,18 +57,32 @@ class Limit:
     """An operation that passes values unchanged up to a limit above zero, or down to one below.
 
     Args:
-      side: 0 for the left. node: the operation. slot: which of its operands it limits. value: the limit.
+      side: 0 for the left. node: the operation. slot: which of its operands it limits. value: the limit, or those of
+        single channels, as of actions.
     """
 
     side: int
     node: Node
     slot: int
-    value: float
+    value: float | Array
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Return each value of the limit once."""
+        return tuple(np.unique(self.value).tolist())
 
     def reach(self, *operands: Array) -> float:
         """Return the value nearest to the limit, or farthest beyond it, as a part of the limit; 0 of whole numbers."""
         values = np.asarray(operands[self.slot])
         return float(np.max(values / self.value, initial=0)) if values.dtype.kind == "f" else 0.0
+
+    def passed(self, before: float, now: float) -> bool:
+        """Tell by how far values reach whether they are beyond the limit.
+
+        Args:
+          before, now: with the factor before, 0 where this is the first one, and with this one.
+        """
+        return now > 1
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Compute an operation, but keep the values beyond this limit."""
@@ -83,6 +97,36 @@ class Comparison(Limit):
         """Return for all values what holds at 0, on this side of the number."""
         zeros = np.zeros_like(operands[self.slot])
         return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
+
+
+@dataclass(frozen=True, eq=False)
+class Flat(Limit):
+    """A limit beyond which all values lie at first, as the factor of a norm that is cut only where it is large.
+
+    Args:
+      far: a value on that side of the limit.
+    """
+
+    far: float
+
+    def reach(self, *operands: Array) -> float:
+        """Return how near to the limit the nearest value is: above 1 on its other side."""
+        values = np.asarray(operands[self.slot])
+        if values.dtype.kind != "f" or not values.size:
+            return 0.0
+        parts = values / self.value
+        if self.far * self.numbers[0] < 0:
+            return float(parts.max())
+        return float(1 / parts.min()) if parts.min() > 0 else math.inf
+
+    def passed(self, before: float, now: float) -> bool:
+        """Tell whether values have come back from beyond the limit, where all were before."""
+        return 0 < before <= 1 < now
+
+    def without(self, run: Callable[..., Array], *operands: Array) -> Array:
+        """Return for all values what holds beyond the limit."""
+        beyond = np.full_like(operands[self.slot], self.far)
+        return np.asarray(run(*(beyond if k == self.slot else value for k, value in enumerate(operands))))
 
 
 class Threshold(Limit):
@@ -143,7 +187,7 @@ def _grown(
         outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
-            passed = [limit for limit, value in reached.items() if value > 1]
+            passed = [limit for limit, value in reached.items() if limit.passed(before[limit], value)]
             without = _outputs([_free(tape, of) for tape, of in _split(tapes, passed)], arrays, inputs)
             explained = passed and difference(*without) <= LESS * min(apart, 1)
             return True, _reason(passed) if explained else None
@@ -160,13 +204,28 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
         name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
         if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
             yield Comparison(side, node, slots[0], number)
+            yield Flat(side, node, slots[0], number, math.copysign(FAR, number))
         if name == "softplus":
             beta, threshold = _softplus(node)
             yield Threshold(side, node, slots[0], threshold / beta)
         for far in (FAR, -FAR) if name in OPERATIONS else ():
-            value = _at(tape, node, slots[0], far)
-            if value / far > 0 and abs(value) < GUARD and _at(tape, node, slots[0], value / 2) == value / 2:
-                yield Limit(side, node, slots[0], value)
+            yield from _limits_towards(tape, Limit(side, node, slots[0], far))
+
+
+def _limits_towards(tape: Tape, far: Limit) -> Iterator[Limit]:
+    """Yield the limits of an operation for values that grow far beyond them, on one side of zero."""
+    side, node, slot, beyond = far.side, far.node, far.slot, far.value
+    value = _results(tape, node, slot, beyond)
+    if len(np.unique(value)) == 1:
+        value = np.unique(value)[0]
+    ahead = np.unique(value / beyond > 0)
+    within = value * np.where(ahead[0], 0.5, 2)
+    if len(ahead) > 1 or not np.all(np.abs(value) < GUARD) or not np.all(_results(tape, node, slot, within) == within):
+        return
+    if ahead[0]:
+        yield Limit(side, node, slot, value)
+    if np.all(np.abs(value) > 1 / GUARD):
+        yield Flat(side, node, slot, value, beyond)
 
 
 def _compared(tape: Tape, node: Node, slot: int) -> float:
@@ -184,18 +243,23 @@ def _compared(tape: Tape, node: Node, slot: int) -> float:
 
 def _at(tape: Tape, node: Node, slot: int, value: float) -> float:
     """Return what an operation makes of one number; NaN if it does not take it, or makes several numbers of it."""
+    results = np.unique(_results(tape, node, slot, value))
+    return float(results[0]) if results.size == 1 else math.nan
+
+
+def _results(tape: Tape, node: Node, slot: int, value: float | Array) -> Array:
+    """Return what an operation makes of numbers; NaN if it does not take them."""
     operands = [np.array(value) if k == slot else tape.constants[number] for k, number in enumerate(node.inputs)]
     try:
-        results = np.unique(np.asarray(node.run(*operands), float))
+        return np.asarray(node.run(*operands), float)
     except Exception:  # a largest value along an axis
-        return math.nan
-    return float(results[0]) if results.size == 1 else math.nan
+        return np.array(math.nan)
 
 
 def _of_one_side(limits: Sequence[Limit]) -> list[Limit]:
     """Return those of which both sides do not have equally many."""
-    counts = [Counter((type(limit), limit.value) for limit in limits if limit.side == side) for side in (0, 1)]
-    return [limit for limit in limits if len({count[type(limit), limit.value] for count in counts}) > 1]
+    counts = [Counter((type(limit), limit.numbers) for limit in limits if limit.side == side) for side in (0, 1)]
+    return [limit for limit in limits if len({count[type(limit), limit.numbers] for count in counts}) > 1]
 
 
 def _split(tapes: Sequence[Tape], limits: Iterable[Limit]) -> list[tuple[Tape, list[Limit]]]:
@@ -256,11 +320,15 @@ def _reason(limits: Sequence[Limit]) -> Reason:
     texts = []
     for side in dict.fromkeys(limit.side for limit in limits):
         own = [limit for limit in limits if limit.side == side]
-        values = dict.fromkeys(measured(limit.value) for limit in own)
+        values = dict.fromkeys(_said(limit.numbers) for limit in own)
         sites = shown_once(limit.node.site for limit in own)
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
     return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
+
+
+def _said(numbers: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(measured(number) for number in (numbers[0], numbers[-1])))
 
 
 def without_places(reason: str) -> str:

@@ -59,7 +59,7 @@ def fresh(
     }
     known = {name for related in every.values() for name, _ in related}
     alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    lone, tokens = tokens, tokens and not any(map(_token_ids, alone))
+    lone, tokens = tokens, tokens and not any(map(token_ids, alone))
     for name, array in left.items():
         if not (related := every[name]):
             continue
@@ -82,7 +82,7 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
-    if array.dtype.kind not in "iub" or _token_ids(array):
+    if array.dtype.kind not in "iub" or token_ids(array):
         return ""
     return POSITIONS if even(array) and len(np.unique(array)) > 2 else MASK
 
@@ -139,7 +139,7 @@ def _of_one_kind(left: Sequence[Array], right: Sequence[Array]) -> Iterator[tupl
     if all(array.dtype.kind == "f" for array in (*left, *right)):
         yield left, right
         return
-    for is_kind in (_various, _token_ids):
+    for is_kind in (_various, token_ids):
         yield [*filter(is_kind, left)], [*filter(is_kind, right)]
 
 
@@ -147,7 +147,7 @@ def _various(array: Array) -> bool:
     return array.dtype.kind == "f" and len(np.unique(array)) > 2
 
 
-def _token_ids(array: Array) -> bool:
+def token_ids(array: Array) -> bool:
     """Tell whether an input is token ids: integers that are no mask, which has two values, and no positions."""
     return _tokens(array) and not even(array)
 

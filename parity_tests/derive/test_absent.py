@@ -1,0 +1,75 @@
+"""Tokens that no input has, as that of padding, which one model alone asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+
+TOKENS = np.array([[2, 0, 5, 1], [4, 3, 0, 2]])
+
+
+def words(hidden: Callable[[Any], Any], offset: int = 0) -> Net:
+    """Return an embedding of 9 tokens and a dense layer; hidden tells which tokens count as zeros."""
+
+    def run(m: Any, ids: Any) -> Any:
+        return m.b(torch.where(hidden(ids).unsqueeze(-1), 0.0, m.a(ids - offset)))
+
+    return Net(run, a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+
+
+def none(ids: Any) -> Any:
+    return ids < 0
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "said"),
+    [
+        (lambda ids: ids == 7, none, "7, for which the left model asks"),
+        (none, lambda ids: (ids[:, None] != 7).logical_not().squeeze(1), "7, for which the right model asks"),
+        (lambda ids: (ids == 6) | (ids == 7), lambda ids: ids == 6, "7, for which the left model asks"),
+    ],
+)
+def test_a_token_that_no_input_has_is_tried(left: Any, right: Any, said: str):
+    found = parity.derive(words(left), words(right), (TOKENS,))
+    assert not found.proven and not found.missing and found.error < 1e-12
+    assert f"outputs are equal only for inputs without {said}: with it they differ by" in str(found)
+    assert found.following.startswith("give inputs that have it, or make both models equal")
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (lambda ids: ids == 7, lambda ids: (ids - 7) == 0),
+        (lambda ids: ids == 7, lambda ids: ids.eq(7)),
+        (lambda ids: ids == 99, none),  # no embedding of it: both models refuse it
+    ],
+)
+def test_tokens_that_both_take_alike_or_refuse_are_no_difference(left: Any, right: Any):
+    assert parity.derive(words(left), words(right), (TOKENS,)).proven
+
+
+def test_tokens_that_are_counted_from_another_number_are_not_exchanged():
+    left, right = words(lambda ids: ids == 7), words(lambda ids: ids == 8, offset=1)
+    assert parity.derive(left, right, (TOKENS,), (TOKENS + 1,)).proven
+
+
+def test_a_token_that_code_of_jax_asks_for_is_tried():
+    pytest.importorskip("jax")
+    import jax.numpy as jnp
+
+    def run(p: Any, ids: Any) -> Any:
+        return jnp.where((ids == 0)[..., None], 0, jnp.take(p["a"], ids, axis=0)) @ p["b"]["w"] + p["b"]["b"]
+
+    tree = {"a": np.ones((9, 6)), "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
+    found = parity.derive(words(none), (run, tree), (TOKENS + 1,))
+    assert not found.proven and "inputs without 0, for which the right model asks" in str(found)
+    assert parity.derive(words(lambda ids: ids == 0), (run, tree), (TOKENS + 1,)).proven
