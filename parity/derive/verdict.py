@@ -21,7 +21,7 @@ from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive, only_positive_inputs
 from .prove.unproven import unproven
-from .prove.unreached import unreached
+from .prove.unreached import Limited, unreached
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.reason import Reason
 from .writing import Written
@@ -68,6 +68,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     quick = affordable(left.program) >= EXAMPLE_RUNS
     examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
+    if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
+        limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
+        objection = limited if isinstance(limited, Limited) else ""
     objection = objection or examples.reason
     programs = left.program, best.programs[1]
     longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
@@ -100,10 +103,12 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
 def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
     a, b = left.side, best.side
+    tapes = left.tape, best.tape
+    if reason := unreached(a, b, tapes, of.table):  # first, as other signs may lead beyond a limit too
+        return reason
     if names := only_positive(a, b, of.table, proof.error) or only_positive_inputs(a, b, of.table, proof.error):
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    tapes = left.tape, best.tape
-    reason = unreached(a, b, tapes, of.table) or absent_token(a, b, tapes, of.table, proof.error)
+    reason = absent_token(a, b, tapes, of.table, proof.error)
     return reason or unlike_number(a, b, tapes, of.table, proof.exact)

@@ -93,6 +93,21 @@ def test_limits_that_both_sides_have_or_that_no_value_can_pass_are_no_difference
     assert parity.derive(net(left), net(right), (images(4, 6),)).proven
 
 
+def chained(function: Function) -> Net:
+    """Return a model of four layers, with the function between them."""
+    layers = {"a": linear(6, 8), "b": linear(8, 8), "c": linear(8, 8), "d": linear(8, 3)}
+    return Net(lambda m, x: m.d(function(m.c(function(m.b(function(m.a(x))))))), **layers)
+
+
+@pytest.mark.parametrize(("seed", "limit"), [(1, 2.25), (1, 3.25), (2, 3.25)])
+def test_limits_behind_one_another_are_named_together(seed: int, limit: float):
+    """Values pass one limit only where those before it are taken away: all of them are why outputs differ."""
+    inputs = np.random.default_rng(seed).normal(size=(4, 6))
+    found = parity.derive(chained(relu), chained(lambda x: x.clamp(0, limit)), (inputs,))
+    assert not found.proven and not found.missing, found
+    assert f"a limit that one side alone has: {limit} on the right" in str(found), found
+
+
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
 def test_a_limit_that_a_cause_names_is_named_once(framework: str):
     """The matching's weights may reach it, where those of the proof do not: then recomputing shows it as well."""

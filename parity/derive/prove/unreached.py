@@ -24,7 +24,7 @@ from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import OWN, shown_once
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.numerals import measured
+from specs.numerals import measured, short
 from specs.table import Table
 from specs.words import in_a_row
 
@@ -44,8 +44,11 @@ FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of weights and inputs
 GROWS = 1.1  # times the largest value with the factor before, below which larger weights do not lead to the limit
 PASSED = 2.0  # part of a limit from which on values pass it by so much that outputs show it
 LESS = 1e-2  # part of a difference that remains at most without the limits
+UNLIKE = 1e-2  # difference of outputs with larger weights that magnified rounding does not explain
 LIMITED = "equal only until values pass a limit that one side alone has"
 REMEDY = "give both models the same limits; then derive again"
+DIFFERS = "equal only with the weights of the proof"
+COMPARE = "run both models on converted weights, and compare where their values part"
 
 
 class Limited(Reason):
@@ -83,6 +86,10 @@ class Limit:
           before, now: with the factor before, 0 where this is the first one, and with this one.
         """
         return now > 1
+
+    def liftable(self, before: float, now: float) -> bool:
+        """Tell whether taking the limit away changes nothing but values beyond it; before, now: see passed."""
+        return True
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Compute an operation, but keep the values beyond this limit."""
@@ -122,6 +129,8 @@ class Flat(Limit):
     def passed(self, before: float, now: float) -> bool:
         """Tell whether values have come back from beyond the limit, where all were before."""
         return 0 < before <= 1 < now
+
+    liftable = passed
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Return for all values what holds beyond the limit."""
@@ -175,7 +184,7 @@ def _grown(
 
     Args:
       drawn: the inputs of both sides. moved: the names of those that grow.
-    Returns: whether outputs differ, and the limits that are why, where these explain it.
+    Returns: whether outputs differ, and the limits that are why, or that they differ although no limit explains it.
     """
     names = [name for name in left.parameters if name not in left.buffers]
     before = dict.fromkeys(limits, 0.0)
@@ -187,10 +196,14 @@ def _grown(
         outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
-            passed = [limit for limit, value in reached.items() if limit.passed(before[limit], value)]
-            without = _outputs([_free(tape, of) for tape, of in _split(tapes, passed)], arrays, inputs)
-            explained = passed and difference(*without) <= LESS * min(apart, 1)
-            return True, _reason(passed) if explained else None
+            lifted = [limit for limit, value in reached.items() if limit.liftable(before[limit], value)]
+            beyond: dict[Limit, float] = {}  # without limits before them, values pass limits that they did not reach
+            free = [_watched(_free(tape, of), of, beyond) for tape, of in _split(tapes, lifted)]
+            explained = difference(*_outputs(free, arrays, inputs)) <= LESS * min(apart, 1)
+            passed = [limit for limit in lifted if limit.passed(before[limit], beyond[limit])]
+            if explained and passed:
+                return True, _reason(passed)
+            return True, _unexplained(factor, apart) if factor == 1 or apart > UNLIKE else None
         before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
         if not before:
             break
@@ -325,6 +338,12 @@ def _reason(limits: Sequence[Limit]) -> Reason:
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
     return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
+
+
+def _unexplained(factor: float, apart: float) -> Reason:
+    """Say that outputs differ with other weights, and how much larger these are."""
+    larger = f", {factor:.0f} times as large" if factor > 1 else ""
+    return Reason(f"{DIFFERS}: with others{larger}, they differ by {short(apart)}", COMPARE)
 
 
 def _said(numbers: Sequence[float]) -> str:
