@@ -125,6 +125,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         chosen=several,
         weight_norms="" if proven else one_sided(lefts.names, rights.names),
         tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
+        absent=verdict.absent,
         over_one=verdict.over_one,
         lower=_lower(verdict.proof, tapes),
         correspondence=best.correspondence,

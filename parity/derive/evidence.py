@@ -24,7 +24,7 @@ SHOWN = (  # what JSON has as it is
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
     "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "momentum",
-    "seconds", "tested", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
+    "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class Evidence(Proof):
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
+      absent: the token that no input has, and with which the models differ; "" where there is none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
@@ -102,6 +103,7 @@ class Evidence(Proof):
     chosen: Sequence[str] = ()
     untried: str = ""
     tested: Sequence[tuple[int, ...]] = ()
+    absent: str = ""
     over_one: str = ""
     lower: Sequence[str] = ()
     weight_norms: str = ""

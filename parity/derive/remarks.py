@@ -112,6 +112,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in found.branches])))
     if found.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {found.remark}", False)
+    if found.absent:
+        yield Remark(f"equal only for inputs without {found.absent}")
     if found.over_one:
         yield Remark(f"equal only for one value along an axis: {found.over_one}")
     if found.tested:

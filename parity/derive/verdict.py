@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
     Args:
       proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
-      shapes: of the left inputs of a run with two examples, if there was one. over_one: see Derivation.
+      shapes: of the left inputs of a run with two examples, if there was one. absent, over_one: see Derivation.
     """
 
     proof: Proof
@@ -43,6 +43,7 @@ class Verdict(NamedTuple):
     unshown: list[str]
     reads_numbers: bool
     shapes: Sequence[tuple[int, ...]] = ()
+    absent: str = ""
     over_one: str = ""
 
 
@@ -84,7 +85,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
-    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, longer.over_one)
+    absent = absent_token(a, b, tapes, of.table, proof.error) if proven else ""
+    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one)
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
@@ -110,5 +112,4 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    reason = absent_token(a, b, tapes, of.table, proof.error)
-    return reason or unlike_number(a, b, tapes, of.table, proof.exact)
+    return unlike_number(a, b, tapes, of.table, proof.exact)

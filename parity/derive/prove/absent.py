@@ -10,7 +10,6 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.inputs import fresh, token_ids
 from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.numerals import short
@@ -20,10 +19,9 @@ from .examples import ROUNDING, outputs_of_both
 
 SEED = 9000
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
-REMEDY = "give inputs that have it, or make both models equal; then derive again"
 
 
-def absent_token(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, error: float) -> Reason | None:
+def absent_token(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, error: float) -> str:
     """Say which token makes outputs differ, of those that one side alone compares with and no input has.
 
     Args:
@@ -33,7 +31,7 @@ def absent_token(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table
     asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, given, strict=True)]
     rare = [{name: _rarest(array) for name, array in arrays.items() if token_ids(array)} for arrays in given]
     if {*rare[0].values()} != {*rare[1].values()}:  # tokens of one side are counted from another number
-        return None
+        return ""
     for number in sorted(asked[0] ^ asked[1]):
         drawn = zip(fresh(*given, SEED), rare, strict=True)
         inputs = [
@@ -43,9 +41,9 @@ def absent_token(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table
         outputs = outputs_of_both(left, right, table, inputs, SEED)
         apart = 0.0 if not all(outputs) or incomparable(*outputs) else difference(*outputs)
         if apart > max(EQUAL_OUTPUTS, ROUNDING * error):
-            asks = f"for which the {SIDES[number in asked[1]]} model asks: with it they differ by {short(apart)}"
-            return Reason(f"equal only for inputs without {number}, {asks}", REMEDY)
-    return None
+            asks = f"for which the {SIDES[number in asked[1]]} model asks"
+            return f"{number}, {asks}: with it outputs differ by {short(apart)}"
+    return ""
 
 
 def _asked(tape: Tape, inputs: Sequence[Array]) -> Iterator[int]:
