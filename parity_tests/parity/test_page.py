@@ -374,6 +374,19 @@ def test_a_remark_begins_with_the_side_that_failed_ahead_of_one_colon() -> None:
     assert page.startswith("<ul><li>b <b>failed</b>: its process died ")
 
 
+def test_a_remark_begins_in_upper_case_where_it_begins_with_no_name() -> None:
+    """A side may even be named like its grade."""
+    nan = replace(row(("a",)), passed=None, cause="both have NaN")
+    crashed = replace(row(("a",)), passed=False, error=float("inf"), missing=(("failed", "its process died"),))
+    noted = [
+        replace(row(("fc",), variant=v), cause=text) for v, text in (("w", "fc passes"), ("y", "these runs amplify"))
+    ]
+    page = unbound(Report([crashed, nan, *noted]).to_html()).partition("<h2>Remarks</h2>")[2].partition("</ul>")[0]
+    assert re.findall("<li>(.*?) ?[(].*?</li>", page) == [
+        "failed <b>failed</b>: its process died", "<b>Not judged</b>: both have NaN", "fc passes", "These runs amplify",
+    ]  # fmt: skip
+
+
 def test_several_models_are_compared_each_with_itself() -> None:
     report = Report([row(("a",)), row(("a",), variant="w")])
     assert summary.verdict(report.results) == "a and b agree on each of 2 models, in both comparisons."

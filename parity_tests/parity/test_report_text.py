@@ -87,10 +87,10 @@ def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
         sides = [recording("flax"), *(Recording(f, f, dtype, "cpu", unable=True) for f in ("torch", "paddle"))]
         sides[1].cause = sides[2].cause = f"no pad in {dtype}"
         made += judge(Subject("x", "v", "forward", dtype, "cpu"), sides)
-    assert summary.causes(made) == [
-        ("not run", "torch and paddle not run: no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle "
-         "and torch-paddle)")
-    ]  # fmt: skip
+    (cause,) = summary.causes(made)
+    reason = "no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle and torch-paddle)"
+    assert cause == summary.Cause("torch and paddle", "not run", reason)
+    assert str(cause) == f"torch and paddle not run: {reason}"
 
 
 def test_a_model_whose_name_has_a_comma_is_quoted_among_others() -> None:
@@ -197,8 +197,7 @@ def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
     for variant, cause in (("tiny A", "torch: no blocks.{0..1}.fc of 7"), ("tiny B", "torch: no blocks.0.fc of 5")):
         failed = Recording("torch", "torch", "float64", "cpu", cause=cause)
         made += judge(Subject("x", variant, "layers", "float64", "cpu"), [recording("flax"), failed])
-    said = [why for _, why in summary.causes(made)]
-    assert said == [
+    assert list(map(str, summary.causes(made))) == [
         "torch failed: no blocks.{0..1}.fc of 7 (2 comparisons: flax-torch; in 'tiny B' with other numbers)"
     ]
     assert len(summary.causes([made[0], replace(made[1], architecture="y")])) == 2
