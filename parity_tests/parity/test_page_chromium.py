@@ -13,12 +13,14 @@ from html import escape
 import numpy as np
 import pytest
 
+from parity.derive.report import page as page_of
 from parity.elements import Worst
 from parity.page.document import fill
 from parity.page.markup import prose, tag
 from parity.report import Report
 from parity.result import Divergence
 
+from ..derive.test_report import DERIVED
 from .pages import report, row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -269,3 +271,28 @@ def test_chromium_sets_the_letter_of_a_limit_as_large_as_the_limit(chromium: str
       mine.fontSize == its.fontSize && mine.verticalAlign == "baseline" && /^ \\[[a-z]\\]$/.test(e.textContent)) })
       .every(Boolean)"""
     assert probed(chromium, tmp_path, report().to_html(), (400, 1200), size) == ["400,true", "1200,true"]
+
+
+def test_chromium_gives_long_names_of_a_derivation_room_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
+    """The right name of a row has the whole width, below the left one; a card's two sides have a half of it each."""
+    long = "transformer_encoder_with_relative_positions"
+    uses = [u._replace(left=(f"{long}.{u.left[0]}",), right=(f"{long}/{u.right[0]}",)) for u in DERIVED.uses]
+    places = [DERIVED.divergences[0]._replace(both=("1e-5", "1e-3"), rest=0.0)]
+    page = page_of(replace(DERIVED, uses=uses, divergences=places), {})
+    box = "e => e.getBoundingClientRect()"
+    rows = f"""[...page.querySelectorAll(".trees tbody tr")].map(e => [...e.children].map({box})).every(
+      ([left, right, use, error]) => right.top >= left.bottom && right.left == left.left && right.right == error.right
+      && error.right > left.right && use.width == 0)"""
+    sides = f"""[...page.querySelectorAll(".both tbody tr")].map(e => [...e.children].map({box})).every(
+      ([what, left, right]) => left.top >= what.bottom && right.top == left.top && left.width == right.width)"""
+    labels = """[...page.querySelectorAll(".card dt")].every(e => e.getBoundingClientRect().height < 50)"""
+    narrow, wide = probed(chromium, tmp_path, page, (400, 1200), cut(".scroll, td, dt"), rows, sides, labels)
+    assert narrow == "400,0,true,true,true"
+    assert wide.startswith("1200,0,false,false")
+
+
+def test_chromium_breaks_the_names_of_a_pair_ahead_of_its_error_on_a_narrow_screen(
+    chromium: str, tmp_path: object
+) -> None:
+    made = [replace(row(("a", "b")), pair="ours-my_reimplementation")]
+    assert probed(chromium, tmp_path, Report(made).to_html(), (400,), cut(".pairs tbody th")) == ["400,0"]
