@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from parity.derive.report import page as page_of
+from parity.derive.unmatched import Unmatched
 from parity.elements import Worst
 from parity.page.document import fill
 from parity.page.markup import prose, tag
@@ -278,7 +279,9 @@ def test_chromium_gives_long_names_of_a_derivation_room_on_a_narrow_screen(chrom
     long = "transformer_encoder_with_relative_positions"
     uses = [u._replace(left=(f"{long}.{u.left[0]}",), right=(f"{long}/{u.right[0]}",)) for u in DERIVED.uses]
     places = [DERIVED.divergences[0]._replace(both=("1e-5", "1e-3"), rest=0.0)]
-    page = page_of(replace(DERIVED, uses=uses, divergences=places), {})
+    page = page_of(
+        replace(DERIVED, uses=uses, divergences=places, unmatched=[Unmatched("left", "add", ("x",), "")]), {}
+    )
     box = "e => e.getBoundingClientRect()"
     rows = f"""[...page.querySelectorAll(".trees tbody tr")].map(e => [...e.children].map({box})).every(
       ([left, right, use, error]) => right.top >= left.bottom && right.left == left.left && right.right == error.right
@@ -286,8 +289,10 @@ def test_chromium_gives_long_names_of_a_derivation_room_on_a_narrow_screen(chrom
     sides = f"""[...page.querySelectorAll(".both tbody tr")].map(e => [...e.children].map({box})).every(
       ([what, left, right]) => left.top >= what.bottom && right.top == left.top && left.width == right.width)"""
     labels = """[...page.querySelectorAll(".card dt")].every(e => e.getBoundingClientRect().height < 50)"""
-    narrow, wide = probed(chromium, tmp_path, page, (400, 1200), cut(".scroll, td, dt"), rows, sides, labels)
-    assert narrow == "400,0,true,true,true"
+    edges = """[".first", ".lone"].every(kind => [`tr${kind}`, `tr${kind} > td`].map(e => getComputedStyle(
+      page.querySelector(`.trees ${e}`)).boxShadow == "none").join() == "false,true")"""  # of a row, once
+    narrow, wide = probed(chromium, tmp_path, page, (400, 1200), cut(".scroll, td, dt"), rows, sides, labels, edges)
+    assert narrow == "400,0,true,true,true,true"
     assert wide.startswith("1200,0,false,false")
 
 
@@ -296,3 +301,18 @@ def test_chromium_breaks_the_names_of_a_pair_ahead_of_its_error_on_a_narrow_scre
 ) -> None:
     made = [replace(row(("a", "b")), pair="ours-my_reimplementation")]
     assert probed(chromium, tmp_path, Report(made).to_html(), (400,), cut(".pairs tbody th")) == ["400,0"]
+
+
+def test_chromium_outlines_what_the_keyboard_reaches(chromium: str, tmp_path: object) -> None:
+    outline = """["td a", "summary"].map(kind => { const e = page.querySelector(kind); e.focus();
+      const own = getComputedStyle(e); return own.outlineStyle + own.outlineWidth }).join("|")"""
+    assert probed(chromium, tmp_path, report().to_html(), (1200,), outline) == ["1200,solid2px|solid2px"]
+
+
+def test_chromium_does_not_break_the_name_of_a_file_that_was_run_on_a_wide_screen(
+    chromium: str, tmp_path: object
+) -> None:
+    page = Report([row(("a",))], {"incomplete.py": "sha256 " + "ab" * 32, "command": "x " * 200}).to_html()
+    height = '[...page.querySelectorAll(".run th")][0].getClientRects()[0].height < 40'
+    opened = page.replace("<details", "<details open")
+    assert probed(chromium, tmp_path, opened, (1200,), height) == ["1200,true"]
