@@ -170,6 +170,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     wide, skipped = replace(row(("a",)), pair="a-c", tolerance=1e-9), replace(row(("a",)), check="train", passed=None)
     page = Report([row(("a",)), wide, skipped]).to_html()
     (table,) = re.findall('<table class="matrix by-pair">.*?</table>', page)
+    assert "<h2>Errors of x:v</h2><p" in page and ">Of all arrays, each number is the largest" in page
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
@@ -242,7 +243,7 @@ def test_a_cell_names_the_pairs_that_differ_each_with_its_number() -> None:
     assert lines == [("a-b", "1.0e-3"), ("a-c", "1.0e-5"), ("c-d", "1.0e-6")]
     assert re.findall('<span class="counted">([^<]*)</span>', unbound(cell)) == ["2 pairs not run"]
     legend = re.findall('<p class="legend soft">.*?</p>', page)[0]
-    assert '<b class="word">not run</b>see <a href="#remarks">' in legend
+    assert '<b class="word">not run</b> see <a href="#remarks">' in legend
 
 
 def test_a_cell_counts_the_arrays_of_which_nothing_is_left_to_judge() -> None:

@@ -149,11 +149,12 @@ def test_chromium_breaks_long_labels_and_names_into_lines(several: bool, chromiu
     off = replace(row((long,)), pair="-".join(sides), sides=sides, curve=(point, point), error=1e-3, passed=False)
     off = replace(off, first_divergence=Divergence.at(long, Worst(1e-3, (0,), 1.0, 1.001), 1e-10))
     also = replace(off, pair="my_reimplementation_in_flax-ours")
-    variants, checks = ("v", "w")[: 1 + several], ("layers", "forward", "gradients", "train")
+    variants = ("v", "w") if several else ("AVeryLongNameOfACheckpoint" * 3,)  # in a heading
+    checks = "layers", "forward", "gradients", "train"
     results = [replace(r, variant=v, check=check) for v in variants for check in checks for r in (off, also)]
     trees = {side: [(long, "AttentionWithRelativePositions")] for side in sides}
     page = Report(results, {"weights": "/data/" * 30}, trees).to_html()
-    assert probed(chromium, tmp_path, page, (400, 900), cut("p, li, dd, td, tbody th, figure, .scroll")) == [
+    assert probed(chromium, tmp_path, page, (400, 900), cut("h2, p, li, dd, td, tbody th, figure, .scroll")) == [
         "400,0",
         "900,0",
     ]
