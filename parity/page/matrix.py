@@ -110,7 +110,7 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, abou
     else:
         table = _checks_table(models, limits)
     what = tag("p", prose(about), class_="soft") if about else Markup()
-    return tag("section", tag("h2", name(title)), what, tag("div", table, class_="scroll"))
+    return tag("section", tag("h2", prose(title)), what, tag("div", table, class_="scroll"))
 
 
 def _unjudged(results: Sequence[Result]) -> str:
