@@ -304,6 +304,12 @@ def test_chromium_breaks_the_names_of_a_pair_ahead_of_its_error_on_a_narrow_scre
     assert probed(chromium, tmp_path, Report(made).to_html(), (400,), cut(".pairs tbody th")) == ["400,0"]
 
 
+def test_chromium_shows_a_short_pair_beside_its_line_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
+    page = Report([replace(row(("a", "b")), pair="torch-paddle")]).to_html()
+    lines = '[...page.querySelectorAll(".pairs tbody th")].map(e => e.getBoundingClientRect().height < 36)'
+    assert probed(chromium, tmp_path, page, (400,), lines) == ["400,true"]
+
+
 def test_chromium_outlines_what_the_keyboard_reaches(chromium: str, tmp_path: object) -> None:
     outline = """["td a", "summary"].map(kind => { const e = page.querySelector(kind); e.focus();
       const own = getComputedStyle(e); return own.outlineStyle + own.outlineWidth }).join("|")"""
