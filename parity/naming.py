@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from ports.runners.inputs import INPUT
 from specs.kinds import FRAMEWORKS, KINDS, PORTED
 from specs.words import in_a_row
 
@@ -59,3 +60,13 @@ def whose(results: Sequence[Result]) -> str:
     head = "Arrays bear one name for all frameworks" if known else "Arrays of layers of known kinds bear common names"
     texts = [f"{in_a_row(some)} {'are' if some[1:] else 'is'} called {own}" for own, some in alike.items()]
     return f"{head}: {'; '.join(texts)}." if texts else ""
+
+
+def of_inputs(results: Iterable[Result]) -> str:
+    """Say what gradients of inputs are called, which no layer names; "" if none is compared."""
+    taps = (tap for r in results if r.check == "gradients" for tap, _, _ in r.curve)
+    names = [tap for tap in dict.fromkeys(taps) if tap == INPUT or tap.startswith(f"{INPUT}:")]
+    if not names:
+        return ""
+    kind, s = ("are the gradients", "s") if names[1:] else ("is the gradient", "")
+    return f"In gradients, {in_a_row(names)} {kind} with respect to the model's input{s}."

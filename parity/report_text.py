@@ -251,7 +251,8 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
 
 def _causes(results: Sequence[Result], screen: Screen) -> str:
     return "\n".join(
-        screen.mark(screen.wrap(why, "", "", "  "), grade, grade) for grade, why in summary.causes(results)
+        screen.mark(screen.wrap(str(cause), "", "", "  "), cause.grade, cause.grade)
+        for cause in summary.causes(results)
     )
 
 

@@ -200,8 +200,8 @@ def finish(report: Report, arguments: Namespace) -> int:
         print(report_text.render(report.results, colour, arguments.report or "", width), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
-    for grade, cause in summary.causes(report.results):
-        if grade == "not run":
+    for cause in summary.causes(report.results):
+        if cause.grade == "not run":
             print(f"{called('parity')}: {cause}", file=sys.stderr)
     if not any(r.curve for r in report):
         print(f"{called('parity')}: nothing was compared", file=sys.stderr)

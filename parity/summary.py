@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from specs.numerals import limit
 from specs.words import count, counted, in_a_row
@@ -273,18 +274,33 @@ def _ordered(dtypes: Iterable[str]) -> list[str]:
     return sorted(dtypes, key=lambda dtype: dtype != "float64")
 
 
-def causes(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Return (grade, sentence) for each cause why results are undecided, with the comparisons that it concerns.
+@dataclass(frozen=True)
+class Cause:
+    """Why results are undecided: "torch failed: its process died (2 comparisons: flax-torch and torch-paddle)".
 
-    The sides that share it stand before the grade: "torch failed: its process died (2 comparisons: ...)".
+    Args:
+      sides: which share it: "torch"; "" where it is of no side, or begins with it.
+      grade: of the results.
+      reason: the cause, with the comparisons that it concerns.
     """
+
+    sides: str
+    grade: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.sides} {self.grade}: {self.reason}".lstrip()
+
+
+def causes(results: Sequence[Result]) -> list[Cause]:
+    """List each cause why results are undecided, once."""
     groups: dict[tuple[str, str], list[tuple[str, Result]]] = {}
     for r in results:
         if r.grade in UNDECIDED:
             for side, why in r.missing or [("", r.cause)]:
                 groups.setdefault((r.grade, why.replace(r.dtype, DTYPE)), []).append((side, r))
     ordered = sorted(_of_one_fault(groups).items(), key=lambda item: UNDECIDED.index(item[0][0]))
-    return [(grade, _reason(grade, why, group, results)) for (grade, why), group in ordered]
+    return [_cause(grade, why, group, results) for (grade, why), group in ordered]
 
 
 Group = list[tuple[str, Result]]  # results with one cause, each with the side that it is of
@@ -301,8 +317,8 @@ def _of_one_fault(groups: Mapping[tuple[str, str], Group]) -> dict[tuple[str, st
     return dict(merged.values())
 
 
-def _reason(grade: str, why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
-    """Write a grade and its reason with the sides and dtypes that share it, and the comparisons that it concerns."""
+def _cause(grade: str, why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> Cause:
+    """State a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
     others = list(dict.fromkeys(quoted(r.variant) for side, r in group if not _states(r, side, why)))
     sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
     why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in results if any(r is other for _, other in group))))
@@ -310,7 +326,7 @@ def _reason(grade: str, why: str, group: Sequence[tuple[str, Result]], results: 
     named, _, rest = why.partition(": ")
     if rest and any(named in r.sides for _, r in group):  # the reason itself begins with its side
         sides, why = named, rest
-    return f"{sides}{' ' * bool(sides)}{grade}: {why} ({_concerned(group, results)}{also})"
+    return Cause(sides, grade, f"{why} ({_concerned(group, results)}{also})")
 
 
 def _states(r: Result, side: str, why: str) -> bool:

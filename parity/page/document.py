@@ -89,9 +89,21 @@ def _asset(name: str) -> str:
 
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
-    causes = [(grade, why.partition(grade)) for grade, why in summary.causes(results)]
-    rows = [join(prose(sides), tag("b", grade), prose(why)) for grade, (sides, _, why) in causes]
-    rows += [prose(f"{note}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
+    rows = [_cause(cause) for cause in summary.causes(results)]
+    rows += [prose(f"{_begun(note, results)}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")
+
+
+def _cause(cause: summary.Cause) -> Markup:
+    """Write why results are undecided; their grade stands out."""
+    grade = cause.grade if cause.sides else begun(cause.grade)
+    return join(prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}"))
+
+
+def _begun(note: str, results: Sequence[Result]) -> str:
+    """Begin a note in upper case, unless it begins with the name of a side or of an array."""
+    names = {side for r in results for side in r.sides} | {array for r in results for array, *_ in r.curve}
+    is_named = any(note.startswith(name) and not note[len(name) :][:1].isalnum() for name in names)
+    return note if is_named else begun(note)

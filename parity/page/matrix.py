@@ -103,16 +103,14 @@ def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, abou
     Args:
       about: what says what the numbers are.
     """
-    title = ("" if architecture == OWN else architecture) or models[0].own
-    title = f"Errors of {title}" if title else "Errors of each comparison"
+    named = models[0].title if architecture == OWN or _is_by_pair(models) else architecture
+    title = f"Errors of {named}" if named else "Errors of each comparison"
     if _is_by_pair(models):
-        (model,) = models
-        about = f"{model.variant}. {about}".strip() if model.variant != OWN else about
-        table = pair_table(model.cells, model.anchor, limits)
+        table = pair_table(models[0].cells, models[0].anchor, limits)
     else:
         table = _checks_table(models, limits)
     what = tag("p", prose(about), class_="soft") if about else Markup()
-    return tag("section", tag("h2", title), what, tag("div", table, class_="scroll"))
+    return tag("section", tag("h2", prose(title)), what, tag("div", table, class_="scroll"))
 
 
 def _unjudged(results: Sequence[Result]) -> str:
@@ -217,7 +215,7 @@ def _legend(models: Sequence[Model]) -> Markup:
     keys = [tag("span", "without a colour: agrees")] * bool(counts["agrees"] + counts["close"])
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
-    why = tag("span", *list(words_of)[1:], "see ", tag("a", "Remarks", href="#remarks"))
+    why = tag("span", *list(words_of)[1:], " see ", tag("a", "Remarks", href="#remarks"))
     off = [r for model in models for r in model if r.grade == "differs"]
     kinds = dict.fromkeys("beyond its limit" if r.is_number else WORDS.get(r.shown, r.shown) for r in off)
     for grade, words in (("close", CLOSE), ("differs", " or ".join(kinds) + ", and which pairs differ" * several)):

@@ -41,12 +41,12 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         body = tag("div", *(_check(model, check, limits, plots) for check in checks))
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
-    about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
-    about += "Arrays stand in the order in which they are computed."
-    if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
-        about += " NAME <- 0 is the first input of a layer, NAME its output."
+    results = [r for model in models for r in model]
+    about = [naming.whose(results), "Arrays stand in the order in which they are computed.", naming.of_inputs(results)]
+    if any(" <- " in tap for r in results for tap, _, _ in r.curve):
+        about.append("NAME <- 0 is the first input of a layer, NAME its output.")
     title = tag("h2", "Error of every array")
-    return tag("section", title, tag("p", about, class_="soft"), plot_legend(every), *parts)
+    return tag("section", title, tag("p", " ".join(filter(None, about)), class_="soft"), plot_legend(every), *parts)
 
 
 def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, Plot]) -> Markup:

@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_scale import ABOVE, LARGER, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .plot_scale import ABOVE, LABEL, LARGER, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
 APART = 3.0  # user units from which two points are told apart: a marker has a radius of 3.5
 LIMITS_APART = 12.0  # user units from which limits are told apart, below half a decade
@@ -29,6 +29,7 @@ SHAPES = (  # markers around (0, 0)
 )
 CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # NaN
 RING = "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z"  # around an error of what differs first
+FIRST = "first: "  # ahead of the name of an array that differs first
 ROW = 20  # height of the name of an array that differs first: the type of narrow screens is 17 px
 DIAMOND = "M0 -10.5L10.5 0L0 10.5L-10.5 0z"  # around the worst error of a pair
 
@@ -146,7 +147,7 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         x, y = scale.x(name), TOP - ABOVE - ROW * row
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
-        text = f"first: {shortened(name)}"
+        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / LARGER) - len(FIRST), LABEL))
         has_room = x + LARGER * len(text) <= WIDTH
         side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
         texts.append(tag("text", text, y=px(y), class_="first-text", **side))

@@ -131,12 +131,12 @@ def noise_of(result: Result) -> Iterator[list[tuple[str, float]]]:
         yield [(name, error) for name, error in pairs if not result.word(name)]
 
 
-def shortened(name: str) -> str:
-    """Shorten a name to whole parts of its path: "…token_mix.fc1" of a longer one."""
-    if len(name) <= LABEL:
+def shortened(name: str, most: int = LABEL) -> str:
+    """Shorten a name to whole parts of its path, or to whole words of its last part: "…token_mix.fc1"."""
+    if len(name) <= most:
         return name
-    end = name[1 - LABEL :]
-    return "…" + (end.partition(".")[2] or end)
+    end = name[1 - most :]
+    return "…" + (end.partition(".")[2] or end.partition("_")[2] or end)
 
 
 def joined(points: Iterable[tuple[float, float]]) -> str:

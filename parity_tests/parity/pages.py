@@ -7,10 +7,11 @@ import re
 
 import numpy as np
 
+from parity.elements import Worst
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
-from parity.result import Result
+from parity.result import Divergence, Result
 
 
 def recording(label: str, slip: float, dtype: str = "float64") -> Recording:
@@ -87,6 +88,10 @@ def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", caus
     points = tuple((name, 1e-12, 1e-10) for name in curve)
     about = ("x", variant, "layers", dtype, "cpu", "a-b")
     return Result(*about, 1e-12, 1e-10, True, None, cause, points, sides=("a", "b"))
+
+
+def first(tap: str, error: float = 1e-3) -> Divergence:
+    return Divergence.at(tap, Worst(error, (0,), 1.0, 1.001), 1e-10)
 
 
 def charts(page: str) -> list[str]:

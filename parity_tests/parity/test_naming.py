@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import specs
 from parity import findings
 from parity.causes import unequal_weights
 from parity.elements import Worst
-from parity.naming import elsewhere, whose, with_own
+from parity.naming import elsewhere, of_inputs, whose, with_own
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Divergence
@@ -27,6 +28,15 @@ def test_an_array_is_named_in_the_frameworks_where_it_has_another_name() -> None
     assert elsewhere("kernel", ["flax", "torch", "paddle"]) == "weight in torch and paddle"
     assert elsewhere("var", ["torch", "paddle"]) == "running_var in torch and _variance in paddle"
     assert elsewhere("bias", ["flax", "torch", "paddle"]) == elsewhere("kernel", ["flax"]) == ""
+
+
+def test_the_page_says_what_gradients_of_inputs_are_called() -> None:
+    gradients = replace(row(("loss", "images", "fc.kernel")), check="gradients")
+    text = "In gradients, images is the gradient with respect to the model's input."
+    assert of_inputs([gradients]) == text and text in re.sub("<[^>]*>", "", unescape(Report([gradients]).to_html()))
+    several = replace(row(("images", "images:mask", "images_of.fc")), check="gradients")
+    assert of_inputs([several]).startswith("In gradients, images and images:mask are the gradients with respect to")
+    assert of_inputs([replace(gradients, check="layers"), replace(row(("fc",)), check="gradients")]) == ""
 
 
 def test_the_page_says_whose_names_its_arrays_bear() -> None:

@@ -13,12 +13,15 @@ from html import escape
 import numpy as np
 import pytest
 
+from parity.derive.report import page as page_of
+from parity.derive.unmatched import Unmatched
 from parity.elements import Worst
 from parity.page.document import fill
 from parity.page.markup import prose, tag
 from parity.report import Report
 from parity.result import Divergence
 
+from ..derive.test_report import DERIVED
 from .pages import report, row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -146,11 +149,12 @@ def test_chromium_breaks_long_labels_and_names_into_lines(several: bool, chromiu
     off = replace(row((long,)), pair="-".join(sides), sides=sides, curve=(point, point), error=1e-3, passed=False)
     off = replace(off, first_divergence=Divergence.at(long, Worst(1e-3, (0,), 1.0, 1.001), 1e-10))
     also = replace(off, pair="my_reimplementation_in_flax-ours")
-    variants, checks = ("v", "w")[: 1 + several], ("layers", "forward", "gradients", "train")
+    variants = ("v", "w") if several else ("AVeryLongNameOfACheckpoint" * 3,)  # in a heading
+    checks = "layers", "forward", "gradients", "train"
     results = [replace(r, variant=v, check=check) for v in variants for check in checks for r in (off, also)]
     trees = {side: [(long, "AttentionWithRelativePositions")] for side in sides}
     page = Report(results, {"weights": "/data/" * 30}, trees).to_html()
-    assert probed(chromium, tmp_path, page, (400, 900), cut("p, li, dd, td, tbody th, figure, .scroll")) == [
+    assert probed(chromium, tmp_path, page, (400, 900), cut("h2, p, li, dd, td, tbody th, figure, .scroll")) == [
         "400,0",
         "900,0",
     ]
@@ -269,3 +273,53 @@ def test_chromium_sets_the_letter_of_a_limit_as_large_as_the_limit(chromium: str
       mine.fontSize == its.fontSize && mine.verticalAlign == "baseline" && /^ \\[[a-z]\\]$/.test(e.textContent)) })
       .every(Boolean)"""
     assert probed(chromium, tmp_path, report().to_html(), (400, 1200), size) == ["400,true", "1200,true"]
+
+
+def test_chromium_gives_long_names_of_a_derivation_room_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
+    """The right name of a row has the whole width, below the left one; a card's two sides have a half of it each."""
+    long = "transformer_encoder_with_relative_positions"
+    uses = [u._replace(left=(f"{long}.{u.left[0]}",), right=(f"{long}/{u.right[0]}",)) for u in DERIVED.uses]
+    places = [DERIVED.divergences[0]._replace(both=("1e-5", "1e-3"), rest=0.0)]
+    page = page_of(
+        replace(DERIVED, uses=uses, divergences=places, unmatched=[Unmatched("left", "add", ("x",), "")]), {}
+    )
+    box = "e => e.getBoundingClientRect()"
+    rows = f"""[...page.querySelectorAll(".trees tbody tr")].map(e => [...e.children].map({box})).every(
+      ([left, right, use, error]) => right.top >= left.bottom && right.left == left.left && right.right == error.right
+      && error.right > left.right && use.width == 0)"""
+    sides = f"""[...page.querySelectorAll(".both tbody tr")].map(e => [...e.children].map({box})).every(
+      ([what, left, right]) => left.top >= what.bottom && right.top == left.top && left.width == right.width)"""
+    labels = """[...page.querySelectorAll(".card dt")].every(e => e.getBoundingClientRect().height < 50)"""
+    edges = """[".first", ".lone"].every(kind => [`tr${kind}`, `tr${kind} > td`].map(e => getComputedStyle(
+      page.querySelector(`.trees ${e}`)).boxShadow == "none").join() == "false,true")"""  # of a row, once
+    narrow, wide = probed(chromium, tmp_path, page, (400, 1200), cut(".scroll, td, dt"), rows, sides, labels, edges)
+    assert narrow == "400,0,true,true,true,true"
+    assert wide.startswith("1200,0,false,false")
+
+
+def test_chromium_breaks_the_names_of_a_pair_ahead_of_its_error_on_a_narrow_screen(
+    chromium: str, tmp_path: object
+) -> None:
+    made = [replace(row(("a", "b")), pair="ours-my_reimplementation")]
+    assert probed(chromium, tmp_path, Report(made).to_html(), (400,), cut(".pairs tbody th")) == ["400,0"]
+
+
+def test_chromium_shows_a_short_pair_beside_its_line_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
+    page = Report([replace(row(("a", "b")), pair="torch-paddle")]).to_html()
+    lines = '[...page.querySelectorAll(".pairs tbody th")].map(e => e.getBoundingClientRect().height < 36)'
+    assert probed(chromium, tmp_path, page, (400,), lines) == ["400,true"]
+
+
+def test_chromium_outlines_what_the_keyboard_reaches(chromium: str, tmp_path: object) -> None:
+    outline = """["td a", "summary"].map(kind => { const e = page.querySelector(kind); e.focus();
+      const own = getComputedStyle(e); return own.outlineStyle + own.outlineWidth }).join("|")"""
+    assert probed(chromium, tmp_path, report().to_html(), (1200,), outline) == ["1200,solid2px|solid2px"]
+
+
+def test_chromium_does_not_break_the_name_of_a_file_that_was_run_on_a_wide_screen(
+    chromium: str, tmp_path: object
+) -> None:
+    page = Report([row(("a",))], {"incomplete.py": "sha256 " + "ab" * 32, "command": "x " * 200}).to_html()
+    height = '[...page.querySelectorAll(".run th")][0].getClientRects()[0].height < 40'
+    opened = page.replace("<details", "<details open")
+    assert probed(chromium, tmp_path, opened, (1200,), height) == ["1200,true"]

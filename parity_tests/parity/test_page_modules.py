@@ -8,17 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from parity import findings
-from parity.elements import Worst
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
-from parity.result import Divergence
 
-from .pages import charts, row, unbound
-
-
-def first(tap: str, error: float = 1e-3) -> Divergence:
-    return Divergence.at(tap, Worst(error, (0,), 1.0, 1.001), 1e-10)
+from .pages import charts, first, row, unbound
 
 
 def test_a_module_of_another_shape_is_the_first_wherever_the_page_names_it() -> None:
@@ -76,3 +70,85 @@ def test_on_narrow_screens_a_cell_names_its_column_and_alike_modules_stand_once(
         '<td class="same" data-label="b"', '<td data-label="b"',
     ]  # fmt: skip
     assert table.count('data-label="float64"') == 2
+
+
+def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to_follow() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("s", 1e-12), ("a.fc", 1e-3), ("a", 1e-3), ("b", 2e-3)))
+    tree = [("s", "Stem"), ("a", "Block"), ("a.fc", "Linear"), ("b", "Linear")]
+    off = replace(row(("a",)), curve=points, passed=False, first_divergence=first("a.fc"))
+    page = unbound(Report([off], modules={"m": tree}).to_html())
+    assert [re.findall("<code>(.*?)</code>", line) for line in re.findall(r'<tr class="differs">.*?</tr>', page)] == [
+        ["a.fc"]
+    ]
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    cells = re.findall('<td class="number ?((?!bound)[a-z]*)"[^>]*>(.*?)</td>', table)
+    assert [(state, re.sub("<[^>]*>", " ", text).split()) for state, text in cells] == [
+        ("", ["1.0e-12", "(limit", "1e-10)"]), ("follows", ["1.0e-3", "follows", "(limit", "1e-10)"]),
+        ("first", ["✗", "1.0e-3", "first", "(limit", "1e-10)"]), ("follows", ["2.0e-3", "follows", "(limit", "1e-10)"]),
+    ]  # fmt: skip
+    legend = re.findall(r'<dt><span class="(\w+)">(.*?)</span></dt>', page.partition("<h2>Modules side")[2])
+    assert legend == [("first", "✗ first"), ("follows", "follows")]
+    assert not re.search(
+        "var[(]--bad[^)]*[)]", "".join(re.findall("[^}]*follows[^}]*}", page.partition("</style>")[0]))
+    )
+
+
+def test_a_module_in_which_both_sides_have_nan_has_no_number() -> None:
+    both = replace(row(("a", "b")), curve=(("a", 1e-12, 1e-10), ("b", 0.0, 1e-10)), passed=None, nans=("b",))
+    page = unbound(Report([both], modules={"m": [("a", "Conv"), ("b", "Log")]}).to_html())
+    assert re.findall('<td class="number nan"[^>]*><b class="mark">(.)</b> (NaN) <', page) == [("!", "NaN")]
+    assert "both sides have NaN here" in page
+
+
+def test_the_module_in_which_nan_starts_is_marked_and_what_follows_it_is_not() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("a", 1e-3), ("b", np.inf), ("c", np.inf)))
+    off = replace(row(("a",)), error=np.inf, curve=points, passed=False, first_divergence=first("a"), nans=("b", "c"))
+    page = unbound(Report([off], modules={"m": [(tap, "Linear") for tap in "abc"]}).to_html())
+    cells = re.findall('<td class="number (first|starts|follows)"[^>]*>(.*?)</td>', page)
+    assert [(kind, re.sub("<[^>]*>", "", text)) for kind, text in cells] == [
+        ("first", "✗ 1.0e-3 first (limit 1e-10)"), ("starts", "! NaN starts here (limit 1e-10)"),
+        ("follows", "NaN follows (limit 1e-10)"),
+    ]  # fmt: skip
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
+    assert legend == ["first", "starts", "follows"] or legend == ["first", "follows", "starts"]
+    assert off.shown == "NaN" and "infinite" not in page.partition("<body>")[2]
+
+
+def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_these() -> None:
+    both = [("blocks", "ModuleList"), ("act", "GELU"), ("fc", "Linear")]
+    page = Report([row(("fc",))], modules={"a": both, "b": [*both, ("extra", "Linear")]}).to_html()
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    cells = re.findall('<td class="number (container|absent|only)"[^>]*>(.*?)</td>', table)
+    assert cells == [("container", "container"), ("absent", "-"), ("only", "only in b")]
+    legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
+    assert legend == ["only", "absent", "container"]
+
+
+def test_modules_of_own_models_stand_side_by_side() -> None:
+    trees = {
+        "mine": [("conv", "Conv2d"), ("act", "GELU"), ("head", "Linear")],
+        "theirs": [("conv", "Conv"), ("head", "Dense")],
+    }
+    page = Report([row(("conv", "head"))], modules=trees).to_html()
+    (table,) = re.findall(
+        r'<table class="modules">.*?</table>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
+    )
+    rows = [re.sub("<[^>]*>", "|", line) for line in re.findall("<tr>.*?</tr>", table)]
+    cells = [[cell.strip() for cell in line.split("|") if cell.strip()] for line in rows]
+    assert cells == [
+        ["mine", "theirs", "error, float64", "limit"],
+        ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "(limit 1e-10)", "1e-10"],
+        ["act", "GELU", "-", "only in mine", "-"],
+        ["head", "Linear", "head", "Dense", "1.0e-12", "(limit 1e-10)", "1e-10"],
+    ]
+
+
+def test_a_card_names_the_classes_of_the_first_module_that_differs() -> None:
+    off = replace(row(("a",)), passed=False, error=1e-3, curve=(("a", 1e-3, 1e-10),), first_divergence=first("a"))
+    for theirs, words in (("Dense", "Linear in a, Dense in b"), ("Linear", "Linear")):
+        page = unbound(Report([off], modules={"a": [("a", "Linear")], "b": [("a", theirs)]}).to_html())
+        (card,) = re.findall("<article.*?</article>", page)
+        assert f"<dt>class</dt><dd>{words}</dd>" in card
+    called = replace(off, curve=(("a#1", 1e-3, 1e-10),), first_divergence=first("a#1"))
+    assert "<dt>class</dt><dd>Linear</dd>" in Report([called], modules={"a": [("a", "Linear")]}).to_html()
+    assert "<dt>class</dt>" not in Report([off]).to_html()

@@ -61,6 +61,17 @@ def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() 
     assert re.findall(r'<text x="[^"]*" y="[^"]*"( class="alternate")?[^>]*>loss<', chart) == [""]
 
 
+def test_a_long_name_is_whole_at_the_line_of_what_differs_first_and_cut_between_words_below_the_axis() -> None:
+    long = "encoder.0.normalisation_before_attention"
+    for names in ((long, "head"), ("stem", long)):
+        (chart,) = charts(Report([off(*((name, 1e-3) for name in names), first=long)]).to_html())
+        assert re.findall("<text [^>]*>([^<]*attention)", chart) == ["…before_attention", f"first: {long}"]
+    very = "encoder." + "with_relative_positions_" * 5 + "end"
+    (chart,) = charts(Report([off((very, 1e-3), ("head", 1e-3), first=very)]).to_html())
+    (text,) = re.findall("first: ([^<]*)", chart)
+    assert text.startswith(("…with_", "…relative_", "…positions_")) and very.endswith(text[1:]) and len(text) > 30
+
+
 def test_a_key_explains_no_mark_that_is_not_drawn() -> None:
     """Copies of which each has NaN have no hollow marker, and a band below the plot is not seen."""
     nan = replace(off(("a", 1e-3), ("b", 1e-3), first="a"), nans=("a", "b"), copies=("a", "b"), dtype="float32")

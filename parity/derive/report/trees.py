@@ -96,26 +96,26 @@ def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
     state = rated.rate(below)
     gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
-        _head(tag("b", ", ".join(fold(module.path[-1] for module in modules))), depth),
+        _head(tag("b", name(", ".join(fold(module.path[-1] for module in modules))))),
         tag("td", tag("b", name(right)) if right else "-"),
         tag("td"),
         _difference(gap, state),
     ]
-    return tag("tr", *cells, class_=f"module {'lone' if gap is None else state}".strip())
+    return _row(depth, *cells, class_=f"module {'lone' if gap is None else state}".strip())
 
 
 def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
     """Build the row of a use of a parameter, or of one in each of several modules that are alike."""
     lefts, state = [use.left for use in uses], rated.rate(uses)
     cells = [
-        _head(tag("code", _folded(map(_leaves, lefts))), depth, _folded(lefts)),
+        _head(tag("code", name(_folded(map(_leaves, lefts)))), _folded(lefts)),
         tag("td", tag("code", name(_folded(use.right for use in uses)))),
         tag("td", KINDS[uses[0].kind][0], class_="soft"),
         _difference(max(use.gap for use in uses), state),
     ]
     addresses = rated.addresses
     address = next((addresses.pop(own) for own in map(key, uses) if own in addresses), None)
-    return tag("tr", *cells, class_=state or None, id=address)
+    return _row(depth, *cells, class_=state or None, id=address)
 
 
 def _right_site(use: Step) -> str:
@@ -125,13 +125,18 @@ def _right_site(use: Step) -> str:
 def _difference(gap: float | None, state: str) -> Markup:
     """Build the cell of a difference with the mark of its state; "-" for none."""
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    word = [tag("span", "follows", class_="state")] if state == "follows" else []
-    return tag("td", *mark, prose(short(gap)), *word, class_=f"number {state}".strip())
+    word = [tag("span", "follows", class_="state"), " "] if state == "follows" else []  # numbers end below each other
+    return tag("td", *mark, *word, prose(short(gap)), class_=f"number {state}".strip())
 
 
-def _head(text: str, depth: int, title: str | None = None) -> Markup:
+def _row(depth: int, *cells: str, **attributes: object) -> Markup:
+    """Build a row that is indented by its depth."""
+    return tag("tr", *cells, **attributes, style=f"--depth: {depth}" if depth else None)
+
+
+def _head(text: str, title: str | None = None) -> Markup:
     """Build the first cell of a row, which names it."""
-    return tag("td", text, role="rowheader", title=title, style=f"--depth: {depth}")
+    return tag("td", text, role="rowheader", title=title)
 
 
 def _right_alone(found: Derivation) -> Iterator[Markup]:
@@ -171,15 +176,15 @@ def _lone(
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    left = tag("code", _folded(map(_leaves, names))) if use.side == "left" else "-"
+    left = tag("code", name(_folded(map(_leaves, names)))) if use.side == "left" else "-"
     right = tag("code", name(_folded(names))) if use.side == "right" else "-"
     cells = [
-        _head(left, depth, _folded(names)),
+        _head(left, _folded(names)),
         tag("td", right, id=right_address),
         tag("td", KINDS[use.kind][0] if use.kind in KINDS else "not read", class_="soft"),
         tag("td", *mark, "one side" if mark else "-", class_="number first" if mark else "number"),
     ]
-    return tag("tr", *cells, class_=state, id=address)
+    return _row(depth, *cells, class_=state, id=address)
 
 
 def _leaves(names: Sequence[str]) -> tuple[str, ...]:
