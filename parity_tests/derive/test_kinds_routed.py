@@ -247,6 +247,36 @@ def test_stacked_experts_and_experts_one_by_one(fused: bool, fused_experts: bool
     assert found.proven and line in found.table.print(), f"{found}\n{found.table.print()}"
 
 
+class Skipping(Routed):
+    """The same, whose code passes experts over that no row is routed to."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        flat = x.reshape(-1, 8)
+        weights, chosen = self.router(flat).softmax(-1).topk(CHOSEN, -1)
+        weights, out = weights / weights.sum(-1, keepdim=True), torch.zeros_like(flat)
+        for k in range(EXPERTS):
+            rows, place = torch.where(chosen == k)
+            if len(rows):
+                out.index_add_(0, rows, self.expert(k, flat[rows]) * weights[rows, place, None])
+        return self.head(x + out.reshape(x.shape))
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_weights_are_drawn_again_where_a_router_passes_an_expert_over(skips: bool):
+    """With the first weights, experts read one row or none: nothing tells which axis has rows, or what an array is."""
+    needs("flax")
+    left = Skipping("index_add", gated=True) if skips else Routed("index_add", gated=True)
+    found = parity.derive(left, of_all(True, True), (images(2, 4, 8),))
+    assert found.proven and not found.missing, found
+
+
+def test_what_has_no_partner_is_listed_as_far_as_operations_take_drawn_values():
+    needs("flax")
+    found = parity.derive(of_all(True, True), Routed("index_add", gated=True), (images(1, 3, 8),))
+    assert found.verdict == "incomplete" and "head.weight" in found.missing, found
+
+
 def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():
     """The router of this draw chooses no row for one expert: rows of others meet weights of none."""
     needs("flax")
