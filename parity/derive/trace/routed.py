@@ -51,6 +51,11 @@ def routed(program: Program) -> Tape:
         return program.tape
 
 
+def scatters(tape: Tape) -> bool:
+    """Tell whether an operation puts or adds results at places of an array."""
+    return any(node.call is not None and node.call.name in (*ADDS, *PUTS) for node in tape.nodes)
+
+
 def passed_over(program: Program) -> int:
     """Count experts of one row or none, where rows cannot be told from other axes, and what no value reads of them."""
     counts = [len(index) for _, index, _ in _scatters(program)]
