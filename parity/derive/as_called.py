@@ -16,16 +16,31 @@ from typing import Any, NamedTuple, NoReturn
 from convert.errors import UsageError, command_or_call
 from specs.table import Table
 
-from .candidates import Called, Candidate, Left, arranged, calls, fix, fix_masks, program_of, read, recorded
-from .limits import MATCH_SECONDS
+from .candidates import (
+    MAX_DRAWS,
+    SEED,
+    Called,
+    Candidate,
+    Left,
+    arranged,
+    calls,
+    fix,
+    fix_masks,
+    program_of,
+    read,
+    recorded,
+)
+from .limits import LARGE_MODEL, MATCH_SECONDS
 from .match.hints import hint
 from .match.match import Walked, match, walked
 from .match.symbols import Elements
 from .rounds import Rounds
 from .trace.call import Call
+from .trace.draws import draw
 from .trace.inputs import fresh
 from .trace.precomputed import aligned
 from .trace.program import Program
+from .trace.routed import passed_over, scatters
 from .trace.sides import Side, side
 from .trace.still import still
 from .trace.tape import Array, Tape
@@ -84,6 +99,7 @@ def matched_as_called(
             refusals.append(error)
             continue
         known, model = _without_tables(known, model)
+        model = _with_rows(model)
         known, programs = _in_one_form(known, model)
         if right_inputs is None and _lacks_elements(programs[1]):
             refusals.append(UsageError(NO_ELEMENTS))
@@ -124,6 +140,25 @@ def _without_tables(known: Left, model: Right) -> tuple[Left, Right]:
     if fix(model.side, known.tape):
         model = model._replace(tape=recorded(model.side, model.side.parameters, model.inputs, "right"))
     return known, model
+
+
+def _with_rows(model: Right) -> Right:
+    """Return the right side with other matrices where its own router passes experts over, which show nothing then."""
+    b, inputs = model.side, [*model.inputs.values()]
+    if not scatters(model.tape) or sum(array.size for array in b.parameters.values()) >= LARGE_MODEL:
+        return model
+    tried = []
+    for seed in range(MAX_DRAWS):
+        count = passed_over(Program(model.tape, b.parameters, inputs))
+        tried.append((count, seed, model.tape, dict(b.parameters)))
+        if not count:
+            break
+        drawn = draw(b, SEED + seed)
+        b.parameters |= {name: drawn[name] for name in drawn if drawn[name].ndim > 1 and name not in b.buffers}
+        model = model._replace(tape=recorded(b, b.parameters, model.inputs, "right"))
+    _, _, tape, parameters = min(tried, key=lambda one: one[:2])
+    b.parameters |= parameters
+    return model._replace(tape=tape)
 
 
 def _in_one_form(known: Left, model: Right) -> tuple[Left, tuple[Program, Program]]:

@@ -29,6 +29,7 @@ from .trace.precomputed import fixed, masks
 from .trace.program import Program
 from .trace.real_parts import in_real_parts
 from .trace.reason import OneSided
+from .trace.routed import passed_over
 from .trace.selects import added
 from .trace.sides import Side
 from .trace.tape import Array, Tape
@@ -37,6 +38,7 @@ Weights = str | Mapping[str, Any] | None
 
 SEED = 7
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
+MAX_DRAWS = 6  # weights that are tried until the left model passes no parameters over
 
 MISORDERED = 1 << 30  # more than any match has uses
 
@@ -49,6 +51,7 @@ class Left(NamedTuple):
       elements: its elements, with these weights.
       checkpoint: the file that they are read from, or a tree of arrays by name; None for random ones.
       drawn: parameters that are random all the same: those of one value in the checkpoint, which would show nothing.
+      seed: of random weights.
     """
 
     side: Side
@@ -57,6 +60,7 @@ class Left(NamedTuple):
     elements: Filled
     checkpoint: Weights
     drawn: Sequence[str] = ()
+    seed: int = SEED
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Left(NamedTuple):
 
     def fill(self) -> None:
         """Give the elements again the weights with which the sides were matched."""
-        fill(self.side, self.elements, self.checkpoint)
+        fill(self.side, self.elements, self.checkpoint, self.seed)
 
 
 class Called(NamedTuple):
@@ -121,25 +125,34 @@ class Candidate(NamedTuple):
 
 
 def read(a: Side, checkpoint: Weights) -> Left:
-    """Run the left side's tape on weights."""
+    """Run the left side's tape on weights: of random ones those that pass the fewest parameters over, as routers do."""
+    best = _read(a, checkpoint, SEED)
+    for seed in range(SEED + 1, SEED + MAX_DRAWS):
+        if checkpoint is not None or len(best.elements) >= LARGE_MODEL or not passed_over(best.program):
+            break
+        best = min(best, _read(a, checkpoint, seed), key=lambda left: passed_over(left.program))
+    return best
+
+
+def _read(a: Side, checkpoint: Weights, seed: int) -> Left:
     elements = Filled(a.parameters)
     given, drawn = a.call.arrays(), list[str]()
     if checkpoint is None and len(elements) >= LARGE_MODEL:  # without the elements' own values beside it: bounds memory
-        tape = recorded(a, Drawn(a, SEED), given, "left")
-        fill(a, elements, checkpoint)
+        tape = recorded(a, Drawn(a, seed), given, "left")
+        fill(a, elements, checkpoint, seed)
     else:
-        drawn = fill(a, elements, checkpoint)
+        drawn = fill(a, elements, checkpoint, seed)
         tape = recorded(a, elements.arrays, given, "left")
     program = program_of(tape, elements.arrays, list(given.values()))
-    return Left(a, program.tape, program, elements, checkpoint, drawn)
+    return Left(a, program.tape, program, elements, checkpoint, drawn, seed)
 
 
-def fill(a: Side, elements: Filled, checkpoint: Weights) -> list[str]:
+def fill(a: Side, elements: Filled, checkpoint: Weights, seed: int) -> list[str]:
     """Give the left side's elements the values with which it is matched.
 
     Returns: parameters of one value in the checkpoint, as those of new norms; these keep random ones.
     """
-    draw(a, SEED, elements.arrays)
+    draw(a, seed, elements.arrays)
     if checkpoint is None:
         return []
     own = _given(checkpoint, a) if isinstance(checkpoint, Mapping) else weights_of(checkpoint, a)

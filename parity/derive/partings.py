@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .candidates import SEED, Candidate, Left
+from .candidates import Candidate, Left
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
@@ -147,7 +147,7 @@ def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False)
     """Run both models on the same weights: those of the matching, or of the proof."""
     a, b = left.side, best.side
     left.elements.release()
-    weights: Mapping[str, Array] = dict(Drawn(a, WEIGHTS)) if proof else draw(a, SEED)
+    weights: Mapping[str, Array] = dict(Drawn(a, WEIGHTS)) if proof else draw(a, left.seed)
     inputs = fresh(a.call.arrays() if proof else left.inputs, b.call.arrays(), INPUTS if proof else None)
     return (
         run(left.program.tape, weights, list(inputs[0].values()), 0),

@@ -10,6 +10,7 @@ from .candidates import Candidate, Left
 from .limits import MATCH_SECONDS
 from .match.match import Walked, match, walked
 from .trace.bilinear import bilinears, turned
+from .trace.gathered import gathered
 from .trace.mixed import mixed
 from .trace.program import Program
 from .trace.routed import routed
@@ -22,11 +23,17 @@ NEAREST = 3  # bilinear products before the end of a match whose matrices are tr
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match with factors at one place, means in one form, taps one by one, matrices turned."""
-    for form in (routed, scaled_before, scaled_behind, mixed):
+    for form in (_of_all_experts, scaled_before, scaled_behind, mixed):
         best = _formed(known, best, stop, form) if best.found.failure else best
     for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best
     return best
+
+
+def _of_all_experts(program: Program) -> Tape:
+    """Return the tape with all rows and all matrices of experts, where it gathers either."""
+    tape = routed(program)
+    return gathered(program) if tape is program.tape else tape
 
 
 def _formed(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:

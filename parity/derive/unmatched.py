@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from .candidates import SEED, Candidate, Left
 from .match.choices import every
 from .match.symbols import Elements, Filled, Use
-from .match.walk import Walk
+from .match.walk import Refused, Walk
 from .trace.draws import draw
 from .trace.program import Program
 from .trace.tape import Array
@@ -63,5 +64,6 @@ def _uses(side: str, program: Program, elements: Elements, known: Array) -> list
         known[ids[ids > 0]] = True
         rows.append(Unmatched(side, use.kind, tuple(elements.owners(use.ids)), program.tape.nodes[use.node].site))
 
-    Walk(program, elements, meet).run()
+    with contextlib.suppress(Refused):  # these weights route no row to an expert, say: what is behind it is not listed
+        Walk(program, elements, meet).run()
     return rows

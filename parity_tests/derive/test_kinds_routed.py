@@ -10,6 +10,10 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.trace.call import Call
+from parity.derive.trace.gathered import gathered
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import linear
@@ -247,9 +251,88 @@ def test_stacked_experts_and_experts_one_by_one(fused: bool, fused_experts: bool
     assert found.proven and line in found.table.print(), f"{found}\n{found.table.print()}"
 
 
-def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():
-    """The router of this draw chooses no row for one expert: rows of others meet weights of none."""
+class Gathering(torch.nn.Module):
+    """The same as gpt-fast has it: each row gathers the matrices of its experts, which are stacked.
+
+    Args:
+      mixes: whether the results of one row's experts pass a softmax together.
+    """
+
+    def __init__(self, mixes: bool = False) -> None:
+        super().__init__()
+        self.mixes = mixes
+        self.first, self.head, self.router = linear(8, 8), linear(8, 3), linear(8, EXPERTS, False)
+        self.up, self.gate = (torch.nn.Parameter(torch.randn(EXPERTS, 12, 8)) for _ in range(2))
+        self.down = torch.nn.Parameter(torch.randn(EXPERTS, 8, 12))
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        flat = x.reshape(-1, 8)
+        weights, chosen = self.router(flat).softmax(-1).topk(CHOSEN, -1)
+        weights = weights / weights.sum(-1, keepdim=True)
+        hidden = f.silu(torch.einsum("ti,taoi->tao", flat, self.up[chosen]))
+        hidden = hidden * torch.einsum("ti,taoi->tao", flat, self.gate[chosen])
+        if self.mixes:
+            hidden = hidden.softmax(1)
+        each = torch.einsum("tao,taio->tai", hidden, self.down[chosen])
+        return self.head(x + torch.einsum("tai,ta->ti", each, weights).reshape(x.shape))
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("gathering_first", [True, False])
+def test_gathered_matrices_are_those_of_all_experts(stacked: bool, gathering_first: bool):
     needs("flax")
-    torch.manual_seed(102)
-    found = parity.derive(stacked_experts(False), Routed("index_add", gated=True), (images(2, 9, 8),))
+    left = Gathering()
+    right = of_all(True, True) if stacked else Routed("index_add", gated=True)
+    sides = (left, right) if gathering_first else (right, left)
+    found = parity.derive(*sides, (images(2, 9, 8),))
+    assert found.proven and not found.missing, found
+    if gathering_first and stacked:
+        own = {name: value.numpy() for name, value in left.state_dict().items()}
+        moved = found.table.apply(own)
+        assert all(np.array_equal(moved[name], own[name].swapaxes(1, 2)) for name in ("up", "gate", "down"))
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_tape_with_matrices_of_all_experts_computes_the_same(mixes: bool):
+    left = side(Gathering(mixes), Call(images(2, 9, 8)))
+    given = left.parameters, list(left.call.arrays().values())
+    program = Program(left.record(left.parameters, left.call.arrays()), *given)
+    tape = gathered(program)
+    assert tape is not program.tape
+    assert np.allclose(Program(tape, *given).outputs[0], program.outputs[0], 1e-12)  # sums in another order
+
+
+class Skipping(Routed):
+    """The same, whose code passes experts over that no row is routed to."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        flat = x.reshape(-1, 8)
+        weights, chosen = self.router(flat).softmax(-1).topk(CHOSEN, -1)
+        weights, out = weights / weights.sum(-1, keepdim=True), torch.zeros_like(flat)
+        for k in range(EXPERTS):
+            rows, place = torch.where(chosen == k)
+            if len(rows):
+                out.index_add_(0, rows, self.expert(k, flat[rows]) * weights[rows, place, None])
+        return self.head(x + out.reshape(x.shape))
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_weights_are_drawn_again_where_a_router_passes_an_expert_over(skips: bool, first: bool):
+    """With the first weights, experts read one row or none: nothing tells which axis has rows, or what an array is."""
+    needs("flax")
+    one = Skipping("index_add", gated=True) if skips else Routed("index_add", gated=True)
+    own = {name: value.clone() for name, value in one.state_dict().items()}
+    found = parity.derive(*((one, of_all(True, True)) if first else (of_all(True, True), one)), (images(2, 4, 8),))
+    assert found.proven and not found.missing, found
+    assert all(torch.equal(own[name], value) for name, value in one.state_dict().items())
+
+
+def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():
+    """Three rows do not suffice for four experts, whatever is drawn: rows of others meet weights of none."""
+    needs("flax")
+    found = parity.derive(stacked_experts(False), Routed("index_add", gated=True), (images(1, 3, 8),))
     assert found.verdict == "incomplete" and "an operation behind it refuses its values (" in str(found), found
+    assert "head.weight" in found.missing

@@ -5,7 +5,7 @@ Other models compute all experts on all rows, and weight the results: then both 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -51,16 +51,30 @@ def routed(program: Program) -> Tape:
         return program.tape
 
 
+def scatters(tape: Tape) -> bool:
+    """Tell whether an operation puts or adds results at places of an array."""
+    return any(node.call is not None and node.call.name in (*ADDS, *PUTS) for node in tape.nodes)
+
+
+def passed_over(program: Program) -> int:
+    """Count experts of one row or none, where rows cannot be told from other axes, and what no value reads of them."""
+    counts = [len(index) for _, index, _ in _scatters(program)]
+    return sum(count < 2 for count in counts) + len(program.tape.unread() if counts else [])
+
+
 def _scattered(program: Program) -> dict[int, int]:
     """Return {indices: number of rows} of results that are put or added at different first places of an array."""
-    found = {}
+    return {number: rows for number, index, rows in _scatters(program) if len(set(index.tolist())) == len(index) > 0}
+
+
+def _scatters(program: Program) -> Iterator[tuple[int, Array, int]]:
+    """Yield (number of the indices, indices, number of rows) of what puts or adds results at first places of arrays."""
     for node in program.tape.nodes:
         if node.call and node.call.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
             index = program.indices.get(node.inputs[1])
             first = node.call.settings.get("dim", 0) == 0 and program.shapes[node.inputs[0]]
-            if index is not None and index.ndim == 1 and first and len(set(index.tolist())) == len(index) > 0:
-                found[node.inputs[1]] = first[0]
-    return found
+            if index is not None and index.ndim == 1 and first:
+                yield node.inputs[1], index, first[0]
 
 
 def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], number: Callable[[], int]) -> list[Node]:
