@@ -8,6 +8,7 @@ import pytest
 
 from convert.errors import FormatError, UsageError
 from convert.files import open_checkpoint
+from convert.files.folders.tensorstore_process import Process
 from convert.files.pickled.emit import dictionary, integers, symbol, text
 from convert.records.verification import check
 
@@ -192,6 +193,22 @@ def test_damage_to_payloads_is_found(suffix, tmp_path):  # noqa: F811
     refused(folder, str(folder))
 
 
+@pytest.mark.parametrize("asked", ["use", "headers", "open"])
+def test_a_database_that_ends_before_what_is_read_is_refused(asked, tmp_path, monkeypatch):
+    """Orbax writes headers into one or another file of the database: what a cut one lacks differs from run to run."""
+    needs_module("tensorstore", "orbax")
+    folder = translate(GOOGLE, tmp_path / "x.orbax", "torch")
+    call = Process.call
+
+    def cut(self, what, **arguments):
+        if what == asked:
+            raise ValueError("OUT_OF_RANGE: Requested byte range [16948, 17112) is not valid for value of size 10101")
+        return call(self, what, **arguments)
+
+    monkeypatch.setattr(Process, "call", cut)
+    refused(folder, "x.orbax: cannot be read: OUT_OF_RANGE")
+
+
 @pytest.mark.parametrize("step", [1, 7])
 def test_truncated_or_flipped_metadata_gives_one_error(dcp_folder, step):
     """At every place: an error of ours, or a folder that still reads (a flag that no one uses)."""
@@ -268,6 +285,7 @@ def test_a_missing_package_is_named(monkeypatch, orbax_folder, dcp_folder, tmp_p
 IMPORTS = """
     import sys
     from convert.files import open_checkpoint
+from convert.files.folders.tensorstore_process import Process
     with open_checkpoint(sys.argv[1]) as reader:
         for name in reader.tensors:
             reader.read(name)
