@@ -84,8 +84,8 @@ def plan(
         layout = laid_out(lengths)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
-        others = copies(lines, layout, like, like_weights) if complete else NOTHING
         its = checked.read(stored, sampled)
+        others = copies(lines, layout, like, like_weights, its.carried) if complete else NOTHING
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)
