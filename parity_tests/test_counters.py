@@ -127,7 +127,10 @@ def test_counters_that_a_table_drops_come_back_from_the_record(count, changed, r
     save_file({"n.weight": weight, name: np.array(count)}, a)
     save_file({"n.weight": weight * 0, name: np.array(0)}, new)
     code, _, err = run("--table", tmp_path / "t.table", a, "-o", b)
-    assert (code, f"and stored in the record, which a way back with --like restores: {name}\n" in err) == (0, True), err
+    assert (
+        code,
+        f"a record stores these batch counters, from which a way back with --like restores them: {name}\n" in err,
+    ) == (0, True), err
     assert json.loads((tmp_path / "b.msgpack.json").read_text())["carried"] == {name: count}
     if changed:
         b.write_bytes(b.read_bytes().replace(weight.tobytes(), (weight + 1).tobytes()))

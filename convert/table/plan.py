@@ -25,7 +25,9 @@ from specs.table import Table
 from .like import NOTHING, Copies
 
 TIED = "tied in the source, and written apart, as the table has a line for each (A = B in one line ties them)"
-COUNTED = "dropped, as the table says, and stored in the record, which a way back with --like restores"
+COUNTED = (
+    "dropped, as the table says; a record stores these batch counters, from which a way back with --like restores them"
+)
 
 
 def _taken(filling: Any) -> tuple[object, ...]:
