@@ -76,9 +76,9 @@ def plan(
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources, lengths = own.sources, sizes or {}
-        its_shapes, like_notes = read_like(lines, like, like_weights)
+        its_like = read_like(lines, like, like_weights)
         laid_out = partial(
-            lay_out, lines, path, sources, like, its=its_shapes, like_weights=like_weights, backwards=backwards,
+            lay_out, lines, path, sources, like, its=its_like.shapes, like_weights=like_weights, backwards=backwards,
             prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
         layout = laid_out(lengths)
@@ -94,9 +94,9 @@ def plan(
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *like_notes),
+            remarks=(*remarks, *its_like.notes),
             given=needed,
-            earlier=earlier, partly=partly, accounted=accounted, copies=others,
+            earlier=earlier, partly=partly, accounted=accounted, copies=others, ties=its_like.ties if complete else (),
             altered=altered.facts(os.path.basename(path), its.content, its.change),
         )  # fmt: skip
     except BaseException:

@@ -25,6 +25,7 @@ from specs.table import Table
 from .like import NOTHING, Copies
 
 TIED = "tied in the source, and written apart, as the table has a line for each (A = B in one line ties them)"
+TIED_LIKE = "tied in the file of --like, and filled from arrays that are not compared: a model that ties them keeps one"
 COUNTED = (
     "dropped, as the table says; a record stores these batch counters, from which a way back with --like restores them"
 )
@@ -62,6 +63,7 @@ class TablePlan:
     partly: frozenset[str] = frozenset()  # those of them of which it read some elements
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     copies: Copies = NOTHING
+    ties: tuple[tuple[str, str], ...] = ()  # pairs of names that are one array in the file that the target is like
     given: Mapping[str, int] = field(default_factory=dict)  # lengths of axes that no shape shows, from the user
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 
@@ -143,6 +145,8 @@ class TablePlan:
             folding.equations(t for t in targets.values() if t[1:]),
         )
         yield TIED, folding.equations(self._tied())
+        origins = {tensor.name: _taken(filling) for tensor, filling in self.steps}
+        yield TIED_LIKE, folding.equations([pair for pair in self.ties if len({*map(origins.get, pair)}) > 1])
 
     def _tied(self) -> list[tuple[str, str]]:
         """List pairs of names of one array of the source (tied weights) that become several arrays of the target."""
