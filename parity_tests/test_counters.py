@@ -114,3 +114,47 @@ def test_counters_of_a_record_that_are_no_counts_are_left_out(count, run, tmp_pa
         assert (code, "b.msgpack.json: the batch counter norm.count is" in err) == (0, True)
     assert json.loads((tmp_path / "c.pdparams.json").read_text())["carried"] == {"blocks.0.norm1.count": 5}
     assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"] == 0
+
+
+@pytest.mark.parametrize(("count", "changed"), [(2**62 + 1, False), (77, True)])
+def test_counters_that_a_table_drops_come_back_from_the_record(count, changed, run, tmp_path):
+    """Exactly, in place of the new model's; not where another program wrote the file since."""
+    (tmp_path / "t.table").write_text(
+        "table 1: torch <-> flax\nn.weight: c <-> n.scale: c\nn.num_batches_tracked -> drop\n"
+    )
+    a, b, new, back = (tmp_path / name for name in ("a.safetensors", "b.msgpack", "new.safetensors", "c.safetensors"))
+    weight, name = np.arange(4, dtype="f4"), "n.num_batches_tracked"
+    save_file({"n.weight": weight, name: np.array(count)}, a)
+    save_file({"n.weight": weight * 0, name: np.array(0)}, new)
+    code, _, err = run("--table", tmp_path / "t.table", a, "-o", b)
+    assert (
+        code,
+        f"a record stores these batch counters, from which a way back with --like restores them: {name}\n" in err,
+    ) == (0, True), err
+    assert json.loads((tmp_path / "b.msgpack.json").read_text())["carried"] == {name: count}
+    if changed:
+        b.write_bytes(b.read_bytes().replace(weight.tobytes(), (weight + 1).tobytes()))
+    code, _, err = run("--table", tmp_path / "t.table", b, "--reverse", "-o", back, "--like", new)
+    whence = f"copied from {new}, as the table drops them" if changed else "batch counters, restored from the record"
+    assert code == 0 and f"note: {whence}" in err, err
+    assert load_file(back)[name] == (0 if changed else count)
+    code, printed, _ = run("inspect", back, "--json")
+    assert code == 0 and any("supplied" in note for note in json.loads(printed)["notes"]) == changed
+    assert (run("diff", a, back)[0] == 0) != changed
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "counters"), [(2.5, "f4", {}), ([3, 4], "i8", {}), (4096, "f2", {"n.num_batches_tracked": 4096})]
+)
+def test_doubtful_counters_that_a_table_drops(value, dtype, counters, run, tmp_path):
+    """What is no count is dropped as everything else, and a rounded one is reported."""
+    (tmp_path / "t.table").write_text(
+        "table 1: torch <-> flax\nn.weight: c <-> n.scale: c\nn.num_batches_tracked -> drop\n"
+    )
+    save_file(
+        {"n.weight": np.ones(4, "f4"), "n.num_batches_tracked": np.array(value, dtype)}, tmp_path / "a.safetensors"
+    )
+    code, _, err = run("--table", tmp_path / "t.table", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack")
+    assert code == 0 and ("dropped, as the table says: n.num_batches_tracked" in err) != bool(counters), err
+    assert ("no count: left out" in err, "rounds so large a count" in err) == (value == 2.5, bool(counters)), err
+    assert json.loads((tmp_path / "b.msgpack.json").read_text()).get("carried", {}) == counters

@@ -200,7 +200,7 @@ def test_optimizers_of_torch_without_names_are_matched_within_groups_of_the_same
 
 
 def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
-    """As of a checkpoint and its way back, where an average lies in `model_ema`: weights and optimizer are compared."""
+    """As of a checkpoint and its way back, where an average lies in `model_ema`: a single one is compared."""
     torch = pytest.importorskip("torch", reason="torch writes the files")
     names = ["a.weight", "a.bias"]
     one, two = tmp_path / "one.pt", tmp_path / "two.pt"
@@ -210,11 +210,24 @@ def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
         average = {f"{wrapper}{name}": tensor + 1 for name, tensor in saved["model"].items()}
         torch.save({**saved, place: {"n_averaged": torch.tensor(3), **average}}, path)
     code, printed, err = run("diff", one, two)
-    assert code == 0 and printed.startswith("the same arrays, except a copy of the weights, which is not compared\n"), (
-        err
-    )
-    assert printed.endswith("4 arrays compared, every element equal\n")
+    assert code == 0 and printed.startswith("the same arrays\n"), err
+    assert printed.endswith("7 arrays compared, every element equal\n")
+    otherwise = "the two files name the place of an average of the weights otherwise, and it is compared: "
+    assert f"note: {otherwise}ema/n_averaged in A is model_ema/n_averaged in B\n" in err
+    saved = torch.load(two)
+    saved["model_ema"]["module.a.bias"] += 1
+    torch.save(saved, two)
+    code, printed, _ = run("diff", one, two)
+    assert code == 1 and "ema/a.bias" in printed and printed.endswith("7 arrays compared, 1 differs\n"), printed
+    torch.save({**saved, "ema": saved["model_ema"]}, two)  # two averages, of which none is known to be the one of A
+    code, printed, err = run("diff", one, two)
+    assert code == 0 and printed.startswith("the same arrays, except a copy of the weights, which is not compared\n")
     assert f"{one}: set aside, a copy of the weights, of which not all names are in both files: ema/" in err
+    del saved["model_ema"]["n_averaged"]
+    torch.save(saved, two)
+    code, printed, err = run("diff", one, two)
+    assert code == 1 and "ema/a.bias" in printed and printed.endswith("6 arrays compared, 1 differs\n"), printed
+    assert "note: set aside, as one file alone says how often it was averaged: ema/n_averaged\n" in err
     grouped(names, [(names, 0.5)], two)
     saved = torch.load(two)
     saved["model"]["a.bias"] += 1

@@ -118,6 +118,22 @@ def test_tied_arrays_are_counted_once(tmp_path):
         assert (len(plan.steps), plan.parameters) == (4, 12)
 
 
+def test_ties_of_like_are_noted(tmp_path, capsys):
+    """Where two arrays fill what is one in a new model, whose strict load keeps the last; not where one fills both."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    weight = torch.ones(3, 2)
+    torch.save({"e": weight, "h": weight}, tmp_path / "new.pt")
+    save(tmp_path / "a.safetensors", {"emb": np.ones((3, 2), "f4"), "head": np.zeros((3, 2), "f4")})
+    save(tmp_path / "b.safetensors", {"emb": np.ones((3, 2), "f4")})
+    (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: v d\n")
+    (tmp_path / "tie.table").write_text("table 1\nemb: v d <-> e: v d = h: v d\n")
+    for name, source, noted in (("apart", "a", True), ("tie", "b", False)):
+        words = ["--table", tmp_path / f"{name}.table", tmp_path / f"{source}.safetensors"]
+        code, _, err = run(capsys, *words, "-o", tmp_path / f"{name}.pt", "--like", tmp_path / "new.pt")
+        kept = "are not compared: a model that ties them keeps one: e = h\n"
+        assert code == 0 and (f"tied in the file of --like, and filled from arrays that {kept}" in err) == noted, err
+
+
 def test_ties_are_noted(tmp_path, capsys):
     """Those of the table in both directions, and those that a torch file has and the table takes apart."""
     torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -76,16 +76,16 @@ def plan(
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources, lengths = own.sources, sizes or {}
-        its_shapes, like_notes = read_like(lines, like, like_weights)
+        its_like = read_like(lines, like, like_weights)
         laid_out = partial(
-            lay_out, lines, path, sources, like, its=its_shapes, like_weights=like_weights, backwards=backwards,
+            lay_out, lines, path, sources, like, its=its_like.shapes, like_weights=like_weights, backwards=backwards,
             prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
         layout = laid_out(lengths)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
-        others = copies(lines, layout, like, like_weights) if complete else NOTHING
         its = checked.read(stored, sampled)
+        others = copies(lines, layout, like, like_weights, its.carried) if complete else NOTHING
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)
@@ -94,9 +94,9 @@ def plan(
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *like_notes),
+            remarks=(*remarks, *its_like.notes),
             given=needed,
-            earlier=earlier, partly=partly, accounted=accounted, copies=others,
+            earlier=earlier, partly=partly, accounted=accounted, copies=others, ties=its_like.ties if complete else (),
             altered=altered.facts(os.path.basename(path), its.content, its.change),
         )  # fmt: skip
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from convert.errors import ConvertError, OpenLengths, option
 from convert.files import open_checkpoint
@@ -20,22 +21,40 @@ from .misfit import Case, called, explained
 from .part import matching, without_training
 
 
-def read_like(
-    table: Table, path: str | None, weights: str | None = None
-) -> tuple[dict[str, tuple[int, ...]] | None, list[str]]:
-    """Return names and shapes of a checkpoint of a Table's right side, and notes on which part of it was read.
+class Like(NamedTuple):
+    """What a checkpoint of a Table's right side has.
+
+    Args:
+      shapes: of its arrays by name; None where there is no such checkpoint.
+      notes: on which part of it was read.
+      ties: pairs of names of one array, as a pickle stores those of tied weights.
+    """
+
+    shapes: dict[str, tuple[int, ...]] | None = None
+    notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, str], ...] = ()
+
+
+def read_like(table: Table, path: str | None, weights: str | None = None) -> Like:
+    """Read a checkpoint of a Table's right side.
 
     Args:
       weights: the part of it; None finds it.
     """
     if path is None:
-        return None, []
+        return Like()
+    from convert.files.pickled.tree import PickleReader
+
     with open_checkpoint(path) as reader:
         back = table.reverse()
         own = without_training(matching(out_of_modules(reader), weights, back), back)
         used = [tensor.name for tensor in own.sources.values()]
         notes = partly_read(reader, own.prefix, used) if weights is None else []
-        return {name: tensor.shape for name, tensor in own.sources.items()}, notes
+        shapes = {name: tensor.shape for name, tensor in own.sources.items()}
+        names = {tensor.name: name for name, tensor in own.sources.items()}
+        same = own.reader.aliases() if isinstance(own.reader, PickleReader) else {}
+        ties = tuple((names[other], names[one]) for one, other in same.items() if one in names and other in names)
+        return Like(shapes, tuple(notes), ties)
 
 
 def lay_out(
@@ -54,7 +73,7 @@ def lay_out(
 
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
-      like, its: a checkpoint of the other side, and what `read_like` returns of it. like_weights: the part of it.
+      like, its: a checkpoint of the other side, and the shapes of its arrays. like_weights: the part of it.
       prefix: where in the file the arrays lie. described: says what the file has under a name that is no array.
     """
     try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from convert import folding
+from convert.arrays.counters import COUNTER, carried
 from convert.arrays.steps import ConstantFilling, Promise, Step, sources_of, supplied, supplied_in_part
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor
 from convert.reading.counting import no_parameters
@@ -23,6 +25,10 @@ from specs.table import Table
 from .like import NOTHING, Copies
 
 TIED = "tied in the source, and written apart, as the table has a line for each (A = B in one line ties them)"
+TIED_LIKE = "tied in the file of --like, and filled from arrays that are not compared: a model that ties them keeps one"
+COUNTED = (
+    "dropped, as the table says; a record stores these batch counters, from which a way back with --like restores them"
+)
 
 
 def _taken(filling: Any) -> tuple[object, ...]:
@@ -57,6 +63,7 @@ class TablePlan:
     partly: frozenset[str] = frozenset()  # those of them of which it read some elements
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     copies: Copies = NOTHING
+    ties: tuple[tuple[str, str], ...] = ()  # pairs of names that are one array in the file that the target is like
     given: Mapping[str, int] = field(default_factory=dict)  # lengths of axes that no shape shows, from the user
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 
@@ -76,7 +83,8 @@ class TablePlan:
         dropped = {self.sources[name].name for name in self.layout.dropped}
         known = [name for name in self.reader.tensors if name not in dropped]
         facts = (
-            ("dropped, as the table says", self.layout.dropped),
+            ("dropped, as the table says", [name for name in self.layout.dropped if name not in self._counts[0]]),
+            (COUNTED, self._counts[0]),
             ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
             ("added into one array, which cannot be separated again", self.layout.sums),
@@ -94,6 +102,7 @@ class TablePlan:
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
         lines += [f"{what}: {', '.join(ties)}" for what, ties in self._ties() if ties]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
+        lines += self._counts[1]
         return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
 
     def around(self) -> list[str]:
@@ -136,6 +145,8 @@ class TablePlan:
             folding.equations(t for t in targets.values() if t[1:]),
         )
         yield TIED, folding.equations(self._tied())
+        origins = {tensor.name: _taken(filling) for tensor, filling in self.steps}
+        yield TIED_LIKE, folding.equations([pair for pair in self.ties if len({*map(origins.get, pair)}) > 1])
 
     def _tied(self) -> list[tuple[str, str]]:
         """List pairs of names of one array of the source (tied weights) that become several arrays of the target."""
@@ -152,10 +163,17 @@ class TablePlan:
         stored = {t.name for t in self.reader.tensors.values() if t.dtype == PADDLE_BFLOAT16}
         return [t.name for t in self.sources.values() if t.name in stored and t.dtype != PADDLE_BFLOAT16]
 
+    @cached_property
+    def _counts(self) -> tuple[dict[str, int], list[str]]:
+        """Return the batch counters that the table drops, by name, for the record; and remarks on doubtful ones."""
+        dropped = [name for name in self.layout.dropped if name.endswith(COUNTER) and self.sources[name].size == 1]
+        return carried(self.reader, {name: self.sources[name] for name in dropped}) if dropped else ({}, [])
+
     @property
     def supplied(self) -> tuple[str, ...]:
         """List target tensors with values that the file does not state: the record of the target marks them."""
-        return supplied(self.steps, self.sources, self.earlier | self.reader.filled)
+        steps = (step for step in self.steps if step[0].name not in self.copies.restored)
+        return supplied(steps, self.sources, self.earlier | self.reader.filled)
 
     def _in_part(self) -> tuple[str, ...]:
         """List those of `supplied` that also have values of the file."""
@@ -190,6 +208,7 @@ class TablePlan:
             **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({record.IN_PART: list(partly)} if (partly := self._in_part()) else {}),
             **self.copies.facts,
+            **({"carried": self._counts[0]} if self._counts[0] else {}),
             "parameters": self.parameters,
             "source": {
                 "file": os.path.basename(os.path.abspath(self.reader.path)),
