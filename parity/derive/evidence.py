@@ -161,7 +161,16 @@ class Evidence(Proof):
 
     @property
     def only_inferred(self) -> list[str]:
-        """Return the inferred parameters of which no value shows all, without the doubtful ones and tables of rows."""
+        """Return the parameters inferred as nothing reads all of them, without the doubtful ones and tables of rows."""
+        return [] if self.divergences else self._inferred_otherwise
+
+    @property
+    def inferred_apart(self) -> list[str]:
+        """Return the same of models that part somewhere: they may read all of a parameter, and other values with it."""
+        return self._inferred_otherwise if self.divergences else []
+
+    @property
+    def _inferred_otherwise(self) -> list[str]:
         return [name for name in self.inferred if name not in {*self.doubtful, *self.in_rows}]
 
     @property

@@ -58,6 +58,7 @@ KINDS = (
     Kind("unobservable_parts", "unobservable, outside any proof, as no output depends on it with these inputs"),
     Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
     Kind("only_inferred", "inferred, as these inputs do not read all of it"),
+    Kind("inferred_apart", "inferred, as values differ before it or these inputs do not read all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them"),
     Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
     Kind(

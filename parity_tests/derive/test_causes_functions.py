@@ -366,3 +366,24 @@ def test_arguments_of_paddle_without_known_names_are_named_by_their_place():
     assert settings("unknown", dict, [3], {"axis": 1}) == {"argument 1": 3, "axis": 1}
     given = settings(f"{LEGACY}pool2d", _legacy_C_ops.pool2d, [None, "ksize", 3, "ceil_mode", True], {})
     assert given == {"ksize": 3, "ceil_mode": True}
+
+
+class PooledHead(torch.nn.Module):
+    """Pool images by a function before a head, which is a 1x1 convolution where the pooled axes remain."""
+
+    def __init__(self, pool: Callable[..., torch.Tensor], convolves: bool = False) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3)
+        self.head = torch.nn.Conv2d(8, 5, 1) if convolves else torch.nn.Linear(8, 5)
+        self.pool, self.convolves = pool, convolves
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.stem(x).relu(), (2, 3), keepdim=self.convolves)).flatten(1)
+
+
+@pytest.mark.parametrize("left_convolves", [False, True])
+def test_another_pooling_is_named_where_one_side_alone_keeps_the_pooled_axes(left_convolves: bool) -> None:
+    left, right = PooledHead(torch.mean, left_convolves), PooledHead(torch.amax, not left_convolves)
+    found = parity.derive(left, right, images(2, 3, 8, 8))
+    assert "mean on the left, amax on the right" in str(found)
+    assert "inferred, as values differ before it or" in str(found) and "inferred, as these inputs" not in str(found)

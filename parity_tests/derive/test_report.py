@@ -160,7 +160,7 @@ def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
     found = replace(DERIVED, inferred=["a.weight", "b.weight"], doubtful=["b.weight"])
     said = {kind.key: kind.before for kind in KINDS}
     for text in (str(found), page_of(found, {}).replace("Inferred", "inferred").replace("A partner", "a partner")):
-        assert f"{said['only_inferred']}: a.weight" in text
+        assert f"{said['inferred_apart']}: a.weight" in text
         assert f"{said['doubtful']}: b.weight" in text
 
 

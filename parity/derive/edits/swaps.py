@@ -66,9 +66,17 @@ class Swap(Replaced):
 
         def run(*operands: Array) -> Array:
             old, new = node.run(*operands), self.run(operands[self.values[node.output]])
-            return (new, *old[1:]) if isinstance(old, tuple) else new
+            several = isinstance(old, tuple)
+            new = _of_rank(new, np.shape(old[0] if several else old))
+            return (new, *old[1:]) if several else new
 
         return node._replace(kind="other", run=run)
+
+
+def _of_rank(value: Array, shape: tuple[int, ...]) -> Array:
+    """Return a value with the axes of length one that a shape has, as one side alone may drop a pooled axis."""
+    lengths, wanted = ([n for n in some if n != 1] for some in (np.shape(value), shape))
+    return np.reshape(value, shape) if lengths == wanted else value
 
 
 def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[Swap]:
