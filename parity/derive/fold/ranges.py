@@ -37,7 +37,9 @@ def left_over(
         ranges = [(0, inside[0]), (inside[1], shape[axis])]
         if size:
             ranges = [(at, at + size) for at in range(0, shape[axis], size) if at != inside[0]]
+        others = [*written[:axis], *texts[axis + 1 :]]
+        own = next(letter for letter in "xzuv" if not any(letter in text for text in others))  # x may be a width
         for start, stop in ranges:
             if start < stop:
-                text = block("x", start, size, shape[axis]) if size else f"x{window(start, stop, shape[axis])}"
+                text = block(own, start, size, shape[axis]) if size else f"{own}{window(start, stop, shape[axis])}"
                 yield ((path, " ".join([*written[:axis], text, *texts[axis + 1 :]])),)
