@@ -26,7 +26,7 @@ def test_an_existing_target_is_kept_unless_forced(run, suffix, tmp_path, monkeyp
     out = tmp_path / f"m{suffix}"
     translate(GOOGLE, out, "torch")
     code, _, err = run("google2torch", GOOGLE, "-o", out)
-    assert code == 1
+    assert code == 2
     assert "--force replaces it" in err
     for flag in (folders.EXCHANGE, 1 << 20):  # a file system that knows no exchange answers as to an unknown flag
         monkeypatch.setattr(folders, "EXCHANGE", flag)

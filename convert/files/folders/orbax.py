@@ -94,6 +94,13 @@ class OrbaxReader(FolderReader):
             self._closing.callback(self._process.close)
         return self._process
 
+    def _told(self, what: str, **arguments: Any) -> Any:
+        """Return what tensorstore tells of the whole folder. Raises: FormatError, as of a file that is cut off."""
+        try:
+            return self._started().call(what, **arguments)
+        except ValueError as error:
+            raise FormatError(self.path, f"cannot be read: {error}", INCOMPLETE) from None
+
     def _record(self) -> dict[str, str]:
         text = record_at(self._place.file(RECORD)) if self._place.has(RECORD) else ""
         return {KEY: text} if text else {}
@@ -112,10 +119,7 @@ class OrbaxReader(FolderReader):
         if stored or (ocdbt and manifest):
             driver = "zarr3" if tree.settings.get("use_zarr3") else "zarr"
             zeros = not tree.settings.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be absent?
-            try:
-                keyed = self._started().call("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
-            except ValueError as error:
-                raise FormatError(self.path, f"cannot be read: {error}", INCOMPLETE) from None
+            keyed = self._told("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
             names = list(stored)
             for at in range(0, len(names), AT_ONCE):
                 some = {name: stored[name] for name in names[at : at + AT_ONCE]}
@@ -136,7 +140,7 @@ class OrbaxReader(FolderReader):
 
     def _check_headers(self, stored: dict[str, str]) -> None:
         """Check shapes and chunks before tensorstore opens anything: it would allocate whatever they claim."""
-        headers = self._started().call("headers", arrays=list(stored.values()), limit=MAX_HEADER)
+        headers = self._told("headers", arrays=list(stored.values()), limit=MAX_HEADER)
         for name, header in zip(stored, headers, strict=True):
             try:
                 if not header:
@@ -171,7 +175,7 @@ class OrbaxReader(FolderReader):
           zeros: may chunks of zeros be absent?
         Raises: FormatError.
         """
-        abouts = self._started().call("open", arrays=list(stored.values()))
+        abouts = self._told("open", arrays=list(stored.values()))
         for name, about in zip(stored, abouts, strict=True):
             if "error" in about:
                 raise self._unreadable(name, reason(about["error"]))
