@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
+from convert.optimizer.account import REACHED
 
 from .conftest import needs
 from .optimizing import trained_mixer
@@ -158,6 +159,9 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
     for source, said in ((file, ""), (tmp_path / "scheduled.pt", f"note: {need}")):
         code, _, err = run("torch2paddle", source, "--config", config, *words)
         assert (code, need in err) == (0, bool(said)) and said in err, err
+        assert (f"{maybe}which the file does not show, {REACHED}" in err) == (not said), err
+    assert "schedule of" not in run("torch2paddle", file, "--config", config, *words, "--hyper", "lr=0.5")[2]
+    assert "schedule of" not in run("torch2torch", file, "--config", config, OPTIMIZER, "-o", tmp_path / "x.pt")[2]
     record = ["--config", tmp_path / "plain.msgpack", "--hyper", "lr=0.5"]
     for source, said in ((tmp_path / "plain.msgpack", ""), (tmp_path / "scheduled.msgpack", f"note: {maybe}{need}")):
         code, _, err = run("flax2paddle", source, *record, *words)
