@@ -170,7 +170,9 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
         return None
     if _are_state(case.like, case.like_weights):
         return StateAlone(case.like, case.like_weights)
-    what = f"{shared} of {len(case.its)} names are on that side of {case.table.name}: another model?"
+    side = f"{'left' if case.backwards else 'right'} side of {case.table.name} ({case.table.sides[1]})"
+    why = "it is the source: give a file of the target's model" if case.like == case.path else "another model?"
+    what = f"{shared} of {len(case.its)} names are on the {side}, whose shapes it is to give: {why}"
     return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.its, _made(case.table)))
 
 
