@@ -1,4 +1,4 @@
-"""Read the momentum of a model's batch norms, which training uses alone."""
+"""Read the momentum of a model's batch norms, and its rates of dropout: training alone uses them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,37 @@ def _shares(model: Any) -> Iterator[float]:
         for _, module in nnx.iter_modules(model):
             if isinstance(module, nnx.BatchNorm):
                 yield module.momentum
+
+
+def dropouts(model: Any) -> list[str] | None:
+    """List the rates of dropout that a model's modules state, each once, above 0; None where no modules can be read.
+
+    Those of linen exist while the model runs. Dropout by a function, as torch's F.dropout, is not seen.
+    """
+    torch, paddle, nnx = (sys.modules.get(name) for name in ("torch", "paddle", "flax.nnx"))
+    kinds: dict[type, str]  # the attribute with the rate
+    if torch and isinstance(model, torch.nn.Module):
+        kinds = {torch.nn.modules.dropout._DropoutNd: "p", torch.nn.MultiheadAttention: "dropout"}
+        modules = list(model.modules())
+    elif paddle and isinstance(model, paddle.nn.Layer):
+        own = (paddle.nn.Dropout, paddle.nn.Dropout2D, paddle.nn.Dropout3D, paddle.nn.AlphaDropout)
+        kinds = {**dict.fromkeys(own, "p"), paddle.nn.MultiHeadAttention: "dropout"}
+        modules = model.sublayers(include_self=True)
+    elif nnx and isinstance(model, nnx.Module):
+        kinds = {nnx.Dropout: "rate", nnx.MultiHeadAttention: "dropout_rate"}
+        modules = [module for _, module in nnx.iter_modules(model)]
+    else:
+        return None
+    rates = {getattr(one, name) for one in modules for kind, name in kinds.items() if isinstance(one, kind)}
+    return sorted(exact(rate) for rate in rates if isinstance(rate, int | float) and rate > 0)
+
+
+def unlike_dropouts(left: Sequence[str] | None, right: Sequence[str] | None) -> str:
+    """Say which rates of dropout two models have; "" where they are alike or not known."""
+    if left is None or right is None or left == right:
+        return ""
+    sides = ((left, "on the left"), (right, "on the right"))
+    return ", ".join(f"{in_a_row(some) if some else 'none in the modules'} {place}" for some, place in sides)
 
 
 def unlike(left: Sequence[str], right: Sequence[str], places: Sequence[str] = ("on the left", "on the right")) -> str:

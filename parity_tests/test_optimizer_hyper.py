@@ -10,6 +10,7 @@ import ports
 from convert.errors import UsageError
 from convert.optimizer.settling import settled
 from convert.optimizer.state import State, given
+from convert.optimizer.to_torch import _about_groups
 from convert.reading.families import call
 
 from .conftest import needs
@@ -468,3 +469,9 @@ def test_options_of_another_optimizer_are_asked_about(run, tmp_path):
 def test_quantized_moments_are_refused(run, tmp_path):
     code, _, err = torch_sgd(tmp_path, run, dtype="uint8")
     assert code == 1 and "momentum_buffer has dtype uint8, and moments are floating-point numbers" in err
+
+
+def test_names_of_a_group_that_are_not_listed_are_counted_one_by_one():
+    names = ["pos_embed", "cls_token", *(f"blocks.{i}.norm{k}.bias" for i in range(5) for k in (1, 2)), "head.bias"]
+    (note,) = _about_groups([(names, {"weight_decay": 0.05})])
+    assert note.endswith(": 13 with weight_decay=0.05: pos_embed, cls_token and 11 more")

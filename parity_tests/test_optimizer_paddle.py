@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
+from convert.optimizer.account import REACHED
 
 from .conftest import needs
 from .optimizing import trained_mixer
@@ -158,6 +159,9 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
     for source, said in ((file, ""), (tmp_path / "scheduled.pt", f"note: {need}")):
         code, _, err = run("torch2paddle", source, "--config", config, *words)
         assert (code, need in err) == (0, bool(said)) and said in err, err
+        assert (f"{maybe}which the file does not show, {REACHED}" in err) == (not said), err
+    assert "schedule of" not in run("torch2paddle", file, "--config", config, *words, "--hyper", "lr=0.5")[2]
+    assert "schedule of" not in run("torch2torch", file, "--config", config, OPTIMIZER, "-o", tmp_path / "x.pt")[2]
     record = ["--config", tmp_path / "plain.msgpack", "--hyper", "lr=0.5"]
     for source, said in ((tmp_path / "plain.msgpack", ""), (tmp_path / "scheduled.msgpack", f"note: {maybe}{need}")):
         code, _, err = run("flax2paddle", source, *record, *words)
@@ -205,3 +209,29 @@ def test_a_note_on_the_rate_alone_asks_for_it(trained, run, tmp_path):
     code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
     assert code == 0 and "optax's state does not say lr: --hyper lr=..., or load the file as " in err, err
     assert "torch's first step fails without it\n" in err, err
+
+
+def test_arrays_under_paddles_own_names_are_called_that(run, tmp_path):
+    """As of an average that a script keeps as {p.name: p}."""
+    own = {f"linear_{n}.{letter}_0": np.ones(2, "f4") for n in range(2) for letter in "wb"}
+    ema, table, out = tmp_path / "ema.pdparams", tmp_path / "own.table", ["-o", tmp_path / "x.npz"]
+    ema.write_bytes(pickle.dumps(own))
+    table.write_text("table 1: paddle <-> torch\nfc.weight: o <-> fc.weight: o\n")
+    said = "linear_0.w_0 is paddle's own name of a parameter (.name), as 4 of 4 names are: save the arrays, also those"
+    for words in (["--table", table, ema], ["paddle2torch", ema]):
+        code, _, err = run(*words, *out)
+        assert code == 1 and said in err and "another model" not in err, err
+    ema.write_bytes(pickle.dumps({**own, **{f"a.{n}": np.ones(2, "f4") for n in range(4)}}))
+    assert "paddle's own" not in run("paddle2torch", ema, *out)[2]
+
+
+def test_an_average_under_paddles_own_names_is_set_aside_with_the_reason(trained, run, tmp_path):
+    file, config = trained
+    path = tmp_path / "x.pdparams"
+    assert run("torch2paddle", file, "--config", config, "-o", path)[0] == 0
+    model = {name: array for name, array in pickle.loads(path.read_bytes()).items() if "@@" not in name}
+    average = {f"linear_{n}.w_0": array for n, array in enumerate(model.values())}
+    path.write_bytes(pickle.dumps({"model": model, "model_ema": average}))
+    code, _, err = run("paddle2torch", path, "--config", config, "-o", tmp_path / "y.npz")
+    assert code == 0, err
+    assert "under paddle's own names of parameters: save it under those of model.state_dict()" in err, err

@@ -415,3 +415,20 @@ def test_what_a_table_drops_a_part_of_is_not_copied_from_like(tmp_path, capsys, 
     code, _, error = run(capsys, *words)
     assert code == 0 and "zeros in the part that the table drops: p" in error and "copied from" not in error
     assert load(out)["p"].tolist() == [[0, 0], [0, 0], [5, 5], [5, 5], [5, 5]]
+
+
+def test_a_dry_run_folds_sources_that_differ_in_one_level(tmp_path, capsys):
+    """As the three projections of attention, in each of the blocks."""
+    own = {f"a.{i}.{name}.weight": np.ones((2, 2), "f4") for i in range(3) for name in "qkv"}
+    save(tmp_path / "x.npz", {**own, **{f"b.{i}.weight": np.ones(2, "f4") for i in range(2)}, "c": np.ones(2, "f4")})
+    lines = [
+        "table 1",
+        "a.{i}.{s=q|k|v}.weight: o i <-> x.{i}: (s o) i",
+        "b.0.weight: o=2, b.1.weight: p=2, c: q=2 <-> y: (o+p+q)",
+    ]
+    (tmp_path / "x.table").write_text("\n".join(lines) + "\n")
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", "-o", tmp_path / "y.npz", "--dry-run"]
+    code, out, error = run(capsys, *words)
+    assert code == 0, error
+    assert re.search(r"x\.\{0\.\.2\} .* 3 joined +<- a\.\{0\.\.2\}\.\{q,k,v\}\.weight\n", out), out
+    assert re.search(r"y .* <- b\.\{0\.\.1\}\.weight and 1 more\n", out), out

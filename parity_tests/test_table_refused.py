@@ -162,12 +162,17 @@ def test_the_state_of_an_optimizer_alone_is_called_so(files, capsys):
 
 
 def test_like_of_another_model_is_called_so(files, capsys):
-    folder, *_ = files
+    folder, left, _ = files
     other = save(folder / "other.npz", {f"stem.{k}.weight": np.ones(3) for k in range(4)})
     words = ["--table", folder / "bert.table", folder / "left.safetensors", "--like", other, "-o", folder / "x.npz"]
     code, _, error = run(capsys, *words, "--set", "h=3")
-    assert code == 1 and "other.npz: 0 of 4 names are on that side of " in error, error
-    assert len(error.splitlines()) == 3 and "another model?" in error, error
+    which = f"right side of {folder / 'bert.table'} (flax), whose shapes it is to give"
+    assert code == 1 and f"other.npz: 0 of 4 names are on the {which}: another model?\n" in error, error
+    assert len(error.splitlines()) == 3, error
+    nested = save(folder / "own.npz", {f"model/{name}": array for name, array in left.items()})
+    words = ["--table", folder / "bert.table", nested, "--weights", "model", "--like", nested, "-o", folder / "x.npz"]
+    code, _, error = run(capsys, *words, "--set", "h=3")
+    assert code == 1 and f"own.npz: 0 of {len(left)} names are on the {which}: it is the source: give" in error, error
 
 
 def test_a_table_that_cannot_be_read_is_one_error(files, capsys):

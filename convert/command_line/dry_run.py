@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from convert.arrays.steps import ConstantFilling, Copied, Filling, Steps, Sum, sources_of
-from convert.folding import summarised
+from convert.folding import SHOWN, fold, summarised
 from convert.terminal import table
 from specs.moves import Move
+
+_LEVELS = re.compile(r"(?:\{[^}]*\}|[^./{])+|[./]")  # of a folded name, and what separates them
 
 
 def described(plan: Steps) -> Iterator[dict[str, Any]]:
@@ -54,6 +56,17 @@ def _form(name: str) -> str:
     return first + "#" * bool(number) + re.sub(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])", "#", rest)
 
 
+def _in_one(names: list[str]) -> str:
+    """Return names that differ in one level, numbers aside, as one: layers.{0..4}.{q,k,v}.weight; "" for others."""
+    levels = [_LEVELS.findall(name) for name in fold(names)]
+    if len(levels) < 2 or len(set(map(len, levels))) > 1:
+        return ""
+    columns = [list(dict.fromkeys(column)) for column in zip(*levels, strict=True)]
+    if sum(len(column) > 1 for column in columns) != 1 or max(map(len, columns)) > SHOWN:
+        return ""
+    return "".join(column[0] if len(column) == 1 else "{" + ",".join(column) + "}" for column in columns)
+
+
 def folded(plan: Steps) -> list[str]:
     """Return a table with a row for each group of tensors that are named and filled alike, numbers of blocks aside."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -64,5 +77,5 @@ def folded(plan: Steps) -> list[str]:
     for (shape, how, *_), steps in groups.items():
         sources = [name for step in steps for name in step["sources"]]
         targets = summarised(step["target"] for step in steps)
-        rows.append((targets, shape, how, f"<- {summarised(sources)}" if sources else ""))
+        rows.append((targets, shape, how, f"<- {_in_one(sources) or summarised(sources)}" if sources else ""))
     return table(("target", "shape", "how", "<- source"), rows, stacked=True)

@@ -119,7 +119,9 @@ def by_names(
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
         values = PlainValues.of(one.reader, two.reader, match)
-        arrays = arrays._replace(but=(*_not_compared(aside), *values.verdict()))
+        asked = values.part(one.prefix) if weights != (None, None) and one.prefix and two.prefix else values.part()
+        entries = [*asked.entries(), *arrays.entries]
+        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
         numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
         return arrays, [*nested, *averages, *numbers, *beside, *values.notes(), *arrays.notes(), *_renamed(one, two)]

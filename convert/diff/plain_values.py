@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from convert.config.conventions import same
 from convert.files.base import Reader
+from convert.reading.nesting import training
 from specs.numerals import exact
 from specs.words import count
 
@@ -55,6 +57,19 @@ class PlainValues:
         differing = {name: values for name, values in self.differing.items() if kept(name)}
         alike = {name: value for name, value in self.alike.items() if kept(name)}
         return PlainValues(frozenset(filter(kept, self.names)), differing, alike)
+
+    def part(self, root: str = "") -> PlainValues:
+        """Return those of a part of both files, of an optimizer also those of its groups; "" is no part."""
+        grouped = bool(root and training(root))  # "lr of a.weight"
+        return self.only(lambda name: bool(root) and (name.startswith(root) or (grouped and " of " in name)))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Describe the values that differ, as `differences` describes arrays."""
+        return [
+            {"setting": name, "kind": "plain", "error": None, "a": ours, "b": theirs,
+             "detail": f"{_shortened(ours)} and {_shortened(theirs)}"}
+            for name, (ours, theirs) in self.differing.items()
+        ]  # fmt: skip
 
     def verdict(self) -> list[str]:
         """Return what the verdict excepts: the two may be one training at different steps."""

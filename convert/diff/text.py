@@ -24,7 +24,8 @@ from .plans import NOBODY
 SMALL = 1e-8  # of the largest element of all: arrays below it may be the rounding of zeros, whatever their error
 # Of the verdict, by the kind of a difference: words before the number, and the noun and words behind it.
 KINDS = {
-    "architecture": ("", "architecture", ""), "config": ("", "setting", ""), "missing": ("", "array", " only in A"),
+    "architecture": ("", "architecture", ""), "config": ("", "setting", ""),
+    "plain": ("", "plain value", ""), "missing": ("", "array", " only in A"),
     "unexpected": ("", "array", " only in B"), "shape": ("the shape of ", "array", ""),
     "value": ("the values of ", "array", ""),
 }  # fmt: skip
@@ -36,10 +37,11 @@ TINY = (
     "gradient reaches a parameter: --atol {} accepts {}"
 )
 NAMES = "names: those in A; --json states those in B too"
-MODEL = ("architecture", "config")  # differences that are of no array
+MODEL = ("architecture", "config", "plain")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind; names, which may be long, stand last, so that no row breaks the columns
     "architecture": ("", "in A", "in B"), "config": ("setting", "in A", "in B"),
+    "plain": ("plain value", "in A", "in B"),
     "missing": ("arrays only in A",), "unexpected": ("arrays only in B",),
     "shape": ("shape in A", "shape in B", "array"), "value": ("error", "elements", "array"),
 }  # fmt: skip
@@ -241,7 +243,7 @@ def _name(entry: dict[str, Any]) -> str:
 def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
     a, _, b = worst["detail"].partition(" and ")
     if worst["kind"] in MODEL:
-        return worst["setting"], a, b
+        return summarised(entry["setting"] for entry in group), a, b
     names = summarised(name for entry in group for name in entry["a"] or entry["b"])
     if worst["kind"] != "value":
         return (a, b, names) if worst["kind"] == "shape" else (names,)

@@ -110,6 +110,8 @@ class Moves:
             yield f"{what}{first}; {REACHED}"
         elif state.initial and self.library != "torch":
             yield f"{NO_INITIAL}, {began}; {REACHED}"
+        elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
+            yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}"
 
     def _others_aside(self) -> Iterator[str]:
         """Say which arrays of the optimizer's own file are set aside."""

@@ -142,9 +142,9 @@ def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> 
 
 def _some(weights: Sequence[str]) -> str:
     """Return the first names of a group's parameters: the file lists all of them, as param_names."""
-    names = folding.fold(weights)
-    more = len(names) - NAMED
-    return f"{', '.join(names[:NAMED])}{f' and {more:,} more' if more > 0 else ''}"
+    names = folding.counted(weights)
+    more = sum(list(names.values())[NAMED:])
+    return f"{', '.join(list(names)[:NAMED])}{f' and {more:,} more' if more else ''}"
 
 
 def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:

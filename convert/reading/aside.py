@@ -11,6 +11,8 @@ from specs.words import count
 
 from .named_copies import likely_places
 from .nesting import LEAST, LONGEST, PROFILED, TRAINING, copied_place, cuts, label, statistics_of, training, unwrapped
+from .own_names import REASON as OWN_NAMES
+from .own_names import is_own
 from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
@@ -64,6 +66,8 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
         container, reason = _explain(name, reading, copies)
         if reason == OTHER and _counts_steps(tensor):
             reason = STEPS
+        elif reason == OTHER and is_own(name):
+            reason = OWN_NAMES
         if not container and name.startswith(bare):
             container = name[: name.index("/") + 1]
             reason = _copy_reason(container) if statistics_of(container) in tops else BARE

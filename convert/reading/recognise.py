@@ -25,6 +25,7 @@ from specs.spec import Dialect
 from specs.words import in_a_row, with_article
 
 from .nesting import MAX_ARRAYS, unclear
+from .own_names import own_names
 from .readings import Ambiguous, Names, Reading, Which, strongest
 from .spelling import state_name
 
@@ -196,6 +197,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
     if optimizer := _optimizer_of_paddle(reader):
         return f"{reader.path}: {optimizer}"
+    if own := own_names(reader.tensors):
+        return f"{reader.path}: {own}"
     if len(names.below(names.root)) > MAX_ARRAYS:
         count = f"holds {len(reader.tensors):,} arrays"
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"

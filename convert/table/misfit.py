@@ -12,6 +12,7 @@ from convert import folding
 from convert.errors import ConvertError, OpenFields, option
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
+from convert.reading.own_names import own_names
 from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
 from specs.lines import Misfit
@@ -169,7 +170,9 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
         return None
     if _are_state(case.like, case.like_weights):
         return StateAlone(case.like, case.like_weights)
-    what = f"{shared} of {len(case.its)} names are on that side of {case.table.name}: another model?"
+    side = f"{'left' if case.backwards else 'right'} side of {case.table.name} ({case.table.sides[1]})"
+    why = "it is the source: give a file of the target's model" if case.like == case.path else "another model?"
+    what = f"{shared} of {len(case.its)} names are on the {side}, whose shapes it is to give: {why}"
     return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.its, _made(case.table)))
 
 
@@ -186,14 +189,16 @@ def _like_of_other_arrays(case: Case) -> ConvertError | None:
 def _problems(case: Case) -> ConvertError:
     """List everything that does not fit; of another model, only that it is one."""
     table, error = case.table, case.error
-    known = list(filter(None, [parametrized(error.unexpected)]))
+    own = own_names(error.unexpected)
+    known = list(filter(None, [parametrized(error.unexpected), own]))
     fit, fit_turned = (len(case.sources) - strangers for strangers in (len(error.unexpected), case.turned))
     few = FEW * len(case.sources)
     problems = [*known, *_each(case)]
     if fit_turned > fit and fit_turned >= few:
         problems.insert(0, f"its arrays are named as on the table's other side: {case.remedy}")
     elif max(fit + of_other_blocks(error.unexpected, table), fit_turned) < few:
-        what = f"{fit} of {len(case.sources)} names are in this Table: another model?{_architecture(case.path)}"
+        what = f"{fit} of {len(case.sources)} names are in this Table"
+        what += "" if own else f": another model?{_architecture(case.path)}"
         problems = [what, *(problems if fit else [*known, *_first_names(case.sources, error.missing)])]
     where = f", under {case.prefix!r}" if case.prefix else ""
     what = f"does not fit {called(table, case.path)}, read from {_direction(case)}{where}"

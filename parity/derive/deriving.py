@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.momentum import momenta, unlike
+from parity.momentum import dropouts, momenta, unlike, unlike_dropouts
 from specs.claims import without_claims
 from specs.table import Table
 
@@ -91,7 +91,11 @@ def derive(
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
-    found = replace(concluded(known, candidate, began), momentum=unlike(momenta(left), momenta(right)))
+    found = replace(
+        concluded(known, candidate, began),
+        momentum=unlike(momenta(left), momenta(right)),
+        dropout=unlike_dropouts(dropouts(left), dropouts(right)),
+    )
     return replace(found, classes=(known.side.classes, candidate.side.classes))
 
 

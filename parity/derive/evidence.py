@@ -24,7 +24,8 @@ SHOWN = (  # what JSON has as it is
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
     "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "momentum",
-    "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open", "check_given", "misordered",
+    "dropout", "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open", "check_given",
+    "misordered",
 )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ class Evidence(Proof):
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
       momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
+      dropout: rates of both sides, likewise.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
@@ -113,6 +115,7 @@ class Evidence(Proof):
     misordered: str = ""
     input_order: tuple[int, ...] = ()
     momentum: str = ""
+    dropout: str = ""
 
     @property
     def unobservable_parts(self) -> list[str]:

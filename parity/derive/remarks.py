@@ -107,6 +107,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         return
     if found.momentum:
         yield Remark(f"not compared: momentum of BatchNorm ({found.momentum}), which evaluation does not use")
+    if found.dropout:
+        yield Remark(f"not compared: dropout ({found.dropout}), which evaluation does not use")
     if found.reads_numbers:
         yield Remark(NUMBERS)
     elif found.branches:

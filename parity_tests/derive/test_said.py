@@ -107,6 +107,36 @@ def test_weight_normalization_of_one_side_is_named_with_a_remedy(side: str):
     assert parity.derive(net(weight_norm), net(weight_norm), (X,)).weight_norms == ""
 
 
+@pytest.mark.parametrize("right", ["torch", "paddle", "nnx", "linen"])
+def test_another_rate_of_dropout_is_said_as_no_proof_tests_it(right: str):
+    needs({"nnx": "flax", "linen": "flax"}.get(right, right))
+
+    def net(rate: float) -> Any:
+        if right == "paddle":
+            import paddle
+
+            return paddle.nn.Sequential(paddle.nn.Linear(3, 3), paddle.nn.Dropout(rate))
+        if right == "nnx":
+            from flax import nnx
+
+            dropout = nnx.Dropout(rate, deterministic=True, rngs=nnx.Rngs(0))
+            return nnx.Sequential(nnx.Linear(3, 3, rngs=nnx.Rngs(0)), dropout)
+        if right == "linen":
+            import flax.linen as nn
+            import jax
+
+            module = nn.Sequential([nn.Dense(3), nn.Dropout(rate, deterministic=True)])
+            return module, module.init(jax.random.key(0), x)
+        return torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(rate))
+
+    left, x = torch.nn.Sequential(torch.nn.Linear(3, 3)), np.ones((4, 3), "f4")
+    why = "not compared: dropout (none in the modules on the left, 0.5 on the right), which evaluation does not use"
+    found = parity.derive(left, net(0.5), (x,))
+    assert found.proven and (why in str(found)) == (right != "linen")  # whose modules exist while the model runs
+    found = parity.derive(left, net(0.0), (x,))
+    assert found.proven and "dropout" not in str(found).lower().partition("table")[0] and not found.dropout
+
+
 @pytest.mark.parametrize("right", ["torch", "paddle", "nnx"])
 def test_another_momentum_of_batch_norms_is_said_as_no_proof_tests_it(right: str):
     needs({"nnx": "flax"}.get(right, right))
