@@ -206,8 +206,8 @@ class Derivation(Evidence):
 
     @property
     def removed(self) -> bool:
-        """Tell whether all uses agree since they were compared with what differs removed."""
-        inside = any(at.left != OWN or at.right != OWN for at in self.divergences)
+        """Tell whether all uses agree since they were compared with what differs removed: a cause that is known."""
+        inside = any(at.what and (at.left != OWN or at.right != OWN) for at in self.divergences)
         return inside and self.agreeing == len(self.compared)
 
     @property

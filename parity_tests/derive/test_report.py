@@ -166,7 +166,9 @@ def test_what_was_taken_where_values_differ_is_told_from_what_nothing_reads():
 
 def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_differs_removed():
     """A factor that all values have leaves no use a partner: it is removed first."""
-    for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False)):
+    unknown = [place._replace(what="", kind="") for place in DERIVED.divergences]
+    apart = replace(DERIVED, uses=USES[:1], divergences=unknown)  # nothing was removed
+    for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False), (apart, False)):
         assert found.removed is removed
         assert ("1 of 1 use of parameters agrees to 1e-8 with what differs removed" in str(found)) is removed
         page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
