@@ -21,6 +21,7 @@ from convert.files import open_checkpoint
 from convert.records.record import at
 from parity.__main__ import main as parity
 from parity.comparison import compare
+from ports.images import ImagesError
 from specs.config import as_dict
 from specs.dialects import PORTS
 
@@ -194,6 +195,9 @@ def test_a_port_warns_of_a_default_size_of_images(run, tmp_path):
     for one in (port, rebuilt(port, dtype="float64")):
         with pytest.warns(UserWarning, match="preprocessing is assumed, not known of these weights: .*image=224"):
             one.preprocess(np.zeros((40, 40, 3), np.uint8))
+    with warnings.catch_warnings(), pytest.raises(ImagesError, match="uint8"):
+        warnings.simplefilter("error")  # a picture that is refused is not warned of
+        port.preprocess(np.zeros((40, 40, 3), np.float32))
     assert port.save(tmp_path / "two.npz")["origins"]["image"] == "default"
     assert "image" not in at(str(tmp_path / "two.npz.json")).content["preprocessing"]
     with pytest.warns(UserWarning, match="image=32 was asked for .* of image=224, which its record has by default"):

@@ -273,3 +273,13 @@ def test_a_table_without_lines_is_said_to_have_none(run, tmp_path):
     code, _, error = run("--table", table, tmp_path / "a.npz", "-o", tmp_path / "o.npz")
     assert code == 1
     assert error.splitlines()[2:] == ["  - the Table has no line that needs an array: derive or write it first"]
+
+
+def test_a_block_that_is_absent_between_others_is_one_line(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\na.{i}.{s=q|k|v}: o <-> x.{i}.{s}: o\nb.{i}.c: o <-> y.{i}: o\n")
+    names = [f"a.{i}.{name}" for i in (0, 1, 3, 4) for name in "qkv"] + [f"b.{i}.c" for i in range(2)]
+    arrays = {name: np.ones(2) for name in names if name != "a.1.k"}
+    words = ["--table", tmp_path / "x.table", save(tmp_path / "x.npz", arrays), "-o", tmp_path / "y.npz"]
+    code, _, error = run(capsys, *words)
+    assert code == 1 and "\n  - missing a.2, with 3 arrays: the file has a.{0,1,3,4}\n" in error, error
+    assert error.count("missing ") == 2 and "missing a.1.k" in error, error

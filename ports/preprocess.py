@@ -122,9 +122,6 @@ def for_network(pictures: Any, known: Known, stated: Mapping[str, Any], spec: Sp
         )
     if problem := misfit(spec, config, chosen):
         raise UsageError(f"preprocessing: {problem}")
-    if chosen.assumed:
-        shown = chosen.only(f.name for f in fields(Preprocessing) if f.name in chosen.assumed)
-        warnings.warn(f"preprocessing is assumed, not known of these weights: {Known(shown.values)}", stacklevel=3)
     how = chosen.complete()
     channels, height, width = spec.input_shape(config)
     if how.image is not None:
@@ -132,4 +129,8 @@ def for_network(pictures: Any, known: Known, stated: Mapping[str, Any], spec: Sp
     elif getattr(config, "image", height) is None and height != width:
         problem = "preprocessing: image not known: the weights fix how many tokens an image makes, and not its shape"
         raise UsageError(problem, ["state it: port.preprocess(image, image=(height, width)), or in ports.load"])
-    return preprocess(pictures, how, (height, width), channels)
+    images = preprocess(pictures, how, (height, width), channels)
+    if chosen.assumed:  # said of pictures that are taken
+        shown = chosen.only(f.name for f in fields(Preprocessing) if f.name in chosen.assumed)
+        warnings.warn(f"preprocessing is assumed, not known of these weights: {Known(shown.values)}", stacklevel=3)
+    return images

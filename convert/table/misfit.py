@@ -21,6 +21,7 @@ from specs.sizes import LIKE, NO_LINE, SizeError
 from specs.table import Table, TableError
 from specs.words import with_article
 
+from .gaps import gaps
 from .part import FEW, part, places
 from .unread import of_other_blocks, unread
 
@@ -212,7 +213,9 @@ def _each(case: Case) -> list[str]:
     misfits = [line.replace(LIKE, case.like or LIKE) for line in folding.misfits(case.error.misfits)]
     drop = "" if case.error.missing or misfits else "drop <- {}" if case.backwards else "{} -> drop"
     others = folding.capped(list(no_arrays.values()), "that are no arrays")
-    return [*others, *folding.missing(missing, unexpected), *misfits, *unread(unexpected, missing, case.table, drop)]
+    absent, single = gaps(missing, case.sources)
+    lines = [*folding.capped(absent, "missing"), *folding.missing(single, unexpected)]
+    return [*others, *lines, *misfits, *unread(unexpected, missing, case.table, drop)]
 
 
 def _no_arrays(case: Case) -> dict[str, str]:
