@@ -112,6 +112,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
     sizes = sentence(explained.resized, lefts, rights)
+    site = explained.places[0].right if explained.places else ""
     sizes = sizes or (usual(lefts, rights) if found.failure and not proven else "")
     return Derivation(
         **vars(_reported(verdict.proof, of, explained)),
@@ -137,7 +138,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
         misordered="" if proven else _misordered(left, best),
-        check_given=to_check(best.hint, steps, best.exact) if best.hint and best.hint.right and not sure else "",
+        check_given=to_check(best.hint, steps, best.exact, site) if best.hint and best.hint.right and not sure else "",
         given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),

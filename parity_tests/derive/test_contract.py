@@ -220,6 +220,15 @@ def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refus
     found = parity.derive(torch_model(), torch_model(), (X,), table=wrong)
     assert not found.proven
     assert str(found).splitlines()[1] == "lines given by wrong.table: check them first: line 3 (0.bias)"
+    lines = (
+        "0.weight: i o <-> 0.weight: o i",
+        *(f"{name} <-> {name}" for name in ("0.bias: o", "2.weight: o i", "2.bias: o")),
+    )
+    every = Table.parse("\n".join(("table 1", *lines)), name="every.table")
+    square = parity.derive(torch_model(4), torch_model(4), (X,), table=every)
+    assert (
+        str(square).splitlines()[1] == "lines given by every.table: check them first: line 2 (0.weight)"
+    )  # not the last
     for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
         with pytest.raises(UsageError):
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))

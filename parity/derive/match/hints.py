@@ -68,14 +68,17 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     return Hint(table, found, tuple(spoken), tuple(moved))
 
 
-def to_check(given: Hint, steps: Sequence[Step], tape: Tape) -> str:
+def to_check(given: Hint, steps: Sequence[Step], tape: Tape, site: str = "") -> str:
     """Say that given lines may be wrong, where models part: the one whose parameters are read last before that.
 
     Args:
-      steps: uses of parameters, in the order of execution. tape: of the right model.
+      steps: uses of parameters, in the order of execution: none of those that are given. tape: of the right model.
+      site: the module on the right at which values part first.
     """
     read = _first_reads(tape)
     parted = next((name for step in steps if step.gap > PARTED_USES for name in step.right), "")
+    at_site = [name for name, at in read.items() if tape.nodes[at].site == site and name in given.right]
+    parted = parted or min(at_site, key=read.__getitem__, default="")
     before = {name: at for name in given.right if (at := read.get(name, 0)) <= read.get(parted, len(tape.nodes))}
     last = max(before, key=before.__getitem__, default=given.right[-1])
     table = given.table.reverse()
