@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 
 from .trace.program import Program
 
 
 def unlike_strides(left: Program, right: Program) -> str:
-    """Say of which convolutions the strides differ, of models with kernels of the same shapes; "" if of none."""
+    """Say of which convolutions the strides differ, of models with kernels of the same shapes; "" if of none.
+
+    One side may have a dense layer where the other has a convolution of one tap: these count where both have as many.
+    """
     sides = [_strides(program) for program in (left, right)]
     numbers = [{taps: of.total() for taps, of in side.items()} for side in sides]
-    if numbers[0] != numbers[1]:
+    common = [taps for taps in numbers[0] if numbers[1].get(taps) == numbers[0][taps]]
+    if any(math.prod(taps) > 1 for taps in {*numbers[0], *numbers[1]}.difference(common)):
         return ""
     texts = []
-    for taps, of in sides[0].items():
+    for taps in common:
+        of = sides[0][taps]
         for stride in dict.fromkeys([*of, *sides[1][taps]]) if of != sides[1][taps] else ():
             if stride != (1,) * len(taps) and (other := sides[1][taps][stride]) != of[stride]:
                 what = f"convolutions with taps {_shown(taps)} and stride {_shown(stride)}"

@@ -75,17 +75,18 @@ def test_an_activation_before_or_behind_a_sum_is_named(term: int, swapped: bool)
     assert found.confirmed and found.explained == "two activations in another place"
 
 
-def strided(first: int, second: int) -> Net:
-    """A bottleneck of a ResNet: its first or its second convolution has the stride."""
+def strided(first: int, second: int, dense: bool = True) -> Net:
+    """A bottleneck of a ResNet: its first or its second convolution has the stride; its head may be a convolution."""
     layers = {
         "stem": torch.nn.Conv2d(3, 8, 3), "one": torch.nn.Conv2d(8, 4, 1, first), "three": torch.nn.Conv2d(4, 8, 1),
-        "two": torch.nn.Conv2d(4, 4, 3, second, 1), "down": torch.nn.Conv2d(8, 8, 1, 2), "head": linear(8, 5),
+        "two": torch.nn.Conv2d(4, 4, 3, second, 1), "down": torch.nn.Conv2d(8, 8, 1, 2),
+        "head": linear(8, 5) if dense else torch.nn.Conv2d(8, 5, 1),
     }  # fmt: skip
 
     def forward(m: Any, x: Any) -> Any:
         x = m.stem(x).tanh()
         x = (m.three(m.two(m.one(x).relu()).relu()) + m.down(x)).relu()
-        return m.head(x.mean((2, 3)))
+        return m.head(x.mean((2, 3), keepdim=not dense)).flatten(1)
 
     return Net(forward, **layers)
 
@@ -97,6 +98,12 @@ def test_strides_of_a_bottleneck_are_told_and_no_sizes():
     texts = {f"the left model has 1 {one}, the right one 2", f"the left model has 1 {other}, the right one 0"}
     assert set(found.strides.split("; ")) == texts
     assert "strides differ: the left model has" in str(found)
+
+
+def test_strides_are_told_though_a_dense_layer_is_a_convolution_on_the_other_side():
+    found = parity.derive(strided(1, 2), strided(2, 1, dense=False), (images(2, 3, 11, 11),))
+    what = "convolutions with taps 3 x 3 and stride 2 x 2"
+    assert not found.proven and found.strides == f"the left model has 1 {what}, the right one 0"
 
 
 def test_models_that_are_equal_have_no_strides_to_tell():
