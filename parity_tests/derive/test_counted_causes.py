@@ -142,4 +142,4 @@ def test_modules_in_a_scan_are_shown_by_the_paths_of_the_checkpoint():
     assert not re.search(r"\[\d+\]", f"{found} {json.dumps(found.to_dict()['uses'])}")
     html = page(found, {})
     shown = re.sub("<[^>]*>", "", html)
-    assert "Net/layers/norm, Net/layers/norm (step {1..2})" in shown and '<tr class="first" id="place-0">' in html
+    assert "Net/layers/norm, Net/layers/norm (step {1..2})" in shown and '<tr class="first" id="place-0"' in html

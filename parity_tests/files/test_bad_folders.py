@@ -286,7 +286,6 @@ def test_a_missing_package_is_named(monkeypatch, orbax_folder, dcp_folder, tmp_p
 IMPORTS = """
     import sys
     from convert.files import open_checkpoint
-from convert.files.folders.tensorstore_process import Process
     with open_checkpoint(sys.argv[1]) as reader:
         for name in reader.tensors:
             reader.read(name)
