@@ -18,8 +18,8 @@ Importing this imports no framework. derive/ finds Tables, page/ writes the repo
     judging            judge, by agreement and verdicts (which measures the rounding of each framework), with remarks;
                        elements, tolerance, masks (of dropout); unequal_weights (of models that a Table pairs); result
     why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
-                       lists; guesses says it of several pairs; momentum reads that of batch norms; next_steps says
-                       what to do about them
+                       lists; guesses says it of several pairs; training_settings reads momenta and rates of dropout;
+                       next_steps says what to do about them
     what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), row_limit,
                        provenance
     on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)

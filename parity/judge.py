@@ -21,12 +21,12 @@ from . import remarks
 from .agreement import Verdict
 from .elements import Worst, double, worst
 from .masks import judge_masks
-from .momentum import unlike
 from .own import OWN
 from .quoting import pair_of, possessive, some
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
 from .tolerance import FLOAT64
+from .training_settings import unlike
 from .verdicts import noise_of, verdicts_of
 
 PAIR = "give modules common names, and leave out those that correspond to none (names=)"

@@ -19,9 +19,9 @@ from specs.words import count, hint, in_a_row
 
 from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
-from .momentum import momenta
 from .own import OWN, Own
 from .quoting import some
+from .training_settings import momenta
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.momentum import dropouts, momenta, unlike, unlike_dropouts
+from parity.training_settings import dropouts, momenta, unlike, unlike_dropouts
 from specs.claims import without_claims
 from specs.table import Table
 
