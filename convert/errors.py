@@ -174,7 +174,7 @@ class Exists(UsageError):
     """A target that is there already and that nobody allows to replace."""
 
     def __init__(self, path: str, remedy: str = ""):
-        super().__init__(f"{path}: exists: {option('force')} replaces it{remedy}")
+        super().__init__(f"{path}: exists already ({option('force')} replaces it{remedy})")
         self.path = path
 
 

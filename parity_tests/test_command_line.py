@@ -149,9 +149,9 @@ def test_the_remedy_for_a_target_that_exists_names_another_place_where_none_was_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"mine")
     shutil.copy(GOOGLE, "weights.npz")
-    said = "weights.safetensors: exists: --force replaces it"
-    assert run("google2torch", "weights.npz")[2].endswith(f"{said}, or give another -o\n")
-    assert run("google2torch", "weights.npz", "-o", "weights.safetensors")[2].endswith(f"{said}\n")
+    said = "weights.safetensors: exists already (--force replaces it"
+    assert run("google2torch", "weights.npz")[2].endswith(f"{said}, or give another -o)\n")
+    assert run("google2torch", "weights.npz", "-o", "weights.safetensors")[2].endswith(f"{said})\n")
 
 
 def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
@@ -171,7 +171,7 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     own.write_text('{"gelu": "tanh"}')
     code, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "m.msgpack", "--config", own)
     assert code == 2
-    assert "m.msgpack.json: exists: --force replaces it" in err and "note:" not in err  # refused first
+    assert "m.msgpack.json: exists already (--force replaces it)" in err and "note:" not in err  # refused first
     assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
 
 
@@ -199,7 +199,7 @@ def test_dry_run_notes_a_target_that_exists(run, tmp_path):
     (tmp_path / "x.pth").write_text("mine")
     code, printed, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0 and printed.endswith("; nothing was written\n")
-    assert f"note: {tmp_path / 'x.pth'}: exists: --force replaces it\n" in err
+    assert f"note: {tmp_path / 'x.pth'}: exists already (--force replaces it)\n" in err
     assert (tmp_path / "x.pth").read_text() == "mine"
 
 

@@ -70,7 +70,7 @@ def test_saving_is_whole_or_not_at_all(recorded, tmp_path):
     port = ports.load(recorded, "torch")
     shutil.copy(recorded, tmp_path / "there.safetensors")
     before = (tmp_path / "there.safetensors").read_bytes()
-    with pytest.raises(convert.errors.ConvertError, match="exists: force=True replaces it"):
+    with pytest.raises(convert.errors.ConvertError, match=r"exists already \(force=True replaces it\)"):
         port.save(tmp_path / "there.safetensors")
     assert (tmp_path / "there.safetensors").read_bytes() == before
     with pytest.raises(UsageError, match="no format has the suffix"):

@@ -294,12 +294,12 @@ def test_one_name_means_one_model(run, sharded, tmp_path):
     whole = tmp_path / "m.safetensors"
     code, _, err = run("google2torch", GOOGLE, "-o", whole)
     assert code == 2
-    assert "m.safetensors.index.json: exists: --force replaces it" in err
+    assert "m.safetensors.index.json: exists already (--force replaces it)" in err
     assert run("google2torch", GOOGLE, "-o", whole, "--force")[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
     code, _, err = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB")
     assert code == 2
-    assert "m.safetensors: exists: --force replaces it" in err
+    assert "m.safetensors: exists already (--force replaces it)" in err
     code, printed, _ = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB", "--force", "--json")
     assert code == 0
     assert "m.safetensors" not in listing(tmp_path)

@@ -174,10 +174,10 @@ def publish(temporary: str, out: str, force: bool) -> None:
         try:
             os.link(temporary, out)
         except FileExistsError:
-            raise UsageError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
+            raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)") from None
         except OSError:  # a file system without hard links
             if os.path.lexists(out):
-                raise UsageError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
+                raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)") from None
             os.replace(temporary, out)
     sync_folder(out)
 

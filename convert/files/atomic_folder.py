@@ -134,7 +134,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
         _swap(temporary, out)
         _remove(temporary)  # what had the name before
     else:
-        raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it")
+        raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)")
     _sync(os.path.dirname(os.path.abspath(out)))
 
 

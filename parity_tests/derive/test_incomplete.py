@@ -103,7 +103,7 @@ def test_files_that_exist_are_replaced_only_with_force_and_nothing_is_run_before
     side, out = f"{tmp_path}/two.py:build", tmp_path / "my.table"
     out.write_text("mine")
     for place in ({"out": str(out)}, {"out": None, "report": str(out)}):
-        with pytest.raises(ConvertError, match=r"exists: .*force"):
+        with pytest.raises(ConvertError, match=r"exists already \(.*force"):
             run(side, side, as_json=False, **place)
         with pytest.raises(ConvertError, match=r"two.py:2 in build: ValueError: boom"):
             run(side, side, as_json=False, force=True, **place)
