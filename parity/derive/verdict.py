@@ -104,8 +104,7 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
 
 def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
-    a, b = left.side, best.side
-    tapes = left.tape, best.tape
+    a, b, tapes = left.side, best.side, (left.tape, best.tape)
     if reason := unreached(a, b, tapes, of.table):  # first, as other signs may lead beyond a limit too
         return reason
     if names := only_positive(a, b, of.table, proof.error) or only_positive_inputs(a, b, of.table, proof.error):

@@ -8,6 +8,7 @@ import pytest
 
 import parity
 
+from .convolution import torch_torch_patches
 from .pairs import images
 
 torch = pytest.importorskip("torch", reason="left sides are torch modules")
@@ -32,17 +33,8 @@ def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
 def test_what_a_larger_kernel_has_around_a_patch_is_dropped_on_each_side():
     """Both of its spatial axes have a window: the rest of one and the whole of the other have letters of their own."""
 
-    class Patches(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.project = torch.nn.Linear(12, 12)
-
-        def forward(self, x: Any) -> Any:
-            n, c, h, w = x.shape
-            x = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
-            return self.project(x.flatten(3)).permute(0, 3, 1, 2)
-
-    found = parity.derive(torch.nn.Sequential(torch.nn.Conv2d(3, 12, 4, 2, 1)), Patches(), (images(2, 3, 4, 6),))
+    pair = torch_torch_patches()
+    found = parity.derive(torch.nn.Sequential(torch.nn.Conv2d(3, 12, 4, 2, 1)), pair.right, pair.inputs)
     lines = [line for line in str(found.table.print()).splitlines() if "0.weight" in line and "#" not in line]
     assert not found.proven and lines == [
         "0.weight: o i y[1:3] x[1:3] <-> project.weight: o (y x i)",

@@ -6,7 +6,7 @@ from specs.lines import Lines, Side
 
 ORDER = (
     "the models join the parts of an axis in different orders, and these lines exchange the parts: those of (-p=2 c) "
-    "and (a=1+b=1 c) have one length in every model, those of (a+b) may have two"
+    "and (a=1+b=1 c) have one length in every model, those of (a+b) may differ in length"
 )
 
 FLATTENED = "the models flatten the same axes in different orders, which the Table exchanges, as (h d) <-> (d h)"

@@ -1,4 +1,4 @@
-"""Run both models with other signs of parameters and inputs that are positive, which the proof draws so, or mostly so.
+"""Run both models with other signs of parameters and inputs that are positive, and that the proof draws mostly so.
 
 Scales of norms are such, and images. A model that takes their absolute values is equal to one that does not, until
 training makes a scale negative, or images are normalized.

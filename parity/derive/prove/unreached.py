@@ -222,12 +222,11 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
             beta, threshold = _softplus(node)
             yield Threshold(side, node, slots[0], threshold / beta)
         for far in (FAR, -FAR) if name in OPERATIONS else ():
-            yield from _limits_towards(tape, Limit(side, node, slots[0], far))
+            yield from _limits_towards(tape, side, node, slots[0], far)
 
 
-def _limits_towards(tape: Tape, far: Limit) -> Iterator[Limit]:
+def _limits_towards(tape: Tape, side: int, node: Node, slot: int, beyond: float) -> Iterator[Limit]:
     """Yield the limits of an operation for values that grow far beyond them, on one side of zero."""
-    side, node, slot, beyond = far.side, far.node, far.slot, far.value
     value = _results(tape, node, slot, beyond)
     if len(np.unique(value)) == 1:
         value = np.unique(value)[0]
@@ -333,7 +332,7 @@ def _reason(limits: Sequence[Limit]) -> Reason:
     texts = []
     for side in dict.fromkeys(limit.side for limit in limits):
         own = [limit for limit in limits if limit.side == side]
-        values = dict.fromkeys(_said(limit.numbers) for limit in own)
+        values = dict.fromkeys(_range(limit.numbers) for limit in own)
         sites = shown_once(limit.node.site for limit in own)
         first, more = sites[0] or OWN, len(sites) - 1
         texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
@@ -346,7 +345,8 @@ def _unexplained(factor: float, apart: float) -> Reason:
     return Reason(f"{DIFFERS}: with others{larger}, they differ by {short(apart)}", COMPARE)
 
 
-def _said(numbers: Sequence[float]) -> str:
+def _range(numbers: Sequence[float]) -> str:
+    """Write the smallest and the largest of some numbers, or the only one."""
     return " to ".join(dict.fromkeys(measured(number) for number in (numbers[0], numbers[-1])))
 
 

@@ -45,16 +45,21 @@ def _are_one_hot(value: Array | None, slot: int) -> bool:
     """Tell whether all rows of an operand of a product are zeros and a single one, and not all the same."""
     if value is None:
         return False
-    rows = value if slot == 0 else value.swapaxes(1, 2)
+    rows = _by_rows(value, slot)
     single = rows.shape[-1] > 1 and ((rows == 0) | (rows == 1)).all() and (rows.sum(-1) == 1).all()
     return bool(single and (rows != rows[:, :1]).any())
+
+
+def _by_rows(value: Array, slot: int) -> Array:
+    """Return the rows of a product's first operand, or the columns of its second one as rows, and the reverse."""
+    return value if slot == 0 else value.swapaxes(1, 2)
 
 
 def _numbers_of(slot: int) -> Callable[[Array], Array]:
     """Return what finds the place of the single one in each row; -1 of rows without."""
 
     def numbers(value: Array) -> Array:
-        rows = value if slot == 0 else value.swapaxes(1, 2)
+        rows = _by_rows(value, slot)
         return np.where(rows.any(-1), rows.argmax(-1), -1)
 
     return numbers
@@ -64,9 +69,9 @@ def _rows_of(slot: int) -> Callable[[Array, Array], Array]:
     """Return what looks up rows of a table (b, k, o), and zeros for -1; of (b, o, k) columns, which stay columns."""
 
     def rows(table: Array, numbers: Array) -> Array:
-        table = table if slot == 0 else table.swapaxes(1, 2)
+        table = _by_rows(table, slot)
         table = np.concatenate([table, np.zeros_like(table[:, :1])], 1)
         found = np.take_along_axis(table, numbers[:, :, None], 1)
-        return found if slot == 0 else found.swapaxes(1, 2)
+        return _by_rows(found, slot)
 
     return rows
