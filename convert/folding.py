@@ -122,11 +122,15 @@ def _likeness(name: str, other: str) -> float:
     return matcher.ratio() if matcher.quick_ratio() >= SIMILARITY else 0.0
 
 
-def summarised(names: Iterable[str]) -> str:
-    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more: 2 names, not folded ones."""
-    (first, _), *others = counted(names).items()
-    more = sum(size for _, size in others)
-    return first + (f" and {more:,} more" if more else "")
+def summarised(names: Iterable[str], most: int = 1) -> str:
+    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more: 2 names, not folded ones.
+
+    Args:
+      most: how many folded names stand there.
+    """
+    sizes = counted(names)
+    more = sum([*sizes.values()][most:])
+    return ", ".join([*sizes][:most]) + (f" and {more:,} more" if more else "")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def by_names(
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
         values = PlainValues.of(one.reader, two.reader, match)
-        asked = values.part(one.prefix) if weights != (None, None) and one.prefix and two.prefix else values.part()
+        asked = values.part(one.prefix if weights != (None, None) and two.prefix else "")
         entries = [*asked.entries(), *arrays.entries]
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))

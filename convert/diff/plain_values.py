@@ -58,7 +58,7 @@ class PlainValues:
         alike = {name: value for name, value in self.alike.items() if kept(name)}
         return PlainValues(frozenset(filter(kept, self.names)), differing, alike)
 
-    def part(self, root: str = "") -> PlainValues:
+    def part(self, root: str) -> PlainValues:
         """Return those of a part of both files, of an optimizer also those of its groups; "" is no part."""
         grouped = bool(root and training(root))  # "lr of a.weight"
         return self.only(lambda name: bool(root) and (name.startswith(root) or (grouped and " of " in name)))

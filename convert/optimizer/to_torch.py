@@ -29,7 +29,7 @@ from .builder import (
 from .settling import options
 from .state import NO_INITIAL, State
 
-NAMED = 2  # folded names of a group that a note lists
+NAMED = 2  # folded names of a group that a note lists: the file has all of them, as param_names
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
 AVERAGED = (
     f'the average is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
@@ -134,17 +134,11 @@ def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> 
     if not groups:
         return []
     each = [
-        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: {_some(weights)}"
+        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: "
+        f"{folding.summarised(weights, NAMED)}"
         for weights, values in groups
     ]
     return [f"{len(groups)} groups of parameters go along, to be built in this order: {'; then '.join(each)}"]
-
-
-def _some(weights: Sequence[str]) -> str:
-    """Return the first names of a group's parameters: the file lists all of them, as param_names."""
-    names = folding.counted(weights)
-    more = sum(list(names.values())[NAMED:])
-    return f"{', '.join(list(names)[:NAMED])}{f' and {more:,} more' if more else ''}"
 
 
 def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:

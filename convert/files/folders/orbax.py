@@ -94,8 +94,8 @@ class OrbaxReader(FolderReader):
             self._closing.callback(self._process.close)
         return self._process
 
-    def _told(self, what: str, **arguments: Any) -> Any:
-        """Return what tensorstore tells of the whole folder. Raises: FormatError, as of a file that is cut off."""
+    def _reported(self, what: str, **arguments: Any) -> Any:
+        """Return what tensorstore reports of the whole folder. Raises: FormatError, as of a file that is cut off."""
         try:
             return self._started().call(what, **arguments)
         except ValueError as error:
@@ -119,7 +119,7 @@ class OrbaxReader(FolderReader):
         if stored or (ocdbt and manifest):
             driver = "zarr3" if tree.settings.get("use_zarr3") else "zarr"
             zeros = not tree.settings.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be absent?
-            keyed = self._told("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
+            keyed = self._reported("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
             names = list(stored)
             for at in range(0, len(names), AT_ONCE):
                 some = {name: stored[name] for name in names[at : at + AT_ONCE]}
@@ -140,7 +140,7 @@ class OrbaxReader(FolderReader):
 
     def _check_headers(self, stored: dict[str, str]) -> None:
         """Check shapes and chunks before tensorstore opens anything: it would allocate whatever they claim."""
-        headers = self._told("headers", arrays=list(stored.values()), limit=MAX_HEADER)
+        headers = self._reported("headers", arrays=list(stored.values()), limit=MAX_HEADER)
         for name, header in zip(stored, headers, strict=True):
             try:
                 if not header:
@@ -175,7 +175,7 @@ class OrbaxReader(FolderReader):
           zeros: may chunks of zeros be absent?
         Raises: FormatError.
         """
-        abouts = self._told("open", arrays=list(stored.values()))
+        abouts = self._reported("open", arrays=list(stored.values()))
         for name, about in zip(stored, abouts, strict=True):
             if "error" in about:
                 raise self._unreadable(name, reason(about["error"]))
