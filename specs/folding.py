@@ -9,8 +9,8 @@ from collections.abc import Iterable
 FOLDED = 6  # numbers in a name that are folded: the first ones
 LINES = 40  # lines of one kind; more are counted
 SEVERAL = 3  # arrays of one block that are listed one by one
+LEVEL = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")  # a number in a name that may count blocks
 _NUMBER = re.compile(r"([0-9]+)")
-_BLOCK = re.compile(r".*?(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")  # a name up to its first level that is a number
 
 
 def fold(names: Iterable[str]) -> list[str]:
@@ -51,6 +51,12 @@ def _span(numbers: list[str]) -> str:
     return spelled[0] if len(spelled) == 1 else "{" + ",".join(parts) + "}"
 
 
+def first_block(name: str) -> str:
+    """Return a name up to its first level that is a number: "encoder.0" of "encoder.0.norm.weight"."""
+    first = LEVEL.search(name)
+    return name[: first.end()] if first else name
+
+
 def capped(lines: list[str], what: str) -> list[str]:
     """Return at most LINES lines, and how many more there are."""
     return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
@@ -84,7 +90,7 @@ Named = tuple[str, str]  # a name, and what is said of it
 def _grouped(pairs: Iterable[Named]) -> tuple[list[Named], dict[tuple[Named, ...], list[str]]]:
     """Separate the arrays of blocks that have more than SEVERAL of them: {their names below the block: the blocks}."""
     every = list(dict.fromkeys(pairs))
-    block_of = {name: found[0] for name, _ in every if (found := _BLOCK.match(name))}
+    block_of = {name: first_block(name) for name, _ in every if LEVEL.search(name)}
     inside: dict[str, list[Named]] = {}
     for name, what in every:
         if name in block_of:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 
-from specs.folding import fold
+from specs.folding import LEVEL, fold
 from specs.words import count
-
-_LEVEL = re.compile(r"(?<![A-Za-z0-9])([0-9]+)(?![A-Za-z0-9])")  # a number that is a level of a name, or the end of one
 
 
 def gaps(missing: Iterable[str], names: Collection[str]) -> tuple[list[str], list[str]]:
     """Return a line for each block without any array between others, and the missing names outside of such blocks."""
     there: dict[str, set[int]] = {}  # what stands before a number -> the numbers
     for name in names:
-        for at in _LEVEL.finditer(name):
-            there.setdefault(name[: at.start()], set()).add(int(at[1]))
+        for at in LEVEL.finditer(name):
+            there.setdefault(name[: at.start()], set()).add(int(at[0]))
     blocks: dict[tuple[str, str], int] = {}
     others = []
     for name in missing:
-        found = ((name[: at.start()], at[1]) for at in _LEVEL.finditer(name))
+        found = ((name[: at.start()], at[0]) for at in LEVEL.finditer(name))
         block = next(((before, n) for before, n in found if _is_between(int(n), there.get(before, set()))), None)
         if block:
             blocks[block] = blocks.get(block, 0) + 1

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from convert import folding
+from specs.folding import LEVEL, first_block
 from specs.table import Table
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
 ONE_BLOCK = "numbers that count blocks: write {i} for them, or derive the table from models with two of everything"
 SEVERAL = 3  # arrays of one block that are listed one by one
-LEVEL = re.compile(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])")  # a number in a name that may count blocks
 LISTED = re.compile(r"\{\w+=\d[\d.|]*\}")  # numbers that a hole lists
 
 
@@ -33,12 +33,12 @@ def unread(unexpected: list[str], missing: list[str], table: Table, drop: str) -
     for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
         why = f"line {labels[label]}, {label}, has other numbers"
         own = [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
-        blocks.setdefault(_block(label), []).append((names, own))
+        blocks.setdefault(first_block(label), []).append((names, own))
         several = forms[_level_numbers(label)] > 1 or LISTED.search(label)
         advice[OTHER_DEPTH if several else ONE_BLOCK] = None
     for block, arrays in blocks.items():
         names = [name for some, _ in arrays for name in some]
-        known = ", ".join(folding.fold(dict.fromkeys(map(_block, names))))
+        known = ", ".join(folding.fold(dict.fromkeys(map(first_block, names))))
         what = f"{known}: no line speaks of these blocks, {len(names)} arrays (the table has {block} alone)"
         lines += [what] if len(arrays) > SEVERAL else [line for _, own in arrays for line in own]
     others = folding.fold(name for names in groups.values() for name in names)
@@ -62,12 +62,6 @@ def of_other_blocks(unexpected: Iterable[str], table: Table) -> int:
     """Count the names that differ from a Table's in numbers alone, as of a model with more blocks."""
     fixed = _fixed(array.label for line in table.lines for array in line.left.arrays)
     return sum(_level_numbers(name) in fixed for name in unexpected)
-
-
-def _block(name: str) -> str:
-    """Return a name up to its first level that is a number: "encoder.0" of "encoder.0.norm.weight"."""
-    first = LEVEL.search(name)
-    return name[: first.end()] if first else name
 
 
 def _level_numbers(name: str) -> str:

@@ -95,7 +95,7 @@ def _write_page(
     for k, side in enumerate(("left", "right")):
         size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
-    about |= {"inputs": built[2], "seed": f"{SEED} for the search, {DRAWS} others for the proof"}
+    about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
     about |= {"time": found.took} | ({"Table": saved} if saved else {})
     left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
     write_page(report, page(found, about, saved, (left, right)))
