@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from functools import cached_property
 from typing import Any
 
 from convert.errors import FormatError
@@ -152,6 +153,14 @@ class ShardedReader(Reader):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.shards[self._where[name]].read(name, start, stop)
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        return frozenset().union(*(shard.shared for shard in self.shards.values()))
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        return {name: first for shard in self.shards.values() for name, first in shard.aliases.items()}
 
     def close(self) -> None:
         for shard in self.shards.values():
