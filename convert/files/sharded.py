@@ -141,8 +141,9 @@ class ShardedReader(Reader):
 
         if INDEX.search(name) or os.path.isdir(path):
             raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
-        if not os.path.lexists(path):
-            raise FormatError(self.path, f"lists the shard {shown(name)}, which is not there", MISSING)
+        if not os.path.exists(path):
+            what = "which is a link to no file" if os.path.islink(path) else "which is not there"
+            raise FormatError(self.path, f"lists the shard {shown(name)}, {what}", MISSING)
         shard = open_checkpoint(path)
         self.format = shard.format if not self.shards else self.format
         if shard.format != self.format:
