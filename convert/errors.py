@@ -148,7 +148,8 @@ class MissingFile(FormatError):
     code = 2
 
     def __init__(self, path: object):
-        super().__init__(path, "there is no such file", "check the path")
+        link = os.path.islink(str(path))
+        super().__init__(path, "is a link to no file" if link else "there is no such file", "check the path")
 
 
 class PlanError(ConvertError):

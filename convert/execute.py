@@ -13,7 +13,7 @@ from typing import IO, Any
 from . import folding, replacing
 from .arrays.casting import Tally
 from .arrays.payload import Scratch, check, chunks
-from .arrays.steps import Step, Writable
+from .arrays.steps import Step, Writable, tied
 from .errors import ConvertError, option
 from .files import atomic, atomic_folder, hashing
 from .files.atomic import Claim
@@ -256,12 +256,15 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     """
     (file, path), writer_type, verify = claim, job.target.writer, job.options.verify
     tensors = [tensor for tensor, _ in steps]
+    same = _tied(job, steps) if writer_type.ties else {}
+    stored = [step for step in steps if step[0].name not in same]
     if writer_type.one_file:
-        atomic.reserve(file, payload_bytes(steps))
+        atomic.reserve(file, payload_bytes(stored))
     blank = _metadata(job.target, facts and new.blank(facts, tensors, verify), reserve=True)
-    writer = _writer(job, file, tensors, blank)
+    writer = _writer(job, file, tensors, blank, same)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
-        lines = _payloads(job, steps, writer)
+        own = _payloads(job, stored, writer)
+    lines = {tensor.name: own[same.get(tensor.name, tensor.name)] for tensor in tensors}
     if facts is not None and writer_type.keeps_metadata:
         writer.annotate(_metadata(job.target, _record(job, facts, lines)))
     writer.finish()
@@ -273,11 +276,24 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     return lines
 
 
-def _writer(job: Job, file: IO[bytes], tensors: list[Tensor], metadata: dict[str, str]) -> Writer:
-    """Begin a file of the target's format. Raises: ConvertError that names the target, for what it cannot hold."""
-    tree, kind = job.plan.tree, job.target.writer
+def _tied(job: Job, steps: list[Step]) -> dict[str, str]:
+    """Return {tensor: an earlier one of which it is another name}; moments have none: torch updates each in place."""
+    labels = getattr(job.plan, "labels", {})
+    return tied(job.plan, [step for step in steps if step[0].name not in labels])
+
+
+def _writer(
+    job: Job, file: IO[bytes], tensors: list[Tensor], metadata: dict[str, str], same: Mapping[str, str]
+) -> Writer:
+    """Begin a file of the target's format. Raises: ConvertError that names the target, for what it cannot hold.
+
+    Args:
+      same: {tensor: an earlier one of which it is another name}, for formats that store such once.
+    """
+    tree: dict[str, Any] = {} if job.plan.tree is None else {"tree": job.plan.tree}
+    ties: dict[str, Any] = {"tied": same} if same else {}
     try:
-        return kind(file, tensors, metadata) if tree is None else kind(file, tensors, metadata, tree)
+        return job.target.writer(file, tensors, metadata, **tree, **ties)
     except ConvertError as error:
         error.message = f"{job.target.out}: {error.message}"
         raise

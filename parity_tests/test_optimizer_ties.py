@@ -118,6 +118,31 @@ def test_a_tied_parameter_is_one_in_a_file_of_its_own_and_where_it_is_stored_twi
     assert code == 0 and arrays(tmp_path / "out_beside.pt") == arrays(tmp_path / "out_plain.pt"), err
 
 
+def test_names_of_one_parameter_share_weights_and_no_moments(trained, run, tmp_path):
+    """torch's load_state_dict copies weights, and takes a moment as it is: two parameters would update it in turn."""
+    import torch
+
+    model, optimizer = trained
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "m.pt")
+    torch.save(
+        {"t": torch.zeros(5, 3), "h": torch.ones(5, 3), "b": torch.zeros(5), "s": torch.zeros(3)}, tmp_path / "n.pt"
+    )
+    lines = [
+        "emb.weight: v d <-> t: v d",
+        "head.weight: v d <-> h: v d",
+        "head.bias: v <-> b: v",
+        "norm.weight: d <-> s: d",
+    ]
+    (tmp_path / "a.table").write_text("\n".join(["table 1: torch <-> torch", *lines, ""]))
+    words = ["--table", tmp_path / "a.table", tmp_path / "m.pt", "--with-optimizer", "--like", tmp_path / "n.pt"]
+    code, _, err = run(*words, "-o", tmp_path / "out.pt")
+    assert code == 0, err
+    found = torch.load(tmp_path / "out.pt")
+    assert found["model"]["t"].data_ptr() == found["model"]["h"].data_ptr()
+    first, second = (found["optimizer"]["state"][number]["exp_avg"] for number in (0, 1))
+    assert first.equal(second) and first.data_ptr() != second.data_ptr()
+
+
 def test_a_note_on_groups_names_two_kinds_of_parameters_each(trained, convert, tmp_path):
     """The file lists all names of a group, as param_names; a note of hundreds of characters nobody reads."""
     import torch

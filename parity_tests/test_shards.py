@@ -175,12 +175,16 @@ def test_a_shard_of_another_version_shows_in_the_size(run, sharded, tmp_path):
         assert code == 0 and "the index states a total_size of " in out + err
 
 
-def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
-    """As after a download that broke off."""
-    sorted(tmp_path.glob("m-*"))[1].unlink()
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path, linked):
+    """As after a download that broke off, and where the cache lost what a link leads to: a fault of the checkpoint."""
+    shard = sorted(tmp_path.glob("m-*"))[1]
+    shard.unlink()
+    if linked:
+        shard.symlink_to("nowhere")
     code, _, err = run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")
     assert code == 1
-    assert "m-00002-of-0000" in err and "which is not there" in err
+    assert "m-00002-of-0000" in err and ("which is a link to no file" if linked else "which is not there") in err
 
 
 def test_inspect_names_the_index_of_a_shard_and_no_nearest_architecture(run, sharded, tmp_path):

@@ -11,7 +11,7 @@ from convert.__main__ import main
 from convert.table import by_table
 from specs.table import Table, TableError
 
-from .test_table_command import load, save
+from .test_table_command import load, run, save
 
 TABLE = """table 1: linen <-> torch
 params/fc/{i}/kernel: i o <-> fc.{i}.weight: o i
@@ -278,3 +278,19 @@ def test_remedies_for_parts_are_true(convert):
     assert code == 1 and err.endswith("lie under 'model/', and all under 'model_ema/': --weights model\n"), err
     code, _, err = convert(copy | live, "--weights", "elsewhere")
     assert code == 2 and "unknown name 'elsewhere' (it holds model, model_ema)" in err, err
+
+
+def test_names_that_differ_by_a_wrapper_alone_are_refused_with_what_takes_either(tmp_path, capsys):
+    """As where weights were loaded into a compiled model by strict=False and saved: neither is taken in silence."""
+    table = tmp_path / "t.table"
+    table.write_text("table 1\na.weight: o i <-> k: i o\na.bias: o <-> b: o\n")
+    plain = {"a.weight": np.ones((2, 3)), "a.bias": np.ones(2)}
+    wrapped = {f"_orig_mod.{name}": 2 * array for name, array in plain.items()}
+    source = save(tmp_path / "both.npz", plain | wrapped)
+    code, _, err = run(capsys, "--table", table, source, "-o", tmp_path / "x.npz")
+    assert code == 1 and "save that one alone (--weights _orig_mod. takes these)\n" in err and "drop" not in err
+    words = ["--table", table, source, "-o", tmp_path / "x.npz", "--weights", "_orig_mod."]
+    assert run(capsys, *words)[0] == 0 and load(tmp_path / "x.npz")["b"].tolist() == [2, 2]
+    source = save(tmp_path / "some.npz", plain | {"a._orig_mod.bias": np.ones(2)})
+    err = run(capsys, "--table", table, source, "-o", tmp_path / "y.npz")[2]
+    assert "a._orig_mod.bias: stored without this wrapper too" in err and "--weights" not in err

@@ -10,6 +10,7 @@ import pytest
 from convert.__main__ import main
 from convert.arrays import payload
 from convert.errors import ConvertError
+from convert.files import open_checkpoint
 from convert.table import by_table
 from specs.table import Table
 
@@ -146,9 +147,50 @@ def test_ties_are_noted(tmp_path, capsys):
     words = ["--table", tmp_path / "tie.table", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse"]
     assert "tied, as the table says, and written from one array: emb = head\n" in run(capsys, *words)[2]
     words = ["--table", tmp_path / "apart.table", tmp_path / "a.pt", "-o", tmp_path / "d.npz"]
-    assert "tied in the source, and written apart, " in run(capsys, *words)[2]
+    assert "tied in the source, and an array each in the target, " in run(capsys, *words)[2]
     words = ["--table", tmp_path / "apart.table", tmp_path / "c.npz", "-o", tmp_path / "e.npz"]  # no ties in npz
     assert "tied" not in run(capsys, *words)[2]
+
+
+def test_tied_arrays_share_a_storage_in_torch(tmp_path, capsys):
+    """As torch.save stores them: tied by the table or in the source, in a shard too; not where they are equal alone."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    weight = torch.arange(6.0).reshape(3, 2)
+    torch.save({"emb": weight, "head": weight}, tmp_path / "tied.pt")
+    torch.save({"emb": weight, "head": weight.clone()}, tmp_path / "equal.pt")
+    save(tmp_path / "one.npz", {"emb": weight.numpy()})
+    (tmp_path / "tie.table").write_text("table 1\nemb: v d <-> e: v d = h: v d\n")
+    (tmp_path / "apart.table").write_text("table 1\nemb: v d <-> e: d v\nhead: v d <-> h: d v\n")
+    (tmp_path / "axes.table").write_text("table 1\nemb: v d <-> e: v d\nhead: v d <-> h: d v\n")
+    for table, source, tied in (
+        ("tie", "one.npz", True), ("apart", "tied.pt", True), ("apart", "equal.pt", False), ("axes", "tied.pt", False)
+    ):  # fmt: skip
+        out = tmp_path / f"{table}_{source[:-3]}.pt"
+        assert run(capsys, "--table", tmp_path / f"{table}.table", tmp_path / source, "-o", out)[0] == 0
+        found = torch.load(out)
+        assert (found["e"].data_ptr() == found["h"].data_ptr()) == tied
+        assert found["h"].equal(weight if table == "tie" else weight.T)
+        assert run(capsys, "verify", out)[0] == 0
+        code, _, err = run(
+            capsys, "--table", tmp_path / f"{table}.table", out, "-o", tmp_path / "x.npz", "--reverse", "--force"
+        )
+        assert code == 0 and ("tied in the source" in err) == (tied and table == "apart")
+    words = [
+        "--table",
+        tmp_path / "apart.table",
+        tmp_path / "tied.pt",
+        "-o",
+        tmp_path / "s.pt.index.json",
+        "--shard-size",
+        "100",
+    ]
+    assert run(capsys, *words)[0] == 0
+    with open_checkpoint(str(tmp_path / "s.pt.index.json")) as reader:
+        assert reader.aliases == {"h": "e"} and reader.shared == {"h"}
+    (tmp_path / "wrapped.table").write_text("table 1\nm.emb: v d <-> e: v d\nm.head: v d <-> h: v d\n")
+    torch.save({"m._orig_mod.emb": weight, "m._orig_mod.head": weight}, tmp_path / "w.pt")
+    words = ["--table", tmp_path / "wrapped.table", tmp_path / "w.pt", "-o", tmp_path / "w.npz"]
+    assert "tied in the source" in run(capsys, *words)[2]  # under other names than the file's own
 
 
 def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path, capsys):

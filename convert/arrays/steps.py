@@ -155,3 +155,23 @@ class Writable(Steps, Protocol):
     def tree(self) -> Any: ...
 
     def facts(self) -> dict[str, Any]: ...
+
+
+def tied(plan: Steps, steps: Iterable[Step]) -> dict[str, str]:
+    """Return {target tensor: an earlier one that takes the very same elements of the source}: tied weights.
+
+    Args:
+      steps: of the plan, that are written into one file.
+    """
+    first: dict[tuple[Any, ...], str] = {}
+    aliases = plan.reader.aliases
+    stored = {name: aliases.get(tensor.name, tensor.name) for name, tensor in plan.sources.items()}
+    same: dict[str, str] = {}
+    for tensor, filling in steps:
+        if not isinstance(filling, list) or not sources_of(filling):
+            continue
+        parts = [part._replace(source=stored[part.source]) if isinstance(part, Move) else part for part in filling]
+        name = first.setdefault((tensor.shape, tensor.dtype, repr(parts)), tensor.name)
+        if name != tensor.name:
+            same[tensor.name] = name
+    return same

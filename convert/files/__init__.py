@@ -78,7 +78,7 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
         "OrbaxWriter",
         _NEVER,
         ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
-        ("manifest.ocdbt",),
+        ("manifest.ocdbt", "_sharding"),
     ),
     Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",), ("*.distcp",)),
 )

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any, NamedTuple, Self
 
@@ -107,6 +107,21 @@ class Reader(ABC):
         return frozenset()
 
     @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Return {tensor: the first one that is the very same view of the file}: tied weights of a pickle."""
+        return {}
+
+    def ties(self, tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+        """Return pairs (later name, first name) of those of these tensors of the file that are one array in it.
+
+        Args:
+          tensors: by the names of the result.
+        """
+        first: dict[str, str] = {}
+        pairs = ((name, first.setdefault(self.aliases.get(t.name, t.name), name)) for name, t in tensors.items())
+        return [(name, one) for name, one in pairs if one != name]
+
+    @cached_property
     def modules(self) -> list[Module]:
         """Return torch's own modules in models that were pickled whole; only pickles have any."""
         return []
@@ -164,6 +179,10 @@ class Wrapped(Reader):
         return self.reader.shared & self.tensors.keys()
 
     @cached_property
+    def aliases(self) -> dict[str, str]:
+        return {name: first for name, first in self.reader.aliases.items() if name in self.tensors}
+
+    @cached_property
     def modules(self) -> list[Module]:
         return self.reader.modules
 
@@ -193,6 +212,7 @@ class Writer(ABC):
 
     keeps_metadata = False
     nests = False  # whether it takes a tree
+    ties = False  # whether it takes `tied`: {tensor: an earlier one, of which it is another name}, without a payload
     one_file = True  # else a folder, with `file` in it
     own: tuple[str, ...] = ()  # of a folder: patterns of the paths in it that the writer writes
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from functools import cached_property
 from typing import Any
 
 from convert.errors import FormatError
@@ -140,8 +141,9 @@ class ShardedReader(Reader):
 
         if INDEX.search(name) or os.path.isdir(path):
             raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
-        if not os.path.lexists(path):
-            raise FormatError(self.path, f"lists the shard {shown(name)}, which is not there", MISSING)
+        if not os.path.exists(path):
+            what = "which is a link to no file" if os.path.islink(path) else "which is not there"
+            raise FormatError(self.path, f"lists the shard {shown(name)}, {what}", MISSING)
         shard = open_checkpoint(path)
         self.format = shard.format if not self.shards else self.format
         if shard.format != self.format:
@@ -152,6 +154,14 @@ class ShardedReader(Reader):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.shards[self._where[name]].read(name, start, stop)
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        return frozenset().union(*(shard.shared for shard in self.shards.values()))
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        return {name: first for shard in self.shards.values() for name, first in shard.aliases.items()}
 
     def close(self) -> None:
         for shard in self.shards.values():

@@ -16,6 +16,7 @@ from specs.numerals import exact
 from specs.words import count, in_a_row
 
 from .averages import Averages
+from .beside import Beside
 from .builder import Written
 from .holding import Held
 from .state import NO_INITIAL, State
@@ -37,6 +38,7 @@ class Moves:
     Args:
       out: the target. library: whose state it holds.
       without: weights without a state in the source. average: the copy of the weights that goes along.
+      beside: numbers of the training, as its epoch.
     """
 
     held: Held
@@ -46,6 +48,7 @@ class Moves:
     without: tuple[str, ...]
     average: Averages | None
     written: Written
+    beside: Beside
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of the state."""
@@ -61,6 +64,7 @@ class Moves:
             "moments": len({tensor.name for arrays in state.moments.values() for tensor in arrays.values()}),
             "without": list(self.without),
             **({"assumed": list(state.assumed)} if state.assumed else {}),
+            **self.beside.about(),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
@@ -72,7 +76,7 @@ class Moves:
             where = f"{document('training')}, {section}"
             what, present = NOT_SHOWN[self.state.library]
             lines.append(f"{self.state.library}'s state shows no {what}: if {present}, see {where}")
-        lines += self._others_aside()
+        lines += [*self._others_aside(), *self.beside.remarks()]
         if self.average:
             names = self.average.uncounted
             counters = count(len(names), "batch counter")
@@ -150,7 +154,7 @@ class Moves:
         """Return the arrays of the weights' file that are no weights and of which something is said."""
         held = self.held
         of_state = held.state_names if held.path else held.state_names | self.state.used
-        of_state |= set(filter(None, [self._step()]))
+        of_state |= {*filter(None, [self._step()]), *self.beside.stored}
         places = tuple(self._schedulers())
         of_state |= {name for name in held.reader.skipped.values if places and name.startswith(places)}
         return of_state | {name for copy in held.averages for name in (*copy.used, *copy.strangers)}

@@ -11,7 +11,6 @@ from convert.arrays.steps import sources_of
 from convert.errors import SAVED, ConvertError, UsageError, saved
 from convert.files import open_checkpoint
 from convert.files.base import Reader
-from convert.files.pickled.tree import PickleReader
 from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.families import lost_names
@@ -118,9 +117,7 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         inside = {name: own for name, own in inside.items() if place is None or name in shapes}
         theirs = {name: reader.tensors[key].shape for name, key in inside.items()}
         own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
-        back = {key: name for name, key in inside.items()}
-        same = reader.aliases() if isinstance(reader, PickleReader) else {}
-        aliases = {back[key]: back[other] for key, other in same.items() if key in back and other in back}
+        aliases = dict(reader.ties({name: reader.tensors[key] for name, key in inside.items()}))
         notes = partly_read(reader, place or "", inside.values())
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())

@@ -100,4 +100,10 @@ def with_ties(plan: Plan | TablePlan, state: State) -> State:
     }
     steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
     buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
-    return replace(state, moments=moments, steps=steps, buffers=buffers)
+    grouped = {name for group in state.groups for name in group.parameters}
+    others = [{other for name in group.parameters for other in tied.get(name, ())} for group in state.groups]
+    groups = tuple(
+        group._replace(parameters=(*group.parameters, *sorted(names - grouped)))
+        for group, names in zip(state.groups, others, strict=True)
+    )
+    return replace(state, moments=moments, steps=steps, buffers=buffers, groups=groups)

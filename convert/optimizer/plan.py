@@ -18,7 +18,7 @@ from convert.records.record import IN_PART
 from convert.records.record import read as read_record
 from specs.numerals import exact
 
-from . import averages, groups, holding, like, moving, parameters, reading, ties, to_optax, variances, writing
+from . import averages, beside, groups, holding, like, moving, parameters, reading, ties, to_optax, variances, writing
 from .account import Moves
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
@@ -137,7 +137,9 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if not written.averages:
         _check_no_count(plan, request, behind)
     along = average if written.averages else None
-    moves = Moves(held, state, out, library, tuple(model.without), along, written)
+    own = read_record(held.reader).optimizer if held.path else earlier
+    written, others_beside = beside.added(written, plan, held, own)
+    moves = Moves(held, state, out, library, tuple(model.without), along, written, others_beside)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*behind, *(along.notes if along else ())]

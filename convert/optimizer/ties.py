@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from convert.files.pickled.tree import PickleReader
 from convert.plans.plan import Plan
 from specs.moves import Move
 
@@ -33,9 +32,7 @@ def _pairs(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
     for check in plan.checks:
         if check.other and _alike(check.parts) == _alike(check.others):
             yield check.name, check.other
-    if isinstance(plan.reader, PickleReader):
-        names = {tensor.name: name for name, tensor in plan.sources.items()}
-        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
+    yield from plan.reader.ties(plan.sources)
 
 
 def _alike(moves: Sequence[Move]) -> list[Move]:

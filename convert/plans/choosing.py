@@ -87,17 +87,12 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
 def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:
     """Describe the arrays that a dialect lists as unused and that are other arrays of this file: its code ties them."""
     unused = {one.name for one in extras(dialects(reading.architecture)[reading.dialect], config)}
-    names = {tensor.name: name for name, tensor in reading.tensors.items()} if unused else {}
-    if not unused.intersection(names.values()):
+    if unused.isdisjoint(reading.tensors):
         return []
-    from convert.files.pickled.tree import PickleReader
-
-    aliases = reader.aliases() if isinstance(reader, PickleReader) else {}
-    pairs = [(names[one], names[other]) for one, other in aliases.items() if one in names and other in names]
     remedy = f"tie both in a line of dialect {reading.dialect}, and leave it out of extras"
     return [
         f"{one} is tied to {other}: {remedy}"
-        for pair in pairs
+        for pair in reader.ties(reading.tensors)
         for one, other in (pair, pair[::-1])
         if one in unused and other not in unused
     ]

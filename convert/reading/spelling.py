@@ -52,6 +52,11 @@ class Respelled(Wrapped):
         return frozenset(new for new, old in self._own.items() if old in self.reader.shared)
 
     @cached_property
+    def aliases(self) -> dict[str, str]:
+        new = {old: new for new, old in self._own.items()}
+        return {new[old]: new[first] for old, first in self.reader.aliases.items()}
+
+    @cached_property
     def modules(self) -> list[Module]:
         """Return modules by paths as `state_name` spells the names of their arrays."""
         return [m._replace(path=state_name(f"{m.path}/").rstrip("/.")) for m in self.reader.modules]

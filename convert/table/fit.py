@@ -43,17 +43,13 @@ def read_like(table: Table, path: str | None, weights: str | None = None) -> Lik
     """
     if path is None:
         return Like()
-    from convert.files.pickled.tree import PickleReader
-
     with open_checkpoint(path) as reader:
         back = table.reverse()
         own = without_training(matching(out_of_modules(reader), weights, back), back)
         used = [tensor.name for tensor in own.sources.values()]
         notes = partly_read(reader, own.prefix, used) if weights is None else []
         shapes = {name: tensor.shape for name, tensor in own.sources.items()}
-        names = {tensor.name: name for name, tensor in own.sources.items()}
-        same = own.reader.aliases() if isinstance(own.reader, PickleReader) else {}
-        ties = tuple((names[other], names[one]) for one, other in same.items() if one in names and other in names)
+        ties = tuple((first, later) for later, first in own.reader.ties(own.sources))
         return Like(shapes, tuple(notes), ties)
 
 

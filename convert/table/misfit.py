@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from convert import folding
 from convert.errors import ConvertError, OpenFields, option
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
+from convert.reading.nesting import WRAPPERS, unwrapped
 from convert.reading.own_names import own_names
 from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
@@ -25,6 +27,7 @@ from .gaps import gaps
 from .part import FEW, part, places
 from .unread import of_other_blocks, unread
 
+TWICE = "stored without this wrapper too, and a model has one of both: save that one alone"
 FIRST = 4  # names of a file that are listed where none is in the Table
 
 
@@ -209,13 +212,29 @@ def _problems(case: Case) -> ConvertError:
 def _each(case: Case) -> list[str]:
     """List missing arrays, those of other shapes, and those that no line speaks of."""
     no_arrays = _no_arrays(case)
-    missing, unexpected = [name for name in case.error.missing if name not in no_arrays], case.error.unexpected
+    missing, wrapped = [name for name in case.error.missing if name not in no_arrays], _wrapped_twice(case)
+    unexpected = [name for name in case.error.unexpected if name not in wrapped]
     misfits = [line.replace(LIKE, case.like or LIKE) for line in folding.misfits(case.error.misfits)]
     drop = "" if case.error.missing or misfits else "drop <- {}" if case.backwards else "{} -> drop"
     others = folding.capped(list(no_arrays.values()), "that are no arrays")
     absent, single = gaps(missing, case.sources)
     lines = [*folding.capped(absent, "missing"), *folding.missing(single, unexpected)]
-    return [*others, *lines, *misfits, *unread(unexpected, missing, case.table, drop)]
+    twice = [f"{', '.join(folding.fold(wrapped))}: {TWICE}{_taken_by(case, wrapped)}"] if wrapped else []
+    return [*others, *lines, *misfits, *twice, *unread(unexpected, missing, case.table, drop)]
+
+
+def _wrapped_twice(case: Case) -> list[str]:
+    """Return names that no line speaks of, and that without wrappers are those of other arrays."""
+    bare = {name: unwrapped(name) for name in case.error.unexpected}
+    return [name for name, plain in bare.items() if plain != name and plain in case.sources]
+
+
+def _taken_by(case: Case, names: list[str]) -> str:
+    """Name the option that takes the arrays under one wrapper; "" where it would not take as many as lie outside."""
+    if 2 * len(names) != len(case.sources):
+        return ""
+    starts = {match[0] if (match := re.match(WRAPPERS, name)) else "" for name in names}
+    return f" ({option('weights', start)} takes these)" if len(starts) == 1 and (start := starts.pop()) else ""
 
 
 def _no_arrays(case: Case) -> dict[str, str]:

@@ -24,7 +24,10 @@ from specs.table import Table
 
 from .like import NOTHING, Copies
 
-TIED = "tied in the source, and written apart, as the table has a line for each (A = B in one line ties them)"
+TIED = (
+    "tied in the source, and an array each in the target, as the table has a line for each (A = B in one line ties "
+    "them; a .pt stores equal ones once)"
+)
 TIED_LIKE = "tied in the file of --like, and filled from arrays that are not compared: a model that ties them keeps one"
 COUNTED = (
     "dropped, as the table says; a record stores these batch counters, from which a way back with --like restores them"
@@ -150,13 +153,8 @@ class TablePlan:
 
     def _tied(self) -> list[tuple[str, str]]:
         """List pairs of names of one array of the source (tied weights) that become several arrays of the target."""
-        from convert.files.pickled.tree import PickleReader
-
-        aliases = self.reader.aliases() if isinstance(self.reader, PickleReader) else {}
-        if not aliases:
-            return []
-        moved = {self.sources[name].name: name for _, filling in self.steps for name in sources_of(filling)}
-        return [(moved[one], moved[first]) for one, first in aliases.items() if one in moved and first in moved]
+        moved = {name for _, filling in self.steps for name in sources_of(filling)}
+        return self.reader.ties({name: tensor for name, tensor in self.sources.items() if name in moved})
 
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""

@@ -4,6 +4,7 @@ Source: tensorstore/kvstore/ocdbt/index.rst, "Storage format".
 """
 
 import json
+import os
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
@@ -334,6 +335,8 @@ HOSTILE = {
     "a chunk too long": (leaf_of({**GOOD, "a/0": b"xyz"}), ARRAY),
     "no chunk": (leaf_of({"a/.zarray": GOOD["a/.zarray"]}), ARRAY + "it has 0 of its 1 chunks"),
     "no header": (leaf_of({"a/0": b"xy"}), ARRAY + "it has no header"),
+    "an empty header": (leaf_of({**GOOD, "a/.zarray": b""}), ARRAY + "it has no header, or an empty one"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "pipe"), "has a pipe, socket or device 'pipe'"),
     "a deep header": (leaf_of({**GOOD, "a/.zarray": b"[" * 60_000}), ARRAY + "it is nested too deeply"),
     "a long header": (leaf_of({**GOOD, "a/.zarray": b"[" * 70_000}), ARRAY + "its header is too long"),
     "chunks without a row": (chunk(b"", chunks=[0]), ARRAY + "its header gives a size below 1"),

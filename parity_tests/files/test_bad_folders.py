@@ -249,7 +249,13 @@ def deep(folder):
     (folder / "_METADATA").write_text("[" * 100_000)
 
 
+def without_metadata(folder):
+    (folder / "_METADATA").unlink()
+    (folder / "_sharding").write_text("{}")  # which Orbax writes beside the arrays, also without a database
+
+
 ORBAX = {
+    "holds _sharding, a part of orbax checkpoints, and lacks _METADATA": without_metadata,
     "cannot be read as JSON": deep,
     "lists no tree": rewrite("_METADATA", "tree_metadata", "leaf_metadata"),
     "in an unknown way": rewrite("_METADATA", "value_metadata", "other"),

@@ -109,7 +109,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     for path, problem in {
         tmp_path / "pipe": "is a pipe, socket or device", tmp_path / "folder": "is a folder",
         "/dev/zero": "is a pipe, socket or device", tmp_path / "missing": "no such file",
-        tmp_path / "dangling": "no such file", tmp_path / "loop": "symbolic links",
+        tmp_path / "dangling": "is a link to no file", tmp_path / "loop": "symbolic links",
         tmp_path / "zero\0byte": "null byte", tmp_path / ("n" * 5000): "too long",
         tmp_path / "folder" / "x" / "y": "no such file",
     }.items():  # fmt: skip

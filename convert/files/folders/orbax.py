@@ -144,7 +144,9 @@ class OrbaxReader(FolderReader):
         for name, header in zip(stored, headers, strict=True):
             try:
                 if not header:
-                    raise ValueError("it has no header" if header is None else "its header is too long")
+                    raise ValueError(
+                        "it has no header, or an empty one" if header is None else "its header is too long"
+                    )
                 shape, chunks = parse(header)
             except ValueError as error:
                 raise self._unreadable(name, str(error)) from None

@@ -16,7 +16,7 @@ MAX_FILE = 1 << 30  # bytes of a remote file that is copied whole: `_METADATA` o
 
 
 class Local:
-    """A folder. Raises: FormatError where a link leads out of it: tensorstore would follow it.
+    """A folder. Raises: FormatError where a link leads out of it, or for a pipe: tensorstore would follow and open it.
 
     Attributes:
       size: bytes of all files.
@@ -37,6 +37,9 @@ class Local:
                     link = os.path.relpath(os.path.join(inner, name), path)
                     problem = f"has a link {shown(link)}: outside the folder"
                     raise FormatError(path, problem, "copy the file itself there")
+                elif not stat.S_ISDIR(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+                    pipe = shown(os.path.relpath(os.path.join(inner, name), path))
+                    raise FormatError(path, f"has a pipe, socket or device {pipe}", INCOMPLETE)
 
     def has(self, name: str) -> bool:
         return os.path.lexists(os.path.join(self.path, name))

@@ -98,7 +98,7 @@ class Arrays:
         return list({self._array(key)[0]: None for key in self._keys(self._database(host)) if key not in known})
 
     def headers(self, arrays: list[str], limit: int) -> list[str | None]:
-        """Return the JSON headers; None where there is none, "" where it is longer than `limit`."""
+        """Return the JSON headers; None where there is none or it is empty, "" where it is longer than `limit`."""
         store = ts.KvStore.open(
             self._database(self.root) if self.ocdbt else self._place(self.root), context=self.context
         )
@@ -106,7 +106,9 @@ class Arrays:
         found = [store.result().read(f"{array}/{name}") for array in arrays]
         values = [future.result() for future in found]
         return [
-            None if read.state != "value" else read.value.decode(errors="replace") if len(read.value) <= limit else ""
+            (read.value.decode(errors="replace") if len(read.value) <= limit else "")
+            if read.state == "value" and read.value
+            else None
             for read in values
         ]
 

@@ -23,8 +23,8 @@ def text(value: str) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """Pickle an integer as BININT1 or LONG1, for 0 <= value < 2**63."""
-    if value < 256:
+    """Pickle an integer as BININT1 or LONG1, for -2**63 <= value < 2**63."""
+    if 0 <= value < 256:
         return b"K" + bytes([value])
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8a" + bytes([len(data)]) + data

@@ -8,14 +8,14 @@ Source: torch/serialization.py, `_save`; caffe2/serialize/inline_container.cc, `
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from convert.files.base import Tensor, Writer
 from convert.files.zip_writer import ZipWriter
 from convert.files.zips import LOCAL
 
-from .emit import call, dictionary, integer, integers, nested, symbol, text
+from .emit import call, integer, integers, nested, symbol, text
 from .torch_values import STORAGES
 
 ALIGNMENT = 64  # bytes; torch's default for storages
@@ -35,16 +35,25 @@ class AlignedZipWriter(ZipWriter):
 
 
 class TorchWriter(Writer):
-    """A state_dict, or a tree of several: plain dicts of tensors, each with a storage of its own.
+    """A state_dict, or a tree of several: plain dicts of tensors, each with a storage of its own but for tied ones.
 
+    Args:
+      tied: {tensor: an earlier one whose storage it shares}; only the others have a payload.
     Raises: ConvertError for names that are no Unicode, or too many.
     """
 
-    nests = True
+    nests = ties = True
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+    def __init__(
+        self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None,
+        tied: Mapping[str, str] | None = None,
+    ):  # fmt: skip
         super().__init__(file, tensors, metadata, tree)
-        pickle = state_dict(self.tensors) if tree is None else checkpoint(self.tensors, tree)
+        same = tied or {}
+        self.tensors = [tensor for tensor in tensors if tensor.name not in same]
+        keys = {tensor.name: str(number) for number, tensor in enumerate(self.tensors)}
+        keys |= {name: keys[first] for name, first in same.items()}
+        pickle = checkpoint({t.name: t for t in tensors} if tree is None else tree, keys)
         records = {"data.pkl": pickle, "byteorder": b"little", "version": b"3\n"}
         payloads = [f"data/{number}" for number in range(len(self.tensors))]
         self._zip = AlignedZipWriter(file, [f"{FOLDER}/{name}" for name in (*records, *payloads)])
@@ -65,18 +74,17 @@ class TorchWriter(Writer):
         self._zip.finish()
 
 
-def state_dict(tensors: Sequence[Tensor]) -> bytes:
-    """Return the pickle of the whole dict, protocol 2, as torch.load's weights-only reader knows it."""
-    items = ((text(tensor.name), _tensor(tensor, str(number))) for number, tensor in enumerate(tensors))
-    return b"\x80\x02" + dictionary(items) + b"."
+def checkpoint(tree: Any, keys: Mapping[str, str]) -> bytes:
+    """Return the pickle of a tree of tensors, protocol 2, as torch.load's weights-only reader knows it.
 
+    Args:
+      keys: the storage of each tensor by its name.
+    """
 
-def checkpoint(tensors: Sequence[Tensor], tree: Any) -> bytes:
-    """Return the pickle of a tree of these tensors."""
-    keys = {tensor: str(number) for number, tensor in enumerate(tensors)}
-    return (
-        b"\x80\x02" + nested(tree, lambda node: _tensor(node, keys[node]) if isinstance(node, Tensor) else None) + b"."
-    )
+    def leaf(node: Any) -> bytes | None:
+        return _tensor(node, keys[node.name]) if isinstance(node, Tensor) else None
+
+    return b"\x80\x02" + nested(tree, leaf) + b"."
 
 
 def _tensor(tensor: Tensor, key: str) -> bytes:

@@ -247,12 +247,12 @@ class PickleReader(Reader):
         if not self.tensors:
             raise Refused(NO_TENSORS, "is it the right file?")
 
+    @cached_property
     def aliases(self) -> dict[str, str]:
-        """Return {tensor: an earlier one that is the very same view of the file}, as of weights that are tied."""
         return self._repeated(lambda place: (place.shape, place.strides))
 
     def _repeated(self, kind: Callable[[Place], Any]) -> dict[str, str]:
-        """Return {tensor: an earlier one of the same kind that begins at the same place of the file}."""
+        """Return {tensor: the first one of the same kind that begins at the same place of the file}."""
         first: dict[Any, str] = {}
         keys = {name: (id(place.source), place.offset, kind(place)) for name, place in self._places.items()}
         return {name: first[key] for name, key in keys.items() if first.setdefault(key, name) != name}

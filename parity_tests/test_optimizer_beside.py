@@ -1,0 +1,70 @@
+"""Plain numbers of a training beside its weights and its optimizer, as an epoch, go along or into the record."""
+
+import json
+
+import pytest
+
+from .conftest import needs
+
+NUMBERS = {"epoch": 3, "best": 0.5, "offset": -7, "step": 1, "many": 2**40}
+OTHERS = {"arch": "net", "losses": [1.0, 2.0], "args": {"lr": 1}, "never": float("nan")}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a training after a step with other entries, and new models of both sides."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    training = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**training, **NUMBERS, **OTHERS}, tmp_path / "own.pt")
+    torch.save({"run": {**training, **NUMBERS}, "version": 2}, tmp_path / "nested.pt")
+    torch.save(model.state_dict(), tmp_path / "new.pt")
+    (tmp_path / "torch.table").write_text(
+        "table 1: torch <-> torch\nweight: o i <-> weight: o i\nbias: o <-> bias: o\n"
+    )
+    lines = "weight: o i <-> params/kernel: i o\nbias: o <-> params/bias: o\n"
+    (tmp_path / "flax.table").write_text(f"table 1: torch <-> flax\n{lines}")
+
+
+@pytest.fixture
+def convert(run, tmp_path):
+    def convert(table, source, out, *words):
+        like = ["--like", tmp_path / "new.pt"] if out.endswith(".pt") else []
+        base = ["--table", tmp_path / f"{table}.table", tmp_path / source, "--with-optimizer", *like]
+        code, _, err = run(*base, "-o", tmp_path / out, *words)
+        assert code == 0, err
+        return err
+
+    return convert
+
+
+def numbers(path):
+    import torch
+
+    return {name: value for name, value in torch.load(path).items() if name not in ("model", "optimizer")}
+
+
+def test_numbers_beside_a_state_go_along_to_torch(saved, convert, tmp_path):
+    err = convert("torch", "own.pt", "out.pt")
+    assert numbers(tmp_path / "out.pt") == NUMBERS
+    assert "note: numbers beside the state go along: epoch=3, best=0.5, offset=-7, step=1, many=1099511627776\n" in err
+    assert "set aside, a text: arch\n" in err and "set aside, plain numbers: never, args/lr\n" in err
+    err = convert("torch", "nested.pt", "of_part.pt")
+    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside, plain numbers: version\n" in err
+
+
+def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_path):
+    """A TrainState has its own step, and from_bytes refuses a file that has fields beside it."""
+    err = convert("flax", "own.pt", "out.msgpack")
+    kept = {name: value for name, value in NUMBERS.items() if name != "step"}
+    assert "go into the record, from which a conversion back restores them: epoch=3, best=0.5, offset=-7, " in err
+    record = json.loads((tmp_path / "out.msgpack.json").read_text())
+    assert record["optimizer"]["beside"] == kept
+    err = convert("flax", "out.msgpack", "back.pt", "--reverse")
+    assert numbers(tmp_path / "back.pt") == kept
+    assert "go along, from the record: epoch=3" in err
