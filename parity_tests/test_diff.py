@@ -359,7 +359,14 @@ def test_the_one_part_with_the_other_files_names_is_taken(run, tmp_path):
     copy = {f"ema/{name}": array for name, array in weights.items()}
     np.savez(full, **nested, **copy)
     code, _, err = run("diff", plain, full)
-    assert code == 1 and "the names of one lie in a part of the other" in err, err
+    assert code == 1 and "parts of them have the same names" in err, err
+    np.savez(
+        plain,
+        **{f"params/{name}": array for name, array in weights.items()},
+        **{f"mu/{n}": a for n, a in weights.items()},
+    )
+    code, _, err = run("diff", plain, full)
+    assert code == 1 and f"diff --weights params --weights model {plain} {full} compares these" in err, err
 
 
 def test_a_file_that_lacks_an_array_of_its_architecture_is_compared_by_names(run, tmp_path):

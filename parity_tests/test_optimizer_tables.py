@@ -352,3 +352,31 @@ def test_one_error_asks_for_lengths_the_kind_and_the_order_of_parameters(run, tm
     code, _, err = run(*words, "--set", "h=2")
     assert code == 2 and "--hyper kind=adam or kind=adamw" in err and "beside that: torch numbers parameters" in err
     assert run(*words, "--set", "h=2", "--hyper", "kind=adamw", "--like", tmp_path / "new.pt")[0] == 0
+
+
+def test_moments_of_sums_are_refused(run, tmp_path):
+    """One bias against two: an optimizer of the two moves their sum farther."""
+    needs("torch")
+    import torch
+
+    (tmp_path / "net.table").write_text("table 1: torch <-> other\nweight: o i <-> w: o i\nbias: o <- ih: o + hh: o\n")
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(net.named_parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    code, _, err = run(
+        "--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer", "-o", tmp_path / "x.msgpack"
+    )
+    assert (
+        code == 1 and "hh is a term of a sum that is one parameter in the source: as each term takes a step" in err
+    ), err
+    own = {"w": net.weight, "ih": torch.nn.Parameter(torch.ones(2)), "hh": torch.nn.Parameter(torch.ones(2))}
+    optimizer = torch.optim.AdamW([(name, torch.nn.Parameter(value.detach())) for name, value in own.items()])
+    sum(value.sum() for value in optimizer.param_groups[0]["params"]).backward()
+    optimizer.step()
+    model = {name: value.detach() for name, value in own.items()}
+    torch.save({"model": model, "optimizer": optimizer.state_dict()}, tmp_path / "own.pt")
+    words = ["--table", tmp_path / "net.table", tmp_path / "own.pt", "--reverse", "--with-optimizer"]
+    code, _, err = run(*words, "-o", tmp_path / "x.msgpack")
+    assert code == 1 and "bias is the sum of parameters of the source: as each term takes a step of its own" in err, err

@@ -118,3 +118,14 @@ def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
     code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
     problem = f"head/kernel has shape [3, 5] in {b}, line 2 makes [5, 3] of head.weight"
     assert code == 1 and error.count("  - ") == 1 and problem in error
+
+
+def test_diff_says_how_sums_are_compared(tmp_path, capsys):
+    """One bias against two, as of an LSTM: terms are compared in one order of the files, sums in the other."""
+    (tmp_path / "x.table").write_text("table 1\nb: c <- ih: c + hh: c\n")
+    a = save(tmp_path / "a.npz", {"b": np.arange(3.0) + 2})
+    b = save(tmp_path / "b.npz", {"ih": np.arange(3.0), "hh": 2 * np.ones(3)})
+    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
+    assert code == 1 and f"hh: compared term by term: diff {b} {a} with --reverse compares the sums" in error, error
+    code, printed, error = run(capsys, "diff", "--table", tmp_path / "x.table", b, a, "--reverse")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "term by term" not in error, printed

@@ -214,7 +214,7 @@ def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
     save(folder / "train.npz", nested | {f"net/{name}": array for name, array in left.items()})
     assert main(["diff", bare, train]) == 1
     command = f"--weights / --weights model {bare} {train}"
-    assert f"python -m convert diff {command} compares them" in capsys.readouterr().err
+    assert f"python -m convert diff {command} compares these" in capsys.readouterr().err
     assert main(["diff", *command.split()]) == 0
     assert main(["diff", bare, train, "--weights", "/", "--weights", "model"]) == 0
 
@@ -249,6 +249,18 @@ def test_one_common_layer_is_no_other_side(tmp_path, capsys):
     other = save(tmp_path / "other.npz", {name: np.ones(3) for name in ("a", "b", "d", "x")})
     code, _, error = run(capsys, "--table", tmp_path / "x.table", other, "-o", tmp_path / "y.npz")
     assert "its arrays are named as on the table's other side: add --reverse" in error, error
+
+
+def test_the_other_side_is_found_beside_training_state(tmp_path, capsys):
+    """As in a TrainState, whose moments have no line: they count neither for a side nor against it."""
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\na.weight: o i <-> params/a/kernel: i o\n")
+    state = {"step": np.array(3), **{f"opt_state/0/{slot}/a/kernel": np.ones((2, 3)) for slot in ("mu", "nu")}}
+    source = save(tmp_path / "state.npz", {"params/a/kernel": np.ones((2, 3)), **state})
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", source, "-o", tmp_path / "y.npz")
+    assert code == 1 and f"named as on the other side of {tmp_path / 'x.table'}: add --reverse" in error, error
+    moments = save(tmp_path / "moments.npz", state)
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", moments, "-o", tmp_path / "y.npz")
+    assert code == 1 and "other side" not in error, error
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,10 @@ def across(
         layout = left.layout
         own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
         unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
-        notes = [*own, *unread, *(f"{b}: {note}" for note in _beside(right))]
+        terms = folding.listed(layout.zeroed)
+        turned = f"diff {b} {a} {'without' if backwards else 'with'} {option('reverse')}"
+        sums = [f"{terms}: compared term by term: {turned} compares the sums"] * bool(terms)
+        notes = [*own, *unread, *sums, *(f"{b}: {note}" for note in _beside(right))]
         arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
         if layout.dropped or layout.cut or layout.unread:
             arrays = arrays._replace(but=(DROPPED,))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from convert.errors import ConvertError, called, option
 from convert.files import open_checkpoint
+from convert.reading.nesting import training
 from convert.reading.recognise import nearest, unknown_page
 from convert.reading.spelling import respelled
 from convert.records.record import read as read_record
@@ -48,7 +50,7 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         return ConvertError(f"{a} and {b}: states of optimizers of paddle: {a} has {kept[0]}, {b} has {others}")
     if weights := _weights(*(file.names for file in files.values())):
         command = f"{called('convert diff')} {weights} {shlex.quote(a)} {shlex.quote(b)}"
-        return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {command} compares them")
+        return ConvertError(f"{a} and {b}: parts of them have the same names: {command} compares these")
     what = "names of no known architecture, and the two files have different names"
     records = [
         f"the record of {path} has the Table that wrote it: {option('table', file.table)}"
@@ -81,12 +83,28 @@ def _moments(names: list[str]) -> str:
 
 
 def _weights(a: list[str], b: list[str]) -> str:
-    """Return the options that compare a part of one file with the other, if most names of that lie there, else ""."""
-    for names, inner, first in ((a, b, True), (b, a, False)):
-        if found := places(names, inner):
-            parts = (found[0], "/") if first else ("/", found[0])
-            return " ".join(option("weights", part) for part in parts)
+    """Return the options that compare parts of the files, or one with the whole other, of most names; "" without any."""
+    whole = [(place, "/") for place in places(a, b)] + [("/", place) for place in places(b, a)]
+    for parts in whole or _alike(_inside(a), _inside(b)):
+        return " ".join(option("weights", part) for part in parts)
     return ""
+
+
+def _inside(names: list[str]) -> dict[str, set[str]]:
+    """Return {container of a file's top level, but for training state: the names below it}."""
+    below: dict[str, set[str]] = {}
+    for name in names:
+        top, slash, rest = name.partition("/")
+        if slash and not training(name):
+            below.setdefault(top, set()).add(rest)
+    return below
+
+
+def _alike(a: Mapping[str, set[str]], b: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
+    """Yield containers of two files with over half of their names in common."""
+    for (one, its), (other, others) in itertools.product(a.items(), b.items()):
+        if 2 * len(its & others) > len(its | others):
+            yield one, other
 
 
 def places(names: Collection[str], inner: Collection[str]) -> list[str]:

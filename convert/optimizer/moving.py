@@ -24,6 +24,10 @@ from .state import State
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
 
+FARTHER = "as each term takes a step of its own, a sum moves farther than one parameter: leave --with-optimizer out"
+SUM = f"the sum of parameters of the source: {FARTHER}"
+TERM = f"a term of a sum that is one parameter in the source: {FARTHER}"
+
 
 def model(
     plan: Plan | TablePlan,
@@ -50,8 +54,11 @@ def model(
     dtypes: dict[tuple[str, str], str] = {}
     ordered, own, tied, notes = like.names(plan, new, library if numbered else "")
     shown = parameters.shown(library, ordered, own)
+    zeroed = () if isinstance(plan, Plan) else plan.layout.zeroed
     for tensor, filling in plan.steps:
         is_trained = shown.get(tensor.name)
+        if is_trained is not False and tensor.name in zeroed:
+            raise ConvertError(f"{path}: {tensor.name} is {TERM}")
         if is_trained is None:
             is_trained = parameters.is_trained(tensor, filling, trained, path, isinstance(plan, Plan))
         if not is_trained:
@@ -150,7 +157,7 @@ def _moved_slot(
 ) -> tuple[Filling | None, str]:
     """Return the moves of a weight applied to one of its moments, None where it has none, and the moment's dtype."""
     if isinstance(filling, Sum):
-        raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
+        raise ConvertError(f"{path}: {tensor.name} is {SUM}")
     names = sources_of(filling)
     kept = {name for name in names if name in arrays}
     if isinstance(filling, ConstantFilling | Copied) or not kept:

@@ -13,7 +13,7 @@ from convert import folding
 from convert.errors import ConvertError, OpenFields, option
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.reading.nesting import WRAPPERS, unwrapped
+from convert.reading.nesting import WRAPPERS, training, unwrapped
 from convert.reading.own_names import own_names
 from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
@@ -95,8 +95,9 @@ class Case:
 
     @cached_property
     def turned(self) -> int:
-        """Count the names of the file that are strange to the table's other side."""
-        return _strange(self.other, self.sources)
+        """Count the names of the file that are strange to the table's other side, without training state beside others."""
+        strange = Matcher(self.other, self.sources).match().unexpected
+        return len(strange) if len(strange) == len(self.sources) else sum(not training(name) for name in strange)
 
     @property
     def all_unread(self) -> bool:
