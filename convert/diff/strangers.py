@@ -83,7 +83,7 @@ def _moments(names: list[str]) -> str:
 
 
 def _weights(a: list[str], b: list[str]) -> str:
-    """Return the options that compare parts of the files, or one with the whole other, of most names; "" without any."""
+    """Return the options that compare parts with most names in common, or one with the other file, or ""."""
     whole = [(place, "/") for place in places(a, b)] + [("/", place) for place in places(b, a)]
     for parts in whole or _alike(_inside(a), _inside(b)):
         return " ".join(option("weights", part) for part in parts)

@@ -95,7 +95,7 @@ class Case:
 
     @cached_property
     def turned(self) -> int:
-        """Count the names of the file that are strange to the table's other side, without training state beside others."""
+        """Count the names of the file that are strange to the other side of the table, but for training state."""
         strange = Matcher(self.other, self.sources).match().unexpected
         return len(strange) if len(strange) == len(self.sources) else sum(not training(name) for name in strange)
 
