@@ -209,3 +209,15 @@ def test_a_model_to_be_like_of_another_size_takes_a_line_for_all_blocks(tmp_path
     else:
         assert sum("has shape [8]" in line and "(and 3 more arrays of each block)" in line for line in found) == 1
         assert len(found) == 1 + (depth < 3)
+
+
+def test_lengths_that_come_from_like_are_said_to(tmp_path, capsys):
+    """As of stacked layers: without --like they fit, so that its file is the cause."""
+    table, like, there = tmp_path / "x.table", tmp_path / "b.npz", tmp_path / "there.npz"
+    table.write_text("table 1\ns: l o <-> b.{l}.w: o\n")
+    source, other = (save(tmp_path / f"{depth}.npz", {"s": np.zeros((depth, 4), "f4")}) for depth in (3, 2))
+    assert run(capsys, "--table", table, other, "-o", like)[0] == 0
+    assert run(capsys, "--table", table, source, "-o", there)[0] == 0
+    code, _, error = run(capsys, "--table", table, source, "--like", like, "-o", tmp_path / "d.npz")
+    what = f"{source}: fits {table}, but not with the lengths that {like} has: give a file of a model as deep and as"
+    assert code == 1 and what in error and "s has shape [3, 4], and l is 2, not 3 (line 2)" in error, error

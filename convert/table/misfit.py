@@ -183,11 +183,17 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
 
 def _like_of_other_arrays(case: Case) -> ConvertError | None:
     """Tell whether the table fits the source, but not the file that its target has to be like."""
-    if case.error.missing or case.error.unexpected or not any(LIKE in problem for _, problem in case.error.misfits):
+    if not case.like or case.error.missing or case.error.unexpected:
         return None
-    what = f"{called(case.table, case.path)} makes other arrays of it than {case.like} has"
-    if any(not problem.startswith(NO_LINE) for _, problem in case.error.misfits):
-        what += ": give a file of a model as deep and as wide as the source's"
+    table = called(case.table, case.path)
+    if any(LIKE in problem for _, problem in case.error.misfits):
+        what = f"{table} makes other arrays of it than {case.like} has"
+        alike = all(problem.startswith(NO_LINE) for _, problem in case.error.misfits)
+    elif fits(case.table, {name: tensor.shape for name, tensor in case.sources.items()}):
+        what, alike = f"fits {table}, but not with the lengths that {case.like} has", False
+    else:
+        return None
+    what += "" if alike else ": give a file of a model as deep and as wide as the source's"
     return ConvertError(f"{case.path}: {what}", _each(case))
 
 
