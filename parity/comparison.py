@@ -248,16 +248,22 @@ def _every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str
         except UsageError:
             shapes = " and ".join(f"{_listed(every[one])} for {one}" for one in (first, label))
             raise UsageError(f"models are compared on the same values: {shapes} have other ones") from None
-        if check not in ACTIVATIONS and not _in_one_order(every[first], every[label]):
-            raise UsageError(
-                f"{check} pairs the arrays of inputs by their order, which differs for {first} and {label}"
-            )
+        if check not in ACTIVATIONS:
+            _require_pairs(every[first], every[label], f"{first} and {label}", check)
     return every
 
 
-def _in_one_order(one: Inputs, other: Inputs) -> bool:
-    arrays = [[*inputs.named(is_numpy).values()] for inputs in (one, other)]
-    return len(arrays[0]) == len(arrays[1]) and all(map(np.array_equal, *arrays))
+def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
+    """Raise UsageError where the n-th arrays of two models are not the same."""
+    named, others = one.named(is_numpy), other.named(is_numpy)
+    unlike = [pair for pair in zip(named, others, strict=False) if not np.array_equal(named[pair[0]], others[pair[1]])]
+    if not unlike and len(named) == len(others):
+        return
+    if any(named[a].size != others[b].size or named[a].shape == others[b].shape for a, b in unlike) or not unlike:
+        raise UsageError(f"{check} pairs the arrays of inputs by their order, which differs for {models}")
+    shapes = " and ".join(str(list(array.shape)) for array in (named[unlike[0][0]], others[unlike[0][1]]))
+    what = f"{check} takes arrays with one order of axes: {unlike[0][0]} has another one for {models}"
+    raise UsageError(f"{what}, {shapes}: wrap one of them in a model that exchanges these axes")
 
 
 def _by_label(images: Any, models: Mapping[str, Any]) -> bool:
