@@ -129,3 +129,14 @@ def test_diff_says_how_sums_are_compared(tmp_path, capsys):
     assert code == 1 and f"hh: compared term by term: diff {b} {a} with --reverse compares the sums" in error, error
     code, printed, error = run(capsys, "diff", "--table", tmp_path / "x.table", b, a, "--reverse")
     assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "term by term" not in error, printed
+
+
+def test_diff_says_nothing_of_an_option_that_it_lacks(tmp_path, capsys):
+    """B gives the lengths, as the file of --like does, and what is set aside of it is said of B."""
+    (tmp_path / "x.table").write_text("table 1\na: o i <-> params/a: i o\n")
+    a = save(tmp_path / "a.npz", {"a": np.ones((2, 3))})
+    state = {"step": np.array(3), **{f"opt_state/0/{slot}/a": np.ones((3, 2)) for slot in ("mu", "nu")}}
+    b = save(tmp_path / "b.npz", {"params/a": np.ones((3, 2)), **state})
+    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
+    assert code == 0 and f"{b}: set aside, training state: step, opt_state/ (2 arrays)" in error, error
+    assert "--like" not in error

@@ -94,7 +94,7 @@ def plan(
         return TablePlan(
             own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
             aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *its_like.notes),
+            remarks=(*remarks, *(its_like.notes if complete else ())),
             given=needed,
             earlier=earlier, partly=partly, accounted=accounted, copies=others, ties=its_like.ties if complete else (),
             altered=altered.facts(os.path.basename(path), its.content, its.change),
