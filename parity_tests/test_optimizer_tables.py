@@ -1,5 +1,9 @@
 """The state of an optimizer of one's own model, by a Table; and optimizers that have a file of their own."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -96,11 +100,14 @@ def compare(torch_model, nnx_model):
         assert np.allclose(tensor.numpy(), array.T if theirs == "kernel" else array, rtol=1e-9, atol=1e-12), name
 
 
-def test_a_model_of_ones_own_from_torch_to_nnx(table, run, tmp_path):
+def test_a_model_of_ones_own_from_torch_to_nnx(table, run, tmp_path, monkeypatch):
+    """The converted file is read as docs/training.md has it."""
     needs("torch")
     needs("flax")
+    import flax
+    import jax
     import torch
-    from flax import nnx, serialization
+    from flax import nnx
 
     model, optimizer, train = in_torch()
     train(BATCHES[:5])
@@ -109,13 +116,11 @@ def test_a_model_of_ones_own_from_torch_to_nnx(table, run, tmp_path):
     code, _, err = run(*words, "--weights", "model")
     assert code == 0, err
     again, their_optimizer, go_on = in_nnx()
-    saved = serialization.msgpack_restore((tmp_path / "net.msgpack").read_bytes())
-    state = nnx.state(again)
-    nnx.replace_by_pure_dict(state, saved["params"])
-    nnx.update(again, state)
-    state = nnx.state(their_optimizer)
-    nnx.replace_by_pure_dict(state, nnx.restore_int_paths({key: saved[key] for key in ("step", "opt_state")}))
-    nnx.update(their_optimizer, state)
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    (snippet,) = re.findall(r"^(    saved = .*\n(?:    .*\n)*)", text, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    there = {"model": again, "optimizer": their_optimizer, "nnx": nnx, "jax": jax, "flax": flax, "Path": Path}
+    exec(textwrap.dedent(snippet), there)
     go_on(BATCHES[5:])
     train(BATCHES[5:])
     compare(model, again)
