@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from specs.numerals import apart
+
 from .candidates import Candidate, Left
+from .edits.texts import named, without_copies
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
@@ -61,7 +64,7 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
     """Return a place for each cause of rounded tables: where the first of them is read, with the places of all."""
     groups: dict[str, list[RoundedTable]] = {}
     for table in tables:
-        groups.setdefault(table.cause, []).append(table)
+        groups.setdefault(_rounding(table), []).append(table)
     return [
         Divergence(
             place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
@@ -70,6 +73,16 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
         )
         for cause, some in groups.items()
     ]  # fmt: skip
+
+
+def _rounding(table: RoundedTable) -> str:
+    """Say how the sides differ in a table."""
+    if table.numbers is None:
+        side = f"the {table.side}" if table.side else "one side"
+        (core,) = without_copies(table.value.real)
+        return f"{side} computes {named(core)} in float32"
+    left, right = apart(*table.numbers, least=6)
+    return f"one number is rounded: {left} on the left, {right} on the right"
 
 
 def sizes_differ(left: Left, best: Candidate) -> bool:
