@@ -26,7 +26,7 @@ from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import difference
 from .trace.precomputed import RoundedTable
-from .trace.sites import OWN, place
+from .trace.sites import OUTPUT, OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
 from .writing import Written, written
@@ -50,7 +50,7 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
         who = _with_low_tables(proof.tables) if proof.tables else who
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
-        parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
+        parted.append(Divergence(OUTPUT, OUTPUT, proof.exact, advice=feeds("")))
     return parted
 
 
@@ -153,7 +153,7 @@ def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
     seen = {place.right for place in places}
-    return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
+    return [*places, *(place for place in known if place.right not in {*seen, OUTPUT})] or known
 
 
 def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False) -> tuple[Run, Run]:
