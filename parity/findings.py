@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from convert.folding import listed
 from specs.numerals import limit, short
 from specs.words import in_a_row
 
@@ -161,7 +162,8 @@ def facts(finding: Finding) -> Facts:
     if first.previous:
         before = f"{_named(first.previous[0], result)}, error {short(first.previous[1])}"
     rows.append((f"{what} before", before))
-    rows += [("between", ", ".join(first.between))] if first.between else []
+    between = "; ".join(f"{listed(names)} (only in {label})" for label, names in first.between)
+    rows += [("between", between)] if between else []
     further = {
         "agrees": ", ".join(finding.equal),
         ALSO_DIFFERS: checks(finding.others),

@@ -407,15 +407,16 @@ def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
     return unlike(a.momenta, b.momenta, (f"in {a.label}", f"in {b.label}")) if alone else ""
 
 
-def _between(name: str, before: tuple[str, float] | None, a: Recording, b: Recording) -> tuple[str, ...]:
-    """List what one side alone has between the array that differs first and the one before it."""
+def _between(
+    name: str, before: tuple[str, float] | None, a: Recording, b: Recording
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """List what one side alone has between the array that differs first and the one before it, by its label."""
     found = []
     for r, other in ((a, b), (b, a)):
         order = list(r.arrays)
         start = order.index(before[0]) + 1 if before else 0
-        lone = (tap for tap in order[start : order.index(name)] if tap not in other.arrays)
-        found += [f"{tap} (only in {r.label})" for tap in lone]
-    return tuple(found)
+        found.append((r.label, tuple(tap for tap in order[start : order.index(name)] if tap not in other.arrays)))
+    return tuple((label, alone) for label, alone in found if alone)
 
 
 def _returned(check: str, name: str, a: Recording, b: Recording, limit: float) -> bool:

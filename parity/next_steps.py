@@ -9,6 +9,7 @@ from convert.errors import called, command_or_call
 from ports.runners.inputs import OUTPUT
 
 from .guesses import ACTIVATION, EPSILON
+from .own import OWN
 from .quoting import INPUT, place, unmarked
 from .result import Divergence, Result
 
@@ -92,6 +93,8 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
         return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
     if not math.isfinite(first.error):
         return f"look at {first} and its inputs, on the side that is not finite"
+    if result.architecture == OWN and result.check == "layers" and len(first.between) == 2:
+        return _named(first)
     if first.place and first.previous is None:
         return f"look at what is done to the inputs ahead of {unmarked(place(first))}"
     if first.place and first.previous is not None:
@@ -114,6 +117,16 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
     if result.check == "layers":
         return "give each layer the same input (check single-step): if none differs then, the cause is between layers"
     return f"look at the code of {first}: it had the same input on both sides"
+
+
+def _named(first: Divergence) -> str:
+    """Say how to pair modules by other names, where each side has some ahead of what differs that the other lacks."""
+    (label, ours), (_, theirs) = first.between
+    pair = f"names={{{label!r}: {{{ours[0]!r}: {theirs[0]!r}}}}}"
+    return (
+        f"compare the modules in between, too: {pair} pairs these two if they are one layer, and "
+        "names=parity.derive(...) pairs all by their values"
+    )
 
 
 def _checkpoints(result: Result) -> str:

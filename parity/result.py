@@ -20,14 +20,14 @@ NOT_INSTALLED, NO_PORT = ABSENT = "is not installed", "has no port in"
 class Divergence(str):
     """The first tap that differs, by its name, with what is known of it.
 
-    error, tolerance: of this tap.  basis: the reason for this tolerance.  worst: its worst element.  previous: (name,
-    error) of the tap before, None if it is the first.  between: what one side alone calls after that tap, "NAME (only
-    in LABEL)".  holds: what brings in NaN: "dense.bias holds NaN in flax".  guess: the cause that gives the recorded
-    values when it is recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause
-    lies, where it is not known; "" where that is no news.  weights: which arrays of this layer differ between two ports
-    of one architecture; "" where none does.  momentum: of BatchNorm in each model, where running statistics alone
-    differ after training.  returned: whether a check of training differs before any gradient is used: in an output, in
-    the loss, or in the loss of the first step.
+    error, tolerance: of this tap.  basis: the reason for this tolerance.  worst: its worst element.  previous:
+    (name, error) of the tap before, None if it is the first.  between: (label, what that side alone calls after
+    that tap) of each side that does.  holds: what brings in NaN: "dense.bias holds NaN in flax".  guess: the cause
+    that gives the recorded values when it is recomputed, with the evidence; "" where nothing known does.  place:
+    between which taps the cause lies, where it is not known; "" where that is no news.  weights: which arrays of
+    this layer differ between two ports of one architecture; "" where none does.  momentum: of BatchNorm in each
+    model, where running statistics alone differ after training.  returned: whether a check of training differs
+    before any gradient is used: in an output, in the loss, or in the loss of the first step.
     """
 
     error: float
@@ -39,7 +39,7 @@ class Divergence(str):
     weights: str
     basis: str
     returned: bool
-    between: tuple[str, ...]
+    between: tuple[tuple[str, tuple[str, ...]], ...]
     holds: str
     momentum: str
 
@@ -55,7 +55,7 @@ class Divergence(str):
         weights: str = "",
         basis: str = "",
         returned: bool = False,
-        between: tuple[str, ...] = (),
+        between: tuple[tuple[str, tuple[str, ...]], ...] = (),
         holds: str = "",
         momentum: str = "",
     ) -> Divergence:

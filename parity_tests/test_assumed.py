@@ -257,8 +257,9 @@ def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, t
     run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
     run("torch2google", bare, "-o", tmp_path / "b.npz", "--set", "gelu=tanh", "--set", "norm_eps=1e-6")
     _, _, err = run("torch2google", bare, "-o", tmp_path / "c.npz")
-    known = f"or take gelu=tanh, norm_eps=1e-6 from the record of a checkpoint: --config {tmp_path / 'b.npz.json'}\n"
-    guess = "or take gelu=erf (assumed), norm_eps=1e-6 (assumed) from the record of a checkpoint: --config"
+    record = "from a record, if it is of the same model: --config"
+    known = f"or take gelu=tanh, norm_eps=1e-6 {record} {tmp_path / 'b.npz.json'}\n"
+    guess = f"or take gelu=erf (assumed), norm_eps=1e-6 (assumed) {record}"
     assert f"{known}  - {guess} {tmp_path / 'a.npz.json'}\n" in err
     assert "mixer.safetensors" not in err
 

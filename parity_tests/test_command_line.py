@@ -102,7 +102,11 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert f"--config {tmp_path / 'pv.yaml'} states classes=7; its other keys state no field of this model" in err, err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
-    assert code == 2 and "stem_stride is open, set it (int)" in err and "stem_stride=2: --assume" in err
+    assert (
+        code == 2
+        and "stem_stride is open, set it (int)" in err
+        and "by --assume the default, which the record marks as assumed: stem_stride=2" in err
+    )
     code, _, err = run(*words, "--assume")
     counters = (
         "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more\n"

@@ -29,7 +29,7 @@ def test_a_setting_of_a_config_that_changes_nothing_is_no_contradiction(run, tmp
 
 def test_what_a_dialects_code_computes_otherwise_is_said_of_the_written_file_too(run, tmp_path):
     assert run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")[0] == 0
-    said = "timm's own code computes gelu=erf; these weights mean gelu=tanh: its outputs will differ"
+    said = "timm's own code computes gelu=erf; these weights mean gelu=tanh, so its outputs will differ"
     assert f"note:         {said}\n" in run("inspect", tmp_path / "x.pth")[1]
     assert f"note: {tmp_path / 'x.pth'}: {said}\n" in run("diff", GOOGLE, tmp_path / "x.pth")[2]
     assert "own code computes" not in run("inspect", GOOGLE)[1] + run("diff", GOOGLE, GOOGLE)[2]

@@ -99,6 +99,8 @@ def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_pat
     code, _, err = run(*words, folder / "five.pt", "--weights", "model", "-o", there)
     assert code == 0, err
     assert "the average of the weights goes along: model_ema -> ema_params" in err
+    notes = [line for line in err.splitlines() if line.startswith("note: ")]
+    assert "build its optimizer as" in notes[0] and "goes along" in notes[-1], notes  # what to do comes first
     assert "its count of 5 averages stays behind" in err and "set aside" not in err
     record = json.loads(there.with_name("there.msgpack.json").read_text())
     assert record["optimizer"]["averages"] == [{"from": "model_ema", "to": "ema_params", "averaged": 5}]

@@ -31,7 +31,7 @@ def test_an_official_variant_is_recognised(run, tmp_path):
     assert about["config"]["classes"] == 10
     code, _, err = run("torch2flax", small, "--dry-run")  # equal sizes state nothing
     assert (code, "gelu is open" in err, "norm_eps is open" in err) == (2, True, True)
-    assert "gelu=erf as in the official S/32, norm_eps=1e-6 as in the official S/32: --assume" in err
+    assert "marks as assumed: gelu=erf as in the official S/32, norm_eps=1e-6 as in the official S/32\n" in err
 
 
 def write_shapes(path, config):
@@ -271,6 +271,24 @@ def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypa
     monkeypatch.setattr("convert.inspection.describe.plan_read", counted)
     assert "gelu: set it (erf or tanh)" in run("inspect", alike)[1]
     assert len(planned) == 1
+
+
+def test_inspect_takes_what_its_user_states(run, alike, tmp_path):
+    """As a conversion does: from the record of another file, or one by one; what does not fit is refused."""
+    record = tmp_path / "recorded.safetensors"
+    _, printed, _ = run("inspect", alike, "--config", record, "--json")
+    about = json.loads(printed)
+    assert (about["open"], about["config"]["gelu"]) == ("", run("inspect", record)[1].partition("gelu=")[2].split()[0])
+    _, printed, _ = run("inspect", alike, "--set", "gelu=tanh", "--json")
+    about = json.loads(printed)
+    assert about["config"]["gelu"] == "tanh" and "norm_eps is open" in about["open"] and "gelu is" not in about["open"]
+    code, _, err = run("inspect", alike, "--set", "gelo=tanh")
+    assert code == 2 and "unknown name 'gelo', did you mean 'gelu'?" in err
+    code, _, err = run("inspect", alike, "--table", "x.table", "--config", record)
+    assert code == 2 and "leave one of them out" in err
+    save_file({"a": np.ones(3, "f4")}, tmp_path / "other.safetensors")
+    _, printed, _ = run("inspect", tmp_path / "other.safetensors", "--set", "gelu=tanh")
+    assert "note:         --set not used, as the file fits no architecture" in printed
 
 
 def test_what_stays_open_is_no_reason_why_a_file_does_not_fit(run):

@@ -54,7 +54,10 @@ def test_a_record_that_was_written_from_the_file_itself_is_named_last(run, tmp_p
     (tmp_path / "tuned.pt.json").unlink()
     assert run("torch2google", tmp_path / "tuned.pt", "--config", tmp_path / "mixer.safetensors")[0] == 0
     first, last = (f"--config {tmp_path / name}" for name in ("mixer.safetensors", "tuned.npz.json"))
-    assert f" from the record of a checkpoint: {first} or {last}\n" in run("torch2flax", tmp_path / "tuned.pt")[2]
+    assert (
+        f" from a record, if it is of the same model: {first} or {last}\n"
+        in run("torch2flax", tmp_path / "tuned.pt")[2]
+    )
 
 
 def test_what_is_open(bare, run, tmp_path):
@@ -74,9 +77,9 @@ def test_what_is_open(bare, run, tmp_path):
     for other in ("aaa", "bare2"):  # of another value, the second named more like the file
         with convert.plan(bare, dst="torch", settings={"act": "gelu"}, assume=True) as plan:
             plan.write(tmp_path / f"{other}.safetensors")
-    taken = [line for line in run("torch2flax", bare)[2].splitlines() if "from the record" in line]
+    taken = [line for line in run("torch2flax", bare)[2].splitlines() if "from a record" in line]
     files = [f"--config {tmp_path / name}.safetensors" for name in ("bare2", "aaa", "known")]
-    assert taken[0].endswith(f" from the record of a checkpoint: {files[0]} or {files[1]}")
+    assert taken[0].endswith(f" from a record, if it is of the same model: {files[0]} or {files[1]}")
     assert "or take act=gelu, norm_eps=1e-5 (assumed), " in taken[0]
     assert "act=relu" in taken[1] and taken[1].endswith(f": {files[2]}") and not taken[2:]
     for name in ("settings", "config"):
@@ -158,7 +161,7 @@ def test_a_model_in_memory_is_no_file_and_has_no_settings(tmp_path, monkeypatch)
     assert "config='other.pt.json' or config='own.safetensors'" in refusal(ports.save, port.model, "x.safetensors")
     (tmp_path / "other.pt").write_bytes(b"of another program")
     said = refusal(ports.save, port.model, "x.safetensors")
-    assert "with config=dict(act=..." in said and said.endswith("record of a checkpoint: config='own.safetensors'")
+    assert "with config=dict(act=..." in said and said.endswith("of the same model: config='own.safetensors'")
     assert "the model's arrays do not show them" in said and not re.search("settings|file", said)
     said = refusal(ports.save, port.model, "x.safetensors", config={"width": 99, "act": "gelu"}, assume=True)
     assert "width=99 was asked for, but the model has width=" in said

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from specs.claims import derived_lengths
 from specs.lines import Misfit
 from specs.moves import Move
 from specs.sizes import SizeError
@@ -305,8 +306,9 @@ def test_open_axes_ask_for_the_fewest_lengths():
 
 
 def test_a_question_for_lengths_names_those_of_the_derivation_and_is_spelt_for_its_user():
-    note = "# lengths in the models that it was derived from: h=4 d=8 g=2"
+    note = "# lengths in the models that it was derived from: h=4 d=8 (a{s=q|k}, z and 2 more) g=2 (b)"
     table = Table.parse(f"table 1\n{note}\na: (h d) <-> b: h d\nc: (x y z) <-> e: x y z\n")
+    assert derived_lengths(table) == {"h": "4", "d": "8", "g": "2"}
     shapes = {"a": (6,), "c": (8,)}
     with pytest.raises(SizeError, match=r"\(--like FILE\) or lengths \(--set h=... --set x=... --set y=...,") as error:
         table.layout(shapes)

@@ -7,6 +7,9 @@ import re
 
 import numpy as np
 
+import ports
+
+from .conftest import needs
 from .test_table_command import files, run, save
 
 __all__ = ["files"]  # a fixture
@@ -108,6 +111,16 @@ def test_diff_of_other_names_asks_for_a_table(files, capsys):
     what = "names of no known architecture, and the two files have different names: give --table FILE"
     assert code == 1 and f"{a} and {b}: {what}" in error
     assert f"the record of {b} has the Table that wrote it" in error
+
+
+def test_diff_says_that_a_known_model_and_another_are_two(tmp_path, capsys):
+    needs("torch")
+    port = ports.build("mlp_mixer", "tiny S/16", "torch")
+    port.save(a := tmp_path / "a.safetensors")
+    b = save(tmp_path / "b.npz", {"enc.w": np.ones((3, 2), "f4"), "enc.b": np.ones(3, "f4")})
+    code, _, error = run(capsys, "diff", b, a)
+    said = f"{a} is an mlp_mixer (torch), and {b} has names of no known architecture; they are two different models, "
+    assert code == 1 and f"{said}unless a Table relates them: --table FILE" in error, error
 
 
 def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):

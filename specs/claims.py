@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ from .lines import Line, Lines
 UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
 MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
 UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not proven equal
+REASON = "# not proven, as"  # begins the one that says why
 PROVEN = "# derived and proven:"
 LENGTHS = "# lengths in the models that it was derived from:"
+_LENGTH = re.compile(r"(?<!\S)(\w+)=(\d+)(?!\S)")  # behind which the lines may stand that it is of, in parentheses
 
 
 def claim(table: Lines, mark: str) -> str:
@@ -22,7 +25,7 @@ def claim(table: Lines, mark: str) -> str:
 
 def derived_lengths(table: Lines) -> dict[str, str]:
     """Return the lengths of axes in the models that a Table was derived from; {} where it does not say so."""
-    return {name: size for name, _, size in (word.partition("=") for word in claim(table, LENGTHS).split())}
+    return dict(_LENGTH.findall(claim(table, LENGTHS)))
 
 
 def unproven(table: Lines) -> str:
@@ -53,5 +56,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others

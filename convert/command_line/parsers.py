@@ -86,7 +86,7 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
         "--table", metavar="FILE", help="which line of a Table reads which arrays, and the lengths of its axes"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: the file is of its right side")
-    parser.add_argument("--set", metavar="AXIS=LENGTH", action="append", default=[], help="with --table: of an axis")
+    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", assume="")
     _add_weights(parser)
     _add_spec(parser)
     add_quiet(parser)
@@ -161,7 +161,8 @@ def _add_settings(
         help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
     )
     parser.add_argument("--set", metavar=form, action="append", default=[], help=about)
-    parser.add_argument("--assume", action="store_true", help=assume)
+    if assume:
+        parser.add_argument("--assume", action="store_true", help=assume)
 
 
 def _add_step(parser: ArgumentParser) -> None:

@@ -61,7 +61,8 @@ def open_error(
         problems += _by_value(path, near, names)
     if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
-        problems.append(f"or accept the default, which the record marks as assumed: {chosen}: {option('assume')}")
+        default = "default" if len(names) == 1 else "defaults"
+        problems.append(f"or accept by {option('assume')} the {default}, which the record marks as assumed: {chosen}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: _wanted(spec, name, hints[name]) for name in names}
@@ -116,7 +117,7 @@ def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str
     for stating, files in groups.items():
         shown = [option("config", name) for name in files[:SUGGESTED]]
         more = [f"{len(files) - SUGGESTED} more"] if files[SUGGESTED:] else []
-        yield f"or take {stating} from the record of a checkpoint: {' or '.join([*shown, *more])}"
+        yield f"or take {stating} from a record, if it is of the same model: {' or '.join([*shown, *more])}"
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> dict[str, records.Record]:

@@ -13,6 +13,7 @@ from convert.reading.nesting import training
 from convert.reading.recognise import nearest, unknown_page
 from convert.reading.spelling import respelled
 from convert.records.record import read as read_record
+from specs.words import with_article
 
 KNOWN = 0.5  # share of a file's names that an architecture has, from which on it explains best what does not fit
 
@@ -21,13 +22,14 @@ class Described(NamedTuple):
     """What is known of a file of whatever architecture.
 
     Args:
-      share: of its names, those that the nearest architecture has.
+      share: of its names, those that the nearest architecture has. nearest: this one, with its dialect.
       page: what its record says of an architecture that is not here, with the remedy, else "".
       table: where its record lies, if that has the Table that wrote it, else "".
       names: of its arrays.
     """
 
     share: float
+    nearest: str
     page: str
     table: str
     names: list[str]
@@ -57,6 +59,10 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         for path, file in files.items()
         if file.table
     ]
+    if known := [f"{path} is {file.nearest}" for path, file in files.items() if path not in strangers]:
+        other = f"and {strangers[0]} has names of no known architecture"
+        remedy = f"unless a Table relates them: {option('table', 'FILE')}"
+        return ConvertError(f"{known[0]}, {other}; they are two different models, {remedy}", records)
     return ConvertError(f"{' and '.join(strangers)}: {what}: give {option('table', 'FILE')}", records)
 
 
@@ -68,7 +74,8 @@ def _described(path: str) -> Described:
         table = not record.change and isinstance(record.content.get("table"), dict)
         page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
         place = record.place if record.place.endswith(".json") else path
-        return Described(share, page, place if table else "", list(reader.tensors))
+        called = f"{with_article(reading.architecture)} ({reading.dialect})" if reading else ""
+        return Described(share, called, page, place if table else "", list(reader.tensors))
 
 
 def _moments(names: list[str]) -> str:

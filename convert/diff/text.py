@@ -82,7 +82,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
-        say(printable(f"open: {name}, which neither file states: {remedy}"), kind="doubt")
+        say(printable(f"open: {name}, which neither file states; {remedy}"), kind="doubt")
     for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
         say(printable(line))
     say(printable(tally(comparison)))

@@ -15,7 +15,7 @@ from convert.config import module_settings
 from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
-from convert.config.settings import Settings
+from convert.config.settings import Settings, stated
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
 from convert.files.base import Reader
@@ -48,11 +48,18 @@ def inspect(arguments: Namespace) -> int:
     if arguments.table is not None:
         from .by_table import inspect_by_table
 
+        if arguments.config:
+            raise UsageError(
+                "--config is of an architecture known here, and --table of any other: leave one of them out"
+            )
         return inspect_by_table(found.path, arguments)
-    if arguments.reverse or arguments.set:
-        raise UsageError("--reverse and --set are of a Table: give it too, by --table FILE")
-    about = describe(found.path, arguments.weights)
-    about["notes"] = [*found.notes, *about["notes"]]
+    if arguments.reverse:
+        raise UsageError("--reverse is of a Table: give it too, by --table FILE")
+    settings = stated(arguments)
+    about = describe(found.path, arguments.weights, settings)
+    unused = [f"--{name}" for name in ("config", "set") if getattr(arguments, name)] * (about["architecture"] is None)
+    ignored = [f"{' and '.join(unused)} not used, as the file fits no architecture"] if unused else []
+    about["notes"] = [*found.notes, *settings.notes, *ignored, *about["notes"]]
     if arguments.hash:
         from convert.files.hashing import sha256
 
@@ -78,15 +85,17 @@ def _say(line: str) -> None:
         say(line, kind=LOOK.get(label[0], "head"), words=label[0], indent=14)  # below what stands beside the label
 
 
-def describe(path: str, weights: str | None = None) -> dict[str, Any]:
+def describe(path: str, weights: str | None, settings: Settings) -> dict[str, Any]:
     """Return what a file is, as `inspect --json` does; "open" is the error for what its user has to state, or None.
 
-    Raises: ConvertError where it cannot be read.
+    Args:
+      settings: what the user states.
+    Raises: ConvertError where it cannot be read, or does not fit what the user states.
     """
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
         reader = respelled(stored)
-        known = _known(reader, record, weights)
+        known = _known(reader, record, weights, settings)
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
@@ -131,20 +140,22 @@ def _used(record: Record, known: bool) -> list[str]:
     return [f"{place}{f', written from {str(file)[:80]}' if file else ''}"]
 
 
-def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:
+def _known(reader: Reader, record: Record, weights: str | None, settings: Settings) -> dict[str, Any]:
     """Return what can be said of a file: its model, if every array fits one, or why none fits.
 
     Args:
       reader: of the file, under the names by which arrays are recognised.
     """
     try:
-        plan = plan_read(reader, Asked(weights=weights, assume=True), record)
+        plan = plan_read(reader, Asked(settings=settings, weights=weights, assume=True), record)
     except Ambiguous as error:
         if _recorded(record):  # which says what the file is as a whole
             return _unknown(reader, record, error, weights)
         return {"open": error, "notes": list(reader.remarks), **_beside(reader)}
     except UsageError as error:
-        return _open(reader, record, error, weights)
+        if settings.values and not isinstance(error, OpenFields):
+            raise
+        return _open(reader, record, error, weights, settings)
     except ConvertError as error:
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
@@ -184,13 +195,13 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _open(reader: Reader, record: Record, error: UsageError, weights: str | None) -> dict[str, Any]:
+def _open(reader: Reader, record: Record, error: UsageError, weights: str | None, settings: Settings) -> dict[str, Any]:
     """Describe a file of which the user has to say more: Config fields, or its dialect.
 
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    request = Request(reader, record, Settings.of(None), HUB, None)
+    request = Request(reader, record, settings, HUB, None)
     for group in candidates(reader, None, request.record.hints, weights):
         readings = group if isinstance(group, list) else []
         fitting = [(reading, plan) for reading in readings if (plan := _completed(request, reading))]
@@ -244,7 +255,9 @@ def _completed(request: Request, reading: Reading) -> Plan | None:
         examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
         for choice in choices:
-            trial = attempt(request._replace(settings=Settings.of({**choice, **own})), reading)
+            trial = attempt(
+                request._replace(settings=Settings.of({**choice, **own, **request.settings.values})), reading
+            )
             if isinstance(trial, Plan):
                 return trial
     return None

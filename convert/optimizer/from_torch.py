@@ -181,8 +181,8 @@ def _numbered(
         )
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
     within = " within each group" if len(groups) > 1 else ""
-    note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in the state_dict{within}: "
-    note += "all shapes fit"
+    note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in the state_dict{within}, "
+    note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
     return by_rank, [note], (ORDER,)
 

@@ -53,6 +53,7 @@ class OptimizerPlan:
     """The plan of a model's weights, and of its optimizer's state in the same file.
 
     Args:
+      remarks: what to check or to do, the most important first. along: what goes along, and what is set aside.
       counts: how many of the steps are weights, averages, moments and numbers; see Written.
     """
 
@@ -63,6 +64,7 @@ class OptimizerPlan:
     tree: Any
     about: Mapping[str, Any]
     remarks: tuple[str, ...]
+    along: tuple[str, ...]
     supplied: tuple[str, ...]
     counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
@@ -87,7 +89,7 @@ class OptimizerPlan:
         return labels
 
     def notes(self) -> list[str]:
-        return [*self.weights.notes(), *self.remarks]
+        return [*self.remarks, *self.weights.notes(), *self.along]
 
     def facts(self) -> dict[str, Any]:
         facts = {name: value for name, value in self.weights.facts().items() if name not in ("supplied", IN_PART)}
@@ -149,7 +151,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *others, *state.notes, *from_record, *model.notes, *written.notes),
+        (*state.notes, *written.notes, *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
 

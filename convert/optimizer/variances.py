@@ -39,7 +39,7 @@ def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
         return []
     (other,) = (side for side in sides if side not in UNBIASED)
     effect = f"weights train alike, outputs in evaluation mode do not ({document('training')}, BatchNorm)"
-    return [f"{count(len(own), 'BatchNorm')}: {_updates(unbiased[0], other)}: {effect}"]
+    return [f"{_updates(unbiased[0], other)}, in {count(len(own), 'BatchNorm')}: {effect}"]
 
 
 def apart(entries: Sequence[Mapping[str, Any]]) -> list[str]:

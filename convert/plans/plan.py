@@ -138,11 +138,9 @@ class Plan:
         return [name for name in stated if name not in self.configuration.shown]
 
     def notes(self) -> list[str]:
-        """Return what the user should know and need not act on."""
-        lines = [*self.part(), *self.left_out(), *self.of_modules(), *self.doubts()]
-        lines += self._conflicting(self.dst, self.conflicts())
-        lines += [*self.taken_from_dialect()]
-        lines += self._scaled_otherwise()
+        """Return what the user should know and need not act on: what outputs depend on before what is set aside."""
+        lines = [*self.doubts(), *self._conflicting(self.dst, self.conflicts()), *self.taken_from_dialect()]
+        lines += [*self._scaled_otherwise(), *self.of_modules(), *self.part(), *self.left_out()]
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
         lines += self._used_extras()
@@ -284,11 +282,11 @@ class Plan:
 
     def _conflict(self, dialect: str, name: str, theirs: Any, ours: Any) -> str:
         """Describe a field that a dialect's own code computes otherwise than these weights mean, or may mean."""
-        meant = f"these weights mean {name}={exact(ours)}: its outputs will differ"
+        meant = f"these weights mean {name}={exact(ours)}, so its outputs will differ"
         if name in self.assumed:
-            meant = f"{name}={exact(ours)} is assumed of these weights: if it is right, its outputs will differ"
+            meant = f"{name}={exact(ours)} is assumed of these weights, and if it is right, its outputs will differ"
         elif self.origins.get(name) == "user":
-            meant = f"{name}={exact(ours)} is stated of these weights: its outputs will differ"
+            meant = f"{name}={exact(ours)} is stated of these weights, so its outputs will differ"
         return f"{dialect}'s own code computes {name}={exact(theirs)}; {meant}"
 
     def _scaled_otherwise(self) -> list[str]:

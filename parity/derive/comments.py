@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from convert.folding import fold as folded_names
-from specs.claims import LENGTHS, MISSING, PROVEN, UNFINISHED, UNPROVEN
+from convert.folding import listed
+from specs.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.words import count
 
@@ -51,23 +52,36 @@ def agreeing(error: float) -> str:
     return f"agree to {limit(error)}" if error else "are equal"
 
 
-def commented(found: Evidence, notes: Sequence[str]) -> DerivedTable:
-    """Return the Table of a derivation with what supports it above its first line; `notes` come last."""
+def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
+    """Return the Table of a derivation with what supports it above its first line; `notes` come last.
+
+    Args:
+      why: nothing is proven, in one line; "" where the verdict says it.
+    """
     table = found.table
     if not table.lines:
         return table
-    comments = [_verdict(found)]
+    comments = [_verdict(found), *([f"{REASON} {why}"] if why else [])]
     if found.missing:
         what = count(len(found.missing), "parameter")
         comments.insert(0, f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment")
         comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
-    if table.sizes:
-        comments.append(f"{LENGTHS} {' '.join(f'{name}={length}' for name, length in table.sizes.items())}")
+    if lengths := _lengths(table):
+        comments.append(f"{LENGTHS} {lengths}")
     if numbers := _stated(table):
         comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
     comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
+
+
+def _lengths(table: DerivedTable) -> str:
+    """List the lengths that a conversion asks for, with the lines they are of: letters have others on other lines."""
+    lines, groups = table.open_lines(), dict[str, list[str]]()
+    for name, length in table.sizes.items():
+        if name in lines or table.whole is not None:  # an incomplete Table's lines are not all there to ask for it
+            groups.setdefault(listed(lines.get(name, ())), []).append(f"{name}={length}")
+    return " ".join(f"{' '.join(some)}{f' ({of})' * bool(of)}" for of, some in groups.items())
 
 
 def _stated(table: DerivedTable) -> list[str]:
@@ -90,4 +104,6 @@ def _verdict(found: Evidence) -> str:
     how = f"differ by {short(found.error)}" if not found.incomparable else f"are {found.incomparable}"
     if found.gradient is not None and found.gradient > found.limit:
         how += f", and gradients by {short(found.gradient)}"
-    return f"{UNPROVEN} outputs {how if np.isfinite(found.error) else 'cannot be compared'}"
+    if not np.isfinite(found.error):
+        how = f"cannot be compared{f' ({found.incomparable})' * bool(found.incomparable)}"
+    return f"{UNPROVEN} outputs {how}"

@@ -74,7 +74,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         unmatched=rows, freedom=free, untried=untried, seconds=time.process_time() - began,
     )  # fmt: skip
     notes = [*of.notes, *(_unseen_notes(of) if verdict.proven else [])]
-    return replace(derivation, table=commented(derivation, notes))
+    return replace(derivation, table=commented(derivation, derivation.why, notes))
 
 
 def _explained(left: Left, best: Candidate, of: Written, verdict: Verdict, unlike: Sequence[Resized]) -> Explained:

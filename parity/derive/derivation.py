@@ -48,6 +48,7 @@ OWN_ORDER = (
     "give right_inputs, in the right model's order",
 )
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
+EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = " with what differs removed"
 LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
 
@@ -83,8 +84,10 @@ class Derivation(Evidence):
         if not np.isfinite(self.error):
             why = f"{'as ' * self.incomparable.endswith(' missing')}{self.incomparable}"
             return f"outputs not comparable{f', {why}' if why else ''}"
+        apart = f"differ by {short(self.error)} of their largest element"
         if self.incomparable:
-            return f"outputs are {self.incomparable}"
+            also = f"{apart}, and " * (self.error > EQUAL_OUTPUTS and self.incomparable.startswith(EQUAL_ONLY))
+            return f"outputs {also}are {self.incomparable}"
         if (
             not self.proven
             and self.gradient is not None
@@ -99,7 +102,7 @@ class Derivation(Evidence):
                 f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and differ by "
                 f"{short(self.error)}"
             )
-        return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
+        return f"outputs {apart}" if self.error else "outputs are equal"
 
     @property
     def _apart(self) -> str:
@@ -178,9 +181,8 @@ class Derivation(Evidence):
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""
-        return (
-            f"compare what both models compute before {place.left} <-> {place.right}: {place.advice}; then derive again"
-        )
+        where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
+        return f"compare what both models compute before {where}: {place.advice}; then derive again"
 
     @property
     def matched(self) -> str:
@@ -229,9 +231,8 @@ class Derivation(Evidence):
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
         lines = []
         for place in self.divergences:
-            outputs = place.left == place.right == OWN
-            where = "outputs part" if outputs else f"parts at {place.left} <-> {place.right}"
-            value = f"of {'their' if outputs else 'the'} largest value"
+            where = "outputs part" if place.of_outputs else f"parts at {place.left} <-> {place.right}"
+            value = f"of {'their' if place.of_outputs else 'the'} largest value"
             size = (
                 f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
             )
@@ -239,9 +240,16 @@ class Derivation(Evidence):
             lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
             lines += [Line(place.everywhere)] if place.everywhere else []
         if at := self.stopped:
-            lines.append(Line(f"stopped at {at.where}: {at.why}", "head"))
-            lines += [Line(f"compare before it: {at.before}")] if at.before else []
+            lines += self._stop(at)
         return lines
+
+    def _stop(self, at: Stop) -> list[Line]:
+        """Say where the matching stopped; of a complete Table, which lines are found otherwise."""
+        if not self.missing:  # what to compare is said after `next:`
+            return [Line(f"lines from {at.where} on follow names, not values: {at.why}", "head")]
+        return [Line(f"stopped at {at.where}: {at.why}", "head")] + (
+            [Line(f"compare before it: {at.before}")] if at.before else []
+        )
 
     @property
     def stopped(self) -> Stop | None:
@@ -252,6 +260,17 @@ class Derivation(Evidence):
     def first(self) -> str:
         """Name the earliest place where the models part; "" if there is none."""
         return self.places[0].text if self.places else ""
+
+    @property
+    def why(self) -> str:
+        """Say in one line why nothing is proven: other sizes, say, or the earliest place where the models part."""
+        if self.proven:
+            return ""
+        part = (
+            f"the models {self.first}".replace(" parts ", " part ", 1) if self.first.startswith("parts") else self.first
+        )
+        said = (f"{what}: {how}" for what, how in (*self.unlike, *self.not_shown))
+        return next(said, "") or part
 
     @property
     def judgement(self) -> list[Line]:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from specs.numerals import apart
+
 from .candidates import Candidate, Left
+from .edits.texts import named, without_copies
 from .fold.rows import DerivedTable
 from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from .match.advice import feeds
@@ -23,7 +26,7 @@ from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import difference
 from .trace.precomputed import RoundedTable
-from .trace.sites import OWN, place
+from .trace.sites import OUTPUT, OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
 from .writing import Written, written
@@ -47,7 +50,7 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
         who = _with_low_tables(proof.tables) if proof.tables else who
         parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
-        parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
+        parted.append(Divergence(OUTPUT, OUTPUT, proof.exact, advice=feeds("")))
     return parted
 
 
@@ -61,7 +64,7 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
     """Return a place for each cause of rounded tables: where the first of them is read, with the places of all."""
     groups: dict[str, list[RoundedTable]] = {}
     for table in tables:
-        groups.setdefault(table.cause, []).append(table)
+        groups.setdefault(_rounding(table), []).append(table)
     return [
         Divergence(
             place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
@@ -70,6 +73,16 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
         )
         for cause, some in groups.items()
     ]  # fmt: skip
+
+
+def _rounding(table: RoundedTable) -> str:
+    """Say how the sides differ in a table."""
+    if table.numbers is None:
+        side = f"the {table.side}" if table.side else "one side"
+        (core,) = without_copies(table.value.real)
+        return f"{side} computes {named(core)} in float32"
+    left, right = apart(*table.numbers, least=6)
+    return f"one number is rounded: {left} on the left, {right} on the right"
 
 
 def sizes_differ(left: Left, best: Candidate) -> bool:
@@ -140,7 +153,7 @@ def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
     seen = {place.right for place in places}
-    return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
+    return [*places, *(place for place in known if place.right not in {*seen, OUTPUT})] or known
 
 
 def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False) -> tuple[Run, Run]:

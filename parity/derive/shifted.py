@@ -1,4 +1,4 @@
-"""Tell tables of which both models read rows that stand at other places, as positions that begin at 0 and at 1."""
+"""Tell tables whose rows go elsewhere: positions that begin at 0 and at 1, a table that one model ties to its head."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .trace.reason import Reason
 from .trace.tape import Array
 
 REMEDY = "let both models read the same rows of these tables, and derive again"
+ALL_ROWS = "give tokens that read all rows of these tables, which shows what is tied; then derive again"
 
 
 def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
@@ -33,6 +34,23 @@ def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
     ranges = f"{known[0]}..{known[-1]}", f"{found[0]}..{found[-1]}"
     where = f"the right model reads its rows {ranges[0]} where the left one reads rows {ranges[1]} of {owners[0]}"
     return Reason(f"{where}, and no line shifts rows: let both read the same rows", REMEDY)
+
+
+def parted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
+    """Say which rows of a right table are those of which of two left ones; "" where they are not.
+
+    Tokens that read some rows alone leave the others to another use of the table: a head that is tied on one side.
+    """
+    part = _rows(np.asarray(rights.part(mapped, name)))
+    owners = lefts.owners(part) if part.ndim == 2 and part.all() else []
+    tables = [_rows(np.asarray(lefts.numbers(owner))) for owner in owners]
+    if len(owners) != 2 or any(table.shape != part.shape for table in tables):
+        return ""
+    first, second = ((part == table).all(1) for table in tables)
+    if not (first ^ second).all():
+        return ""
+    rows = f"{first.sum()} of its {len(part)} rows are those of {owners[0]}, the others those of {owners[1]}"
+    return Reason(f"{rows}, as if the right model used one table where the left one has two", ALL_ROWS)
 
 
 def _rows(array: Array) -> Array:

@@ -21,7 +21,7 @@ from .limits import LARGE_MODEL
 from .match.complete import complete
 from .match.hints import Hint, check_lines
 from .match.symbols import Elements, Packed
-from .shifted import shifted
+from .shifted import parted, shifted
 from .summands import straightened
 from .trace.call import label
 from .trace.draws import of_one_value
@@ -103,7 +103,8 @@ def _folded(
     if best.hint:
         check_lines(best.hint, table, table.known)
     for name in [name for name, why in reasons.items() if why.startswith(UNSAYABLE)]:
-        reasons[name] = shifted(name, best.found.map, lefts, rights) or reasons[name]
+        its = name, best.found.map, lefts, rights
+        reasons[name] = shifted(*its) or parted(*its) or reasons[name]
     if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}

@@ -77,6 +77,14 @@ def test_a_head_of_its_own_and_one_that_is_the_embedding_are_told_apart():
     assert found.confirmed
 
 
+def test_tokens_that_read_some_rows_are_why_a_tied_table_is_not_told():
+    tokens = torch.arange(36).reshape(4, 9).numpy() % 7
+    found = parity.derive(head(False), head(True), (tokens,))
+    rows = "7 of its 11 rows are those of embed.weight, the others those of head.weight"
+    assert found.reasons["embed.weight"] == f"{rows}, as if the right model used one table where the left one has two"
+    assert found.following.startswith("give tokens that read all rows of these tables")
+
+
 def convolutional(groups: int) -> Net:
     layers: dict[str, torch.nn.Module] = {"norm": torch.nn.GroupNorm(groups, 8)} if groups else {}
     return Net(lambda m, x: m.out((m.norm(m.first(x)) if groups else m.first(x)).relu()),

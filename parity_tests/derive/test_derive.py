@@ -53,6 +53,17 @@ def test_a_pair_gives_the_table_that_a_person_would_write(name: str):
     assert all(np.array_equal(again[array], translated[array]) for array in translated)
 
 
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [
+        ("torch_torch", "c=8 d=4 a=4 (qkv.weight)"),  # and no width that the shapes show
+        ("torch_paddle", "h=2 d=4 (qkv.weight, qkv.bias)"),
+    ],
+)
+def test_a_table_says_on_which_lines_a_conversion_asks_for_lengths(name: str, lengths: str):
+    assert f"\n# lengths in the models that it was derived from: {lengths}\n" in derived(name).table.print()
+
+
 @pytest.mark.parametrize("name", ["torch_torch", "torch_linen"])
 def test_the_saved_table_converts_both_ways(name: str, tmp_path: Path):
     left, _, inputs, *_ = pair(name)

@@ -42,6 +42,50 @@ def test_channels_around_a_depthwise_convolution_are_free_to_change_places():
     ]
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_units_behind_a_gate_are_free_with_the_gate_and_what_it_scales(bias: bool):
+    """As wide as the model, so that biases of other blocks have the same length."""
+
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            names = ("gate", "up", "down")
+            self.blocks = torch.nn.ModuleList(
+                torch.nn.ModuleDict({name: torch.nn.Linear(6, 6, bias) for name in names}) for _ in range(2)
+            )
+
+        def forward(self, x: Any) -> Any:
+            for block in self.blocks:
+                x = x + block["down"](torch.nn.functional.silu(block["gate"](x)) * block["up"](x))
+            return x
+
+    found = parity.derive(Gated(), Gated(), (np.random.default_rng(0).standard_normal((3, 4, 6)),))
+    units = "outputs of blocks.{i}.gate.weight and blocks.{i}.up.weight with inputs of blocks.{i}.down.weight"
+    assert found.proven and f"{units} for i = 0..1" in found.freedom, found.freedom
+
+
+def test_blocks_are_folded_though_one_side_numbers_what_is_inside():
+    class Blocks(torch.nn.Module):
+        def __init__(self, inside: bool) -> None:
+            super().__init__()
+            down = [torch.nn.Linear(7, 5) for _ in range(2)]
+            self.blocks = torch.nn.ModuleList(
+                torch.nn.ModuleDict({"up": torch.nn.Linear(5, 7), "down": torch.nn.Sequential(one) if inside else one})
+                for one in down
+            )
+
+        def forward(self, x: Any) -> Any:
+            for block in self.blocks:
+                x = x + block["down"](torch.tanh(block["up"](x)))
+            return x
+
+    found = parity.derive(Blocks(True), Blocks(False), (np.random.default_rng(0).standard_normal((3, 4, 5)),))
+    right = "blocks.{i}.down.weight"
+    assert found.freedom == [
+        f"outputs of blocks.{{i}}.up.weight with inputs of blocks.{{i}}.down.0.weight (right: {right}) for i = 0..1"
+    ]
+
+
 def test_units_that_make_no_difference_now_are_not_called_free():
     """Each of the two exchanges has no effect alone: the first as both are below 2, the second as both are 5."""
     elements = SimpleNamespace(values=np.array([0.0, 1.0, 2.0, 5.0, 5.0]))

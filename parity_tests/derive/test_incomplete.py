@@ -319,3 +319,44 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
         "no operation on the left reads the patches of values of shape (4, 6, 9, 9), padding included, that its "
         "convolution at 2 reads (parameter of shape (6, 6, 3, 3))"
     )
+
+
+def test_a_complete_table_says_from_where_on_its_lines_follow_names():
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, scales: bool):
+            super().__init__()
+            self.a, self.b, self.scales = torch.nn.Linear(8, 7), torch.nn.Linear(7, 5), scales
+
+        def forward(self, x: Any) -> Any:
+            x = torch.tanh(self.a(x))
+            return self.b.bias * (x @ self.b.weight.mT) if self.scales else self.b(x)
+
+    found = parity.derive(Net(False), Net(True), (np.random.default_rng(0).standard_normal((3, 4, 8)),))
+    text = str(found)
+    assert found.verdict == "complete" and "lines from b.bias on follow names, not values: no operation" in text, text
+    assert "stopped at" not in text and "compare before it" not in text, text
+    assert "outputs part by " in text and "next: compare what both models compute before their outputs: " in text, text
+
+
+def test_a_table_that_is_not_proven_says_why_until_it_is_derived_anew():
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, eps: float):
+            super().__init__()
+            self.norm, self.out = torch.nn.LayerNorm(8, eps), torch.nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.norm(x))
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 8))
+    found = parity.derive(Net(0.1), Net(0.2), x)
+    above = found.table.lines[0].above
+    assert above[0].startswith("# derived, not proven: outputs differ by ") and above[1].startswith(
+        "# not proven, as the models part at norm <-> norm by "
+    )
+    assert above[1].endswith(f": {found.divergences[0].cause}")
+    again = parity.derive(Net(0.1), Net(0.1), x, table=found.table)
+    assert again.proven and "not proven" not in again.table.print() and not again.why

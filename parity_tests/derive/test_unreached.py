@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from specs.numerals import short
 
 from ..conftest import needs
 from .pairs import images
@@ -57,6 +58,32 @@ def test_a_limit_of_one_side_is_named_though_no_value_reaches_it(left: Function,
     assert not found.proven and not found.missing and found.error < 1e-12, found
     assert f"until values pass a limit that one side alone has: {said}, at the model's own" in str(found), found
     assert found.following == "give both models the same limits; then derive again"
+
+
+def test_all_modules_with_a_limit_are_listed():
+    """Which of them larger values pass is chance, so that they are not counted as places that differ are."""
+
+    def blocks(function: type[torch.nn.Module]) -> torch.nn.Module:
+        return torch.nn.Sequential(*(torch.nn.Sequential(linear(6), function()) for _ in range(3)))
+
+    found = parity.derive(blocks(torch.nn.ReLU6), blocks(torch.nn.ReLU), (images(4, 6),))
+    assert found.incomparable.endswith("a limit that one side alone has: 6 on the left, at {0..2}.1"), found
+
+
+def test_outputs_that_differ_are_said_to_differ_beside_their_limits():
+    jax = pytest.importorskip("jax")
+
+    def clipped(low: float, high: float) -> tuple[Any, Any]:
+        def forward(params: Any, x: Any) -> Any:
+            for w in params[:-1]:
+                x = jax.numpy.clip(x @ w, low, high)
+            return x @ params[-1]
+
+        return forward, [*images(3, 6, 6), images(6, 2)]
+
+    found = parity.derive(clipped(-0.5, 0.3), clipped(-1, 0.6), (images(4, 6),))
+    differ = f"outputs differ by {short(found.error)} of their largest element, and are equal only until values pass"
+    assert found.error > 0.01 and differ in str(found), found
 
 
 @pytest.mark.parametrize("limit", [20.0, 50.0, -20.0, -50.0])

@@ -78,7 +78,7 @@ def test_what_one_side_alone_calls_before_the_first_divergent_tap_is_named() -> 
     a = replace(recording("one", x=[1.0], y=[3.0], output=[2.0]), architecture=OWN)
     b = replace(recording("two", x=[1.0], output=[5.0]), architecture=OWN)
     first = verdict(a, b).first_divergence
-    assert first == "output" and first is not None and first.between == ("y (only in one)",)
+    assert first == "output" and first is not None and first.between == (("one", ("y",)),)
 
 
 def test_a_missing_tap_fails_and_is_named() -> None:

@@ -131,6 +131,28 @@ def test_taps_of_one_side_alone_are_listed() -> None:
     assert [name for name, *_ in report.results[0].curve] == ["norm", "head", "output"]
 
 
+def test_modules_of_other_names_ahead_of_what_differs_are_compared_by_names() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self, name: str, scale: float) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.name, self.scale = name, scale
+            self.add_module(name, torch.nn.Linear(8, 8))
+            self.last = torch.nn.Linear(8, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.scale * self.get_submodule(self.name)(x))
+
+    x = np.random.default_rng(0).standard_normal((3, 8), dtype="float32")
+    text = str(parity.compare({"mine": Net("fc", 1), "other": Net("mid", 2)}, x, check="layers"))
+    assert "  between       fc (only in mine); mid (only in other)\n" in text, text
+    said = " ".join(text.split())
+    assert "next compare the modules in between, too: names={'mine': {'fc': 'mid'}} pairs these two" in said, text
+    names = {"mine": {"fc": "mid"}}
+    again = str(parity.compare({"mine": Net("fc", 1), "other": Net("mid", 2)}, x, check="layers", names=names))
+    assert "names=" not in again and "look at what is done to the output of mid" in " ".join(again.split()), again
+
+
 def test_lower_precision_is_judged_by_its_noise() -> None:
     models = {"torch": torch_model().float(), "paddle": paddle_model()}
     models["paddle"].to(dtype="float32")

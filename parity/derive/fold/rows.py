@@ -125,6 +125,21 @@ class DerivedTable(Table):
             pass
         return ()
 
+    def open_lines(self) -> dict[str, list[str]]:
+        """Return the lines, by their first array, on which names and shapes leave the length of an axis open."""
+        found: dict[str, list[str]] = {}
+        for table in (self, self.reverse()):
+            try:
+                super(DerivedTable, table).layout(table.known)
+            except SizeError as error:
+                for line in self.lines:
+                    for name in error.axes.get(line.number, ()):
+                        label = next(iter(line.arrays)).label
+                        found.setdefault(name, []).extend([label] * (label not in found.get(name, ())))
+            except TableError:
+                pass
+        return found
+
     def unchecked(self) -> tuple[str, ...]:
         """Name the axes whose lengths no shape of either side shows, such as a and b of (a+b) <-> (b+a)."""
         if self.whole is not None or not self.lengths() or not self.reverse().lengths():

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from convert.folding import listed
 from parity.derive.edits.edit import and_so
+from parity.derive.trace.sites import OUTPUT, OWN
 from specs.numerals import short
 from specs.words import count
 
@@ -48,6 +49,11 @@ class Divergence(NamedTuple):
     named: int = 1
     more: int = 0
     partial: bool = False
+
+    @property
+    def of_outputs(self) -> bool:
+        """Tell whether it is no place inside the models."""
+        return self.left == self.right and self.left in (OWN, OUTPUT)
 
     @property
     def cause(self) -> str:

@@ -29,7 +29,8 @@ UNTRIED = "not tried, as it takes many runs of the model: which units may be per
 UNTRIED_OTHERS = "not tried, as it takes many runs of the model: which other units may be permuted"
 LETTERS = "ijklmn"  # of numbers that vary
 NUMBER = re.compile(r"\d+")
-BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
+BETWEEN = re.compile(r" (?:with|and) ")  # the names in a text
+RIGHT = re.compile(r" \(right: [^()]*\)")  # what the right side calls one
 
 Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
@@ -152,11 +153,12 @@ def numbered(texts: Sequence[str]) -> str:
 
 
 def spacing(text: str) -> tuple[int, ...] | str:
-    """Return how far the numbers of the second name in a text are ahead of those of the first one.
+    """Return how far the numbers of the other left names in a text are ahead of those of the first one.
 
     Blocks in which it is the same are alike: 0 and 0 are as 1 and 1, and not as 0 and 1. Of names with unequal counts
     of numbers, those are alike that differ in what both begin with: the text without the numbers of that.
     """
+    text = RIGHT.sub("", text)
     names = BETWEEN.split(text)
     numbers = [[int(number) for number in NUMBER.findall(name)] for name in names]
     if len({len(some) for some in numbers}) > 1:
@@ -164,7 +166,7 @@ def spacing(text: str) -> tuple[int, ...] | str:
         same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False))
         path = "".join(word for word, _ in same)
         return text.replace(path, NUMBER.sub("#", path)) if path else text
-    return tuple(b - a for a, b in zip(*numbers, strict=True))
+    return tuple(b - a for other in numbers[1:] for a, b in zip(numbers[0], other, strict=True))
 
 
 def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
@@ -198,9 +200,7 @@ def _candidates(
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [_columns(use, width)]
             if other.ids.shape[1] and other.ids.shape[1] % width == 0 and reach.undoes(use, other):
-                channels = other.ids[0].reshape(width, -1)  # its taps of each channel, one after the other
-                one, another = _exchanged(width)
-                into = [(channels[one].ravel(), channels[another].ravel())]
+                into = [_channels(other, width)]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
                     yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
@@ -208,7 +208,29 @@ def _candidates(
                 into = [_columns(other, width)]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
                 yield seen, f"{template} out", text, own + into + _vectors([*beside, *beside_other], width)
+                for third, inside in _readers(reach, uses[k + 1 :], use, other):
+                    units = own + into + [_channels(third, width)]
+                    third_name = both(elements.owners(third.ids), partners)
+                    text = f"outputs of {names[0]} and {names[1]} with inputs of {third_name}"
+                    yield seen, f"{template} gate", text, units + _vectors([*inside, *beside, *beside_other], width)
     yield from ((0, *term) for term in _terms(uses, elements, reach, partners))
+
+
+def _readers(reach: Reach, later: Sequence[Use], use: Use, other: Use) -> Iterator[tuple[Use, list[Use]]]:
+    """Yield the matrix that alone reads outputs of two others, one of which is a gate, and the sums before it."""
+    if not reach.gate(use, other):
+        return
+    for at, third in enumerate(later):
+        fits = is_matrix(third) and third.ids.shape[1] % use.ids.shape[2] == 0
+        if fits and reach.undoes(use, third) and reach.undoes(other, third):
+            yield third, [one for one in later[:at] if one.kind == "add"]
+
+
+def _channels(use: Use, width: int) -> tuple[Array, Array]:
+    """Return the elements of inputs of a product that are exchanged: of each its taps, one after the other."""
+    one, another = _exchanged(width)
+    channels = use.ids[0].reshape(width, -1)
+    return channels[one].ravel(), channels[another].ravel()
 
 
 def _columns(use: Use, width: int) -> tuple[Array, Array]:

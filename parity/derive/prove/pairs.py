@@ -18,7 +18,7 @@ from parity.derive.match.walk import Walk
 from parity.derive.trace.outputs import parted
 from parity.derive.trace.precomputed import nearest
 from parity.derive.trace.program import Program
-from parity.derive.trace.sites import place
+from parity.derive.trace.sites import OUTPUT, place
 from parity.derive.trace.tape import Array, Tape
 
 
@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
     def site(self, use: Use | None) -> str:
         if use is None:
-            return "the output"
+            return OUTPUT
         return place(self.tape.nodes[use.node].site, self.elements.owners(use.ids))
 
 

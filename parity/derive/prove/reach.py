@@ -38,6 +38,11 @@ class Reach:
         """Tell whether outputs of two matrices are multiplied by each other, as queries by keys."""
         return bool(self._of(use).meetings & self._of(other).meetings)
 
+    def gate(self, use: Use, other: Use) -> bool:
+        """Tell whether outputs of two matrices are multiplied one by one, as those of a gate by what it scales."""
+        nodes = self.program.tape.nodes
+        return any(nodes[at].kind == "mul" for at in self._of(use).meetings & self._of(other).meetings)
+
     def add_up(self, use: Use, other: Use) -> bool:
         """Tell whether all that becomes of two terms is that their sums are added to each other."""
         return use.node == other.node or not self._sums(use).isdisjoint(self._sums(other))

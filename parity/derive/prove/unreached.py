@@ -14,7 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from parity.derive.edits.edit import SIDES, and_so
+from convert.folding import listed
+from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
@@ -334,8 +335,7 @@ def _reason(limits: Sequence[Limit]) -> Reason:
         own = [limit for limit in limits if limit.side == side]
         values = dict.fromkeys(_range(limit.numbers) for limit in own)
         sites = shown_once(limit.node.site for limit in own)
-        first, more = sites[0] or OWN, len(sites) - 1
-        texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {first}{and_so(more)}")
+        texts.append(f"{in_a_row(values)} on the {SIDES[side]}, at {listed(site or OWN for site in sites)}")
     return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
 
 

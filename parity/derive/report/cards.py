@@ -15,7 +15,7 @@ from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.prove.divergence import Divergence
 from parity.derive.trace.names import split
-from parity.derive.trace.sites import OWN, class_at, numberless
+from parity.derive.trace.sites import class_at, numberless
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts
 from parity.page.markup import Markup, coded, name, prose, tag
@@ -45,7 +45,7 @@ def _parting(found: Derivation, place: Divergence, address: str | None) -> Marku
     Args:
       address: of its row in the table of modules.
     """
-    whole = place.left == place.right and place.left in (OWN, "output")
+    whole = place.of_outputs
     title = "Outputs of both models" if whole else begun(place.kind or "values part")
     modules = [] if whole else [("module", place.left, place.right), *_classes(found, place)]
     most = EQUAL_OUTPUTS if whole else PARTED_USES

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
-from specs.numerals import apart
 
 from .tape import Array, Node, Tape
 
@@ -33,6 +32,7 @@ class RoundedTable(NamedTuple):
     """A table that the sides compute with different precision: the modules that read it, the relative difference.
 
     Args:
+      value: the table, of the side that computes it with more precision where that shows.
       numbers: the table's value on the left and on the right, if it has one value; else None.
       low: whether float32 holds all of its values on the left, and on the right.
     """
@@ -40,26 +40,20 @@ class RoundedTable(NamedTuple):
     left: str
     right: str
     size: float
+    value: Array
     numbers: tuple[float, float] | None = None
     low: tuple[bool, bool] = (False, False)
 
     @property
     def mirrored(self) -> RoundedTable:
         """Return the same with the sides exchanged."""
-        return RoundedTable(self.right, self.left, self.size, self.numbers and self.numbers[::-1], self.low[::-1])
+        numbers = self.numbers and self.numbers[::-1]
+        return self._replace(left=self.right, right=self.left, numbers=numbers, low=self.low[::-1])
 
     @property
     def side(self) -> str:
         """Return the side that computes the table in float32, "left" or "right"; "" where that does not show."""
         return {(True, False): "left", (False, True): "right"}.get(self.low, "")
-
-    @property
-    def cause(self) -> str:
-        """Say how the sides differ."""
-        if self.numbers is None:
-            return f"{f'the {self.side}' if self.side else 'one side'} computes a table in float32"
-        left, right = apart(*self.numbers, least=6)
-        return f"one number is rounded: {left} on the left, {right} on the right"
 
 
 def aligned(
@@ -89,7 +83,8 @@ def _with_values_of(
             one_value = table.value.dtype.kind == "f" and np.ptp(table.value) == 0
             single = (float(value.flat[0]), float(table.value.flat[0])) if one_value else None
             low = _is_float32(value), _is_float32(table.value)
-            rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single, low))
+            exact = table.value if low[0] else value
+            rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, exact, single, low))
     return (with_tables(other, replaced) if replaced else other), list(rounded.values())
 
 

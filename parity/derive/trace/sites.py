@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from parity.quoting import quoted
 
 OWN = "the model's own function"  # a place outside of any module
+OUTPUT = "output"  # that behind all modules
 _STEP = re.compile(r"\[(\d+)\]")  # a step of a scan, behind the path of the module that has it
 
 
