@@ -11,6 +11,7 @@ from convert.folding import fold as folded
 from specs.words import count, in_a_row
 
 from .candidates import Candidate, Left
+from .edits.edit import SIDES
 from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from .prove.absent import absent_token
 from .prove.constants import unlike_number
@@ -27,6 +28,8 @@ from .trace.reason import Reason
 from .writing import Written
 
 EXAMPLE_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on two examples for one
+DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
+NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
 
@@ -92,6 +95,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
     """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges."""
     a, b = left.side, best.side
+    if drawing := [side for side, tape in zip(SIDES, (left.tape, best.tape), strict=True) if tape.draws()]:
+        return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
     if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         return ALIKE, []
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
