@@ -21,6 +21,7 @@ from .prove.longer import Longer, longer_inputs
 from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive, only_positive_inputs
+from .prove.stored import Stored, stored_alone
 from .prove.unproven import unproven
 from .prove.unreached import Limited, unreached
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
@@ -39,6 +40,7 @@ class Verdict(NamedTuple):
     Args:
       proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
       shapes: of the left inputs of a run with two examples, if there was one. absent, over_one: see Derivation.
+      notes: on numbers that one model alone stores.
     """
 
     proof: Proof
@@ -48,6 +50,7 @@ class Verdict(NamedTuple):
     shapes: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
+    notes: Sequence[str] = ()
 
 
 def judged(left: Left, best: Candidate, of: Written) -> Verdict:
@@ -75,7 +78,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    objection = objection or examples.reason
+    stored = stored_alone(a, b, of.table) if holds and not (objection or unshown) else Stored()
+    objection = objection or examples.reason or stored.reason
     programs = left.program, best.programs[1]
     longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
     objection = objection or longer.reason
@@ -89,7 +93,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
     absent = absent_token(a, b, tapes, of.table, proof.error) if proven else ""
-    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one)
+    return Verdict(
+        proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
+    )
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
