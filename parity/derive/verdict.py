@@ -92,7 +92,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
-    absent = absent_token(a, b, tapes, of.table, proof.error) if proven else ""
+    absent = absent_token(a, b, tapes, programs, of.table, proof.error) if proven else ""
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
