@@ -18,6 +18,7 @@ from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
 from .prove.longer import Longer, longer_inputs
+from .prove.masks import other_masks
 from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive, only_positive_inputs
@@ -122,4 +123,4 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    return unlike_number(a, b, tapes, of.table, proof.exact)
+    return other_masks(a, b, of.table, proof.error) or unlike_number(a, b, tapes, of.table, proof.exact)
