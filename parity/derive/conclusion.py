@@ -73,7 +73,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         _derivation(left, best, of, verdict, explained),
         unmatched=rows, freedom=free, untried=untried, seconds=time.process_time() - began,
     )  # fmt: skip
-    notes = [*of.notes, *(_unseen_notes(of) if verdict.proven else [])]
+    notes = [*of.notes, *verdict.notes, *(_unseen_notes(of) if verdict.proven else [])]
     return replace(derivation, table=commented(derivation, derivation.why, notes))
 
 

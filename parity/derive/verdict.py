@@ -11,15 +11,18 @@ from convert.folding import fold as folded
 from specs.words import count, in_a_row
 
 from .candidates import Candidate, Left
+from .edits.edit import SIDES
 from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
 from .prove.longer import Longer, longer_inputs
+from .prove.masks import other_masks
 from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive, only_positive_inputs
+from .prove.stored import Stored, stored_alone
 from .prove.unproven import unproven
 from .prove.unreached import Limited, unreached
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
@@ -27,6 +30,8 @@ from .trace.reason import Reason
 from .writing import Written
 
 EXAMPLE_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on two examples for one
+DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
+NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
 
@@ -36,6 +41,7 @@ class Verdict(NamedTuple):
     Args:
       proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
       shapes: of the left inputs of a run with two examples, if there was one. absent, over_one: see Derivation.
+      notes: on numbers that one model alone stores.
     """
 
     proof: Proof
@@ -45,6 +51,7 @@ class Verdict(NamedTuple):
     shapes: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
+    notes: Sequence[str] = ()
 
 
 def judged(left: Left, best: Candidate, of: Written) -> Verdict:
@@ -72,7 +79,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    objection = objection or examples.reason
+    stored = stored_alone(a, b, of.table) if holds and not (objection or unshown) else Stored()
+    objection = objection or examples.reason or stored.reason
     programs = left.program, best.programs[1]
     longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
     objection = objection or longer.reason
@@ -85,13 +93,17 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
-    absent = absent_token(a, b, tapes, of.table, proof.error) if proven else ""
-    return Verdict(proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one)
+    absent = absent_token(a, b, tapes, programs, of.table, proof.error) if proven else ""
+    return Verdict(
+        proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
+    )
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
     """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges."""
     a, b = left.side, best.side
+    if drawing := [side for side, tape in zip(SIDES, (left.tape, best.tape), strict=True) if tape.draws()]:
+        return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
     if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         return ALIKE, []
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
@@ -111,4 +123,4 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    return unlike_number(a, b, tapes, of.table, proof.exact)
+    return other_masks(a, b, of.table, proof.error) or unlike_number(a, b, tapes, of.table, proof.exact)

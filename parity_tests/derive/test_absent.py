@@ -64,6 +64,35 @@ def test_tokens_that_are_counted_from_another_number_are_not_exchanged():
     assert found.proven and not found.absent
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (lambda ids: ids > 6, "7"),
+        (lambda ids: torch.isin(ids, torch.tensor([6, 8])), "6"),
+        (lambda ids: (ids % 8) != ids, "8"),
+        (lambda ids: ids.clamp(max=7) != ids, "8"),
+    ],
+    ids=["more", "several", "divided", "limited"],
+)
+def test_tokens_are_tried_for_which_tables_have_rows(left: Any, said: str):
+    pair = words(left), words(none)
+    for found in (parity.derive(*pair, (TOKENS,)), parity.derive(*pair[::-1], (TOKENS,))):
+        text = f"equal only for inputs without {said}, which no input has: with it outputs differ by"
+        assert found.proven and text in str(found) and f"# {text}" in str(found.table)
+
+
+def test_tokens_that_are_not_true_are_tried_in_jax():
+    pytest.importorskip("jax")
+    import jax.numpy as jnp
+
+    def run(p: Any, ids: Any) -> Any:
+        return jnp.where((ids > 0)[..., None], jnp.take(p["a"], ids, axis=0), 0) @ p["b"]["w"] + p["b"]["b"]
+
+    tree = {"a": np.ones((9, 6)), "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
+    assert "without 0, which no input has" in str(parity.derive(words(none), (run, tree), (TOKENS + 1,)))
+    assert not parity.derive(words(lambda ids: ids == 0), (run, tree), (TOKENS + 1,)).absent
+
+
 def test_a_token_that_code_of_jax_asks_for_is_tried():
     pytest.importorskip("jax")
     import jax.numpy as jnp

@@ -165,3 +165,25 @@ def test_gradients_that_have_lost_digits_are_not_compared(monkeypatch: pytest.Mo
     left, right = (Sharp(*(layer() for layer in layers)) for _ in range(2))
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((1, 6)),))
     assert found.proven and drawn == [(1.0, False), (0.5, True), (0.5, True)]
+
+
+def test_gradients_that_one_model_clips_are_a_difference():
+    needs("torch")
+    import torch
+
+    from .test_kinds_matching import Net, linear
+
+    class Clipped(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Any) -> Any:
+            return x.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: Any) -> Any:
+            return gradient.clamp(-100, 100)
+
+    def net(function: Any) -> Net:
+        return Net(lambda m, x: m.b(function(m.a(x)).tanh()), a=linear(), b=linear())
+
+    found = parity.derive(net(lambda x: x), net(Clipped.apply), (np.random.default_rng(0).standard_normal((3, 6)),))
+    assert not found.proven and found.error < 1e-12 and {*found.other_gradients} == {"a.weight", "a.bias"}

@@ -1,8 +1,12 @@
-"""Run both models on a token that one side alone asks for, as for padding, and that the given ones do not have."""
+"""Run both models on tokens that the given inputs do not have: those that one side alone asks for, as for padding.
+
+Others are tried too, as far as tables have rows for them: code may limit tokens, divide them, or compare with several.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +14,12 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.inputs import fresh, token_ids
 from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.numerals import short
 from specs.table import Table
+from specs.words import in_a_row
 
 from .examples import ROUNDING, outputs_of_both
 
@@ -21,29 +27,80 @@ SEED = 9000
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
 
 
-def absent_token(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, error: float) -> str:
-    """Say which token makes outputs differ, of those that one side alone compares with and no input has.
+class Tokens(NamedTuple):
+    """Both sides, and how far outputs may differ for tokens in place of others.
+
+    Args:
+      limit: what rounding explains.
+    """
+
+    left: Side
+    right: Side
+    table: Table
+    limit: float
+
+    def apart(self, instead: Mapping[int, int]) -> float:
+        """Return how far outputs differ with other tokens in place of some; 0 where rounding may explain it."""
+        inputs = [
+            {name: _exchanged(array, instead) if token_ids(given[name]) else array for name, array in drawn.items()}
+            for drawn, given in zip(fresh(*self.given, SEED), self.given, strict=True)
+        ]
+        outputs = outputs_of_both(self.left, self.right, self.table, inputs, SEED)
+        apart = 0.0 if not all(outputs) or incomparable(*outputs) else difference(*outputs)
+        return apart if apart > self.limit else 0.0
+
+    @property
+    def given(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        return self.left.call.arrays(), self.right.call.arrays()
+
+
+def absent_token(
+    left: Side, right: Side, tapes: tuple[Tape, Tape], programs: Sequence[Program], table: Table, error: float
+) -> str:
+    """Say which token makes outputs differ, of those that no input has.
 
     Args:
       error: the difference of the outputs for the tokens as they are.
     """
-    given = left.call.arrays(), right.call.arrays()
-    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, given, strict=True)]
-    rare = [{name: _rarest(array) for name, array in arrays.items() if token_ids(array)} for arrays in given]
-    if {*rare[0].values()} != {*rare[1].values()}:  # tokens of one side are counted from another number
+    tokens = Tokens(left, right, table, max(EQUAL_OUTPUTS, ROUNDING * error))
+    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, tokens.given, strict=True)]
+    own = [[array for array in arrays.values() if token_ids(array)] for arrays in tokens.given]
+    rare = [{_rarest(array) for array in arrays} for arrays in own]
+    if not own[0] or rare[0] != rare[1]:  # tokens of one side are counted from another number
         return ""
     for number in sorted(asked[0] ^ asked[1]):
-        drawn = zip(fresh(*given, SEED), rare, strict=True)
-        inputs = [
-            {name: np.where(array == of.get(name), number, array).astype(array.dtype) for name, array in arrays.items()}
-            for arrays, of in drawn
-        ]
-        outputs = outputs_of_both(left, right, table, inputs, SEED)
-        apart = 0.0 if not all(outputs) or incomparable(*outputs) else difference(*outputs)
-        if apart > max(EQUAL_OUTPUTS, ROUNDING * error):
+        if apart := tokens.apart(dict.fromkeys(rare[0], number)):
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
             return f"{number}, {asks}: with it outputs differ by {short(apart)}"
-    return ""
+    values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
+    length = min([n for program in programs for n in _lengths(program, values)], default=int(values.max()))
+    if not (others := [number for number in range(length) if number not in values]):
+        return ""
+    some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last
+    if not (apart := tokens.apart(dict(zip(map(int, values[::2]), some, strict=True)))):
+        return ""
+    for number in dict.fromkeys(some):
+        if one := tokens.apart(dict.fromkeys(rare[0], number)):
+            return f"{number}, which no input has: with it outputs differ by {short(one)}"
+    return f"{in_a_row(dict.fromkeys(some))}, which no input has: with these outputs differ by {short(apart)}"
+
+
+def _exchanged(tokens: Array, instead: Mapping[int, int]) -> Array:
+    return np.select([tokens == number for number in instead], [*instead.values()], tokens).astype(tokens.dtype)
+
+
+def _lengths(program: Program, tokens: Array) -> Iterator[int]:
+    """Yield the lengths of tables of which tokens, these values, pick rows."""
+    weights = program.weights()
+    for node in program.tape.nodes:
+        if node.kind != "layout" or len(node.inputs) != 2 or node.inputs[0] not in weights:
+            continue
+        index, shape = program.indices.get(node.inputs[1]), program.shapes[node.inputs[0]]
+        if index is None or not shape or not np.array_equal(np.unique(index), tokens):
+            continue
+        rows = np.arange(float(shape[0])).reshape(-1, *[1] * (len(shape) - 1))
+        if np.array_equal(np.unique(node.run(np.broadcast_to(rows, shape), index)), tokens):
+            yield shape[0]
 
 
 def _asked(tape: Tape, inputs: Sequence[Array]) -> Iterator[int]:

@@ -23,7 +23,7 @@ from parity.derive.limits import (
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
 from parity.derive.trace.call import Call
-from parity.derive.trace.cotangents import Take
+from parity.derive.trace.cotangents import SPREAD, Take
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.frames import message
 from parity.derive.trace.inputs import PLAIN, fresh, undrawn
@@ -250,7 +250,7 @@ def _drawn(
     gradient = grads.error if grads is not None and not remark and exact <= EQUAL_OUTPUTS else None
     told = grads is not None and gradient is not None and not (grads.alone or grads.unclear)
     seen = grads.largest if grads is not None and told else math.inf
-    void, faint = (seen <= part * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
+    void, faint = (seen <= part * SPREAD * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
     rounding = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
                 if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
     reason = reason or (SATURATED if void else "")

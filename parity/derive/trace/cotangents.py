@@ -10,6 +10,9 @@ import numpy as np
 from .tape import Array
 
 Take = Callable[[str, Array], None]  # gets the name of a parameter and its gradient
+# Standard deviation of the weights: code that clips gradients, at 1 to 100 say, clips some of these. Larger ones would
+# overflow in models that compute partly in float16
+SPREAD = 256
 
 
 def cotangents(outputs: Sequence[Any], is_finite: Callable[[Any], Any]) -> list[Array]:
@@ -21,4 +24,4 @@ def cotangents(outputs: Sequence[Any], is_finite: Callable[[Any], Any]) -> list[
       is_finite: tells it of each element of an output.
     """
     rng = np.random.default_rng(3000)
-    return [rng.standard_normal(tuple(out.shape)) * is_finite(out) for out in outputs]
+    return [SPREAD * rng.standard_normal(tuple(out.shape)) * is_finite(out) for out in outputs]

@@ -30,6 +30,8 @@ ALIKE = Reason(
     "equal only with inputs of one value each, by which a wrong order of positions would not show",
     "give inputs of several values, such as random tokens; then derive again",
 )
+HIDING = -100.0  # what additive masks have at most where they hide a value
+HUGE = 1e6  # absolute value from which on an element is that of an additive mask
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -38,39 +40,55 @@ def fresh(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
-    An input that no axis order relates to one of the other side keeps its values, as do masks, and floats of one value
-    beside other inputs, which may be masks, too. So do tokens where other ones are without such an order, since these
-    may be made from them.
+    An input that no axis order relates to one of the other side keeps its values, as do masks, those of floats and
+    floats of one value beside other inputs. So do tokens where other ones are without such an order, since these may be
+    made from them.
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
       tokens: whether tokens and lone numbers are drawn as well; else they keep their values.
     """
     rng = np.random.default_rng(seed)
-    new_left, new_right = dict(left), dict(right)
+    new_left, every = dict(left), related(left, right)
+    known = {name for pairs in every.values() for name, _ in pairs}
+    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
+    lone, tokens = tokens, tokens and not any(map(token_ids, alone))
+    for name, array in left.items():
+        if seed is None or not every[name] or (len(left) > 1 and of_mask(array)):
+            continue
+        if array.dtype.kind in WIDE and (lone or array.size > 1):
+            new_left[name] = _drawn(rng, array, alone=len(left) == 1)
+        elif tokens and _tokens(array):
+            new_left[name] = _shuffled(rng, array)
+    return new_left, carried(new_left, right, every)
+
+
+def related(left: Mapping[str, Array], right: Mapping[str, Array]) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Return for each left input the right ones that have its elements, with the order of its axes in which they do."""
     every = {
         name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
     }
     # One array may be given for several inputs, as queries, keys and values: each goes with that of its own name.
-    own = {name for name, related in every.items() if name in dict(related)}
-    every = {
-        name: [(other, order) for other, order in related if other == name or other not in own]
-        for name, related in every.items()
+    own = {name for name, pairs in every.items() if name in dict(pairs)}
+    return {
+        name: [(other, order) for other, order in pairs if other == name or other not in own]
+        for name, pairs in every.items()
     }
-    known = {name for related in every.values() for name, _ in related}
-    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    lone, tokens = tokens, tokens and not any(map(token_ids, alone))
-    for name, array in left.items():
-        if not (related := every[name]):
-            continue
-        if seed is not None and array.dtype.kind in WIDE and (lone or array.size > 1):
-            new_left[name] = _drawn(rng, array, alone=len(left) == 1)
-        elif seed is not None and tokens and _tokens(array):
-            new_left[name] = _shuffled(rng, array)
-        for other, order in reversed(related):
-            moved = new_left[name].transpose(order).reshape(right[other].shape)
-            new_right[other] = moved.astype(right[other].dtype)
-    return new_left, new_right
+
+
+def carried(
+    left: Mapping[str, Array], right: Mapping[str, Array], every: Mapping[str, list[tuple[str, tuple[int, ...]]]]
+) -> dict[str, Array]:
+    """Return the right inputs with the values of other left ones.
+
+    Args:
+      every: see related.
+    """
+    new = dict(right)
+    for name, pairs in every.items():
+        for other, order in reversed(pairs):
+            new[other] = left[name].transpose(order).reshape(right[other].shape).astype(right[other].dtype)
+    return new
 
 
 def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, str]:
@@ -82,7 +100,7 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 def _reason(array: Array) -> str:
     if (array == array.flat[0]).all():
         return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
-    if array.dtype.kind not in "iub" or token_ids(array):
+    if (array.dtype.kind not in "iub" or token_ids(array)) and not of_mask(array):
         return ""
     return POSITIONS if even(array) and len(np.unique(array)) > 2 else MASK
 
@@ -156,6 +174,12 @@ def _tokens(array: Array) -> bool:
     return array.dtype.kind in "iu" and len(np.unique(array)) > 2
 
 
+def of_mask(array: Array) -> bool:
+    """Tell whether floats are those of a mask: ones and zeros, or zeros and what hides values to which it is added."""
+    values = np.unique(array) if array.dtype.kind == "f" and array.size > 2 else array[:0]
+    return len(values) == 2 and bool(set(values) == {0, 1} or (values[1] == 0 and values[0] <= HIDING))
+
+
 def _drawn(rng: np.random.Generator, array: Array, alone: bool) -> Array:
     """Return numbers of the same spread; of a lone one, as a time between 0 and 1, a share of at least one half.
 
@@ -197,12 +221,20 @@ def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
     """Return axis orders in which a has b's elements, up to rounding to float32."""
     if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
         return
-    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind in WIDE else 0
+    slack = _slack(a) if a.dtype.kind in WIDE else np.zeros(a.shape)
     wide = np.result_type(a, b, np.float64)
     for order in itertools.permutations(range(a.ndim)):
-        if (np.abs(a.transpose(order).ravel().astype(wide) - b.ravel().astype(wide)) <= slack).all():
+        one, other = a.transpose(order).ravel().astype(wide), b.ravel().astype(wide)
+        if ((one == other) | (np.abs(one - other) <= slack.transpose(order).ravel())).all():
             yield order
             return
+
+
+def _slack(array: Array) -> Array:
+    """Return what rounding to float32 may change in each element; beside huge ones, as of a mask, that is little."""
+    size = np.abs(array)
+    usual = size < HUGE
+    return 1e-6 * np.where(usual, size[usual].max(initial=0), np.where(np.isfinite(size), size, 0))
 
 
 def layouts(array: Array) -> Iterator[tuple[tuple[int, ...], Array]]:

@@ -33,6 +33,11 @@ NUMBERS = ["item", "__bool__", "__float__", "__int__"]  # take a number out of a
 SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
+SAMPLED = frozenset([  # operations that draw random numbers, without the underscore of those in place
+    "uniform", "uniform_inplace", "gaussian", "gaussian_inplace", "truncated_gaussian_random", "bernoulli", "randint",
+    "randperm", "multinomial", "poisson", "exponential", "binomial", "standard_gamma", "dirichlet", "dropout",
+])  # fmt: skip
+
 
 def _dtypes(args: Any, kwargs: Any) -> list[Any]:
     """Return the dtypes among arguments, which may be those of casts."""
@@ -145,9 +150,11 @@ class Recorder(Forms):
         if out is NotImplemented:
             return out
         results = [args[0]] if in_place else [t for _, t in flatten(out) if isinstance(t, paddle.Tensor)]
+        call = Operation.of(name, settings(name, original, args, kwargs))
+        random = plain in SAMPLED and not call.settings.get("is_test")
         if not tensors or name in SHAPED:
             for tensor in results:
-                self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+                self._mark(self.adopt(tensor, self.tape.constant(numpy_of(tensor))), random)
             return out
         floats = any(map(is_inexact, tensors))
         special = getattr(self, f"_{plain}", None) if floats else None
@@ -156,8 +163,12 @@ class Recorder(Forms):
             self.adopt(results[0], value)
             return out
         kind = "layout" if is_layout(plain, args, kwargs, results) else "other"
-        call = Operation.of(name, settings(name, original, args, kwargs))
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
-            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))
+            self._mark(self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call)), random)
         return out
+
+    def _mark(self, value: int, random: bool) -> None:
+        """Note on the tape that a value is drawn, if it is."""
+        if random:
+            self.tape.random.add(value)

@@ -78,6 +78,7 @@ class Tape:
       reads_numbers: whether the model's code took numbers out of values, by `.item()` or to choose a branch.
       complex: whether some of its values are complex numbers.
       lowers: the dtypes of lower precision than float64 in which it computes some of its values.
+      random: numbers of values that are drawn anew in each run, and of constants that are computed from them.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Tape:
     reads_numbers: bool = False
     lowers: frozenset[str] = frozenset()
     complex: bool = False
+    random: set[int] = field(default_factory=set)
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
 
@@ -126,6 +128,10 @@ class Tape:
         read = {number for node in self.live().nodes for number in node.inputs} | set(self.outputs)
         return [name for name, number in self.parameters.items() if number not in read]
 
+    def draws(self) -> bool:
+        """Tell whether outputs are computed from random numbers, be it without a visible effect."""
+        return bool(self.random) and self.depends(self.outputs, self.random)
+
     def depends(self, values: Collection[int], on: Collection[int]) -> bool:
         """Tell whether some values are computed from others."""
         wanted = set(values)
@@ -156,7 +162,10 @@ class Tape:
         """Append an operation and return its value's number; one of constants alone is a constant."""
         if all(number in self.constants for number in inputs):
             with np.errstate(all="ignore"):
-                return self.constant(run(*(self.constants[number] for number in inputs)))
+                result = self.constant(run(*(self.constants[number] for number in inputs)))
+            if not self.random.isdisjoint(inputs):
+                self.random.add(result)
+            return result
         if kind == "layout" and len(inputs) > 1 and all(number in self.parts for number in inputs):
             parts = [self.parts[number] for number in inputs]
             if len({part.inputs for part in parts}) == 1:  # parts of one value in another order, as of a shift

@@ -19,6 +19,12 @@ SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
     "empty_like",
 ])  # fmt: skip
 
+SAMPLED = frozenset([  # operations that draw random numbers, without the underscore of those in place
+    "rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "bernoulli", "normal", "uniform",
+    "exponential", "random", "cauchy", "geometric", "log_normal", "multinomial", "poisson", "native_dropout",
+    "rrelu_with_noise", "binomial", "_standard_gamma", "_sample_dirichlet",
+])  # fmt: skip
+
 
 def _lower(dtype: torch.dtype | None) -> frozenset[str]:
     """Return the name of a dtype of lower precision."""
@@ -116,15 +122,16 @@ class Recorder(Forms, TorchDispatchMode):
             if name not in LAYOUT and (out := func.decompose(*args, **kwargs)) is not NotImplemented:
                 return out
         tensors = tensors_of(args, kwargs)
+        random = _samples(name, args)
         if func._schema.is_mutable:
-            return self._mutate(func, name, args, kwargs, tensors)
+            return self._mutate(func, name, args, kwargs, tensors, random)
         inputs = [self.value(tensor) for tensor in tensors]
         out = func(*args, **kwargs)
         if name == "_local_scalar_dense":
             self.numbers += inputs
         if not tensors or name in SHAPED:
             for tensor in results_of(out):
-                self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+                self._mark(self.adopt(tensor, self.tape.constant(numpy_of(tensor))), random)
             return out
         special = getattr(self, f"_{name.lstrip('_')}", None)
         if special is not None and (value := special(args, kwargs, inputs, out)) is not None:
@@ -135,10 +142,15 @@ class Recorder(Forms, TorchDispatchMode):
         for k, tensor in enumerate(results):
             single = isinstance(out, torch.Tensor)
             run, call = runner(func, args, kwargs, k, single), operation(func, name, args, kwargs)
-            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call))
+            self._mark(self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call)), random)
         return out
 
-    def _mutate(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
+    def _mark(self, value: int, random: bool) -> None:
+        """Note on the tape that a value is drawn, if it is."""
+        if random:
+            self.tape.random.add(value)
+
+    def _mutate(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[torch.Tensor], random: bool) -> Any:
         target = args[0] if not kwargs.get("out") is not None else kwargs["out"]
         inputs = [self.value(tensor) for tensor in tensors]
         site, tape = self.path[-1], self.tape
@@ -155,12 +167,19 @@ class Recorder(Forms, TorchDispatchMode):
         if value is None:
             run, call = runner(func, args, kwargs, 0, True, clone=True), operation(func, name[:-1], args, kwargs)
             value = tape.record("other", inputs, run, site, call=call)
+        self._mark(value, random)
         self._open(target)
         out = func(*args, **kwargs)
         self._write(target, value)
         if isinstance(out, torch.Tensor) and out is not target:
             self.adopt(out, value)
         return out
+
+
+def _samples(name: str, args: Any) -> bool:
+    """Tell whether an operation draws random numbers, and not with a chance of 0 or 1, as if there were no dropout."""
+    sure = name in ("native_dropout", "bernoulli_") and any(arg in (0, 1) for arg in args if isinstance(arg, float))
+    return name.removesuffix("_") in SAMPLED and not sure
 
 
 def _fills(tensor: torch.Tensor) -> bool:

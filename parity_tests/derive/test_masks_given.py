@@ -1,0 +1,109 @@
+"""Masks that are given as inputs: of floats and of truth values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+X = images(2, 4, 6)
+MASK = np.array([[1, 1, 0, 1], [1, 0, 1, 1]])
+CAUSAL = np.tril(np.ones((4, 4), bool))
+ADDITIVE = {str(low): np.where(CAUSAL, 0, low).astype(np.float32) for low in (-np.inf, -1e9, np.finfo("f").min)}
+
+
+def net(function: Any) -> Net:
+    """Return two layers with a function of (values, mask) between them."""
+    return Net(lambda m, x, mask: m.b(function(m.a(x).tanh(), mask)), a=linear(), b=linear(6, 3))
+
+
+def multiplied(x: Any, mask: Any) -> Any:
+    return x * mask[..., None]
+
+
+def chosen(x: Any, mask: Any) -> Any:
+    return torch.where(mask[..., None] > 0, x, 0.0)
+
+
+def attended(x: Any, mask: Any) -> Any:
+    return (x @ x.mT + mask).softmax(-1) @ x
+
+
+@pytest.mark.parametrize("kind", ["float32", "bool", "int64"])
+def test_a_mask_of_any_kind_keeps_its_values(kind: str):
+    found = parity.derive(net(multiplied), net(chosen), (X, MASK.astype(kind)))
+    assert found.proven
+    assert found.kept == [
+        "the given values of input 2 on the left and the right, as its two values are taken for a mask"
+    ]
+
+
+@pytest.mark.parametrize("low", ADDITIVE)
+def test_a_mask_that_is_added_keeps_its_values(low: str):
+    found = parity.derive(net(attended), net(attended), (X, ADDITIVE[low]))
+    assert found.proven and len(found.kept) == 1
+
+
+def test_a_mask_that_is_added_goes_to_the_right_input_with_other_axes():
+    def turned(x: Any, mask: Any) -> Any:
+        return (x @ x.mT + mask.mT).softmax(-1) @ x
+
+    mask = ADDITIVE["-inf"]
+    assert parity.derive(net(attended), net(turned), (X, mask), (X, mask.T)).proven
+
+
+def test_two_numbers_that_hide_nothing_are_drawn():
+    found = parity.derive(net(multiplied), net(chosen), (X, np.where(MASK, 1.0, 2.0)))
+    assert not found.proven and not found.kept
+
+
+def ignored(x: Any, mask: Any) -> Any:
+    return x
+
+
+def of_the_first(x: Any, mask: Any) -> Any:
+    return x * mask[:1, :, None]
+
+
+def by_length(x: Any, mask: Any) -> Any:
+    return x * (torch.arange(x.shape[1]) < mask.sum(1, keepdim=True))[..., None]
+
+
+ONES = np.ones((2, 4))
+ALIKE = np.array([[1, 1, 0, 1], [1, 1, 0, 1]])
+PADDED = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("kind", ["float32", "bool", "int64"])
+@pytest.mark.parametrize(("mask", "other"), [(ONES, ignored), (ALIKE, of_the_first)], ids=["ones", "alike"])
+def test_a_mask_with_another_edge_tells_models_apart(mask: Any, other: Any, kind: str):
+    for pair in ((multiplied, other), (other, multiplied)):
+        found = parity.derive(*map(net, pair), (X, mask.astype(kind)))
+        assert not found.proven and found.error < 1e-12
+        assert found.incomparable.startswith("equal only for the given values of input 2: with another one there they")
+        assert found.following.startswith("give inputs whose rows differ there")
+
+
+def test_kinds_of_tokens_that_one_model_ignores_tell_them_apart():
+    def typed(read: bool) -> Net:
+        def run(m: Any, x: Any, kinds: Any) -> Any:
+            return m.b(m.a(x) + m.c(kinds if read else torch.zeros_like(kinds)))
+
+        return Net(run, a=linear(), b=linear(6, 3), c=torch.nn.Embedding(2, 6))
+
+    kinds = np.zeros((2, 4), int)
+    assert "given values of input 2" in parity.derive(typed(True), typed(False), (X, kinds)).incomparable
+    assert parity.derive(typed(True), typed(True), (X, kinds)).proven
+
+
+@pytest.mark.parametrize("mask", [ONES, PADDED], ids=["ones", "padded"])
+def test_a_mask_for_padding_stays_one(mask: Any):
+    """Lengths and masks of truth values agree on all that hide the end."""
+    assert parity.derive(net(multiplied), net(by_length), (X, mask.astype(int))).proven

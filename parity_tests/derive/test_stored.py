@@ -1,0 +1,85 @@
+"""Single integers and flags that one model alone stores and reads: a step, or whether it has been initialized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+SAID = "equal only while what one model alone stores is that of a new one"
+X = images(3, 6)
+
+
+def net(function: Any, **stored: Any) -> Net:
+    """Return two layers with a function of (module, values) between them, and buffers of the first one."""
+    made = Net(lambda m, x: m.b(function(m, m.a(x)).tanh()), a=linear(), b=linear(6, 3))
+    for name, value in stored.items():
+        made.a.register_buffer(name, torch.tensor(value))
+    return made
+
+
+def plain(m: Any, x: Any) -> Any:
+    return x
+
+
+def branched(m: Any, x: Any) -> Any:
+    return 2 * x if m.a.ready.item() else x
+
+
+def warmed(m: Any, x: Any) -> Any:
+    return torch.where(m.a.step > 1000, 2 * x, x)
+
+
+@pytest.mark.parametrize(
+    ("function", "stored", "said"),
+    [
+        (branched, {"ready": 0}, "ready 0"),
+        (branched, {"ready": False, "other": 1}, "ready False"),
+        (warmed, {"step": 0}, "step 0"),
+        (warmed, {"step": np.uint8(0)}, ""),  # it never passes 255
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+def test_numbers_of_a_new_model_that_one_side_alone_reads_prove_nothing(
+    function: Any, stored: Any, said: str, turned: bool
+):
+    pair = net(function, **stored), net(plain)
+    found = parity.derive(*(pair[::-1] if turned else pair), (X,))
+    assert found.proven == (not said) and found.error < 1e-12
+    assert found.incomparable == (f"{SAID}: a.{said} on the {'right' if turned else 'left'}" if said else "")
+
+
+def test_a_number_that_is_set_is_stated_in_the_table():
+    found = parity.derive(net(branched, ready=1, other=1), net(lambda m, x: 2 * x), (X,))
+    assert found.proven and "\n# equal with a.ready 1, which the left model alone has\n" in str(found.table)
+    assert "with a.other" not in str(found.table)
+
+
+def test_numbers_that_both_sides_read_and_counters_are_no_difference():
+    both = parity.derive(net(branched, ready=0), net(branched, ready=0), (X,))
+    assert both.proven and "a.ready: <-> a.ready:" in str(both.table)
+    norms = [net(lambda m, x: m.norm(x)) for _ in range(2)]
+    norms[0].norm = torch.nn.BatchNorm1d(6)
+    norms[1].norm = torch.nn.BatchNorm1d(6)
+    norms[1].norm.num_batches_tracked = None
+    assert parity.derive(*norms, (X,)).proven
+
+
+def test_steps_of_a_jax_model_are_numbers_too():
+    pytest.importorskip("jax")
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        x = x @ p["a"]["w"] + p["a"]["b"]
+        return jnp.tanh(jnp.where(p["step"] > 1000, 2 * x, x)) @ p["b"]["w"] + p["b"]["b"]
+
+    tree = {"a": {"w": np.ones((6, 6)), "b": np.ones(6)}, "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
+    found = parity.derive(net(plain), (run, {**tree, "step": np.array(0)}), (X,))
+    assert found.incomparable == f"{SAID}: step 0 on the right" and not found.proven
