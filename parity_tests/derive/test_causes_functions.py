@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.edits.texts import difference
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -123,11 +124,11 @@ def test_a_difference_in_every_block_is_one_cause():
     assert not found.missing and found.confirmed and len(found.divergences) == 1, found.divergences
 
 
-def positions(base: float = 1e4, first: int = 0) -> Net:
+def positions(base: float = 1e4, first: int = 0, order: Any = slice(None)) -> Net:
     def forward(m: Any, tokens: Any) -> Any:
         x = m.embed(tokens)
         angles = (torch.arange(6) + first).to(x.dtype)[:, None] * base ** (-torch.arange(4).to(x.dtype) / 4)
-        return m.head(m.norm(x + torch.cat([angles.sin(), angles.cos()], -1)))
+        return m.head(m.norm(x + torch.cat([angles.sin(), angles.cos()], -1)[:, order]))
 
     return Net(forward, embed=torch.nn.Embedding(11, 8), norm=torch.nn.LayerNorm(8), head=linear(8, 5))
 
@@ -135,10 +136,22 @@ def positions(base: float = 1e4, first: int = 0) -> Net:
 @pytest.mark.parametrize(("right", "cause"), [
     (positions(1e3), "sines and cosines of positions of base 1e4 on the left, 1e3 on the right (recomputed so"),
     (positions(first=2), "a table of positions begins 2 rows later on the right (recomputed so"),
+    (positions(order=[4, 5, 6, 7, 0, 1, 2, 3]),
+     "sines and cosines of positions: sines first on the left, cosines first on the right (recomputed so"),
+    (positions(order=[0, 4, 1, 5, 2, 6, 3, 7]),
+     "sines and cosines of positions: sines first on the left, sine and cosine in turn on the right (recomputed so"),
+    (positions(order=[1, 0, 2, 3, 4, 5, 6, 7]),
+     "a table of 6 x 8 whose columns stand in another order on the right (recomputed so"),
 ])  # fmt: skip
 def test_tables_of_positions_are_compared(right: Net, cause: str):
     found = parity.derive(positions(), right, (np.random.default_rng(0).integers(0, 11, (4, 6)),))
     assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_tables_that_agree_in_a_few_rows_by_chance_are_no_later_rows():
+    """The weights of two linear resizes begin and end with zero."""
+    text = difference(np.array([0, 0.75, 0.25, 0.75, 0.25, 0])[:, None], np.array([0, 0.6, 0.2, 0.8, 0.4, 0])[:, None])
+    assert text == "4 of 6 values of a table of 6 x 1, first at [1, 0]: 0.75 on the left, 0.6 on the right"
 
 
 def between(function: Scores, **options: Any) -> Net:

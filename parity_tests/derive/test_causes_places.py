@@ -14,7 +14,7 @@ from parity.derive.edits.pools import pools
 
 from ..conftest import needs
 from .pairs import images
-from .test_kinds_matching import Net, linear
+from .test_kinds_matching import Net, linear, tokens
 
 
 def blocks(run: Any, *names: str) -> Net:
@@ -50,6 +50,28 @@ def test_a_residual_that_is_taken_behind_a_norm_is_named(swapped: bool):
     does = f"the left adds the {terms[0]} of a norm to the branch behind it, the right its {terms[1]}"
     assert place.what == f"{does}, with blocks.{{0..1}}.norm" and place.times == 2
     assert found.confirmed and found.explained == "two residuals"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_scale_of_a_branch_is_named_though_its_terms_are_compared_in_another_order(swapped: bool):
+    """Rows of a table and the bias of a branch are terms of one sum: without the scale, the bias comes last."""
+
+    def net(scale: float) -> Net:
+        def run(m: Any, tokens: Any) -> Any:
+            x = m.embed(tokens) + m.positions
+            branch = m.fc(torch.tanh(m.up(m.norm(x))))
+            return m.head(m.last(x + (scale * branch if scale != 1 else branch)))
+
+        norms = {name: torch.nn.LayerNorm(8) for name in ("norm", "last")}
+        tables = {"embed": torch.nn.Embedding(11, 8), "positions": torch.nn.Parameter(torch.randn(6, 8))}
+        return Net(run, **tables, up=linear(8, 8), fc=linear(8, 8), head=linear(8, 5), **norms)
+
+    sides = [net(1), net(0.5)][:: -1 if swapped else 1]
+    found = parity.derive(*sides, (tokens(4, 6),))
+    (place,) = found.divergences
+    which = ("left", "right") if swapped else ("right", "left")
+    assert place.what == f"a factor of 0.5 on the {which[0]}, which the {which[1]} does not have"
+    assert found.confirmed
 
 
 def sums(before: int | None) -> Net:

@@ -92,3 +92,22 @@ def test_resizes_of_images_are_compared():
     (place,) = found.divergences
     text = "a cubic (a = -0.75) resize on the left, a cubic (a = -0.5) resize on the right (recomputed so"
     assert place.cause.startswith(text) and found.confirmed, found
+
+
+def test_copies_of_each_value_are_told_from_a_resize_that_a_model_computes_by_itself():
+    """Values between two places are computed of both by weights."""
+
+    def linear_resize(x: Any) -> Any:
+        places = ((torch.arange(12).to(x.dtype) + 0.5) / 2 - 0.5).clamp(0, 5)
+        low = places.floor().long()
+        share = places - low
+        return x[..., low] * (1 - share) + x[..., (low + 1).clamp(max=5)] * share
+
+    left, right = (
+        Net(lambda m, x, resize=resize: m.b(resize(m.a(x)).mT).tanh().mean(1), a=linear(6, 6), b=linear(4, 5))
+        for resize in (lambda x: x.repeat_interleave(2, -1), linear_resize)
+    )
+    found = parity.derive(left, right, (images(3, 4, 6),))
+    (place,) = found.divergences
+    text = "each value repeated 2 times (nearest) on the left, a linear resize on the right (recomputed so"
+    assert place.cause.startswith(text) and found.confirmed, found

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.prove import explanation
 from parity.derive.report import page
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
@@ -143,3 +144,30 @@ def test_modules_in_a_scan_are_shown_by_the_paths_of_the_checkpoint():
     html = page(found, {})
     shown = re.sub("<[^>]*>", "", html)
     assert "Net/layers/norm, Net/layers/norm (step {1..2})" in shown and '<tr class="first" id="place-0"' in html
+
+
+def test_a_sum_in_place_of_the_mean_of_each_norm_is_found_at_once(monkeypatch: pytest.MonkeyPatch):
+    """A cause that is looked for again at each norm may be another one at the last of them, and count all again."""
+
+    def net(reduce: Callable[..., Any]) -> Net:
+        names = ("first", "second", "third", "fourth", "last")
+
+        def norm(m: Any, name: str, x: Any) -> Any:
+            return x * torch.rsqrt(reduce(x.square(), -1, keepdim=True) + 1e-6) * getattr(m, f"{name}_scale")
+
+        def run(m: Any, x: Any) -> Any:
+            for name in names[:-1]:
+                x = x + torch.tanh(getattr(m, f"{name}_fc")(norm(m, name, x)))
+            return m.head(norm(m, "last", x))
+
+        scales = {f"{name}_scale": torch.nn.Parameter(torch.randn(6)) for name in names}
+        return Net(run, head=linear(6, 4), **{f"{name}_fc": linear(6, 6) for name in names[:-1]}, **scales)
+
+    places, real = list[int](), explanation.Recomputation
+    monkeypatch.setattr(explanation, "Recomputation", lambda *given: places.append(given[3]) or real(*given))
+    found = parity.derive(net(torch.mean), net(torch.sum), (images(4, 6),))
+    assert places == [0]
+    (place,) = found.divergences
+    assert place.cause.startswith("mean on the left, sum on the right, and so in 4 more places (recomputed so")
+    assert found.confirmed, found
+    check(found)

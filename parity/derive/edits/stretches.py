@@ -101,8 +101,9 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
     both = list(zip(programs, (left, right), strict=True))
     takes = [_takes(program, one) for program, one in both]
-    if any(takes):
-        takes = [text or reduced(program, one) for text, (program, one) in zip(takes, both, strict=True)]
+    if any(takes):  # a resize that a framework computes has a name of its own
+        takes = [text or reduced(program, one) or ("" if _calls(one) else resize(program, one))
+                 for text, (program, one) in zip(takes, both, strict=True)]  # fmt: skip
     else:
         takes = [resize(program, one) or reduced(program, one) for program, one in both]
     if any(takes) and takes[0] != takes[1]:

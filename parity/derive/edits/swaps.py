@@ -129,6 +129,8 @@ def _same(one: Unary, other: Unary) -> bool:
     """Tell whether operations are one function: of single values, or the same call with the same known operands."""
     if one.node.output == other.node.output:
         return True
+    if one.node.call and one.node.call == other.node.call and not (one.known or other.known):
+        return True
     if one.known or other.known:
         called = (one.node.call, one.slot) == (other.node.call, other.slot) and one.known.keys() == other.known.keys()
         return called and all(np.array_equal(value, other.known[k]) for k, value in one.known.items())

@@ -16,7 +16,7 @@ from specs.words import count
 
 from .edit import SIDES, two_sided
 
-SHIFTS = 8  # rows by which positions may be off
+SHIFTS = 8  # rows by which positions may be off, and at most half of all: a few rows are alike by chance
 SINES = "sines and cosines of positions"
 CLOSE = 1e-6  # relative difference of angles that rounding of sines explains
 LIKE = 1e-3  # the same of bases, which are a power of the ratio of angles
@@ -184,7 +184,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_buckets, _masks, _rotations, _multiples, _later_rows):
+    for compare in (_buckets, _masks, _rotations, _columns, _multiples, _later_rows):
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -275,6 +275,35 @@ def _turns(table: Array) -> tuple[float, float] | None:
     return (float(ratios[0] ** -len(angles)), float(angles[0])) if np.allclose(ratios, ratios[0], 1e-3, 0) else None
 
 
+def _columns(left: Array, right: Array) -> str:
+    """Tell tables whose columns stand in another order; of sines and cosines, in which one."""
+    left, right = np.squeeze(left), np.squeeze(right)
+    if left.ndim != 2 or left.shape != right.shape:
+        return ""
+    one, other = (table[:, np.lexsort(table[::-1])] for table in (left, right))
+    if not np.allclose(one, other, CLOSE, 0):
+        return ""
+    orders = [_order(table) for table in (left, right)]
+    if all(orders) and orders[0] != orders[1]:
+        return f"{SINES}: {two_sided(*orders)}"
+    return f"a table of {_shape(left)} whose columns stand in another order on the right"
+
+
+def _order(table: Array) -> str:
+    """Say which columns of a table of sines and cosines have these; "" where the first row does not tell."""
+    if _turns(table) is None:
+        return ""
+    cosines = (table[0] == 1).tolist()
+    half = len(cosines) // 2
+    names = {
+        (False,) * half + (True,) * half: "sines first",
+        (True,) * half + (False,) * half: "cosines first",
+        (False, True) * half: "sine and cosine in turn",
+        (True, False) * half: "cosine and sine in turn",
+    }
+    return names.get(tuple(cosines), "")
+
+
 def _multiples(left: Array, right: Array) -> str:
     """Tell tables of which one is a multiple of the other."""
     at = np.unravel_index(np.abs(left).argmax(), left.shape)
@@ -287,7 +316,7 @@ def _multiples(left: Array, right: Array) -> str:
 def _later_rows(left: Array, right: Array) -> str:
     """Tell tables of which one begins with a later row of the other."""
     left, right = np.squeeze(left), np.squeeze(right)
-    for k in range(1, min(SHIFTS, len(left) - 1) + 1):
+    for k in range(1, min(SHIFTS, len(left) // 2) + 1):
         for one, other, where in ((left, right, "right"), (right, left, "left")):
             if np.allclose(one[k:], other[:-k], 1e-9, 1e-12):
                 return f"a table of positions begins {count(k, 'row')} later on the {where}"

@@ -32,7 +32,7 @@ class Recomputation:
     """Both models from where they part, with weights that the Table translates.
 
     Args:
-      every: all pairs of uses. at: the first that parts.
+      every: all pairs of uses. at: the first that parts. terms: those right before it, if it is a term of a sum too.
       nearest: the smallest difference that remains where the sides part, with the edit that leaves it.
       stop: the thread's CPU time from which nothing more is tried.
     """
@@ -42,6 +42,8 @@ class Recomputation:
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
         self.nearest: tuple[float, Edit | None] = every[at].gap * NEARER, None
         self.ends = _ends(both, every[: at + 2])
+        kinds = [pair.right.kind if pair.right else "" for pair in every[at::-1]]
+        self.terms = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[1:])) * (kinds[0] == "add")
         # the short one serves most edits
         few = (excerpt(both, self.firsts(uses), mapped, every[at]) for uses in (SPAN, BEHIND))
         self.excerpts = [one for one in few if one]
@@ -142,17 +144,21 @@ class Recomputation:
         return self._agreement(_replaced(early, edit.side, part), self.at) if part else 0.0
 
     def _agreement(self, sides: Sides | None, at: int) -> float:
-        """Return the relative difference where the sides parted; infinity where they part before that place.
+        """Return the relative difference of the use where the sides parted; infinity where they part before that place.
+
+        Terms of one sum may be compared in another order, as where an edit leaves out the factor of some of them.
 
         Args:
           at: the number of that pair of uses.
         """
-        use = self.pairs[self.at].right
+        use, gap = self.pairs[self.at].right, math.inf
         for k, pair in enumerate(pairs(*sides, self.mapped)) if sides else ():
             same = use is None or (pair.right is not None and pair.right.kind == use.kind
                                    and first(pair.right.ids) == first(use.ids))  # fmt: skip
-            if k >= at and same:
-                return pair.gap
+            if same and k >= at - self.terms:
+                gap = pair.gap
+            if k >= at and gap < math.inf:
+                return gap
             if pair.parts:
                 break
         return math.inf
