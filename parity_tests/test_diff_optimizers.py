@@ -52,6 +52,35 @@ def test_numbers_beside_the_arrays_are_compared_where_both_files_name_them(run, 
     assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "set aside" not in err
 
 
+def test_hyperparameters_are_compared_also_where_the_files_nest_the_optimizer_otherwise(run, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+
+    def state(rate):
+        moments = {"step": torch.tensor(1.0), "exp_avg": torch.ones(4), "exp_avg_sq": torch.ones(4)}
+        return {"state": {0: moments}, "param_groups": [{"lr": rate, "betas": (0.9, 0.999), "params": [0]}]}
+
+    model = {"weight": torch.arange(4.0)}
+    files = {
+        "optim": {"model": model, "optim": state(2e-3), "epoch": 4},
+        "run/optimizer": {"run": {"model": model, "optimizer": state(2e-3)}, "epoch": 4},
+        "optimizer_states/0": {"state_dict": model, "optimizer_states": [state(2e-3)], "epoch": 4},
+        "/": state(2e-3),
+    }
+    torch.save({"model": model, "optimizer": state(1e-3), "epoch": 3}, tmp_path / "a.pt")
+    torch.save({"model": model, "optim": state(1e-3), "epoch": 3}, tmp_path / "same.pt")
+    for part, content in files.items():
+        torch.save(content, tmp_path / "b.pt")
+        words = ["diff", tmp_path / "a.pt", tmp_path / "b.pt", "--weights", "optimizer", "--weights", part]
+        code, printed, err = run(*words)
+        assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+        assert "optimizer/param_groups/0/lr is 1e-3 in A, 2e-3 in B\n" in err and "param_groups/0/params, " not in err
+        code, printed, err = run("diff", *words[2:0:-1], "--weights", part, "--weights", "optimizer")
+        assert code == 1 and "param_groups/0/lr is 2e-3 in A, 1e-3 in B\n" in err
+    words = ["diff", tmp_path / "a.pt", tmp_path / "same.pt", "--weights", "optimizer", "--weights", "optim"]
+    code, printed, err = run(*words)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "set aside, plain" not in err
+
+
 def test_states_that_are_chained_otherwise_are_compared(run, tmp_path):
     """optax.chain numbers its parts: a gradient clip ahead of Adam moves them. Under another wrapper that is said."""
     weights = {"params/a": np.ones(3), "params/b": np.ones(2), "step": np.array(4)}

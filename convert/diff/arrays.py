@@ -33,7 +33,7 @@ from specs.table import Table
 from . import averaged
 from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
 from .numbered import Numbered, matched
-from .plain_values import PlainValues
+from .plain_values import PlainValues, common
 
 DROPPED = "what the Table drops"
 SHOWN = 3  # names of each file that an error lists
@@ -121,8 +121,10 @@ def by_names(
             return None
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
-        values = PlainValues.of(one.reader, two.reader, match)
-        asked = values.part(one.prefix if weights != (None, None) and two.prefix else "")
+        parts = one.prefix, two.prefix
+        values, root = PlainValues.of(one.reader, two.reader, match, parts), common(parts)
+        is_asked = weights != (None, None) and (all(parts) or training(root))
+        asked = values.part(root if is_asked else "")
         entries = [*asked.entries(), *arrays.entries]
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))

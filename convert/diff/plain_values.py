@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,10 @@ LONGEST = 60  # characters of a value that a note has whole
 
 @dataclass(frozen=True)
 class PlainValues:
-    """The values that two files have by the same names.
+    """The values that two files have by the same names, those of a part of either file by that of A's part.
 
     Args:
-      names: of all. differing: {name: its values in A and in B} of those that differ.
+      names: of all, as either file has them. differing: {name: its values in A and in B} of those that differ.
       alike: {name: its value} of those that agree, without groups that were matched by names of parameters.
     """
 
@@ -34,23 +34,27 @@ class PlainValues:
     alike: Mapping[str, object]
 
     @classmethod
-    def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED) -> PlainValues:
+    def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED, parts: tuple[str, str] = ("", "")) -> PlainValues:
         """Compare two files; floats count as equal where they are one float32. Raises: FormatError.
 
         Args:
           match: of two optimizers' parameters, by which their groups' values are compared.
+          parts: prefixes of what is compared of A and of B.
         """
         ours, theirs = a.skipped.load(), b.skipped.load()
-        both = [name for name in ours if name in theirs]
+        in_a, in_b = (_renamed(values, part, common(parts)) for values, part in zip((ours, theirs), parts, strict=True))
+        both = [name for name in in_a if name in in_b]
         grouped, of_groups = set[str](), dict[str, tuple[object, object]]()
         if match.a and match.b:
             keys, of_groups = compared(match.a, match.b)
             entries = {**match.a.entries(ours), **match.b.entries(theirs)}
-            both = [name for name in both if name not in entries]
+            both = [name for name in both if entries.keys().isdisjoint((in_a[name], in_b[name]))]
             grouped = {name for name, key in entries.items() if key in keys or key in LISTS}
-        differing = {name: (ours[name], theirs[name]) for name in both if not same(ours[name], theirs[name])}
-        alike = {name: ours[name] for name in both if name not in differing}
-        return cls(frozenset({*both, *grouped}), {**differing, **of_groups}, alike)
+        pairs = {name: (ours[in_a[name]], theirs[in_b[name]]) for name in both}
+        differing = {name: values for name, values in pairs.items() if not same(*values)}
+        alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
+        names = {*grouped, *both, *(one for name in both for one in (in_a[name], in_b[name]))}
+        return cls(frozenset(names), {**differing, **of_groups}, alike)
 
     def only(self, kept: Callable[[str], bool]) -> PlainValues:
         """Return those of the values whose names `kept` takes."""
@@ -85,6 +89,17 @@ class PlainValues:
             for name, (ours, theirs) in self.differing.items()
         ]
         return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
+
+
+def common(parts: tuple[str, str]) -> str:
+    """Return the prefix under which values of both parts are named: A's, or B's where A is a whole file."""
+    return parts[0] or parts[1]
+
+
+def _renamed(names: Iterable[str], part: str, root: str) -> dict[str, str]:
+    """Return {name as both files may have it: name in the file}, with `root` in place of the part."""
+    outside = {name: name for name in names if not name.startswith(part)}
+    return outside | {root + name.removeprefix(part): name for name in names if name.startswith(part)}
 
 
 def _listed(texts: Sequence[str]) -> str:

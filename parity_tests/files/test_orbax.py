@@ -122,6 +122,33 @@ def test_absent_chunks_are_zeros_only_with_a_note_and_a_mark(stored, tmp_path):
     refused(tmp_path, "'c' cannot be read: it has 3 of its 4 chunks")
 
 
+def database(folder, arrays):
+    """Write the rows of arrays that a process has into a database, a chunk for each two rows."""
+    for name, (shape, rows) in arrays.items():
+        store = {"driver": "ocdbt", "base": f"file://{folder}/", "path": f"{name}/"}
+        about = {"dtype": "<f4", "shape": shape, "chunks": [2, *shape[1:]], "compressor": None}
+        spec = {"driver": "zarr", "kvstore": store, "metadata": about, "open": True, "create": True}
+        array = ts.open(spec).result()
+        array[rows] = np.arange(np.prod(shape), dtype="f4").reshape(shape)[rows] + 1
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["all stored", "zeros absent"])
+def test_databases_of_several_hosts_are_read_where_they_are_merged(stored, tmp_path):
+    """As of arrays that are sharded over hosts; what one of them has and the merged database lacks is not zeros."""
+    first, second = {"a": ((4, 3), slice(0, 2)), "b": ((2,), slice(0, 2))}, {"a": ((4, 3), slice(2, 4))}
+    database(tmp_path / "ocdbt.process_0", first)
+    database(tmp_path / "ocdbt.process_1", second)
+    listed(tmp_path, "ab", use_ocdbt=True, store_array_data_equal_to_fill_value=stored)
+    refused(tmp_path, "lacks its file 'manifest.ocdbt', into which Orbax merges the databases of hosts")
+    database(tmp_path, first)
+    missing = "it has 1 of its 2 chunks" if stored else "ocdbt.process_1 has chunks of 'a' that the main database lacks"
+    refused(tmp_path, missing)
+    database(tmp_path, second)
+    with open_checkpoint(tmp_path) as reader:
+        assert bytes(reader.read("a")) == np.arange(1, 13, dtype="f4").tobytes()
+        assert bytes(reader.read("b")) == np.array([1, 2], "f4").tobytes() and not reader.skipped.counts
+
+
 def test_shards_whose_chunks_do_not_show_are_marked(tmp_path):
     """A chunk inside a shard may be absent though the shard is there."""
     inner = {"chunk_shape": [2, 3], "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}

@@ -146,6 +146,21 @@ def test_scattered_elements_are_fetched_a_window_at_a_time(monkeypatch: pytest.M
     assert max(sizes) <= 1000
 
 
+@pytest.mark.parametrize(("limit", "count"), [(10, 0xFFFF), (1 << 31, 2), (10, 2)])
+def test_zip64_records(limit: int, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a file of over 4 GiB or 65,535 members: sizes and offsets, the directory, or both have 64 bits."""
+    weight = torch.arange(12.0).reshape(3, 4)
+    torch.save({"w": weight, "t": weight.T}, tmp_path / "w.pt")
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", count)
+    with zipfile.ZipFile(tmp_path / "w.pt") as source, zipfile.ZipFile(tmp_path / "64.pt", "w") as archive:
+        for member in source.namelist():
+            with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as file:
+                file.write(source.read(member))
+    assert b"PK\6\6" in (tmp_path / "64.pt").read_bytes()[-98:]
+    same(tmp_path / "64.pt", {"w": weight, "t": weight.T})
+
+
 def test_a_tensor_alone(save: Callable[[Any], Path]) -> None:
     same(save(torch.ones(2, 3)), {"tensor": torch.ones(2, 3)})
 

@@ -284,6 +284,33 @@ def test_modules_inside_a_transformation_are_no_taps() -> None:
         parity.compare(models, X, "train", steps=1)
 
 
+def test_modules_that_nnx_scans_are_named_as_inside_a_transformation() -> None:
+    """nnx.scan calls copies of them: they are not said to be never called."""
+
+    class Block(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.fc = nnx.Linear(4, 4, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return x + self.fc(x)
+
+    class Scanned(nnx.Module):
+        def __init__(self) -> None:
+            self.blocks = nnx.split_rngs(splits=2)(nnx.vmap(Block))(nnx.Rngs(0))
+            self.head = nnx.Conv(4, 4, 1, rngs=nnx.Rngs(0))
+            self.unused = nnx.Embed(3, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any) -> Any:
+            step = nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+            return self.head(step(x, self.blocks)[:, None])[:, 0]
+
+    x = np.ones((2, 4), "float32")
+    report = parity.compare({"a": Scanned(), "b": Scanned()}, x, "layers")
+    said = " ".join(str(report).split())
+    assert report.passed and "1 module not compared, inside nn.scan, nn.remat, nn.vmap or another" in said
+    assert "cannot be read: 'blocks.fc'" in said and "never called: 'unused'" in said
+
+
 def test_a_model_that_is_inside_a_transformation_as_a_whole_is_refused() -> None:
     whole = nn.remat(nn.Dense)(4)
     with pytest.raises(UsageError, match=r"of a module inside nn\.scan, nn\.remat") as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 
 from convert.errors import UsageError
 
 from ..structure import Structure, of_module
-from . import functional, jax_trees, modes
+from . import functional, jax_modules, jax_trees, modes
 from .inputs import Inputs
+from .records import Module, classes
 
 ModuleHandler = Callable[..., Any]
 
@@ -64,6 +67,18 @@ class Runner(functional.Runner):
     def intercepted(self, handler: ModuleHandler) -> Any:
         return calls(handler)
 
+    def modules(self, inputs: Inputs) -> dict[str, Module]:
+        """List every module by its path; nnx.scan and the like call copies, of which the class alone is known."""
+        found = super().modules(inputs)
+        uncalled = {path for path, module in found.items() if not module.classes}
+        copied = _copied(self, inputs) if uncalled else set()
+        own = {jax_trees.dotted(path): module for path, module in nnx.iter_modules(self.model)}
+        inner = {path for path in uncalled if type(own.get(path)) in copied}
+        return {
+            path: dataclasses.replace(module, classes=classes(own[path]), inside=True) if path in inner else module
+            for path, module in found.items()
+        }
+
     def is_dropout(self, module: Any) -> bool:
         return isinstance(module, nnx.Dropout)
 
@@ -84,6 +99,19 @@ class Runner(functional.Runner):
         other = type(self)(model, dtype, self.device, self.training)
         other.without_dropout = self.without_dropout
         return other
+
+
+def _copied(runner: Runner, inputs: Inputs) -> set[type]:
+    """Return the classes of modules that a run calls inside a transformation of JAX, and that are none of the model."""
+    outside, copied = list[Any](), set[type]()
+
+    def note(module: Any) -> None:
+        if get_opaque_trace_state() not in outside:
+            copied.add(type(module))
+
+    with calls(lambda call, module, path, args, kwargs: call(*args, **kwargs), note):
+        jax_modules.run_on_shapes(runner, inputs, False, lambda: outside.append(get_opaque_trace_state()))
+    return copied
 
 
 def widen_embeddings(model: nnx.Module) -> None:
@@ -118,10 +146,10 @@ def _classes(base_class: Any = nnx.Module) -> Iterator[Any]:
 
 
 @contextmanager
-def calls(handler: ModuleHandler) -> Iterator[None]:
+def calls(handler: ModuleHandler, stranger: Callable[[Any], None] = lambda module: None) -> Iterator[None]:
     """Let handler(call, module, path, args, kwargs) take the place of every call of a module.
 
-    Paths are from the outermost module that is running, whose own path is "".
+    Paths are from the outermost module that is running, whose own path is "". `stranger` receives a module without one.
     """
     running: list[Any] = []
     paths: dict[int, str] = {}
@@ -135,7 +163,8 @@ def calls(handler: ModuleHandler) -> Iterator[None]:
                 paths.clear()
                 paths.update((id(module), jax_trees.dotted(path)) for path, module in nnx.iter_modules(self))
             path = paths.get(id(self))
-            if path is None:  # built during the call: it has no place in the model
+            if path is None:  # built or copied during the call: it has no place in the model
+                stranger(self)
                 return original(self, *args, **kwargs)
             running.append(self)
             try:

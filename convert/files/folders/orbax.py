@@ -110,7 +110,8 @@ class OrbaxReader(FolderReader):
         manifest = self._place.has(tree.root + MANIFEST)
         ocdbt = bool(tree.settings.get("use_ocdbt", manifest))
         if ocdbt and not manifest and any(tree.stored.values()):
-            raise FormatError(self.path, f"lacks its file {MANIFEST!r}", INCOMPLETE)
+            merged = ", into which Orbax merges the databases of hosts" if self._hosts(tree.root) else ""
+            raise FormatError(self.path, f"lacks its file {MANIFEST!r}{merged}", INCOMPLETE)
         stored = {name: where for name, where in tree.stored.items() if where is not None}
         for name, where in stored.items():
             if not ocdbt and ("/" in where or where in (".", "..")):
@@ -222,23 +223,32 @@ class OrbaxReader(FolderReader):
         if not ocdbt:
             self._skip_others(tree.root, BESIDE | stored)
             return
-        hosts = {name for name in self._place.entries(tree.root) if PROCESS.fullmatch(name)}
+        hosts = self._hosts(tree.root)
         self._skip_others(tree.root, BESIDE | hosts)
         for host in sorted(hosts):  # Orbax merges their databases into the main one
             inner = f"{tree.root}{host}/"
             try:
                 if MANIFEST not in self._place.entries(inner):
                     raise ValueError("it has no manifest")
-                for where in self._started().call("lacking", host=inner):
-                    self.skipped.add(f"{host}/{where}", "an array of a host that the main database lacks")
+                lacking = self._started().call("lacking", host=inner)
             except ValueError:
                 self.skipped.add(host, "the database of a host, which cannot be read")
+                continue
+            if cut := sorted(stored.intersection(lacking)):
+                what = f"{host} has chunks of {shown(cut[0])} that the main database lacks"
+                raise FormatError(self.path, f"{what}: Orbax has not merged the databases", "take an earlier step")
+            for where in lacking:
+                self.skipped.add(f"{host}/{where}", "an array of a host that the main database lacks")
         aggregated = {name.replace("/", ".") for name, where in tree.stored.items() if where is None}
         for where in keyed:
             if where in aggregated:
                 self.skipped.add(where, f"an array that {AGGREGATE!r} has as well, which Orbax reads instead")
             elif where not in stored:
                 self.skipped.add(where, "an array that the tree does not list")
+
+    def _hosts(self, inner: str) -> set[str]:
+        """Return the folders of the databases of hosts."""
+        return {name for name in self._place.entries(inner) if PROCESS.fullmatch(name)}
 
     def _skip_others(self, inner: str, known: set[str]) -> None:
         for name, is_folder in self._place.entries(inner).items():
