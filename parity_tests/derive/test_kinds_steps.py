@@ -277,3 +277,33 @@ def test_a_parameter_that_is_placed_on_one_that_another_has_is_marked():
     found = parity.derive(Net(left, **parameters(a=(6, 4), c=(6, 4, 2))), other, (images(6, 4),))
     assert not found.proven
     assert {"first", "second"} <= {*found.inferred, *found.missing}, found.table.print()
+
+
+@pytest.mark.parametrize(("given", "taken"), [([5, 5], None), ([5, 5], [5, 5]), ([4, 2], [4, 2])])
+def test_sequences_of_paddle_end_at_their_lengths(given: list[int], taken: list[int] | None):
+    """Both directions, and the last states."""
+    needs("paddle")
+    import paddle
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Any) -> Any:
+            if taken is None:
+                return self.rnn(x)
+            packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(taken), True, False)
+            out, states = self.rnn(packed)
+            return torch.nn.utils.rnn.pad_packed_sequence(out, True, total_length=x.shape[1])[0], states
+
+    class Right(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = paddle.nn.LSTM(3, 4, direction="bidirect")
+
+        def forward(self, x: Any) -> Any:
+            return self.rnn(x, sequence_length=paddle.to_tensor(given))
+
+    found = parity.derive(Left(), Right(), (images(2, 5, 3),))
+    assert found.proven, found

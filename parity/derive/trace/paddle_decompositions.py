@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import paddle
 from paddle import _C_ops as ops
 
 __all__ = ["COMPOSED"]
@@ -73,9 +74,12 @@ def _rnn(
     x: Any, states: Any, weights: Any, length: Any, seed: Any, p: float, both: bool, inner: int, hidden: int,
     layers: int, mode: str, *_: Any,
 ) -> Any:  # fmt: skip
-    """Run a recurrent network (time, batch, input) step by step."""
+    """Run a recurrent network (time, batch, input) step by step, up to the end of each sequence."""
+    beyond = 0
     if length is not None:
-        raise NotImplementedError("sequences of unequal lengths")
+        longest = int(length.max())
+        beyond, x = x.shape[0] - longest, x[:longest]
+        length = None if bool((length == longest).all()) else length
     cell = {"LSTM": _lstm_cell, "GRU": _gru_cell, "RNN_TANH": _cell(ops.tanh), "RNN_RELU": _cell(ops.relu)}[mode]
     directions, half = 2 if both else 1, len(weights) // 2
     finals: list[Any] = []
@@ -88,12 +92,21 @@ def _rnn(
             state = [s[k] for s in states]
             outs: list[Any] = [None] * x.shape[0]
             for t in range(x.shape[0]) if way == 0 else reversed(range(x.shape[0])):
-                state = cell([read[t], ops.matmul(state[0], matrices[1], False, True) + biases[1]], state)
-                outs[t] = state[0]
+                new = cell([read[t], ops.matmul(state[0], matrices[1], False, True) + biases[1]], state)
+                outs[t], state = (new[0], new) if length is None else _within(length > t, new, state)
             ways.append(ops.stack(outs, 0))
             finals.append(state)
         x = ways[0] if directions == 1 else ops.concat(ways, 2)
+    if beyond:
+        x = ops.concat([x, paddle.zeros([beyond, *x.shape[1:]], x.dtype)], 0)
     return x, seed, [ops.stack(list(part), 0) for part in zip(*finals, strict=True)]
+
+
+def _within(runs: Any, new: list[Any], old: list[Any]) -> tuple[Any, list[Any]]:
+    """Return a step's output and states: 0, and the old ones, of sequences that have ended."""
+    runs = ops.expand(ops.unsqueeze(runs, [1]), new[0].shape)
+    kept = [ops.where(runs, *states) for states in zip(new, old, strict=True)]
+    return ops.where(runs, new[0], paddle.zeros_like(new[0])), kept
 
 
 def _gelu(x: Any, approximate: bool | str = False, *_: Any, **name: Any) -> Any:
