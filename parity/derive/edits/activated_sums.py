@@ -1,18 +1,24 @@
-"""Move an activation function from a term of a sum to the sum, or from the sum to a term."""
+"""Move an activation function: from a term of a sum to the sum, from the sum to a term, or behind a norm."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
+from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
+from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Array, Node, Tape
 from parity.hypotheses import ACTIVATIONS
+from specs.words import in_a_row
 
 from .activations import Activation, activation
+from .affine import chains
 from .edit import SIDES, Edit, alike
+from .norms import each_norm
 from .sums import adds
 
 KIND = "activation in another place"
@@ -21,17 +27,23 @@ DEPTH = 12  # operations behind a sum among which its activation function is
 
 
 class Place(NamedTuple):
-    """An activation function beside a sum.
+    """An activation function beside a sum, or before a norm or other operations with parameters.
 
     Args:
-      total: the sum. term: of its operands, the one that is or becomes the result of the function.
-      before: whether the function is applied before the sum at present.
+      total: the sum, or the last of these. term: of a sum's operands, the one that is or becomes the function's result.
+      before: whether the function is applied before the sum at present. beside: what else than a sum it stands at.
     """
 
     one: Activation
     total: Node
     term: int
     before: bool
+    beside: str = ""
+
+    @property
+    def alike(self) -> tuple[str, int]:
+        """Return what places that are moved together have in common: the function, and the operand of the sums."""
+        return self.one.name, -1 if self.beside else list(self.total.inputs).index(self.term)
 
 
 @dataclass(frozen=True)
@@ -71,21 +83,19 @@ def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Ite
       firsts: on each side, the operation from which on the sides may differ.
     """
     for side, program in enumerate(programs):
-        for before in (True, False):
-            if next(_places(program, before, firsts[side]), None) is None:
+        for places in (partial(_places, program, True), partial(_places, program, False), partial(_behind, program)):
+            if next(places(firsts[side]), None) is None:
                 continue
-            every = list(_places(program, before, 0))
+            every = list(places(0))
             near = (place for place in every if program.makers[place.total.output] >= firsts[side])
             for place in itertools.islice(near, 2 * MOST):
-                some = [other for other in every if _like(other, place)]
-                one, *wider = (_moved(of, side) for of in alike(place, some, lambda at: at.one.result.site))
+                some = [other for other in every if other.alike == place.alike]
+                one, *wider = (_moved(of, side) for of in alike(place, some, _site))
                 yield replace(one, wider=tuple(wider))
 
 
-def _like(one: Place, other: Place) -> bool:
-    """Tell whether the same function is applied to the same term of two sums."""
-    slots = [list(place.total.inputs).index(place.term) for place in (one, other)]
-    return one.one.name == other.one.name and slots[0] == slots[1]
+def _site(place: Place) -> str:
+    return place.total.site if place.beside else place.one.result.site
 
 
 def _places(program: Program, before: bool, first: int) -> Iterator[Place]:
@@ -103,13 +113,29 @@ def _places(program: Program, before: bool, first: int) -> Iterator[Place]:
             yield from (Place(one, total, term, False) for term in total.inputs if one)
 
 
+def _behind(program: Program, first: int) -> Iterator[Place]:
+    """Yield activation functions of which a norm, or operations with parameters, alone read the result."""
+    blocks = [(norm.entry, norm.nodes, norm.parameters) for norm in each_norm(program)]
+    for chain in chains(program):
+        blocks.append((chain[0].value, tuple(one.node for one in chain), tuple(n for one in chain for n in one.names)))
+    for entry, nodes, names in blocks:
+        inner, made = {node.output for node in nodes}, program.makers.get(entry)
+        readers = {program.tape.nodes[at].output for at, _ in program.readers(entry)}
+        if made is None or not readers <= inner or program.makers[nodes[-1].output] < first:
+            continue
+        if one := activation(program, program.tape.nodes[made]):
+            yield Place(one, nodes[-1], entry, True, nodes[-1].site or in_a_row(folded_names(dict.fromkeys(names))))
+
+
 def _moved(places: Sequence[Place], side: int) -> Moved:
     name, before = places[0].one.name, places[0].before
     where = ("before", "after") if before else ("after", "before")
-    text = f"the {SIDES[side]} applies {name} {where[0]} the sum, the {SIDES[1 - side]} {where[1]} it"
-    counted = tuple(place.total.output for place in places)
-    more = len(places) - 1
-    return Moved(side, KIND, text, places, ACTIVATIONS[name], times=len(places), more=more, counted=counted)
+    what = in_a_row(folded_names(shown_once(place.beside for place in places))) if places[0].beside else "the sum"
+    text = f"the {SIDES[side]} applies {name} {where[0]} {what}, the {SIDES[1 - side]} {where[1]} it"
+    counted, times = tuple(place.total.output for place in places), len(places)
+    named = times if places[0].beside else 1
+    return Moved(side, KIND, text, places, ACTIVATIONS[name], times=times, named=named, more=times - named,
+                 counted=counted)  # fmt: skip
 
 
 def _same(value: object) -> object:

@@ -1,19 +1,21 @@
-"""Leave out parameters that one side alone has: biases, scales of a layer, and what else is added or multiplied."""
+"""Leave out parameters that one side alone adds or multiplies by, or exchange the order of a product and a sum."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Node
+from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
 from .edit import SIDES, Edit, LeftOut, alike
 
 MOST = 4  # chains of a side that are tried
+MOVED = "product in another place"  # the kind of edits that exchange it with a sum
 VERBS = {"add": "adds", "mul": "multiplies by"}
 
 
@@ -28,6 +30,11 @@ class Applied(NamedTuple):
     value: int
     names: tuple[str, ...]
 
+    def reading(self, value: int, output: int) -> Node:
+        """Return the operation with another value beside its parameters, and another result."""
+        inputs = tuple(value if number == self.value else number for number in self.node.inputs)
+        return self.node._replace(inputs=inputs, output=output)
+
 
 def applied(program: Program) -> Iterator[Applied]:
     """Yield each operation that adds parameters to a value of its result's shape, or multiplies it by them."""
@@ -38,6 +45,33 @@ def applied(program: Program) -> Iterator[Applied]:
         alone = node.kind in VERBS and len(values) == 1 and names
         if alone and program.shapes[values[0]] == program.shapes[node.output]:
             yield Applied(node, values[0], names)
+
+
+@dataclass(frozen=True)
+class Exchanged(Edit):
+    """Run two operations with parameters in the other order.
+
+    Args:
+      pairs: of operations, the second of which alone reads the result of the first.
+    """
+
+    pairs: Sequence[tuple[Applied, Applied]]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return [one.node.output for pair in self.pairs for one in pair]
+
+    def tape(self, tape: Tape) -> Tape:
+        firsts = {first.node.output for first, _ in self.pairs}
+        seconds = {second.node.output: (first, second) for first, second in self.pairs}
+        nodes = list[Node]()
+        for node in tape.nodes:
+            if node.output in seconds:
+                first, second = seconds[node.output]
+                nodes += [second.reading(first.value, second.value), first.reading(second.value, node.output)]
+            elif node.output not in firsts:
+                nodes.append(node)
+        return replace(tape, nodes=nodes, parts={})
 
 
 def chains(program: Program) -> list[list[Applied]]:
@@ -79,6 +113,25 @@ def without_chains(program: Program, first: int, side: int, names: Collection[st
     for chain in late[:MOST]:
         one, *wider = (_left_out(some, side) for some in alike(chain, every, lambda other: other[-1].node.site))
         yield replace(one, wider=tuple(wider))
+
+
+def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
+    """Yield edits that multiply by parameters after others are added, or the other way round, from an operation on."""
+    pairs = [pair for chain in chains(program) for pair in itertools.pairwise(chain)]
+    every = [(one, two) for one, two in pairs if one.node.kind != two.node.kind]
+    late = [pair for pair in every if program.makers[pair[1].node.output] >= first]
+    for pair in late[:MOST]:
+        one, *wider = (_exchanged(some, side) for some in alike(pair, every, lambda other: other[1].node.site))
+        yield replace(one, wider=tuple(wider))
+
+
+def _exchanged(pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:
+    firsts, seconds = (folded_names(dict.fromkeys(n for pair in pairs for n in pair[k].names)) for k in (0, 1))
+    verbs = [VERBS[one.node.kind] for one in pairs[0]]
+    does = f"{verbs[0]} {in_a_row(firsts)} before it {verbs[1]} {in_a_row(seconds)}"
+    text = f"the {SIDES[side]} {does}, the {SIDES[1 - side]} after that"
+    counted = tuple(second.node.output for _, second in pairs)
+    return Exchanged(side, MOVED, text, pairs, times=len(pairs), named=len(pairs), counted=counted)
 
 
 def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
 from .affine import Applied, chains
-from .edit import SIDES, Edit, LeftOut, alike
+from .edit import NUMBERS, SIDES, Edit, LeftOut, alike
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
@@ -103,7 +104,7 @@ class Retaken(Edit):
 
 def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
     """Yield edits of residuals around a norm: what it reads is added where its result was, or the other way round."""
-    every = list(_norms(program))
+    every = list(each_norm(program))
     for before in (False, True):
         sums = {id(norm): at for norm in every if (at := _residual(program, norm, before)) is not None}
         some = [norm for norm in every if id(norm) in sums]
@@ -132,7 +133,7 @@ def _taken(program: Program, norms: Sequence[Norm], sums: Mapping[int, int], bef
         program.tape.nodes[sums[id(norm)]].output: (norm.entry, norm.result) if before else (norm.result, norm.entry)
         for norm in norms
     }
-    return Retaken(side, "residual", does + _which(norms), values, fault=does, times=len(norms), named=len(norms))
+    return Retaken(side, "residual", does + which(norms), values, fault=does, times=len(norms), named=len(norms))
 
 
 def norm_edits(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
@@ -144,10 +145,15 @@ def norm_edits(program: Program, first: int, side: int, names: Collection[str]) 
       first: the operation of this side from which on the sides may differ.
       names: parameters of norms that may be left out.
     """
-    every = list(_norms(program))
+    every = list(each_norm(program))
     behind = [norm for norm in every if norm.total]
+    parents = set[str]()
     for norm in [norm for norm in every if program.makers[norm.result] >= first][:MOST]:
         out = all(name in names for name in norm.parameters)
+        beside = [other for other in every if _parent(other) == _parent(norm) and set(other.parameters) <= {*names}]
+        if out and len(beside) > 1 and _parent(norm) not in parents:  # of queries and keys, which meet each other
+            parents.add(_parent(norm))
+            yield _left_out(beside, side)
         edits: list[list[Edit]] = [[_left_out(some, side) for some in alike(norm, every, _site)]] if out else []
         if norm.total:
             sets = alike(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
@@ -162,6 +168,11 @@ def _site(norm: Norm) -> str:
     return norm.nodes[-1].site
 
 
+def _parent(norm: Norm) -> str:
+    """Return the path of the module that has a norm, as one has those of queries and keys; without its numbers."""
+    return NUMBERS[0].sub("#", re.sub(r"[./]?[^./]*$", "", _site(norm)))
+
+
 def _after_sum(norms: Sequence[Norm], side: int) -> After:
     does = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it"
     return _moved(norms, side, does, {n.total.output: n for n in norms if n.total})
@@ -173,21 +184,21 @@ def _after_branch(norms: Sequence[Norm], side: int) -> After:
 
 
 def _moved(norms: Sequence[Norm], side: int, does: str, places: Mapping[int, Norm]) -> After:
-    return After(side, MOVED, does + _which(norms), places, fault=does, times=len(norms), named=len(norms))
+    return After(side, MOVED, does + which(norms), places, fault=does, times=len(norms), named=len(norms))
 
 
 def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
-    text = f"the {SIDES[side]} normalizes, the {SIDES[1 - side]} does not{_which(norms)}"
+    text = f"the {SIDES[side]} normalizes, the {SIDES[1 - side]} does not{which(norms)}"
     return LeftOut(side, "missing norm", text, {norm.result: norm.entry for norm in norms}, times=len(norms))
 
 
-def _which(norms: Sequence[Norm]) -> str:
+def which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
     sites = shown_once(map(_site, norms))
     return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
 
 
-def _norms(program: Program) -> Iterator[Norm]:
+def each_norm(program: Program) -> Iterator[Norm]:
     """Yield each norm with parameters: these follow on operations that join a value with others computed from it."""
     for chain in chains(program):
         norm = _norm(program, chain)

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from parity.derive.trace.program import Program
 
 from .activated_sums import moved_activations
-from .affine import without_chains
+from .affine import exchanged, without_chains
 from .edit import Edit
 from .norms import norm_edits, retaken
+from .reduced_norms import behind_reductions
 from .sums import without_terms
 
 
@@ -29,4 +30,6 @@ def rewirings(
     yield from moved_activations(programs, firsts)
     for side in (0, 1):
         yield from retaken(programs[side], firsts[side], side)
+        yield from behind_reductions(programs[side], firsts[side], side)
+        yield from exchanged(programs[side], firsts[side], side)
         yield from without_chains(programs[side], firsts[side], side, may[side])

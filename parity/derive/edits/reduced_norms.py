@@ -1,0 +1,119 @@
+"""Apply a norm behind what reduces its result, as the mean over tokens, where the other side has them in that order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.derive.limits import ROUNDED_FUNCTIONS
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.tape import Array, Node, Tape
+
+from .edit import SIDES, Edit
+from .norms import MOVED, Norm, each_norm, which
+from .selections import reduced
+
+STEPS = 4  # operations that reduce, at most: a framework may write a mean as a sum, a factor and a layout
+
+Spread = Callable[[Array], Array]
+
+
+class Reduced(NamedTuple):
+    """A norm whose result is reduced, and read by nothing else.
+
+    Args:
+      stretch: what reduces it. spread: repeats a result of this, which it reduces to the same again.
+    """
+
+    norm: Norm
+    stretch: Stretch
+    spread: Spread
+
+
+@dataclass(frozen=True)
+class Behind(Edit):
+    """Reduce what norms read, and normalize the results, of which the norm's operations get copies in their shape."""
+
+    places: Sequence[Reduced]
+
+    @property
+    def changed(self) -> Collection[int]:
+        return [value for place in self.places for value in (place.norm.result, place.stretch.result)]
+
+    def tape(self, tape: Tape) -> Tape:
+        skipped = {node.output for place in self.places for node in place.norm.nodes}
+        results = {place.stretch.result: place for place in self.places}
+        entries = {place.norm.result: place.norm.entry for place in self.places}
+        size, nodes = tape.size, list[Node]()
+        for node in tape.nodes:
+            if node.output in skipped:
+                continue
+            node = node._replace(inputs=tuple(entries.get(n, n) for n in node.inputs))
+            if (place := results.get(node.output)) is None:
+                nodes.append(node)
+                continue
+            nodes += [node._replace(output=size), Node("layout", (size,), size + 1, place.spread, node.site, None)]
+            named, size = {place.norm.entry: size + 1}, size + 2
+            for part in (*place.norm.nodes, *place.stretch.nodes):
+                named[part.output] = part.output if part is place.stretch.nodes[-1] else size
+                size += 1
+                inputs = tuple(named.get(n, n) for n in part.inputs)
+                nodes.append(part._replace(inputs=inputs, output=named[part.output]))
+        return replace(tape, nodes=nodes, size=size, parts={})
+
+
+def behind_reductions(program: Program, first: int, side: int) -> Iterator[Behind]:
+    """Yield edits that apply a norm behind what reduces its result.
+
+    Args:
+      first: the operation of this side from which on the sides may differ.
+    """
+    for norm in each_norm(program):
+        place = _reduced(program, norm) if program.makers[norm.result] >= first else None
+        if place:
+            what = reduced(program, place.stretch) or "its result is reduced"
+            text = f"the {SIDES[side]} normalizes before {what}, the {SIDES[1 - side]} after it{which([norm])}"
+            yield Behind(side, MOVED, text, [place], counted=(place.stretch.result,))
+
+
+def _reduced(program: Program, norm: Norm) -> Reduced | None:
+    """Return what reduces the result of a norm to fewer elements; None where nothing does."""
+    value, nodes = norm.result, list[Node]()
+    while len(nodes) < STEPS and (found := program.only_reader(value)):
+        node = program.tape.nodes[found[0]]
+        if node.kind == "product" or any(program.known(n) is None for n in node.inputs if n != value):
+            break
+        nodes.append(node)
+        value, stretch = node.output, Stretch(norm.result, nodes[:])
+        fewer = math.prod(program.shapes[value]) < math.prod(program.shapes[norm.result])
+        if fewer and (spread := _spread(program, stretch)):
+            return Reduced(norm, stretch, spread)
+    return None
+
+
+def _spread(program: Program, stretch: Stretch) -> Spread | None:
+    """Return what repeats results along the reduced axes, if these are the mean, or the like, of such copies."""
+    before, after = program.shapes[stretch.entry], program.shapes[stretch.result]
+    x = np.random.default_rng(0).standard_normal(after)
+    for axes in itertools.chain.from_iterable(itertools.combinations(range(len(before)), k) for k in (1, 2, 3)):
+        shape = tuple(1 if axis in axes else n for axis, n in enumerate(before))
+        if after not in (shape, tuple(n for axis, n in enumerate(before) if axis not in axes)):
+            continue
+        spread = partial(_copies, shape, before)
+        try:
+            y = np.asarray(program.function(stretch)(spread(x)))
+        except Exception:  # an operation that does not take such values
+            return None
+        if np.allclose(x, y, ROUNDED_FUNCTIONS, ROUNDED_FUNCTIONS):
+            return spread
+    return None
+
+
+def _copies(shape: tuple[int, ...], before: tuple[int, ...], x: Array) -> Array:
+    return np.broadcast_to(np.reshape(x, shape), before).copy()
