@@ -101,7 +101,7 @@ ASSUME = "accept the default of each setting that changes the outputs and that n
 
 def add_quiet(parser: argparse.ArgumentParser, beside: str = "") -> None:
     """Add --quiet. Args: beside: what a command prints all the same."""
-    parser.add_argument("--quiet", action="store_true", help=f"print notes and errors only{beside}")
+    parser.add_argument("--quiet", action="store_true", help=f"print only notes and what is wrong{beside}")
 
 
 class Deferred:

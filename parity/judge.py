@@ -369,7 +369,7 @@ def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) ->
         return f"the losses before any step agree, and no trained array was compared: {PAIR}, or take more steps"
     if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
         return ""
-    zero = f"{some(whole)} are zero in both, whatever their other layers compute"
+    zero = f"{some(whole)} {'are' if whole[1:] else 'is'} zero in both, whatever their other layers compute"
     return f"{zero}: nothing is proven (are heads untrained?)"
 
 

@@ -248,13 +248,14 @@ def test_a_table_gives_a_long_last_cell_its_own_line_on_a_terminal(monkeypatch):
     assert lines == ["  name  error  where", "  a       1.5  here", "  bb     22.5", "    " + "w" * 70]
 
 
-def test_quiet_prints_notes_and_errors_only(run, tmp_path):
+def test_quiet_prints_only_notes_and_what_is_wrong(run, tmp_path):
     words = ["google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--quiet"]
     code, printed, err = run(*words)
     assert (code, printed) == (0, "") and err.startswith("note: ")
     assert run("verify", tmp_path / "x.pth", "--quiet") == (0, "", "")
     code, printed, _ = run("diff", GOOGLE, TIMM, "--quiet")
-    assert (code, printed) == (1, "")
+    assert (code, printed) == (1, run("diff", GOOGLE, TIMM)[1].splitlines()[0] + "\n")
+    assert run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf", "--set", "norm_eps=1e-6", "--quiet")[:2] == (0, "")
     code, printed, err = run("inspect", tmp_path / "x.pth", "--quiet")
     assert (code, printed) == (0, "") and all(line.startswith(("note: ", "  ")) for line in err.splitlines())
 

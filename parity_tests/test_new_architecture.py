@@ -19,10 +19,10 @@ __all__ = ["new"]  # a fixture
 def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
     new("fourteenth")
     for words, code, message in (
-        (["fourteenth"], 1, "exist already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
+        (["fourteenth"], 2, "exist already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
         (["class"], 2, "'class' is no name of an architecture: use letters, digits and _, and no keyword of Python's"),
         (["mlp_mixer"], 2, "there is an architecture 'mlp_mixer' already"),
-        (["other", "--out", str(tmp_path / "no")], 1, "there is no such folder"),
+        (["other", "--out", str(tmp_path / "no")], 2, "there is no such folder"),
     ):  # fmt: skip
         assert ports_main(["new", "--out", str(tmp_path), *words]) == code
         assert message in capsys.readouterr().err
@@ -62,7 +62,7 @@ def test_files_and_folders_of_the_user_hide_nothing(tmp_path, capsys, monkeypatc
         assert ports_main(["new", name, "--out", name]) == 0
     (tmp_path / "yours" / "__init__.py").touch()
     assert ports_main(["new", "yours"]) == 0
-    assert ports_main(["new", "yours"]) == 1
+    assert ports_main(["new", "yours"]) == 2
     assert "./yours.py" in (err := capsys.readouterr().err) and "exist already: choose another name" in err
 
 

@@ -26,7 +26,8 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
 
     Args:
       network: the class of the network; by default the architecture's name in capitals, MyNetwork for my_network.
-    Raises: UsageError for a name that cannot be; ConvertError for a folder or files that are in the way.
+    Raises: UsageError for a name that cannot be, a folder that is missing, and files that exist; ConvertError where
+      none can be written.
     """
     stated, network = network, network or "".join(part.capitalize() for part in name.split("_"))
     texts = {
@@ -74,12 +75,12 @@ def _check_names(name: str, network: str, stated: str, texts: Mapping[str, str])
 
 
 def _check_places(folder: str, paths: Iterable[str]) -> None:
-    """Check that a folder exists, and none of the files. Raises: ConvertError."""
+    """Check that a folder exists, and none of the files. Raises: UsageError."""
     if not os.path.isdir(folder):
-        raise ConvertError(f"--out {folder}: there is no such folder: create it first")
+        raise UsageError(f"--out {folder}: there is no such folder: create it first")
     if there := [path for path in paths if os.path.lexists(path)]:
         exist = "exist" if there[1:] else "exists"
-        raise ConvertError(f"{', '.join(there)}: {exist} already: choose another name or folder")
+        raise UsageError(f"{', '.join(there)}: {exist} already: choose another name or folder")
 
 
 def _is_name(name: str) -> bool:

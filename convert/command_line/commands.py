@@ -123,15 +123,17 @@ def diff(arguments: Namespace) -> int:
     if arguments.json:
         about = {"same": comparison.same, "verdict": comparison.verdict}
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
-    elif not arguments.quiet:
-        from convert.diff.text import show
+    else:
+        from convert.diff.text import show, show_verdict
 
-        show(comparison, a, b)
+        if not arguments.quiet:
+            show(comparison, a, b)
+        elif not comparison.holds:
+            show_verdict(comparison)
     print(end="", flush=True)  # before the notes, which are on standard error
     for note in notes:
         say_note(note)
-    accepted = comparison.same or (comparison.same is None and comparison.accepted)
-    return 0 if accepted else 1
+    return 0 if comparison.holds else 1
 
 
 def _sides(weights: list[str]) -> tuple[str | None, str | None]:

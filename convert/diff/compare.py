@@ -75,6 +75,11 @@ class Comparison:
         return list(dict.fromkeys(one["field"] for one in self.assumed if "stated" not in one))
 
     @property
+    def holds(self) -> bool:
+        """Tell whether the two are the same model, or what is not shown of that is accepted."""
+        return bool(self.same) or (self.same is None and self.accepted)
+
+    @property
     def same(self) -> bool | None:
         """Tell whether the two are the same model; None where their arrays are, and more is not known."""
         return False if self.differences else None if self.conditions else True

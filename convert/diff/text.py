@@ -48,10 +48,14 @@ HEADS = {  # of the table of each kind; names, which may be long, stand last, so
 NUMBERS = (0, 1)  # columns that are aligned on the right in the table of values
 
 
-def show(comparison: Comparison, a: str, b: str) -> None:
-    """Print a comparison of the files a and b. The first line is the verdict, the last one counts."""
+def show_verdict(comparison: Comparison) -> None:
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
+
+
+def show(comparison: Comparison, a: str, b: str) -> None:
+    """Print a comparison of the files a and b. The first line is the verdict, the last one counts."""
+    show_verdict(comparison)
     say(printable(f"A: {a}"))
     say(printable(f"B: {b}"))
     if comparison.differences:

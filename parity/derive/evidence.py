@@ -11,6 +11,7 @@ from convert.folding import fold
 
 from .fold.exchanged import exchanged, reordered
 from .fold.rows import DerivedTable
+from .fold.transposed import unusual
 from .limits import EQUAL_OUTPUTS, PARTED_USES
 from .match.advice import Stop
 from .match.choices import Step
@@ -22,10 +23,10 @@ from .unmatched import Unmatched
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
-    "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
-    "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "momentum",
-    "dropout", "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open", "check_given",
-    "misordered",
+    "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
+    "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
+    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open",
+    "check_given", "misordered",
 )  # fmt: skip
 
 
@@ -185,6 +186,15 @@ class Evidence(Proof):
     def reordered(self) -> list[str]:
         """List the right arrays whose axes are flattened in another order than the left one's."""
         return reordered(self.table)
+
+    @property
+    def transposed(self) -> list[str]:
+        """List the lines of square matrices whose axes stand in an order that is unusual between both models."""
+        kinds: dict[str, set[str]] = {}
+        for use in self.uses:
+            for name in use.right:
+                kinds.setdefault(name, set()).add(use.kind)
+        return unusual(self.table, [name for name, its in kinds.items() if its == {"product"}])
 
     @property
     def unchecked(self) -> list[str]:

@@ -13,6 +13,7 @@ from .evidence import Evidence
 from .fold.exchanged import FLATTENED, ORDER
 from .fold.joined import PAIR
 from .fold.this_depth import REFUSED
+from .fold.transposed import UNUSUAL
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
@@ -71,6 +72,7 @@ KINDS = (
     Kind("this_depth", "for this depth alone", REFUSED),
     Kind("exchanged", "exchanged", ORDER, noted=False),  # its lines show it
     Kind("reordered", "in another order", FLATTENED, noted=False),
+    Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from convert.errors import ConvertError, MissingFile, UsageError, called
 from convert.files import is_named_as_checkpoint
-from specs.words import hint, in_a_row
+from specs.words import count, hint, in_a_row
 
 from .trace.call import Call
 from .trace.frames import line_of, line_of_definition, message
@@ -111,6 +111,6 @@ def divided(result: Any, where: str) -> tuple[Any, Any]:
     if is_model(second) or without_variables(second):
         raise UsageError(f"{where}: returns the inputs first: {RETURN}")
     if isinstance(result, tuple) and len(result) != 2:
-        what = f"returns {len(result)} values: {RETURN}, where several inputs are a tuple"
+        what = f"returns {count(len(result), 'value')}: {RETURN}, where several inputs are a tuple"
         raise UsageError(f"{where}: {what} and a model may be (module, variables)")
     raise UsageError(f"{where}: {type(first).__name__} is no model: give {MODELS}")

@@ -30,6 +30,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "inputs first": (lambda: ((X,), torch_model()), "returns the inputs first: return"),
     "inputs before linen": (lambda: ((X,), linen_model()), "returns the inputs first: return"),
     "three values": (lambda: (*linen_model(), (X,)), "returns 3 values: return"),
+    "one value": (lambda: ((X,),), "returns 1 value: return"),
     "a linen module alone": (lambda: linen_model()[0], "the linen module Net without its variables"),
     "a linen module and inputs": (lambda: (linen_model()[0], (X,)), "the linen module Net without its variables"),
     "an array": (lambda: X, "ndarray is no model"),
