@@ -12,6 +12,7 @@ from .match.match import Walked, match, walked
 from .trace.bilinear import bilinears, turned
 from .trace.gathered import gathered
 from .trace.mixed import mixed
+from .trace.modulated import modulated
 from .trace.one_hot import looked_up
 from .trace.program import Program
 from .trace.routed import routed
@@ -26,7 +27,7 @@ def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candi
     """Return the deepest match with tables looked up, factors at one place, means in one form, taps one by one,
     matrices turned.
     """
-    for form in (looked_up, _of_all_experts, scaled_before, scaled_behind, mixed):
+    for form in (looked_up, _of_all_experts, modulated, scaled_before, scaled_behind, mixed):
         best = _formed(known, best, stop, form) if best.found.failure else best
     for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best

@@ -50,6 +50,8 @@ def array_of(value: Any) -> Any:
 def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] | None:
     """Tell how an equation that only moves elements acts on numpy arrays; None for others."""
     shape = eqn.outvars[0].aval.shape
+    if name == "reshape" and (order := p["dimensions"]) is not None:  # as of a convolution under vmap
+        return lambda a, *_: np.reshape(np.transpose(a, order), shape)
     if name in ("reshape", "squeeze", "expand_dims"):
         return lambda a, *_: np.reshape(a, shape)
     if name == "transpose":

@@ -216,7 +216,7 @@ class Tape:
             call = Operation("zero padding", {"edges": [tuple(edges) for edges in padding]})
             x = self.record("layout", [x], lambda a: _pad(_spread(a, spread), padding), site, call=call)
         window = Window(tuple(stride), tuple(dilation), groups)
-        return self.record("product", [x, w], lambda a, b: _convolve(a, b, window), site, window)
+        return self.record("product", [x, w], convolution(window), site, window)
 
     def convolve_transposed(
         self,
@@ -285,6 +285,10 @@ def _multiply(x: Array, w: Array) -> Array:
         return np.matmul(x, w)
     starts = range(0, w.shape[1], step)
     return sum(np.matmul(x[:, :, at : at + step], w[:, at : at + step]) for at in starts)
+
+
+def convolution(window: Window) -> Callable[[Array, Array], Array]:
+    return lambda x, w: _convolve(x, w, window)
 
 
 def _convolve(x: Array, w: Array, window: Window) -> Array:
