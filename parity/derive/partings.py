@@ -26,6 +26,7 @@ from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import difference
 from .trace.precomputed import RoundedTable
+from .trace.program import Refused
 from .trace.sites import OUTPUT, OWN, place
 from .trace.tape import Array
 from .widths import Resized, resized
@@ -90,8 +91,12 @@ def sizes_differ(left: Left, best: Candidate) -> bool:
     of = written(left, best)
     if not of.reasons or len(of.rights) > LARGE_MODEL:
         return False
-    sides, found = _runs(left, best, of.table), _known(of)
-    left.fill()
+    try:
+        sides, found = _runs(left, best, of.table), _known(of)
+    except Refused:
+        return False
+    finally:
+        left.fill()
     others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons)
     return any(not pair.joined for pair in others)
 
@@ -104,7 +109,10 @@ def partings(
     Args:
       known: the places that the matching saw. sized: whether sizes are compared.
     """
-    sides, found = _runs(left, best, of.table), _known(of)
+    try:
+        sides, found = _runs(left, best, of.table), _known(of)
+    except Refused:
+        return known, [], list(best.found.steps)
     others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
     places, without = explain(*sides, found)
     steps = remeasured(best.found.steps, sides, found)

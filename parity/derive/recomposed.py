@@ -14,7 +14,7 @@ from .trace.gathered import gathered
 from .trace.mixed import mixed
 from .trace.modulated import modulated
 from .trace.one_hot import looked_up
-from .trace.program import Program
+from .trace.program import Program, Refused
 from .trace.routed import routed
 from .trace.scales import scaled_before, scaled_behind
 from .trace.tape import Tape
@@ -45,8 +45,11 @@ def _formed(known: Left, best: Candidate, stop: float, form: Callable[[Program],
     a, b = map(form, best.programs)
     if a is best.programs[0].tape and b is best.programs[1].tape:
         return best
-    own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
-    return _deeper(best, walked(own, known.elements), b, stop)
+    try:
+        own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
+        return _deeper(best, walked(own, known.elements), b, stop)
+    except Refused:
+        return best
 
 
 def _by_taps(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:

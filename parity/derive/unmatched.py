@@ -11,9 +11,9 @@ import numpy as np
 from .candidates import SEED, Candidate, Left
 from .match.choices import every
 from .match.symbols import Elements, Filled, Use
-from .match.walk import Refused, Walk
+from .match.walk import Walk
 from .trace.draws import draw
-from .trace.program import Program
+from .trace.program import Program, Refused
 from .trace.tape import Array
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -326,6 +327,51 @@ def test_weights_are_drawn_again_where_a_router_passes_an_expert_over(skips: boo
     found = parity.derive(*((one, of_all(True, True)) if first else (of_all(True, True), one)), (images(2, 4, 8),))
     assert found.proven and not found.missing, found
     assert all(torch.equal(own[name], value) for name, value in one.state_dict().items())
+
+
+class Stating(Routed):
+    """The same, whose experts state how many rows they have.
+
+    Args:
+      function: their activation. constant: whether they also add an array of as many rows, which a tape stores.
+    """
+
+    def __init__(self, function: Callable[[Any], Any] = f.silu, constant: bool = False) -> None:
+        super().__init__("index_add", gated=False)
+        self.function, self.constant = function, constant
+
+    def expert(self, k: int, x: Any) -> Any:
+        hidden = self.function(self.experts[k]["up"](x).view(len(x), 2, 6)).view(len(x), 12)
+        return self.experts[k]["down"](hidden + torch.zeros(len(x), 12) if self.constant else hidden)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_experts_that_state_their_number_of_rows_are_those_of_all_rows(first: bool):
+    needs("flax")
+    sides = (Stating(), of_all(True, False)) if first else (of_all(True, False), Stating())
+    found = parity.derive(*sides, (images(2, 9, 8),))
+    assert found.proven and not found.missing, found
+
+
+@pytest.mark.parametrize(
+    ("functions", "text"),
+    [
+        ((f.silu, torch.tanh), "SiLU on the left, tanh on the right, and so in 3 more places"),
+        ((f.relu, f.relu6), "until values pass a limit that one side alone has: 6 on the right"),
+    ],
+)
+def test_causes_are_found_where_other_weights_route_other_rows(functions: tuple[Any, Any], text: str):
+    found = parity.derive(*map(Stating, functions), (images(2, 9, 8),))
+    assert found.verdict == "complete" and text in str(found), found
+
+
+@pytest.mark.parametrize("outputs", [3, 4])
+def test_a_stored_array_that_does_not_fit_other_rows_ends_the_match(outputs: int):
+    """No operation that was recorded takes other rows then: nothing but the models themselves can be run."""
+    left, right = Stating(constant=True), Stating(constant=True)
+    right.head = linear(8, outputs)
+    found = parity.derive(left, right, (images(2, 9, 8),))
+    assert found.verdict == "incomplete" and "an operation behind it refuses its values (" in str(found), found
 
 
 def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():

@@ -18,7 +18,7 @@ import numpy as np
 
 from parity.derive.limits import EXACT, PARTNER
 from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.tape import Array
 
 from .advice import Stop
@@ -26,7 +26,7 @@ from .attempt import Attempt, DeadEnd
 from .choices import Step
 from .symbols import Elements, Partnered
 from .uses import Seen
-from .walk import Refused, Walk
+from .walk import Walk
 
 Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import Program, computed
 from parity.derive.trace.tape import Array, Node
 
 from . import batches, delayed
@@ -18,10 +18,6 @@ from .symbols import Elements, Part, Pending, Symbol, Use, moved
 NUMBERS = (np.ndarray, np.floating)
 SYMBOLS = (Symbol, Pending)
 Place = tuple[int, dict[int, Any], dict[int, Symbol]]  # of a walk: its operation, values, and known rows
-
-
-class Refused(Exception):
-    """An operation refuses the values that reach it, as rows that a router has not chosen."""
 
 
 class Walk:
@@ -129,7 +125,7 @@ class Walk:
                 elif isinstance(v, Pending) and v.kind != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
-            return _computed(node, *operands)
+            return computed(node, *operands)
         if node.kind == "mul" and any(isinstance(v, NUMBERS) and _zero(v) for v in operands):
             return np.zeros(self.program.shapes[node.output])  # as initial states are: no evidence
         active = [n for n in node.inputs if n in self.program.active]
@@ -143,10 +139,10 @@ class Walk:
         if node.kind == "mul" and not known:
             operands = [self._shown(at, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
             if not any(isinstance(v, Symbol) for v in operands):
-                return _computed(node, *operands)
+                return computed(node, *operands)
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
-        return _computed(node, *(self._shown(at, v) for v in operands))
+        return computed(node, *(self._shown(at, v) for v in operands))
 
     def _shown(self, at: int, value: Any) -> Array:
         """Return the value of a symbol that is needed as it is; rows that tokens read are numbers from here on."""
@@ -231,7 +227,7 @@ class Walk:
                     parts += tuple(Part(at, part, _size(other)) for part in split)
             else:
                 found.append(v)
-        x = found[0] if len(found) == 1 else _computed(node, *found)
+        x = found[0] if len(found) == 1 else computed(node, *found)
         of = (
             v.bare if isinstance(v, Pending) else self._bare.get(n) for n, v in zip(node.inputs, operands, strict=True)
         )
@@ -248,7 +244,7 @@ class Walk:
         flipped = isinstance(x, Symbol)
         symbol = x if flipped else w
         if symbol.ids is None or (flipped and node.window):
-            return _computed(node, self._forced(at, x), self._forced(at, w))
+            return computed(node, self._forced(at, x), self._forced(at, w))
         met = w.swapaxes(1, 2) if flipped else x
         if _zero(met):  # as initial states are: no evidence
             return np.zeros(self.program.shapes[node.output])
@@ -272,7 +268,7 @@ class Walk:
         value = symbol.value()
         if np.isnan(value.sum()):  # rows that meet zeros alone have no partner yet
             value = np.nan_to_num(value)
-        return _computed(node, value, w) if flipped else _computed(node, x, value)
+        return computed(node, value, w) if flipped else computed(node, x, value)
 
     def _replace(self, number: int, value: Array) -> None:
         """Replace a value that later operations read, through the layouts from which it was made."""
@@ -308,11 +304,3 @@ def _size(v: Any) -> float:
     """Return the mean size of an activation; 0 for a symbol."""
     x = v.x if isinstance(v, Pending) else v
     return 0.0 if isinstance(x, Symbol) else float(np.abs(x).mean())
-
-
-def _computed(node: Node, *operands: Array) -> Array:
-    """Return the result of an operation. Raises: Refused."""
-    try:
-        return node.run(*operands)
-    except Exception as error:  # an operation of the user's model may raise anything for values of a wrong partner
-        raise Refused(node.site) from error

@@ -9,7 +9,7 @@ from parity.derive.edits.numbers import Change, changes
 from parity.derive.limits import ROUNDED_FUNCTIONS, ROUNDING_OUTPUTS
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.outputs import difference
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
 from specs.numerals import short
@@ -37,7 +37,7 @@ def unlike_number(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Tabl
 
     def outputs(side: int, tape: Tape) -> list[Array]:
         of, values = sides[side]
-        return Program(tape, values, list(of.call.arrays().values())).outputs
+        return replayed(tape, values, list(of.call.arrays().values()))
 
     before = [outputs(side, tape) for side, tape in enumerate(tapes)]
     apart = difference(*before)

@@ -29,7 +29,7 @@ from parity.derive.trace.frames import message
 from parity.derive.trace.inputs import PLAIN, fresh, undrawn
 from parity.derive.trace.outputs import Outputs, coarse, difference, incomparable, largest
 from parity.derive.trace.precomputed import RoundedTable, aligned
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
 from specs.table import Table
@@ -282,7 +282,7 @@ class Ran(NamedTuple):
 
     def replayed(self, tape: Tape) -> list[Array]:
         """Return the outputs of a tape with the same weights and inputs."""
-        return Program(tape, self.weights, list(self.inputs.values())).outputs
+        return replayed(tape, self.weights, list(self.inputs.values()))
 
     def repeats(self) -> bool:
         """Tell whether the model gives the same outputs again."""

@@ -20,7 +20,7 @@ from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import replayed
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import OWN, shown_once
@@ -307,7 +307,7 @@ def _with(tape: Tape, limits: Sequence[Limit], instead: Callable[..., Array]) ->
 def _outputs(
     tapes: Sequence[Tape], weights: Sequence[Mapping[str, Array]], inputs: Sequence[Sequence[Array]]
 ) -> list[list[Array]]:
-    return [Program(*one).outputs for one in zip(tapes, weights, inputs, strict=True)]
+    return [replayed(*one) for one in zip(tapes, weights, inputs, strict=True)]
 
 
 def _times(factor: float, name: str, array: Array) -> Array:
@@ -342,7 +342,8 @@ def _reason(limits: Sequence[Limit]) -> Reason:
 def _unexplained(factor: float, apart: float) -> Reason:
     """Say that outputs differ with other weights, and how much larger these are."""
     larger = f", {factor:.0f} times as large" if factor > 1 else ""
-    return Reason(f"{DIFFERS}: with others{larger}, they differ by {short(apart)}", COMPARE)
+    how = f"differ by {short(apart)}" if math.isfinite(apart) else "cannot be compared"
+    return Reason(f"{DIFFERS}: with others{larger}, they {how}", COMPARE)
 
 
 def _range(numbers: Sequence[float]) -> str:

@@ -35,6 +35,26 @@ class Reading(NamedTuple):
     layouts: tuple[int, ...]
 
 
+class Refused(Exception):
+    """An operation refuses the values that reach it, as those of other rows than the code of an expert states."""
+
+
+def computed(node: Node, *operands: Array) -> Array:
+    """Return the result of an operation. Raises: Refused."""
+    try:
+        return node.run(*operands)
+    except Exception as error:  # an operation of the user's model may raise anything for values of a wrong partner
+        raise Refused(node.site) from error
+
+
+def replayed(tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array]:
+    """Return the outputs of a tape with other values; NaN if an operation refuses them."""
+    try:
+        return Program(tape, parameters, inputs).outputs
+    except Refused:
+        return [np.array(np.nan) for _ in tape.outputs]
+
+
 class Program:
     """A tape with what one run of it tells: shapes, which values are activations, who reads a value, indices.
 
@@ -43,6 +63,7 @@ class Program:
 
     Args:
       parameters: any values of the parameters.
+    Raises: Refused.
     """
 
     def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
@@ -82,7 +103,7 @@ class Program:
 
         with np.errstate(all="ignore"):
             for at, node in enumerate(tape.nodes):
-                values[node.output] = node.run(*map(read, node.inputs))
+                values[node.output] = computed(node, *map(read, node.inputs))
                 self._note(node.output, values[node.output])
                 self._sort(node, whole, values)
                 for number in node.inputs:

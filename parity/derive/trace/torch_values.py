@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,19 @@ def results_of(out: Any) -> list[torch.Tensor]:
 
 
 def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False) -> Callable[..., np.ndarray]:
-    """Call `func` again with other tensors in place of those it had."""
-    template = _template((list(args), kwargs))
+    """Call `func` again with other tensors in place of those it had, and with their number of rows for that of those.
+
+    Code states that number, as in `x.view(len(x), 2, 8)`, and a router that reads other values chooses more or fewer.
+    """
+    template, rows = _template((list(args), kwargs)), [len(tensor) for tensor in _arrays((args, kwargs))]
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         numbers = iter(arrays)
         again, named = _filled(template, numbers)
         if clone:
             again[0] = again[0].clone()
+        changed = {old: len(one) for old, one in zip(rows, _arrays((again, named)), strict=False) if old != len(one)}
+        again = [_with_rows(one, changed) for one in again] if changed else again
         with torch.no_grad():
             out = func(*again, **named)
         wide = all(array.dtype != np.float32 for array in arrays)  # weights of large models, moved before their use
@@ -69,6 +74,19 @@ def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
     if isinstance(tree, dict):
         return {key: _filled(item, arrays) for key, item in tree.items()}
     return tree
+
+
+def _arrays(tree: Any) -> list[torch.Tensor]:
+    """Return the tensors of a tree that have an axis."""
+    return [tensor for tensor in results_of(tree) if tensor.ndim]
+
+
+def _with_rows(argument: Any, rows: Mapping[int, int]) -> Any:
+    """Return a list of sizes with the number of rows, the first of its entries that is one, in place of the old one."""
+    if not isinstance(argument, list) or not all(type(size) is int for size in argument):
+        return argument
+    at = next((k for k, size in enumerate(argument) if size in rows), None)
+    return [rows[size] if k == at else size for k, size in enumerate(argument)]
 
 
 def numpy_of(tensor: torch.Tensor, copied: bool = True, wide: bool = True) -> np.ndarray:
