@@ -17,6 +17,7 @@ from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
+from .prove.larger import larger_weights
 from .prove.longer import Longer, longer_inputs
 from .prove.masks import other_masks
 from .prove.orders import stored_orders
@@ -29,7 +30,7 @@ from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_on
 from .trace.reason import Reason
 from .writing import Written
 
-EXAMPLE_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on two examples for one
+FURTHER_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on other weights and inputs
 DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
 NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
@@ -73,7 +74,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
-    quick = affordable(left.program) >= EXAMPLE_RUNS
+    quick = affordable(left.program) >= FURTHER_RUNS
     examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
@@ -123,4 +124,9 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    return other_masks(a, b, of.table, proof.error) or unlike_number(a, b, tapes, of.table, proof.exact)
+    if affordable(left.program) >= FURTHER_RUNS:
+        programs = left.program, best.programs[1]
+        larger = larger_weights(a, b, programs, tapes, of.table, proof.error)
+        if other := larger or other_masks(a, b, of.table, proof.error):
+            return other
+    return unlike_number(a, b, tapes, of.table, proof.exact)

@@ -65,22 +65,22 @@ def _one_example(array: Array) -> bool:
 
 
 def outputs_of_both(
-    left: Side, right: Side, table: Table, inputs: Sequence[Mapping[str, Array]], seed: int
+    left: Side, right: Side, table: Table, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array]
 ) -> tuple[list[Array], list[Array]]:
-    """Run both sides on random weights, the right ones translated by the table.
+    """Run both sides on the same weights, the right ones translated by the table.
 
     A side whose code refuses the inputs has no outputs; the right one is not run if the left one does.
 
     Args:
-      inputs: of the left and of the right side. seed: of the weights.
+      inputs: of the left and of the right side. drawn: the left weights, or a seed of random ones.
     """
-    weights = Drawn(left, seed)
-    first = _outputs(left, weights, inputs[0])
-    second = _outputs(right, TranslatedWeights(table, left, right, weights), inputs[1]) if first else []
+    weights = Drawn(left, drawn) if isinstance(drawn, int) else drawn
+    first = outputs_of(left, weights, inputs[0])
+    second = outputs_of(right, TranslatedWeights(table, left, right, weights), inputs[1]) if first else []
     return first, second
 
 
-def _outputs(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
     """Run a side; return no outputs if its code refuses these inputs."""
     try:
         return of.run(weights, inputs)

@@ -161,7 +161,7 @@ def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -
         return None
     given = left.call.arrays(), right.call.arrays()
     drawn = fresh(*given, SEED, tokens=False)
-    moved = [_moved(*one) for one in zip(given, drawn, strict=True)]
+    moved = [moved_inputs(*one) for one in zip(given, drawn, strict=True)]
     for sign in (1, -1) if any(array.min() < 0 for side in moved for array in side.values()) else (1,):
         inputs = [
             one | {name: sign * array for name, array in of.items()} for one, of in zip(drawn, moved, strict=True)
@@ -190,7 +190,7 @@ def _grown(
     names = [name for name in left.parameters if name not in left.buffers]
     before = dict.fromkeys(limits, 0.0)
     for factor in FACTORS:
-        weights = Altered(Drawn(left, SEED), names, partial(_times, factor))
+        weights = Altered(Drawn(left, SEED), names, partial(times, factor))
         arrays = weights, TranslatedWeights(table, left, right, weights)
         inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
@@ -204,7 +204,7 @@ def _grown(
             passed = [limit for limit in lifted if limit.passed(before[limit], beyond[limit])]
             if explained and passed:
                 return True, _reason(passed)
-            return True, _unexplained(factor, apart) if factor == 1 or apart > UNLIKE else None
+            return True, unexplained(factor, apart) if factor == 1 or apart > UNLIKE else None
         before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
         if not before:
             break
@@ -310,11 +310,11 @@ def _outputs(
     return [replayed(*one) for one in zip(tapes, weights, inputs, strict=True)]
 
 
-def _times(factor: float, name: str, array: Array) -> Array:
+def times(factor: float, name: str, array: Array) -> Array:
     return array * factor
 
 
-def _moved(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, Array]:
+def moved_inputs(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, Array]:
     """Return the inputs that are numbers which the proof draws."""
     return {
         name: array
@@ -339,7 +339,7 @@ def _reason(limits: Sequence[Limit]) -> Reason:
     return Limited(f"{LIMITED}: {'; '.join(texts)}", REMEDY)
 
 
-def _unexplained(factor: float, apart: float) -> Reason:
+def unexplained(factor: float, apart: float) -> Reason:
     """Say that outputs differ with other weights, and how much larger these are."""
     larger = f", {factor:.0f} times as large" if factor > 1 else ""
     how = f"differ by {short(apart)}" if math.isfinite(apart) else "cannot be compared"

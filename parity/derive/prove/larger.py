@@ -1,0 +1,92 @@
+"""Run both models with larger weights and inputs: limits that no operation shows by its name, and branches of code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from parity.derive.limits import AGREEING_OUTPUTS
+from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outputs import MASK, difference, incomparable
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array, Tape
+from specs.table import Table
+
+from .examples import outputs_of, outputs_of_both
+from .translated import TranslatedWeights
+from .unreached import GUARD, SEED, moved_inputs, times, unexplained
+
+TRIED = (4.0, 1), (32.0, -1)  # factors of weights and inputs, and signs of inputs: few weights pass a limit in one draw
+ROUNDED = 1e-12  # part of each weight by which it is changed, to see what rounding may become
+MAGNIFIED = 1e3  # times what this changes that outputs have to differ at least
+
+
+def larger_weights(
+    left: Side, right: Side, programs: Sequence[Program], tapes: tuple[Tape, Tape], table: Table, error: float
+) -> str:
+    """Say that outputs differ with larger weights; "" if they agree, or if rounding or guards may explain it.
+
+    Nothing is said of models that choose by values, as experts or the largest ones: saturated values are alike.
+
+    Args:
+      error: the difference of the outputs in the proof, as the models compute them.
+    """
+    if any(map(_chooses, programs)):
+        return ""
+    given = left.call.arrays(), right.call.arrays()
+    drawn = fresh(*given, SEED, tokens=False)
+    names = [name for name in left.parameters if name not in left.buffers]
+    grown = [moved_inputs(*one) for one in zip(given, drawn, strict=True)]
+    for factor, sign in TRIED:
+        if sign < 0 and not any(array.min() < 0 for side in grown for array in side.values()):
+            sign = 1
+        weights = Altered(Drawn(left, SEED), names, partial(times, factor))
+        inputs = [
+            one | {name: sign * factor * array for name, array in of.items()}
+            for one, of in zip(drawn, grown, strict=True)
+        ]
+        outputs = outputs_of_both(left, right, table, inputs, weights)
+        if not all(outputs) or incomparable(*outputs):
+            continue
+        apart = difference(*outputs)
+        if apart <= AGREEING_OUTPUTS:
+            continue
+        near = Altered(weights, names, partial(_rounded, max(ROUNDED, 10 * error)))
+        again = outputs_of(left, near, inputs[0])
+        if not again or apart <= MAGNIFIED * difference(outputs[0], again):
+            continue
+        both = weights, TranslatedWeights(table, left, right, weights)
+        if all(_largest(tape, one, of) < GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
+            return unexplained(factor, apart)
+    return ""
+
+
+def _chooses(program: Program) -> bool:
+    """Tell whether values that depend on weights become integers, as places of the largest ones do."""
+    numbers = program.active.difference(program.plain).intersection(program.indices)
+    return any(program.indices[number].dtype.kind in "iu" for number in numbers)
+
+
+def _rounded(part: float, name: str, array: Array) -> Array:
+    return array * (1 + part * np.random.default_rng(SEED).standard_normal(array.shape))
+
+
+def _largest(tape: Tape, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> float:
+    """Return the largest value of a run that hides none, as those that masks add do."""
+    largest = [0.0]
+
+    def noted(run: Callable[..., Array], *operands: Array) -> Array:
+        result = run(*operands)
+        if getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            size = np.abs(result)
+            largest[0] = max(largest[0], float(np.max(size[size < MASK], initial=0)))
+        return result
+
+    nodes = [node._replace(run=partial(noted, node.run)) for node in tape.live().nodes]
+    Program(replace(tape, nodes=nodes), weights, list(inputs.values()))
+    return largest[0]
