@@ -294,3 +294,21 @@ def test_names_that_differ_by_a_wrapper_alone_are_refused_with_what_takes_either
     source = save(tmp_path / "some.npz", plain | {"a._orig_mod.bias": np.ones(2)})
     err = run(capsys, "--table", table, source, "-o", tmp_path / "y.npz")[2]
     assert "a._orig_mod.bias: stored without this wrapper too" in err and "--weights" not in err
+
+
+def test_a_line_that_drops_an_array_is_spelled_as_a_table_reads_it(tmp_path, capsys):
+    table = tmp_path / "t.table"
+    table.write_text("table 1\na: o <-> b: o\n")
+    source = save(tmp_path / "x.npz", {"a": np.ones(2), "my array": np.ones(3)})
+    err = run(capsys, "--table", table, source, "-o", tmp_path / "y.npz")[2]
+    line = r"my\u0020array -> drop"
+    assert f"the line {line} leaves it out\n" in err
+    table.write_text(f"table 1\na: o <-> b: o\n{line}\n")
+    assert run(capsys, "--table", table, source, "-o", tmp_path / "y.npz")[0] == 0
+
+
+def test_a_file_without_arrays_is_no_state_of_an_optimizer(tmp_path, capsys):
+    (tmp_path / "t.table").write_text("table 1\na: o <-> b: o\n")
+    source = save(tmp_path / "x.safetensors", {})
+    code, _, err = run(capsys, "--table", tmp_path / "t.table", source, "-o", tmp_path / "y.npz")
+    assert code == 1 and "missing a\n" in err and "optimizer" not in err

@@ -275,7 +275,7 @@ def _are_state(path: str, weights: str | None) -> bool:
 
     with suppress(ConvertError), open_checkpoint(path) as reader:  # there may be the states of several optimizers
         own = part(reader, weights).sources.values()
-        return optimizers.state_names(reader).issuperset(tensor.name for tensor in own)
+        return bool(own) and optimizers.state_names(reader).issuperset(tensor.name for tensor in own)
     return False
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from convert import folding
 from specs.folding import LEVEL, first_block
+from specs.paths import escaped
 from specs.table import Table
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"
@@ -46,9 +47,8 @@ def unread(unexpected: list[str], missing: list[str], table: Table, drop: str) -
     for name in others:
         where = f" (nearest: line {labels[near[name]]}, {near[name]})" if name in near else ""
         lines.append(f"{name}: no line speaks of it{where}")
-    if others and drop:
-        example = next(reversed(groups.values()))[-1]
-        lines[-1] += f": if the other side needs none, the line {drop.format(example)} leaves it out"
+    if others and drop and (example := next(reversed(groups.values()))[-1]):
+        lines[-1] += f": if the other side needs none, the line {drop.format(escaped(example))} leaves it out"
     return [*folding.capped(lines, "arrays without a line"), *advice]
 
 

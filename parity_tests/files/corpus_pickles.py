@@ -320,7 +320,11 @@ def paddle_files() -> Files:
     nested = dictionary([(text("a"), one(array(), "b")), (text("a/b"), array())])
     yield "paddle-duplicate-nested", pdparams(nested), "two tensors 'a/b'"
     key = integers([1]) + b"\x85"  # a tuple within a tuple: names are joined from one alone
-    yield "paddle-name-tuple", pdparams(dictionary([(key, array())])), "neither text nor a number"
+    yield (
+        "paddle-name-tuple",
+        pdparams(dictionary([(key, array())])),
+        "neither a text of up to 4,096 bytes nor a number",
+    )
     yield "paddle-name-long", pdparams(one(one(array(), "b" * 3000), "a" * 3000)), "6,001 characters"
     yield "paddle-name-surrogate", pdparams(b"}X\3\0\0\0\xed\xa0\x80" + array() + b"s"), "malformed"
     entry = dictionary(

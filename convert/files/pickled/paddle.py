@@ -123,24 +123,26 @@ def _leaf(value: Any) -> tuple[str, Array] | None:
 
 
 class PdparamsWriter(Writer):
-    """A dict of numpy arrays, protocol 4, streamed; paddle.load reads uint16 as bfloat16, its own convention.
+    """A dict of numpy arrays, protocol 4, streamed; paddle.load reads uint16 as bfloat16, which is written so.
 
     A tree of several dicts is written in its order; paddle.load takes an array in it as (its own name, array).
-    Raises: ConvertError for what paddle.load cannot read: float8, uint32, uint64, and the names of its own tables.
+    Raises: ConvertError for what paddle.load cannot read: float8, uint32, uint64, and uint16, which it takes for
+    bfloat16; for the names of its own tables.
     """
 
     nests = True
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
         super().__init__(file, tensors, metadata, tree)
-        problems = [f"{shown(t.name)} is {t.dtype}" for t in self.tensors if t.dtype not in CODES]
+        unknown = [t for t in self.tensors if t.dtype not in CODES]
+        problems = [f"{shown(t.name)} is {t.dtype}" for t in unknown]
         problems += [
             f"{name} is a name paddle keeps for itself" for name in TABLES if name in {t.name for t in tensors}
         ]
         if problems:
-            raise ConvertError(
-                f".pdparams cannot hold these: give {option('dtype', 'float32')}, or write .safetensors", problems
-            )
+            casts = all(t.dtype.startswith("float8") for t in unknown)
+            remedy = f"give {option('dtype', 'float32')}, or write" if casts else "save them otherwise, or write"
+            raise ConvertError(f".pdparams cannot hold these: {remedy} .safetensors", problems)
         for tensor in self.tensors:
             text(tensor.name)  # a name that cannot be written is an error now, not halfway
         self._texts = _around(self.tensors, tree)
@@ -178,7 +180,8 @@ def _around(tensors: Sequence[Tensor], tree: Any) -> list[bytes]:
 
 MARK = b"\xff<array>"  # no text has it: 0xff begins no character
 # What paddle.load makes tensors of.
-CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32", "uint64")} | {"bfloat16": "u2"}
+CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint16", "uint32", "uint64")}
+CODES |= {"bfloat16": "u2"}
 
 
 def _before(tensor: Tensor) -> bytes:
