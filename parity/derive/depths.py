@@ -21,21 +21,36 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     Args:
       left, right: arrays by name.
     """
-    left_depths, right_depths = depths(left), depths(right)
-    if len(left_depths) != len(right_depths):  # as with a norm and a dense layer numbered in one head
-        left_depths, right_depths = depths(left, layers=False), depths(right, layers=False)
-    if len(left_depths) < len(right_depths):  # a list of one block, it may be
-        left_depths = _as_large(depths(left, single=True), left, right_depths, right)
-    elif len(right_depths) < len(left_depths):
-        right_depths = _as_large(depths(right, single=True), right, left_depths, left)
-    if (
-        not left_depths
-        or len(left_depths) != len(right_depths)
-        or sorted(left_depths.values()) == sorted(right_depths.values())
-    ):
+    left_depths, right_depths = _lists(left, right)
+    if _same(left_depths, right_depths) and _elements(left) != _elements(right):  # a stem may stand for a list
+        left_depths, right_depths = _lists(left, right, layers=False)
+    if not left_depths or len(left_depths) != len(right_depths) or _same(left_depths, right_depths):
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
+
+
+def _lists(
+    left: Mapping[str, Any], right: Mapping[str, Any], layers: bool = True
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the lists of blocks of both sides, and one of a single block where one side has fewer lists.
+
+    Args:
+      layers: see depths.
+    """
+    left_depths, right_depths = depths(left, layers=layers), depths(right, layers=layers)
+    if layers and len(left_depths) != len(right_depths):  # as with a norm and a dense layer numbered in one head
+        return _lists(left, right, layers=False)
+    if len(left_depths) < len(right_depths):
+        left_depths = _as_large(depths(left, True, layers), left, right_depths, right)
+    elif len(right_depths) < len(left_depths):
+        right_depths = _as_large(depths(right, True, layers), right, left_depths, left)
+    return left_depths, right_depths
+
+
+def _same(left: Mapping[str, int], right: Mapping[str, int]) -> bool:
+    """Tell whether two models have lists of the same lengths, whatever they are called."""
+    return sorted(left.values()) == sorted(right.values())
 
 
 def _as_large(
@@ -53,8 +68,8 @@ def _as_large(
     }
 
 
-def _elements(arrays: Mapping[str, Any], place: str) -> int:
-    """Return how many elements the arrays have whose names begin with a place."""
+def _elements(arrays: Mapping[str, Any], place: str = "") -> int:
+    """Return how many elements the arrays have whose names begin with a place; all without one."""
     return sum(math.prod(array.shape) for name, array in arrays.items() if name.startswith(place))
 
 

@@ -15,7 +15,7 @@ from .candidates import Candidate, Left
 from .comments import untranslated
 from .fold.buffers import Partner, lines_of, partners_of, shapes_of
 from .fold.facts import Facts
-from .fold.fold import UNMATCHED, UNSAYABLE, fold
+from .fold.fold import PARTLY, UNMATCHED, UNSAYABLE, fold
 from .fold.rows import DerivedTable, dropped
 from .limits import LARGE_MODEL
 from .match.complete import complete
@@ -102,7 +102,7 @@ def _folded(
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known)
-    for name in [name for name, why in reasons.items() if why.startswith(UNSAYABLE)]:
+    for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
         its = name, best.found.map, lefts, rights
         reasons[name] = shifted(*its) or parted(*its) or reasons[name]
     if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:

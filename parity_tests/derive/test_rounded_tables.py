@@ -98,3 +98,25 @@ def test_tables_that_rounding_does_not_explain_are_a_difference_in_both_directio
     for left, right in ((one, far), (far, one)):
         found = parity.derive(left, right, (images(2, 6, 8),))
         assert not found.proven and found.exact > 1e-6
+
+
+@pytest.mark.parametrize("begins", [0, 1])
+def test_values_that_are_near_by_chance_are_not_rounded(begins: int):
+    """Positions may begin at 1, as differences turn queries and keys; cos(0) and the number 1 are near cos(0.001)."""
+
+    def model(first: int, plus_one: Any) -> Net:
+        angles = np.arange(first, first + 6)[:, None] * 1e6 ** -np.array([0.0, 0.5])
+        cos, sin = torch.from_numpy(np.cos(angles)), torch.from_numpy(np.sin(angles))
+
+        def forward(m: Any, x: Any) -> Any:
+            x = plus_one(m.stem(x).exp())
+            scores = turned(m.query(x), cos, sin) @ turned(m.key(x), cos, sin).mT
+            return m.head(scores.softmax(-1) @ x)
+
+        names = {name: linear(4, 4) for name in ("stem", "query", "key", "head")}
+        return Net(forward, **names)
+
+    left, right = model(1, lambda x: torch.log(1.0 + x)), model(begins, torch.log1p)
+    for one, other in ((left, right), (right, left)):
+        found = parity.derive(one, other, (images(2, 6, 4),))
+        assert found.proven and not found.divergences and all(use.gap < 1e-12 for use in found.uses), str(found)

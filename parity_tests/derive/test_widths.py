@@ -14,6 +14,9 @@ import torch
 import parity
 from parity.derive.command import run
 from parity.derive.depths import differing
+from parity.derive.fold.facts import Facts
+from parity.derive.fold.fold import fold
+from parity.derive.match.symbols import Elements
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
 
@@ -119,6 +122,35 @@ class Stacked(torch.nn.Module):
         return self.head(x)
 
 
+class Listed(torch.nn.Module):
+    """The same with an array for each layer."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        self.blocks, self.head = torch.nn.ModuleList(linear(6, 6, False) for _ in range(depth)), linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x).sin()
+        return self.head(x)
+
+
+def test_a_list_that_is_longer_than_stacked_layers_has_no_line_for_them():
+    """A line for {l} would take the third block too, which no layer of the other side is."""
+    found = parity.derive(Listed(3), Stacked(2, 3), (images(3, 6),), seconds=5)
+    line = "blocks.{l}.weight: o i <-> layers: l i o"
+    assert found.reasons["layers"] == f"{line} does not fit the right model's arrays", str(found)
+
+
+def test_an_array_of_which_nothing_shows_a_part_is_not_said_to_be_in_an_order_that_no_line_writes():
+    a = Elements({"a": np.zeros(2), "b": np.zeros(4)}, known=True)
+    b = Elements({"layers": np.zeros((3, 2)), "rest": np.zeros(2)}, known=False)
+    found = np.array([0, 1, 2, 0, 0, 3, 4, 5, 6])
+    _, missing = fold(Facts(a, b, found, np.zeros_like(found), ("torch", "flax")))
+    assert missing["layers"] == "only a part of it was matched, to a and b"
+    assert missing["rest"] == "beside parameters of which only a part was matched, it was matched to a and b"
+
+
 def test_gates_in_one_matrix_are_no_other_size():
     """What follows the gates differs, so that they have no partners."""
 
@@ -161,6 +193,9 @@ def test_one_block_against_two_is_named():
     assert differing(left, right).startswith("the left model has 1 block in layers, the right one 2 in x")
     assert differing(right, left).startswith("the left model has 2 blocks in x, the right one 1 in layers")
     assert not differing(left, left)
+    stem = {f"stem.{k}.{leaf}": torch.zeros(2) for k in (0, 2) for leaf in ("weight", "bias")}  # layers, no blocks
+    one, two = blocks(2, "a") | blocks(1, "b") | stem, blocks(2, "x") | blocks(2, "y")
+    assert differing(one, two).startswith("the left model has 2 blocks in a and 1 in b, the right one 2 in x and 2 in")
     stem = {f"stem.0.{leaf}": torch.zeros(1) for leaf in ("weight", "bias", "mean")}  # no list of one block
     assert not differing(blocks(2, "x"), stem) and not differing(stem, blocks(2, "x"))
     head = {f"head.{k}.{leaf}": torch.zeros(2) for k in (0, 1) for leaf in ("weight", "bias")}  # a norm, a dense layer

@@ -28,6 +28,8 @@ from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
 UNSAYABLE = "made, in an order that no line of a Table can write, of"
+PARTLY = "only a part of it was matched, to"
+BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -60,8 +62,7 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         if rows is None and left_names:
             rows = parts_of_vector(facts, left_names, right_names)
         if rows is None:
-            why = f"{UNSAYABLE} {' and '.join(left_names)}"
-            missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))
+            missing.update(_unwritten(facts, left_names, right_names))
         else:
             groups.append((left_names, right_names, rows))
     groups = [
@@ -72,6 +73,13 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
     groups = with_shown_lengths(groups, facts, names.lengths, given.table.lines if given else ())
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))
+
+
+def _unwritten(facts: Facts, left_names: Sequence[str], right_names: Sequence[str]) -> dict[str, str]:
+    """Return {right parameter: why no line says of which left ones it is made}."""
+    partly = {name for name in right_names if (facts.rights.part(facts.found, name) == 0).any()}
+    others, of = BESIDE_PARTS if partly else UNSAYABLE, " and ".join(left_names)
+    return {name: f"{PARTLY if name in partly else others} {of}" if of else UNMATCHED for name in right_names}
 
 
 def _fitting(
@@ -108,14 +116,16 @@ def _leave_out_misfits(
         if not _says_alone(group, facts, names):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
-    unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
-    spoken = {numberless(escaped(name)) for name in given.left} if given else set()
-    if not unfit.isdisjoint(spoken):  # `check_lines` quotes what contradicts given lines
-        return
-    for group in list(groups):  # lines contradict each other where they count the same blocks
-        if not unfit.isdisjoint(numberless(escaped(name)) for name in group[0]):
-            groups.remove(group)
-            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} contradicts other lines"))
+    # lines contradict each other where they count the same blocks, or count blocks that have no partner
+    for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
+        unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
+        spoken = {numberless(escaped(name)) for name in given.left} if given else set()
+        if not unfit.isdisjoint(spoken):  # `check_lines` quotes what contradicts given lines
+            return
+        for group in list(groups):
+            if not unfit.isdisjoint(numberless(escaped(name)) for name in group[:2][side]):
+                groups.remove(group)
+                missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} {why}"))
 
 
 def _table(

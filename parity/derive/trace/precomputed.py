@@ -17,6 +17,7 @@ from parity.derive.limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
 from .tape import Array, Node, Tape
 
 HIDDEN = -1e3  # from this number downwards a mask hides a place
+MERGED = 2.0**-22  # relative difference of two numbers that float32 tells apart: two units of its last place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
 
@@ -176,7 +177,7 @@ def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Ar
         gap = float((np.abs(near - numbers[finite]) / scale).max())
         if gap <= EQUAL_TABLES:
             return None
-        if gap <= ROUNDED_TABLES and (best is None or gap < best[1]):
+        if gap <= ROUNDED_TABLES and (best is None or gap < best[1]) and _rounds(numbers[finite], distinct):
             value = np.array(numbers)
             value[finite] = near
             best = (
@@ -185,6 +186,20 @@ def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Ar
                 site,
             )
     return best
+
+
+def _rounds(values: Array, other: Array) -> bool:
+    """Tell whether rounding may lead from one table to another that is near: some of many values are near by chance.
+
+    One number is no part of a table, and values that float32 tells apart do not become one value.
+
+    Args:
+      other: distinct values of the other table, sorted.
+    """
+    own = np.unique(values)
+    merged = np.diff(nearest(other, own)) == 0
+    apart = np.diff(own) > MERGED * np.abs(own[1:])
+    return (len(own) > 1 or len(other) == 1) and not (merged & apart).any()
 
 
 def nearest(known: Array, values: Array) -> Array:
