@@ -45,6 +45,7 @@ class Kind(NamedTuple):
       before, after: the words around their names.
       noted: whether the Table says it too, in a comment.
       to_check: whether somebody should check the lines that it is of.
+      outside: whether a proof does not cover all of them.
     """
 
     key: str
@@ -52,15 +53,22 @@ class Kind(NamedTuple):
     after: str = ""
     noted: bool = True
     to_check: bool = False
+    outside: bool = False
 
 
 KINDS = (
-    Kind("unobservable", "unobservable, outside any proof, as no output depends on this with these inputs"),
-    Kind("unobservable_parts", "unobservable, outside any proof, as no output depends on it with these inputs"),
-    Kind("untold", "not told in time whether an output depends on this, as its gradient is zero"),
-    Kind("only_inferred", "inferred, as these inputs do not read all of it"),
+    Kind(
+        "unobservable", "unobservable, outside any proof, as no output depends on this with these inputs", outside=True
+    ),
+    Kind(
+        "unobservable_parts",
+        "unobservable, outside any proof, as no output depends on it with these inputs",
+        outside=True,
+    ),
+    Kind("untold", "not told in time whether an output depends on this, as its gradient is zero", outside=True),
+    Kind("only_inferred", "inferred, as these inputs do not read all of it", outside=True),
     Kind("inferred_apart", "inferred, as values differ before it or these inputs do not read all of it"),
-    Kind("rows_of", "only some rows are read with these inputs, and the others follow them"),
+    Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
     Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
     Kind(
         "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
@@ -81,21 +89,21 @@ class Remark(NamedTuple):
     """A sentence without its stop.
 
     Args:
-      noted, to_check: see Kind.
+      noted, to_check, outside: see Kind.
     """
 
     text: str
     noted: bool = True
     to_check: bool = False
+    outside: bool = False
 
 
 def remarks(found: Evidence) -> Iterator[Remark]:
     """Yield all that is known beside the verdict, what concerns the user's parameters first."""
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
-            yield Remark(
-                f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}", kind.noted, kind.to_check
-            )
+            text = f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}"
+            yield Remark(text, kind.noted, kind.to_check, kind.outside)
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
     if pairs := _alike(found):

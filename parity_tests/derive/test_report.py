@@ -82,7 +82,9 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
         page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop(("head/w",), "no partner")), {})
     )
     assert (
-        "Incomplete: 1 parameter of the right model has no partner in the left model" in page and "No partner." in page
+        "Incomplete: 1 parameter of the right model is not matched to the left model, as matching stopped at head/w"
+        in page
+        and "No partner." in page
     )
 
 
@@ -259,6 +261,37 @@ def test_the_page_lists_what_is_dropped_and_the_time_where_it_says_what_was_run(
     assert " of CPU" not in head.partition("<body>")[2] and "1.0 s of CPU" in re.sub("<[^>]*>", "", run)
 
 
+def test_what_no_proof_covers_is_a_remark_and_marked_in_its_row():
+    """Also where a comment of the Table says it: such a comment is overlooked."""
+    text = "unobservable, outside any proof, as no output depends on this with these inputs: blocks.0.fc.weight"
+    lines = [replace(TABLE.lines[0], above=(f"# {text}",))]
+    found = replace(
+        DERIVED, table=DerivedTable(tuple(lines), TABLE.sides, TABLE.orders), proven=True, gradient=1e-16,
+        unobservable=["blocks.0.fc.weight"], uses=[use._replace(gap=1e-16) for use in USES],
+    )  # fmt: skip
+    page = page_of(found, {})
+    shown = re.sub(
+        "<[^>]*>", "", page.partition('<section id="remarks"><h2>Remarks</h2>')[2].partition("</section>")[0]
+    )
+    assert text.capitalize() in shown
+    assert [row[-1] for row in rows(page) if row[0] == "weight"] == ["unobservable 1.0e-16", "1.0e-16"]
+    assert "outside the proof: with these inputs no output depends on this parameter" in page
+    parts = page_of(replace(found, unobservable=[], idle_parts={"layer_1/w": "blocks.1.fc.weight"}), {})
+    assert [row[-1] for row in rows(parts) if row[0] == "weight"] == ["1.0e-16", "unobservable 1.0e-16"]
+    assert "but for 1 parameter on which no output depends" in re.sub("<[^>]*>", "", parts)
+    assert "unobservable 1" not in re.sub("<[^>]*>", "", page_of(replace(found, unobservable=[]), {}))
+
+
+def test_gradients_that_are_not_compared_say_why():
+    for found, why in (
+        (DERIVED, "as outputs are not equal"),
+        (replace(DERIVED, reasons={"x": "y"}), "as parameters are"),
+    ):
+        assert f"error of the gradients not compared; {why}" in re.sub("(<[^>]*>)+", " ", page_of(found, {})).replace(
+            " ;", ";"
+        )
+
+
 def test_the_title_and_the_headline_name_both_sides():
     def heads(found: Derivation, *sides: str) -> list[str]:
         page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(found, {}, None, sides or None)))
@@ -267,13 +300,16 @@ def test_the_title_and_the_headline_name_both_sides():
     left, right = "left.py:build (torch)", "right.py:build (linen)"
     places = [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)]
     for found, title, headline in (
-        (replace(DERIVED, proven=True, gradient=1e-16), "Proven", f"Proven: the Table translates {left} into {right}."),
+        (replace(DERIVED, proven=True, gradient=1e-16, unobservable=[]), "Proven",
+         f"Proven: the Table translates {left} into {right}."),
+        (replace(DERIVED, proven=True, gradient=1e-16), "Proven",
+         f"Proven, but for 1 parameter on which no output depends: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
          f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element."),
         (replace(DERIVED, divergences=places), "Complete, but not proven",
          f"Complete, but not proven: {left} and {right} differ in one epsilon."),
         (replace(DERIVED, reasons={"x": "y", "z": "y"}), "Incomplete",
-         f"Incomplete: 2 parameters of {right} have no partner in {left}."),
+         f"Incomplete: 2 parameters of {right} are not matched to {left}."),
     ):  # fmt: skip
         assert heads(found, left, right) == [f"{title}: {left} <-> {right}", headline]
     assert heads(DERIVED)[1].startswith("Complete, but not proven: outputs of the left model and the right model ")

@@ -179,6 +179,19 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     assert re.search(r'a partner <a href="#alone-0"[^>]*>→ its row</a>', page)
 
 
+def test_what_has_no_partner_is_listed_as_it_runs_and_leads_to_the_first_row():
+    """And not by the alphabet: the last layer may be "classes"."""
+    names = ("params/classes/bias", "params/classes/kernel", "params/neck/kernel")
+    unmatched = [Unmatched("right", "product", (name,), "") for name in reversed(names)]
+    found = replace(DERIVED, reasons=dict.fromkeys(names, "no evidence"), unmatched=unmatched, proven=False)
+    page = page_of(found, {})
+    assert re.search(r'a partner <a href="#alone-0"[^>]*>→ the first row</a>', page)
+    (row,) = re.findall(r'<tr[^>]*>(?:(?!</tr>).)*id="alone-0".*?</tr>', page)
+    assert "neck" in row
+    listed = page.partition("Right parameters without a partner")[2].partition("</dl>")[0]
+    assert listed.index("neck") < listed.index("classes")
+
+
 @pytest.mark.parametrize(
     ("extra", "uses"),
     [

@@ -30,12 +30,12 @@ def stopping(found: Derivation) -> list[Unmatched]:
 
 
 def alone_anchors(found: Derivation) -> dict[str, str]:
-    """Return the address of the row of each reason why right parameters have no partner, by their first name."""
-    used = {name for use in found.unmatched if use.side == "right" for name in use.names}
-    firsts = (next((name for name in names if name in used), None) for names, _ in found.alone)
+    """Return the address of the row of each reason why right parameters have no partner, by the name used first."""
+    used = dict.fromkeys(name for use in found.unmatched if use.side == "right" for name in use.names)
+    firsts = (next((name for name in used if name in names), None) for names, _ in found.alone)
     return {name: f"alone-{k}" for k, name in enumerate(firsts) if name is not None}
 
 
-def link(address: str | None) -> Markup:
+def link(address: str | None, of: str = "its row") -> Markup:
     """Link to a row of the table of modules."""
-    return join(" ", leading(f"#{address}", "its row")) if address else Markup()
+    return join(" ", leading(f"#{address}", of)) if address else Markup()

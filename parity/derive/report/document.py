@@ -60,11 +60,14 @@ def page(
 def _verdict(found: Derivation, left: str, right: str) -> str:
     if found.proven:
         how = " by outputs alone, without gradients" if found.gradient is None else ""
+        idle = len(found.unobservable) + len(found.idle_parts)
+        how += f", but for {count(idle, 'parameter')} on which no output depends" if idle else ""
         return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
     if found.missing:
         number = len(found.missing)
-        lacking = f"{count(number, 'parameter')} of {right} {'has' if number == 1 else 'have'} no partner in {left}"
-        return f"{VERDICTS['incomplete']}: {lacking}"
+        lacking = f"{count(number, 'parameter')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
+        stop = f", as matching stopped at {found.stopped.where}" if found.stopped and found.stopped.where else ""
+        return f"{VERDICTS['incomplete']}: {lacking}{stop}"
     if found.explained:
         return f"{VERDICTS['complete']}: {left} and {right} differ in {found.explained}"
     return f"{VERDICTS['complete']}: {found.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"
@@ -80,9 +83,9 @@ def _caveats(found: Derivation) -> list[str]:
 def _remarks(found: Derivation) -> Markup:
     """List what is known beside the verdict, but for what the comments of the Table say above.
 
-    What somebody should check stands here as well, as its lines are marked.
+    What somebody should check stands here as well, as its lines are marked, and what no proof covers.
     """
-    said = [remark.text for remark in remarks(found) if remark.to_check or not stated(found.table, remark.text)]
+    said = [one.text for one in remarks(found) if one.to_check or one.outside or not stated(found.table, one.text)]
     rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
     if not rows:
         return Markup()

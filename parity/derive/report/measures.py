@@ -76,7 +76,8 @@ def _outputs(found: Derivation) -> list[Measure]:
 def _gradients(found: Derivation) -> list[Measure]:
     label = "error of the gradients"
     if found.gradient is None:
-        return [Measure(label, "not compared", note=found.remark, about=GRADIENTS)] if found.remark else []
+        why = found.remark or ("as parameters are missing" if found.missing else "as outputs are not equal")
+        return [Measure(label, "not compared", note=why, about=GRADIENTS)]
     off, bound, notes = found.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS, [found.remark] * bool(found.remark)
     if off and found.proven:
         off, bound = False, ROUNDED_GRADIENTS

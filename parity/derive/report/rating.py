@@ -29,6 +29,16 @@ class Rated:
         begin = next((k for k, place in enumerate(places) if place in parts), len(places))
         after = (where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
         self.follow = {*after} - parts
+        self.idle = {*found.unobservable, *found.idle_parts} if found.proven else set[str]()
+
+    def rate_row(self, uses: Iterable[Step]) -> str:
+        """Return the same of a row of uses; "outside" where no output depends on their parameter."""
+        every = [*uses]
+        return self.rate(every) or ("outside" * all(map(self._is_idle, every)))
+
+    def _is_idle(self, use: Step) -> bool:
+        """Tell whether no output depends on a use's parameters."""
+        return self.idle.issuperset(use.left) or self.idle.issuperset(use.right)
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""

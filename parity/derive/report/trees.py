@@ -27,6 +27,7 @@ KINDS = {  # of uses: the word in a row, and its meaning
     "place": ("read as it is", "its elements are read without computing with them, as those of an embedding"),
     "other": ("operand", "another function reads it beside the values"),
 }
+WORDS = {"follows": "follows", "outside": "unobservable"}  # of states that have one
 GRADES = {"first": "differs", "noted": "close"}  # of states that have a mark
 
 SUMMARY = "Each parameter, where it is used, with its partner"
@@ -45,6 +46,7 @@ KEYS = (
     ),
     ("noted", f"{MARKS['close']} differs", "the values differ here, but the outputs are proven to be equal"),
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
+    ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
     ("lone", "-", "no partner on this side; what only the right model has stands at the end"),
 )
 
@@ -106,7 +108,7 @@ def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
 
 def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
     """Build the row of a use of a parameter, or of one in each of several modules that are alike."""
-    lefts, state = [use.left for use in uses], rated.rate(uses)
+    lefts, state = [use.left for use in uses], rated.rate_row(uses)
     cells = [
         _head(tag("code", name(_folded(map(_leaves, lefts)))), _folded(lefts)),
         tag("td", tag("code", name(_folded(use.right for use in uses)))),
@@ -125,7 +127,7 @@ def _right_site(use: Step) -> str:
 def _difference(gap: float | None, state: str) -> Markup:
     """Build the cell of a difference with the mark of its state; "-" for none."""
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    word = [tag("span", "follows", class_="state"), " "] if state == "follows" else []  # numbers end below each other
+    word = [tag("span", WORDS[state], class_="state"), " "] if state in WORDS else []  # numbers end below each other
     return tag("td", *mark, *word, prose(short(gap)), class_=f"number {state}".strip())
 
 

@@ -23,9 +23,11 @@ def without_partner(found: Derivation) -> Markup:
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines, rows = [], alone_anchors(found)
+    run = {name: k for k, use in reversed([*enumerate(found.unmatched)]) for name in use.names}
     for names, why in found.alone:
-        row = link(next((rows[name] for name in names if name in rows), None))
-        listed = facts([("reason", why), *_by_module(names)])
+        address = next((rows[name] for name in names if name in rows), None)
+        row = link(address, "the first row" if names[1:] else "its row")
+        listed = facts([("reason", why), *_by_module(sorted(names, key=lambda name: run.get(name, len(run))))])
         lines.append(join(tag("h3", "Right parameters without a partner", row), listed))
     if found.left_over:
         lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
