@@ -136,3 +136,19 @@ def test_upsampling_is_named_where_its_result_is_added_to_another_value():
     )
     assert not found.proven and cause in str(found), str(found)
     assert parity.derive(Pyramid("bilinear"), Pyramid("bilinear"), (x,)).proven
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_cell_state_in_place_of_the_output_of_an_lstm_is_named(swapped: bool):
+    """The output is a product of a gate and of a function of the cell state: neither alone leads to it."""
+
+    def net(which: int) -> Net:
+        return Net(lambda m, x: m.head(m.rnn(x)[1][which][-1]), rnn=torch.nn.LSTM(5, 4, batch_first=True),
+                   head=linear(4, 3))  # fmt: skip
+
+    found = parity.derive(*(net(which) for which in ((1, 0) if swapped else (0, 1))), (images(3, 4, 5),))
+    (place,) = found.divergences
+    sides = ("right", "left") if swapped else ("left", "right")
+    assert place.what == f"the {sides[0]} computes tanh and a product of a value that the {sides[1]} takes as it is"
+    assert (place.left, place.right) == ("head", "head") and found.confirmed and not found.missing
+    assert found.explained == "one value"

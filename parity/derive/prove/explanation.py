@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_parameters
 from parity.derive.edits.axes import reaxed
+from parity.derive.edits.earlier import earlier_values
 from parity.derive.edits.edit import Edit
 from parity.derive.edits.functions import without_functions
 from parity.derive.edits.numbers import changes
@@ -229,6 +230,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
     axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
     for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions, weights):
         yield from filter(None, few)
+    for met in _met(trial):
+        yield from earlier_values((left.program, right.program), met, near)
     for met in itertools.chain(_met(trial), _beside(trial, near)):
         yield from restretched(left.program, right.program, met)
 
