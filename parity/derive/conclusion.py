@@ -28,6 +28,7 @@ from .prove.prove import RANDOM, Proof
 from .prove.unreached import without_places
 from .strides import same_shapes, unlike_strides
 from .trace.inputs import misordered
+from .trace.sites import shown
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
 from .verdict import Verdict, judged
@@ -83,7 +84,8 @@ def _explained(left: Left, best: Candidate, of: Written, verdict: Verdict, unlik
     depths = "" if verdict.proven else differing(left.side.parameters, best.side.parameters)
     if verdict.reads_numbers or verdict.proof.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
-    places = divergences(best.found, verdict.proof, verdict.proven)
+    lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
+    places = divergences(best.found, verdict.proof, verdict.proven, lows)
     if verdict.proven:
         return Explained(places, steps)
     unequal = bool(of.reasons or verdict.proof.incomparable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,9 +33,14 @@ from .trace.tape import Array
 from .widths import Resized, resized
 from .writing import Written, written
 
+NO_SITES: Mapping[str, str] = MappingProxyType({})
 
-def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
+
+def divergences(found: Match, proof: Proof, proven: bool, lows: Mapping[str, str] = NO_SITES) -> list[Divergence]:
     """List each place where values part by ten times more than before it.
+
+    Args:
+      lows: of a side, the first module that computes in lower precision, where that is known.
 
     Where the outputs are proven equal, uses of quite other values are no such places: one side computes in other steps.
     """
@@ -47,9 +53,11 @@ def divergences(found: Match, proof: Proof, proven: bool) -> list[Divergence]:
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += _rounded(proof.tables)
-        who = f"the {proof.rounding[0]} model computes" if len(proof.rounding) == 1 else "both models compute"
+        alone = proof.rounding[0] if len(proof.rounding) == 1 else ""
+        who = f"the {alone} model computes" if alone else "both models compute"
         who = _with_low_tables(proof.tables) if proof.tables else who
-        parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
+        first = f", first in {lows[alone]}" if lows.get(alone) and not proof.tables else ""
+        parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision{first}"))
     elif proof.exact > EQUAL_OUTPUTS and not parted and not np.isnan(proof.error):
         parted.append(Divergence(OUTPUT, OUTPUT, proof.exact, advice=feeds("")))
     return parted

@@ -73,6 +73,25 @@ def test_the_verdict_is_the_same_in_both_directions(other: Scores, low: bool):
         assert causes == [f"the {side} computes {sines} in float32", lower]
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_module_that_casts_first_is_named(side: str):
+    class Turn(torch.nn.Module):
+        def __init__(self, low: bool) -> None:
+            super().__init__()
+            self.dtype = torch.float32 if low else torch.float64
+
+        def forward(self, x: Any) -> Any:
+            return x * torch.arange(1, 9, dtype=self.dtype).log().to(x.dtype)
+
+    def net(low: bool) -> torch.nn.Module:
+        return torch.nn.Sequential(linear(8, 8), Turn(low), linear(8, 5))
+
+    found = parity.derive(net(side == "left"), net(side == "right"), (images(2, 6, 8),))
+    assert found.proven and found.rounded
+    cause = f"the {side} model computes partly in lower precision, first in 1"
+    assert [place.cause for place in found.divergences] == [cause]
+
+
 def test_all_places_of_a_rounded_number_are_listed():
     def net(low: bool) -> Net:
         epsilon = float(np.float32(0.7)) if low else 0.7  # large, for rounding of it to show

@@ -61,7 +61,7 @@ class Recorder(Forms):
 
     def adopt(self, tensor: Any, value: int) -> int:
         self.alive.append(tensor)
-        self.tape.lowers |= _lower([tensor.dtype])
+        self.tape.lower(_lower([tensor.dtype]), self.path[-1])
         self.tape.complex |= tensor.is_complex()
         self.values[id(tensor)] = value
         return value
@@ -140,7 +140,7 @@ class Recorder(Forms):
         given = positional(args, kwargs)
         args, kwargs = lifted(name, *given)
         if _dtypes(args, kwargs) != _dtypes(*given):
-            self.tape.lowers |= _lower(_dtypes(*given))
+            self.tape.lower(_lower(_dtypes(*given)), self.path[-1])
         tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
         inputs = [self.value(tensor) for tensor in tensors]
         in_place = name.endswith("_") and not name.endswith("__") and name not in FUNCTIONAL

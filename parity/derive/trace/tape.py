@@ -77,7 +77,8 @@ class Tape:
       outputs: numbers of the results.
       reads_numbers: whether the model's code took numbers out of values, by `.item()` or to choose a branch.
       complex: whether some of its values are complex numbers.
-      lowers: the dtypes of lower precision than float64 in which it computes some of its values.
+      lowers: the dtypes of lower precision than float64 in which it computes some of its values. low_site: the module
+        where the first of these appears, "" where that is not known.
       random: numbers of values that are drawn anew in each run, and of constants that are computed from them.
     """
 
@@ -88,10 +89,17 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     reads_numbers: bool = False
     lowers: frozenset[str] = frozenset()
+    low_site: str = ""
     complex: bool = False
     random: set[int] = field(default_factory=set)
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
+
+    def lower(self, dtypes: frozenset[str], site: str) -> None:
+        """Note dtypes of lower precision that values have at a site, if any."""
+        if dtypes and not self.lowers:
+            self.low_site = site
+        self.lowers |= dtypes
 
     def live(self) -> Tape:
         """Return the same without operations on which no output depends."""

@@ -55,7 +55,7 @@ class Recorder(Forms, TorchDispatchMode):
 
     def adopt(self, tensor: torch.Tensor, value: int) -> int:
         self.alive.append(tensor)
-        self.tape.lowers |= _lower(tensor.dtype)
+        self.tape.lower(_lower(tensor.dtype), self.path[-1])
         self.tape.complex |= tensor.is_complex()
         self.owners.setdefault(storage_of(tensor), tensor)
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
@@ -115,7 +115,7 @@ class Recorder(Forms, TorchDispatchMode):
         name = func._schema.name.split("::")[1]
         given = dict(kwargs or {})
         kwargs = lifted(name, given)
-        self.tape.lowers |= _lower(given.get("dtype"))
+        self.tape.lower(_lower(given.get("dtype")), self.path[-1])
         with self:
             if name in COMPOSED and not func._schema.is_mutable:  # with out=, its result lies elsewhere
                 return COMPOSED[name](*args, **kwargs)
