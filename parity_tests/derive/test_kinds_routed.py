@@ -310,6 +310,16 @@ def test_a_tape_with_matrices_of_all_experts_computes_the_same(mixes: bool):
     assert np.allclose(Program(tape, *given).outputs[0], program.outputs[0], 1e-12)  # sums in another order
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("count", [3, 4])
+def test_experts_of_one_row_each_are_those_of_all_rows(count: int, first: bool):
+    """An axis of one row has the length of others, so that another number of rows tells it from these."""
+    needs("flax")
+    sides = (Routed("index_add", gated=True), of_all(True, True))
+    found = parity.derive(*(sides if first else sides[::-1]), (images(1, count, 8),))
+    assert found.proven and not found.missing, found
+
+
 class Skipping(Routed):
     """The same, whose code passes experts over that no row is routed to."""
 
@@ -375,8 +385,8 @@ def test_a_stored_array_that_does_not_fit_other_rows_ends_the_match(outputs: int
 
 
 def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():
-    """Three rows do not suffice for four experts, whatever is drawn: rows of others meet weights of none."""
+    """One row does not suffice for four experts, whatever is drawn: rows of others meet weights of none."""
     needs("flax")
-    found = parity.derive(stacked_experts(False), Routed("index_add", gated=True), (images(1, 3, 8),))
+    found = parity.derive(stacked_experts(False), Routed("index_add", gated=True), (images(1, 1, 8),))
     assert found.verdict == "incomplete" and "an operation behind it refuses its values (" in str(found), found
     assert "head.weight" in found.missing

@@ -40,9 +40,11 @@ def routed(program: Program) -> Tape:
         if name in GATHERS and index in counts and node.inputs[0] not in rows:
             return _gathered(program, node, counts[index], rows, number)
         if name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
+            if rows[node.inputs[-1]].axis:
+                raise Unlike
             return _masked(program, node, number)
         if any(value in rows for value in node.inputs):
-            return [_of_all(program, node, counts, rows)]
+            return _of_all(program, node, rows, number)
         return [node]
 
     try:
@@ -57,9 +59,9 @@ def scatters(tape: Tape) -> bool:
 
 
 def passed_over(program: Program) -> int:
-    """Count experts of one row or none, where rows cannot be told from other axes, and what no value reads of them."""
+    """Count the rows that experts lack, of two for each, and what no value reads of them."""
     counts = [len(index) for _, index, _ in _scatters(program)]
-    return sum(count < 2 for count in counts) + len(program.tape.unread() if counts else [])
+    return sum(max(2 - count, 0) for count in counts) + len(program.tape.unread() if counts else [])
 
 
 def _scattered(program: Program) -> dict[int, int]:
@@ -126,31 +128,49 @@ def _masked(program: Program, node: Node, number: Callable[[], int]) -> list[Nod
     raise Unlike
 
 
-def _of_all(program: Program, node: Node, counts: dict[int, int], rows: dict[int, Rows]) -> Node:
+def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callable[[], int]) -> list[Node]:
     """Return an operation on all rows in place of some; Unlike where it does not keep rows apart."""
     known = [rows[value] for value in node.inputs if value in rows]
     index = known[0].at
     few, shape = len(program.indices[index]), program.shapes[node.output]
     if any(one.at != index for one in known):
         raise Unlike
+    moves = node.kind == "layout" and len(node.inputs) == 1
+    if moves and few == 1 and 1 in shape:  # the first of several axes; what follows refuses a wrong one
+        axis = shape.index(1)
+    else:
+        axis = _axis_of_rows(program, node, rows, few if moves else max(few, 2))
+    rows[node.output] = Rows(index, axis)
+    if moves:
+        return [node._replace(run=_in_parts(node.run, known[0].axis, axis, few))]
+    if node.kind != "product" or few > 1 or axis > 0:
+        return [node]
+    x, y = number(), number()  # rows are the second axis of what a product reads
+    return [
+        Node("layout", node.inputs[:1], x, _turned, node.site, None),
+        node._replace(inputs=(x, node.inputs[1]), output=y),
+        Node("layout", (y,), node.output, _turned, node.site, None),
+    ]
+
+
+def _axis_of_rows(program: Program, node: Node, rows: dict[int, Rows], few: int) -> int:
+    """Return the axis of an operation's result that has its rows; Unlike where it mixes them."""
     operands = [(rows.get(value), program.shapes.get(value, ())) for value in node.inputs]
-    arrays = [_numbered(of, shape) for of, shape in operands]
-    changed = [_numbered(of, shape, 1.0) for of, shape in operands]
+    arrays = [_numbered(of, shape, few) for of, shape in operands]
+    changed = [_numbered(of, shape, few, 1.0) for of, shape in operands]
     try:
         apart = np.asarray(node.run(*changed)) != np.asarray(node.run(*arrays))
     except Exception as error:
         raise Unlike from error
-    axes = [axis for axis in range(len(shape)) if shape[axis] == few and not apart.take(range(1, few), axis).any()]
-    if len(axes) != 1 or (few > 1 and not apart.take(0, axes[0]).any()):
+    others = [k for k, n in enumerate(apart.shape) if n == few and not apart.take(range(1, few), k).any()]
+    if len(others) != 1 or (few > 1 and not apart.take(0, others[0]).any()):
         raise Unlike
-    rows[node.output] = Rows(index, axes[0])
-    if node.kind != "layout" or len(node.inputs) > 1:
-        return node
-    return node._replace(run=_in_parts(node.run, known[0].axis, axes[0], few))
+    return others[0]
 
 
-def _numbered(of: Rows | None, shape: tuple[int, ...], more: float = 0.0) -> Array:
-    """Return an array for an operand, with other values in its first row if it has rows."""
+def _numbered(of: Rows | None, shape: tuple[int, ...], few: int, more: float = 0.0) -> Array:
+    """Return an array for an operand, with other values in its first row if it has rows: as many as are given."""
+    shape = shape if of is None else (*shape[: of.axis], few, *shape[of.axis + 1 :])
     array = np.random.default_rng(0).standard_normal(shape)
     if of is not None:
         np.moveaxis(array, of.axis, 0)[0] += more
@@ -167,6 +187,10 @@ def _in_parts(run: Callable[..., Array], axis: int, result: int, few: int) -> Ca
         return np.concatenate(parts, result).take(range(count), result)
 
     return every
+
+
+def _turned(value: Array) -> Array:
+    return value.swapaxes(0, 1)
 
 
 def _same(value: Array) -> Array:
