@@ -131,6 +131,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         absent=verdict.absent,
         over_one=verdict.over_one,
         lower=_lower(verdict.proof, tapes),
+        voided=[name for name, side in (("left", left.side), ("right", best.side)) if side.voided],
         correspondence=best.correspondence,
         input_order=best.input_order,
         filled=of.filled,

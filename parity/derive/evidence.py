@@ -25,7 +25,8 @@ SHOWN = (  # what JSON has as it is
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
     "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
-    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open",
+    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms",
+    "given_open",
     "check_given", "misordered",
 )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Evidence(Proof):
       absent: the token that no input has, and with which the models differ; "" where there is none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
+      voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       misordered: why the right model seems to take its inputs in another order; "" if it does not.
       check_given: which given lines may be why models part; "" where none was given, or another cause is confirmed.
@@ -109,6 +111,7 @@ class Evidence(Proof):
     absent: str = ""
     over_one: str = ""
     lower: Sequence[str] = ()
+    voided: Sequence[str] = ()
     weight_norms: str = ""
     in_rows: Sequence[str] = ()
     given_open: Sequence[str] = ()

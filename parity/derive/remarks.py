@@ -29,6 +29,7 @@ BRANCHES = (
     "code of {} reads numbers of values (.item(), a branch): if it chooses a branch by them, the proof covers "
     "those that its inputs and weights take"
 )
+VOIDED = "code of {} takes no float64 beside its casts to lower precision: the proof has run it without these casts"
 OPEN = (
     "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
     "(h=4+k=4 d), to have such a line taken as given"
@@ -123,6 +124,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(NUMBERS)
     elif found.branches:
         yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in found.branches])))
+    if found.voided:
+        yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in found.voided])))
     if found.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {found.remark}", False)
     if found.absent:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import parity
+from convert.errors import UsageError
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_causes_functions import Scores, attention
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -139,3 +141,32 @@ def test_values_that_are_near_by_chance_are_not_rounded(begins: int):
     for one, other in ((left, right), (right, left)):
         found = parity.derive(one, other, (images(2, 6, 4),))
         assert found.proven and not found.divergences and all(use.gap < 1e-12 for use in found.uses), str(found)
+
+
+def in_float32(m: Net, x: Any) -> Any:
+    """Multiply in float32, but by a matrix that no code casts: torch takes no float64 there."""
+    return m.out(functional.linear(m.up(x).float(), m.mid.weight).to(x.dtype))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_casts_are_left_out_where_code_takes_no_float64_beside_them(first: bool):
+    def plain(m: Net, x: Any) -> Any:
+        return m.out(m.mid(m.up(x)))
+
+    sides = [Net(run, up=linear(6, 8), mid=linear(8, 8, False), out=linear(8, 3)) for run in (in_float32, plain)]
+    found = parity.derive(*(sides if first else sides[::-1]), (images(2, 6),))
+    assert found.proven and found.voided == ["left" if first else "right"], found
+    assert f"code of the {found.voided[0]} model takes no float64 beside its casts to lower precision" in str(found)
+
+
+def test_what_fails_without_casts_too_is_an_error():
+    calls = []
+
+    def failing(m: Net, x: Any) -> Any:
+        calls.append(x)
+        if len(calls) > 1:  # the first call is recorded
+            raise RuntimeError("no second call")
+        return m.up(x)
+
+    with pytest.raises(UsageError, match="no second call"):
+        parity.derive(Net(failing, up=linear(6, 8)), Net(lambda m, x: m.up(x), up=linear(6, 8)), (images(2, 6),))

@@ -42,6 +42,7 @@ class JaxSide:
     """
 
     output_axis = -1
+    voided = False
 
     def __init__(
         self,

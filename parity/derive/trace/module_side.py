@@ -26,6 +26,7 @@ class ModuleSide(ABC):
     """
 
     tensor: type  # of the framework
+    voided = False
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
         self.model, self.call, self.named = model, call, Named()

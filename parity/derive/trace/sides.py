@@ -26,6 +26,7 @@ class Side(Protocol):
       named: the paths of its outputs, once it was run.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
       classes: of its modules, by the paths that places in it have; of linen, once it was recorded.
+      voided: whether casts to lower precision are void in every run, as its code takes no float64 beside them.
     """
 
     framework: str
@@ -38,6 +39,7 @@ class Side(Protocol):
     buffers: Collection[str]
     named: Named
     classes: Mapping[str, str]
+    voided: bool
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""

@@ -31,6 +31,13 @@ def _lower(dtype: torch.dtype | None) -> frozenset[str]:
     return frozenset([str(dtype).removeprefix("torch.")]) if dtype in LOWER else frozenset()
 
 
+class Lifted(TorchDispatchMode):
+    """Make casts to lower precision void."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **lifted(func._schema.name.split("::")[1], dict(kwargs or {})))
+
+
 class Recorder(Forms, TorchDispatchMode):
     """Record each operation on its tensors' values.
 

@@ -22,7 +22,7 @@ from .outputs import Outputs
 from .tape import Tape
 from .torch_attention import written_attention
 from .torch_dense import LinearGradients
-from .torch_recorder import Recorder
+from .torch_recorder import Lifted, Recorder
 from .torch_state import check, extra_states, hollow, tensors_of
 from .torch_values import numpy_of
 
@@ -74,7 +74,21 @@ class TorchSide(ModuleSide):
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with torch.no_grad(), _double(), forgotten(self.model.modules()):
-            return [numpy_of(t) for t in self._run(_tensors_of(inputs))]
+            return [numpy_of(t) for t in self._written(inputs)]
+
+    def _written(self, inputs: Mapping[str, np.ndarray]) -> list[torch.Tensor]:
+        """Run the user's own code; with its casts to lower precision void, if it takes no float64 beside them."""
+        try:
+            if not self.voided:
+                return self._run(_tensors_of(inputs))
+        except RuntimeError:
+            with contextlib.suppress(Exception), Lifted():
+                self._run(_tensors_of(inputs))
+                self.voided = True
+            if not self.voided:
+                raise
+        with Lifted():
+            return self._run(_tensors_of(inputs))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
@@ -97,7 +111,7 @@ class TorchSide(ModuleSide):
         }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
         with _double(), forgotten(self.model.modules()), dense:
-            outputs = self._run(_tensors_of(inputs))
+            outputs = self._written(inputs)
         weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
         total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
 
