@@ -166,7 +166,7 @@ def _write_whole(job: Job) -> Outcome:
         with (
             atomic.claimed(beside, removed) as record_claim,
             atomic.undisturbed(),
-            atomic.accompanied(beside, record_claim, text.encode()),
+            atomic.accompanied(beside, record_claim, text.encode(), force),
         ):
             atomic.publish(claim.path, out, force)
             _remove_outdated(job)
@@ -216,7 +216,7 @@ def _write_shards(job: Job) -> Outcome:
         if options.prove is not None:
             proof = _prove_shards(target, options.prove, content, [claim.path for claim in claims])
         with atomic.undisturbed():
-            with atomic.accompanied(target.index, index, _index(target, content, target.names)):
+            with atomic.accompanied(target.index, index, _index(target, content, target.names), options.force):
                 for name, claim in zip(target.names, claims, strict=True):
                     atomic.publish(claim.path, name, options.force)
             _remove_outdated(job)

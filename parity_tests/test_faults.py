@@ -323,6 +323,24 @@ def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tm
     assert not [name for name in listing(tmp_path) if name.startswith(".")]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_that_appears_meanwhile_stays_whole(run, target, tmp_path, arguments, monkeypatch):
+    """Another conversion ends after this one has seen no target and before it locks its own: the record stays too."""
+    executing = sys.modules["convert.execute"]
+    first = executing.check
+
+    def other(plan):
+        monkeypatch.setattr(executing, "check", first)
+        assert run(*arguments(tmp_path, target))[0] == 0
+        first(plan)
+
+    monkeypatch.setattr(executing, "check", other)
+    code, _, err = run(*arguments(tmp_path, target, "--dtype", "float64"))
+    assert code == 2 and "appeared meanwhile (--force replaces it)\n" in err
+    assert check(str(tmp_path / TARGETS[target][3])) == []
+    assert not [name for name in listing(tmp_path) if name.startswith(".")]
+
+
 def test_many_conversions_at_once(tmp_path, arguments):
     """Whichever wins, what carries the name is whole; the losers exit with 1."""
     dtypes = ("float64", "float32", "float16", "bfloat16")

@@ -175,6 +175,12 @@ def test_a_shard_of_another_version_shows_in_the_size(run, sharded, tmp_path):
         assert code == 0 and "the index states a total_size of " in out + err
 
 
+def test_an_index_that_lists_itself_is_refused(run, sharded, tmp_path):
+    change(sharded, weight_map={"a": sharded.name})
+    code, _, err = run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")
+    assert code == 1 and f"{sharded.name}: names the shard {sharded.name!r}: an index or a folder" in err
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path, linked):
     """As after a download that broke off, and where the cache lost what a link leads to: a fault of the checkpoint."""

@@ -154,8 +154,8 @@ def _reason(entry: os.DirEntry[str]) -> str:
 
 
 def _read_through(paths: list[str]) -> set[str]:
-    """Return those of these files that are shards of an index among them."""
-    by_name = {os.path.abspath(path): path for path in paths}
+    """Return those of these files that are shards of an index among them; an index is none, whatever lists it."""
+    by_name = {os.path.abspath(path): path for path in paths if not INDEX.search(path)}
     read: set[str] = set()
     for index in paths:
         with suppress(ConvertError):  # one that is damaged lists nothing, and is refused where it is read

@@ -174,12 +174,17 @@ def publish(temporary: str, out: str, force: bool) -> None:
         try:
             os.link(temporary, out)
         except FileExistsError:
-            raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)") from None
+            raise appeared(out) from None
         except OSError:  # a file system without hard links
             if os.path.lexists(out):
-                raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)") from None
+                raise appeared(out) from None
             os.replace(temporary, out)
     sync_folder(out)
+
+
+def appeared(out: str) -> UsageError:
+    """Return the error for a target that was not there when the command began."""
+    return UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)")
 
 
 def sync_folder(path: str) -> None:
@@ -201,16 +206,18 @@ def write(path: str, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
+def accompanied(path: str, claim: Claim, content: bytes, force: bool) -> Iterator[None]:
     """Write the claimed file around a block that publishes what it describes.
 
     An old one is deleted before the block and this one is renamed after it, so that it never describes another file.
+    Raises: UsageError without force where there is an old one: another conversion has written it and its file.
     """
     file, temporary = claim
     write_all(file, content)
     os.fsync(file.fileno())
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    if not force and os.path.lexists(path):
+        raise appeared(path)
+    remove(path)
     yield
     os.replace(temporary, path)
     sync_folder(path)

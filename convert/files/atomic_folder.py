@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
 
-from .atomic import Claim, locked, temporary_of, undisturbed
+from .atomic import Claim, appeared, locked, temporary_of, undisturbed
 from .base import Writer
 from .folders.base import RECORD
 
@@ -134,7 +134,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
         _swap(temporary, out)
         _remove(temporary)  # what had the name before
     else:
-        raise UsageError(f"{out}: appeared meanwhile ({option('force')} replaces it)")
+        raise appeared(out)
     _sync(os.path.dirname(os.path.abspath(out)))
 
 

@@ -1,5 +1,6 @@
 """Orbax and DCP folders from strangers: damaged, misleading and hostile ones give one error and have no effect."""
 
+import json
 import os
 import pickle
 
@@ -249,12 +250,22 @@ def deep(folder):
     (folder / "_METADATA").write_text("[" * 100_000)
 
 
+def two_of_one_place(folder):
+    """List a leaf whose key is that of two levels of another: Orbax stores both as a.kernel, and one of them stays."""
+    about = json.loads((folder / "_METADATA").read_text())
+    leaves = about["tree_metadata"]
+    nested = next(leaf for leaf in leaves.values() if [key["key"] for key in leaf["key_metadata"]] == ["a", "kernel"])
+    leaves["('a.kernel',)"] = {**nested, "key_metadata": [{"key": "a.kernel", "key_type": 2}]}
+    (folder / "_METADATA").write_text(json.dumps(about))
+
+
 def without_metadata(folder):
     (folder / "_METADATA").unlink()
     (folder / "_sharding").write_text("{}")  # which Orbax writes beside the arrays, also without a database
 
 
 ORBAX = {
+    "stores 'a/kernel' and 'a.kernel' at one place, 'a.kernel'": two_of_one_place,
     "holds _sharding, a part of orbax checkpoints, and lacks _METADATA": without_metadata,
     "cannot be read as JSON": deep,
     "lists no tree": rewrite("_METADATA", "tree_metadata", "leaf_metadata"),

@@ -43,6 +43,7 @@ class OrbaxTree:
         self.path, self.place, self.skipped = place.path, place, skipped
         self.root = "" if place.has(METADATA) or place.has(AGGREGATE) else f"{STEP}/"
         self.stored: dict[str, str | None] = {}
+        self._names: dict[str, str] = {}  # by where they are stored
         self.aggregate = self._aggregate()
         self.settings: dict[str, Any] = {}
         try:
@@ -128,6 +129,9 @@ class OrbaxTree:
     def _add(self, name: str, where: str | None) -> None:
         if name in self.stored:
             raise FormatError(self.path, f"names two tensors {shown(name)}", "one of the two would be lost")
+        if where is not None and (other := self._names.setdefault(where, name)) != name:
+            what = f"stores {shown(other)} and {shown(name)} at one place, {shown(where)}: Orbax joins levels by dots"
+            raise FormatError(self.path, what, "one of the two is lost: save it again under other keys")
         self.stored[name] = where
 
     def _checked(self, path: list[str]) -> str:

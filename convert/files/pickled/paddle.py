@@ -140,7 +140,7 @@ class PdparamsWriter(Writer):
             f"{name} is a name paddle keeps for itself" for name in TABLES if name in {t.name for t in tensors}
         ]
         if problems:
-            casts = all(t.dtype.startswith("float8") for t in unknown)
+            casts = unknown and all(t.dtype.startswith("float8") for t in unknown)
             remedy = f"give {option('dtype', 'float32')}, or write" if casts else "save them otherwise, or write"
             raise ConvertError(f".pdparams cannot hold these: {remedy} .safetensors", problems)
         for tensor in self.tensors:
