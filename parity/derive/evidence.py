@@ -25,8 +25,7 @@ SHOWN = (  # what JSON has as it is
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
     "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
-    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms",
-    "given_open",
+    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms", "given_open",
     "check_given", "misordered",
 )  # fmt: skip
 
