@@ -196,6 +196,8 @@ def test_of_equal_blocks_all_are_named():
     first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
     assert numbered([first]) == first
     assert [spacing(first) == spacing(other) for other in (second, third, crossed)] == [True, True, False]
+    gates = [f"outputs of b.{k}.gate and b.{k}.up with inputs of b.{k}.down.1" for k in range(2)]
+    assert spacing(gates[0]) == spacing(gates[1]) != spacing(gates[0].replace("b.0.up", "b.1.up"))
     assert numbered([first, second, third]) == "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"
     lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
     assert numbered(lines) == "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"

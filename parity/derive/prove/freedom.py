@@ -163,8 +163,8 @@ def spacing(text: str) -> tuple[int, ...] | str:
     numbers = [[int(number) for number in NUMBER.findall(name)] for name in names]
     if len({len(some) for some in numbers}) > 1:
         words = [re.split(r"(?<=[./])", name.split(" ", 2)[-1]) for name in names]  # after "outputs of", "inputs of"
-        same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False))
-        path = "".join(word for word, _ in same)
+        same = itertools.takewhile(lambda some: len(set(some)) == 1, zip(*words, strict=False))
+        path = "".join(word for word, *_ in same)
         return text.replace(path, NUMBER.sub("#", path)) if path else text
     return tuple(b - a for other in numbers[1:] for a, b in zip(numbers[0], other, strict=True))
 
