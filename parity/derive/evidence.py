@@ -25,7 +25,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers", "branches",
     "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "momentum",
     "dropout", "seconds", "tested", "absent", "over_one", "lower", "weight_norms", "given_open", "check_given",
-    "misordered",
+    "misordered", "complex_arrays",
 )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ class Evidence(Proof):
       misordered: why the right model seems to take its inputs in another order; "" if it does not.
       check_given: which given lines may be why models part; "" where none was given, or another cause is confirmed.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
+      complex_arrays: trained arrays of complex numbers, by their names, where nothing is proven.
     """
 
     table: DerivedTable
@@ -109,6 +110,7 @@ class Evidence(Proof):
     over_one: str = ""
     lower: Sequence[str] = ()
     weight_norms: str = ""
+    complex_arrays: str = ""
     in_rows: Sequence[str] = ()
     given_open: Sequence[str] = ()
     check_given: str = ""

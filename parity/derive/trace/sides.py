@@ -25,6 +25,7 @@ class Side(Protocol):
       extra: what is stored beside arrays, which no Table translates: torch's extra states.
       named: the paths of its outputs, once it was run.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
+      complex: names of trained arrays of complex numbers, which are among the others.
       classes: of its modules, by the paths that places in it have; of linen, once it was recorded.
     """
 
@@ -36,6 +37,7 @@ class Side(Protocol):
     ties: dict[str, str]
     extra: Sequence[str]
     buffers: Collection[str]
+    complex: Sequence[str]
     named: Named
     classes: Mapping[str, str]
 
