@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convert.folding import fold as folded
+from specs.words import in_a_row
+
 from .candidates import Candidate, Left
 from .chosen import chosen
 from .comments import commented
@@ -28,6 +31,7 @@ from .prove.prove import RANDOM, Proof
 from .prove.unreached import without_places
 from .strides import same_shapes, unlike_strides
 from .trace.inputs import misordered
+from .trace.sides import Side
 from .trace.sites import shown
 from .trace.tape import Tape
 from .unmatched import Unmatched, unmatched
@@ -105,6 +109,12 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
     return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
 
 
+def _of_complex_numbers(left: Side, right: Side) -> str:
+    """Say which trained arrays of both sides have complex numbers; "" if none."""
+    sides = (("left", left.complex), ("right", right.complex))
+    return " and ".join(f"{in_a_row(folded(names))} on the {side}" for side, names in sides if names)
+
+
 def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, explained: Explained) -> Derivation:
     """Return all that is known, but for what may be permuted, and what has no partner."""
     found, lefts, rights = best.found, left.elements, of.rights
@@ -127,6 +137,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         doubtful=doubtful,
         chosen=several,
         weight_norms="" if proven else one_sided(lefts.names, rights.names),
+        complex_arrays="" if proven else _of_complex_numbers(left.side, best.side),
         tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
         absent=verdict.absent,
         over_one=verdict.over_one,

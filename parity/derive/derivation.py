@@ -39,6 +39,11 @@ LINES = (
     "--table FILE"
 )
 PRODUCT = "it computes a weight from a length g and a direction v, g * v / |v|, which no line can write"
+COMPLEX = "each model keeps its own values of them, and no line is found for them"
+REAL_PARTS = (
+    "store real numbers in both models, as two arrays or with both parts on a last axis (torch.view_as_complex, "
+    "lax.complex), and derive again"
+)
 PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
@@ -156,6 +161,8 @@ class Derivation(Evidence):
             return f"{command_or_call(*OWN_ORDER)}; then derive again"
         if self.weight_norms:
             return PLAIN_WEIGHTS
+        if self.complex_arrays:
+            return REAL_PARTS
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
@@ -218,6 +225,7 @@ class Derivation(Evidence):
         every = [("depths differ", self.depths), ("sizes differ", self.sizes), ("strides differ", self.strides)]
         every += [("inputs seem to be in another order", self.misordered)]
         every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
+        every += [(f"stored as complex numbers: {self.complex_arrays}", COMPLEX)] if self.complex_arrays else []
         return [(what, how) for what, how in every if how]
 
     @property

@@ -26,7 +26,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
     "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
     "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms", "given_open",
-    "check_given", "misordered",
+    "check_given", "misordered", "complex_arrays",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ class Evidence(Proof):
       misordered: why the right model seems to take its inputs in another order; "" if it does not.
       check_given: which given lines may be why models part; "" where none was given, or another cause is confirmed.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
+      complex_arrays: trained arrays of complex numbers, by their names, where nothing is proven.
     """
 
     table: DerivedTable
@@ -112,6 +113,7 @@ class Evidence(Proof):
     lower: Sequence[str] = ()
     voided: Sequence[str] = ()
     weight_norms: str = ""
+    complex_arrays: str = ""
     in_rows: Sequence[str] = ()
     given_open: Sequence[str] = ()
     check_given: str = ""

@@ -133,3 +133,29 @@ def test_a_product_without_a_sum_is_a_multiplication():
     parameters = {"up": np.ones((5, 6)), "rates": np.ones((6, 3)), "down": np.ones((3, 2))}
     found = parity.derive(left, (right, parameters), (images(2, 4, 5),))
     assert found.proven and not found.missing, str(found)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_arrays_of_complex_numbers_are_named_with_the_remedy(both: bool):
+    def filters() -> Net:
+        stored = torch.nn.Parameter(torch.randn(3, 4, dtype=torch.cfloat))
+        return Net(filtered(lambda m, z: z * m.filter), **parts(filter=stored))
+
+    pairs = Net(filtered(lambda m, z: z * torch.view_as_complex(m.filter)), **parts(filter=weight(3, 4, 2)))
+    found = parity.derive(filters(), filters() if both else pairs, (images(3, 8, 2),))
+    assert not found.proven
+    assert found.complex_arrays == "filter on the left" + " and filter on the right" * both
+    assert f"stored as complex numbers: {found.complex_arrays}: each model keeps" in str(found)
+    assert found.following.startswith("store real numbers in both models")
+
+
+def test_tables_of_complex_numbers_are_no_cause():
+    table = torch.randn(3, 4, dtype=torch.cfloat)
+
+    def turned(activation: Any) -> Net:
+        net = Net(lambda m, x: activation(filtered(lambda m, z: z * m.table)(m, x)), **parts())
+        net.register_buffer("table", table)
+        return net
+
+    found = parity.derive(turned(torch.sin), turned(torch.tanh), (images(3, 8, 2),))
+    assert not found.proven and not found.complex_arrays, found

@@ -307,3 +307,25 @@ def test_sequences_of_paddle_end_at_their_lengths(given: list[int], taken: list[
 
     found = parity.derive(Left(), Right(), (images(2, 5, 3),))
     assert found.proven, found
+
+
+def test_gates_in_another_order_over_inputs_and_states_that_one_side_joins():
+    """An LSTM as haiku has it: its line holds at any width, and no length of it is asked for."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        h = c = jnp.zeros((len(x), 4))
+        for t in range(x.shape[1]):
+            i, g, f, o = jnp.split(jnp.concatenate([x[:, t], h], 1) @ p["w"], 4, 1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return h
+
+    left = Net(lambda m, x: m.rnn(x)[0][:, -1], rnn=torch.nn.LSTM(3, 4, bias=False, batch_first=True))
+    found = parity.derive(left, (run, {"w": np.ones((7, 16))}), (images(2, 3, 3),))
+    assert found.proven and not found.unchecked, f"{found}\n{found.table.print()}"
+    own = {f"rnn.weight_{part}_l0": images(5 * 4, width) for part, width in (("ih", 2), ("hh", 5))}
+    whole = np.concatenate([*own.values()], 1).reshape(4, 5, 7)[[0, 2, 1, 3]].reshape(20, 7)
+    assert np.array_equal(found.table.apply(own)["w"], whole.T)

@@ -18,6 +18,7 @@ from specs.paths import escaped
 from .names import SPARE, Names, composed, initials
 from .related import Atom, Axes, relate
 from .rows import Row
+from .swapped import Swap, equal_in_order, in_other_order
 
 PAIR = 2  # channels that rotary positions turn
 HEADS = 2  # pieces of (h d), whose width is that of a joined axis, too
@@ -84,7 +85,6 @@ def joined(
       holes: names of holes in the sources' paths, along which the sources are stacked: their first axes.
       side: of the sources.
     """
-    whole = Whole(target, stacked, numbers)
     for axis in range(len(stacked), numbers.ndim):
         owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
         if not (owner == owner[:, :1]).all():
@@ -92,14 +92,36 @@ def joined(
         period = _period(owner[:, 0], count)
         if period is None:
             continue
-        split = Split(axis, axis + 1, axis + 2)
+        in_order, swap = numbers, None
+        if period.groups == 1 and not stacked and not holes:
+            in_order, swap = _in_order(sources, numbers, axis, period, names, side)
+        whole, split = Whole(target, stacked, in_order), Split(axis, axis + 1, axis + 2)
         found = [parts for width in _widths(period) if (parts := _related(sources, whole, split, period, width))]
         for parts in sorted(found, key=lambda parts: len(next(iter(parts.values())).target[split.width])):
             before = dict(names.lengths)
             if row := _row(parts, whole, split, period.groups > 1, names, side, holes):
-                return row
+                return row if swap is None else in_other_order(row, swap)
             names.lengths = before  # what no line uses is free
     return None
+
+
+def _in_order(
+    sources: Elements, numbers: Array, axis: int, period: Period, names: Names, side: int
+) -> tuple[Array, Swap | None]:
+    """Put equal parts of another axis, as gates, into the sources' order, if the target has one order for all sources.
+
+    Args:
+      numbers: of the sources' elements. axis: along which the target joins the sources.
+    """
+    parts, swaps = list[Array](), list[Swap]()
+    for k, part in zip(period.order, np.split(numbers, np.cumsum(period.lengths)[:-1], axis), strict=True):
+        name = sources.names[k - 1]
+        first = sources.first(name)
+        moved, found = equal_in_order(part - first, sources.shapes[name], names, side, name, 0)
+        parts.append(moved + first)
+        swaps += found
+    alike = len({(swap.own, swap.at, tuple(swap.order)) for swap in swaps}) == 1 and len(swaps) == len(parts)
+    return (np.concatenate(parts, axis), swaps[0]) if alike else (numbers, None)
 
 
 def _period(owner: Array, count: int) -> Period | None:

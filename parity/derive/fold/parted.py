@@ -65,7 +65,7 @@ def _row(names: Sequence[str], parts: Sequence[Array], place: tuple[int, int], a
     if not rows or len(rows) > 1:
         return None
     ((path, axes),) = rows[0].right
-    texts = _dims(axes or "")
+    texts = dims(axes or "")
     inside = texts[axis].strip("()")
     number, _, rest = inside.partition(" ") if len(names) > 1 else ("1", "", inside)
     if "+" in number or (len(names) > 1 and f"{{{number}=" not in rows[0].left[0][0]):
@@ -75,6 +75,6 @@ def _row(names: Sequence[str], parts: Sequence[Array], place: tuple[int, int], a
     return replace(rows[0], right=((path, " ".join(texts)),))
 
 
-def _dims(axes: str) -> list[str]:
+def dims(axes: str) -> list[str]:
     """Split the text of axes into that of each dimension."""
     return re.findall(r"\([^()]*\)|\S+", axes)

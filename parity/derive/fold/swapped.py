@@ -12,9 +12,11 @@ from parity.derive.trace.equal_parts import equal_parts
 from parity.derive.trace.tape import Array
 
 from .names import SPARE, Names
+from .parted import dims
 from .parts import Origin, Part, origins, summed
 from .permuted import is_in_order, likely_orders
 from .related import Atom, Axes
+from .rows import Row
 
 MOST_PARTS = 8  # equal ones in another order that are written out
 
@@ -107,6 +109,18 @@ def with_letters(source: list[str], target: list[str], found: Sequence[Swap]) ->
             source[swap.own], target[swap.at] = summed(letters), summed(others)
             every += named
     return tuple(every)
+
+
+def in_other_order(row: Row, swap: Swap) -> Row:
+    """Write the order of equal parts into a line of several sources, of which each has them: (a=1+b=1+e=1 o)."""
+    sources, target = [(path, dims(axes or "")) for path, axes in row.left], dims(row.right[0][1] or "")
+    text = " ".join(itertools.chain(target, *(axes for _, axes in sources)))
+    letters = [letter for letter in SPARE if letter not in text][: len(swap.order)]
+    for _, axes in sources:
+        axes[swap.own] = f"({'+'.join(f'{letter}=1' for letter in letters)} {axes[swap.own]})"
+    target[swap.at] = f"({'+'.join(letters[k] for k in swap.order)} {target[swap.at]})"
+    left = tuple((path, " ".join(axes)) for path, axes in sources)
+    return replace(row, left=left, right=((row.right[0][0], " ".join(target)),))
 
 
 def _same(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:

@@ -68,6 +68,7 @@ class JaxSide:
             if jnp.issubdtype(a.dtype, jnp.floating)
         }
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
+        self.complex: Sequence[str] = [k for k, a in self.others.items() if a.dtype.kind == "c" and k not in buffers]
         self._of_jax = {
             k for k, a in parameters.items() if isinstance(a, jax.Array)
         }  # a function may index these alone

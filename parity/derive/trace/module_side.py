@@ -44,6 +44,9 @@ class ModuleSide(ABC):
                 self.others[name] = np.array(tensor.detach().numpy())
             first.setdefault(same, name)
         self.buffers: Collection[str] = set(self.parameters).difference(trained)
+        self.complex: Sequence[str] = [
+            name for name, array in self.others.items() if array.dtype.kind == "c" and name in trained
+        ]
         self.classes: Mapping[str, str] = {name: type(module).__name__ for name, module in self._modules() if name}
 
     def _identity(self, tensor: Any) -> object:

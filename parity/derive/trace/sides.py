@@ -25,6 +25,7 @@ class Side(Protocol):
       extra: what is stored beside arrays, which no Table translates: torch's extra states.
       named: the paths of its outputs, once it was run.
       buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
+      complex: names of trained arrays of complex numbers, which are among the others.
       classes: of its modules, by the paths that places in it have; of linen, once it was recorded.
       voided: whether casts to lower precision are void in every run, as its code takes no float64 beside them.
     """
@@ -37,6 +38,7 @@ class Side(Protocol):
     ties: dict[str, str]
     extra: Sequence[str]
     buffers: Collection[str]
+    complex: Sequence[str]
     named: Named
     classes: Mapping[str, str]
     voided: bool
