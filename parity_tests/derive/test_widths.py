@@ -74,6 +74,22 @@ def squeezed(width: int, convolution: bool) -> torch.nn.Module:
     return Net(forward, **parts)
 
 
+def normed(width: int) -> torch.nn.Module:
+    """A convolution behind a batch norm whose statistics and weights could go together in other ways."""
+
+    def convolution(i: int, o: int) -> torch.nn.Module:
+        return torch.nn.Conv2d(i, o, 1, bias=False)
+
+    parts = {"stem": convolution(3, 8), "stem_norm": torch.nn.BatchNorm2d(8), "up": convolution(8, 8),
+             "norm": torch.nn.BatchNorm2d(8), "last": convolution(8, width), "head": linear(width, 3)}  # fmt: skip
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.norm(m.up(m.stem_norm(m.stem(x)).relu()))
+        return m.head(m.last(x).relu().mean((2, 3)))
+
+    return Net(forward, **parts)
+
+
 WIDTH = "the left model has {} where the right one has {}, in stem.weight ({}, 5) and stem.weight ({}, 5)"
 WORDS = "the left model has {} where the right one has {}, in {name}.weight ({}, 4) and {name}.weight ({}, 4)"
 CASES = {
@@ -84,6 +100,12 @@ CASES = {
         squeezed(5, False),
         images(2, 3, 6, 6),
         "the left model has 6 where the right one has 5, in squeeze.weight (6, 4, 1, 1) and squeeze.weight (5, 4)",
+    ),
+    "a narrower convolution behind a batch norm": (
+        normed(10),
+        normed(7),
+        images(2, 3, 4, 4),
+        "the left model has 10 where the right one has 7, in last.weight (10, 8, 1, 1) and last.weight (7, 8, 1, 1)",
     ),
     "a smaller vocabulary": (words(14), words(12), tokens(2, 5), WORDS.format(14, 12, 14, 12, name="head")),
     "a larger vocabulary": (words(12), words(14), tokens(2, 5), WORDS.format(12, 14, 12, 14, name="table")),

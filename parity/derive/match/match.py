@@ -132,7 +132,9 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
             if late or tries > MISLED or not attempt.step_back():
                 return whole
             continue
-        nearer = best is not None and found.at == best.at and PARTNER < found.gap < best.gap
+        # at one operation, a sum may be read before a product: what ends at the sum is not as far
+        level = best is not None and found.at == best.at and len(found.steps) >= len(best.steps)
+        nearer = best is not None and level and PARTNER < found.gap < best.gap
         if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found) if found.failure else found, 0
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
