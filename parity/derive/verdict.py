@@ -26,6 +26,7 @@ from .prove.signs import only_positive, only_positive_inputs
 from .prove.stored import Stored, stored_alone
 from .prove.unproven import unproven
 from .prove.unreached import Limited, unreached
+from .prove.zeros import rows_of_zeros
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.reason import Reason
 from .writing import Written
@@ -95,6 +96,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
     absent = absent_token(a, b, tapes, programs, of.table, proof.error) if proven else ""
+    if proven and quick and not absent:
+        absent = rows_of_zeros(a, b, of.table, proof.error)
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
