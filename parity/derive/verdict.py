@@ -17,6 +17,7 @@ from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
+from .prove.integers import wide_integers
 from .prove.larger import larger_weights
 from .prove.longer import Longer, longer_inputs
 from .prove.masks import other_masks
@@ -108,6 +109,8 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
     a, b = left.side, best.side
     if drawing := [side for side, tape in zip(SIDES, (left.tape, best.tape), strict=True) if tape.draws()]:
         return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
+    if wide := wide_integers((a, b), (left.program, best.programs[1])):
+        return wide, []
     if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         return ALIKE, []
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
