@@ -16,6 +16,7 @@ from specs.words import count
 from .evidence import Evidence
 from .fold.buffers import VALUED, Partner
 from .fold.rows import DerivedTable, missing_lines
+from .limits import EQUAL_OUTPUTS
 from .remarks import remarks
 from .trace.sides import Side
 
@@ -101,9 +102,13 @@ def _verdict(found: Evidence) -> str:
         )
         how = ", as the models compute, partly in lower precision" if found.gradient is not None and found.lower else ""
         return f"{PROVEN} outputs {agreeing(found.exact)} in float64{gradients}{how}, on two other draws"
-    how = f"differ by {short(found.error)}" if not found.incomparable else f"are {found.incomparable}"
+    equal = found.error <= EQUAL_OUTPUTS
+    how = agreeing(found.error) if equal else f"differ by {short(found.error)}"
+    how = f"are {found.incomparable}" if found.incomparable else how
     if found.gradient is not None and found.gradient > found.limit:
-        how += f", and gradients by {short(found.gradient)}"
+        how += f"{', but gradients differ' if equal else ', and gradients'} by {short(found.gradient)}"
+    if found.unshown:
+        how += f", but not shown, as both models read it and no proof exchanges it: {', '.join(found.unshown)}"
     if not np.isfinite(found.error):
         how = f"cannot be compared{f' ({found.incomparable})' * bool(found.incomparable)}"
     return f"{UNPROVEN} outputs {how}"

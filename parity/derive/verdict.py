@@ -17,6 +17,7 @@ from .prove.absent import absent_token
 from .prove.constants import unlike_number
 from .prove.examples import Examples, two_examples
 from .prove.freedom import affordable
+from .prove.integers import wide_integers
 from .prove.larger import larger_weights
 from .prove.longer import Longer, longer_inputs
 from .prove.masks import other_masks
@@ -26,6 +27,7 @@ from .prove.signs import only_positive, only_positive_inputs
 from .prove.stored import Stored, stored_alone
 from .prove.unproven import unproven
 from .prove.unreached import Limited, unreached
+from .prove.zeros import rows_of_zeros
 from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from .trace.reason import Reason
 from .writing import Written
@@ -95,6 +97,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
     absent = absent_token(a, b, tapes, programs, of.table, proof.error) if proven else ""
+    if proven and quick and not absent:
+        absent = rows_of_zeros(a, b, of.table, proof.error)
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
@@ -105,6 +109,8 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
     a, b = left.side, best.side
     if drawing := [side for side, tape in zip(SIDES, (left.tape, best.tape), strict=True) if tape.draws()]:
         return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
+    if wide := wide_integers((a, b), (left.program, best.programs[1])):
+        return wide, []
     if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
         return ALIKE, []
     idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]

@@ -52,6 +52,14 @@ def test_counters_of_a_norm_on_both_sides_belong_together():
     assert found.table.reverse().apply(moved)["1.num_batches_tracked"] == 7
 
 
+def test_the_counter_of_a_trained_model_is_transferred_to_a_new_one():
+    needs("torch")
+    trained = _net()
+    trained[1].num_batches_tracked += 7
+    assert "1.num_batches_tracked: <->" in parity.derive(trained, _net(), (X,)).table.print()
+    assert parity.transfer(trained, _net(), (X,))[1].num_batches_tracked == 7
+
+
 def test_a_counter_that_only_the_right_side_has_is_dropped_in_reverse_whatever_it_counts():
     needs("torch")
     found = parity.derive(_net(counter=False), _net(), (X,))

@@ -358,6 +358,7 @@ def test_integers_whose_values_show_no_order_are_not_proven(values: np.ndarray):
     (left, x), (right, _) = (quantized(turned, values) for turned in (False, True))
     found = parity.derive(left, right, (x,))
     assert not found.proven and found.unshown == ["q"]
+    assert "# derived, not proven: outputs are equal, but not shown, as both models read it" in found.table.print()
     assert "not shown: both models read arrays that keep their own values, which no proof exchanges: q" in str(found)
     with pytest.raises(ConvertError, match="not shown, as both models read it and no proof exchanges it: q"):
         parity.transfer(left, right, (x,))

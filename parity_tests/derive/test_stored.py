@@ -72,6 +72,11 @@ def test_numbers_that_both_sides_read_and_counters_are_no_difference():
     assert parity.derive(*norms, (X,)).proven
 
 
+def test_a_number_that_one_side_alone_reads_says_so_though_both_have_it():
+    found = parity.derive(net(plain, ready=0), net(branched, ready=0), (X,))
+    assert found.incomparable == f"{SAID}: a.ready 0 on the right" and not found.proven
+
+
 def test_steps_of_a_jax_model_are_numbers_too():
     pytest.importorskip("jax")
     import jax.numpy as jnp

@@ -64,8 +64,10 @@ def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements
     taken = set[str]()
     for name, array in b.others.items():
         home = homes.get(split(name)[0], set())
-        inside = [other for other, one in a.others.items() if split(other)[0] in home and _alike(one, array)]
-        inside = [other for other in inside if split(other)[1] == split(name)[1]] or inside
+        near = {other: one for other, one in a.others.items() if split(other)[0] in home}
+        named = {other: one for other, one in near.items() if split(other)[1] == split(name)[1]}
+        inside = [other for other, one in named.items() if _counts(one, array) or _alike(one, array)]
+        inside = inside or [other for other, one in near.items() if _alike(one, array)]
         if not home and array.ndim:  # no counter, which stands beside the parameters of its module
             places, own = around.get(split(name)[0], set()), split(name)[1]
             inside = [other for other, one in a.others.items() if split(other)[1] == own and _alike(one, array)]
@@ -108,6 +110,11 @@ def orders(one: Any, other: Any) -> Iterator[tuple[int, ...]]:
 def _alike(one: Any, other: Any) -> bool:
     """Tell whether arrays are integers of one kind, shape and value: two new models have the same there."""
     return bool(one.dtype == other.dtype and one.dtype.kind in "iu" and np.array_equal(one, other))
+
+
+def _counts(one: Any, other: Any) -> bool:
+    """Tell whether arrays are single integers of one kind, of which a trained model has other values than a new one."""
+    return bool(one.dtype == other.dtype and one.dtype.kind in "iu" and one.ndim == other.ndim == 0)
 
 
 def _uniform(array: Any) -> bool:

@@ -46,7 +46,7 @@ def stored_alone(left: Side, right: Side, table: Table) -> Stored:
 
 
 def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]:
-    """List the single numbers of each side that it reads, and that no line of the table relates to the other's."""
+    """List the single numbers of each side that it reads, unless a line relates them to those that the other reads."""
     read = _read(left), _read(right)
     if not any(read):
         return read
@@ -59,8 +59,8 @@ def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]
         return {name for name, array in changed.items() if not np.array_equal(array, usual[name])}
 
     usual = table.apply(arrays)
-    made = reached([name for name, array in left.others.items() if array.dtype.kind in KINDS])
-    return [name for name in read[0] if not reached([name])], [name for name in read[1] if name not in made]
+    made = reached(read[0])
+    return [name for name in read[0] if reached([name]).isdisjoint(read[1])], [n for n in read[1] if n not in made]
 
 
 def _read(of: Side) -> list[str]:
