@@ -216,6 +216,13 @@ def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):
         assert {tensor.dtype for tensor in reader.tensors.values()} == {dtype}
 
 
+@pytest.mark.parametrize("name", ["a\0.npz", "\ud800.npz"])
+def test_what_can_be_no_name_of_a_file_is_refused(run, name, tmp_path):
+    code, _, err = run("google2torch", GOOGLE, "-o", f"{tmp_path}/{name}")
+    assert code == 2 and "is no name that a file can have" in err
+    assert listing(tmp_path) == []
+
+
 def test_an_output_that_is_a_link(run, tmp_path):
     """Without --force it is kept; with it the link is replaced, and what it led to is not touched."""
     out, precious = tmp_path / "x.safetensors", tmp_path / "precious"

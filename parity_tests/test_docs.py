@@ -211,7 +211,7 @@ def test_every_format_has_a_row():
 @pytest.mark.parametrize(("suffix", "refused"), [
     (".safetensors", {"complex128"}),
     (".npz", {"bfloat16", "float8_e4m3fn", "float8_e5m2"}),
-    (".pdparams", {"uint32", "uint64", "float8_e4m3fn", "float8_e5m2"}),
+    (".pdparams", {"uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"}),
     (".pt", set()),
     (".msgpack", set()),
 ])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -48,6 +49,37 @@ LINES = {
     "order": "a: p[@f] d <-> x: d p",
     "constants around": "a: p d <-> x: p[3:] d\n<-> x: q[:2] d = 0\n<-> x: q[2:3] d = 1.5",
 }
+
+
+@pytest.mark.parametrize("suffix", ["npz", "pt"])
+def test_an_array_in_another_order_is_in_memory_once(tmp_path, monkeypatch, suffix):
+    """In Fortran order or with transposed strides, and permuted, in parts; also in a shard, and under another name."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    array = np.random.default_rng(0).standard_normal((600, 900)).astype("f4")
+    if suffix == "npz":
+        np.savez(tmp_path / "x.npz", w=np.asfortranarray(array))
+    else:
+        torch.save({"m._orig_mod.w": torch.from_numpy(array.T.copy()).T}, tmp_path / "m-1.pt")
+        index = {"metadata": {}, "weight_map": {"m._orig_mod.w": "m-1.pt"}}
+        (tmp_path / "x.pt.index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(payload, "STRIP", 1 << 16)
+    monkeypatch.setattr("convert.files.strided.WINDOW", 1 << 16)
+    source, name = (tmp_path / "x.npz", "w") if suffix == "npz" else (tmp_path / "x.pt.index.json", "m.w")
+    table = Table.parse(f"table 1\n{name}: p[:400] b <-> x: b p\n{name}: q[400:] b <-> y: q b\n")
+    written = {"x": bytearray(), "y": bytearray()}
+    with by_table.plan(str(source), table) as plan:
+        for step in plan.steps:
+            written[step[0].name] = bytearray(step[0].nbytes)
+        tracemalloc.start()
+        for step in plan.steps:
+            at = 0
+            for piece in payload.chunks(plan, step):
+                written[step[0].name][at : at + len(piece)] = piece
+                at += len(piece)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert written == {"x": array[:400].T.tobytes(), "y": array[400:].tobytes()}
+    assert peak < 1.5 * array.nbytes  # one copy, and a strip and a window of 64 KiB each
 
 
 @pytest.mark.parametrize("strip", [8, 64, 1 << 20])

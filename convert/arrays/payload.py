@@ -158,8 +158,13 @@ def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> It
     size = ITEMSIZE[source.dtype]
     bits = np.dtype(f"V{size}" if size > 8 else f"u{size}")
     moves = [part for part in parts if isinstance(part, Move) and plan.sources[part.source].size]
-    room = scratch.rows(bits, [_rows(move) for move in moves])
-    filled: list[tuple[Move | Fill, Any]] = [(m, _read(m, plan, rows)) for m, rows in zip(moves, room, strict=True)]
+    wholes = [plan.reader.whole(plan.sources[move.source].name) for move in moves]
+    stored = [move for move, whole in zip(moves, wholes, strict=True) if whole is None]
+    room = iter(scratch.rows(bits, [_rows(move) for move in stored]))
+    filled: list[tuple[Move | Fill, Any]] = [
+        (move, _read(move, plan, next(room)) if whole is None else _taken(move, np.frombuffer(whole, bits)))
+        for move, whole in zip(moves, wholes, strict=True)
+    ]
     filled += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
     for where in _strips(parts[0].target_atoms, size) if filled else ():
         strip = np.empty([at.stop - at.start for at in where], bits)
@@ -200,7 +205,7 @@ def _read(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
     """Read what a move needs of its source into `rows`; return what it takes, with its axes in the target's order."""
     import numpy as np
 
-    first, shape, select = _needed(move)
+    first, _, _ = _needed(move)
     source = plan.sources[move.source]
     at = first * rows.itemsize
     step = max(1, STRIP // (rows.shape[1] * rows.itemsize))
@@ -209,6 +214,18 @@ def _read(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
         data = plan.reader.read(source.name, at, at + some.nbytes)
         some[...] = np.frombuffer(data, rows.dtype).reshape(some.shape)
         at += some.nbytes
+    return _in_order(move, rows)
+
+
+def _taken(move: Move, source: np.ndarray) -> np.ndarray:
+    """Return what a move takes of the elements of its source, as `_read` does."""
+    first, shape, _ = _needed(move)
+    return _in_order(move, source[first : first + math.prod(shape)])
+
+
+def _in_order(move: Move, rows: np.ndarray) -> np.ndarray:
+    """Return what a move takes of the contiguous part that it needs, with its axes in the target's order."""
+    _, shape, select = _needed(move)
     array: np.ndarray = take(rows.reshape(shape), select).transpose(move.order)
     return array
 

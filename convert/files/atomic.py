@@ -13,7 +13,7 @@ from typing import IO, NamedTuple, TypeVar
 
 from convert.errors import ConvertError, Exists, UsageError, command_or_call, option
 
-from .base import URL, write_all
+from .base import URL, shown, write_all
 
 T = TypeVar("T")
 
@@ -45,7 +45,13 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
 
 
 def folder_of(out: str) -> str:
-    """Return the folder that a target lies in. Raises: UsageError where there is none, and for a URL."""
+    """Return the folder that a target lies in. Raises: UsageError where there is none, for a URL, and for no name."""
+    try:
+        is_name = b"\0" not in os.fsencode(out)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise UsageError(f"{shown(out)}: is no name that a file can have: give another")
     if URL.match(out):
         raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
     folder = os.path.dirname(os.path.abspath(out))

@@ -133,6 +133,10 @@ class Reader(ABC):
         Raises: FormatError where the file is shorter than it said when opened (truncated meanwhile).
         """
 
+    def whole(self, name: str) -> memoryview | None:
+        """Return the payload of a tensor that is stored in another order, which reading puts in memory as a whole."""
+        return None
+
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         """Return one tensor's payload from its first byte to its last."""
         size = self.tensors[name].nbytes
@@ -188,6 +192,9 @@ class Wrapped(Reader):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, stop)
+
+    def whole(self, name: str) -> memoryview | None:
+        return self.reader.whole(name)
 
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         return self.reader.pieces(name)

@@ -149,7 +149,7 @@ class NpzReader(Reader):
         self._headers = 0  # bytes
         self._sum = ("", 0, 0)  # the payload being read from its beginning: name, bytes so far, their CRC
         self._inflated: Inflated | None = None
-        self._turned: tuple[str, bytes | memoryview] = ("", b"")  # the last Fortran-ordered payload, in C order
+        self._turned = ("", memoryview(b""))  # the last Fortran-ordered payload, in C order
         try:
             self._open()
         except BaseException:
@@ -214,13 +214,17 @@ class NpzReader(Reader):
         return Inflated(self.file, member, offset).read(min(size, member.size))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
-        array, stop = self._arrays[name], self.tensors[name].nbytes if stop is None else stop
-        if not array.fortran:
-            return self._stored_bytes(name, start, stop)
+        stop = self.tensors[name].nbytes if stop is None else stop
+        whole = self.whole(name)
+        return self._stored_bytes(name, start, stop) if whole is None else whole[start:stop]
+
+    def whole(self, name: str) -> memoryview | None:
+        if not self._arrays[name].fortran:
+            return None
         if self._turned[0] != name:
-            self._turned = (name, b"")  # frees the last one first
+            self._turned = (name, memoryview(b""))  # frees the last one first
             self._turned = (name, self._in_c_order(name))
-        return self._turned[1][start:stop]
+        return self._turned[1]
 
     def _in_c_order(self, name: str) -> memoryview:
         """Return a payload that is in Fortran order, read from its first byte to its last, window by window."""

@@ -155,6 +155,9 @@ class ShardedReader(Reader):
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.shards[self._where[name]].read(name, start, stop)
 
+    def whole(self, name: str) -> memoryview | None:
+        return self.shards[self._where[name]].whole(name)
+
     @cached_property
     def shared(self) -> frozenset[str]:
         return frozenset().union(*(shard.shared for shard in self.shards.values()))

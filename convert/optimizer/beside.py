@@ -70,7 +70,7 @@ def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
 
     The step of a TrainState is optax's own count, which goes along with the state.
     """
-    weight = next(iter(plan.sources.values())).name
+    weight = next((tensor.name for tensor in plan.sources.values()), "")
     pairs = zip(weight.split("/"), held.found.top.split("/"), strict=False)
     levels = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     values = held.reader.skipped.load()

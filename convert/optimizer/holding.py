@@ -71,6 +71,11 @@ class WithState(Wrapped):
             return self.second.read(name.removeprefix(BESIDE), start, stop)
         return super().read(name, start, stop)
 
+    def whole(self, name: str) -> memoryview | None:
+        if name.startswith(BESIDE):
+            return self.second.whole(name.removeprefix(BESIDE))
+        return super().whole(name)
+
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         if name.startswith(BESIDE):
             return self.second.pieces(name.removeprefix(BESIDE))

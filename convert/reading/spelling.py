@@ -64,6 +64,9 @@ class Respelled(Wrapped):
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(self._own[name], start, stop)
 
+    def whole(self, name: str) -> memoryview | None:
+        return self.reader.whole(self._own[name])
+
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         return self.reader.pieces(self._own[name])
 

@@ -282,6 +282,13 @@ class PickleReader(Reader):
         except Refused as refused:
             raise self._bad(refused, name) from None
 
+    def whole(self, name: str) -> memoryview | None:
+        place = self._places[name]
+        try:
+            return None if is_contiguous(place.shape, place.strides) else self._gather(name, place)
+        except Refused as refused:
+            raise self._bad(refused, name) from None
+
     def _gather(self, name: str, place: Place) -> memoryview:
         """Return all bytes of a tensor that lies scattered; kept, because its reader comes back for the next range."""
         if self._gathered[0] != name:
