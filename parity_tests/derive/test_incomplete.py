@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -319,3 +320,26 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
         "no operation on the left reads the patches of values of shape (4, 6, 9, 9), padding included, that its "
         "convolution at 2 reads (parameter of shape (6, 6, 3, 3))"
     )
+
+
+def test_inputs_with_nan_are_refused():
+    """NaN is equal to nothing: no use would have a partner, and padding or strides would be blamed."""
+    needs("torch")
+    some = np.where(np.arange(24).reshape(4, 6) < 3, np.nan, 1.0)
+    for given, where in ((some, "in 3 of its 24 places"), (np.full((4, 6), np.nan), "everywhere")):
+        with pytest.raises(UsageError, match=rf"^input 1 of shape \(4, 6\) is NaN {where}: give inputs that are num"):
+            parity.derive(deep(2), deep(2), (given,))
+
+
+def test_linen_parameters_without_their_collection_are_named():
+    needs("flax")
+    import jax
+    from flax import linen
+
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    for module, names in ((linen.Dense(3), "bias and kernel"), (linen.Sequential([linen.Dense(3)]), "layers_0")):
+        variables = module.init(jax.random.key(0), x)
+        said = f"the left model gets variables without 'params', but with {names}: return (module, variables) as"
+        with pytest.raises(UsageError, match=re.escape(said)):
+            parity.derive((module, variables["params"]), (module, variables), (x,))
+        assert parity.derive((module, variables), (module, variables), (x,)).proven
