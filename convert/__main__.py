@@ -45,7 +45,7 @@ def _command(argv: list[str]) -> str:
     for word in words:
         if not word.startswith("-"):
             return TABLE if table and word not in COMMANDS else word
-        if any(option.startswith(word) for option in _valued()):  # options may be shortened
+        if word in _valued():
             next(words, None)
     return TABLE if table else ""
 

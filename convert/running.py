@@ -54,7 +54,7 @@ class Arguments(argparse.ArgumentParser):
 
     def __init__(self, command: str, usage: str, **options: Any):
         prog = called(command)
-        super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, **options)
+        super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, allow_abbrev=False, **options)
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
@@ -225,8 +225,8 @@ def _undisguised(work: Callable[[], int]) -> int:
 
 
 def wants_json(argv: list[str]) -> bool:
-    """Tell whether --json was given, which argparse allows to shorten."""
-    return any(len(word) > 2 and "--json".startswith(word) for word in argv)
+    """Tell whether --json was given."""
+    return "--json" in argv
 
 
 def _silenced() -> int:

@@ -300,7 +300,8 @@ def run(name: str, training: Training, folder: str) -> Result:
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train in Flax, go on in PyTorch and PaddlePaddle.")
+    about = "Train in Flax, go on in PyTorch and PaddlePaddle."
+    parser = argparse.ArgumentParser(description=about, allow_abbrev=False)
     parser.add_argument("--data", metavar="FOLDER", help="MNIST's four files (default: scikit-learn's digits)")
     parser.add_argument("--out", metavar="FOLDER", default="digits", help="for checkpoints and page (default: digits)")
     parser.add_argument("--epochs", type=int, help="of every model (default: 12, and 1 with --data)")

@@ -262,6 +262,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["plan", GOOGLE], 2, "did you mean the option --dry-run, as in google2torch CKPT --dry-run?"),
     (["routes", "mlp_mixr"], 2, "unknown name 'mlp_mixr', did you mean 'mlp_mixer'?"),
     (["google2torch", GOOGLE, "--plan"], 2, "unrecognized arguments: --plan, did you mean '--dry-run'? (see "),
+    (["google2torch", GOOGLE, "--dry"], 2, "unrecognized arguments: --dry, did you mean '--dry-run'? (see "),
     (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),

@@ -114,7 +114,7 @@ REPOSITORIES = {"raft_mlp": "okojoalg/raft-mlp", "dynamixer": "ziyuwwang/DynaMix
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the golden cases of one architecture."""
-    parser = argparse.ArgumentParser(prog="python -m parity_tests.upstream", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m parity_tests.upstream", description=__doc__, allow_abbrev=False)
     parser.add_argument("architecture", choices=REPOSITORIES)
     parser.add_argument("checkout", type=Path, help="a clone of upstream's repository")
     parser.add_argument("--out", type=Path, default=FOLDER)

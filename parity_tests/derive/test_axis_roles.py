@@ -91,6 +91,30 @@ def test_another_number_of_heads_is_named_where_layers_are_stacked_and_scanned()
     assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place", str(found)
 
 
+def grouped(in_groups: bool, tau: float = 1.0, turned: bool = False) -> Net:
+    """Four heads of queries that share two of keys: in two groups of two rows each, or with keys repeated."""
+
+    def run(m: Any, x: Any) -> Any:
+        heads = [part(x).unflatten(-1, (-1, 3)).transpose(1, 2) for part in (m.q, m.k, m.v)]
+        q, k, v = heads if in_groups else (heads[0], *(some.repeat_interleave(2, 1) for some in heads[1:]))
+        rows = q.reshape(len(x), 2, -1, 3) if in_groups else q  # (b, groups, heads in it and tokens, channels)
+        weights = (rows @ k.mT / tau).softmax(-1)
+        y = (v.mT @ weights.mT).mT if turned else weights @ v
+        return m.out(y.reshape(q.shape).transpose(1, 2).flatten(2))
+
+    return Net(run, q=linear(8, 12), k=linear(8, 6), v=linear(8, 6), out=linear(12, 8))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_heads_in_groups_are_as_many_as_heads_with_repeated_keys(turned: bool):
+    """What differs is another cause, which is found behind the comparison of heads."""
+    for left, right in ((True, False), (False, True)):
+        models = grouped(left, turned=turned), grouped(right, 2.0)
+        found = parity.derive(*models, (images(3, 5, 8),), seconds=5)
+        cause = found.divergences[0].cause
+        assert not found.missing and "heads" not in str(found.explained) and "1 on the left, " in cause, str(found)
+
+
 def test_parts_of_a_gate_are_stated():
     def gate(turned: bool) -> Net:
         def run(m: Any, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -368,3 +369,26 @@ def test_a_table_that_is_not_proven_says_why_until_it_is_derived_anew():
     assert above[1].endswith(f": {found.divergences[0].cause}")
     again = parity.derive(Net(0.1), Net(0.1), x, table=found.table)
     assert again.proven and "not proven" not in again.table.print() and not again.why
+
+
+def test_inputs_with_nan_are_refused():
+    """NaN is equal to nothing: no use would have a partner, and padding or strides would be blamed."""
+    needs("torch")
+    some = np.where(np.arange(24).reshape(4, 6) < 3, np.nan, 1.0)
+    for given, where in ((some, "in 3 of its 24 places"), (np.full((4, 6), np.nan), "everywhere")):
+        with pytest.raises(UsageError, match=rf"^input 1 of shape \(4, 6\) is NaN {where}: give inputs that are num"):
+            parity.derive(deep(2), deep(2), (given,))
+
+
+def test_linen_parameters_without_their_collection_are_named():
+    needs("flax")
+    import jax
+    from flax import linen
+
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    for module, names in ((linen.Dense(3), "bias and kernel"), (linen.Sequential([linen.Dense(3)]), "layers_0")):
+        variables = module.init(jax.random.key(0), x)
+        said = f"the left model gets variables without 'params', but with {names}: return (module, variables) as"
+        with pytest.raises(UsageError, match=re.escape(said)):
+            parity.derive((module, variables["params"]), (module, variables), (x,))
+        assert parity.derive((module, variables), (module, variables), (x,)).proven

@@ -165,3 +165,33 @@ def test_weighted_means_as_two_products_or_as_one_of_the_difference(stacked: boo
     assert all(use.gap <= 1e-8 for use in found.uses)  # rounding: the same values meet each parameter
     moved = found.table.apply(given := numbers(left, images(2, 5, 6)))
     assert np.array_equal(moved["both"], np.stack([given["first"], given["second"]]))
+
+
+def test_keys_and_values_of_stacked_layers_that_read_one_memory():
+    """Keys of both layers are one parameter and meet the same values; a key goes with the value of its layer."""
+
+    def layers(project: Any) -> Any:
+        def run(m: Any, x: Any) -> Any:
+            memory = m.memory(x).tanh()
+            for k in range(2):
+                key, value = project(m, memory, k)
+                x = x + (m.query[k](x) @ key.mT).softmax(-1) @ value
+            return m.out(x)
+
+        return run
+
+    def stacked(m: Any, memory: Any, k: int) -> Any:
+        return memory @ m.key[k], memory @ m.value[k]
+
+    def fused(m: Any, memory: Any, k: int) -> Any:
+        return m.both[k](memory).chunk(2, -1)
+
+    def common() -> dict[str, Any]:
+        query = torch.nn.ModuleList(linear(6, 6) for _ in range(2))
+        return {"memory": linear(6, 6), "query": query, "out": linear(6, 3)}
+
+    left, right = Net(layers(stacked), **common()), Net(layers(fused), **common())
+    left.key, left.value = (torch.nn.Parameter(torch.zeros(2, 6, 6)) for _ in range(2))
+    right.both = torch.nn.ModuleList(linear(6, 12, False) for _ in range(2))
+    found = parity.derive(left, right, (images(3, 5, 6),), seconds=5)
+    assert found.proven and "{s=key|value}: l i a <-> both.{l}.weight: (s a) i" in found.table.print(), str(found)

@@ -89,7 +89,7 @@ class Products(Regrouping):
         if near is None:
             return None
         rough = self.walk.at in self.rough
-        partners, seen, rows = set[tuple[str, ...]](), None, None
+        partners, seen, rows = list[uses.Seen](), None, None
         grouping = self._grouped(use, near)
         whole = grouping.groups[0].role if len(grouping.groups) == 1 else ""
         by_group = _told_apart(grouping.groups, near.gaps)
@@ -108,7 +108,7 @@ class Products(Regrouping):
                 continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
-            partners.add(seen.names)
+            partners.append(seen)
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)
         if seen is None or not near.gaps or near.gaps[seen] <= EXACT:
@@ -204,13 +204,14 @@ class Products(Regrouping):
         return found
 
     def _options(
-        self, use: Use, grouping: Grouping, group: roles.Group, near: Near, partners: set[tuple[str, ...]]
+        self, use: Use, grouping: Grouping, group: roles.Group, near: Near, partners: Sequence[uses.Seen]
     ) -> list[Option]:
         """Return groups of columns on the left that may correspond to one on the right.
 
         Args:
           grouping: of the whole product on the right.
-          partners: the names of those that the groups before this one have: one use is likely to have one partner.
+          partners: those that the groups before this one have: one use is likely to have one partner, or several of one
+            parameter. Layers that one parameter stacks are several too, so that roles tell more than its name.
         """
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
@@ -221,13 +222,13 @@ class Products(Regrouping):
                 if len(other.columns) == len(group.columns) and unread in ("", other.role):
                     taken = not self._free(seen, ids)
                     apart = gap > EXACT and gap
-                    alone = seen.names not in partners
+                    alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(grouping.groups, left_groups)
                     role, biased = roles.difference(group.role, other.role), group.biased != other.biased
                     whole = len(seen.statistics) == len(near.found) and seen not in near.partial
                     # an einsum exchanges its operands: which side one is on tells less than all of these
-                    likely = (seen in strays, hollow, taken, not whole, split, alone, role > 1, biased)
+                    likely = (seen in strays, hollow, taken, not whole, split, alone, role > 1, unnamed, biased)
                     differs = other.grid != group.grid
                     # layouts exchange the axes of values; those of the operands of products are in one order
                     unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from parity.derive.edits.edit import two_sided
 from parity.derive.edits.texts import Words
 from parity.derive.match.symbols import Use
-from parity.derive.trace.axis_roles import heads_read
+from parity.derive.trace.axis_roles import head_count
 from specs.words import count
 
 from .pairs import Pair, Run
@@ -33,4 +33,4 @@ def _heads(run: Run, use: Use | None) -> int:
     """Count the heads whose results a product reads in one row; 0 where they are none of attention."""
     if use is None or use.kind != "product":
         return 0
-    return len(set(heads_read(run.program, run.program.tape.nodes[use.node])))
+    return head_count(run.program, run.program.tape.nodes[use.node])

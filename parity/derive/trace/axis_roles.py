@@ -106,6 +106,29 @@ def heads_read(program: Program, node: Node) -> Labels:
     Args:
       node: a product with a parameter. () where it does not read what a batch of products gives.
     """
+    rows = _rows_read(program, node)
+    return tuple(map(float, rows[0][0])) if rows else ()
+
+
+def head_count(program: Program, node: Node) -> int:
+    """Count the heads of attention whose results a product reads in one row; 0 where it reads none.
+
+    Heads of queries that share keys and values may be rows of one product of a batch: what a row reads of one head has
+    one place there, and that is another one in the next row.
+    """
+    rows = _rows_read(program, node)
+    if not rows:
+        return 0
+    batch, *places = rows
+    apart = [each for each in places if len(each) > 1 and set(each[0]).isdisjoint(each[1])]
+    return len(set(zip(batch[0], apart[0][0], strict=True))) if len(apart) == 1 else 0
+
+
+def _rows_read(program: Program, node: Node) -> list[Array]:
+    """Return where a batch of products computed what a product reads, as (row, element) each.
+
+    These are the product of the batch, and the row and the column of its result; [] where there is no such batch.
+    """
     value, layouts = program.before_layouts(node.inputs[0])
     at = program.makers.get(value)
     if (
@@ -115,12 +138,13 @@ def heads_read(program: Program, node: Node) -> Labels:
         or maker.window
         or not program.active.issuperset(maker.inputs)
     ):
-        return ()
-    shape = program.shapes[value]
-    batch = np.broadcast_to(np.arange(1.0, shape[0] + 1)[:, None, None], shape)
-    for layout in layouts:
-        batch = layout.run(batch)
-    return tuple(map(float, batch[0, 0]))
+        return []
+    every = []
+    for axis in np.indices(program.shapes[value], float):
+        for layout in layouts:
+            axis = layout.run(axis)
+        every.append(axis[0])
+    return every
 
 
 def follows(labels: Labels, length: int, inner: int) -> bool:

@@ -127,6 +127,14 @@ def only_one_value(inputs: Sequence[Array]) -> bool:
     return bool(several) and all((array == array.flat[0]).all() for array in several)
 
 
+def check_numbers(given: Mapping[str, Array]) -> None:
+    """Check that no input has NaN, with which values of two models are never equal. Raises: UsageError."""
+    for path, array in given.items():
+        if array.dtype.kind in WIDE and (count := int(np.isnan(array).sum())):
+            places = f"in {count:,} of its {array.size:,} places" if count < array.size else "everywhere"
+            raise UsageError(f"{label(path)} of shape {array.shape} is NaN {places}: give inputs that are numbers")
+
+
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
     """Check that both sides give the same numbers and the same tokens, in any order of axes.
 

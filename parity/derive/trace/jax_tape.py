@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_DRAW
+from specs.words import in_a_row
 
 from .call import WIDE, Call, flatten, rebuild
 from .cotangents import Take, cotangents
@@ -234,6 +236,7 @@ def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide
     """Return the side of a linen module with its variables; names are collection/path/leaf."""
     from flax import linen
     from flax.core import meta
+    from flax.errors import ApplyScopeInvalidVariablesTypeError, ScopeCollectionNotFound
 
     tree = {str(k): v for k, v in meta.unbox(variables).items()}
     flat = dict(flatten(tree))
@@ -246,8 +249,15 @@ def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide
 
     def function(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         method = None if call.method == "__call__" else call.method
-        with linen.intercept_methods(noted):
-            return module.apply(rebuild(tree, parameters), *args, **kwargs, method=method)
+        try:
+            with linen.intercept_methods(noted):
+                return module.apply(rebuild(tree, parameters), *args, **kwargs, method=method)
+        except (ScopeCollectionNotFound, ApplyScopeInvalidVariablesTypeError) as problem:
+            if "params" in tree:
+                raise
+            what = f"gets variables without 'params', but with {in_a_row(tree)}"
+            remedy = "return (module, variables) as module.init returns them, or (module, {'params': ...})"
+            raise UsageError(f"{what}: {remedy}") from problem
 
     buffers = [name for name in flat if not name.startswith("params/")]
     return JaxSide(function, flat, call, "linen", buffers, classes)

@@ -10,6 +10,7 @@ from convert.errors import UsageError
 
 from .call import Call
 from .cotangents import Take
+from .inputs import check_numbers
 from .outputs import Named, Outputs
 from .tape import Array, Tape
 
@@ -94,8 +95,10 @@ def is_model(model: Any) -> bool:
 def side(model: Any, call: Call) -> Side:
     """Return the side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
 
-    Raises: UsageError for anything else, and for a parameter without elements, of which no value tells anything.
+    Raises: UsageError for anything else, for a parameter without elements, of which no value tells anything, and for
+      inputs with NaN.
     """
+    check_numbers(call.arrays())
     found = _side(model, call)
     if empty := [name for name, array in found.parameters.items() if not array.size]:
         raise UsageError(f"{', '.join(empty)}: no elements: build the {found.framework} model with lengths above 0")
