@@ -120,7 +120,7 @@ def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
     pairs = [pair for chain in chains(program) for pair in itertools.pairwise(chain)]
     every = [(one, two) for one, two in pairs if one.node.kind != two.node.kind]
     late = [pair for pair in every if program.makers[pair[1].node.output] >= first]
-    for pair in late[:MOST]:
+    for pair in late[:1]:  # a match ends at the first one
         one, *wider = (_exchanged(some, side) for some in alike(pair, every, lambda other: other[1].node.site))
         yield replace(one, wider=tuple(wider))
 

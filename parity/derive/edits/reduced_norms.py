@@ -20,6 +20,7 @@ from .norms import MOVED, Norm, each_norm, which
 from .selections import reduced
 
 STEPS = 4  # operations that reduce, at most: a framework may write a mean as a sum, a factor and a layout
+MOST = 2  # norms of a side that are tried
 
 Spread = Callable[[Array], Array]
 
@@ -74,9 +75,9 @@ def behind_reductions(program: Program, first: int, side: int) -> Iterator[Behin
     Args:
       first: the operation of this side from which on the sides may differ.
     """
-    for norm in each_norm(program):
-        place = _reduced(program, norm) if program.makers[norm.result] >= first else None
-        if place:
+    late = (norm for norm in each_norm(program) if program.makers[norm.result] >= first)
+    for norm in itertools.islice(late, MOST):
+        if place := _reduced(program, norm):
             what = reduced(program, place.stretch) or "its result is reduced"
             text = f"the {SIDES[side]} normalizes before {what}, the {SIDES[1 - side]} after it{which([norm])}"
             yield Behind(side, MOVED, text, [place], counted=(place.stretch.result,))
