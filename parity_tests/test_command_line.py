@@ -354,10 +354,10 @@ def test_config_files(run, tmp_path):
 @pytest.mark.parametrize("words", [
     ["--set", "gelu=tanh", "diff", GOOGLE, GOOGLE], ["--rtol", "1e-3", "diff", GOOGLE, GOOGLE],
     ["--json", "inspect", GOOGLE],
-    ["--conf", "nothing.json", "google2torch", GOOGLE, "--dry-run"],
+    ["--config", "nothing.json", "google2torch", GOOGLE, "--dry-run"],
 ])  # fmt: skip
 def test_options_may_come_first(words, run):
-    assert run(*words)[0] == (2 if "--conf" in words else 0)  # there is no such configuration
+    assert run(*words)[0] == (2 if "--config" in words else 0)  # there is no such configuration
 
 
 WRITING = [

@@ -18,7 +18,8 @@ from .fold.transposed import UNUSUAL
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 WIDER = (
-    "with rotary positions, derive from models whose heads have 8 channels or more, where pairs are told from the rest"
+    "rotary positions turn pairs of channels, which have this length too: derive from models with 3 heads of keys or "
+    "more, and heads of 8 channels or more, where pairs are told from the rest"
 )
 ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 NUMBERS = (
