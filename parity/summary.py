@@ -180,6 +180,21 @@ def near(results: Iterable[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
+def close_calls(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return a note for each check below float64 that agrees close to its limit, and the comparisons: see `notes`."""
+    found = []
+    for group in near(results):
+        worst = max(group, key=lambda r: r.ratio)
+        if worst.dtype == "float64":
+            continue
+        exact = findings.exact_error(group, results)
+        sure = f"it agrees in float64 ({exact}), so this is rounding" if exact else "compare in float64 to be sure"
+        what = f"{findings.worst_array(worst)} passes close to its limit in {worst.dtype}, at {worst.ratio:.0%} of it"
+        which = "" if len(group) == len(results) else _concerned([("", r) for r in group], results)
+        found.append((f"{what}: {sure}", which))
+    return found
+
+
 def _culprit(results: Iterable[Result]) -> str:
     """Name what differs: "torch differs from flax and paddle" where one model is on a side of every difference."""
     off = [r for r in results if r.grade == "differs"]

@@ -169,7 +169,15 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
         r = group[0]
         head = _head(r, own, "", home)
         rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
-        cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
+        cards.append(
+            tag(
+                "article",
+                head,
+                facts(rows),
+                tag("p", prose(reassurance(r, findings.exact_error(group, results)))),
+                class_="card near",
+            )
+        )
     if not cards:
         return Markup()
     return tag("section", tag("h2", "Close to the limit"), tag("div", *cards, class_="cards"))

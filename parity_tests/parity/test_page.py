@@ -157,6 +157,19 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     assert '<b class="close">!</b>agrees, close to its limit: above 10% of it in float64' in page
 
 
+def test_what_float64_tells_of_a_close_call_is_said_once_and_not_advised() -> None:
+    near = replace(row(("fc", "norm"), "float32"), error=4e-7, tolerance=6e-7, curve=(("fc", 4e-7, 6e-7),))
+    alone, both = Report([near]), Report([row(("fc", "norm")), near])
+    for made, said in ((alone, "compare in float64"), (both, "in float64 as well, with an error of 1.0e-12")):
+        text = re.sub("<[^>]*>", "", made.to_html().partition("<body>")[2])
+        assert said in text and text.count("compare in float64") == (made is alone) and "passes close" not in text
+    said = " ".join(str(both).split())
+    assert (
+        "note: fc passes close to its limit in float32, at 67% of it: it agrees in float64 (1.0e-12), so this" in said
+    )
+    assert "at 67% of it: compare in float64 to be sure" in " ".join(str(alone).split())
+
+
 def test_no_difference_is_shown_by_its_colour_alone() -> None:
     several, one = report(), Report([r for r in report() if r.variant == "B/16"])
     for made, least in ((several, 2 + 4), (one, 4 + 4)):  # table cells, and rows under the plots
