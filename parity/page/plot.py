@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from parity.findings import merge
 from parity.result import Result
 from specs.numerals import limit
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from .markup import Markup, join, tag
 from .plot_lines import LIMITS_APART, STYLES, Plot, first, first_rows, line, unjoined, worst
@@ -68,8 +68,10 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
     bottom = 14 + (0.57 * reach if slanted else 8)
     firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
     parts = [_grid(scale, above), _ticks(scale, labels, slanted, firsts), _band(scale, results), _limit(scale)]
-    parts += [_steps_at(scale, limits, f"own-bound s{n % STYLES}") for n, limits in own_limits(scale, plot).items()]
-    parts += [line(scale, group, n) for n, group in enumerate(plot.lines)]
+    own = own_limits(scale, plot)
+    parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
+    parts += [line(scale, group, n) for n, group in zip(plot.styles, plot.lines, strict=True)]
+    parts += [_own_name(scale, plot, k, limits) for k, limits in own.items()]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
     parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
     size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
@@ -243,7 +245,7 @@ def _limit(scale: Scale) -> Markup:
 
 
 def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:
-    """Return the limits of each line of the plot that are not the lowest, where that is seen, by its number."""
+    """Return the limits of each line of the plot that are not the lowest, where that is seen, by its place there."""
     if not scale.seen():
         return {}
     limits = {n: lowest(group) for n, group in enumerate(plot.lines)}
@@ -268,6 +270,17 @@ def _limit_name(scale: Scale) -> Markup:
         return tag("text", "limit", x=px(scale.right + 4), y=px(y + 4), class_="limit-text")
     x = max(scale.x(name), scale.left + HALF_WORD)  # clear of the decades
     return tag("text", "limit", x=px(x), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
+
+
+def _own_name(scale: Scale, plot: Plot, k: int, limits: Mapping[str, float]) -> Markup:
+    """Write whose limit it is, in the colour of its line, above the end of a line of limits that are not the lowest."""
+    seen, pairs = scale.seen(limits), [r.pair for r in plot.lines[k]]
+    if not seen:
+        return Markup()
+    text = f"limit of {in_a_row(pairs) if len(pairs) < 3 else count(len(pairs), 'pair')}"
+    x, y = scale.x(seen[-1]) + (scale.at(1) - scale.at(0)) / 2, scale.y(limits[seen[-1]]) - 5
+    kind = f"limit-text beyond own-name s{plot.styles[k] % STYLES}"
+    return tag("text", text, x=px(max(x, scale.left + LARGER * len(text))), y=px(y), text_anchor="end", class_=kind)
 
 
 def _beyond(scale: Scale) -> Markup:

@@ -63,21 +63,27 @@ class Plot:
     Args:
       results: of one model, check, dtype and device.
       lines: the same by line: pairs whose errors and limits the eye cannot tell apart share one.
+      styles: the number of each line's colour, dashes and marker: that of its first pair on the whole page.
     """
 
     results: Sequence[Result]
     lines: Sequence[Sequence[Result]]
+    styles: Sequence[int]
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Plot:
-        """Group the results by line."""
+    def of(cls, results: Sequence[Result], pairs: Sequence[str]) -> Plot:
+        """Group the results by line.
+
+        Args:
+          pairs: all of the page.
+        """
         scale, lines = Scale.of(results), list[list[Result]]()
         for result in results:
             line = next((line for line in lines if _is_alike(scale, result, line[0])), None)
             if line is None:
                 lines.append(line := [])
             line.append(result)
-        return cls(results, lines)
+        return cls(results, lines, [pairs.index(line[0].pair) for line in lines])
 
 
 def _is_alike(scale: Scale, one: Result, other: Result) -> bool:
