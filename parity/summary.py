@@ -72,7 +72,7 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
     Names are marked.
 
     Args:
-      alone: leave out in which comparison the first difference is, which a card says.
+      alone: leave out in which comparison the first difference is, which a card says, and state its cause if known.
     """
     assumed = assumptions(results)
     weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
@@ -88,7 +88,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         (first, *_) = findings.find(results)
         array = first.result.first_divergence
         at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
-        where = "" if alone else f" ({subject(first.result)})"
+        where = _briefly(first) if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
         return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
     if counts["failed"]:
@@ -104,6 +104,18 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def _briefly(finding: findings.Finding) -> str:
+    """State the cause of what differs first, without its evidence: ": epsilon is 1e-5 in a, 1e-3 in b"; "" for none."""
+    first = finding.result.first_divergence
+    if first is None or first.weights:
+        return ""
+    cause = finding.guess.partition(" (")[0].rpartition(", after ")
+    text = cause[0] or cause[2] or finding.result.word(first)
+    for label in finding.result.sides:  # marked as ahead of it
+        text = text.replace(quoted(label), _label(label)) if quoted(label) != label else text
+    return f": {text}" if text else ""
 
 
 def _share(counts: Mapping[str, int], compared: int) -> str:
