@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_scale import ABOVE, LABEL, LARGER, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .plot_scale import ABOVE, CHARACTER, LABEL, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
 APART = 3.0  # user units from which two points are told apart: a marker has a radius of 3.5
 LIMITS_APART = 12.0  # user units from which limits are told apart, below half a decade
@@ -153,8 +153,8 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         x, y = scale.x(name), TOP - ABOVE - ROW * row
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
-        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / LARGER) - len(FIRST), LABEL))
-        has_room = x + LARGER * len(text) <= WIDTH
+        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / CHARACTER) - len(FIRST), LABEL))
+        has_room = x + CHARACTER * len(text) <= WIDTH
         side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
         texts.append(tag("text", text, y=px(y), class_="first-text", **side))
     return join(*lines, *(ring for name in names for ring in rings[name]), *texts)
