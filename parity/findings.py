@@ -139,6 +139,13 @@ def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Fi
     return Finding(first, tuple(firsts.values()), tuple(others.values()), tuple(equal), exact, inferred)
 
 
+def exact_error(group: Sequence[Result], results: Iterable[Result]) -> str:
+    """Write the largest error of the same pairs in float64, if all agree there and none is close; else ""."""
+    twin, pairs = key(replace(group[0], dtype="float64")), {r.pair for r in group}
+    found = [r for r in results if key(r) == twin and r.pair in pairs and r.grade == "agrees"]
+    return short(max(r.error or 0.0 for r in found)) if {r.pair for r in found} == pairs else ""
+
+
 def key(r: Result) -> tuple[str, ...]:
     """Name what a result compares, but for its pair."""
     return r.architecture, r.variant, r.check, r.dtype, r.device

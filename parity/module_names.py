@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from convert.errors import UsageError
 from ports.runners.inputs import OUTPUT
 from specs.paths import pattern
 
 from .usage import require_known
+
+
+class Listed(NamedTuple):
+    """A module in the list of those of a model.
+
+    Args:
+      name: what it is compared under, or listed beside another model's. kind: the name of its class.
+      path: in its own model, as that spells it; "" where that is the name.
+      reason: why it is not compared though it has arrays; "" where nothing is known.
+    """
+
+    name: str
+    kind: str
+    path: str = ""
+    reason: str = ""
 
 
 def written_out(names: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:

@@ -22,8 +22,14 @@ LOOK = {
 SAME = {EPSILON: "set the same epsilon in both models", ACTIVATION: "use the same activation in both models"}
 
 
-def reassurance(result: Result) -> str:
-    """Say what an error close to its limit means, and how to be sure."""
+def reassurance(result: Result, exact: str) -> str:
+    """Say what an error close to its limit means, and how to be sure.
+
+    Args:
+      exact: the error of the same comparison in float64, where it agrees; "" if it was not compared.
+    """
+    if result.dtype != "float64" and exact:
+        return f"It agrees, and in float64 as well, with an error of {exact}: this is rounding."
     if result.dtype != "float64":
         return (
             f"It agrees. Equal models stay below about half of their limits in {result.dtype}: compare in float64, "

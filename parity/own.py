@@ -29,7 +29,7 @@ from specs.layer import Layer
 from specs.numerals import exact
 from specs.words import count
 
-from .module_names import chosen, possible, written_out
+from .module_names import Listed, chosen, possible, written_out
 from .paired_arrays import OneSide
 from .quoting import some
 from .usage import require_arguments
@@ -114,6 +114,7 @@ class PairedNames(dict[str, str]):
         has against a dense layer.
       order: of the axes of the input that both models get, in which this one takes it; () as they are.
       arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
+      rows: {path: that of a left module beside which it is listed}. reasons: why modules with arrays are not compared.
       open: the lengths that the Table leaves open, and that no shape of both models shows.
     """
 
@@ -121,6 +122,8 @@ class PairedNames(dict[str, str]):
     flat: Sequence[tuple[str, str]] = ()
     order: tuple[int, ...] = ()
     arrays: OneSide | None = None
+    rows: Mapping[str, str] = MappingProxyType({})
+    reasons: Mapping[str, str] = MappingProxyType({})
     open: tuple[str, ...] = ()
 
 
@@ -181,11 +184,17 @@ class Own(Model):
         self.chosen = taps
         self._taps = Taps({**taps, "": OUTPUT}.get, self._is_map)
 
-    def tree(self) -> list[tuple[str, str]]:
-        """Return (name of its tap, or else its path; name of its class) of every module, in the model's order."""
+    def tree(self) -> list[Listed]:
+        """List every module, in the model's order: by the name of its tap, or else by its path."""
         taken = set(self.chosen.values())
-        free = {path: f"{path} (module)" if path in taken else path for path in self.modules}
-        return [(self.chosen.get(path, free[path]), module.kind) for path, module in self.modules.items() if path]
+        rows, reasons = (self.paired.rows, self.paired.reasons) if self.paired is not None else ({}, {})
+        names = {path: rows.get(path, path) for path in self.modules}
+        names = {path: f"{path} (module)" if name in taken else name for path, name in names.items()} | self.chosen
+        return [
+            Listed(names[path], module.kind, module.own or path, "" if path in self.chosen else reasons.get(path, ""))
+            for path, module in self.modules.items()
+            if path
+        ]
 
     def _tapped(self) -> list[str]:
         """List the modules to compare: those with parameters, and those that the user names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Why modules whose arrays have another number of axes are not compared.
 STACKED = "one model stacks the arrays of several blocks, as under nn.scan"
 OTHER_AXES = "their arrays have an axis more in one model, as of heads"
+SPLIT = "the models split modules otherwise"
+FLAT = "their arrays have axes of length 1 more in one model"
 Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
@@ -39,7 +42,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
     layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
-    pairs, unlike, flat = _pairs(layout, *sides)
+    pairs, unlike, flat, alone = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
@@ -49,6 +52,9 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
             for why in dict.fromkeys(unlike.values())
         }
         found.flat = sorted(pair for pair in flat if all(pair))
+    names[1].rows = _rows([*pairs, *alone])
+    for k, found in enumerate(names):
+        found.reasons = {pair[k]: unlike.get(pair) or (FLAT if pair in flat else SPLIT) for pair in alone}
     names[1].order = _order(getattr(given, "input_order", ()), *sides)
     if is_open and check in ARRAYS:
         raise UsageError(
@@ -140,9 +146,9 @@ def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
     return True
 
 
-def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[Pair, str], list[Pair]]:
-    """Return pairs of modules; those whose arrays have other numbers of axes, with what the axis more is of; and those
-    that have 1s more alone.
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[Pair, str], list[Pair], list[Pair]]:
+    """Return pairs of modules; those whose arrays have other numbers of axes, with what the axis more is of; those that
+    have 1s more alone; and all that share arrays and are no pair.
 
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
@@ -166,7 +172,30 @@ def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[
     alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
     pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in {*unlike, *flat}]
     pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
-    return pairs, unlike, [pair for pair in flat if pair not in unlike]
+    shared = [(one, other) for one, of in lefts.items() for other in sorted(of) if one and other]
+    return pairs, unlike, [p for p in flat if p not in unlike], [p for p in shared if p not in {*pairs}]
+
+
+def _rows(shared: Sequence[Pair]) -> dict[str, str]:
+    """Return the left module beside which a right one is listed: they share arrays with each other alone, or the
+    modules inside each of them share arrays with those inside the other alone.
+
+    Args:
+      shared: all modules that share arrays.
+    """
+    owners = tuple({pair[k] for pair in shared} for k in (0, 1))
+    rows: dict[str, str] = {}
+    for one in {path[:k] for path in owners[0] for k, sign in enumerate(f"{path}.") if sign == "."}:
+        other = _around(shared, one, 0)
+        if other and _around(shared, other, 1) == one and (one in owners[0]) == (other in owners[1]):
+            rows[other] = one
+    return rows
+
+
+def _around(shared: Sequence[Pair], path: str, side: int) -> str:
+    """Return the innermost module around all that share arrays with a module, or with those inside it."""
+    others = [pair[1 - side] for pair in shared if f"{pair[side]}.".startswith(f"{path}.")]
+    return posixpath.commonpath([other.replace(".", "/") for other in others]).replace("/", ".")
 
 
 def _is_stacked(entry: Entry, shapes: Shapes) -> bool:

@@ -13,7 +13,7 @@ from .agreement import Verdict
 from .elements import Worst, double, shared_nans
 from .quoting import possessive, some
 from .recording import ACTIVATIONS, Recording
-from .tolerance import CLOSE_CALL, WIDE
+from .tolerance import WIDE
 
 
 def remarks(
@@ -32,7 +32,7 @@ def remarks(
     if both_nan or any(not np.isfinite(_values(judged[name].worst)).all() for name in off):
         found.append(origins(a, b))
     if not off:
-        found += [_close(dtype, judged), _amplified(dtype, judged)]
+        found.append(_amplified(dtype, judged))
     return [*found, _infinite(a, b, names), *notes(a, b)]
 
 
@@ -106,12 +106,3 @@ def drowned(dtype: str, what: str) -> str:
     if dtype == "float64":
         return f"these runs amplify rounding to the size of {what} (fewer steps or a larger batch amplify less)"
     return f"in {dtype}, rounding errors are as large as the values of {what} in every framework"
-
-
-def _close(dtype: str, judged: Mapping[str, Verdict]) -> str:
-    """Return a sentence where a pass below float64 is a near miss."""
-    name = max(judged, key=lambda name: judged[name].ratio)
-    ratio = judged[name].ratio
-    if dtype == "float64" or ratio <= CLOSE_CALL:
-        return ""
-    return f"{name} passes close to its limit in {dtype}, at {ratio:.0%} of it: compare in float64 to be sure"

@@ -11,6 +11,7 @@ from typing import Any
 from convert.errors import ConvertError, UsageError
 from convert.files.atomic import folder_of
 
+from .module_names import Listed
 from .result import Divergence, Result
 
 
@@ -36,12 +37,12 @@ class Report:
 
     Args:
       about: what was run, by label: date, command, versions, each side's dtype and device, each checkpoint's sha256.
-      modules: of each model of no known architecture: (name of a module's tap or its path, its class), in order.
+      modules: of each model of no known architecture, in the order of the model.
     """
 
     results: list[Result] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
-    modules: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    modules: dict[str, list[Listed]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)

@@ -257,7 +257,7 @@ def _causes(results: Sequence[Result], screen: Screen) -> str:
 
 
 def _notes(results: Sequence[Result], screen: Screen) -> str:
-    remarks = summary.notes(results)
+    remarks = [*summary.close_calls(results), *summary.notes(results)]
     lines = [
         screen.wrap(f"note: {note}{f' ({which})' * bool(which)}", "soft", "", "  ") for note, which in remarks[:NOTES]
     ]

@@ -72,7 +72,7 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
     Names are marked.
 
     Args:
-      alone: leave out in which comparison the first difference is, which a card says.
+      alone: leave out in which comparison the first difference is, which a card says, and state its cause if known.
     """
     assumed = assumptions(results)
     weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
@@ -88,7 +88,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         (first, *_) = findings.find(results)
         array = first.result.first_divergence
         at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
-        where = "" if alone else f" ({subject(first.result)})"
+        where = _briefly(first) if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
         return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
     if counts["failed"]:
@@ -104,6 +104,18 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def _briefly(finding: findings.Finding) -> str:
+    """State the cause of what differs first, without its evidence: ": epsilon is 1e-5 in a, 1e-3 in b"; "" for none."""
+    first = finding.result.first_divergence
+    if first is None or first.weights:
+        return ""
+    cause = finding.guess.partition(" (")[0].rpartition(", after ")
+    text = cause[0] or cause[2] or finding.result.word(first)
+    for label in finding.result.sides:  # marked as ahead of it
+        text = text.replace(quoted(label), _label(label)) if quoted(label) != label else text
+    return f": {text}" if text else ""
 
 
 def _share(counts: Mapping[str, int], compared: int) -> str:
@@ -178,6 +190,21 @@ def near(results: Iterable[Result]) -> list[list[Result]]:
         if r.grade == "close":
             groups.setdefault(findings.key(r), []).append(r)
     return list(groups.values())
+
+
+def close_calls(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return a note for each check below float64 that agrees close to its limit, and the comparisons: see `notes`."""
+    found = []
+    for group in near(results):
+        worst = max(group, key=lambda r: r.ratio)
+        if worst.dtype == "float64":
+            continue
+        exact = findings.exact_error(group, results)
+        sure = f"it agrees in float64 ({exact}), so this is rounding" if exact else "compare in float64 to be sure"
+        what = f"{findings.worst_array(worst)} passes close to its limit in {worst.dtype}, at {worst.ratio:.0%} of it"
+        which = "" if len(group) == len(results) else _concerned([("", r) for r in group], results)
+        found.append((f"{what}: {sure}", which))
+    return found
 
 
 def _culprit(results: Iterable[Result]) -> str:

@@ -12,7 +12,7 @@ from specs.words import in_a_row
 
 from .limit_notes import ID, LimitNotes
 from .markup import Markup, coded, in_a_row_of, join, leading, name, prose, tag, with_commands
-from .module_table import Tree
+from .module_table import Tree, by_name
 
 BRIEF = "date", "device", "seed", "batch", "command"  # labels of what stands beside "What was run" while it is folded
 LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
@@ -105,10 +105,13 @@ def divergences(
 
 
 def _class(r: Result, modules: Mapping[str, Tree]) -> list[tuple[str, str]]:
-    """State the class of the first module that differs: "Linear", or "Linear in torch, Dense in flax"."""
+    """State the class of the first module that differs, with its path where that is not its name: "Linear", or
+    "Linear in torch, Dense (layer_0.down) in flax".
+    """
     tap = str(r.first_divergence).partition("#")[0]  # of several calls of one module
-    trees = {label: dict(modules[label]) for label in r.sides if label in modules}
-    classes = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    trees = {label: by_name(modules[label]) for label in r.sides if label in modules}
+    found = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    classes = {label: one.kind + f" ({one.path})" * (one.path not in ("", tap)) for label, one in found.items()}
     if len({*classes.values()}) < 2:
         return [("class", kind) for kind in classes.values()][:1]
     return [("class", ", ".join(f"{kind} in {label}" for label, kind in classes.items()))]
@@ -166,7 +169,15 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
         r = group[0]
         head = _head(r, own, "", home)
         rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
-        cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
+        cards.append(
+            tag(
+                "article",
+                head,
+                facts(rows),
+                tag("p", prose(reassurance(r, findings.exact_error(group, results)))),
+                class_="card near",
+            )
+        )
     if not cards:
         return Markup()
     return tag("section", tag("h2", "Close to the limit"), tag("div", *cards, class_="cards"))

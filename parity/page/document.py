@@ -34,13 +34,14 @@ def page(
       modules: the modules of models of no known architecture, by label.
     """
     absences, results = summary.absences(results), summary.present(results)
-    subject = summary.compared(results, about.get("models", "own models"))
     own = about.get("models", "own models")
+    subject = summary.compared(results, own)
     verdict = summary.verdict(results, alone=True)
-    if subject:
+    is_named = subject == own and OWN in {r.architecture for r in results}  # by the verdict and in the head
+    if subject and not is_named:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
-    own = "" if subject == own and OWN in {r.architecture for r in results} else own  # named in the head
+    own = "" if is_named else own
     models = grouped(results, own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}

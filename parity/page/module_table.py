@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from parity.elements import OTHER_SHAPE
 from parity.findings import merge
+from parity.module_names import Listed
 from parity.own import LISTS
 from parity.result import Result
 from specs.numerals import limit, short
@@ -16,16 +17,19 @@ from specs.words import in_a_row
 
 from .markup import MARKS, Markup, join, name, prose, tag, words
 
-Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
+Tree = Sequence[Listed]  # in the model's order
 
 GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
-ROWS = "Modules with the same path, or paired by names=, stand in one row, in the order of the first model."
+ROWS = (
+    "Modules with the same path, or paired by names=, stand in one row, in the order of the first model. Each column "
+    "has the names of its own model."
+)
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
     ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
     ("starts", f"{MARKS['close']} NaN starts here", "the first output with NaN on a side, as the models run"),
     ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
-    ("only", "only in ...", "one model alone has or calls this module"),
+    ("only", "no partner", "one model alone has or calls a module of this name, and no partner of it is known"),
     ("absent", "-", "not compared: it has no parameters, or is no output of the same shape on both sides"),
     ("container", "container", "holds modules in a row, and was not compared itself"),
 )
@@ -53,18 +57,19 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     if not modules:
         return Markup()
     errors = _errors([r for r in results if r.check == "layers"])
-    trees = {label: dict(tree) for label, tree in modules.items()}
+    trees = {label: by_name(tree) for label, tree in modules.items()}
     rows = []
     for tap in merge(trees.values()):
         first = next(iter(trees))
-        kinds = [tree.get(tap) for tree in trees.values()]
-        cells = [
-            _module(tap, kind, "th" if label == first else "td", label, kind == kinds[0])
-            for label, kind in zip(trees, kinds, strict=True)
-        ]
+        listed = [tree.get(tap) for tree in trees.values()]
+        cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]))
+                 for label, one in zip(trees, listed, strict=True)]  # fmt: skip
         found = [of.get(tap) for of in errors.values()]
-        shown = _uncompared(tap, trees)
-        cells += [cell for dtype, error in zip(errors, found, strict=True) for cell in _error(error, dtype, *shown)]
+        if any(found):
+            cells += [cell for dtype, error in zip(errors, found, strict=True) for cell in _error(error, dtype)]
+        elif errors:
+            text, kind = _uncompared(tap, trees)
+            cells.append(tag("td", prose(text), class_=f"{kind} alone", colspan=2 * len(errors)))
         is_first = any(error is not None and error.state == "first" for error in found)
         rows.append(tag("tr", *cells, class_="differs" if is_first else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
@@ -73,7 +78,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         heads += [tag("th", "limit", scope="col", class_="number bound")]
     title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    keys = [row for row in KEYS if any(re.search(rf'class="number {row[0]}[" ]', text) for text in rows)]
+    keys = [row for row in KEYS if any(re.search(rf'class="(number )?{row[0]}[" ]', text) for text in rows)]
     legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
     body = join(legend, tag("div", table, class_="scroll"))
     if not errors:  # names alone
@@ -113,25 +118,29 @@ def _rank(found: Error) -> tuple[bool, float]:
     return found.state == "first", found.error / found.bound if found.bound else math.inf * bool(found.error)
 
 
-def _uncompared(tap: str, trees: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+def by_name(tree: Iterable[tuple[str, ...]]) -> dict[str, Listed]:
+    """Return the modules of a model by the name that they are compared or listed under."""
+    return {one[0]: Listed(*one) for one in tree}
+
+
+def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]]) -> tuple[str, str]:
     """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
     having = {label: tree[tap] for label, tree in trees.items() if tap in tree}
-    if all(re.search(LISTS, kind) for kind in having.values()):
+    for one in having.values():
+        if one.reason:
+            return f"not compared: {one.reason}", "reason"
+    if all(re.search(LISTS, one.kind) for one in having.values()):
         return "container", "container"
     if len(having) < len(trees):
-        return f"only in {in_a_row(having)}", "only"
+        lacking = f" in {in_a_row(label for label in trees if label not in having)}"
+        return f"no partner{lacking * (len(trees) > 2)}", "only"
     return "-", "absent"
 
 
-def _error(found: Error | None, dtype: str, uncompared: str, kind: str) -> list[Markup]:
-    """Build the cells of a module's error and of its limit. On narrow screens the limit stands beside the error.
-
-    Args:
-      uncompared, kind: what stands in place of an error, and its class.
-    """
+def _error(found: Error | None, dtype: str) -> list[Markup]:
+    """Build the cells of a module's error and of its limit. On narrow screens the limit stands beside the error."""
     if found is None:
-        cell = tag("td", uncompared, class_=f"number {kind}", data_label=dtype)
-        return [cell, tag("td", "-", class_="number bound absent")]
+        return [tag("td", "-", class_="number absent", data_label=dtype), tag("td", "-", class_="number bound absent")]
     text = found.word or short(found.error)
     text += " starts here" * (found.state == "starts")
     text += "," * (bool(found.word) and found.state == "first")
@@ -154,15 +163,29 @@ def key_list(rows: Iterable[tuple[str, str, str]]) -> Markup:
                        for kind, sample, text in rows), class_="meanings soft")  # fmt: skip
 
 
-def _module(path: str, kind: str | None, element: str, label: str, is_same: bool) -> Markup:
-    """Build the cell of a model's module.
+def _is_same(one: Listed | None, first: Listed | None) -> bool:
+    """Tell whether a module has the path and the class of the first model's."""
+    return (
+        one is not None
+        and first is not None
+        and (one.path or one.name, one.kind) == (first.path or first.name, first.kind)
+    )
+
+
+def _module(one: Listed | None, element: str, label: str, is_same: bool) -> Markup:
+    """Build the cell of a model's module: its path and class, in the first model with its name where that is another.
 
     Args:
       element: "th" for the first model. label: of the model.
-      is_same: whether the first model has a module of this class here: on narrow screens, its cell stands for both.
+      is_same: whether the first model has a module of this path and class here: on narrow screens, its cell stands for
+        both.
     """
-    kinds = ["absent"] * (kind is None) + ["same"] * (is_same and element == "td")
+    kinds = ["absent"] * (one is None) + ["same"] * (is_same and element == "td")
     attributes = {"class_": " ".join(kinds) or None, "data_label": label, "scope": "row" if element == "th" else None}
-    if kind is None:
+    if one is None:
         return tag(element, "-", **attributes)
-    return tag(element, tag("code", name(path)), " ", tag("span", words(kind), class_="class"), **attributes)
+    path = one.path or one.name
+    called = [", named ", tag("code", name(one.name))] if element == "th" and path != one.name else []
+    return tag(
+        element, tag("code", name(path)), " ", tag("span", words(one.kind), *called, class_="class"), **attributes
+    )

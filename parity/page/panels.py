@@ -25,18 +25,19 @@ CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one
 def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build every plot and table of pairs, folded by model."""
     parts, every = list[Markup](), list[Plot]()
+    pairs = list(dict.fromkeys(r.pair for model in models for r in model))  # each has one colour on the page
     first = next((model for model in models if any(r.passed is False for r in model)), None)
     for model in models:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         grade = "differs" if wrong else "close" if counts["close"] else ""
-        pairs = named_pairs([model])
-        title = model.title or (", ".join(pairs) if len(pairs) <= NAMED else count(len(pairs), "pair"))
+        named = named_pairs([model])
+        title = model.title or (", ".join(named) if len(named) <= NAMED else count(len(named), "pair"))
         mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
         counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
         head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
         checks = dict.fromkeys(check for check, _, _ in model.cells)
-        plots = {column: Plot.of(drawn) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
+        plots = {column: Plot.of(drawn, pairs) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
         every += plots.values()
         body = tag("div", *(_check(model, check, limits, plots) for check in checks))
         is_open = model is first or len(models) == 1
@@ -92,7 +93,8 @@ def _panel(
       plot: None where no result has a line. left: the margin of the plot.
     """
     drawn = [tag("div", chart(plot, left), class_="plot")] if plot else []
-    numbers = {id(r): n for n, line in enumerate(plot.lines if plot else ()) for r in line}
+    styles = zip(plot.styles, plot.lines, strict=True) if plot else ()
+    numbers = {id(r): n for n, line in styles for r in line}
     rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
     table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from parity.findings import merge
 from parity.result import Result
 from specs.numerals import limit
-from specs.words import in_a_row
+from specs.words import count, in_a_row
 
 from .markup import Markup, join, tag
 from .plot_lines import LIMITS_APART, STYLES, Plot, first, first_rows, line, unjoined, worst
 from .plot_scale import (
     ABOVE,
     CHARACTER,
-    LARGER,
     LEFT,
     NAMED,
     TITLE,
@@ -40,16 +39,21 @@ BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
 MARKER = 8.0  # height of a marker
 HALF_WORD = 26.0  # half of the width of "limit" on narrow screens, where type is larger, with a gap
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
-SLANTED, NARROW = 22, 32  # distance of slanted names, and on narrow screens, where their type is larger
+SLANTED = 30  # distance of slanted names
 
 
 def margin(results: Sequence[Result]) -> float:
     """Return the room that a chart needs on its left, for its decades and a slanted first label."""
     names = merge((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
-    words = LARGER * len(", ".join(beyond_numbers(results))) + 8
-    slanted = 0.82 * CHARACTER * len(labels[0].text) - 6 if _crowded(len(names), labels) else LEFT
-    return max(LEFT, words, slanted)
+    words = CHARACTER * len(", ".join(beyond_numbers(results))) + 8
+    if not _crowded(len(names), labels):
+        return max(LEFT, words)
+    reach = list[float]()
+    for label in labels:  # its end stands at this share of the plot, right of the margin
+        share = (label.middle + 0.5) / len(names)
+        reach.append((0.82 * CHARACTER * (len(label.text) + 1) - (WIDTH - NAMED) * share) / (1 - share))
+    return max(LEFT, words, *reach)
 
 
 def chart(plot: Plot, left: float = LEFT) -> Markup:
@@ -68,8 +72,10 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
     bottom = 14 + (0.57 * reach if slanted else 8)
     firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
     parts = [_grid(scale, above), _ticks(scale, labels, slanted, firsts), _band(scale, results), _limit(scale)]
-    parts += [_steps_at(scale, limits, f"own-bound s{n % STYLES}") for n, limits in own_limits(scale, plot).items()]
-    parts += [line(scale, group, n) for n, group in enumerate(plot.lines)]
+    own = own_limits(scale, plot)
+    parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
+    parts += [line(scale, group, n) for n, group in zip(plot.styles, plot.lines, strict=True)]
+    parts += [_own_name(scale, plot, k, limits) for k, limits in own.items()]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
     parts.append(_limit_name(scale) if scale.seen() else _beyond(scale))
     size = f"0 {-above} {WIDTH} {scale.floor + bottom + above:.0f}"
@@ -151,7 +157,7 @@ def _crowded(count: int, labels: Sequence[Label]) -> bool:
     step = (WIDTH - LEFT - NAMED) / max(count, 1)
     ends = -math.inf
     for label in labels:
-        middle, half = step * (label.middle + 0.5), LARGER * (len(label.text) + 1) / 2
+        middle, half = step * (label.middle + 0.5), CHARACTER * (len(label.text) + 1) / 2
         if middle - half < ends:
             return True
         ends = middle + half
@@ -166,28 +172,27 @@ def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool, firsts: Collect
     """
     parts = []
     y = scale.floor + 14
-    wide, narrow = (_apart(scale, labels, distance, firsts) if slanted else labels for distance in (SLANTED, NARROW))
+    named = _apart(scale, labels, firsts) if slanted else labels
     for label in labels:
         x = scale.at(label.middle)
         edge = scale.at(label.first - 0.5)
         parts.append(tag("line", x1=px(edge), x2=px(edge), y1=px(scale.floor), y2=px(scale.floor + 4), class_="grid"))
-        if label not in wide:
+        if label not in named:
             continue
-        kind = None if label in narrow else "alternate"
         turn = {"text_anchor": "end", "transform": f"rotate(-35 {px(x)} {y})"} if slanted else {"text_anchor": "middle"}
-        parts.append(tag("text", label.text, x=px(x + 4 * slanted), y=y, class_=kind, **turn))
+        parts.append(tag("text", label.text, x=px(x + 4 * slanted), y=y, **turn))
     return join(*parts)
 
 
-def _apart(scale: Scale, labels: Sequence[Label], distance: float, firsts: Collection[int]) -> list[Label]:
-    """Choose labels that stand at least so far apart: those of arrays that differ first, then of the most arrays."""
+def _apart(scale: Scale, labels: Sequence[Label], firsts: Collection[int]) -> list[Label]:
+    """Choose labels that do not overlap: those of arrays that differ first, then of the most arrays."""
     chosen: list[Label] = []
 
     def order(label: Label) -> tuple[bool, int]:
         return not any(label.first <= place <= label.last for place in firsts), label.first - label.last
 
     for label in sorted(labels, key=order):
-        if all(abs(scale.at(label.middle) - scale.at(other.middle)) >= distance for other in chosen):
+        if all(abs(scale.at(label.middle) - scale.at(other.middle)) >= SLANTED for other in chosen):
             chosen.append(label)
     return chosen
 
@@ -243,7 +248,7 @@ def _limit(scale: Scale) -> Markup:
 
 
 def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:
-    """Return the limits of each line of the plot that are not the lowest, where that is seen, by its number."""
+    """Return the limits of each line of the plot that are not the lowest, where that is seen, by its place there."""
     if not scale.seen():
         return {}
     limits = {n: lowest(group) for n, group in enumerate(plot.lines)}
@@ -268,6 +273,17 @@ def _limit_name(scale: Scale) -> Markup:
         return tag("text", "limit", x=px(scale.right + 4), y=px(y + 4), class_="limit-text")
     x = max(scale.x(name), scale.left + HALF_WORD)  # clear of the decades
     return tag("text", "limit", x=px(x), y=px(y - 5), text_anchor="middle", class_="limit-text beyond")
+
+
+def _own_name(scale: Scale, plot: Plot, k: int, limits: Mapping[str, float]) -> Markup:
+    """Write whose limit it is, in the colour of its line, above the end of a line of limits that are not the lowest."""
+    seen, pairs = scale.seen(limits), [r.pair for r in plot.lines[k]]
+    if not seen:
+        return Markup()
+    text = f"limit of {in_a_row(pairs) if len(pairs) < 3 else count(len(pairs), 'pair')}"
+    x, y = scale.x(seen[-1]) + (scale.at(1) - scale.at(0)) / 2, scale.y(limits[seen[-1]]) - 5
+    kind = f"limit-text beyond own-name s{plot.styles[k] % STYLES}"
+    return tag("text", text, x=px(max(x, scale.left + CHARACTER * len(text))), y=px(y), text_anchor="end", class_=kind)
 
 
 def _beyond(scale: Scale) -> Markup:

@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from specs.words import in_a_row
 
 from .markup import Markup, join, tag
-from .plot_scale import ABOVE, LABEL, LARGER, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
+from .plot_scale import ABOVE, CHARACTER, LABEL, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
 
 APART = 3.0  # user units from which two points are told apart: a marker has a radius of 3.5
 LIMITS_APART = 12.0  # user units from which limits are told apart, below half a decade
@@ -63,21 +63,27 @@ class Plot:
     Args:
       results: of one model, check, dtype and device.
       lines: the same by line: pairs whose errors and limits the eye cannot tell apart share one.
+      styles: the number of each line's colour, dashes and marker: that of its first pair on the whole page.
     """
 
     results: Sequence[Result]
     lines: Sequence[Sequence[Result]]
+    styles: Sequence[int]
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Plot:
-        """Group the results by line."""
+    def of(cls, results: Sequence[Result], pairs: Sequence[str]) -> Plot:
+        """Group the results by line.
+
+        Args:
+          pairs: all of the page.
+        """
         scale, lines = Scale.of(results), list[list[Result]]()
         for result in results:
             line = next((line for line in lines if _is_alike(scale, result, line[0])), None)
             if line is None:
                 lines.append(line := [])
             line.append(result)
-        return cls(results, lines)
+        return cls(results, lines, [pairs.index(line[0].pair) for line in lines])
 
 
 def _is_alike(scale: Scale, one: Result, other: Result) -> bool:
@@ -147,8 +153,8 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         x, y = scale.x(name), TOP - ABOVE - ROW * row
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
-        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / LARGER) - len(FIRST), LABEL))
-        has_room = x + LARGER * len(text) <= WIDTH
+        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / CHARACTER) - len(FIRST), LABEL))
+        has_room = x + CHARACTER * len(text) <= WIDTH
         side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
         texts.append(tag("text", text, y=px(y), class_="first-text", **side))
     return join(*lines, *(ring for name in names for ring in rings[name]), *texts)

@@ -11,14 +11,14 @@ from parity.result import Result
 from parity.tolerance import ROUNDOFF
 
 WIDTH, PLOT, TOP = 640, 190, 46  # user units of the SVG; marks of the highest errors reach above the frame
-NAMED = 40.0  # margin on the right, for the name of the limit
+NAMED = 48.0  # margin on the right, for the name of the limit
 FLAT = 90  # height of a plot without an error above 0
 TITLE = 13  # of the name of the axis
 ABOVE = 15  # of texts above the frame, clear of marks at its top
 LEFT = 54.0  # margin for the decades
 LABEL = 22  # characters of an array's name below the axis
-CHARACTER, LARGER = 6.4, 9.4  # width of a character of a label, and on narrow screens
-LANE = 24  # height of the lines for errors that are too small, infinite, or no numbers
+CHARACTER = 9.4  # width of a character of a label on narrow screens, where type is larger
+LANE = 28  # height of the lines for errors that are too small, infinite, or no numbers
 DECADES = 18  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades beside errors that all agree within which the limit is drawn; beyond, a sentence states it
 

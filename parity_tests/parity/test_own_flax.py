@@ -400,3 +400,8 @@ def test_an_error_about_a_shape_says_how_images_are_laid_out(shape):
     for call in (parity.derive, parity.transfer):
         with pytest.raises(UsageError, match=remedy):
             call((module, variables), (module, variables), (first,))
+
+
+def test_modules_are_listed_as_an_nnx_model_spells_them() -> None:
+    report = parity.compare({"a": nnx_model(), "b": nnx_model()}, X, check="layers", dtype="float64")
+    assert {one.path for one in report.modules["a"]} == {"fc", "blocks.0", "blocks.1", "norm", "drop"}

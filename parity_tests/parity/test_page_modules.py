@@ -9,6 +9,7 @@ import numpy as np
 
 from parity import findings
 from parity.judge import Subject, judge
+from parity.module_names import Listed
 from parity.recording import Recording
 from parity.report import Report
 
@@ -50,7 +51,7 @@ def test_the_first_module_has_the_number_of_the_pair_of_which_it_is_the_first() 
 def test_a_list_that_one_model_alone_has_is_a_container_and_nothing_to_look_at() -> None:
     trees = {"a": [("l", "ModuleList"), ("fc", "Linear")], "b": [("fc", "Dense")]}
     page = Report([row(("fc",))], modules=trees).to_html()
-    assert 'class="number container"' in page and "only in" not in page
+    assert 'class="container alone"' in page and "no partner" not in page
 
 
 def test_modules_without_errors_are_folded() -> None:
@@ -118,10 +119,27 @@ def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_the
     both = [("blocks", "ModuleList"), ("act", "GELU"), ("fc", "Linear")]
     page = Report([row(("fc",))], modules={"a": both, "b": [*both, ("extra", "Linear")]}).to_html()
     table = page.partition('class="modules"')[2].partition("</table>")[0]
-    cells = re.findall('<td class="number (container|absent|only)"[^>]*>(.*?)</td>', table)
-    assert cells == [("container", "container"), ("absent", "-"), ("only", "only in b")]
+    cells = re.findall('<td class="(container|absent|only) alone"[^>]*>(.*?)</td>', table)
+    assert cells == [("container", "container"), ("absent", "-"), ("only", "no partner")]
     legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
     assert legend == ["only", "absent", "container"]
+
+
+def test_each_column_has_the_names_of_its_own_model_and_says_once_why_a_module_is_not_compared() -> None:
+    why = "the models split modules otherwise"
+    trees = {
+        "a": [Listed("up", "Linear", "0"), Listed("qkv", "Linear", "qkv", why)],
+        "b": [Listed("up", "Dense", "layer_0.up"), Listed("layer.0.q", "Dense", "layer_0.q", why)],
+    }
+    off = replace(row(("up",)), passed=False, error=1e-3, curve=(("up", 1e-3, 1e-10),), first_divergence=first("up"))
+    page = unbound(Report([off, replace(row(("up",)), dtype="float32")], modules=trees).to_html())
+    table = page.partition('class="modules"')[2].partition("</table>")[0]
+    lines = [" ".join(re.sub("<[^>]*>", " ", line).split()) for line in table.split("<tr")[2:]]
+    assert lines[0].partition(">")[2].strip().startswith("0 Linear, named up layer_0.up Dense ✗ 1.0e-3 first")
+    assert [line.partition(">")[2].strip() for line in lines[1:]] == [
+        f"- layer_0.q Dense not compared: {why}", f"qkv Linear - not compared: {why}",
+    ]  # fmt: skip
+    assert "<dt>class</dt><dd>Linear (0) in a, Dense (layer_0.up) in b</dd>" in page
 
 
 def test_modules_of_own_models_stand_side_by_side() -> None:
@@ -138,7 +156,7 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     assert cells == [
         ["mine", "theirs", "error, float64", "limit"],
         ["conv", "Conv2d", "conv", "Conv", "1.0e-12", "(limit 1e-10)", "1e-10"],
-        ["act", "GELU", "-", "only in mine", "-"],
+        ["act", "GELU", "-", "no partner"],
         ["head", "Linear", "head", "Dense", "1.0e-12", "(limit 1e-10)", "1e-10"],
     ]
 

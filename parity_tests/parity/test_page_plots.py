@@ -36,7 +36,22 @@ def test_pairs_with_equal_errors_share_a_line_that_names_them() -> None:
     (chart,) = charts(page)
     assert re.findall('class="line"', chart) == ['class="line"'] * 2
     assert "x: 1.0e-3 (limit 1e-10), a-b and b-c</title>" in chart
-    assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "1"]
+    assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "2"]
+
+
+def test_a_pair_has_one_colour_on_the_whole_page_whatever_lines_it_shares() -> None:
+    def results(check: str, *errors: float) -> list[Result]:
+        return [
+            replace(row(("x", "y")), curve=(("x", error, 1e-10), ("y", error, 1e-10)), pair=pair, check=check)
+            for pair, error in zip(("a-b", "a-c", "b-c"), errors, strict=True)
+        ]
+
+    page = Report([*results("layers", 1e-13, 1e-13, 1e-11), *results("gradients", 1e-13, 1e-12, 1e-11)]).to_html()
+    styles = re.findall(r'<svg class="swatch s(\d)".*?</svg>(.*?)</th>', page.replace('<span class="whole">', ""))
+    assert [(pair[:3], n) for n, pair in styles] == [
+        ("a-b", "0"), ("a-c", "0"), ("b-c", "2"), ("a-b", "0"), ("a-c", "1"), ("b-c", "2"),
+    ]  # fmt: skip
+    assert [re.findall(r'<g class="s(\d)">', chart) for chart in charts(page)] == [["0", "2"], ["0", "1", "2"]]
 
 
 def test_a_line_with_a_limit_of_its_own_has_that_limit_in_its_colour() -> None:
@@ -48,6 +63,7 @@ def test_a_line_with_a_limit_of_its_own_has_that_limit_in_its_colour() -> None:
     (own,) = re.findall('points="([^"]*)" class="own-bound s1"', chart)
     assert max(heights(chart, "worst")[1:]) > max(float(point.split(",")[1]) for point in own.split())
     assert "the limit, the lowest of several; in the colour of a line: its own" in page
+    assert re.findall(r'class="limit-text beyond own-name s(\d)">(.*?)<', chart) == [("1", "limit of a-c")]
     assert "a line: its own" not in Report([low]).to_html()
 
 
@@ -58,7 +74,7 @@ def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() 
     x, at = (float(re.findall(rf'{key}="([^"]*)"', chart_part)[0]) for key, chart_part in
              (("x", text), ("x1", re.findall('<line [^>]*class="first"/>', chart)[0])))  # fmt: skip
     assert x == at - 4 and 'text-anchor="start"' in text
-    assert re.findall(r'<text x="[^"]*" y="[^"]*"( class="alternate")?[^>]*>loss<', chart) == [""]
+    assert re.findall(r'<text x="[^"]*" y="[^"]*"[^>]*>(loss)<', chart) == ["loss"]
 
 
 def test_a_long_name_is_whole_at_the_line_of_what_differs_first_and_cut_between_words_below_the_axis() -> None:
@@ -268,9 +284,9 @@ def test_groups_of_arrays_keep_their_names_where_there_is_no_room_for_all() -> N
     names += ["blocks.1 <- 0", "blocks.1", *(f"{name}{k}" for name in "xyz" for k in range(3)), "head"]
     (chart,) = charts(Report([row(tuple(names))]).to_html())
     labels = re.findall("<text ([^>]*transform[^>]*)>([^<]*)<", chart)
-    shown = [name for attributes, name in labels if "alternate" not in attributes]
-    assert {"stem", "blocks.0", "blocks.1"} <= set(shown) and "blocks" not in shown
-    assert len(shown) < len(labels)  # single arrays, on narrow screens
+    shown = {name for _, name in labels}
+    assert {"stem", "blocks.0", "blocks.1"} <= shown and "blocks" not in shown
+    assert not {f"{name}{k}" for name in "xyz" for k in range(3)} <= shown  # single arrays
 
 
 def test_a_line_of_zeros_is_called_zero() -> None:

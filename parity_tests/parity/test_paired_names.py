@@ -12,7 +12,7 @@ import pytest
 import parity
 from convert.errors import UsageError
 from convert.table.file import load
-from parity.paired_names import paired
+from parity.paired_names import _rows, paired
 from parity_tests.conftest import needs
 from specs.sizes import SizeError
 from specs.table import Table
@@ -86,10 +86,24 @@ def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
         said, why = " ".join(str(report).split()), "not compared, as the Table of names pairs them with no module"
         assert f"a: 2 modules {why}: 'blocks.0.qkv', 'blocks.1.qkv' note:" in said
         assert f"b: 6 modules {why}: 'q.0', 'k.0', 'v.0', 'q.1' and 2 more" in said
+        listed = {label: {one.path: one for one in tree} for label, tree in report.modules.items()}
+        assert listed["b"]["up_0"].name == listed["a"]["blocks.0.fc1"].name == "blocks.0.fc1"
+        assert listed["b"]["up_0"].reason == "" and listed["b"]["q_0"].reason == listed["a"]["blocks.0.qkv"].reason
+        assert listed["b"]["q_0"].reason == "the models split modules otherwise"
     changed = parity.transfer(left, right, (X,))
     changed[1]["params"]["down_1"]["bias"] = changed[1]["params"]["down_1"]["bias"] + 1e-3
     report = parity.compare({"a": left, "b": changed}, X, check="layers", names=found, dtype="float64")
     assert not report.passed and report.first_divergence == "blocks.1.fc2"
+
+
+def test_modules_around_the_same_modules_are_listed_beside_each_other():
+    """A split module and the module around its parts alone are none."""
+    inner = [("fc1", "up"), ("qkv", "attention.q"), ("qkv", "attention.k"), ("proj", "attention.out")]
+    shared = [(f"blocks.{k}.{one}", f"layer.{k}.{other}") for k in range(2) for one, other in inner]
+    rows = _rows([*shared, ("seq.0", "head")])
+    blocks = {"layer": "blocks", **{f"layer.{k}": f"blocks.{k}" for k in range(2)}}
+    leaves = {f"layer.{k}.{other}": f"blocks.{k}.{one}" for k in range(2) for one, other in (inner[0], inner[3])}
+    assert rows == {**blocks, **leaves, "head": "seq.0"}
 
 
 @pytest.mark.parametrize("labels", ["ba", "abc"])

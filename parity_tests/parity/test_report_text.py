@@ -270,7 +270,7 @@ def test_names_do_not_run_into_their_sentence() -> None:
         "flax differs from a and 'a longer name' in 2 of 3 comparisons, first at"
     )
     assert (
-        ': flax differs from a and <span class="whole"><code>a longer name</code></span> in'
+        '"bad">flax differs from a and <span class="whole"><code>a longer name</code></span> in'
         in Report(made, {"models": "A"}).to_html()
     )
     assert repr(Report(made)).startswith("<Report: flax differs from a and 'a longer name' in 2 of 3 comparisons")

@@ -39,15 +39,19 @@ def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
     kinds = {path: classes(visit.module) for path, visit in visits.items()}
     inside = {path for path, visit in visits.items() if visit.inside}
     leaves: dict[str, dict[str, str]] = {path: {} for path in ["", *kinds]}
-    trained = set()
+    trained, spelled = set(), {dotted(path): ".".join(path) for path in map(_path, visits.values())}
     for name in runner.state():
         collection, *parts, leaf = name.split("/")
         paths = [dotted(parts[:depth]) for depth in range(len(parts) + 1)]
         for path in paths:
             leaves.setdefault(path, {})
+        spelled |= {path: ".".join(parts[:depth]) for depth, path in enumerate(paths)}
         leaves[paths[-1]][leaf] = name
         trained.update(paths if collection == "params" else [])
-    return {path: Module(kinds.get(path, ()), own, path in trained, path in inside) for path, own in leaves.items()}
+    return {
+        path: Module(kinds.get(path, ()), own, path in trained, path in inside, spelled.get(path, ""))
+        for path, own in leaves.items()
+    }
 
 
 class Visit(NamedTuple):
@@ -56,6 +60,12 @@ class Visit(NamedTuple):
     module: Any
     call: trees.Call
     inside: bool
+
+
+def _path(visit: Visit) -> tuple[str, ...]:
+    """Return the path of a linen module, which knows it; () of another one."""
+    path = getattr(visit.module, "path", ())
+    return path if isinstance(path, tuple) and all(isinstance(part, str) for part in path) else ()
 
 
 def visited(runner: Runner, inputs: Inputs, training: bool) -> dict[str, Visit]:

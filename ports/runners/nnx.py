@@ -69,7 +69,11 @@ class Runner(functional.Runner):
 
     def modules(self, inputs: Inputs) -> dict[str, Module]:
         """List every module by its path; nnx.scan and the like call copies, of which the class alone is known."""
-        found = super().modules(inputs)
+        spelled = {jax_trees.dotted(path): ".".join(map(str, path)) for path, _ in nnx.iter_modules(self.model)}
+        found = {
+            path: dataclasses.replace(module, own=spelled.get(path, ""))
+            for path, module in super().modules(inputs).items()
+        }
         uncalled = {path for path, module in found.items() if not module.classes}
         copied = _copied(self, inputs) if uncalled else set()
         own = {jax_trees.dotted(path): module for path, module in nnx.iter_modules(self.model)}

@@ -153,12 +153,14 @@ class Module:
       trained: whether it or a module below it holds parameters.
       inside: whether nn.scan, nn.remat, nn.vmap or another transformation of JAX calls it, so that its values do not
         leave the run.
+      own: its path as the model spells it, "layer_0.fc1" of "layer.0.fc1"; "" where that is its path.
     """
 
     classes: tuple[str, ...] = ()
     leaves: Mapping[str, str] = field(default_factory=dict)
     trained: bool = False
     inside: bool = False
+    own: str = ""
 
     @property
     def kind(self) -> str:
