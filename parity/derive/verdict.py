@@ -25,6 +25,7 @@ from .prove.orders import stored_orders
 from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive, only_positive_inputs
 from .prove.stored import Stored, stored_alone
+from .prove.trial import Trial
 from .prove.unproven import unproven
 from .prove.unreached import Limited, unreached
 from .prove.zeros import rows_of_zeros
@@ -76,8 +77,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
+    trial = Trial(a, b, of.table, proof.error)
     quick = affordable(left.program) >= FURTHER_RUNS
-    examples = two_examples(a, b, of.table, proof.error) if holds and quick else Examples()
+    examples = two_examples(trial) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
@@ -85,7 +87,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     stored = stored_alone(a, b, of.table) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     programs = left.program, best.programs[1]
-    longer = longer_inputs(a, b, programs, of.table, proof.error) if holds and not objection else Longer()
+    longer = longer_inputs(trial, programs) if holds and not objection else Longer()
     objection = objection or longer.reason
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
@@ -96,9 +98,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         reason, error = reason or lacking, math.nan
     proof = replace(proof, incomparable=reason, error=error)
     proven = holds and not unshown and not objection
-    absent = absent_token(a, b, tapes, programs, of.table, proof.error) if proven else ""
+    absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(a, b, of.table, proof.error)
+        absent = rows_of_zeros(trial)
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
@@ -124,15 +126,16 @@ def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[
 def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
     """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
     a, b, tapes = left.side, best.side, (left.tape, best.tape)
+    trial = Trial(a, b, of.table, proof.error)
     if reason := unreached(a, b, tapes, of.table):  # first, as other signs may lead beyond a limit too
         return reason
-    if names := only_positive(a, b, of.table, proof.error) or only_positive_inputs(a, b, of.table, proof.error):
+    if names := only_positive(trial) or only_positive_inputs(trial):
         return f"equal only for positive values of {in_a_row(folded(names))}"
     if names := stored_orders(a, b, of.map, left.elements, of.rights):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     if affordable(left.program) >= FURTHER_RUNS:
         programs = left.program, best.programs[1]
-        larger = larger_weights(a, b, programs, tapes, of.table, proof.error)
-        if other := larger or other_masks(a, b, of.table, proof.error):
+        larger = larger_weights(trial, programs, tapes)
+        if other := larger or other_masks(trial):
             return other
     return unlike_number(a, b, tapes, of.table, proof.exact)

@@ -6,70 +6,31 @@ Others are tried too, as far as tables have rows for them: code may limit tokens
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.inputs import fresh, token_ids
-from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import Program
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.numerals import short
-from specs.table import Table
 from specs.words import in_a_row
 
-from .examples import ROUNDING, outputs_of_both
+from .trial import Trial
 
 SEED = 9000
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
 
 
-class Tokens(NamedTuple):
-    """Both sides, and how far outputs may differ for tokens in place of others.
-
-    Args:
-      limit: what rounding explains.
-    """
-
-    left: Side
-    right: Side
-    table: Table
-    limit: float
-
-    def apart(self, instead: Mapping[int, int]) -> float:
-        """Return how far outputs differ with other tokens in place of some; 0 where rounding may explain it."""
-        inputs = [
-            {name: _exchanged(array, instead) if token_ids(given[name]) else array for name, array in drawn.items()}
-            for drawn, given in zip(fresh(*self.given, SEED), self.given, strict=True)
-        ]
-        outputs = outputs_of_both(self.left, self.right, self.table, inputs, SEED)
-        apart = 0.0 if not all(outputs) or incomparable(*outputs) else difference(*outputs)
-        return apart if apart > self.limit else 0.0
-
-    @property
-    def given(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        return self.left.call.arrays(), self.right.call.arrays()
-
-
-def absent_token(
-    left: Side, right: Side, tapes: tuple[Tape, Tape], programs: Sequence[Program], table: Table, error: float
-) -> str:
-    """Say which token makes outputs differ, of those that no input has.
-
-    Args:
-      error: the difference of the outputs for the tokens as they are.
-    """
-    tokens = Tokens(left, right, table, max(EQUAL_OUTPUTS, ROUNDING * error))
-    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, tokens.given, strict=True)]
-    own = [[array for array in arrays.values() if token_ids(array)] for arrays in tokens.given]
+def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Program]) -> str:
+    """Say which token makes outputs differ, of those that no input has."""
+    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, trial.given, strict=True)]
+    own = [[array for array in arrays.values() if token_ids(array)] for arrays in trial.given]
     rare = [{_rarest(array) for array in arrays} for arrays in own]
     if not own[0] or rare[0] != rare[1]:  # tokens of one side are counted from another number
         return ""
     for number in sorted(asked[0] ^ asked[1]):
-        if apart := tokens.apart(dict.fromkeys(rare[0], number)):
+        if apart := _apart(trial, dict.fromkeys(rare[0], number)):
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
             return f"{number}, {asks}: with it outputs differ by {short(apart)}"
     values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
@@ -77,12 +38,21 @@ def absent_token(
     if not (others := [number for number in range(length) if number not in values]):
         return ""
     some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last
-    if not (apart := tokens.apart(dict(zip(map(int, values[::2]), some, strict=True)))):
+    if not (apart := _apart(trial, dict(zip(map(int, values[::2]), some, strict=True)))):
         return ""
     for number in dict.fromkeys(some):
-        if one := tokens.apart(dict.fromkeys(rare[0], number)):
+        if one := _apart(trial, dict.fromkeys(rare[0], number)):
             return f"{number}, which no input has: with it outputs differ by {short(one)}"
     return f"{in_a_row(dict.fromkeys(some))}, which no input has: with these outputs differ by {short(apart)}"
+
+
+def _apart(trial: Trial, instead: Mapping[int, int]) -> float:
+    """Return how far outputs differ with other tokens in place of some; 0 where rounding may explain it."""
+    inputs = [
+        {name: _exchanged(array, instead) if token_ids(given[name]) else array for name, array in drawn.items()}
+        for drawn, given in zip(fresh(*trial.given, SEED), trial.given, strict=True)
+    ]
+    return trial.apart(inputs, SEED)
 
 
 def _exchanged(tokens: Array, instead: Mapping[int, int]) -> Array:

@@ -13,12 +13,10 @@ from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import MASK, difference, incomparable
 from parity.derive.trace.program import Program
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
-from specs.table import Table
 
-from .examples import outputs_of, outputs_of_both
 from .translated import TranslatedWeights
+from .trial import Trial, outputs_of
 from .unreached import GUARD, SEED, moved_inputs, times, unexplained
 
 TRIED = (4.0, 1), (32.0, -1)  # factors of weights and inputs, and signs of inputs: few weights pass a limit in one draw
@@ -26,19 +24,14 @@ ROUNDED = 1e-12  # part of each weight by which it is changed, to see what round
 MAGNIFIED = 1e3  # times what this changes that outputs have to differ at least
 
 
-def larger_weights(
-    left: Side, right: Side, programs: Sequence[Program], tapes: tuple[Tape, Tape], table: Table, error: float
-) -> str:
+def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape, Tape]) -> str:
     """Say that outputs differ with larger weights; "" if they agree, or if rounding or guards may explain it.
 
     Nothing is said of models that choose by values, as experts or the largest ones: saturated values are alike.
-
-    Args:
-      error: the difference of the outputs in the proof, as the models compute them.
     """
     if any(map(_chooses, programs)):
         return ""
-    given = left.call.arrays(), right.call.arrays()
+    given, left = trial.given, trial.left
     drawn = fresh(*given, SEED, tokens=False)
     names = [name for name in left.parameters if name not in left.buffers]
     grown = [moved_inputs(*one) for one in zip(given, drawn, strict=True)]
@@ -50,17 +43,17 @@ def larger_weights(
             one | {name: sign * factor * array for name, array in of.items()}
             for one, of in zip(drawn, grown, strict=True)
         ]
-        outputs = outputs_of_both(left, right, table, inputs, weights)
+        outputs = trial.outputs(inputs, weights)
         if not all(outputs) or incomparable(*outputs):
             continue
         apart = difference(*outputs)
         if apart <= AGREEING_OUTPUTS:
             continue
-        near = Altered(weights, names, partial(_rounded, max(ROUNDED, 10 * error)))
+        near = Altered(weights, names, partial(_rounded, max(ROUNDED, 10 * trial.error)))
         again = outputs_of(left, near, inputs[0])
         if not again or apart <= MAGNIFIED * difference(outputs[0], again):
             continue
-        both = weights, TranslatedWeights(table, left, right, weights)
+        both = weights, TranslatedWeights(trial.table, left, trial.right, weights)
         if all(_largest(tape, one, of) < GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
             return unexplained(factor, apart)
     return ""

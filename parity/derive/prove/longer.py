@@ -9,19 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.match.operations import function
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import ONE_SHAPE, difference, incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason, remedy
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Node
 from specs.numerals import short
-from specs.table import Table
 from specs.words import in_a_row
 
-from .examples import ROUNDING, outputs_of_both
+from .trial import Trial
 
 SEED = 8000
 PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
@@ -42,15 +39,11 @@ class Longer(NamedTuple):
     over_one: str = ""
 
 
-def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: Table, error: float) -> Longer:
-    """Compare outputs for inputs of twice a length, if it is 1, or if the sides reduce one value in other ways.
-
-    Args:
-      error: the difference of the outputs for the inputs as they are.
-    """
+def longer_inputs(trial: Trial, programs: Sequence[Program]) -> Longer:
+    """Compare outputs for inputs of twice a length, if it is 1, or if the sides reduce one value in other ways."""
     counts = [Counter(_reductions(program)) for program in programs]
     alone = [list(counts[k] - counts[1 - k]) for k in (0, 1)]
-    given = left.call.arrays(), right.call.arrays()
+    given = trial.given
     lengths = dict.fromkeys(n for array in given[0].values() for n in array.shape[1:] if n == 1 or any(alone))
     kinds = " and ".join(f"{in_a_row(names)} on the {side}" for side, names in zip(SIDES, alone, strict=True) if names)
     has_run, over_one = False, f"{kinds}, and a model refuses longer inputs" if all(alone) else ""
@@ -58,7 +51,7 @@ def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: T
         inputs = _lengthened(given, length)
         if not inputs:
             continue
-        outputs = outputs_of_both(left, right, table, inputs, SEED)
+        outputs = trial.outputs(inputs, SEED)
         shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
         if why := incomparable(*outputs):
             if all(outputs) and remedy(why) == ONE_SHAPE:
@@ -66,7 +59,7 @@ def longer_inputs(left: Side, right: Side, programs: Sequence[Program], table: T
             continue
         has_run = has_run or bool(outputs[0])
         apart = difference(*outputs)
-        if apart > max(EQUAL_OUTPUTS, ROUNDING * error):
+        if apart > trial.limit():
             text = f"equal only for inputs of these lengths: for shape {shapes} they differ by {short(apart)}"
             return Longer(Reason(text + f", and models reduce one value by {kinds}" * bool(kinds), SHAPE))
     return Longer(over_one="" if has_run else over_one)

@@ -6,39 +6,30 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.call import label
 from parity.derive.trace.inputs import carried, fresh, related
-from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.reason import Reason
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.numerals import short
-from specs.table import Table
 from specs.words import in_a_row
 
-from .examples import ROUNDING, outputs_of_both
+from .trial import Trial
 
 SEED = 10000
 ONLY = "equal only for the given values of"
 OTHER = "give inputs whose rows differ there, or make both models equal; then derive again"
 
 
-def other_masks(left: Side, right: Side, table: Table, error: float) -> str:
-    """Say that outputs differ where a mask has its edge one place earlier, or integers of one value have another one.
-
-    Args:
-      error: the difference of the outputs for the inputs as they are.
-    """
-    given = left.call.arrays(), right.call.arrays()
+def other_masks(trial: Trial) -> str:
+    """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
+    given = trial.given
     every, (drawn, others) = related(*given), fresh(*given, SEED)
     moved = _moved(given[0], {name: drawn[name] for name, pairs in every.items() if pairs})
     if not moved:
         return ""
     pairs = {name: every[name] for name in moved}
-    outputs = outputs_of_both(left, right, table, [drawn | moved, carried(moved, others, pairs)], SEED)
-    apart = 0.0 if not all(outputs) or incomparable(*outputs) else difference(*outputs)
-    if apart <= max(EQUAL_OUTPUTS, ROUNDING * error):
+    apart = trial.apart([drawn | moved, carried(moved, others, pairs)], SEED)
+    if not apart:
         return ""
     names = in_a_row(label(name) for name in moved)
     return Reason(f"{ONLY} {names}: with another one there they differ by {short(apart)}", OTHER)

@@ -15,13 +15,9 @@ import numpy as np
 from parity.derive.trace.call import label
 from parity.derive.trace.draws import Altered, Drawn, positive
 from parity.derive.trace.inputs import fresh
-from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
-from specs.table import Table
 
-from .examples import outputs_of_both
-from .translated import TranslatedWeights
+from .trial import Trial
 
 SEED = 4000
 APART = 1e-3  # relative difference of outputs that rounding does not explain, whatever the signs are
@@ -30,24 +26,16 @@ OTHERS = 2  # draws of signs beside the one that turns the first value of all
 FEW = 16  # parameters that are tried one by one
 
 
-def only_positive(left: Side, right: Side, table: Table, error: float) -> list[str]:
+def only_positive(trial: Trial) -> list[str]:
     """List left parameters that are positive in the model, and with which outputs are equal only if they stay so.
 
     A model that cannot be run with negative ones, or gives no finite values then, tells nothing.
-
-    Args:
-      error: that of the outputs in the proof, as the models compute them.
     """
+    left = trial.left
     names = [name for name, array in left.parameters.items() if name not in left.buffers and positive(array)]
 
     def differ(turned: Collection[str], change: Callable[[str, Array], Array] = _signed) -> bool:
-        weights = Altered(Drawn(left, SEED), turned, change)
-        try:
-            left_outputs = left.run(weights, left.call.arrays())
-            right_outputs = right.run(TranslatedWeights(table, left, right, weights), right.call.arrays())
-        except Exception:  # a model that refuses negative numbers
-            return False
-        return _apart(left_outputs, right_outputs, error)
+        return trial.apart(trial.given, Altered(Drawn(left, SEED), turned, change), trial.limit(APART, OTHER_SIGNS)) > 0
 
     changes: Sequence[Callable[[str, Array], Array]] = (
         _signed,
@@ -58,15 +46,12 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     return [name for name in names[:FEW] if differ([name])] or names
 
 
-def only_positive_inputs(left: Side, right: Side, table: Table, error: float) -> list[str]:
+def only_positive_inputs(trial: Trial) -> list[str]:
     """List inputs that are positive as given, and with which outputs are equal only if they stay so.
 
     Inputs of two values may be masks, and keep their signs.
-
-    Args:
-      error: see only_positive.
     """
-    given = left.call.arrays(), right.call.arrays()
+    given = trial.given
     drawn = fresh(*given, SEED, tokens=False)
     turned = [
         {name: -np.abs(new[name]) for name, array in one.items() if _only_positive(array, new[name])}
@@ -75,19 +60,13 @@ def only_positive_inputs(left: Side, right: Side, table: Table, error: float) ->
     if not all(turned):
         return []
     inputs = [new | negative for new, negative in zip(drawn, turned, strict=True)]
-    outputs = outputs_of_both(left, right, table, inputs, SEED)
-    return [label(name) for name in turned[0]] if all(outputs) and _apart(*outputs, error) else []
+    return [label(name) for name in turned[0]] if trial.apart(inputs, SEED, trial.limit(APART, OTHER_SIGNS)) else []
 
 
 def _only_positive(array: Array, drawn: Array) -> bool:
     """Tell whether an input has positive numbers, no mask, and the proof draws others."""
     positive_numbers = array.dtype.kind == "f" and array.size > 1 and array.min() >= 0
     return bool(positive_numbers and not np.array_equal(array, drawn) and len(np.unique(array)) > 2)
-
-
-def _apart(left: Sequence[Array], right: Sequence[Array], error: float) -> bool:
-    """Tell whether outputs can be compared, and differ by more than rounding explains."""
-    return not incomparable(left, right) and difference(left, right) > max(APART, OTHER_SIGNS * error)
 
 
 def _signed(name: str, array: Array) -> Array:

@@ -9,32 +9,26 @@ from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.call import label
 from parity.derive.trace.inputs import carried, fresh, related
 from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.numerals import short
-from specs.table import Table
 from specs.words import in_a_row
 
-from .examples import ROUNDING, outputs_of_both
+from .trial import Trial
 from .unreached import moved_inputs
 
 SEED = 11000
 
 
-def rows_of_zeros(left: Side, right: Side, table: Table, error: float) -> str:
-    """Say that outputs differ for zeros in the last example, or at the last place of a lone one; "" if they agree.
-
-    Args:
-      error: the difference of the outputs for the inputs as they are.
-    """
-    given = left.call.arrays(), right.call.arrays()
+def rows_of_zeros(trial: Trial) -> str:
+    """Say that outputs differ for zeros in the last example, or at the last place of a lone one; "" if they agree."""
+    given = trial.given
     every, (drawn, others) = related(*given), fresh(*given, SEED, tokens=False)
     moved = moved_inputs(given[0], drawn)
     zeros = {name: _with_zeros(array) for name, array in moved.items() if array.ndim > 1 and every[name]}
     if not zeros:
         return ""
     pairs = {name: every[name] for name in zeros}
-    outputs = outputs_of_both(left, right, table, [drawn | zeros, carried(zeros, others, pairs)], SEED)
+    outputs = trial.outputs([drawn | zeros, carried(zeros, others, pairs)], SEED)
     if not all(outputs) or [x.shape for x in outputs[0]] != [y.shape for y in outputs[1]]:
         return ""
     where = f"rows of zeros in {in_a_row(label(name) for name in zeros)}"
@@ -44,7 +38,7 @@ def rows_of_zeros(left: Side, right: Side, table: Table, error: float) -> str:
             return f"{where}: with one, outputs of the {SIDES[alone[1]]} model alone are NaN"
     known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
     apart = 0.0 if incomparable(*known) else difference(*known)
-    alike = apart <= max(AGREEING_OUTPUTS, ROUNDING * error)
+    alike = apart <= trial.limit(AGREEING_OUTPUTS)
     return "" if alike else f"{where}: with one, outputs differ by {short(apart)}"
 
 
