@@ -1,0 +1,81 @@
+"""Run both models, with weights that a Table translates, on other inputs and weights than those of the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.trace.caches import trim
+from parity.derive.trace.draws import Drawn
+from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
+from specs.table import Table
+
+from .translated import TranslatedWeights
+
+ROUNDING = 100  # times the difference in the proof: what rounding may make of it for other inputs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Both models and the Table between them.
+
+    Args:
+      error: the difference of the outputs in the proof, as the models compute them.
+    """
+
+    left: Side
+    right: Side
+    table: Table
+    error: float
+
+    @property
+    def given(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the inputs of the left and of the right side."""
+        return self.left.call.arrays(), self.right.call.arrays()
+
+    def outputs(
+        self, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array]
+    ) -> tuple[list[Array], list[Array]]:
+        """Run both sides on the same weights, the right ones translated.
+
+        A side whose code refuses the inputs has no outputs; the right one is not run if the left one does.
+
+        Args:
+          inputs: of the left and of the right side. drawn: the left weights, or a seed of random ones.
+        """
+        weights = Drawn(self.left, drawn) if isinstance(drawn, int) else drawn
+        first = outputs_of(self.left, weights, inputs[0])
+        translated = TranslatedWeights(self.table, self.left, self.right, weights)
+        return first, outputs_of(self.right, translated, inputs[1]) if first else []
+
+    def limit(self, least: float = EQUAL_OUTPUTS, rounding: float = ROUNDING) -> float:
+        """Return the difference of outputs that rounding may explain: a multiple of that in the proof."""
+        return max(least, rounding * self.error)
+
+    def apart(
+        self, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array], limit: float | None = None
+    ) -> float:
+        """Return how far outputs differ; 0 where these cannot be compared, or rounding may explain it.
+
+        Args:
+          inputs, drawn: see outputs. limit: what rounding explains; see limit.
+        """
+        outputs = self.outputs(inputs, drawn)
+        if not all(outputs) or incomparable(*outputs):
+            return 0.0
+        apart = difference(*outputs)
+        return apart if apart > (self.limit() if limit is None else limit) else 0.0
+
+
+def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+    """Run a side; return no outputs if its code refuses these inputs."""
+    try:
+        return of.run(weights, inputs)
+    except Exception:  # the user's code may raise anything, as for a shape that it states
+        return []
+    finally:
+        of.release()
+        trim()
