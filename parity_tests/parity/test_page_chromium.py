@@ -112,8 +112,9 @@ def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path:
     page = report().to_html()
     unfolded = dom(chromium, tmp_path, page, "#m0-layers")
     kinds = '<details class="provenance">', "<details>", '<details open="">'
-    assert re.findall("<details[^>]*>", page) == [*kinds]
-    assert re.findall("<details[^>]*>", unfolded) == [kinds[0], *kinds[2:] * 2]
+    details = '<details(?! class="values")[^>]*>'
+    assert re.findall(details, page) == [*kinds]
+    assert re.findall(details, unfolded) == [kinds[0], *kinds[2:] * 2]
 
 
 def probed(chromium: str, folder: object, page: str, widths: tuple[int, ...], *values: str) -> list[str]:
@@ -337,3 +338,14 @@ def test_chromium_shows_the_type_of_plots_at_12_px_and_within_them(chromium: str
     assert probed(chromium, tmp_path, Report(results).to_html(), (400, 800, 1280), type, out) == [
         "400,true,0", "800,true,0", "1280,true,0",
     ]  # fmt: skip
+
+
+def test_chromium_shows_values_within_a_narrow_page_and_prints_them_folded(chromium: str, tmp_path: object) -> None:
+    pairs = [replace(row(("encoder.0.norm_before_projection", "head")), pair=f"my_original-copy_{k}") for k in range(3)]
+    wide = [
+        replace(r, curve=tuple((name, 10.0 ** -(11 + k), 1e-10) for name, *_ in r.curve)) for k, r in enumerate(pairs)
+    ]
+    page = Report(wide).to_html()
+    opened = page.replace("<details", "<details open")
+    assert probed(chromium, tmp_path, opened, (400, 1280), cut(".values, .check, figure")) == ["400,0", "1280,0"]
+    assert "details:not(.values)::details-content" in page
