@@ -204,7 +204,7 @@ def _worst(finding: Finding) -> Facts:
     places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("tables show", f"{'; '.join(texts)}: largest compared with its limit")]
+    return [("largest error", f"{'; '.join(texts)}, compared with its limit")]
 
 
 def checks(results: Iterable[Result]) -> str:

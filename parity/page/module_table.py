@@ -143,7 +143,6 @@ def _error(found: Error | None, dtype: str) -> list[Markup]:
         return [tag("td", "-", class_="number absent", data_label=dtype), tag("td", "-", class_="number bound absent")]
     text = found.word or short(found.error)
     text += " starts here" * (found.state == "starts")
-    text += "," * (bool(found.word) and found.state == "first")
     has_limit = found.word != OTHER_SHAPE
     bound = limit(found.bound) if has_limit else "-"
     notes = [" ", tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []

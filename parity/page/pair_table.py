@@ -1,4 +1,4 @@
-"""Build the table of one model's errors: a row for each check and dtype, a column for each pair."""
+"""Build the table of the errors of models: a row for each check and dtype, a column for each pair."""
 
 from __future__ import annotations
 
@@ -11,73 +11,83 @@ from specs.numerals import limit
 from specs.words import begun, count
 
 from .limit_notes import LimitNotes
-from .markup import Markup, graded, prose, tag
+from .markup import Markup, graded, name, prose, tag
 
 Column = tuple[str, str, str]  # check, dtype, device
+# A model: its name, its results, and what returns the place of a check's plots.
+Named = tuple[str, Mapping[Column, Sequence[Result]], Callable[[str], str]]
 
 BESIDE = 92  # characters of the heads of pairs that fit side by side on a page of full width
 NUMBER = 10  # characters of an error, the least width of its column
 
 
-def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes) -> Markup:
-    """Build the table.
+def pair_table(models: Sequence[Named], limits: LimitNotes) -> Markup:
+    """Build the table of models of one architecture; of several, each has its name in front of its rows.
 
     Args:
-      cells: results by check, dtype and device.
-      address: returns the place on the page of a check's plots.
       limits: what explains them.
     """
-    pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
+    pairs = list(dict.fromkeys(r.pair for _, cells, _ in models for results in cells.values() for r in results))
+    heads = ["model"] * (len(models) > 1) + ["check"]
     if sum(max(len(pair), NUMBER) for pair in pairs) > BESIDE:
-        return _rows_of_pairs(cells, address, limits)
-    devices = {device for _, _, device in cells}
-    checks = list(dict.fromkeys(check for check, _, _ in cells))
-    heads = [tag("th", prose(text), scope="col") for text in ("check", "limit", *pairs)]
+        rows = _rows_of_pairs(models, limits)
+        return _table([*heads, "pair", "error", "limit"], rows, "matrix by-pair in-rows")
+    return _table([*heads, "limit", *pairs], _rows(models, pairs, limits), "matrix by-pair")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Markup], kind: str) -> Markup:
+    title = tag("caption", begun(summary.LARGEST), class_="unseen")
+    head = tag("tr", *(tag("th", prose(text), scope="col") for text in heads))
+    return tag("table", title, tag("thead", head), tag("tbody", *rows), class_=kind)
+
+
+def _rows(models: Sequence[Named], pairs: Sequence[str], limits: LimitNotes) -> list[Markup]:
+    """Build a row for each check and dtype of each model."""
     rows = []
-    for column in sorted(cells, key=lambda column: checks.index(column[0])):
-        check, dtype, device = column
-        results = {r.pair: r for r in cells[column]}
-        usual = row_limit(results)
-        where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
-        marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
-        cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
-        rows.append(
-            tag(
-                "tr",
-                tag("th", check, where, scope="row"),
-                tag("td", usual, marks, data_label="limit"),
-                *cell,
-            )
-        )
-    return tag("table", _caption(), tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+    for called, cells, address in models:
+        for k, column in enumerate(_ordered(cells)):
+            results = {r.pair: r for r in cells[column]}
+            usual = row_limit(results)
+            marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
+            cell = [_cell(results.get(pair), pair, usual, address(column[0]), limits) for pair in pairs]
+            title = tag("th", column[0], _where(column, models), scope="row")
+            front = _front(called, len(cells)) if len(models) > 1 and not k else []
+            rows.append(tag("tr", *front, title, tag("td", usual, marks, data_label="limit"), *cell))
+    return rows
 
 
-def _caption() -> Markup:
-    return tag("caption", begun(summary.LARGEST), class_="unseen")
-
-
-def _rows_of_pairs(
-    cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes
-) -> Markup:
-    """Build the table with a row for each pair, as columns of all of them are wider than the page."""
-    devices = {device for _, _, device in cells}
-    checks = list(dict.fromkeys(check for check, _, _ in cells))
-    heads = [tag("th", text, scope="col") for text in ("check", "pair", "error", "limit")]
+def _rows_of_pairs(models: Sequence[Named], limits: LimitNotes) -> list[Markup]:
+    """Build a row for each pair, as columns of all of them are wider than the page."""
     rows = []
-    for column in sorted(cells, key=lambda column: checks.index(column[0])):
-        check, dtype, device = column
-        where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
-        for k, r in enumerate(cells[column]):
-            first = (
-                [] if k else [tag("th", check, where, scope="rowgroup", rowspan=len(cells[column]), class_="of-rows")]
-            )
-            usual = limit(r.tolerance) if r.is_number else ""
-            error = _cell(r, r.pair, usual, address(check), limits)
-            bound = [usual, limits.mark(r)] if usual else ["-"]
-            cell = [tag("td", prose(r.pair), class_="pair"), error, tag("td", *bound, data_label="limit")]
-            rows.append(tag("tr", *first, *cell))
-    top = tag("thead", tag("tr", *heads))
-    return tag("table", _caption(), top, tag("tbody", *rows), class_="matrix by-pair in-rows")
+    for called, cells, address in models:
+        front = _front(called, sum(map(len, cells.values()))) if len(models) > 1 else []
+        for column in _ordered(cells):
+            size = len(cells[column])
+            front += [tag("th", column[0], _where(column, models), scope="rowgroup", rowspan=size, class_="of-rows")]
+            for r in cells[column]:
+                usual = limit(r.tolerance) if r.is_number else ""
+                error = _cell(r, r.pair, usual, address(column[0]), limits)
+                bound = [usual, limits.mark(r)] if usual else ["-"]
+                cell = [tag("td", prose(r.pair), class_="pair"), error, tag("td", *bound, data_label="limit")]
+                rows.append(tag("tr", *front, *cell))
+                front = []
+    return rows
+
+
+def _front(called: str, rows: int) -> list[Markup]:
+    return [tag("th", name(called), scope="rowgroup", rowspan=rows, class_="of-rows model")]
+
+
+def _ordered(cells: Mapping[Column, Sequence[Result]]) -> list[Column]:
+    """Put the dtypes and devices of one check beside each other."""
+    checks = list(dict.fromkeys(check for check, _, _ in cells))
+    return sorted(cells, key=lambda column: checks.index(column[0]))
+
+
+def _where(column: Column, models: Sequence[Named]) -> Markup:
+    """State the dtype of a row, and its device where there are several."""
+    devices = {device for _, cells, _ in models for _, _, device in cells}
+    return tag("span", f" {column[1]}" + f" {column[2]}" * (len(devices) > 1), class_="soft")
 
 
 def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:

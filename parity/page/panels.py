@@ -16,6 +16,7 @@ from .pair_table import Column
 from .plot import chart, margin
 from .plot_legend import plot_legend
 from .plot_lines import Plot, swatch
+from .value_table import value_table
 
 NOTHING = Markup()
 NAMED = 3  # pairs that a title names; of more, their number
@@ -98,7 +99,8 @@ def _panel(
     rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
     table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
-    return tag("figure", tag("figcaption", title), *drawn, table)
+    values = value_table(plot, f"Error of every array: {check} in {dtype}") if plot else NOTHING
+    return tag("figure", tag("figcaption", title), *drawn, tag("div", table, values))
 
 
 def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from parity.result import Result
-from specs.numerals import limit, short
-from specs.words import in_a_row
 
 from .markup import Markup, join, tag
 from .plot_scale import ABOVE, CHARACTER, LABEL, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points
@@ -51,7 +49,6 @@ def swatch(n: int, result: Result) -> Markup:
 class _Point:
     x: float
     y: float
-    title: str
     is_number: bool = True
     is_copy: bool = False
 
@@ -101,8 +98,8 @@ def line(scale: Scale, results: Sequence[Result], n: int) -> Markup:
     What is no number is a cross at the top. Each point has its marker, a hollow one where float64 copies are
     compared: no line joins hollow and filled ones.
     """
-    result, pairs = results[0], in_a_row(r.pair for r in results)
-    points = [_point(scale, replace(result, pair=pairs), *point) for point in result.curve]
+    result = results[0]
+    points = [_point(scale, result, *point) for point in result.curve]
     numbers = [p for p in points if p.is_number]
     if unjoined(result):
         line = Markup()
@@ -117,17 +114,15 @@ def line(scale: Scale, results: Sequence[Result], n: int) -> Markup:
     return tag("g", line, *marks, class_=f"s{n % STYLES}")
 
 
-def _point(scale: Scale, result: Result, name: str, error: float, bound: float) -> _Point:
-    if word := result.word(name):
-        return _Point(scale.x(name), scale.y(math.nan), f"{name}: {word}, {result.pair}", False)
-    is_copy = name in result.copies
-    title = f"{name}: {short(error)} (limit {limit(bound)}), {result.pair}{', float64 copies' * is_copy}"
-    return _Point(scale.x(name), scale.y(error), title, is_copy=is_copy)
+def _point(scale: Scale, result: Result, name: str, error: float, _: float) -> _Point:
+    if result.word(name):
+        return _Point(scale.x(name), scale.y(math.nan), False)
+    return _Point(scale.x(name), scale.y(error), is_copy=name in result.copies)
 
 
 def _mark(point: _Point, shape: str, kind: str, size: float = 1.0) -> Markup:
     at = f"translate({px(point.x)} {px(point.y)})" + f" scale({size})" * (size != 1.0)
-    return tag("g", tag("title", point.title), tag("path", d=shape, class_=kind), transform=at)
+    return tag("path", d=shape, class_=kind, transform=at)
 
 
 def first_rows(results: Iterable[Result]) -> int:

@@ -100,7 +100,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["tables show"] == "1.0 at output: largest compared with its limit"
+    assert facts["largest error"] == "1.0 at output, compared with its limit"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
@@ -110,12 +110,12 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.50 in flax-paddle")
-    assert "tables show" not in facts
+    assert "largest error" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["tables show"] == (
-        "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: largest compared with its limit"
+    assert facts["largest error"] == (
+        "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1, compared with its limit"
     )
 
 

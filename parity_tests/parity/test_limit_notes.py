@@ -98,10 +98,10 @@ def test_a_limit_of_the_only_reason_bears_no_letter() -> None:
     assert 'class="note"' not in page and "<ul><li>" in notes and "lettered" not in notes
 
 
-def test_the_head_of_a_column_has_the_letters_of_its_limits() -> None:
+def test_the_limit_of_a_row_has_its_letter() -> None:
     made = [replace(row(("a",)), basis=FIXED["layers"]), replace(row(("a",)), check="train", basis=FIXED["train"])]
-    head = Report(made).to_html().partition('<table class="matrix">')[2].partition("</thead>")[0]
-    assert re.findall(r'class="note"> \[(\w)\]<', head) == ["a", "b"]
+    table = Report(made).to_html().partition('<table class="matrix by-pair">')[2].partition("</table>")[0]
+    assert re.findall(r'class="note"> \[(\w)\]<', table) == ["a", "b"]
 
 
 def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:

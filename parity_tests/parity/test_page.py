@@ -16,7 +16,6 @@ from parity.elements import Worst
 from parity.guesses import Guess
 from parity.report import Report
 from parity.result import Divergence, Result
-from specs.numerals import limit
 
 from .pages import Text, first, report, row, unbound
 
@@ -107,19 +106,19 @@ def test_every_cell_leads_to_its_plot() -> None:
     assert len(text.ids) == len(set(text.ids))
 
 
-def test_a_table_has_rows_for_the_dtypes_of_a_model_and_a_column_for_each_check() -> None:
-    """Three dtypes by three checks fit a screen of 1280 px."""
-    page = report().to_html()
-    (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
-    heads = [re.sub("<.*?>", " ", cell).split()[0] for cell in re.findall(r"<th[^>]*>(.*?)</th>", head)]
-    assert heads == ["model", "dtype", "layers", "forward"]
-    (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
-    assert re.findall(r'<th scope="(row[^"]*)"[^>]*>([^<]*)', body) == [
-        ("rowgroup", "S/16"), ("row", "float64"), ("row", "float32"), ("row", "float16"),
-        ("rowgroup", "B/16"), ("row", "float64"), ("row", "float32"),
+def test_a_table_has_rows_for_the_checks_of_each_model_a_limit_for_each_row_and_a_column_for_each_pair() -> None:
+    page = unbound(report().to_html())
+    (table,) = re.findall(r'<table class="matrix by-pair">.*?</table>', page, re.S)
+    heads = [re.sub("<.*?>", "", cell) for cell in re.findall('<th scope="col">(.*?)</th>', table)]
+    assert heads == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
+    titles = re.findall(r'<th scope="(row[^"]*)"[^>]*>(.*?)</th>', table)
+    layers = [("row", f"layers {dtype}") for dtype in ("float64", "float32")]
+    assert [(kind, re.sub("<.*?>", "", text)) for kind, text in titles] == [
+        ("rowgroup", "S/16"), *layers, ("row", "forward float16"), ("rowgroup", "B/16"), *layers,
     ]  # fmt: skip
-    labels = re.findall(r'data-label="([^"]*)"', body)
-    assert labels[:4] == ["layers", "forward"] * 2  # the row has its dtype, on narrow screens too
+    labels = re.findall(r'data-label="([^"]*)"', table)
+    assert labels[:4] == heads[2:]  # on narrow screens, a cell states its column
+    assert not re.search(r"✗ (\S+).*\1", re.sub("<.*?>", " ", table.partition("</tr>")[2].partition("</tr>")[0]))
 
 
 def test_a_divergence_is_listed_by_facts() -> None:
@@ -237,37 +236,25 @@ def test_what_was_run_is_a_table_with_what_is_long_at_its_end() -> None:
     assert rows == ["date", "seed", "command", "hash"]
 
 
-def test_a_cell_states_its_limit_where_its_column_has_several_or_is_not_shown() -> None:
-    wide = replace(row(("a",), variant="w"), tolerance=1e-9)
-    for results, kind, head in (
-        ([row(("a",)), wide], "own-limit whole", ""),
-        ([row(("a",)), row(("a",), variant="w")], "of whole", "limit 1e-10"),
-    ):
-        page = Report(results).to_html()
-        cells = re.findall(f'<a href="[^"]*">.*?</a> <span class="{kind}">[(]limit (.*?)[)]</span>', page)
-        bounds = re.findall('<span class="bound">([^<]*)', page)
-        assert cells == [limit(r.tolerance) for r in results] and bounds == [head] * bool(head)
-
-
-def test_a_cell_has_the_letter_of_its_limit_where_its_column_has_several_reasons() -> None:
+def test_each_row_has_the_letter_of_its_limit_where_there_are_several_reasons() -> None:
     made = [replace(row(("a",), variant=v), basis=basis) for v, basis in (("v", "one"), ("w", "other"))]
-    page = Report(made).to_html()
-    head, _, body = page.partition('<table class="matrix one-check">')[2].partition("</thead>")
-    assert 'class="note"' not in head
-    cells = re.findall(r'class="own-limit whole">[(]limit 1e-10<a [^>]*class="note"> \[(\w)\]</a>', body)
-    assert cells == ["a", "b"]
+    body = Report(made).to_html().partition('<table class="matrix by-pair">')[2].partition("</table>")[0]
+    assert re.findall(r'data-label="limit">1e-10<a [^>]*class="note"> \[(\w)\]</a>', body) == ["a", "b"]
 
 
-def test_a_cell_names_the_pairs_that_differ_each_with_its_number() -> None:
+def test_the_pairs_of_several_models_have_rows_where_their_columns_are_wider_than_a_page() -> None:
+    pairs = [f"a rather long name / another quite long name {k}" for k in range(3)]
+    made = [replace(row(("a",), variant=v), pair=pair) for v in "vw" for pair in pairs]
+    table = unbound(Report(made).to_html()).partition('class="matrix by-pair in-rows"')[2].partition("</table>")[0]
+    assert re.findall("<th scope=.col.>(.*?)</th>", table) == ["model", "check", "pair", "error", "limit"]
+    assert re.findall('rowspan="3" class="of-rows model">(.*?)</th>', table) == ["v", "w"]
+    assert table.count('<td class="pair">') == 6
+
+
+def test_the_legend_leads_from_what_did_not_run_to_the_remarks() -> None:
     off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
     skipped = replace(row(("a",)), pair="b-c", passed=None, error=None, tolerance=None, missing=(("c", "why"),))
-    several = [off, replace(off, pair="a-c", error=1e-5), replace(skipped, pair="a-d"), replace(skipped, pair="b-d")]
-    several.append(replace(off, pair="c-d", sides=("c", "d"), error=1e-6))  # c runs in another comparison
-    page = unbound(Report([*several, row(("a",), variant="w")]).to_html())
-    cell = Report([*several, row(("a",), variant="w")]).to_html().partition("<tbody>")[2].partition("</td>")[0]
-    lines = re.findall("<span>([^<]*)</span><span>([^<]*)</span>", unbound(cell))
-    assert lines == [("a-b", "1.0e-3"), ("a-c", "1.0e-5"), ("c-d", "1.0e-6")]
-    assert re.findall('<span class="counted">([^<]*)</span>', unbound(cell)) == ["2 pairs not run"]
+    page = unbound(Report([off, skipped, row(("a",), variant="w")]).to_html())
     legend = re.findall('<p class="legend soft">.*?</p>', page)[0]
     assert '<b class="word">not run</b> see <a href="#remarks">' in legend
 
@@ -466,7 +453,7 @@ def test_a_row_that_passed_has_no_first_divergence() -> None:
 
 def test_results_of_one_name_are_all_in_the_matrix() -> None:
     page = Report([row(("a",)), row(("a",)), row(("a",), variant="w")]).to_html()
-    assert page.count("<td data-label") == 3
+    assert page.count("<td data-label") == 2 * 3  # a limit and an error each
 
 
 def test_a_side_that_never_ran_is_named_once_below_the_verdict() -> None:

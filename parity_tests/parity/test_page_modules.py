@@ -26,7 +26,7 @@ def test_a_module_of_another_shape_is_the_first_wherever_the_page_names_it() -> 
     assert not any("head" in remark for remark in result.remarks)  # no remark says that it is not compared
     page = unbound(Report([result], modules={"a": [("fc", "Linear"), ("head", "Linear")]}).to_html())
     (of_head,) = re.findall(r'<tr class="differs">.*?</tr>', page.partition('class="modules"')[2])
-    assert re.sub("<[^>]*>", " ", of_head).split() == ["head", "Linear", "✗", "other", "shape,", "first", "-"]
+    assert re.sub("<[^>]*>", " ", of_head).split() == ["head", "Linear", "✗", "other", "shape", "first", "-"]
     (chart,) = charts(page)
     assert ">other shape</text>" in chart and "first: head</text>" in chart and "∞" not in chart
     assert chart.count('class="ring"') == 1 and ">head</text>" in chart

@@ -18,7 +18,7 @@ def test_a_plot_has_a_line_a_pair_of_its_own_colour_dash_and_marker() -> None:
              for pair, error in (("a-b", 1e-12), ("a-c", 1e-13), ("b-c", 1e-14))]  # fmt: skip
     assert len(charts(report().to_html())) == 4  # two models in two dtypes
     for chart in charts(Report(apart).to_html()):
-        groups = re.findall(r'<g class="s(\d)"><polyline[^>]*class="line"([^>]*)/>(.*?)</g></g>', chart)
+        groups = re.findall(r'<g class="s(\d)"><polyline[^>]*class="line"([^>]*)/>(.*?)</g>', chart)
         assert [colour for colour, _, _ in groups] == ["0", "1", "2"]
         assert len({dash for _, dash, _ in groups}) == 3
         assert len({re.findall(r'<path d="([^"]*)"', marks)[0] for _, _, marks in groups}) == 3
@@ -35,8 +35,17 @@ def test_pairs_with_equal_errors_share_a_line_that_names_them() -> None:
     page = Report(results).to_html()
     (chart,) = charts(page)
     assert re.findall('class="line"', chart) == ['class="line"'] * 2
-    assert "x: 1.0e-3 (limit 1e-10), a-b and b-c</title>" in chart
+    (values,) = re.findall('<details class="values">.*?</details>', page)
+    assert [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
+            for line in re.findall("<tr>.*?</tr>", values)] == [
+        ["array", "a-b and b-c", "a-c", "limit"], ["x", "✗ 1.0e-3", "0", "1e-10"], ["y", "✗ 1.0e-3", "0", "1e-10"],
+    ]  # fmt: skip
     assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "2"]
+    results[1] = replace(results[1], curve=tuple((name, 1.06e-3, 1e-10) for name in "xy"))
+    page = Report(results).to_html()
+    assert len(re.findall('class="line"', charts(page)[0])) == 2  # to the eye equal, but written otherwise
+    (values,) = re.findall('<details class="values">.*?</details>', page)
+    assert "✗ 1.0e-3" in values and "✗ 1.1e-3" in values and "a-b and" not in re.sub("<[^>]*>", "", values)
 
 
 def test_a_pair_has_one_colour_on_the_whole_page_whatever_lines_it_shares() -> None:
@@ -190,9 +199,7 @@ def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
     page = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50})]).to_html()
     (chart,) = charts(page)
     assert 'class="line"' not in chart
-    assert (
-        len(re.findall(r'<g transform="[^"]*"><title>sgd: p\d+: [^<]*</title><path [^>]*class="marker"/>', chart)) == 50
-    )
+    assert len(re.findall(r'<path [^>]*class="marker" transform="[^"]*"/>', chart)) == 50
     for kind, lines in ("limit", 1), ("noise", 2):  # a step for each: the upper and the lower edge of the noise
         (corners,) = re.findall(rf'points="([^"]*)" class="{kind}"/>', chart)
         assert len(corners.split()) == 2 * 50 * lines
@@ -213,13 +220,19 @@ def test_errors_below_rounding_stand_on_one_line() -> None:
     assert decades(charts(Report([tiny]).to_html())[0]) == [-16, -15]
 
 
+def test_the_values_of_a_plot_have_limits_of_their_own_where_pairs_have_and_say_what_is_no_number() -> None:
+    low = replace(row(("x", "y")), curve=(("x", 1e-8, 2e-7), ("y", 0.0, 2e-7)), copies=("x",))
+    high = replace(row(("x", "y")), curve=(("x", 4e-7, 6e-6), ("y", math.inf, 6e-6)), pair="a-c", nans=("y",))
+    (values,) = re.findall('<details class="values">.*?</details>', Report([low, high]).to_html())
+    assert [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
+            for line in re.findall("<tr>.*?</tr>", values)] == [
+        ["array", "a-b", "limit", "a-c", "limit"], ["x", "1.0e-8 (copies)", "2e-7", "4.0e-7", "6e-6"],
+        ["y", "0", "2e-7", "✗ NaN", "-"],
+    ]  # fmt: skip
+
+
 def heights(chart: str, kind: str) -> list[float]:
-    return [
-        float(y)
-        for y in re.findall(
-            rf'<g transform="translate\(\S+ ([\d.]+)\)[^"]*"><title>[^<]*</title><path [^>]*class="{kind}"', chart
-        )
-    ]
+    return [float(y) for y in re.findall(rf'<path [^>]*class="{kind}" transform="translate\(\S+ ([\d.]+)\)', chart)]
 
 
 def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hollow() -> None:
@@ -241,7 +254,7 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     lowest = max(float(point.split(",")[1]) for point in corners.split())
     assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 228  # the floor
     assert places(chart, "marker") == ["a"] and places(chart, "marker copy") == ["b", "c"]
-    assert "float64 copies" in re.findall("<title>(b: .*?)</title>", chart)[0]
+    assert page.count("(copies)</td>") == 2
     (band,) = re.findall('<polygon points="([^"]*)" class="noise"', chart)  # none below hollow marks
     at = dict(zip("abc", re.findall(r"translate\(([\d.]+)", chart), strict=False))
     assert float(at["a"]) < max(float(point.partition(",")[0]) for point in band.split()) < float(at["b"])
@@ -359,7 +372,11 @@ def off(*points: tuple[str, float], first: str, nans: tuple[str, ...] = ()) -> R
 
 
 def places(chart: str, kind: str) -> list[str]:
-    return re.findall(rf'<title>(\w+): [^<]*</title><path d="[^"]*" class="{kind}"', chart)
+    every = sorted(
+        {float(x) for x in re.findall(r'class="(?:marker|marker copy|cross)" transform="translate\(([\d.]+)', chart)}
+    )
+    found = re.findall(rf'class="{kind}" transform="translate\(([\d.]+)', chart)
+    return ["abcdef"[every.index(float(x))] for x in found]
 
 
 def test_a_plot_marks_the_worst_error_and_names_what_differs_first() -> None:
@@ -403,7 +420,7 @@ def test_what_is_not_a_number_is_a_cross_at_the_top_that_no_line_leads_to() -> N
     for nan in (inf, 0.0, float("nan")):  # on one side; on both, beside which nothing differs; whatever else
         points = ("a", 1e-12), ("b", 2e-12), ("c", nan), ("d", 3e-12), ("e", 1e-12)
         (chart,) = charts(Report([off(*points, first="c", nans=("c",))]).to_html())
-        assert places(chart, "cross") == ["c"] and "c: NaN, a-b" in chart
+        assert places(chart, "cross") == ["c"]
         assert ">NaN</text>" in chart and ">0</text>" not in chart
         assert [len(line.split()) for line in re.findall(r'points="([^"]*)" class="line"', chart)] == [2, 2]
         heights = re.findall(r'y="([\d.]+)"[^>]*>(?:NaN|1e-\d+)</text>', chart)

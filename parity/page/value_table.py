@@ -1,0 +1,62 @@
+"""Build the table of what a plot draws, folded below it: the error of every array, and its limit."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from parity.findings import merge
+from parity.result import Result
+from specs.numerals import limit, short
+from specs.words import in_a_row
+
+from .markup import MARKS, Markup, name, prose, tag
+from .plot_lines import Plot
+
+Column = dict[str, tuple[str, str, bool]]  # by array: its error and its limit as they are written, whether it is beyond
+
+
+def value_table(plot: Plot, about: str) -> Markup:
+    """Build the table: a row for each array, a column for each pair, and limits once where all pairs have the same.
+
+    Pairs whose numbers are written alike share a column.
+
+    Args:
+      about: its caption.
+    """
+    columns, pairs = list[Column](), list[list[str]]()
+    for result in plot.results:
+        if (column := _column(result)) not in columns:
+            columns.append(column)
+            pairs.append([])
+        pairs[columns.index(column)].append(result.pair)
+    names = merge(columns)
+    shared = all(len({column[array][1] for column in columns if array in column}) == 1 for array in names)
+    bound = [tag("th", "limit", scope="col", class_="number")]
+    heads = [[tag("th", prose(in_a_row(of)), scope="col", class_="number"), *bound * (not shared)] for of in pairs]
+    head = tag("tr", tag("th", "array", scope="col"), *chain(*heads), *bound * shared)
+    rows = []
+    for array in names:
+        cells = [_cells(column, array) for column in columns]
+        if shared:
+            limits = next(cell[1:] for cell, column in zip(cells, columns, strict=True) if array in column)
+            cells = [*(cell[:1] for cell in cells), limits]
+        rows.append(tag("tr", tag("th", tag("code", name(array)), scope="row"), *chain(*cells)))
+    table = tag("table", tag("caption", about, class_="unseen"), tag("thead", head), tag("tbody", *rows))
+    return tag("details", tag("summary", "Values"), tag("div", tag("div", table, class_="scroll")), class_="values")
+
+
+def _column(result: Result) -> Column:
+    """Write the errors and limits of a pair; errors of float64 copies, which a plot draws hollow, say so."""
+    column: Column = {}
+    for array, error, bound in result.curve:
+        word = result.word(array)
+        text = (word or short(error)) + " (copies)" * (array in result.copies)
+        column[array] = (text, "-" if word else limit(bound), error > bound)
+    return column
+
+
+def _cells(column: Column, array: str) -> list[Markup]:
+    """Build the cells of an error and of its limit."""
+    text, bound, off = column.get(array, ("-", "-", False))
+    error = f"{MARKS['differs']} {text}" if off else text
+    return [tag("td", error, class_="number differs" if off else "number"), tag("td", bound, class_="number")]
