@@ -299,3 +299,28 @@ def test_integers_of_one_value_that_both_read_are_of_the_module_around_alike_one
     assert found.proven and not found.unshown, str(found)
     assert "embeddings.token_types: a b <-> tables.token_types: a b" in found.table.print(), found.table.print()
     assert not parity.derive(left, model("tables", 1), (tokens(2, 5),)).proven
+
+
+def test_rows_that_are_read_after_others_of_one_table():
+    """As by a decoder: at position 1 one example has a token that the encoder has read, the other one has not."""
+
+    def placed(m: Any, ids: Any) -> Any:
+        real = ids.ne(1).int()
+        at = (torch.cumsum(real, 1) * real).long()  # from 1 for each example: what is added does not tell which one
+        return 4 * m.table(ids) + m.places.index_select(0, at.view(-1)).view(*ids.shape, -1)
+
+    class Coder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.up, self.down = torch.nn.Embedding(32, 16), linear(16, 16), linear(16, 16)
+            self.norm, self.other = torch.nn.LayerNorm(16), torch.nn.LayerNorm(16)
+            self.register_buffer("places", places, persistent=False)
+
+        def forward(self, ids: Any, others: Any) -> Any:
+            return self.up(self.norm(placed(self, ids))).mean(1, True) + self.down(self.other(placed(self, others)))
+
+    places = torch.randn(9, 16)
+    ids = np.array([[27, 21, 17, 10, 11, 3, 4], [2, 7, 26, 21, 29, 17, 20]])
+    others = np.array([[31, 23, 20, 18, 18], [30, 10, 26, 22, 2]])
+    found = parity.derive(Coder(), Coder(), (ids, others))
+    assert found.proven, str(found)

@@ -68,6 +68,10 @@ class Factors(Biases):
             return None
         seen, pooled = self._choose(use, options)
         left, statistics = pooled or (seen.numbers, seen.statistics)
+        if statistics is not None and len(numbers) < len(left):
+            rest = ~self.owned[left.astype(np.int64)]
+            if rest.sum() == len(numbers):  # the others were read before, on both sides
+                left, statistics = left[rest], statistics[rest]
         index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
         if index is None:
             raise unpaired(self.rights.owners(use.ids), seen)
