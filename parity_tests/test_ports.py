@@ -1,13 +1,16 @@
 """Every pair of ports, every tiny twin of every variant and option: the same numbers, tap by tap."""
 
+import dataclasses
 import functools
 import itertools
+import typing
 
 import numpy as np
 import pytest
 
 import ports
 import specs
+from convert.config.conventions import computing
 from convert.errors import UsageError
 from parity.conversion_proof import relative_error
 from ports.frameworks import quick_xla_flags
@@ -263,3 +266,41 @@ def test_only_functions_without_gradients_are_compiled_at_the_lowest_level(flags
     for compute in (port, port.trace, port.gradients):
         compute(x)
     assert levels == ([0, 0, None] if flags == "quick" else [None] * 3)
+
+
+def other_values(spec, config, field):
+    """Values of a Config field beside its own: a truth turned, the other choices, another number."""
+    value, hint = getattr(config, field), typing.get_type_hints(spec.config)[field]
+    if isinstance(value, bool):
+        return [not value]
+    if typing.get_origin(hint) is typing.Literal:
+        return [other for other in typing.get_args(hint) if other != value]
+    return [value / 2] if isinstance(value, float) and value else []
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("architecture", specs.names())
+def test_a_setting_that_no_array_shows_changes_the_outputs(architecture, framework):
+    """Else a port ignores it: three that do so agree. The momentum of norms counts in training alone."""
+    needs_port(architecture, framework)
+    spec, tried, effective = specs.get(architecture), set(), set()
+    for config in spec.tiny.values():
+        own = None
+        for field in sorted(computing(spec) - spec.immaterial(config) - {spec.norms.get("momentum")} - effective):
+            for value in other_values(spec, config, field):
+                own = own or ports.build(architecture, config, framework, init="random", dtype="float64")
+                try:
+                    changed = dataclasses.replace(config, **{field: value})
+                    other = ports.build(architecture, changed, framework, init="random", dtype="float64")
+                except ValueError:  # the page refuses this Config
+                    continue
+                before, after = own.state(), other.state()
+                if {name: np.shape(a) for name, a in before.items()} != {
+                    name: np.shape(a) for name, a in after.items()
+                }:
+                    continue  # arrays show it
+                assert all(np.array_equal(array, after[name]) for name, array in before.items())
+                tried.add(field)
+                if not np.array_equal(own(images(spec, config)), other(images(spec, config))):
+                    effective.add(field)
+    assert tried == effective, f"{sorted(tried - effective)}: no output of the {framework} port depends on it"
