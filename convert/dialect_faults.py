@@ -106,7 +106,8 @@ def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]
 
 def _without_effect(architecture: str, line: Rule) -> str:
     """Say why a line that parses is never applied."""
-    every = [example.parameter for example in examples(architecture)]
+    spec = specs.get(architecture)
+    every = [p for config in spec.tiny.values() for p in parameters(list(spec.layers(config)))]
     arrays = {p.name for p in every}
     paths = {
         ".".join(parts[:n]) for p in every for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
@@ -143,7 +144,7 @@ def _leaves(line: Rule, known: Iterable[Parameter]) -> str:
 def _pattern(name: str, line: Rule) -> str:
     """Spell a name with the holes of a line in place of its numbers, as far as they go."""
     holes = iter([hole.name for hole in line.ours.holes])
-    return BLOCK.sub(lambda number: "{" + next(holes, number[0]) + "}", name)
+    return BLOCK.sub(lambda number: f"{{{hole}}}" if (hole := next(holes, "")) else number[0], name)
 
 
 def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:

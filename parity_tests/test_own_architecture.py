@@ -16,6 +16,7 @@ import ports
 import specs
 from convert.__main__ import main as convert
 from convert.errors import UsageError
+from convert.reading.recognise import spellings
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
 from ports.port import Port
@@ -349,6 +350,34 @@ def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
     first, joined, last = (load_file(path) for path in (source, out, back))
     parts = [first[f"layers.1.{side}.weight"] for side in ("left", "right")]
     assert np.array_equal(joined["blocks.1.fc1.weight"], np.concatenate(parts))
+    assert first.keys() == last.keys()
+    assert all(np.array_equal(first[name], last[name]) for name in first)
+
+
+@pytest.mark.parametrize("others", ["blocks.{i+1}.fc1 <-> rest.{2*i+1}.fc", "blocks.{i}.fc1 <-> rest.{2*i-1}.fc"])
+@pytest.mark.parametrize("depth", [1, 3])  # of the last twin
+def test_a_first_block_that_is_special_is_read_as_it_is_written(others, depth, new, tmp_path):
+    """Its own line goes before that of all blocks, and is learnt, as is theirs, whichever blocks the last twin has."""
+    page = new(f"special_{depth}_{len(others)}")  # what is learnt of a page is kept by its name
+    text = page.read_text()
+    for good, bad in (
+        ("patch=3, depth=1", f"patch=3, depth={depth}"),
+        ('fc1", c.width, c.hidden)', 'fc1", c.width, c.hidden + 4 * (not b))'),
+        ('fc2", c.hidden, c.width)', 'fc2", c.hidden + 4 * (not b), c.width)'),
+        ('sizes["blocks.0.fc1.kernel", "o"]', 'sizes["blocks.0.fc1.kernel", "o"] - 4'),
+        ("        blocks.{i}.fc1  <-> layers.{i}.1\n", f"        {others}\n        blocks.0.fc1 <-> first\n"),
+    ):
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+    source = weights(page, tmp_path / "a.safetensors")
+    out, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    assert {"first.weight", "rest.#.fc.bias"} <= spellings(page.stem, "original").keys()
+    for words in (["original2torch", source, "-o", str(out)], ["torch2original", str(out), "-o", str(back)]):
+        assert convert([*words, "--spec", str(page)]) == 0
+    first, ours, last = (load_file(path) for path in (source, out, back))
+    assert np.array_equal(ours["blocks.0.fc1.weight"], first["first.weight"])
+    assert np.array_equal(ours["blocks.1.fc1.weight"], first["rest.1.fc.weight"])
     assert first.keys() == last.keys()
     assert all(np.array_equal(first[name], last[name]) for name in first)
 

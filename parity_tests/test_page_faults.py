@@ -102,3 +102,19 @@ def test_a_wrong_line_of_a_dialect_is_reported_with_the_file(tmp_path, monkeypat
     error = capsys.readouterr().err
     assert f"{page}: dialect 'original' is not well defined\n  - line 3 of the table, " in error
     assert "layers yields no 'blocks.{i}.fc_1', did you mean 'blocks.{i}.fc1'?" in error
+
+
+@pytest.mark.parametrize(("lines", "said"), [
+    ("blocks.{b}.fc1 <-> a.{b}\n        blocks.{i}.fc1 <-> layers.{i}.1",
+     "'blocks.{i}.fc1 <-> layers.{i}.1': has no effect: lines of more specific names place all that it names"),
+    ("blocks.0.fc_1 <-> layers.0.1", "layers yields no 'blocks.0.fc_1', did you mean 'blocks.0.fc1'?"),
+    ("blocks.{i=1..9}.fc1 <-> layers.{i}.1",
+     "words name parts of our axis (write {i} for all numbers; a line for a single number goes before it)"),
+])  # fmt: skip
+def test_a_line_without_effect_is_told_what_is_true_of_its_numbers(lines, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "misread", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "misread.py"
+    page.write_text(page.read_text().replace("blocks.{i}.fc1  <-> layers.{i}.1", lines))
+    assert convert(["inspect", "x.pt", "--spec", str(page)]) == 2
+    assert said in capsys.readouterr().err

@@ -9,6 +9,9 @@ Ours stand on the left. What no line names keeps our name, with the names and la
 flax, linen's names have "/" and "_{i}" for our "." and ".{i}", also below a layer that a line renames. Where a line
 there begins with params/, what no line places lies in params/ too, and running statistics lie in batch_stats/.
 
+Where several lines name an array, the longest path applies, and of one length that with fewer holes: a line for
+blocks.0.norm1 goes before one for blocks.{i}.norm1.
+
 A hole on the right may also stand for a number of the Config, `{depth+5}`, or for one that it lists, `{position[s]}`:
 both are numbers once the Config is known, and what is left is a Table.
 """
@@ -64,7 +67,7 @@ class Rule(NamedTuple):
 
 @cache
 def rules(table: str) -> tuple[Rule, ...]:
-    """Parse a dialect's table; longest lines first, so that the most specific one applies.
+    """Parse a dialect's table; the most specific lines first: longer paths, and of one length those with fewer holes.
 
     Raises: ValueError that lists every line which cannot be parsed.
     """
@@ -78,7 +81,7 @@ def rules(table: str) -> tuple[Rule, ...]:
             problems.append(f"line {number}, {line!r}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return tuple(sorted(parsed, key=lambda rule: -len(rule.ours.label)))
+    return tuple(sorted(parsed, key=lambda rule: (-rule.ours.label.count("."), len(rule.ours.holes))))
 
 
 def _rule(number: int, text: str) -> Rule:
@@ -94,7 +97,9 @@ def _rule(number: int, text: str) -> Rule:
     for array in line.arrays:
         split = {*names(ours.axes or ())}.difference(names(array.axes or ()))
         if listed := [hole for hole in array.holes if hole.values is not None and hole.name not in split]:
-            raise ValueError(f"hole {listed[0]} lists values: numbers tell layers apart; words name parts of our axis")
+            remedy = f"write {{{listed[0].name}}} for all numbers; a line for a single number goes before it"
+            what = "numbers tell layers apart; words name parts of our axis"
+            raise ValueError(f"hole {listed[0]} lists values: {what} ({remedy})")
     if any(array.windowed for array in line.arrays):
         raise ValueError("has a window: a line of a dialect places whole arrays")
     if any(part.order for array in line.arrays for part in array.parts()):

@@ -14,12 +14,12 @@ import specs
 from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called, command_or_call, option
-from convert.examples import examples
 from convert.files.base import Reader, shown
 from specs.axes import names as axis_names
 from specs.dialects import PORTS, extras, template
 from specs.kinds import COLLECTIONS
-from specs.paths import Hole, Path, fill, holes, joined, normal
+from specs.layer import parameters
+from specs.paths import Hole, Path, holes, joined, normal
 from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import in_a_row, with_article
@@ -290,16 +290,19 @@ class DialectLine(NamedTuple):
 
 @cache
 def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
-    """Return {normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
-    table = dialects(architecture)[dialect]
+    """Return {normal(their name): lines}, learnt from all layers of the tiny twins, which use every option.
+
+    One array for each name would not do: a line may place that of one number alone, as `stages.0.down <-> stem`.
+    """
+    table, spec = dialects(architecture)[dialect], specs.get(architecture)
+    every = [(p, template(p, table)) for twin in spec.tiny.values() for p in parameters(list(spec.layers(twin)))]
     index: dict[str, list[DialectLine]] = {}
-    for parameter, _ in examples(architecture):
-        placed = template(parameter, table)
-        for ours, theirs in [(placed[0].ours, array) for array in placed[0].arrays] if placed else ():
-            axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
+    for rule, hub in dict.fromkeys((placed[0], parameter.axes) for parameter, placed in every if placed):
+        for theirs in rule.arrays:
+            axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (rule.ours, theirs)]
             for listed, path in _spelt_out(theirs.path):
-                sample = fill(path, dict.fromkeys((hole.name for hole in holes(path)), 0))
-                line = DialectLine(ours, theirs._replace(path=path), parameter.axes, (axes[0], axes[1]), listed)
+                sample = "".join("0" if isinstance(piece, Hole) else piece for piece in path)
+                line = DialectLine(rule.ours, theirs._replace(path=path), hub, (axes[0], axes[1]), listed)
                 index.setdefault(normal(sample), []).append(line)
     return index
 
