@@ -201,7 +201,7 @@ class Tape:
         return self.record("mul", [x, y], np.multiply, site)
 
     def divide(self, x: int, y: int, site: str = "") -> int:
-        return self.multiply(x, self.record("other", [y], np.reciprocal, site), site)
+        return self.multiply(x, self.record("other", [y], _reciprocal, site), site)
 
     def convolve(
         self,
@@ -253,6 +253,11 @@ class Tape:
 
 def _rejoined(run: Callable[..., Array], parts: Sequence[Node]) -> Callable[[Array], Array]:
     return lambda a: run(*(part.run(a) for part in parts))
+
+
+def _reciprocal(x: Array) -> Array:
+    """Return 1 / x; of integers too, whose numpy.reciprocal is an integer."""
+    return np.divide(1.0, x)
 
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:
