@@ -67,7 +67,7 @@ class Evidence(Proof):
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
-      absent: the token that no input has, and with which the models differ; "" where there is none.
+      absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.

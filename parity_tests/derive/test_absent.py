@@ -104,3 +104,24 @@ def test_a_token_that_code_of_jax_asks_for_is_tried():
     found = parity.derive(words(none), (run, tree), (TOKENS + 1,))
     assert "inputs without 0, for which the right model asks" in str(found)
     assert not parity.derive(words(lambda ids: ids == 0), (run, tree), (TOKENS + 1,)).absent
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda ids: ids == 8, "7 in place of 8: with it"),
+        (lambda ids: torch.where(((ids == 8) | (ids == 0)).any(), ids, 0), "2 and 7 in place of 0 and 8: with these"),
+    ],
+    ids=["one", "two"],
+)
+def test_tokens_are_named_that_others_take_the_place_of(end: Any, said: str):
+    def read_at(of: Callable[[Any], Any]) -> Net:
+        def run(m: Any, ids: Any) -> Any:
+            return m.b(m.a(ids)[torch.arange(len(ids)), of(ids).int().argmax(-1)])
+
+        return Net(run, a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+
+    tokens = np.array([[0, 8, 8, 1, 8, 8], [8, 8, 0, 8, 1, 8]])
+    found = parity.derive(read_at(lambda ids: ids), read_at(end), (tokens,))
+    assert found.proven, str(found)
+    assert f"\n# equal only for inputs without {said} outputs differ by " in str(found.table), str(found)

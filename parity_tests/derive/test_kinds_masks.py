@@ -48,3 +48,35 @@ def test_a_choice_between_a_value_and_that_value_less_a_number_is_an_added_mask(
     assert found.proven, str(found)
     axes = "i o" if turned else "o i"
     assert f"\nbias: {axes} <-> bias: {axes}\n" in found.table.print(), found.table.print()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_sum_that_is_divided_by_a_count_of_integers(kept: bool):
+    def run(m: Any, x: Any, mask: Any) -> Any:
+        count = mask.sum(1, keepdim=True) if kept else mask.sum(1)[:, None]
+        return m.out((m.inner(x) * mask[..., None]).sum(1) / count)
+
+    def average(p: Any, x: Any, mask: Any) -> Any:
+        sums = ((x @ p["inner"] + p["inner_bias"]) * mask[..., None]).sum(1)
+        return sums / mask.sum(1, keepdims=True) @ p["out"] + p["out_bias"]
+
+    shapes = {"inner": (8, 6), "inner_bias": (6,), "out": (6, 3), "out_bias": (3,)}
+    mask = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])
+    pair = Net(run, inner=linear(8, 6), out=linear(6, 3)), (average, {k: jnp.ones(v) for k, v in shapes.items()})
+    found = parity.derive(*pair, (images(2, 5, 8), mask))
+    assert found.proven and not found.missing, str(found)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_integers_without_a_sign_that_are_subtracted_or_subtracted_from(turned: bool):
+    def less(h: Any, mask: Any) -> Any:
+        return h * (1.0 - mask) if turned else h - mask
+
+    def right(p: Any, x: Any, mask: Any) -> Any:
+        return jnp.tanh(less(x @ p["inner"] + p["inner_bias"], mask[..., None])) @ p["out"] + p["out_bias"]
+
+    left = Net(lambda m, x, mask: m.out(less(m.inner(x), mask[..., None]).tanh()), inner=linear(8, 6), out=linear(6, 3))
+    shapes = {"inner": (8, 6), "inner_bias": (6,), "out": (6, 3), "out_bias": (3,)}
+    mask = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]], np.uint8)
+    found = parity.derive(left, (right, {k: jnp.ones(v) for k, v in shapes.items()}), (images(2, 5, 8), mask))
+    assert found.proven and "reads numbers" not in str(found), str(found)

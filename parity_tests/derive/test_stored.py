@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from specs.table import Table
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
@@ -88,3 +89,20 @@ def test_steps_of_a_jax_model_are_numbers_too():
     tree = {"a": {"w": np.ones((6, 6)), "b": np.ones(6)}, "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
     found = parity.derive(net(plain), (run, {**tree, "step": np.array(0)}), (X,))
     assert found.incomparable == f"{SAID}: step 0 on the right" and not found.proven
+
+
+def test_a_constant_of_zero_is_proven_where_no_state_has_it():
+    def hidden(stored: bool) -> Net:
+        made = Net(lambda m, ids: m.b(m.a(ids) * (ids != m.pad)[..., None]), a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+        made.register_buffer("pad", torch.tensor(0), persistent=stored)
+        return made
+
+    tokens, stored = (np.array([[2, 0, 5, 1], [4, 3, 0, 2]]),), hidden(True)
+    found = parity.derive(stored, hidden(False), tokens)
+    assert found.incomparable == f"{SAID}: pad 0 on the left" and "persistent=False" in str(found)
+    plain = parity.derive(hidden(False), hidden(False), tokens)
+    assert plain.proven
+    table = Table.parse(plain.table.print() + "pad -> drop\n")  # for checkpoints that have it
+    assert table.apply({name: tensor.numpy() for name, tensor in stored.state_dict().items()}).keys() == {
+        "a.weight", "b.weight", "b.bias",
+    }  # fmt: skip

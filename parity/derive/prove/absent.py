@@ -23,7 +23,7 @@ EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them,
 
 
 def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Program]) -> str:
-    """Say which token makes outputs differ, of those that no input has."""
+    """Say which token makes outputs differ, of those that no input has, or which ones do in place of which."""
     asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, trial.given, strict=True)]
     own = [[array for array in arrays.values() if token_ids(array)] for arrays in trial.given]
     rare = [{_rarest(array) for array in arrays} for arrays in own]
@@ -38,12 +38,24 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
     if not (others := [number for number in range(length) if number not in values]):
         return ""
     some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last
-    if not (apart := _apart(trial, dict(zip(map(int, values[::2]), some, strict=True)))):
+    together = dict(zip(map(int, values[::2]), some, strict=True))
+    if not (apart := _apart(trial, together)):
         return ""
     for number in dict.fromkeys(some):
         if one := _apart(trial, dict.fromkeys(rare[0], number)):
             return f"{number}, which no input has: with it outputs differ by {short(one)}"
-    return f"{in_a_row(dict.fromkeys(some))}, which no input has: with these outputs differ by {short(apart)}"
+    exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
+    new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
+    return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} outputs differ by {short(apart)}"
+
+
+def _fewer(trial: Trial, instead: Mapping[int, int], apart: float) -> tuple[Mapping[int, int], float]:
+    """Halve the exchanges of tokens while those of one half alone make outputs differ; return how far they then do."""
+    pairs, middle = [*instead.items()], len(instead) // 2
+    for half in (dict(pairs[:middle]), dict(pairs[middle:])) if middle else ():
+        if one := _apart(trial, half):
+            return _fewer(trial, half, one)
+    return instead, apart
 
 
 def _apart(trial: Trial, instead: Mapping[int, int]) -> float:

@@ -19,7 +19,10 @@ from specs.words import in_a_row
 KINDS = "iub"
 FAR = 1_000_000  # steps, beyond any number that code waits for
 FIRST = "equal only while what one model alone stores is that of a new one"
-REMEDY = "derive from a model whose numbers are those of the checkpoint, or let both models have them"
+REMEDY = (
+    "derive from a model whose numbers are those of the checkpoint, or let both models have them; "
+    "keep constants out of the model's state (in torch, register_buffer(..., persistent=False))"
+)
 
 
 class Stored(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tape import Array, Node, Tape
+from .tape import Array, Node, Tape, negative
 
 JOINED = frozenset(["complex"])  # of two real arrays
 PAIRED = frozenset(["view_as_complex", "as_complex"])  # of the last axis of one
@@ -91,7 +91,7 @@ class _Writer:
             return Parts(real, self._negative(imaginary))
         if name == "exp":
             return self._exponential()
-        if (name in BY_PART or node.run is np.negative) and len(node.inputs) == 1:
+        if (name in BY_PART or node.run in (negative, np.negative)) and len(node.inputs) == 1:
             parts = self._pair(node.inputs[0])
             return Parts(*(part if part is None else self._record("other", [part], node.run) for part in parts))
         return Parts(self._joined(lambda z: z.real), self._joined(lambda z: z.imag))

@@ -195,13 +195,13 @@ class Tape:
         return self.record("add", [x, y], np.add, site)
 
     def subtract(self, x: int, y: int, site: str = "") -> int:
-        return self.add(x, self.record("other", [y], np.negative, site), site)
+        return self.add(x, self.record("other", [y], negative, site), site)
 
     def multiply(self, x: int, y: int, site: str = "") -> int:
         return self.record("mul", [x, y], np.multiply, site)
 
     def divide(self, x: int, y: int, site: str = "") -> int:
-        return self.multiply(x, self.record("other", [y], np.reciprocal, site), site)
+        return self.multiply(x, self.record("other", [y], _reciprocal, site), site)
 
     def convolve(
         self,
@@ -253,6 +253,16 @@ class Tape:
 
 def _rejoined(run: Callable[..., Array], parts: Sequence[Node]) -> Callable[[Array], Array]:
     return lambda a: run(*(part.run(a) for part in parts))
+
+
+def negative(x: Array) -> Array:
+    """Return -x; of integers without a sign too, whose numpy.negative is a large one."""
+    return np.negative(x.astype(np.float64) if x.dtype.kind == "u" else x)
+
+
+def _reciprocal(x: Array) -> Array:
+    """Return 1 / x; of integers too, whose numpy.reciprocal is an integer."""
+    return np.divide(1.0, x)
 
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:

@@ -52,6 +52,11 @@ def _addmm(bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> A
     return y + bias if beta == 1 else y if beta == 0 else y + bias * beta
 
 
+def _rsub(a: Any, b: Any, alpha: float = 1) -> Any:
+    a = a.to(torch.result_type(a, b))  # first: integers without a sign have no negative
+    return (-a if alpha == 1 else a * -alpha) + b
+
+
 def _glu(x: Any, dim: int = -1) -> Any:
     value, gate = x.chunk(2, dim)
     return value * gate.sigmoid()
@@ -104,7 +109,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "addmv": _addmm,
     "baddbmm": _addmm,
     "polar": lambda size, angle: torch.complex(size * angle.cos(), size * angle.sin()),
-    "rsub": lambda a, b, alpha=1: (-a if alpha == 1 else a * -alpha) + b,
+    "rsub": _rsub,
     "addcmul": lambda x, a, b, *, value=1: x + (a * b if value == 1 else a * b * value),
     "addcdiv": lambda x, a, b, *, value=1: x + (a / b if value == 1 else a / b * value),
     "_embedding_bag": _embedding_bag,
