@@ -255,15 +255,15 @@ def _every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str
 
 def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
     """Raise UsageError where the n-th arrays of two models are not the same."""
-    named, others = one.named(is_numpy), other.named(is_numpy)
-    unlike = [pair for pair in zip(named, others, strict=False) if not np.array_equal(named[pair[0]], others[pair[1]])]
-    if not unlike and len(named) == len(others):
-        return
-    if any(named[a].size != others[b].size or named[a].shape == others[b].shape for a, b in unlike) or not unlike:
+    named, others = one.named(is_numpy), [*other.named(is_numpy).values()]
+    pairs = ((name, a, b) for (name, a), b in zip(named.items(), others, strict=False))
+    unlike = [(name, a, b) for name, a, b in pairs if not np.array_equal(a, b)]
+    if len(named) != len(others) or any(a.size != b.size or a.shape == b.shape for _, a, b in unlike):
         raise UsageError(f"{check} pairs the arrays of inputs by their order, which differs for {models}")
-    shapes = " and ".join(str(list(array.shape)) for array in (named[unlike[0][0]], others[unlike[0][1]]))
-    what = f"{check} takes arrays with one order of axes: {unlike[0][0]} has another one for {models}"
-    raise UsageError(f"{what}, {shapes}: wrap one of them in a model that exchanges these axes")
+    for name, a, b in unlike[:1]:
+        what = f"{check} takes arrays with one order of axes: {name} has another one for {models}"
+        shapes = f"{list(a.shape)} and {list(b.shape)}"
+        raise UsageError(f"{what}, {shapes}: wrap one of them in a model that exchanges these axes")
 
 
 def _by_label(images: Any, models: Mapping[str, Any]) -> bool:

@@ -74,8 +74,8 @@ def _described(path: str) -> Described:
         table = not record.change and isinstance(record.content.get("table"), dict)
         page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
         place = record.place if record.place.endswith(".json") else path
-        called = f"{with_article(reading.architecture)} ({reading.dialect})" if reading else ""
-        return Described(share, called, page, place if table else "", list(reader.tensors))
+        model = f"{with_article(reading.architecture)} ({reading.dialect})" if reading else ""
+        return Described(share, model, page, place if table else "", list(reader.tensors))
 
 
 def _moments(names: list[str]) -> str:

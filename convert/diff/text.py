@@ -49,6 +49,7 @@ NUMBERS = (0, 1)  # columns that are aligned on the right in the table of values
 
 
 def show_verdict(comparison: Comparison) -> None:
+    """Print the verdict, and how many differences of each kind there are."""
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
 

@@ -38,7 +38,7 @@ Weights = str | Mapping[str, Any] | None
 
 SEED = 7
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
-MAX_DRAWS = 6  # weights that are tried until the left model passes no parameters over
+MAX_DRAWS = 6  # weights of a model that are tried until it passes no parameters over
 
 MISORDERED = 1 << 30  # more than any match has uses
 

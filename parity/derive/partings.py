@@ -39,10 +39,10 @@ NO_SITES: Mapping[str, str] = MappingProxyType({})
 def divergences(found: Match, proof: Proof, proven: bool, lows: Mapping[str, str] = NO_SITES) -> list[Divergence]:
     """List each place where values part by ten times more than before it.
 
+    Where the outputs are proven equal, uses of quite other values are no such places: one side computes in other steps.
+
     Args:
       lows: of a side, the first module that computes in lower precision, where that is known.
-
-    Where the outputs are proven equal, uses of quite other values are no such places: one side computes in other steps.
     """
     parted: list[Divergence] = []
     worst, most = EXACT, PARTED_MATCH if proven else np.inf

@@ -27,8 +27,7 @@ def other_masks(trial: Trial) -> str:
     moved = _moved(given[0], {name: drawn[name] for name, pairs in every.items() if pairs})
     if not moved:
         return ""
-    pairs = {name: every[name] for name in moved}
-    apart = trial.apart([drawn | moved, carried(moved, others, pairs)], SEED)
+    apart = trial.apart([drawn | moved, carried(moved, others, every)], SEED)
     if not apart:
         return ""
     names = in_a_row(label(name) for name in moved)

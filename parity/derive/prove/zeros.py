@@ -27,8 +27,7 @@ def rows_of_zeros(trial: Trial) -> str:
     zeros = {name: _with_zeros(array) for name, array in moved.items() if array.ndim > 1 and every[name]}
     if not zeros:
         return ""
-    pairs = {name: every[name] for name in zeros}
-    outputs = trial.outputs([drawn | zeros, carried(zeros, others, pairs)], SEED)
+    outputs = trial.outputs([drawn | zeros, carried(zeros, others, every)], SEED)
     if not all(outputs) or [x.shape for x in outputs[0]] != [y.shape for y in outputs[1]]:
         return ""
     where = f"rows of zeros in {in_a_row(label(name) for name in zeros)}"

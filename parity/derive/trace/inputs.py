@@ -79,15 +79,15 @@ def related(left: Mapping[str, Array], right: Mapping[str, Array]) -> dict[str, 
 def carried(
     left: Mapping[str, Array], right: Mapping[str, Array], every: Mapping[str, list[tuple[str, tuple[int, ...]]]]
 ) -> dict[str, Array]:
-    """Return the right inputs with the values of other left ones.
+    """Return the right inputs with the values of other left ones, as far as these are given.
 
     Args:
       every: see related.
     """
     new = dict(right)
-    for name, pairs in every.items():
-        for other, order in reversed(pairs):
-            new[other] = left[name].transpose(order).reshape(right[other].shape).astype(right[other].dtype)
+    for name, array in left.items():
+        for other, order in reversed(every[name]):
+            new[other] = array.transpose(order).reshape(right[other].shape).astype(right[other].dtype)
     return new
 
 
