@@ -25,12 +25,12 @@ from parity.report import check_page, write_page
 from specs.table import Table
 from specs.words import count
 
-from .candidates import SEED
-from .derivation import Derivation, Line, converting
 from .deriving import derive
+from .findings.derivation import Derivation, Line, converting
+from .findings.remarks import stated
 from .fold.rows import DerivedTable
 from .prove.prove import DRAWS
-from .remarks import stated
+from .search.candidates import SEED
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed, side_names
 from .user_modules import Imports

@@ -19,18 +19,18 @@ from parity.training_settings import dropouts, momenta, unlike, unlike_dropouts
 from specs.claims import without_claims
 from specs.table import Table
 
-from .alone import Alone, alone, success
-from .as_called import Matched, matched_as_called
-from .candidates import Candidate, Left, Weights, read
-from .conclusion import concluded
-from .depths import differing
-from .derivation import Derivation
-from .edited import edited
+from .conclude.conclusion import concluded
+from .conclude.partings import sizes_differ
+from .findings.derivation import Derivation
 from .limits import PARTNER
 from .match.match import Say, match, silent, walked
-from .partings import sizes_differ
-from .recomposed import recomposed
-from .rounds import Rounds
+from .missing.depths import differing
+from .search.alone import Alone, alone, success
+from .search.as_called import Matched, matched_as_called
+from .search.candidates import Candidate, Left, Weights, read
+from .search.edited import edited
+from .search.recomposed import recomposed
+from .search.rounds import Rounds
 from .trace.caches import trim
 from .trace.call import call_of
 from .trace.inputs import check_inputs

@@ -11,8 +11,8 @@ import numpy as np
 
 from convert.errors import ConvertError
 
-from .derivation import Derivation
 from .deriving import derive
+from .findings.derivation import Derivation
 from .trace.call import call_of
 from .trace.sides import side
 from .trace.tape import Array

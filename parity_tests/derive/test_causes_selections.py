@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive import edited
 from parity.derive.edits.numbers import Change
 from parity.derive.report import page
+from parity.derive.search import edited
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
 

@@ -54,7 +54,7 @@ def test_models_that_take_one_example_alone_are_proven_with_a_remark():
 
 
 def test_models_of_many_operations_are_proven_with_one_example_and_a_remark(monkeypatch: pytest.MonkeyPatch):
-    from parity.derive import verdict
+    from parity.derive.conclude import verdict
 
     monkeypatch.setattr(verdict, "affordable", lambda program: verdict.FURTHER_RUNS - 1)
     found = parity.derive(net(lambda x: x), net(lambda x: x), (images(1, 6),))

@@ -16,11 +16,11 @@ from convert.errors import ConvertError, UsageError, command
 from convert.table.by_table import plan
 from parity.derive import deriving, edited
 from parity.derive.command import run
-from parity.derive.derivation import dropped_lines
+from parity.derive.conclude.partings import divergences
+from parity.derive.findings.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
-from parity.derive.partings import divergences
 from parity.derive.prove.prove import Proof
 from parity.derive.trace import sites
 from specs.table import Table, TableError

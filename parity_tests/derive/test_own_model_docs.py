@@ -148,7 +148,7 @@ def _module(path: str) -> Any:
 
 
 def test_the_fields_of_a_derivation_are_those_of_the_page() -> None:
-    from parity.derive.derivation import Derivation
+    from parity.derive.findings.derivation import Derivation
 
     rows = re.findall(r"^\| (`d\..*?) \|", FIELDS.read_text(), re.MULTILINE)
     names = re.findall(r"`d\.(\w+)`", " ".join(rows))

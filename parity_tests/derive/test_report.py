@@ -21,14 +21,14 @@ from convert.versions import version
 from parity.derive import Derivation, Divergence
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
+from parity.derive.findings.remarks import KINDS
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.advice import Stop, compare
 from parity.derive.match.choices import Step
-from parity.derive.remarks import KINDS
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
 from parity.derive.trace.outputs import incomparable
 from parity.derive.trace.sites import OWN
-from parity.derive.unmatched import Unmatched
 from parity.derive.user_modules import Imports
 from specs.table import Table
 

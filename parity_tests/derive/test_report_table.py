@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from parity.derive.command import COMMAND, _print, _say, _summary
-from parity.derive.derivation import Line, converting
+from parity.derive.findings.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.report import page as page_of
 from specs.table import Table

@@ -14,12 +14,12 @@ import parity
 from parity.derive import Divergence
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
 from parity.derive.report.addresses import where
 from parity.derive.report.rating import Rated
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
-from parity.derive.unmatched import Unmatched
 
 from ..conftest import needs
 from .test_report import DERIVED, USES, rows

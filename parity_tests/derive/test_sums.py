@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import parity
-from parity.derive.candidates import read
 from parity.derive.edits.affine import without_parameters
+from parity.derive.search.candidates import read
 from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import side
 from parity_tests.derive.pairs import images

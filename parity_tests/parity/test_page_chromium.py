@@ -13,8 +13,8 @@ from html import escape
 import numpy as np
 import pytest
 
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
-from parity.derive.unmatched import Unmatched
 from parity.elements import Worst
 from parity.page.document import fill
 from parity.page.markup import prose, tag

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from parity.derive.derivation import Derivation
+from parity.derive.findings.derivation import Derivation
 from parity.derive.match.choices import Step
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.trace.sites import place
-from parity.derive.unmatched import Unmatched
 from parity.page.markup import Markup, join, leading
 
 STOPPED = "stopped"  # the address of the row at which matching stopped

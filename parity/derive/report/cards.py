@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 
 from convert.folding import fold as folded_names
-from parity.derive.derivation import Derivation, dropped_by_side
 from parity.derive.edits.edit import and_so
+from parity.derive.findings.derivation import Derivation, dropped_by_side
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step

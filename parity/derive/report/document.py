@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from parity.derive.derivation import Derivation, dropped_lines
-from parity.derive.remarks import remarks, stated
+from parity.derive.findings.derivation import Derivation, dropped_lines
+from parity.derive.findings.remarks import remarks, stated
 from parity.page.cards import models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill

@@ -6,7 +6,7 @@ import math
 import re
 from typing import NamedTuple
 
-from parity.derive.derivation import Derivation
+from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from parity.page.markup import Markup, graded, join, prose, tag
 from specs.numerals import limit, short

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Collection
 
-from parity.derive.derivation import Derivation, converting
+from parity.derive.findings.derivation import Derivation, converting
 from parity.derive.trace.sites import numberless
 from parity.page.markup import Markup, command, join, prose, tag
 from specs.lines import Line

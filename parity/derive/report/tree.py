@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.trace.sites import OWN, module_of, numberless
-from parity.derive.unmatched import Unmatched
 
 ALIKE = 3  # modules in a row from which they share a row
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from convert.folding import fold
-from parity.derive.derivation import Derivation
+from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
-from parity.derive.unmatched import Unmatched
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numerals import limit, short

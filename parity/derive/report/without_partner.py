@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from convert.folding import fold as folded_names
-from parity.derive.derivation import Derivation
+from parity.derive.findings.derivation import Derivation
 from parity.derive.trace.sites import OWN
 from parity.page.cards import facts
 from parity.page.markup import Markup, join, prose, tag

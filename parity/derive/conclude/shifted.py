@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .match.symbols import Elements
-from .trace.reason import Reason
-from .trace.tape import Array
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.reason import Reason
+from parity.derive.trace.tape import Array
 
 REMEDY = "let both models read the same rows of these tables, and derive again"
 ALL_ROWS = "give tokens that read all rows of these tables, which shows what is tied; then derive again"

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import SEED, Candidate, Left
-from .match.choices import every
-from .match.symbols import Elements, Filled, Use
-from .match.walk import Walk
-from .trace.draws import draw
-from .trace.program import Program, Refused
-from .trace.tape import Array
+from parity.derive.match.choices import every
+from parity.derive.match.symbols import Elements, Filled, Use
+from parity.derive.match.walk import Walk
+from parity.derive.search.candidates import SEED, Candidate, Left
+from parity.derive.trace.draws import draw
+from parity.derive.trace.program import Program, Refused
+from parity.derive.trace.tape import Array
 
 
 class Unmatched(NamedTuple):

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.folding import fold
-
-from .fold.exchanged import exchanged, reordered
-from .fold.rows import DerivedTable
-from .fold.transposed import unusual
-from .limits import EQUAL_OUTPUTS, PARTED_USES
-from .match.advice import Stop
-from .match.choices import Step
-from .prove.divergence import Divergence, confirmed
-from .prove.prove import Proof
-from .trace.sites import place
-from .unmatched import Unmatched
+from parity.derive.fold.exchanged import exchanged, reordered
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.fold.transposed import unusual
+from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
+from parity.derive.match.advice import Stop
+from parity.derive.match.choices import Step
+from parity.derive.missing.unmatched import Unmatched
+from parity.derive.prove.divergence import Divergence, confirmed
+from parity.derive.prove.prove import Proof
+from parity.derive.trace.sites import place
 
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",

@@ -8,26 +8,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from parity.derive.findings.comments import untranslated
+from parity.derive.fold.buffers import Partner, lines_of, partners_of, shapes_of
+from parity.derive.fold.facts import Facts
+from parity.derive.fold.fold import PARTLY, UNMATCHED, UNSAYABLE, fold
+from parity.derive.fold.rows import DerivedTable, dropped
+from parity.derive.limits import LARGE_MODEL
+from parity.derive.match.complete import complete
+from parity.derive.match.hints import Hint, check_lines
+from parity.derive.match.symbols import Elements, Packed
+from parity.derive.missing.unmatched import Unmatched
+from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.call import label
+from parity.derive.trace.draws import of_one_value
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Array
 from specs.lines import Line
 from specs.paths import escaped
 
-from .candidates import Candidate, Left
-from .comments import untranslated
-from .fold.buffers import Partner, lines_of, partners_of, shapes_of
-from .fold.facts import Facts
-from .fold.fold import PARTLY, UNMATCHED, UNSAYABLE, fold
-from .fold.rows import DerivedTable, dropped
-from .limits import LARGE_MODEL
-from .match.complete import complete
-from .match.hints import Hint, check_lines
-from .match.symbols import Elements, Packed
 from .shifted import parted, shifted
 from .summands import straightened
-from .trace.call import label
-from .trace.draws import of_one_value
-from .trace.sides import Side
-from .trace.tape import Array
-from .unmatched import Unmatched
 from .unread_rows import read_in_rows
 
 

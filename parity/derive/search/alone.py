@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from parity.derive.limits import AGREEING_OUTPUTS
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.outputs import difference
+from parity.derive.trace.tape import Array
+
 from .candidates import Candidate, Left
-from .limits import AGREEING_OUTPUTS
-from .match.symbols import Elements
-from .trace.outputs import difference
-from .trace.tape import Array
 
 
 class Alone(NamedTuple):

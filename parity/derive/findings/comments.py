@@ -9,16 +9,16 @@ import numpy as np
 
 from convert.folding import fold as folded_names
 from convert.folding import listed
+from parity.derive.fold.buffers import VALUED, Partner
+from parity.derive.fold.rows import DerivedTable, missing_lines
+from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.trace.sides import Side
 from specs.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.words import count
 
 from .evidence import Evidence
-from .fold.buffers import VALUED, Partner
-from .fold.rows import DerivedTable, missing_lines
-from .limits import EQUAL_OUTPUTS
 from .remarks import remarks
-from .trace.sides import Side
 
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:

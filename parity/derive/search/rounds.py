@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from .match.match import Say
+from parity.derive.match.match import Say
 
 
 @dataclass

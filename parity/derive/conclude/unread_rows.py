@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .match.symbols import Elements
-from .trace.program import Program
-from .trace.tape import Array
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array
 
 
 def read_in_rows(program: Program, found: Array, rights: Elements, names: Iterable[str]) -> list[str]:

@@ -6,19 +6,20 @@ import math
 import time
 from collections.abc import Callable
 
+from parity.derive.limits import MATCH_SECONDS
+from parity.derive.match.match import Walked, match, walked
+from parity.derive.trace.bilinear import bilinears, turned
+from parity.derive.trace.gathered import gathered
+from parity.derive.trace.mixed import mixed
+from parity.derive.trace.modulated import modulated
+from parity.derive.trace.one_hot import looked_up
+from parity.derive.trace.program import Program, Refused
+from parity.derive.trace.routed import routed
+from parity.derive.trace.scales import scaled_before, scaled_behind
+from parity.derive.trace.tape import Tape
+from parity.derive.trace.unfolded import unfolded
+
 from .candidates import Candidate, Left
-from .limits import MATCH_SECONDS
-from .match.match import Walked, match, walked
-from .trace.bilinear import bilinears, turned
-from .trace.gathered import gathered
-from .trace.mixed import mixed
-from .trace.modulated import modulated
-from .trace.one_hot import looked_up
-from .trace.program import Program, Refused
-from .trace.routed import routed
-from .trace.scales import scaled_before, scaled_behind
-from .trace.tape import Tape
-from .trace.unfolded import unfolded
 
 NEAREST = 3  # bilinear products before the end of a match whose matrices are tried at the other operand
 

@@ -8,29 +8,29 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from convert.folding import fold as folded
+from parity.derive.edits.edit import SIDES
+from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
+from parity.derive.prove.absent import absent_token
+from parity.derive.prove.constants import unlike_number
+from parity.derive.prove.examples import Examples, two_examples
+from parity.derive.prove.freedom import affordable
+from parity.derive.prove.integers import wide_integers
+from parity.derive.prove.larger import larger_weights
+from parity.derive.prove.longer import Longer, longer_inputs
+from parity.derive.prove.masks import other_masks
+from parity.derive.prove.orders import stored_orders
+from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
+from parity.derive.prove.signs import only_positive, only_positive_inputs
+from parity.derive.prove.stored import Stored, stored_alone
+from parity.derive.prove.trial import Trial
+from parity.derive.prove.unproven import unproven
+from parity.derive.prove.unreached import Limited, unreached
+from parity.derive.prove.zeros import rows_of_zeros
+from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
+from parity.derive.trace.reason import Reason
 from specs.words import count, in_a_row
 
-from .candidates import Candidate, Left
-from .edits.edit import SIDES
-from .limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
-from .prove.absent import absent_token
-from .prove.constants import unlike_number
-from .prove.examples import Examples, two_examples
-from .prove.freedom import affordable
-from .prove.integers import wide_integers
-from .prove.larger import larger_weights
-from .prove.longer import Longer, longer_inputs
-from .prove.masks import other_masks
-from .prove.orders import stored_orders
-from .prove.prove import UNLIKE, Proof, prove, reads_numbers
-from .prove.signs import only_positive, only_positive_inputs
-from .prove.stored import Stored, stored_alone
-from .prove.trial import Trial
-from .prove.unproven import unproven
-from .prove.unreached import Limited, unreached
-from .prove.zeros import rows_of_zeros
-from .trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
-from .trace.reason import Reason
 from .writing import Written
 
 FURTHER_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on other weights and inputs

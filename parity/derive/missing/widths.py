@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import PARTED_USES
+from parity.derive.match import columns
+from parity.derive.match.choices import every
+from parity.derive.match.match import Match
+from parity.derive.match.symbols import Elements, Use
+from parity.derive.prove.pairs import Mapped, Run, of_product, pairs
+from parity.derive.trace.tape import Array
 from specs.words import in_a_row
-
-from .limits import PARTED_USES
-from .match import columns
-from .match.choices import every
-from .match.match import Match
-from .match.symbols import Elements, Use
-from .prove.pairs import Mapped, Run, of_product, pairs
-from .trace.tape import Array
 
 RESIZED = 1.25  # by how many times a model of another width has more elements; fused parameters have as many
 NAMED = 2  # pairs of parameters that are named as examples

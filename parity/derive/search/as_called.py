@@ -14,6 +14,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from convert.errors import UsageError, command_or_call
+from parity.derive.limits import LARGE_MODEL, MATCH_SECONDS
+from parity.derive.match.hints import hint
+from parity.derive.match.match import Walked, match, walked
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.call import Call
+from parity.derive.trace.draws import draw
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.precomputed import aligned
+from parity.derive.trace.program import Program
+from parity.derive.trace.routed import passed_over, scatters
+from parity.derive.trace.sides import Side, side
+from parity.derive.trace.still import still
+from parity.derive.trace.tape import Array, Tape
 from specs.table import Table
 
 from .candidates import (
@@ -30,20 +43,7 @@ from .candidates import (
     read,
     recorded,
 )
-from .limits import LARGE_MODEL, MATCH_SECONDS
-from .match.hints import hint
-from .match.match import Walked, match, walked
-from .match.symbols import Elements
 from .rounds import Rounds
-from .trace.call import Call
-from .trace.draws import draw
-from .trace.inputs import fresh
-from .trace.precomputed import aligned
-from .trace.program import Program
-from .trace.routed import passed_over, scatters
-from .trace.sides import Side, side
-from .trace.still import still
-from .trace.tape import Array, Tape
 
 NO_ELEMENTS = "a convolution's kernel is larger than what it reads in this order of axes"
 

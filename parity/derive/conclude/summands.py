@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import Left
-from .match.symbols import MANY, Elements
-from .prove.freedom import exchanged
-from .trace.names import Similarity, split
-from .trace.outputs import equal
-from .trace.tape import Array
+from parity.derive.match.symbols import MANY, Elements
+from parity.derive.prove.freedom import exchanged
+from parity.derive.search.candidates import Left
+from parity.derive.trace.names import Similarity, split
+from parity.derive.trace.outputs import equal
+from parity.derive.trace.tape import Array
 
 FEW = 16  # parameters outside of any module that are compared with each other
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from .limits import PARTED_USES
-from .match.choices import Step
-from .trace.program import Program
+from parity.derive.limits import PARTED_USES
+from parity.derive.match.choices import Step
+from parity.derive.trace.program import Program
 
 
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 
-from .trace.program import Program
+from parity.derive.trace.program import Program
 
 
 def unlike_strides(left: Program, right: Program) -> str:

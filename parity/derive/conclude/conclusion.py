@@ -11,33 +11,33 @@ from typing import NamedTuple
 import numpy as np
 
 from convert.folding import fold as folded
+from parity.derive.findings.comments import commented
+from parity.derive.findings.derivation import Derivation
+from parity.derive.fold.followed import behind_lists
+from parity.derive.fold.lone import lone
+from parity.derive.fold.this_depth import this_depth
+from parity.derive.limits import LARGE_MODEL, PARTNER
+from parity.derive.match.choices import Step
+from parity.derive.match.hints import to_check
+from parity.derive.missing.chosen import chosen
+from parity.derive.missing.depths import DEPTHS, differing
+from parity.derive.missing.strides import same_shapes, unlike_strides
+from parity.derive.missing.unmatched import Unmatched, unmatched
+from parity.derive.missing.weight_norms import one_sided
+from parity.derive.missing.widths import Resized, sentence, usual, without
+from parity.derive.prove.divergence import Divergence, confirmed
+from parity.derive.prove.freedom import UNTRIED, affordable, freedom
+from parity.derive.prove.prove import RANDOM, Proof
+from parity.derive.prove.unreached import without_places
+from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.inputs import misordered
+from parity.derive.trace.sides import Side
+from parity.derive.trace.sites import shown
+from parity.derive.trace.tape import Tape
 from specs.words import in_a_row
 
-from .candidates import Candidate, Left
-from .chosen import chosen
-from .comments import commented
-from .depths import DEPTHS, differing
-from .derivation import Derivation
-from .fold.followed import behind_lists
-from .fold.lone import lone
-from .fold.this_depth import this_depth
-from .limits import LARGE_MODEL, PARTNER
-from .match.choices import Step
-from .match.hints import to_check
 from .partings import divergences, partings
-from .prove.divergence import Divergence, confirmed
-from .prove.freedom import UNTRIED, affordable, freedom
-from .prove.prove import RANDOM, Proof
-from .prove.unreached import without_places
-from .strides import same_shapes, unlike_strides
-from .trace.inputs import misordered
-from .trace.sides import Side
-from .trace.sites import shown
-from .trace.tape import Tape
-from .unmatched import Unmatched, unmatched
 from .verdict import Verdict, judged
-from .weight_norms import one_sided
-from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
 MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted

@@ -7,22 +7,23 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from parity.derive.edits.activations import others
+from parity.derive.edits.axes import reaxed
+from parity.derive.edits.edit import Edit
+from parity.derive.edits.functions import FUNCTION, MASK, without_functions
+from parity.derive.edits.numbers import Change, changes
+from parity.derive.edits.rewiring import rewirings
+from parity.derive.edits.tables import retabled
+from parity.derive.edits.weights import plain_weights
+from parity.derive.limits import AGREEING_SUMS, EDIT_SECONDS
+from parity.derive.match.match import Match, Walked, match, walked
+from parity.derive.trace.program import Program
+from parity.derive.trace.reason import OneSided
+from parity.derive.trace.sides import Side
+from parity.derive.trace.tape import Tape
+
 from .as_called import Matched
 from .candidates import Candidate, Left
-from .edits.activations import others
-from .edits.axes import reaxed
-from .edits.edit import Edit
-from .edits.functions import FUNCTION, MASK, without_functions
-from .edits.numbers import Change, changes
-from .edits.rewiring import rewirings
-from .edits.tables import retabled
-from .edits.weights import plain_weights
-from .limits import AGREEING_SUMS, EDIT_SECONDS
-from .match.match import Match, Walked, match, walked
-from .trace.program import Program
-from .trace.reason import OneSided
-from .trace.sides import Side
-from .trace.tape import Tape
 
 TRIAL_SECONDS = 2  # of CPU time for the match with one edit
 BEHIND = 48  # operations behind the last product that matched, among which activations are exchanged

@@ -11,20 +11,20 @@ import numpy as np
 from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
 from convert.table.like import dropped
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from parity.derive.match.advice import Stop
+from parity.derive.prove.heads import HEADS
+from parity.derive.trace.outputs import COARSE
+from parity.derive.trace.reason import remedy
+from parity.derive.trace.sites import OWN
 from specs.numerals import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 
 from .comments import agreeing
 from .evidence import Evidence
-from .fold.rows import DerivedTable
-from .limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
-from .match.advice import Stop
-from .prove.heads import HEADS
 from .remarks import remarks
-from .trace.outputs import COARSE
-from .trace.reason import remedy
-from .trace.sites import OWN
 
 NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "

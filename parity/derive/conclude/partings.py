@@ -9,28 +9,28 @@ from types import MappingProxyType
 
 import numpy as np
 
+from parity.derive.edits.texts import named, without_copies
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
+from parity.derive.match.advice import feeds
+from parity.derive.match.choices import Step
+from parity.derive.match.match import Match
+from parity.derive.missing.widths import Resized, resized
+from parity.derive.prove.divergence import Divergence, confirmed
+from parity.derive.prove.explanation import CAUSES, explain
+from parity.derive.prove.pairs import Mapped, Run, pairs, run
+from parity.derive.prove.prove import INPUTS, WEIGHTS, Proof
+from parity.derive.prove.translated import TranslatedWeights
+from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.draws import Drawn, draw
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outputs import difference
+from parity.derive.trace.precomputed import RoundedTable
+from parity.derive.trace.program import Refused
+from parity.derive.trace.sites import OUTPUT, OWN, place
+from parity.derive.trace.tape import Array
 from specs.numerals import apart
 
-from .candidates import Candidate, Left
-from .edits.texts import named, without_copies
-from .fold.rows import DerivedTable
-from .limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
-from .match.advice import feeds
-from .match.choices import Step
-from .match.match import Match
-from .prove.divergence import Divergence, confirmed
-from .prove.explanation import CAUSES, explain
-from .prove.pairs import Mapped, Run, pairs, run
-from .prove.prove import INPUTS, WEIGHTS, Proof
-from .prove.translated import TranslatedWeights
-from .trace.draws import Drawn, draw
-from .trace.inputs import fresh
-from .trace.outputs import difference
-from .trace.precomputed import RoundedTable
-from .trace.program import Refused
-from .trace.sites import OUTPUT, OWN, place
-from .trace.tape import Array
-from .widths import Resized, resized
 from .writing import Written, written
 
 NO_SITES: Mapping[str, str] = MappingProxyType({})
