@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive import Divergence, partings
+from parity.derive import Divergence
+from parity.derive.conclude import partings
 from parity.derive.report import page
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images

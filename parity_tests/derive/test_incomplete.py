@@ -14,7 +14,7 @@ import pytest
 import parity
 from convert.errors import ConvertError, UsageError, command
 from convert.table.by_table import plan
-from parity.derive import deriving, edited
+from parity.derive import deriving
 from parity.derive.command import run
 from parity.derive.conclude.partings import divergences
 from parity.derive.findings.derivation import dropped_lines
@@ -22,6 +22,7 @@ from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.prove.prove import Proof
+from parity.derive.search import edited
 from parity.derive.trace import sites
 from specs.table import Table, TableError
 

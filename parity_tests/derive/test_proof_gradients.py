@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.conclude import conclusion, writing
 from parity.derive.limits import FAINT_GRADIENTS, ROUNDED_GRADIENTS
 from parity.derive.match import symbols
 from parity.derive.match.symbols import Elements, Packed
 from parity.derive.prove import freedom, gradients
 from parity.derive.prove.gradients import Gradients
 from parity.derive.prove.translated import TranslatedWeights
-from parity.derive.search import candidates, conclusion, writing
+from parity.derive.search import candidates
 from parity.derive.trace.call import call_of
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.outer import Outer
