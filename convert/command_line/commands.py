@@ -21,6 +21,7 @@ from specs.words import unknown
 
 if TYPE_CHECKING:
     from convert.diff.array_differences import Differences, Tolerance
+    from convert.diff.compare import Comparison
 
 
 REVERSED = "--reverse reads a Table from right to left: give it too, by --table FILE"
@@ -87,10 +88,34 @@ def _by_names_alone(
     return compared and (compared[0], [f"compared by names alone: {error.message}", *compared[1]])
 
 
+def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
+    """Compare two files as models of one architecture, or array by array where they are of none."""
+    from convert.diff.compare import Comparison, compare
+
+    a, b = arguments.a, arguments.b
+    compared = _by_arrays(arguments, tolerance)
+    if compared is None:
+        parts = _sides(arguments.weights)
+        try:
+            return compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
+        except UsageError:
+            raise
+        except ConvertError as error:
+            from convert.diff.strangers import unrelated
+
+            compared = _by_names_alone(error, a, b, tolerance, parts)
+            if compared is None:
+                raise (None if arguments.weights else unrelated(a, b)) or error from None
+    arrays, remarks = compared
+    return Comparison(
+        arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
+        but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
+    )  # fmt: skip
+
+
 def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
     from convert.diff.array_differences import Tolerance
-    from convert.diff.compare import Comparison, compare
     from convert.optimizer.variances import apart
 
     found = looks((arguments.a, arguments.b), arguments.step)
@@ -100,25 +125,7 @@ def diff(arguments: Namespace) -> int:
         if not 0 <= value < float("inf"):
             raise UsageError(f"{name} {value}: a number from 0 on, as in 1e-6")
     notes = [note for one in found for note in one.notes]
-    compared = _by_arrays(arguments, tolerance)
-    if compared is None:
-        parts = _sides(arguments.weights)
-        try:
-            comparison = compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
-        except UsageError:
-            raise
-        except ConvertError as error:
-            from convert.diff.strangers import unrelated
-
-            compared = _by_names_alone(error, a, b, tolerance, parts)
-            if compared is None:
-                raise (None if arguments.weights else unrelated(a, b)) or error from None
-    if compared is not None:
-        arrays, remarks = compared
-        comparison = Comparison(
-            arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
-            but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
-        )  # fmt: skip
+    comparison = _compared(arguments, tolerance)
     notes += [*comparison.notes, *apart(comparison.differences)]
     if arguments.json:
         about = {"same": comparison.same, "verdict": comparison.verdict}

@@ -46,10 +46,7 @@ def model(
       as_dtype, new: `dtype` and `like` of Request.
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
-    path, sources = plan.reader.path, dict(plan.sources)
-    for slot, arrays in state.moments.items():
-        for name, tensor in arrays.items():
-            sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
+    path, sources = plan.reader.path, {**plan.sources, **_sources_of_moments(state, prefix)}
     moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
     dtypes: dict[tuple[str, str], str] = {}
     ordered, own, tied, notes = like.names(plan, new, library if numbered else "")
@@ -76,6 +73,15 @@ def model(
     notes = notes if isinstance(plan, Plan) else ()  # a plan by a Table reads the file itself, and says so
     made = writing.Model(path, weights, own_order, moments, steps, dtypes, own, behind=behind, ties=ties, notes=notes)
     return made, sources
+
+
+def _sources_of_moments(state: State, prefix: str) -> dict[str, Tensor]:
+    """Return the stored moments by slot and parameter, each with its name in the file."""
+    return {
+        f"{slot}: {name}": tensor._replace(name=prefix + tensor.name)
+        for slot, arrays in state.moments.items()
+        for name, tensor in arrays.items()
+    }
 
 
 def _without_place(

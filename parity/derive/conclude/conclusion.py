@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,11 +123,10 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
     doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
-    sizes = sentence(explained.resized, lefts, rights)
     site = explained.places[0].right if explained.places else ""
-    sizes = sizes or (usual(lefts, rights) if found.failure and not proven else "")
     return Derivation(
         **vars(_reported(verdict.proof, of, explained)),
+        **({} if proven else _built_otherwise(left, best, of, explained)),
         table=of.table,
         proven=proven,
         divergences=explained.places,
@@ -136,8 +135,6 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
         doubtful=doubtful,
         chosen=several,
-        weight_norms="" if proven else one_sided(lefts.names, rights.names),
-        complex_arrays="" if proven else _of_complex_numbers(left.side, best.side),
         tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
         absent=verdict.absent,
         over_one=verdict.over_one,
@@ -151,19 +148,29 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         stop=None if sure else found.failure,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
-        misordered="" if proven else _misordered(left, best),
         check_given=to_check(best.hint, steps, best.exact, site) if best.hint and best.hint.right and not sure else "",
         given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),
         this_depth=this_depth(of.table),
         behind_lists=behind_lists(of.table),
-        depths=explained.depths,
-        sizes="" if explained.depths else sizes,
         strides=unlike_strides(left.program, best.programs[1]) if found.failure and not sure else "",
         arrays=(len(lefts.names), len(rights.names)),
         elements=(len(lefts) - 1, len(rights) - 1),
     )
+
+
+def _built_otherwise(left: Left, best: Candidate, of: Written, explained: Explained) -> dict[str, Any]:
+    """Say how models that are not proven equal are built: of other depths or sizes, with other kinds of arrays."""
+    lefts, rights = left.elements, of.rights
+    sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
+    return {
+        "depths": explained.depths,
+        "sizes": "" if explained.depths else sizes,
+        "weight_norms": one_sided(lefts.names, rights.names),
+        "complex_arrays": _of_complex_numbers(left.side, best.side),
+        "misordered": _misordered(left, best),
+    }
 
 
 def _reported(proof: Proof, of: Written, explained: Explained) -> Proof:

@@ -89,6 +89,19 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     programs = left.program, best.programs[1]
     longer = longer_inputs(trial, programs) if holds and not objection else Longer()
     objection = objection or longer.reason
+    proof = _compared(proof, objection, best, of)
+    proven = holds and not unshown and not objection
+    absent = absent_token(trial, tapes, programs) if proven else ""
+    if proven and quick and not absent:
+        absent = rows_of_zeros(trial)
+    return Verdict(
+        proof, proven, unshown, numbers or proof.incomparable == UNLIKE, examples.shapes, absent, longer.over_one,
+        stored.notes,
+    )  # fmt: skip
+
+
+def _compared(proof: Proof, objection: str, best: Candidate, of: Written) -> Proof:
+    """Return a proof with the reason why it proves nothing, and without an error where outputs say nothing."""
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
         reason, error = best.clash, math.nan
@@ -96,14 +109,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         number = len(of.reasons)
         lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
         reason, error = reason or lacking, math.nan
-    proof = replace(proof, incomparable=reason, error=error)
-    proven = holds and not unshown and not objection
-    absent = absent_token(trial, tapes, programs) if proven else ""
-    if proven and quick and not absent:
-        absent = rows_of_zeros(trial)
-    return Verdict(
-        proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
-    )
+    return replace(proof, incomparable=reason, error=error)
 
 
 def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:

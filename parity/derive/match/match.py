@@ -116,7 +116,6 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
     best, tries, end, furthest, until = None, 0, np.inf, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
     first: Match | None = None  # the first one that ended at a use without a partner, if that was passed over
-    whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
         now = time.thread_time()
@@ -124,18 +123,9 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
         if found.at > furthest and attempt.limit <= EXACT:
             furthest, until = found.at, now + idle
         late = now > min(end, until)
-        if whole or _misled(found, outputs):
-            whole = whole or _copied(found)
-            if not found.failure and not _misled(found, outputs):
-                return found
-            tries += 1
-            if late or tries > MISLED or not attempt.step_back():
-                return whole
-            continue
-        # at one operation, a sum may be read before a product: what ends at the sum is not as far
-        level = best is not None and found.at == best.at and len(found.steps) >= len(best.steps)
-        nearer = best is not None and level and PARTNER < found.gap < best.gap
-        if best is None or not found.failure or found.at > best.at or nearer:
+        if _misled(found, outputs):
+            return _with_outputs(attempt, found, outputs, min(end, now + idle))
+        if best is None or _goes_further(found, best):
             best, tries = _copied(found) if found.failure else found, 0
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
             return _ended(best, base, first)
@@ -156,6 +146,29 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
         tries = 0
         if best.gap > PARTNER or best.known >= 0:
             best = None
+
+
+def _goes_further(found: Match, best: Match) -> bool:
+    """Tell whether an attempt ends behind the best one, or at the same use with a nearer partner."""
+    # at one operation, a sum may be read before a product: what ends at the sum is not as far
+    level = found.at == best.at and len(found.steps) >= len(best.steps)
+    return not found.failure or found.at > best.at or (level and PARTNER < found.gap < best.gap)
+
+
+def _with_outputs(attempt: Attempt, found: Match, outputs: list[Array], deadline: float) -> Match:
+    """Try other choices where all uses have partners, but outputs differ; return the match if none makes them equal.
+
+    Args:
+      deadline: the thread's CPU time at which it ends.
+    """
+    whole = _copied(found)
+    for _ in range(MISLED):
+        if time.thread_time() > deadline or not attempt.step_back():
+            break
+        found = _tried(attempt)
+        if not found.failure and not _misled(found, outputs):
+            return found
+    return whole
 
 
 def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:

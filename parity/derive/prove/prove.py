@@ -149,11 +149,16 @@ def prove(
             proof = replace(proof, remark=remark, gradient=None)
     known = proof.gradient is not None
     without, untold = effects(left, [name for name in lefts.names if not seen[name] and name in used and known])
-    parts = [name for name in idle[0] if all(name in one for one in idle)] if idle and known else []
-    idle_parts = {name: idle[0][name] for name in effects(right, parts).without}
+    idle_parts = _idle_in_all(right, idle) if known else {}
     left.release()
     right.release()
     return replace(proof, unobservable=without, untold=untold, idle_parts=idle_parts)
+
+
+def _idle_in_all(right: Side, draws: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the right parameters without effect in all draws, each with the left one of which it is a part."""
+    parts = [name for name in draws[0] if all(name in draw for draw in draws)] if draws else []
+    return {name: draws[0][name] for name in effects(right, parts).without}
 
 
 class Draw(NamedTuple):
