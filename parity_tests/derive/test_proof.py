@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,7 @@ from convert.errors import ConvertError
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match.symbols import Elements, Filled
-from parity.derive.prove import freedom
-from parity.derive.prove.freedom import numbered, spacing
 from parity.derive.prove.prove import Proof, prove
-from parity.derive.report import page
 from parity.derive.trace.call import call_of
 from parity.derive.trace.draws import draw
 from parity.derive.trace.sides import Side, side
@@ -158,96 +153,6 @@ def test_a_layer_far_from_the_outputs_is_part_of_the_proof(factor: float):
     assert not wrong.holds if factor == 1e-11 else "q.weight" in wrong.unobservable
 
 
-def test_what_may_be_permuted_is_listed():
-    needs("torch")
-    left, right, x = models()
-    found = parity.derive(left, right, (x,))
-    assert found.proven
-    assert found.freedom == [
-        "outputs of q.weight with outputs of k.weight",
-        "outputs of v.weight with inputs of o.weight",
-    ]
-
-
-def test_complex_rotations_leave_no_exchange_of_neighbours_free():
-    """Without imaginary parts, each channel would be multiplied by itself, and any two could change places."""
-    needs("torch")
-    import torch
-
-    class Rotary(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q, self.k = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False)
-            self.register_buffer("phase", torch.polar(torch.ones(3, 2), torch.outer(torch.arange(3.0), torch.ones(2))))
-
-        def forward(self, x: Any) -> Any:
-            q, k = (
-                torch.view_as_real(torch.view_as_complex(y.unflatten(-1, (2, 2))) * self.phase).flatten(-2)
-                for y in (self.q(x), self.k(x))
-            )
-            return q @ k.mT
-
-    found = parity.derive(Rotary(), Rotary(), (np.random.default_rng(0).standard_normal((2, 3, 4)),))
-    assert found.proven and found.freedom == []
-
-
-def test_of_equal_blocks_all_are_named():
-    text = "outputs of b.{}.fc1 with inputs of b.{}.fc2"
-    first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
-    assert numbered([first]) == first
-    assert [spacing(first) == spacing(other) for other in (second, third, crossed)] == [True, True, False]
-    gates = [f"outputs of b.{k}.gate and b.{k}.up with inputs of b.{k}.down.1" for k in range(2)]
-    assert spacing(gates[0]) == spacing(gates[1]) != spacing(gates[0].replace("b.0.up", "b.1.up"))
-    assert numbered([first, second, third]) == "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"
-    lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
-    assert numbered(lines) == "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"
-    lines = [f"outputs of s.{i}.{j}.a <-> b.{i + 1}.b{j} with inputs of s.{i}.{j}.c"
-             for i, count in enumerate((2, 2, 6)) for j in range(count)]  # fmt: skip
-    whole = "outputs of s.{i}.{j}.a <-> b.{i+1}.b{j} with inputs of s.{i}.{j}.c for i.j = {0..2}.{0..1}, 2.{2..5}"
-    assert numbered(lines) == whole
-
-
-@pytest.mark.parametrize("ordered", [(), (1,), (0, 2)])
-def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, ...]):
-    """Hidden units of some blocks have an order: they are multiplied by a ramp."""
-    needs("torch")
-    import torch
-
-    class Blocks(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.up = torch.nn.ModuleList(torch.nn.Linear(6, 8) for _ in range(3))
-            self.down = torch.nn.ModuleList(torch.nn.Linear(8, 6) for _ in range(3))
-
-        def forward(self, x: Any) -> Any:
-            for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-                hidden = torch.tanh(up(x))
-                x = x + down(hidden * torch.arange(1, 9) if k in ordered else hidden)
-            return x
-
-    found = parity.derive(Blocks(), Blocks(), (np.random.default_rng(0).standard_normal((5, 6)),))
-    numbers = {(): "0..2", (1,): "0,2", (0, 2): ""}[ordered]
-    each = f"outputs of up.{{i}}.weight with inputs of down.{{i}}.weight for i = {numbers}"
-    assert found.proven
-    assert found.freedom == ([each] if numbers else ["outputs of up.1.weight with inputs of down.1.weight"])
-
-
-def test_exchanges_for_which_the_model_would_have_to_be_run_too_often_are_said(monkeypatch: pytest.MonkeyPatch):
-    needs("torch")
-    left, right, x = models()
-    every = parity.derive(left, right, (x,))
-    monkeypatch.setattr(freedom, "FREE_RUNS", 12)
-    some = parity.derive(left, right, (x,))
-    assert (every.untried, some.untried) == ("", freedom.UNTRIED_OTHERS)
-    assert some.freedom and every.freedom[: len(some.freedom)] == some.freedom
-    monkeypatch.setattr(freedom, "FREE_OPERATIONS", 1)
-    found = parity.derive(left, right, (x,))
-    assert (found.freedom, found.untried) == ([], freedom.UNTRIED)
-    assert f"\n{freedom.UNTRIED}\n" in str(found) and f"\n# {freedom.UNTRIED}\n" in f"{found.table.print()}\n"
-    assert f"# {freedom.UNTRIED}" in re.sub("<[^>]*>", "", page(found, {}))  # a comment of the Table
-    assert "Free to permute: a with b" in page(replace(found, freedom=["a with b"]), {})
-
-
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():
     """A limit that one value of the matching exceeds, and hardly another."""
     needs("torch")
@@ -286,11 +191,6 @@ def test_a_model_that_cannot_correspond_is_reported_as_missing():
     right = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.Tanh(), torch.nn.Linear(7, 4))
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((5, 6)),))
     assert not found.proven and "0.weight" in found.missing and "0.weight" in found.failure
-
-
-def test_names_with_unequal_counts_of_numbers_are_not_alike():
-    text = "outputs of a.1.weight with inputs of b.2.3.weight"
-    assert spacing(text) != spacing("outputs of a.2.weight with inputs of b.3.4.weight")
 
 
 @pytest.mark.parametrize("returned", ["classes", "both"])
@@ -509,18 +409,3 @@ def test_an_order_that_a_model_stores_makes_a_table_of_its_values_alone(length: 
     found = parity.derive(Flow(not back), Flow(back), (np.random.default_rng(0).standard_normal((4, length)),))
     assert not found.proven and not found.missing
     assert "outputs are equal only with these values of perm, whose order the Table has taken over" in str(found)
-
-
-def test_channels_between_convolutions_are_free_to_change_places():
-    """With their norm between them, and all taps of the second kernel."""
-    needs("torch")
-    import torch
-
-    def net() -> Any:
-        return torch.nn.Sequential(
-            torch.nn.Conv2d(3, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3),
-            torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(80, 2),
-        )  # fmt: skip
-
-    found = parity.derive(net(), net(), (np.random.default_rng(0).standard_normal((2, 3, 8, 8)),))
-    assert found.proven and found.freedom == ["outputs of {i}.weight with inputs of {i+3}.weight for i = 0,3"]
