@@ -11,13 +11,13 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown_once
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape, same
 from parity.hypotheses import ACTIVATIONS
 from specs.words import in_a_row
 
 from .activations import Activation, activation
 from .affine import chains
-from .edit import SIDES, Edit, alike
+from .edit import SIDES, Edit, alike, widened
 from .norms import each_norm
 from .sums import adds
 
@@ -63,7 +63,7 @@ class Moved(Edit):
         size, nodes = tape.size, list[Node]()
         for node in tape.nodes:
             if node.output in skipped:
-                nodes.append(Node("layout", (skipped[node.output],), node.output, _same, node.site, None))
+                nodes.append(Node("layout", (skipped[node.output],), node.output, same, node.site, None))
             elif (place := totals.get(node.output)) is None:
                 nodes.append(node)
             elif place.before:
@@ -90,8 +90,7 @@ def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Ite
             near = (place for place in every if program.makers[place.total.output] >= firsts[side])
             for place in itertools.islice(near, 2 * MOST):
                 some = [other for other in every if other.alike == place.alike]
-                one, *wider = (_moved(of, side) for of in alike(place, some, _site))
-                yield replace(one, wider=tuple(wider))
+                yield widened(_moved(of, side) for of in alike(place, some, _site))
 
 
 def _site(place: Place) -> str:
@@ -136,7 +135,3 @@ def _moved(places: Sequence[Place], side: int) -> Moved:
     named = times if places[0].beside else 1
     return Moved(side, KIND, text, places, ACTIVATIONS[name], times=times, named=named, more=times - named,
                  counted=counted)  # fmt: skip
-
-
-def _same(value: object) -> object:
-    return value

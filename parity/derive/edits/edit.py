@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape, same
 from specs.words import count
 
 SIDES = ("left", "right")
@@ -81,18 +81,19 @@ class Edit(ABC):
 
 
 @dataclass(frozen=True)
-class Replaced(Edit):
-    """Compute values in another way.
+class Valued(Edit):
+    """Change some values of a tape. Args: values: their numbers, each with what the change reads."""
 
-    Args:
-      values: those values, each with a number that `instead` reads.
-    """
-
-    values: Mapping[int, int]
+    values: Mapping[int, Any]
 
     @property
     def changed(self) -> Collection[int]:
         return self.values
+
+
+@dataclass(frozen=True)
+class Replaced(Valued):
+    """Compute values in another way."""
 
     def tape(self, tape: Tape) -> Tape:
         return replace(tape, nodes=[self.instead(node) if node.output in self.values else node for node in tape.nodes])
@@ -101,7 +102,7 @@ class Replaced(Edit):
     def instead(self, node: Node) -> Node:
         """Return what computes a node's value."""
 
-    def everywhere(self, values: Mapping[int, int]) -> Self:
+    def everywhere(self, values: Mapping[int, Any]) -> Self:
         """Return the edit with a wider one, of all values that are computed alike, if there are more of them."""
         if len(values) <= len(self.values):
             return self
@@ -118,7 +119,7 @@ class LeftOut(Replaced):
     """
 
     def instead(self, node: Node) -> Node:
-        return Node("layout", (self.values[node.output],), node.output, _same, node.site, None)
+        return Node("layout", (self.values[node.output],), node.output, same, node.site, None)
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,10 @@ def _nodes(tape: Tape, values: Collection[int]) -> list[int]:
     return sorted(places[number] for number in values if number in places)
 
 
-def _same(value: object) -> object:
-    return value
+def widened(edits: Iterable[Edit]) -> Edit:
+    """Return the first of several edits, with the others as wider ones."""
+    one, *wider = edits
+    return replace(one, wider=tuple(wider))
 
 
 def alike(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:

@@ -15,7 +15,7 @@ from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
 from .affine import Applied, chains
-from .edit import NUMBERS, SIDES, Edit, LeftOut, alike
+from .edit import NUMBERS, SIDES, Edit, LeftOut, Replaced, alike, widened
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
@@ -80,7 +80,7 @@ class After(Edit):
 
 
 @dataclass(frozen=True)
-class Retaken(Edit):
+class Retaken(Replaced):
     """Add other terms in sums.
 
     Args:
@@ -89,17 +89,9 @@ class Retaken(Edit):
 
     values: Mapping[int, tuple[int, int]]
 
-    @property
-    def changed(self) -> Collection[int]:
-        return self.values
-
-    def tape(self, tape: Tape) -> Tape:
-        def taken(node: Node) -> Node:
-            old, new = self.values.get(node.output, (0, 0))
-            terms = tuple(new if number == old else number for number in node.inputs)
-            return node._replace(inputs=terms) if node.output in self.values else node
-
-        return replace(tape, nodes=[taken(node) for node in tape.nodes])
+    def instead(self, node: Node) -> Node:
+        old, new = self.values[node.output]
+        return node._replace(inputs=tuple(new if number == old else number for number in node.inputs))
 
 
 def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
@@ -109,8 +101,7 @@ def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
         sums = {id(norm): at for norm in every if (at := _residual(program, norm, before)) is not None}
         some = [norm for norm in every if id(norm) in sums]
         for norm in [norm for norm in some if sums[id(norm)] >= first][:MOST]:
-            one, *wider = (_taken(program, of, sums, before, side) for of in alike(norm, some, _site))
-            yield replace(one, wider=tuple(wider))
+            yield widened(_taken(program, of, sums, before, side) for of in alike(norm, some, _site))
 
 
 def _residual(program: Program, norm: Norm, before: bool) -> int | None:
@@ -160,8 +151,7 @@ def norm_edits(program: Program, first: int, side: int, names: Collection[str]) 
             edits.insert(0, [_after_sum(some, side) for some in sets])
             if norm.branch != norm.result:
                 edits.insert(0, [_after_branch(some, side) for some in sets])
-        for k, (one, *wider) in enumerate(edits):
-            yield replace(one, wider=(*wider, *itertools.chain(*edits[k + 1 :])))
+        yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
 
 
 def _site(norm: Norm) -> str:

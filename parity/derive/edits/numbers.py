@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Tape
 from specs.numerals import apart, measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, alike, two_sided
+from .edit import SIDES, Valued, alike, two_sided
 from .texts import Words
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -26,7 +26,7 @@ WORDS = {"epsilon": "epsilon", "factor": "a factor of", "term": "a term of", "nu
 
 
 @dataclass(frozen=True)
-class Change(Edit):
+class Change(Valued):
     """Put other numbers in some places of one side; its kind is a key of WORDS.
 
     Args:
@@ -34,10 +34,6 @@ class Change(Edit):
     """
 
     values: Mapping[int, float]
-
-    @property
-    def changed(self) -> Collection[int]:
-        return self.values
 
     def tape(self, tape: Tape) -> Tape:
         new = {number: np.full(np.shape(tape.constants[number]), value) for number, value in self.values.items()}

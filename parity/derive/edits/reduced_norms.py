@@ -13,7 +13,7 @@ import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape, tried
 
 from .edit import SIDES, Edit
 from .norms import MOVED, Norm, each_norm, which
@@ -107,9 +107,8 @@ def _spread(program: Program, stretch: Stretch) -> Spread | None:
         if after not in (shape, tuple(n for axis, n in enumerate(before) if axis not in axes)):
             continue
         spread = partial(_copies, shape, before)
-        try:
-            y = np.asarray(program.function(stretch)(spread(x)))
-        except Exception:  # an operation that does not take such values
+        y = tried(program.function(stretch), spread(x))
+        if y is None:
             return None
         if np.allclose(x, y, ROUNDED_FUNCTIONS, ROUNDED_FUNCTIONS):
             return spread

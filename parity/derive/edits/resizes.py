@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, tried
 from specs.words import with_article
 
 MOST = 64  # places along an axis that is resized, before and after
@@ -58,9 +58,8 @@ def _matrix(program: Program, stretch: Stretch, axis: int) -> Array | None:
     columns = []
     for place in np.eye(shape[axis]):
         x = np.broadcast_to(np.expand_dims(place, [k for k in range(len(shape)) if k != axis]), shape)
-        try:
-            y = np.moveaxis(np.asarray(function(x.copy()), np.float64), axis, 0)
-        except Exception:  # an operation that does not take such values
+        y = tried(lambda values: np.moveaxis(np.asarray(function(values), np.float64), axis, 0), x.copy())
+        if y is None:
             return None
         y = y.reshape(len(y), -1)
         if np.ptp(y, 1).max() > ROUNDED_FUNCTIONS:

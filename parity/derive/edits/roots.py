@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, tried
 from specs.numerals import measured
 
 from .edit import Other, two_sided
@@ -110,10 +110,7 @@ def _power(node: Node) -> float | None:
     """Return the power that an operation raises to: 0.5, -0.5 or -1; None for other operations."""
     if node.kind != "other" or len(node.inputs) != 1:
         return None
-    try:
-        values = np.asarray(node.run(VALUES))
-    except Exception:  # an operation that does not take a list of numbers
-        return None
-    near = (power for power, of in POWERS.items() if values.shape == of.shape
+    values = tried(node.run, VALUES)
+    near = (power for power, of in POWERS.items() if values is not None and values.shape == of.shape
             and np.allclose(values, of, ROUNDED_FUNCTIONS, 0))  # fmt: skip
     return next(near, None)

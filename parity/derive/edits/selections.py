@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, elements, tried
 from specs.words import count
 
 REDUCTIONS: Mapping[str, Callable[..., Array]] = {"mean": np.mean, "maximum": np.max, "sum": np.sum}
@@ -27,9 +27,8 @@ def selected(program: Program, stretch: Stretch) -> Array | None:
     size = math.prod(shape)
     if math.prod(program.shapes[stretch.result]) == size:
         return None
-    try:
-        found = np.asarray(program.function(stretch)(np.arange(1.0, size + 1).reshape(shape)))
-    except Exception:  # an operation that does not take such values
+    found = tried(program.function(stretch), elements(shape))
+    if found is None:
         return None
     places = found.astype(np.int64) - 1
     return places if (places >= 0).all() and (places < size).all() else None
@@ -60,10 +59,10 @@ def described(places: Array, shape: tuple[int, ...]) -> str:
 def reduced(program: Program, stretch: Stretch) -> str:
     """Say over how many positions a stretch computes a mean, a maximum or a sum; "" if it computes something else."""
     x = np.random.default_rng(0).standard_normal(program.shapes[stretch.entry])
-    try:
-        y = np.ravel(program.function(stretch)(x.copy()))
-    except Exception:  # an operation that does not take such values
+    y = tried(program.function(stretch), x.copy())
+    if y is None:
         return ""
+    y = y.ravel()
     axes = [axis for axis, length in enumerate(x.shape) if length > 1]
     for some in [*((axis,) for axis in axes), *(itertools.pairwise(axes) if len(axes) > 2 else ())]:
         length = math.prod(x.shape[axis] for axis in some)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
@@ -13,7 +12,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, alike
+from .edit import SIDES, Edit, LeftOut, alike, widened
 
 MOST = 4  # sums of a side that are tried
 
@@ -47,8 +46,7 @@ def without_terms(programs: Sequence[Program], firsts: Sequence[int]) -> Iterato
         for node in late[:MOST]:
             sets = alike(node, every, lambda other: other.site)
             for remaining in (0, 1):
-                one, *wider = (_left_out(program, some, remaining, side) for some in sets)
-                yield replace(one, wider=tuple(wider))
+                yield widened(_left_out(program, some, remaining, side) for some in sets)
 
 
 def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int) -> LeftOut:

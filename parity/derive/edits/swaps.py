@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced
 from .pools import pools
@@ -134,9 +134,8 @@ def _same(one: Unary, other: Unary) -> bool:
     if one.known or other.known:
         called = (one.node.call, one.slot) == (other.node.call, other.slot) and one.known.keys() == other.known.keys()
         return called and all(np.array_equal(value, other.known[k]) for k, value in one.known.items())
-    try:
-        values, others = (np.asarray(of.run(VALUES)) for of in (one, other))
-    except Exception:  # an operation that does not take a list of numbers, as a pooling
+    values, others = (tried(of.run, VALUES) for of in (one, other))  # a pooling takes no list of numbers
+    if values is None or others is None:
         return False
     return values.shape == VALUES.shape and np.array_equal(values, others, equal_nan=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
-from .edit import Edit
+from .edit import Valued
 from .texts import difference, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
@@ -67,14 +67,10 @@ class Core(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OtherTables(Edit):
+class OtherTables(Valued):
     """Compute with other values in place of those of some tables, by number."""
 
     values: Mapping[int, Array]
-
-    @property
-    def changed(self) -> Collection[int]:
-        return self.values
 
     def tape(self, tape: Tape) -> Tape:
         return with_tables(tape, self.values)

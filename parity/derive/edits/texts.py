@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.derive.trace.precomputed import HIDDEN
 from parity.derive.trace.sites import OWN
-from parity.derive.trace.tape import Array, Operation
+from parity.derive.trace.tape import Array, Operation, tried
 from specs.numerals import apart, exact, measured
 from specs.words import count
 
@@ -125,11 +125,8 @@ class Mask(NamedTuple):
 def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
     """Return the mask that an operation applies to arrays of a shape; None for one that does something else."""
     x = np.random.default_rng(0).standard_normal(shape)
-    try:
-        one, other = run(x), run(2 * x)
-    except Exception:  # an operation that does not take such values
-        return None
-    if np.shape(one) != shape or np.shape(other) != shape:
+    one, other = tried(run, x), tried(run, 2 * x)
+    if one is None or other is None or not one.shape == other.shape == shape:
         return None
     hidden = one != x
     numbers = np.unique(one[hidden])
@@ -140,9 +137,8 @@ def mask(run: Callable[[Array], Array], shape: tuple[int, ...]) -> Mask | None:
 def dropout(run: Callable[[Array], Array], shape: tuple[int, ...]) -> str:
     """Say what a function zeroes if it multiplies all other values by one number, as dropout does; "" if not."""
     x = np.random.default_rng(0).uniform(1, 2, shape)
-    try:
-        factors = np.asarray(run(x)) / x
-    except Exception:  # an operation that does not take such values
+    factors = tried(lambda values: run(values) / values, x)
+    if factors is None:
         return ""
     zeroed = np.count_nonzero(factors == 0)
     largest = factors.max(initial=0)

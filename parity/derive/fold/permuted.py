@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, along
 from specs.paths import escaped
 
 from .names import Names, composed
@@ -65,7 +65,7 @@ def likely_orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int,
 def is_in_order(numbers: Array, shape: tuple[int, ...], axis: int, own: int, places: Array) -> bool:
     """Tell whether all elements along an axis have these positions on an axis of the source."""
     inner, rows = math.prod(shape[own + 1 :]), max(1, PIECE * len(numbers) // numbers.size)
-    expected = places.reshape([-1 if k == axis else 1 for k in range(numbers.ndim)])
+    expected = along(places, axis, numbers.ndim)
     return all(
         (numbers[k : k + rows] // inner % shape[own] == (expected[k : k + rows] if axis == 0 else expected)).all()
         for k in range(0, len(numbers), rows)  # so that large arrays are not copied whole

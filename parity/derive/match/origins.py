@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, along
 
 from .beside import Beside
 from .following import INPUT, way_back
@@ -100,7 +100,7 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
         shape = program.shapes[node.output]
         if len(start[k]) != shape[_axis(node)] or not start[k].all() or 0 in shape:
             return None
-        values[node.output] = np.broadcast_to(_along(start[k], _axis(node), len(shape)), shape)
+        values[node.output] = np.broadcast_to(along(start[k], _axis(node), len(shape)), shape)
     for k in sorted(between):
         node = program.tape.nodes[k]
         passed = _passed(program, node, values)
@@ -139,19 +139,10 @@ def _axis(node: Node) -> int:
     return 1 if node.window else 2
 
 
-def _along(values: Array, axis: int, ndim: int) -> Array:
-    return values.reshape([-1 if d == axis else 1 for d in range(ndim)])
-
-
 def _passed(program: Program, node: Node, values: Mapping[int, Array]) -> Array | None:
     """Return the colours of an operation's result."""
     if node.kind == "layout":
-        operands = (values.get(n, program.indices.get(n)) for n in node.inputs)
-        shapes = (program.shapes[n] for n in node.inputs)
-        try:
-            return node.run(*(np.zeros(s) if v is None else np.array(v) for v, s in zip(operands, shapes, strict=True)))
-        except Exception:  # a function that takes no such array
-            return None
+        return program.laid_out(node, values)
     total: Array | None = None
     for number in node.inputs:
         if number in values:

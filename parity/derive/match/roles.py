@@ -18,7 +18,7 @@ import numpy as np
 
 from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, along, elements, tried
 
 from .beside import Beside, beside, met, summed_over
 from .operations import SINGLE, function, mixing
@@ -102,7 +102,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     shape = program.shapes[node.output]
     axis = 1 if node.window or flipped else 2
     count = shape[axis]
-    labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    labels = along(elements([count]), axis, len(shape))
     biased = np.zeros(count + 1, bool)
     start = (program, node.output, np.broadcast_to(labels, shape))
     others = (met(*start), summed_over(*start)) if math.prod(shape) <= LARGE_USE else ([], [])
@@ -188,12 +188,10 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
         return Reader(node.kind, labels)
     axis = mixing(program, node, slot, run)
     axis = None if axis == SINGLE else axis
-    probe = PROBE if axis is None else PROBE.reshape([-1 if d == axis else 1 for d in range(labels.ndim)])
-    try:
-        values = np.round(np.ravel(run(probe)), 2)
-    except Exception:  # a function that does not take such an array
-        return Reader(node.kind, labels, axis)
-    return Reader(f"other {values.tolist()}", labels, axis)
+    probe = PROBE if axis is None else along(PROBE, axis, labels.ndim)
+    made = tried(run, probe)
+    kind = node.kind if made is None else f"other {np.round(np.ravel(made), 2).tolist()}"
+    return Reader(kind, labels, axis)
 
 
 def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:

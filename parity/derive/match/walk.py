@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.derive.trace.program import Program, computed
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, elements
 
 from . import batches, delayed
 from .symbols import Elements, Part, Pending, Symbol, Use, moved
@@ -101,7 +101,7 @@ class Walk:
     def _passed_on(self, node: Node, number: int) -> Array:
         """Return the places of the elements of one operand that layout operations pass on."""
         shapes, others = self.program.shapes, self.program.indices
-        found = np.arange(1.0, math.prod(shapes[number]) + 1).reshape(shapes[number])
+        found = elements(shapes[number])
         for then in self._layouts(node):
             found = then.run(*(found if n == number else others.get(n, np.zeros(shapes[n])) for n in then.inputs))
             number = then.output
@@ -281,7 +281,7 @@ class Walk:
                 return
             number = node.inputs[0]
             shape = self.program.shapes[number]
-            ids = moved(node.run, np.arange(1.0, math.prod(shape) + 1).reshape(shape)).astype(np.int64)
+            ids = moved(node.run, elements(shape)).astype(np.int64)
             source = np.array(np.broadcast_to(self.values.get(number, np.nan), shape))
             source.flat[ids[ids > 0] - 1] = value[ids > 0]
             if np.isnan(source).any():

@@ -14,7 +14,7 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import ONE_SHAPE, difference, incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason, remedy
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, along
 from specs.numerals import short
 from specs.words import in_a_row
 
@@ -83,7 +83,7 @@ def _reductions(program: Program) -> Iterator[str]:
 def _reduction(run: Callable[[Array], Array], rank: int, axis: int) -> str:
     """Name what a function makes of several values along an axis; "" if these do not become one."""
     try:
-        result = np.asarray(run(np.reshape(PROBE, [-1 if k == axis else 1 for k in range(rank)])), float)
+        result = np.asarray(run(along(PROBE, axis, rank)), float)
     except Exception:  # a function that takes one value alone
         return ""
     return REDUCTIONS.get(round(float(result.item()), 9), OTHER) if result.size == 1 else ""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node
+from .tape import Array, Node, along, elements
 
 LARGEST = 1 << 22  # elements of a parameter beyond which nothing is looked up: bounds memory
 Labels = tuple[object, ...]  # one for each index of an axis
@@ -32,7 +32,7 @@ def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
     shape = program.shapes.get(-1 if value is None else value, ())
     if value is None or np.prod(shape, dtype=int) > LARGEST:
         return AxisRoles()
-    places = np.arange(1.0, shape[axis] + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    places = along(elements([shape[axis]]), axis, len(shape))
     found = list(_reads(program, value, np.broadcast_to(places, shape)))
     if len(found) == 1 and found[0].own:
         return AxisRoles(heads=_from_heads(program, found[0], shape[axis]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node, Tape
+from .tape import Array, Node, Tape, elements
 
 
 class Bilinear(NamedTuple):
@@ -80,7 +80,7 @@ def _summed(program: Program, at: int) -> Bilinear | None:
     shape = program.shapes[node.output]
     if shape[0] != 1 or 0 in shape:
         return None
-    reading = program.past_layouts(node.output, np.arange(1.0, np.prod(shape) + 1).reshape(shape))
+    reading = program.past_layouts(node.output, elements(shape))
     if reading is None:
         return None
     (second, slot, numbers, _), then = reading, tape.nodes[reading.at]

@@ -6,7 +6,6 @@ are made of the same indices, as sines and cosines, and where the code cuts the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from .axis_roles import axis_roles, follows
 from .program import Program
 from .sources import MOST, Met, first_met, fitted, origins_of
-from .tape import Array, Node
+from .tape import Array, Node, elements
 
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
 
@@ -43,12 +42,11 @@ def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict
     for value in values:
         shape = program.shapes[value]
         if axis is None:
-            own = np.arange(1.0, 1 + math.prod(shape)).reshape(shape)
+            own = elements(shape)
         elif -axis > len(shape):
             continue
         else:
-            along = np.arange(1.0, 1 + shape[axis])
-            own = np.broadcast_to(along.reshape(-1, *[1] * (-1 - axis)), shape)
+            own = np.broadcast_to(elements([shape[axis], *[1] * (-1 - axis)]), shape)
         found[value] = own + last
         last += int(own.max(initial=0))
     return found
@@ -122,7 +120,7 @@ class _Indices:
         shape = self.program.shapes[node.output]
         own = [self.labels.get(number) for number in node.inputs]
         if node.kind == "layout":
-            passed = self._laid_out(node, own)
+            passed = self.program.laid_out(node, self.labels)
         elif node.kind in ("add", "mul"):
             passed = self._joined([np.broadcast_to(some, shape) for some in own if some is not None])
         elif node.kind == "product" and node.window is None:
@@ -148,14 +146,6 @@ class _Indices:
         for n, first in zip(index.tolist(), self.first[label].tolist(), strict=True):
             parts[n // width].add((n % width, first))
         return len({k for k, _ in set.intersection(*parts)}) == width
-
-    def _laid_out(self, node: Node, own: Sequence[Array | None]) -> Array | None:
-        numbers = zip(node.inputs, own, strict=True)
-        shapes, known = self.program.shapes, self.program.indices
-        try:
-            return node.run(*(known.get(n, np.zeros(shapes[n])) if some is None else some for n, some in numbers))
-        except Exception:  # a function that takes no such array
-            return None
 
     def _multiplied(self, x: Array | None, w: Array | None, shape: tuple[int, ...]) -> Array | None:
         """Return labels of x[b, rows, k] @ w[b, k, o]; those along k meet."""

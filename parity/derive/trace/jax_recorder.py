@@ -12,7 +12,7 @@ from jax.extend import core
 
 from .call import WIDE
 from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
-from .tape import Operation, Tape
+from .tape import Operation, Tape, same
 
 CALLS = frozenset([
     "pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
@@ -25,6 +25,17 @@ SAME = frozenset([
 
 ROWS_BY_MATRIX = (((1,), (1,)), ((), ())), (0,), (0,)  # axes of a ragged product: rows, each with one of the matrices
 EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
+
+
+def _arithmetic(operation: str, of_integers: Callable[..., Any] | None = None) -> Callable[..., int]:
+    """Return the form of arithmetic of real or complex numbers. Args: of_integers: None for what JAX does."""
+
+    def form(self: Reader, eqn: Any, inputs: list[int], site: str) -> int:
+        if not self._floating(eqn):
+            return self.tape.record("other", inputs, of_integers or bound(eqn), site)
+        return getattr(self.tape, operation)(*inputs, site)
+
+    return form
 
 
 class Reader:
@@ -61,7 +72,7 @@ class Reader:
         if special is not None:
             return [special(eqn, inputs, site)]
         if name in SAME:
-            return [self.tape.layout(value, lambda a: a, site) for value in inputs]
+            return [self.tape.layout(value, same, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
             return [self.tape.record("layout", inputs, run, site)]
@@ -117,34 +128,16 @@ class Reader:
         """Tell whether the result has real or complex numbers, no integers."""
         return bool(jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact))
 
-    def _add(self, eqn: Any, inputs: list[int], site: str) -> int:
-        if not self._floating(eqn):
-            return self.tape.record("other", inputs, np.add, site)
-        return self.tape.add(inputs[0], inputs[1], site)
-
-    _add_any = _add
-
-    def _sub(self, eqn: Any, inputs: list[int], site: str) -> int:
-        if not self._floating(eqn):
-            return self.tape.record("other", inputs, np.subtract, site)
-        return self.tape.subtract(inputs[0], inputs[1], site)
-
-    def _mul(self, eqn: Any, inputs: list[int], site: str) -> int:
-        if not self._floating(eqn):
-            return self.tape.record("other", inputs, np.multiply, site)
-        return self.tape.multiply(inputs[0], inputs[1], site)
-
-    def _div(self, eqn: Any, inputs: list[int], site: str) -> int:
-        if not self._floating(eqn):
-            return self.tape.record("other", inputs, bound(eqn), site)
-        return self.tape.divide(inputs[0], inputs[1], site)
+    _add = _add_any = _arithmetic("add", np.add)
+    _sub, _mul = _arithmetic("subtract", np.subtract), _arithmetic("multiply", np.multiply)
+    _div = _arithmetic("divide")
 
     def _convert_element_type(self, eqn: Any, inputs: list[int], site: str) -> int:
         source, target = eqn.invars[0].aval.dtype, np.dtype(eqn.params["new_dtype"])
         if jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating):
-            return self.tape.layout(inputs[0], lambda a: a, site)
+            return self.tape.layout(inputs[0], same, site)
         if target.kind == "c" and source == target:
-            return self.tape.layout(inputs[0], lambda a: a, site)
+            return self.tape.layout(inputs[0], same, site)
         lifted = np.dtype(WIDE[target.kind]) if target.name in LOW or target.kind == "c" else target
         call = Operation.of("convert_element_type", {})
         return self.tape.record("other", inputs, lambda a: np.asarray(a).astype(lifted), site, call=call)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node, Tape
+from .tape import Array, Node, Tape, elements, tried
 
 
 def mixed(program: Program) -> Tape:
@@ -47,18 +46,15 @@ def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
 def _laid_out(program: Program, number: int) -> tuple[int, Array]:
     """Return the value of which another one is a layout, and the element at each place, from 1; 0 for zeros."""
     number, layouts = program.before_layouts(number)
-    shape = program.shapes[number]
-    places = np.arange(1.0, math.prod(shape) + 1).reshape(shape)
+    places = elements(program.shapes[number])
     for node in layouts:
         places = node.run(places)
     return number, places
 
 
 def _negates(node: Node) -> bool:
-    try:
-        return len(node.inputs) == 1 and np.array_equal(node.run(np.array([2.0, -0.5])), [-2.0, 0.5])
-    except Exception:  # a function that does not take such an array
-        return False
+    made = tried(node.run, np.array([2.0, -0.5])) if len(node.inputs) == 1 else None
+    return made is not None and np.array_equal(made, [-2.0, 0.5])
 
 
 def _is_rest(program: Program, weight: tuple[int, Array], rest: tuple[int, Array]) -> bool:

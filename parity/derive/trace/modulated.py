@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node, Tape, convolution
+from .tape import Array, Node, Tape, convolution, elements, picked, same
 
 
 class Part(NamedTuple):
@@ -108,7 +108,7 @@ def _operands(program: Program, of: Part) -> list[Part] | None:
     if at is None or (node := program.tape.nodes[at]).kind != "mul":
         return None
     shape = program.shapes[value]
-    moved = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    moved = elements(shape)
     for layout in layouts:
         moved = layout.run(moved)
     picked = moved.ravel()[of.pick].astype(np.int64) - 1
@@ -131,7 +131,7 @@ def _before_padding(program: Program, of: int, picks: list[Array]) -> tuple[int,
         if node.kind != "layout" or len(node.inputs) > 1:
             break
         shape = program.shapes[node.inputs[0]]
-        moved = node.run(np.arange(1.0, np.prod(shape) + 1).reshape(shape)).astype(np.int64)
+        moved = node.run(elements(shape)).astype(np.int64)
         own = [np.full(np.prod(shape, dtype=int), -1) for _ in picks]
         for each, pick in zip(own, picks, strict=True):
             each[moved[moved > 0] - 1] = pick[moved > 0]
@@ -159,7 +159,7 @@ def _written(program: Program, node: Node, found: Modulated, number: Callable[[]
 
     def scaled(value: int, parts: list[Part], picks: list[Array]) -> int:
         for part, pick in zip(parts, picks, strict=True):
-            value = record("mul", (value, record("layout", (part.value,), _picked(pick))), np.multiply)
+            value = record("mul", (value, record("layout", (part.value,), picked(pick))), np.multiply)
         return value
 
     x, layouts, picks = _before_padding(program, x, [spread(part, shape) for part in found.before])
@@ -169,23 +169,15 @@ def _written(program: Program, node: Node, found: Modulated, number: Callable[[]
         x = nodes[-1].output
     pick = found.matrix.pick[0]
     if window:
-        w = record("layout", (found.matrix.value,), _picked(pick.reshape(-1, *kernel[1:])))
+        w = record("layout", (found.matrix.value,), picked(pick.reshape(-1, *kernel[1:])))
         x = record("layout", (x,), lambda a: a.reshape(-1, shape[1] // groups, *shape[2:]))
         window = window._replace(groups=1)
     else:
-        w = record("layout", (found.matrix.value,), _picked(pick[None, ..., 0].swapaxes(1, 2)))
+        w = record("layout", (found.matrix.value,), picked(pick[None, ..., 0].swapaxes(1, 2)))
         x = record("layout", (x,), lambda a: a.reshape(1, -1, shape[2]))
     nodes.append(
         node._replace(inputs=(x, w), output=number(), run=convolution(window) if window else node.run, window=window)
     )
     y = record("layout", (nodes[-1].output,), lambda a: a.reshape(out))
     y = scaled(y, found.behind, [spread(part, out) for part in found.behind])
-    return [*nodes, Node("layout", (y,), node.output, _same, node.site, None)]
-
-
-def _picked(pick: Array) -> Callable[[Array], Array]:
-    return lambda a: np.reshape(a, -1)[pick]
-
-
-def _same(value: Array) -> Array:
-    return value
+    return [*nodes, Node("layout", (y,), node.output, same, node.site, None)]

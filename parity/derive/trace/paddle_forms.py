@@ -11,7 +11,7 @@ import paddle
 from .call import flatten
 from .einsum import read_einsum
 from .paddle_values import LOW
-from .tape import Tape
+from .tape import Tape, same
 
 LAYOUT = frozenset([
     "reshape", "transpose", "squeeze", "unsqueeze", "concat", "stack", "split", "split_with_num", "slice",
@@ -78,6 +78,16 @@ def _edges(
     return edges
 
 
+def _arithmetic(operation: str, step: int = 1) -> Callable[..., int]:
+    """Return the form of arithmetic of two operands. Args: step: -1 where they come in reverse order."""
+
+    def form(self: Forms, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        x, y = self._pair(args, inputs)[::step]
+        return getattr(self.tape, operation)(x, y, self.path[-1])
+
+    return form
+
+
 class Forms:
     """What has a form of its own: each method returns a value's number, or None where the general rule holds.
 
@@ -95,26 +105,8 @@ class Forms:
             for a in args[:2]
         ]
 
-    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
-        return operation(pair[0], pair[1], self.path[-1])
-
-    def _add(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.add, self._pair(args, inputs))
-
-    def _subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.subtract, self._pair(args, inputs))
-
-    def _reversed_subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.subtract, self._pair(args, inputs)[::-1])
-
-    def _multiply(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.multiply, self._pair(args, inputs))
-
-    def _divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.divide, self._pair(args, inputs))
-
-    def _reversed_divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self._join(self.tape.divide, self._pair(args, inputs)[::-1])
+    _add, _subtract, _multiply, _divide = map(_arithmetic, ("add", "subtract", "multiply", "divide"))
+    _reversed_subtract, _reversed_divide = _arithmetic("subtract", -1), _arithmetic("divide", -1)
 
     def _scale(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
         _, scale, bias, after = args[:4]
@@ -156,8 +148,8 @@ class Forms:
         """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
         shape = list(args[0].shape)
         space = shape[1:-1] if args[4][-1] == "C" else shape[2:]
-        same = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
-        return self.tape.layout(inputs[0], lambda a: a, self.path[-1]) if same else None
+        fits = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
+        return self.tape.layout(inputs[0], same, self.path[-1]) if fits else None
 
     _linear_interp = _bicubic_interp = _trilinear_interp = _bilinear_interp
 

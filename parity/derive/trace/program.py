@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tape import Array, Node, Tape, Window
+from .tape import Array, Node, Tape, Window, tried
 
 
 class Stretch(NamedTuple):
@@ -185,6 +185,12 @@ class Program:
             return labels if k == slot else self.indices.get(number, np.zeros(self.shapes[number]))
 
         return node.run(*(operand(k, number) for k, number in enumerate(node.inputs)))
+
+    def laid_out(self, node: Node, found: Mapping[int, Array]) -> Array | None:
+        """Return what a layout makes of numbers for its operands, 0 for those without; None if it takes no numbers."""
+        known = (found.get(n, self.indices.get(n)) for n in node.inputs)
+        shapes = (self.shapes[n] for n in node.inputs)
+        return tried(node.run, *(np.zeros(s) if v is None else v for v, s in zip(known, shapes, strict=True)))
 
     def patches(self, node: Node) -> Window | None:
         """Return the window of a convolution that reads patches; None where it multiplies each position by itself."""

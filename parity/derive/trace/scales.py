@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node, Tape
+from .tape import Array, Node, Tape, elements, picked
 
 
 class Gate(NamedTuple):
@@ -40,7 +40,7 @@ def scaled_before(program: Program) -> Tape:
         x, w = product.inputs
         *behind, last = [product._replace(inputs=(scaled, w)), *chain]
         return [
-            Node("layout", (gate.factor,), factor, _picked(gate.pick), node.site, None),
+            Node("layout", (gate.factor,), factor, picked(gate.pick), node.site, None),
             Node("mul", (x, factor), scaled, np.multiply, node.site, None),
             *behind,
             last._replace(output=node.output),
@@ -54,17 +54,13 @@ def _last(tape: Tape, gate: Gate) -> int:
     return tape.nodes[gate.chain[-1] if gate.chain else gate.product].output
 
 
-def _picked(pick: Array) -> Callable[[Array], Array]:
-    return lambda a: np.reshape(a, -1)[pick]
-
-
 def _gate(program: Program, at: int) -> Gate | None:
     """Return the factor by which all columns of a product are multiplied; None where there is none."""
     node, tape = program.tape.nodes[at], program.tape
     if node.kind != "product" or node.window or [n in program.active for n in node.inputs] != [True, False]:
         return None
     shape = program.shapes[node.output]
-    reading = program.past_layouts(node.output, np.arange(1.0, np.prod(shape) + 1).reshape(shape))
+    reading = program.past_layouts(node.output, elements(shape))
     if reading is None or (then := tape.nodes[reading.at]).kind != "mul":
         return None
     other = then.inputs[1 - reading.slot]
@@ -122,7 +118,7 @@ def scaled_behind(program: Program) -> Tape:
             product, plain, factor = nodes.pop(), number(), number()
             nodes += [
                 product._replace(output=plain),
-                Node("layout", (scale.factor,), factor, _picked(scale.pick), node.site, None),
+                Node("layout", (scale.factor,), factor, picked(scale.pick), node.site, None),
                 Node("mul", (plain, factor), product.output, np.multiply, node.site, None),
             ]
         return nodes
@@ -138,9 +134,7 @@ def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:
     factor, x = sorted(node.inputs, key=lambda number: number not in weights)
     if x not in program.active or program.shapes[node.output] != program.shapes[x]:
         return None
-    shape = program.shapes[factor]
-    pick = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
-    pick, value, found = np.broadcast_to(pick, program.shapes[x]), node.output, None
+    pick, value, found = np.broadcast_to(elements(program.shapes[factor]), program.shapes[x]), node.output, None
     while (reading := program.past_layouts(value, pick)) is not None:
         then, pick = tape.nodes[reading.at], reading.labels
         if then.kind == "product" and not then.window:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import Program
-from .tape import Array, Node
+from .tape import Array, Node, along, elements
 
 MOST = 1 << 22  # elements of all values on the way, above which sources are not looked up
 Sources = frozenset[str]
@@ -45,8 +45,7 @@ def first_met(program: Program, name: str, axis: int) -> Met | None:
     shape = program.shapes.get(-1 if value is None else value, ())
     if value is None or math.prod(shape) > MOST:
         return None
-    along = np.arange(1.0, shape[axis] + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-    return _met(program, value, np.broadcast_to(along, shape))
+    return _met(program, value, np.broadcast_to(along(elements([shape[axis]]), axis, len(shape)), shape))
 
 
 def origins_of(program: Program, number: int) -> list[int]:
@@ -64,8 +63,7 @@ def outputs_of(program: Program, name: str, length: int) -> int | None:
         return None
     shape = program.shapes[value]
     for axis in (axis for axis, n in enumerate(shape) if n == length > 1):
-        along = np.arange(1.0, length + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-        met = _met(program, value, np.broadcast_to(along, shape))
+        met = _met(program, value, np.broadcast_to(along(elements([length]), axis, len(shape)), shape))
         if met is not None and met.own:
             return axis
     return None
@@ -114,8 +112,8 @@ def _in_product(program: Program, node: Node, slot: int, labels: Array) -> Met |
         summed = labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
         if not _alike(summed, 2):
             return _own(program, node, slot, labels)
-        along = summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
-        return Met(other, np.broadcast_to(along, program.shapes[other]))
+        first = summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
+        return Met(other, np.broadcast_to(first, program.shapes[other]))
     if slot == 0:
         return None
     groups, channels = node.window.groups, program.shapes[other][1]
@@ -144,7 +142,7 @@ def _summed(labels: Array, slot: int, node: Node) -> bool:
 
 
 def _by_channel(labels: Array, shape: tuple[int, ...]) -> Array:
-    return np.broadcast_to(labels.reshape([-1 if d == 1 else 1 for d in range(len(shape))]), shape)
+    return np.broadcast_to(along(labels, 1, len(shape)), shape)
 
 
 def _alike(labels: Array, axis: int) -> bool:
@@ -208,13 +206,9 @@ class _Finder:
         node = self.program.tape.nodes[made]
         if name := self._weight(node):
             return self._full(name, number)
-        operands = [self.found.get(other, self.program.indices.get(other)) for other in node.inputs]
         if node.kind == "layout":
-            shapes = (self.program.shapes[other] for other in node.inputs)
-            try:
-                return node.run(*(np.zeros(s) if v is None else v for v, s in zip(operands, shapes, strict=True)))
-            except Exception:  # a function that takes no such array
-                return np.zeros(shape)
+            moved = self.program.laid_out(node, self.found)
+            return np.zeros(shape) if moved is None else moved
         known = {other: self.found[other] for other in node.inputs if other in self.found}
         if node.kind == "product" and not node.window:  # of two activations, or with a constant
             if self.program.active.issuperset(node.inputs):

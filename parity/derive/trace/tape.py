@@ -12,6 +12,7 @@ Values have numbers. Each operation (Node) makes one value from others; its kind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -321,3 +322,31 @@ def _convolve(x: Array, w: Array, window: Window) -> Array:
         factor = w[(slice(None), slice(None), *tap)].reshape(groups, o // groups, -1)
         out = out + (factor * part if w.shape[1] == 1 else factor @ part)
     return np.moveaxis(out.reshape(o, n, *space), 1, 0)
+
+
+def same(value: Array) -> Array:
+    """Return a value as it is: the layout that moves nothing."""
+    return value
+
+
+def picked(places: Array) -> Callable[[Array], Array]:
+    """Return the layout that takes these elements of a flat array."""
+    return lambda a: np.reshape(a, -1)[places]
+
+
+def elements(shape: Sequence[int]) -> Array:
+    """Number the elements of an array, from 1: layouts move the numbers, and put 0 where they put zeros."""
+    return np.arange(1.0, math.prod(shape) + 1).reshape(shape)
+
+
+def along(values: Array, axis: int, rank: int) -> Array:
+    """Return a list of values as an array of a rank that has them along an axis."""
+    return np.reshape(values, [-1 if d == axis else 1 for d in range(rank)])
+
+
+def tried(run: Callable[..., Array], *operands: Array) -> Array | None:
+    """Return what a function makes of arrays; None if it refuses them, for which a framework may raise anything."""
+    try:
+        return np.asarray(run(*operands))
+    except Exception:
+        return None

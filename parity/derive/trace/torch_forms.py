@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .tape import Tape
+from .tape import Tape, same
 from .torch_values import length_of, places_of, results_of, tensors_of
 
 LAYOUT = frozenset([
@@ -47,6 +47,27 @@ def _number(value: Any) -> Any:
     return np.complex128(value) if isinstance(value, complex) else np.float64(value)
 
 
+def _arithmetic(operation: str) -> Callable[..., int | None]:
+    """Return the form of arithmetic of two operands, of which `alpha` scales the second one."""
+
+    def form(self: Forms, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        pair = None if kwargs.get("rounding_mode") else self._pair(args, inputs)
+        return getattr(self.tape, operation)(*self._scaled(pair, kwargs), self.path[-1]) if pair else None
+
+    return form
+
+
+def _product(x_at: Any, w_at: Any, result_at: Any) -> Callable[..., int]:
+    """Return the form of a product: indices by which vectors and matrices get axes, and the result loses these."""
+
+    def form(self: Forms, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int:
+        tape, site = self.tape, self.path[-1]
+        x, w = tape.layout(inputs[0], lambda a: a[x_at], site), tape.layout(inputs[1], lambda a: a[w_at], site)
+        return tape.layout(tape.product(x, w, site), lambda a: a[result_at], site)
+
+    return form
+
+
 class Forms:
     """What has a form of its own: each method returns a value's number, or None where the general rule holds.
 
@@ -81,50 +102,20 @@ class Forms:
             pair = [pair[0], self.tape.multiply(pair[1], alpha, self.path[-1])]
         return pair
 
-    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
-        return operation(pair[0], pair[1], self.path[-1])
-
-    def _add(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        pair = self._pair(args, inputs)
-        return self._join(self.tape.add, self._scaled(pair, kwargs)) if pair else None
-
-    def _sub(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        pair = self._pair(args, inputs)
-        return self._join(self.tape.subtract, self._scaled(pair, kwargs)) if pair else None
-
-    def _mul(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        pair = self._pair(args, inputs)
-        return self._join(self.tape.multiply, pair) if pair else None
-
-    def _div(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        pair = None if kwargs.get("rounding_mode") else self._pair(args, inputs)
-        return self._join(self.tape.divide, pair) if pair else None
+    _add, _sub, _mul, _div = map(_arithmetic, ("add", "subtract", "multiply", "divide"))
 
     def _upsample_bilinear2d(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
-        return self.tape.layout(inputs[0], lambda a: a, self.path[-1]) if out.shape == args[0].shape else None
+        return self.tape.layout(inputs[0], same, self.path[-1]) if out.shape == args[0].shape else None
 
     _upsample_linear1d = _upsample_bicubic2d = _upsample_trilinear3d = _upsample_bilinear2d
 
-    def _bmm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        return self._join(self.tape.product, inputs)
+    def _bmm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int:
+        return self.tape.product(inputs[0], inputs[1], self.path[-1])
 
-    def _mm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        tape, site = self.tape, self.path[-1]
-        x, w = (tape.layout(value, lambda a: a[None], site) for value in inputs)
-        return tape.layout(tape.product(x, w, site), lambda a: a[0], site)
-
-    def _mv(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        tape, site = self.tape, self.path[-1]
-        x = tape.layout(inputs[0], lambda a: a[None], site)
-        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
-        return tape.layout(tape.product(x, w, site), lambda a: a[0, :, 0], site)
-
-    def _dot(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        tape, site = self.tape, self.path[-1]
-        x = tape.layout(inputs[0], lambda a: a[None, None], site)
-        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
-        return tape.layout(tape.product(x, w, site), lambda a: a[0, 0, 0], site)
+    _mm = _product(np.s_[None], np.s_[None], np.s_[0])
+    _mv = _product(np.s_[None], np.s_[None, :, None], np.s_[0, :, 0])
+    _dot = _product(np.s_[None, None], np.s_[None, :, None], np.s_[0, 0, 0])
 
     def _convolution(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         tape, site = self.tape, self.path[-1]
