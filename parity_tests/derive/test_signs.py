@@ -13,25 +13,29 @@ from .pairs import images
 torch = pytest.importorskip("torch")
 
 
-class Scaled(torch.nn.Module):
+def plain(value: Any) -> Any:
+    return value
+
+
+class Net(torch.nn.Module):
     """Two dense layers with a scale between them.
 
     Args:
-      taken: what the model makes of its scale.
+      scaled, read: what the model makes of its scale, and of its input.
     """
 
-    def __init__(self, taken: Any):
+    def __init__(self, scaled: Any = plain, read: Any = plain):
         super().__init__()
-        self.up, self.down, self.taken = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3), taken
+        self.up, self.down, self.scaled, self.read = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3), scaled, read
         self.scale, self.gain = torch.nn.Parameter(torch.ones(6)), torch.nn.Parameter(torch.ones(6))
 
     def forward(self, x: Any) -> Any:
-        return self.down(torch.tanh(self.up(x) * self.taken(self.scale)) * self.gain)
+        return self.down(torch.tanh(self.up(self.read(x)) * self.scaled(self.scale)) * self.gain)
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["right", "left"])
 def test_an_absolute_value_of_a_scale_is_seen(turned: bool):
-    sides = Scaled(lambda scale: scale), Scaled(torch.abs)
+    sides = Net(), Net(scaled=torch.abs)
     found = parity.derive(*(sides[::-1] if turned else sides), (images(5, 4),))
     assert not found.proven and not found.missing
     assert str(found).startswith("complete, but not proven: outputs are equal only for positive values of scale")
@@ -40,32 +44,13 @@ def test_an_absolute_value_of_a_scale_is_seen(turned: bool):
 
 @pytest.mark.parametrize("taken", [torch.sqrt, torch.relu, lambda scale: scale * 1.0], ids=["root", "cut", "plain"])
 def test_scales_that_both_take_alike_are_proven(taken: Any):
-    assert parity.derive(Scaled(taken), Scaled(taken), (images(5, 4),)).proven
-
-
-class Spectrum(torch.nn.Module):
-    """Two dense layers.
-
-    Args:
-      taken: what the model makes of its input.
-    """
-
-    def __init__(self, taken: Any):
-        super().__init__()
-        self.up, self.down, self.taken = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3), taken
-
-    def forward(self, x: Any) -> Any:
-        return self.down(torch.tanh(self.up(self.taken(x))))
-
-
-def plain(x: Any) -> Any:
-    return x
+    assert parity.derive(Net(scaled=taken), Net(scaled=taken), (images(5, 4),)).proven
 
 
 @pytest.mark.parametrize("taken", [torch.abs, torch.relu, lambda x: (x * x).sqrt()], ids=["absolute", "cut", "root"])
 def test_inputs_that_are_positive_as_given_are_negated(taken: Any):
     power = 20 + images(5, 4)  # so that a draw of this spread is positive, too
-    found = parity.derive(Spectrum(plain), Spectrum(taken), (power,))
+    found = parity.derive(Net(), Net(read=taken), (power,))
     assert not found.proven and not found.missing and found.error < 1e-12
     assert "outputs are equal only for positive values of input 1" in str(found)
 
@@ -73,7 +58,7 @@ def test_inputs_that_are_positive_as_given_are_negated(taken: Any):
 @pytest.mark.parametrize("taken", [torch.log, lambda x: x.clamp(min=1e-7).log()], ids=["plain", "guarded"])
 def test_inputs_that_a_model_takes_if_positive_alone_keep_their_sign(taken: Any):
     power = 20 + images(5, 4)
-    assert parity.derive(Spectrum(torch.log), Spectrum(taken), (power,)).proven
+    assert parity.derive(Net(read=torch.log), Net(read=taken), (power,)).proven
 
 
 class Gated(torch.nn.Module):

@@ -21,9 +21,7 @@ from .rows import Row
 def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
     """Write `q: l i (g r) d, kv: l i s g d <-> blocks.{l}.qkv: (g r+s d) i`, or the same with the sides exchanged."""
     lefts, rights = facts.lefts, facts.rights
-    back = np.zeros(len(lefts), np.int64)
-    places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
-    back[facts.found[places].astype(np.int64)] = places
+    back = facts.back(right_names)
     row = _joined(lefts, left_names, rights, right_names, facts.part, names, 0)
     if row is None and all((lefts.part(back, name) > 0).all() for name in left_names):
         row = _joined(rights, right_names, lefts, left_names, lambda name: lefts.part(back, name), names, 1)

@@ -49,6 +49,13 @@ class Facts:
         numbers = self.rights.part(self.found, name)
         return np.maximum(numbers, 0) if numbers.min(initial=0) < 0 else numbers
 
+    def back(self, right_names: Sequence[str]) -> Array:
+        """Return the element of these right parameters that each left one becomes, 0 of those that become none."""
+        places = np.concatenate([self.rights.numbers(name).astype(np.int64).ravel() for name in right_names])
+        back = np.zeros(len(self.lefts), np.int64)
+        back[self.found[places].astype(np.int64)] = places
+        return back
+
     def zeros(self) -> dict[str, str]:
         """Return right parameters -> others to which they add nothing but zeros."""
         zeros = {}

@@ -41,10 +41,7 @@ def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
-    back = np.zeros(len(lefts), np.int64)
-    places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
-    back[facts.found[places]] = places
-    numbers = lefts.part(back, left_names[0])
+    numbers = lefts.part(facts.back(right_names), left_names[0])
     rows = many_to_one(rights, right_names, left_names[0], numbers, names, 1)
     return rows and [row.reverse() for row in rows]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.trace.draws import draw
 from parity.derive.trace.outputs import equal
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.table import Table
 from specs.words import in_a_row
+
+from .trial import depended_on
 
 KINDS = "iub"
 FAR = 1_000_000  # steps, beyond any number that code waits for
@@ -69,26 +70,7 @@ def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]
 def _read(of: Side) -> list[str]:
     """List the single integers and flags of a model on which its outputs depend."""
     singles = {name: a for name, a in of.others.items() if a.size == 1 and a.dtype.kind in KINDS}
-    if not singles:
-        return []
-    weights, inputs = draw(of, 0), of.call.arrays()
-
-    def outputs(changed: Mapping[str, Array]) -> list[Array]:
-        return of.run({**weights, **singles, **changed}, inputs)
-
-    def differ(names: Sequence[str]) -> bool:
-        changes = [{name: change(singles[name]) for name in names} for change in (_next, _far, np.zeros_like)]
-        try:
-            return not all(equal(usual, outputs(changed)) for changed in changes)
-        except Exception:  # an index that is not there
-            return True
-
-    try:
-        usual = outputs({})
-        return [name for name in singles if differ([name])] if differ([*singles]) else []
-    finally:
-        outputs({})  # gives the model its own numbers again
-        of.release()
+    return depended_on(of, singles, (_next, _far, np.zeros_like), equal)
 
 
 def _next(array: Array, by: int = 1) -> Array:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.caches import trim
-from parity.derive.trace.draws import Drawn
+from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
@@ -79,3 +79,32 @@ def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Arra
     finally:
         of.release()
         trim()
+
+
+def depended_on(
+    of: Side, arrays: Mapping[str, Array], changes: Sequence[Callable[[Array], Array]],
+    alike: Callable[[list[Array], list[Array]], bool], few: int = 0,
+) -> list[str]:  # fmt: skip
+    """List the arrays, of those that the proof does not draw, on which the outputs of a model depend.
+
+    Args:
+      changes: make other values of one array. alike: compares outputs.
+      few: arrays up to this number are changed one by one; more of them are changed together first.
+    """
+    weights, inputs = {**draw(of, 0), **arrays}, of.call.arrays()
+
+    def differ(names: Sequence[str]) -> bool:
+        changed = [{name: change(arrays[name]).astype(arrays[name].dtype) for name in names} for change in changes]
+        try:
+            return not all(alike(usual, of.run({**weights, **some}, inputs)) for some in changed)
+        except Exception:  # an index that is not there
+            return True
+
+    if not arrays:
+        return []
+    try:
+        usual = of.run(weights, inputs)
+        return [name for name in arrays if differ([name])] if len(arrays) <= few or differ([*arrays]) else []
+    finally:
+        of.run(weights, inputs)  # gives the model its own values again
+        of.release()

@@ -5,15 +5,16 @@ These are integers, booleans and complex numbers, and parameters that keep the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from parity.derive.fold.buffers import VALUED, orders
-from parity.derive.trace.draws import draw
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.table import Table
+
+from .trial import depended_on
 
 FEW = 16  # arrays of more than one number that are changed one by one
 
@@ -60,28 +61,13 @@ def _untouched(of: Side) -> dict[str, Array]:
 def _read(of: Side) -> list[str]:
     """List the arrays that the proof does not draw and on which the outputs depend."""
     arrays = _untouched(of)
-    weights, inputs = draw(of, 0), of.call.arrays()
-    usual = of.run(weights, inputs)
+    several = {name: array for name, array in arrays.items() if array.size > 1}
+    counters = {name: array for name, array in arrays.items() if array.size == 1}
+    return [*depended_on(of, several, CHANGES, _identical, FEW), *depended_on(of, counters, CHANGES, _identical)]
 
-    def changes(names: Collection[str]) -> bool:
-        return any(differs(change, names) for change in CHANGES)
 
-    def differs(change: Callable[[Array], Array], names: Collection[str]) -> bool:
-        changed = {name: change(arrays[name]).astype(arrays[name].dtype) for name in names}
-        try:
-            outputs: Sequence[Array] = of.run({**weights, **arrays, **changed}, inputs)
-        except Exception:  # an index that is not there
-            return True
-        return not all(map(np.array_equal, usual, outputs))
-
-    counters = [name for name, array in arrays.items() if array.size == 1]
-    several = [name for name in arrays if name not in counters]
-    try:
-        read = [name for name in several if changes([name])] if len(several) <= FEW or changes(several) else []
-        return [*read, *(name for name in counters if changes([name]))] if counters and changes(counters) else read
-    finally:
-        of.run({**weights, **arrays}, inputs)
-        of.release()
+def _identical(outputs: Sequence[Array], others: Sequence[Array]) -> bool:
+    return all(map(np.array_equal, outputs, others))
 
 
 def _trained(of: Side, name: str, array: Array) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,13 @@ def rebuild(tree: Any, leaves: Mapping[str, Any], path: str = "") -> Any:
             return type(tree)(*items)
         return items if isinstance(tree, list) else tuple(items)
     return leaves.get(path, tree)
+
+
+def without(tree: Any, tensor: type) -> Callable[[Iterable[Any]], Any]:
+    """Return what builds the tree with others in place of its tensors, of which it keeps none."""
+    paths = [path for path, leaf in flatten(tree) if isinstance(leaf, tensor)]
+    rest = rebuild(tree, dict.fromkeys(paths))
+    return lambda tensors: rebuild(rest, dict(zip(paths, tensors, strict=True)))
 
 
 def call_of(inputs: Any) -> Call:

@@ -59,10 +59,13 @@ class Recorder(Forms):
         self.inside = False
         self.numbers: list[int] = []  # values that the model's code took out as numbers
 
-    def adopt(self, tensor: Any, value: int) -> int:
+    def adopt(self, tensor: Any, value: int, random: bool = False) -> int:
+        """Take a tensor as that of a value. Args: random: whether the value is drawn."""
         self.alive.append(tensor)
         self.tape.lower(_lower([tensor.dtype]), self.path[-1])
         self.tape.complex |= tensor.is_complex()
+        if random:
+            self.tape.random.add(value)
         self.values[id(tensor)] = value
         return value
 
@@ -154,7 +157,7 @@ class Recorder(Forms):
         random = plain in SAMPLED and not call.settings.get("is_test")
         if not tensors or name in SHAPED:
             for tensor in results:
-                self._mark(self.adopt(tensor, self.tape.constant(numpy_of(tensor))), random)
+                self.adopt(tensor, self.tape.constant(numpy_of(tensor)), random)
             return out
         floats = any(map(is_inexact, tensors))
         special = getattr(self, f"_{plain}", None) if floats else None
@@ -165,10 +168,5 @@ class Recorder(Forms):
         kind = "layout" if is_layout(plain, args, kwargs, results) else "other"
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
-            self._mark(self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call)), random)
+            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call), random)
         return out
-
-    def _mark(self, value: int, random: bool) -> None:
-        """Note on the tape that a value is drawn, if it is."""
-        if random:
-            self.tape.random.add(value)

@@ -60,10 +60,13 @@ class Recorder(Forms, TorchDispatchMode):
         """Skip the compiler, whose import would take seconds: nothing is compiled under this mode."""
         return False
 
-    def adopt(self, tensor: torch.Tensor, value: int) -> int:
+    def adopt(self, tensor: torch.Tensor, value: int, random: bool = False) -> int:
+        """Take a tensor as that of a value. Args: random: whether the value is drawn."""
         self.alive.append(tensor)
         self.tape.lower(_lower(tensor.dtype), self.path[-1])
         self.tape.complex |= tensor.is_complex()
+        if random:
+            self.tape.random.add(value)
         self.owners.setdefault(storage_of(tensor), tensor)
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
@@ -138,7 +141,7 @@ class Recorder(Forms, TorchDispatchMode):
             self.numbers += inputs
         if not tensors or name in SHAPED:
             for tensor in results_of(out):
-                self._mark(self.adopt(tensor, self.tape.constant(numpy_of(tensor))), random)
+                self.adopt(tensor, self.tape.constant(numpy_of(tensor)), random)
             return out
         special = getattr(self, f"_{name.lstrip('_')}", None)
         if special is not None and (value := special(args, kwargs, inputs, out)) is not None:
@@ -149,13 +152,8 @@ class Recorder(Forms, TorchDispatchMode):
         for k, tensor in enumerate(results):
             single = isinstance(out, torch.Tensor)
             run, call = runner(func, args, kwargs, k, single), operation(func, name, args, kwargs)
-            self._mark(self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call)), random)
+            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call), random)
         return out
-
-    def _mark(self, value: int, random: bool) -> None:
-        """Note on the tape that a value is drawn, if it is."""
-        if random:
-            self.tape.random.add(value)
 
     def _mutate(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[torch.Tensor], random: bool) -> Any:
         target = args[0] if not kwargs.get("out") is not None else kwargs["out"]
@@ -174,7 +172,8 @@ class Recorder(Forms, TorchDispatchMode):
         if value is None:
             run, call = runner(func, args, kwargs, 0, True, clone=True), operation(func, name[:-1], args, kwargs)
             value = tape.record("other", inputs, run, site, call=call)
-        self._mark(value, random)
+        if random:
+            self.tape.random.add(value)
         self._open(target)
         out = func(*args, **kwargs)
         self._write(target, value)

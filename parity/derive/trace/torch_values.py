@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from .call import flatten
+from .call import flatten, without
 from .tape import Operation
 
 
@@ -26,11 +26,10 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
 
     Code states that number, as in `x.view(len(x), 2, 8)`, and a router that reads other values chooses more or fewer.
     """
-    template, rows = _template((list(args), kwargs)), [len(tensor) for tensor in _arrays((args, kwargs))]
+    given, rows = without((list(args), kwargs), torch.Tensor), [len(tensor) for tensor in _arrays((args, kwargs))]
 
     def run(*arrays: np.ndarray) -> np.ndarray:
-        numbers = iter(arrays)
-        again, named = _filled(template, numbers)
+        again, named = given(map(_tensor, arrays))
         if clone:
             again[0] = again[0].clone()
         changed = {old: len(one) for old, one in zip(rows, _arrays((again, named)), strict=False) if old != len(one)}
@@ -50,30 +49,9 @@ def operation(func: Any, name: str, args: Any, kwargs: Any) -> Operation:
     return Operation.of(name, given)
 
 
-class _Slot:
-    """The place of a tensor in the arguments of an operation."""
-
-
-def _template(tree: Any) -> Any:
-    """Replace tensors of the tree by slots, so that none is referenced or changed later."""
-    if isinstance(tree, torch.Tensor):
-        return _Slot()
-    if isinstance(tree, (list, tuple)):
-        return [_template(item) for item in tree]
-    if isinstance(tree, dict):
-        return {key: _template(item) for key, item in tree.items()}
-    return tree
-
-
-def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
-    if isinstance(tree, _Slot):
-        array = np.asarray(next(arrays), order="C")
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
-    if isinstance(tree, list):
-        return [_filled(item, arrays) for item in tree]
-    if isinstance(tree, dict):
-        return {key: _filled(item, arrays) for key, item in tree.items()}
-    return tree
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    array = np.asarray(array, order="C")
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _arrays(tree: Any) -> list[torch.Tensor]:
@@ -83,7 +61,7 @@ def _arrays(tree: Any) -> list[torch.Tensor]:
 
 def _with_rows(argument: Any, rows: Mapping[int, int]) -> Any:
     """Return a list of sizes with the number of rows, the first of its entries that is one, in place of the old one."""
-    if not isinstance(argument, list) or not all(type(size) is int for size in argument):
+    if not isinstance(argument, (list, tuple)) or not all(type(size) is int for size in argument):
         return argument
     at = next((k for k, size in enumerate(argument) if size in rows), None)
     return [rows[size] if k == at else size for k, size in enumerate(argument)]
