@@ -189,9 +189,8 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     axis = mixing(program, node, slot, run)
     axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else along(PROBE, axis, labels.ndim)
-    made = tried(run, probe)
-    kind = node.kind if made is None else f"other {np.round(np.ravel(made), 2).tolist()}"
-    return Reader(kind, labels, axis)
+    values = tried(lambda x: np.round(np.ravel(run(x)), 2), probe)  # truth values cannot be rounded
+    return Reader(node.kind if values is None else f"other {values.tolist()}", labels, axis)
 
 
 def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:
