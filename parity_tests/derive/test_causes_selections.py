@@ -146,7 +146,7 @@ def test_the_cell_state_in_place_of_the_output_of_an_lstm_is_named(swapped: bool
         return Net(lambda m, x: m.head(m.rnn(x)[1][which][-1]), rnn=torch.nn.LSTM(5, 4, batch_first=True),
                    head=linear(4, 3))  # fmt: skip
 
-    found = parity.derive(*(net(which) for which in ((1, 0) if swapped else (0, 1))), (images(3, 4, 5),))
+    found = parity.derive(*(net(which) for which in ((1, 0) if swapped else (0, 1))), (images(3, 2, 5),))
     (place,) = found.divergences
     sides = ("right", "left") if swapped else ("left", "right")
     assert place.what == f"the {sides[0]} computes tanh and a product of a value that the {sides[1]} takes as it is"

@@ -35,7 +35,7 @@ class Terms(NamedTuple):
     near: Array
 
 
-def straightened(left: Left, found: Array, plus: Array | None, rights: Elements, given: Collection[str] = ()) -> Array:
+def straightened(left: Left, found: Array, plus: Array | None, rights: Elements, given: Collection[str]) -> Array:
     """Return the map with terms of sums exchanged, so that each right parameter has the elements of one left one.
 
     Args:

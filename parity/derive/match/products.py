@@ -297,7 +297,7 @@ class Products(Regrouping):
                 found[seen] = (rows, float(same.mean()))
         return found
 
-    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool = False) -> Array | None:
+    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool) -> Array | None:
         """Return the left values in the order of the right ones, if these are near or part of them is the same.
 
         Args:

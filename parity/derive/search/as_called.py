@@ -76,7 +76,7 @@ class Right(NamedTuple):
 
 def matched_as_called(
     known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, rounds: Rounds,
-    fixed: Sequence[str] = (),
+    fixed: Sequence[str],
 ) -> Matched:  # fmt: skip
     """Return the deepest match of the left side with the right model, over the ways in which that may be called.
 

@@ -42,7 +42,7 @@ def routed(program: Program) -> Tape:
         if name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
             if rows[node.inputs[-1]].axis:
                 raise Unlike
-            return _masked(program, node, number)
+            return _masked(node, number)
         if any(value in rows for value in node.inputs):
             return _of_all(program, node, rows, number)
         return [node]
@@ -103,7 +103,7 @@ def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], n
     ]
 
 
-def _masked(program: Program, node: Node, number: Callable[[], int]) -> list[Node]:
+def _masked(node: Node, number: Callable[[], int]) -> list[Node]:
     """Return what adds or puts the results of all rows, those of other rows masked."""
     before, index, values = node.inputs
 
