@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class Rearranged(Edit):
         nodes, outputs = list(tape.nodes), list[int]()
         for k, (at, axes) in enumerate(self.places):
             outputs.append(tape.size + k)
-            nodes.append(Node("layout", (tape.outputs[at],), tape.size + k, _turned(axes), "", None))
+            nodes.append(Node("layout", (tape.outputs[at],), tape.size + k, partial(np.transpose, axes=axes), "", None))
         return replace(tape, nodes=nodes, outputs=outputs, size=tape.size + len(outputs))
 
 
@@ -58,10 +59,6 @@ def rearranged(left: Program, right: Program) -> Iterator[Rearranged]:
     outputs = [right.tape.outputs[place.at] for place, text in zip(found, texts, strict=True) if text]
     if outputs:
         yield Rearranged(1, "order of outputs", in_a_row([text for text in texts if text]), found, outputs)
-
-
-def _turned(axes: tuple[int, ...]) -> Callable[[Array], Array]:
-    return lambda array: np.transpose(array, axes)
 
 
 def _place(output: Array, k: int, others: Sequence[Array]) -> Place | None:

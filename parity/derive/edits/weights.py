@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from convert.folding import fold as folded_names
 from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
 from .edit import SIDES, Edit, LeftOut
@@ -98,7 +99,7 @@ class Shared(Edit):
         named, first, size = dict[int, int](), list[Node](), tape.size
         for number, (other, order) in self.values.items():
             named[number] = size
-            first.append(Node("layout", (other,), size, _turned(order), "", None))
+            first.append(Node("layout", (other,), size, partial(np.transpose, axes=order), "", None))
             size += 1
         nodes = [node._replace(inputs=tuple(named.get(n, n) for n in node.inputs)) for node in tape.nodes]
         return replace(tape, nodes=[*first, *nodes], size=size, parts={})
@@ -136,7 +137,3 @@ def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]
 
 def _readers(program: Program, number: int) -> list[int]:
     return [program.tape.nodes[at].output for at, _ in program.readers(number)]
-
-
-def _turned(order: tuple[int, ...]) -> Callable[[Array], Array]:
-    return lambda a: np.transpose(a, order)

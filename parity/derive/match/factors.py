@@ -189,7 +189,7 @@ class Factors(Biases):
 
     @cached_property
     def _added(self) -> Array:
-        """The left element that is added to each left one before anything else reads it, or 0."""
+        """Return the left element that is added to each left one before anything else reads it, or 0."""
         found = np.zeros(len(self.lefts), np.int32)
         for seen in self._of_kind("add"):
             elements, terms = seen.pairs
@@ -214,7 +214,7 @@ class Factors(Biases):
 
     @cached_property
     def _apart(self) -> list[uses.Seen]:
-        """The elements of the products on the left, each for itself."""
+        """Return the products on the left with their elements one by one."""
         every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
         return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
 

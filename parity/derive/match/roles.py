@@ -64,7 +64,7 @@ class Group:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The number of different coordinates along each axis."""
+        """Count the different coordinates along each axis."""
         return tuple(int(axis.max()) + 1 for axis in self.places.T) if len(self.columns) else ()
 
 
