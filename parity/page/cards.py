@@ -151,7 +151,7 @@ def _models(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
 
 def _checks(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
     """List the further checks in which the pairs of a finding differ, each as a link to its plots."""
-    at = {r.check: f"#{home[id(r)]}" for r in finding.others}
+    at = {r.check: f"#{home[id(r)]}" for r in reversed(finding.others)}  # of the first dtype
     parts = [
         join(in_a_row_of([tag("a", check, href=at[check]) for check in same]), f" in {in_a_row(dtypes)}")
         for same, dtypes in findings.by_dtypes(finding.others)

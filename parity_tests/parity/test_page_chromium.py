@@ -22,7 +22,7 @@ from parity.report import Report
 from parity.result import Divergence
 
 from ..derive.test_report import DERIVED
-from .pages import report, row
+from .pages import first, report, row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
@@ -110,7 +110,7 @@ def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
 
 def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
     page = report().to_html()
-    unfolded = dom(chromium, tmp_path, page, "#m0-layers")
+    unfolded = dom(chromium, tmp_path, page, "#m0-layers-float32-cpu")
     kinds = '<details class="provenance">', "<details>", '<details open="">'
     details = '<details(?! class="values")[^>]*>'
     assert re.findall(details, page) == [*kinds]
@@ -345,4 +345,32 @@ def test_chromium_shows_values_within_a_narrow_page_and_prints_them_folded(chrom
     page = Report(wide).to_html()
     opened = page.replace("<details", "<details open")
     assert probed(chromium, tmp_path, opened, (400, 1280), cut(".values, .check, figure")) == ["400,0", "1280,0"]
-    assert "details:not(.values)::details-content" in page
+    seen = 'page.querySelector(".values > div").checkVisibility()'
+    assert probed(chromium, tmp_path, on_paper(page), (1280,), seen) == ["1280,false"]
+
+
+def on_paper(page: str) -> str:
+    """A page whose rules for paper hold on the screen."""
+    return page.replace("@media print", "@media all")
+
+
+def test_chromium_prints_what_differs_and_leaves_models_that_agree_closed(chromium: str, tmp_path: object) -> None:
+    off = replace(row(("a", "b"), variant="w"), passed=False, error=1e-3, first_divergence=first("a"))
+    page = Report([row(("a", "b"), variant=v) for v in "uv"] + [off]).to_html()
+    seen = '[...page.querySelectorAll("main details:not(.values) > div")].map(e => e.checkVisibility()).join("|")'
+    said = '[...page.querySelectorAll(".printed, .skip")].map(e => e.checkVisibility()).join("|")'
+    assert probed(chromium, tmp_path, page, (1200,), seen, said) == ["1200,false|false|true,true|false"]
+    shown = on_paper(page)
+    assert probed(chromium, tmp_path, shown, (1200,), seen, said) == ["1200,false|false|true,false|true"]
+    opened = shown.replace('<details class="agreeing"', '<details open class="agreeing"', 1)
+    assert probed(chromium, tmp_path, opened, (1200,), seen, said) == ["1200,true|false|true,false|true"]
+    agreeing = Report([row(("a", "b"))]).to_html()  # alone, and open on the screen
+    assert probed(chromium, tmp_path, on_paper(agreeing), (1200,), seen) == ["1200,true"]
+
+
+def test_chromium_shows_the_link_to_the_results_once_the_keyboard_reaches_it(chromium: str, tmp_path: object) -> None:
+    """It is the first that the keyboard reaches."""
+    link = 'page.querySelector("a, summary, button, input")'
+    clip = f"getComputedStyle({link}).clipPath"
+    seen = f'({link}.focus(), {clip}) + " " + {link}.getAttribute("href")'
+    assert probed(chromium, tmp_path, report().to_html(), (400,), clip, seen) == ["400,inset(50%),none #main"]

@@ -313,7 +313,8 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     (first,), (second,) = (re.findall('aria-label="([^"]*)"', chart) for chart in (agreeing, differing))
     assert first == "layers, float64: all errors within their limits"
     assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
-    assert ">relative error</text>" in agreeing
+    assert ">relative error (log scale)</text>" in agreeing
+    assert ">arrays, in the order in which they are computed</text>" in agreeing
 
 
 def test_keys_are_of_what_the_plots_have() -> None:
@@ -410,7 +411,7 @@ def test_a_check_of_one_array_has_one_table_for_all_dtypes() -> None:
     results = [replace(row(("output",)), check="forward", dtype=dtype) for dtype in ("float64", "float32")]
     page = Report(results).to_html()
     (table,) = re.findall('<table class="pairs by-dtype">(.*?)</table>', page)
-    assert re.findall('class="dtype">(.*?)<', table) == ["float64", "float32"]
+    assert re.findall('class="dtype" id="[^"]*">(.*?)<', table) == ["float64", "float32"]
     (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
     assert places(chart, "worst") == []  # none of equal arrays is the worst
 
