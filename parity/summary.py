@@ -69,10 +69,10 @@ def assumptions(results: Iterable[Result]) -> str:
 def verdict(results: Sequence[Result], alone: bool = False) -> str:
     """Say in one sentence whether the models agree, before it which weights differ, after it what is assumed.
 
-    Names are marked.
+    Of what differs first it states the cause, if that is known. Names are marked.
 
     Args:
-      alone: leave out in which comparison the first difference is, which a card says, and state its cause if known.
+      alone: leave out in which comparison the first difference is, which a card says.
     """
     assumed = assumptions(results)
     weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
@@ -88,9 +88,9 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         (first, *_) = findings.find(results)
         array = first.result.first_divergence
         at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
-        where = _briefly(first) if alone else f" ({subject(first.result)})"
+        where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
+        return f"{_culprit(results)}{_share(counts, compared)}{at}{_briefly(first)}{where}.{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
