@@ -10,13 +10,13 @@ from specs.numerals import limit
 from specs.words import begun, count
 
 from .limit_notes import LimitNotes
-from .markup import MARKS, Markup, coded, graded, join, name, prose, tag
+from .markup import MARKS, Markup, graded, join, name, prose, tag
 from .matrix import Model, named_pairs
 from .pair_table import Column
 from .plot import chart, margin
 from .plot_legend import plot_legend
 from .plot_lines import Plot, swatch
-from .value_table import value_table
+from .value_table import array_name, value_table
 
 NOTHING = Markup()
 NAMED = 3  # pairs that a title names; of more, their number
@@ -36,7 +36,7 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         named = named_pairs([model])
         title = model.title or (", ".join(named) if len(named) <= NAMED else count(len(named), "pair"))
         mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
-        told = [*mark, " ", tag("span", coded(_outcome(list(model))), class_="soft")] if len(models) > 1 else []
+        told = [*mark, *_outcome(list(model))] if len(models) > 1 else []
         head = tag("summary", tag("h3", name(title)), *told)
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         plots = {column: Plot.of(drawn, pairs) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
@@ -50,17 +50,18 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     if any(" <- " in tap for r in results for tap, _, _ in r.curve):
         about.append("NAME <- 0 is the first input of a layer, NAME its output.")
     if len(models) > 1:
-        about.append(f"A closed box states the {summary.LARGEST}.")
+        about.append(f"Each box states the {summary.LARGEST}.")
     text = " ".join(filter(None, about))
     said = tag("p", text, class_="soft") if text else NOTHING
     closed = [tag("p", PRINTED, class_="soft printed")] * any('class="agreeing"' in part for part in parts)
     return tag("section", tag("h2", "Error of every array"), said, *closed, plot_legend(every), *parts)
 
 
-def _outcome(results: Sequence[Result]) -> str:
+def _outcome(results: Sequence[Result]) -> list[str]:
     """Count the comparisons of a model by outcome, and state the error of each dtype that is nearest its limit."""
     errors = summary.extremes(results).removeprefix(f"{summary.LARGEST}: ")
-    return "; ".join(filter(None, [summary.totals(results), errors]))
+    parts = [tag("span", prose(text), class_="soft") for text in (summary.totals(results), errors) if text]
+    return [part for text in parts for part in (" ", text)]
 
 
 def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, Plot]) -> Markup:
@@ -146,7 +147,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) 
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
-    worst = tag("td", tag("code", name(findings.worst_array(r))))
+    worst = tag("td", array_name(findings.worst_array(r), [r]))
     error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
     bound = tag("td", *([limit(r.tolerance), limits.mark(r)] if r.is_number else ["-"]), class_="number")
     return tag("tr", head, error, bound, worst)

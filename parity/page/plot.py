@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.findings import merge
+from parity.naming import own_name
 from parity.result import Result
 from specs.numerals import limit
 from specs.words import count, in_a_row
@@ -45,7 +46,7 @@ SLANTED = 30  # distance of slanted names
 def margin(results: Sequence[Result]) -> float:
     """Return the room that a chart needs on its left, for its decades and a slanted first label."""
     names = merge((name for name, _, _ in r.curve) for r in results)
-    labels = _labels(names)
+    labels = _labels([own_name(name, *results) for name in names])
     words = CHARACTER * len(", ".join(beyond_numbers(results))) + 8
     if not _crowded(len(names), labels):
         return max(LEFT, words)
@@ -64,7 +65,7 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
     """
     results = plot.results
     names = merge((name for name, _, _ in r.curve) for r in results)
-    labels = _labels(names)
+    labels = _labels([own_name(name, *results) for name in names])
     slanted = _crowded(len(names), labels)
     reach = max(CHARACTER * len(label.text) for label in labels)
     scale = Scale(results, names, max(left, margin(results)))
@@ -94,7 +95,7 @@ def _described(results: Sequence[Result]) -> str:
     off: dict[str, list[str]] = {}
     for r in results:
         if r.passed is False and r.first_divergence is not None:
-            off.setdefault(str(r.first_divergence), []).append(r.pair)
+            off.setdefault(own_name(r.first_divergence, r), []).append(r.pair)
     places = [f"{in_a_row(pairs)} first beyond {'their limits' if pairs[1:] else 'its limit'} at {name}"
               for name, pairs in off.items()]  # fmt: skip
     agree = "all errors within their limits" if all(r.passed for r in results) else "errors of each array"

@@ -115,10 +115,10 @@ def test_a_box_of_several_states_its_largest_error() -> None:
     page = unbound(Report(errors).to_html())
     boxes = [re.sub("<.*?>", "", head) for head in re.findall("<summary>(.*?)</summary>", page)[1:]]
     assert boxes == [
-        "x:u 2 comparisons agree; 2.0e-12 in float64 (limit 1e-10), 1.0e-7 in float32 (limit 1e-6)",
-        "x:v 1 comparison agrees; 0 in float64 (limit 1e-10)",
+        "x:u 2 comparisons agree 2.0e-12 in float64 (limit 1e-10), 1.0e-7 in float32 (limit 1e-6)",
+        "x:v 1 comparison agrees 0 in float64 (limit 1e-10)",
     ]
-    assert "A closed box states the largest error compared with its limit." in page
+    assert "Each box states the largest error compared with its limit." in page
 
 
 def test_every_cell_leads_to_its_plot() -> None:
