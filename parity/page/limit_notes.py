@@ -14,10 +14,10 @@ from .markup import Markup, join, prose, tag
 
 MEASURE = (
     "The error of an element is its difference between both models, divided by the largest value of its feature (a "
-    "channel, a logit). The error of an array is the largest of its elements'. Parameters and gradients have no "
-    "features: the largest value of the whole array divides them."
+    "channel, a logit). The error of an array is the largest error of its elements. Parameters and gradients have no "
+    "features: their differences are divided by the largest value of the whole array."
 )
-BELOW = " The same holds for dtypes below float64, except where float64 copies are compared."
+BELOW = " In dtypes below float64 this holds for all arrays, except where float64 copies are compared."
 RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list

@@ -35,8 +35,8 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         grade = "differs" if wrong else "close" if counts["close"] else ""
         named = named_pairs([model])
         title = model.title or (", ".join(named) if len(named) <= NAMED else count(len(named), "pair"))
-        mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
-        told = [*mark, *_outcome(list(model))] if len(models) > 1 else []
+        mark = [tag("b", MARKS[grade], class_=f"mark {grade}"), " "] if grade else []
+        told = _outcome(list(model), mark) if len(models) > 1 else []
         head = tag("summary", tag("h3", name(title)), *told)
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         plots = {column: Plot.of(drawn, pairs) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
@@ -57,11 +57,15 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     return tag("section", tag("h2", "Error of every array"), said, *closed, plot_legend(every), *parts)
 
 
-def _outcome(results: Sequence[Result]) -> list[str]:
-    """Count the comparisons of a model by outcome, and state the error of each dtype that is nearest its limit."""
+def _outcome(results: Sequence[Result], mark: Sequence[str]) -> list[str]:
+    """Count the comparisons of a model by outcome, and state the error of each dtype that is nearest its limit.
+
+    Args:
+      mark: what stands in front.
+    """
     errors = summary.extremes(results).removeprefix(f"{summary.LARGEST}: ")
-    parts = [tag("span", prose(text), class_="soft") for text in (summary.totals(results), errors) if text]
-    return [part for text in parts for part in (" ", text)]
+    counted = tag("span", *mark, prose(summary.totals(results)), class_="soft")
+    return [" ", counted, *([" ", tag("span", prose(errors), class_="soft")] if errors else [])]
 
 
 def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, Plot]) -> Markup:

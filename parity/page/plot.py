@@ -128,7 +128,7 @@ def _grid(scale: Scale, above: float) -> Markup:
 def _axis(scale: Scale, y: float, results: Sequence[Result]) -> Markup:
     """Name the horizontal axis, below the names of its arrays."""
     text = "arrays" if unjoined(results[0]) else "arrays, in the order in which they are computed"
-    return tag("text", text, x=px(scale.right), y=px(y), text_anchor="end")
+    return tag("text", text, x=px(scale.left), y=px(y))
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     wide, skipped = replace(row(("a",)), pair="a-c", tolerance=1e-9), replace(row(("a",)), check="train", passed=None)
     page = Report([row(("a",)), wide, skipped]).to_html()
     (table,) = re.findall('<table class="matrix by-pair">.*?</table>', page)
-    assert "<h2>Errors of x:v</h2><p" in page and ">Of all arrays, each number is the largest" in page
+    assert "<h2>Errors of x:v</h2><p" in page and ">Each number is the largest error" in page
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
@@ -449,7 +449,7 @@ def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
     off = replace(row(("a",)), error=1e-3, passed=False)
     for some in ([near], [off], [off, near]):
         page, text = re.sub("<[^>]*>", "", Report(some).to_html()), str(Report(some))
-        assert "each number is the largest error compared with its limit" in page
+        assert "Each number is the largest error compared with its limit" in page
         assert not re.search("furthest|nearest|worst error", (page + text).lower())
     assert "float32 on cpu: largest error compared with its limit" in str(Report([near, off]))
 
@@ -467,7 +467,7 @@ def test_a_page_whose_errors_are_all_words_promises_no_number_and_names_their_pl
                   shapes=("a",))  # fmt: skip
     text = re.sub("<[^>]*>", "", Report([off, replace(off, dtype="float32")]).to_html().partition("<body>")[2])
     assert "Other shape in float64 and float32 (a-b, layers at a)." in text
-    assert "each number" not in text and "Each cell leads to the errors of all arrays." in text
+    assert "Each number" not in text and "Each cell leads to the error of every array." in text
     assert "✗the shapes of both sides differ" in text
 
 
