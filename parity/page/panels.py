@@ -93,7 +93,7 @@ def _drawn(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if len(r.curve) > 1]
 
 
-def _without_plots(check: str, by_dtype: Iterable[tuple[str, str, Sequence[Result]]], limits: LimitNotes) -> Markup:
+def _without_plots(check: str, by_dtype: Sequence[tuple[str, str, Sequence[Result]]], limits: LimitNotes) -> Markup:
     """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype.
 
     Args:
@@ -105,7 +105,10 @@ def _without_plots(check: str, by_dtype: Iterable[tuple[str, str, Sequence[Resul
             first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype", id=address)
             rows.append(_pair(r, Markup(), limits, first))
     table = _table(f"{begun(summary.LARGEST)}: {check}, by dtype and pair", rows, tag("th", "dtype", scope="col"))
-    return tag("figure", tag("figcaption", tag("h4", check)), table)
+    arrays = {findings.worst_array(r) for _, _, results in by_dtype for r in results if r.curve}
+    alone = [tag("span", f" {array}", class_="soft") for array in arrays if len(arrays) == 1]
+    kind = "of-one" if alone else None  # the title names the array, and no row does
+    return tag("figure", tag("figcaption", tag("h4", check, *alone)), table, class_=kind)
 
 
 def _panel(

@@ -127,7 +127,7 @@ def _grid(scale: Scale, above: float) -> Markup:
 
 def _axis(scale: Scale, y: float, results: Sequence[Result]) -> Markup:
     """Name the horizontal axis, below the names of its arrays."""
-    text = "arrays" if unjoined(results[0]) else "arrays, in the order in which they are computed"
+    text = "arrays" if unjoined(results[0]) else "arrays, in the order of computation"
     return tag("text", text, x=px(scale.left), y=px(y))
 
 
@@ -310,4 +310,4 @@ def _beyond(scale: Scale) -> Markup:
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
     y = TOP - ABOVE if side == "above" else scale.bottom - 5
-    return tag("text", text, x=px(scale.right), y=px(y), text_anchor="end", class_="limit-text beyond")
+    return tag("text", text, x=px(scale.left), y=px(y), class_="limit-text beyond")  # seen on narrow screens too

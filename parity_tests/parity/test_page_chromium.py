@@ -222,6 +222,20 @@ def test_chromium_shows_that_a_table_goes_on_as_of_a_plot(chromium: str, tmp_pat
     assert wide == "1200,4,0" and narrow.startswith("400,4,")  # a long name may still be wider
 
 
+def test_chromium_names_an_array_that_is_alone_in_the_title_of_its_table_alone(chromium: str, tmp_path: object) -> None:
+    seen = """[...page.querySelectorAll(".by-dtype th, .by-dtype td")].filter(
+      e => /^(array|output)$/.test(e.textContent) && e.checkVisibility()).length"""
+    title = 'page.querySelector(".by-dtype").closest("figure").querySelector("h4").textContent'
+    forward = replace(row(("output",)), check="forward")
+    page = Report([forward, replace(forward, pair="a-c")]).to_html()
+    assert probed(chromium, tmp_path, page, (400, 1200), seen, title) == [
+        "400,0,forward output",
+        "1200,0,forward output",
+    ]
+    several = Report([forward, replace(row(("logits",)), check="forward", pair="a-c")]).to_html()
+    assert probed(chromium, tmp_path, several, (1200,), seen, title) == ["1200,2,forward"]
+
+
 def test_chromium_ends_a_narrow_table_of_pairs_without_a_second_rule(chromium: str, tmp_path: object) -> None:
     rules = """[...page.querySelectorAll(".pairs tbody tr:last-child")].map(
       e => getComputedStyle(e).borderBottomWidth).join()"""
