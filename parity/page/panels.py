@@ -20,7 +20,7 @@ from .value_table import array_name, value_table
 
 NOTHING = Markup()
 NAMED = 3  # pairs that a title names; of more, their number
-PRINTED = "Boxes of models that agree are printed closed: open those that you want on paper."
+PRINTED = "On paper, boxes of models that agree and long lists of what was run stay closed: open those that you want."
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 

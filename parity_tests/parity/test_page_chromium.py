@@ -378,6 +378,10 @@ def test_chromium_prints_what_differs_and_leaves_models_that_agree_closed(chromi
     assert probed(chromium, tmp_path, shown, (1200,), seen, said) == ["1200,false|false|true,false|true"]
     opened = shown.replace('<details class="agreeing"', '<details open class="agreeing"', 1)
     assert probed(chromium, tmp_path, opened, (1200,), seen, said) == ["1200,true|false|true,false|true"]
+    what = 'page.querySelector(".provenance > div").checkVisibility()'
+    for settings, is_seen in (("c=1", "true"), ("x:u: c=1; x:v: c=2", "false")):  # a list of models may be long
+        made = Report([row(("a",))], {"settings": settings}).to_html()
+        assert probed(chromium, tmp_path, on_paper(made), (1200,), what) == [f"1200,{is_seen}"]
     agreeing = Report([row(("a", "b"))]).to_html()  # alone, and open on the screen
     assert probed(chromium, tmp_path, on_paper(agreeing), (1200,), seen) == ["1200,true"]
 
