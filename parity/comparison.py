@@ -144,14 +144,15 @@ def _ports(
         for label, model in models.items()
     }
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
+    own = {label: port for label, port in ports.items() if isinstance(port, Own)}
+    spelled = {label: port.spellings() for label, port in own.items()}
+    for label, port in own.items():
+        port.take({name: path for other in own if other != label for name, path in spelled[other].items()})
     names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
-    for label, port in ports.items():
-        if isinstance(port, Own):
-            port.match({name for other, found in names_of.items() if other != label for name in found})
+    for label, port in own.items():
+        port.match({name for other, found in names_of.items() if other != label for name in found})
     if feature_maps is not None:
-        require_feature_maps(
-            feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
-        )
+        require_feature_maps(feature_maps, {tap for port in own.values() for tap in port.tap_names()})
     return ports
 
 

@@ -13,7 +13,7 @@ from specs.words import in_a_row
 
 from .elements import aligned
 from .guesses import joined
-from .naming import with_own
+from .naming import own_name, with_own
 from .next_steps import following
 from .quoting import INPUT, place, quoted, unmarked
 from .result import Divergence, Result
@@ -182,7 +182,7 @@ def facts(finding: Finding) -> Facts:
 
 def _named(array: str, result: Result) -> str:
     """Name an array in words."""
-    return unmarked(place(array, [name for name, _, _ in result.curve]))
+    return unmarked(place(own_name(array, result), [name for name, _, _ in result.curve]))
 
 
 def _here(finding: Finding) -> str:

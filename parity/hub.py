@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -32,6 +33,13 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
     layout = Filling(Lines(tuple(env.line for env in envs)), envs, shapes).layout()
     rest = {_plain(name): array for name, array in arrays.items() if name not in used}
     return {**translate(layout, arrays), **rest}
+
+
+def own_leaves(layers: Iterable[Layer], framework: str) -> dict[str, str]:
+    """Return what a framework calls the arrays of layers that have another name in ours: {"fc.kernel": "weight"}."""
+    theirs = {parameter.name: place(parameter, PORTS[framework]) for parameter in parameters(list(layers))}
+    leaves = {name: re.split("[./]", own.name)[-1] for name, own in theirs.items() if own is not None}
+    return {name: leaf for name, leaf in leaves.items() if leaf != name.rpartition(".")[2]}
 
 
 def _plain(name: str) -> str:

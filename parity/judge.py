@@ -49,6 +49,7 @@ class Subject:
             self.architecture, self.variant, self.check, self.dtype, self.device, pair_of(a.label, b.label),
             error=None, tolerance=None, passed=None, sides=(a.label, b.label),
             files=(a.file, b.file) if a.file and b.file else (), parts=(a.part, b.part), assumed=self.assumed,
+            spelled={r.label: r.spelled for r in (a, b)},
         )  # fmt: skip
 
 

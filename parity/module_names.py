@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from convert.errors import UsageError
 from ports.runners.inputs import OUTPUT
+from ports.runners.records import Module
 from specs.paths import pattern
 
 from .usage import require_known
@@ -28,30 +29,58 @@ class Listed(NamedTuple):
     reason: str = ""
 
 
-def written_out(names: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
-    """Write out the names with "#", which is any number: one for each module with such a path.
+def spellings(modules: Mapping[str, Module]) -> dict[str, str]:
+    """Return the path of each module by that path and by the model's own spelling of it, "layer_0.fc1"."""
+    own = {module.own: path for path, module in modules.items() if module.own}
+    return own | {path: path for path in modules if path}
 
-    Raises: UsageError for a name that no module fits, or that has more numbers in one path than in the other.
+
+def path_of(name: str, spelled: Mapping[str, str]) -> str:
+    """Return the path of the module that is spelled so, "layer.0.fc1" of "layer_0/fc1"; the name where none is.
+
+    Args:
+      spelled: see spellings.
     """
-    written: dict[str, str] = {}
-    for path, name in names.items():
-        if "#" not in f"{path}{name}":
-            require_known("module", path, paths)
-            written[path] = name
+    return spelled.get(name) or spelled.get(name.replace("/", "."), name)
+
+
+def written_out(names: Mapping[str, str], spelled: Mapping[str, str]) -> dict[str, str]:
+    """Write out the names by the paths of modules; one with "#", which is any number, for each module that fits.
+
+    Args:
+      names: by a path, or by the model's own spelling of it. spelled: see spellings.
+    Raises: UsageError for a name that no module fits, or that has more numbers in one path than in the other, and for a
+      module that is named twice.
+    """
+    written, stated = dict[str, str](), dict[str, str]()  # by path: its name, and how `names` spells it
+    for spelling, name in names.items():
+        if "#" in f"{spelling}{name}":
+            for path, numbered in _numbered(spelling, name, spelled):
+                written.setdefault(path, numbered)
             continue
-        if path.count("#") != name.count("#"):
-            raise UsageError(f"{path!r} and {name!r} in `names`: # is a number, and stands in both equally often")
-        fits = [found for each in paths if (found := re.fullmatch(re.escape(path).replace(r"\#", r"(\d+)"), each))]
-        if not fits:
-            require_known("module", path, dict.fromkeys(map(pattern, paths)))
-        for found in fits:
-            rest = zip(found.groups(), name.split("#")[1:], strict=True)
-            written.setdefault(found[0], name.partition("#")[0] + "".join(number + text for number, text in rest))
+        path = path_of(spelling, spelled)
+        require_known("module", path, dict.fromkeys(spelled.values()))
+        if stated.setdefault(path, spelling) != spelling:
+            raise UsageError(f"{stated[path]!r} and {spelling!r} in `names` are one module: leave one of them out")
+        written[path] = name
     for path, name in written.items():
         others = sorted(other for other in written if other != path and written[other] == name)
         if others:
             raise UsageError(f"modules {path!r} and {others[0]!r} are both called {name!r} by `names`")
     return written
+
+
+def _numbered(spelling: str, name: str, spelled: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (path, name) of each module that fits a spelling with "#". Raises: UsageError for one that none fits."""
+    if spelling.count("#") != name.count("#"):
+        raise UsageError(f"{spelling!r} and {name!r} in `names`: # is a number, and stands in both equally often")
+    forms = [re.escape(form).replace(r"\#", r"(\d+)") for form in (spelling, spelling.replace("/", "."))]
+    fits = {path: found for form in forms for each, path in spelled.items() if (found := re.fullmatch(form, each))}
+    if not fits:
+        require_known("module", spelling, dict.fromkeys(map(pattern, spelled.values())))
+    first, *texts = name.split("#")
+    for path, found in fits.items():
+        yield path, first + "".join(number + text for number, text in zip(found.groups(), texts, strict=True))
 
 
 def possible(paths: Iterable[str], stated: Mapping[str, str]) -> set[str]:

@@ -10,6 +10,7 @@ from specs.kinds import FRAMEWORKS, KINDS, PORTED
 from specs.words import in_a_row
 
 from .own import OWN
+from .quoting import quoted
 from .result import Result
 
 ARRAYS = ("gradients", "train")  # checks that compare arrays of the models, and not what layers return
@@ -38,17 +39,38 @@ def frameworks_of(results: Iterable[Result]) -> list[str]:
     return list(labels) if labels and set(labels) <= {*FRAMEWORKS} else list(FRAMEWORKS)
 
 
-def with_own(name: str, result: Result) -> str:
+def with_own(name: str, *results: Result) -> str:
     """Add to the name of an array of known layers what it is called elsewhere: "norm.scale (weight in torch)"."""
-    if result.check not in ARRAYS or result.architecture == OWN:
+    leaf = name.rpartition(".")[2]
+    if results[0].check not in ARRAYS:
         return name
-    own = elsewhere(name.rpartition(".")[2], frameworks_of([result]))
-    return f"{name} ({own})" if own else name
+    if results[0].architecture != OWN:
+        own = elsewhere(leaf, frameworks_of(results))
+        return f"{name} ({own})" if own else name
+    known, leaves = own_name(name, *results), _leaves_of(name, results)
+    others = [f"{own} in {quoted(side)}" for side, own in leaves.items() if own != leaf and known == name]
+    return f"{known} ({in_a_row(others)})" if others else known
+
+
+def own_name(name: str, *results: Result) -> str:
+    """Return the name of an array that all of the user's models share, "norm.weight" for "norm.scale" of torch alone.
+
+    Where they share none, it is the name that reports use.
+    """
+    leaves = {*_leaves_of(name, results).values()}
+    return ".".join([*name.split(".")[:-1], *leaves]) if len(leaves) == 1 else name
+
+
+def _leaves_of(name: str, results: Sequence[Result]) -> dict[str, str]:
+    """Return the last part of an array's name in each of the user's models, by label; {} of known architectures."""
+    array, leaf = name.rpartition(": ")[2], name.rpartition(".")[2]
+    of_arrays = [r for r in results if r.architecture == OWN and r.check in ARRAYS]
+    return {side: r.spelled.get(side, {}).get(array, leaf) for r in of_arrays for side in r.sides}
 
 
 def whose(results: Sequence[Result]) -> str:
     """Say whose names the arrays of a report bear, with the translation of those that occur; "" if none is compared."""
-    arrays = [r for r in results if r.check in ARRAYS and r.curve]
+    arrays = [r for r in results if r.check in ARRAYS and r.curve and r.architecture != OWN]
     if not arrays:
         return ""
     leaves = dict.fromkeys(name.rpartition(".")[2] for r in arrays for name, _, _ in r.curve)
@@ -56,10 +78,8 @@ def whose(results: Sequence[Result]) -> str:
     for leaf in leaves:
         if own := elsewhere(leaf, frameworks_of(arrays)):
             alike.setdefault(own, []).append(leaf)
-    known = all(r.architecture != OWN for r in arrays)
-    head = "Arrays bear one name for all frameworks" if known else "Arrays of layers of known kinds bear common names"
     texts = [f"{in_a_row(some)} {'are' if some[1:] else 'is'} called {own}" for own, some in alike.items()]
-    return f"{head}: {'; '.join(texts)}." if texts else ""
+    return f"Arrays bear one name for all frameworks: {'; '.join(texts)}." if texts else ""
 
 
 def of_inputs(results: Iterable[Result]) -> str:

@@ -29,7 +29,7 @@ from specs.layer import Layer
 from specs.numerals import exact
 from specs.words import count
 
-from .module_names import Listed, chosen, possible, written_out
+from .module_names import Listed, chosen, path_of, possible, spellings, written_out
 from .paired_arrays import OneSide
 from .quoting import some
 from .usage import require_arguments
@@ -149,8 +149,7 @@ class Own(Model):
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
-        paths = [path for path in self.modules if path]
-        self._stated = {} if self.paired is not None else written_out(names or {}, paths)
+        self._stated = {} if self.paired is not None else written_out(names or {}, spellings(self.modules))
         for path in self._stated:
             if self.modules[path].inside:
                 raise UsageError(f"names: module {path!r} is {INSIDE}: name one outside of it")
@@ -168,6 +167,14 @@ class Own(Model):
     def tap_names(self) -> list[str]:
         """Return names of its taps, without the output of the whole model."""
         return list(self.chosen.values())
+
+    def spellings(self) -> dict[str, str]:
+        """Return the spellings of the modules that the user gives no name."""
+        return {name: path for name, path in spellings(self.modules).items() if path not in self._stated}
+
+    def take(self, others: Mapping[str, str]) -> None:
+        """Take a stated name that is another model's own spelling of a module as the path of that module."""
+        self._stated = {path: path_of(name, others) for path, name in self._stated.items()}
 
     def possible_names(self) -> set[str]:
         """Return every name that one of its taps may get from `match`."""

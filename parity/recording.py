@@ -18,7 +18,7 @@ from specs.paths import pattern
 from specs.words import count, hint, in_a_row
 
 from .elements import by_feature, double, feature_axis, movement
-from .hub import to_hub
+from .hub import own_leaves, to_hub
 from .own import OWN, Own
 from .quoting import some
 from .training_settings import momenta
@@ -53,6 +53,7 @@ class Recording:
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
       holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
       file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
+      spelled: what the model calls the arrays of known layers that have another name here: {"fc.kernel": "weight"}.
       tabled: whether a Table pairs its modules: by their arrays, so that what they return may have other shapes.
       momenta: of the model's batch norms, see momentum; read for `train` alone.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
@@ -81,6 +82,7 @@ class Recording:
     file: str = ""
     part: str = ""
     tabled: bool = False
+    spelled: dict[str, str] = field(default_factory=dict)
 
 
 def record(
@@ -270,6 +272,8 @@ def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -
     """
     by_table = model.paired.arrays if isinstance(model, Own) and model.paired is not None else None
     if by_table is None:
+        leaves = own_leaves(model.layers(), model.framework)
+        r.spelled = {model.shared(name): leaf for name, leaf in leaves.items()}
         return _shared(model, arrays)
     r.notes += [note for note in by_table.notes(arrays) if note not in r.notes]
     return by_table.named(arrays)

@@ -95,6 +95,7 @@ class Result:
       nans: the arrays that have NaN on either side. shapes: those whose shapes differ.
       copies: below float64, the arrays that differ between the float64 copies of both models, whose errors these are.
       unjudged: the arrays of which rounding leaves nothing to judge, where others are judged.
+      spelled: what each side, by its label, calls the arrays of known layers that have another name in `curve`.
       weights: the arrays of two models, paired by a Table, that differ before anything runs; None where none does.
       remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
@@ -124,6 +125,7 @@ class Result:
     copies: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
     weights: UnequalWeights | None = None
+    spelled: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def word(self, name: str) -> str:
         """Return what stands in place of an array's error: "NaN" or "other shape"; "" where it is a number."""

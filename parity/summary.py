@@ -12,6 +12,7 @@ from specs.numerals import limit
 from specs.words import count, counted, in_a_row
 
 from . import findings
+from .naming import own_name
 from .own import OWN
 from .quoting import marked, place, quoted
 from .result import ABSENT, NO_PORT, Result
@@ -69,10 +70,10 @@ def assumptions(results: Iterable[Result]) -> str:
 def verdict(results: Sequence[Result], alone: bool = False) -> str:
     """Say in one sentence whether the models agree, before it which weights differ, after it what is assumed.
 
-    Names are marked.
+    Of what differs first it states the cause, if that is known. Names are marked.
 
     Args:
-      alone: leave out in which comparison the first difference is, which a card says, and state its cause if known.
+      alone: leave out in which comparison the first difference is, which a card says.
     """
     assumed = assumptions(results)
     weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
@@ -87,10 +88,10 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     if counts["differs"]:
         (first, *_) = findings.find(results)
         array = first.result.first_divergence
-        at = f", first at {place(array, [name for name, *_ in first.result.curve])}" if array is not None else ""
-        where = _briefly(first) if alone else f" ({subject(first.result)})"
+        at = f", first at {_at(array, first.result)}" if array is not None else ""
+        where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(results)}{_share(counts, compared)}{at}{where}.{failed}{skipped}"
+        return f"{_culprit(results)}{_share(counts, compared)}{at}{_briefly(first)}{where}.{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -292,8 +293,13 @@ def extremes(results: Sequence[Result], places: bool = False) -> str:
 def _place(r: Result, several: bool) -> str:
     """Name where the error is that a result states; its model too, where there are several."""
     array = findings.worst_array(r)
-    at = f" at {place(array, [name for name, *_ in r.curve])}" if array else ""
+    at = f" at {_at(array, r)}" if array else ""
     return f"{f'{marked(model(r))}, ' * several}{r.pair}, {r.check}{at}"
+
+
+def _at(array: str, r: Result) -> str:
+    """Name an array of a result, marked."""
+    return place(own_name(array, r), [name for name, *_ in r.curve])
 
 
 def _ordered(dtypes: Iterable[str]) -> list[str]:

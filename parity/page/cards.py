@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from parity import findings, summary
+from parity.naming import own_name
 from parity.next_steps import reassurance
 from parity.result import Result
 from specs.numerals import limit
@@ -151,7 +152,7 @@ def _models(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
 
 def _checks(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
     """List the further checks in which the pairs of a finding differ, each as a link to its plots."""
-    at = {r.check: f"#{home[id(r)]}" for r in finding.others}
+    at = {r.check: f"#{home[id(r)]}" for r in reversed(finding.others)}  # of the first dtype
     parts = [
         join(in_a_row_of([tag("a", check, href=at[check]) for check in same]), f" in {in_a_row(dtypes)}")
         for same, dtypes in findings.by_dtypes(finding.others)
@@ -168,7 +169,8 @@ def near(results: Sequence[Result], home: Mapping[int, str], own: str) -> Markup
     for group in summary.near(results):
         r = group[0]
         head = _head(r, own, "", home)
-        rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {findings.worst_array(r)}") for r in group]
+        places = ((r, own_name(findings.worst_array(r), r)) for r in group)
+        rows = [(r.pair, f"{r.shown} (limit {limit(r.tolerance)}), at {place}") for r, place in places]
         cards.append(
             tag(
                 "article",

@@ -18,6 +18,7 @@ from .limit_notes import LimitNotes, definition
 from .markup import Markup, coded, join, prose, tag
 from .matrix import grouped, matrices
 from .module_table import Tree, module_table
+from .pair_table import column_of
 from .panels import panels
 
 ASSUMED = "Assumed:"  # a word of the verdict that somebody should look at
@@ -44,7 +45,7 @@ def page(
     own = "" if is_named else own
     models = grouped(results, own)
     limits = LimitNotes(results)
-    home = {id(r): model.anchor(r.check) for model in models for r in model}
+    home = {id(r): model.anchor(column_of(r)) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
         title=join(verdict.replace("`", "")),

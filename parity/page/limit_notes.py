@@ -14,10 +14,10 @@ from .markup import Markup, join, prose, tag
 
 MEASURE = (
     "The error of an element is its difference between both models, divided by the largest value of its feature (a "
-    "channel, a logit). The error of an array is the largest of its elements'. Parameters and gradients have no "
-    "features: the largest value of the whole array divides them."
+    "channel, a logit). The error of an array is the largest error of its elements. Parameters and gradients have no "
+    "features: their differences are divided by the largest value of the whole array."
 )
-BELOW = " The same holds for dtypes below float64, except where float64 copies are compared."
+BELOW = " In dtypes below float64 this holds for all arrays, except where float64 copies are compared."
 RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list
@@ -40,16 +40,10 @@ class LimitNotes:
         return self.letters(*(r.basis for r in results if r.basis))
 
     def letters(self, *reasons: str) -> Markup:
-        """Build the letters of reasons that the list has; none where it has but one."""
-        text = self._bracketed(reasons)
-        return tag("a", f" {text}", href=f"#{ID}", class_="note") if text else Markup()
-
-    def _bracketed(self, reasons: Iterable[str]) -> str:
-        """Return the letters of reasons, "[a,b]"; "" where the list has but one reason."""
-        if len(self.results) < 2:
-            return ""
-        letters = sorted({ascii_lowercase[list(self.results).index(reason) % 26] for reason in reasons})
-        return f"[{','.join(letters)}]" if letters else ""
+        """Build the letters of reasons, " [a] [b]", each a link to its place in the list; none where it has but one."""
+        known = list(self.results)
+        places = sorted({known.index(reason) for reason in reasons}) if len(known) > 1 else []
+        return join(*(tag("a", f" {_letter(k)}", href=f"#{_address(k)}", class_="note") for k in places))
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""
@@ -58,9 +52,10 @@ class LimitNotes:
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
         rows = [
-            tag("li", _letter(self._bracketed([reason])), tag("b", f"limit {_range(group)}"), *_where(reason, group))
-            for reason, group in self.results.items()
-        ]
+            tag("li", *_head(k, len(self.results)), tag("b", f"limit {_range(group)}"), *_where(reason, group),
+                id=_address(k) if len(self.results) > 1 else None)
+            for k, (reason, group) in enumerate(self.results.items())
+        ]  # fmt: skip
         if not rows and not about:
             return Markup()
         listed = tag("ul", *rows, class_="lettered" if rows[1:] else None)
@@ -68,9 +63,19 @@ class LimitNotes:
         return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
 
 
-def _letter(letter: str) -> Markup:
+def _letter(k: int) -> str:
+    """Return the mark of the kth reason: "[a]" to "[z]", then "[a2]"."""
+    turn, place = divmod(k, 26)
+    return f"[{ascii_lowercase[place]}{turn + 1 if turn else ''}]"
+
+
+def _address(k: int) -> str:
+    return f"{ID}-{_letter(k).strip('[]')}"
+
+
+def _head(k: int, reasons: int) -> list[Markup]:
     """Build the letter of a reason in the list, to which its marks lead; none where there is one reason."""
-    return tag("span", letter, class_="letter") if letter else Markup()
+    return [tag("span", _letter(k), class_="letter")] * (reasons > 1)
 
 
 def definition(results: Iterable[Result]) -> str:

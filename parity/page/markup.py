@@ -86,11 +86,14 @@ def whole(text: str) -> Markup:
 def name(text: str) -> Markup:
     """Escape a name of an array, a module or a file.
 
-    A long one may be broken behind dots, slashes and underscores, but not within braces: "layer_{0..2}".
+    A long one may be broken behind dots, slashes and underscores, but not ahead of a number, and not within braces:
+    "layer_0", "layer_{0..2}".
     """
     if len(text) <= SHORT:
         return join(text)
-    parts = re.findall(r"(?:\{[^{}]*\}|[^./_])*[./_]+|(?:\{[^{}]*\}|[^./_])+", text)
+    parts = list[str]()
+    for part in re.findall(r"(?:\{[^{}]*\}|[^./_])*[./_]+|(?:\{[^{}]*\}|[^./_])+", text):
+        parts += [(parts.pop() if parts and part[0].isdigit() else "") + part]
     return Markup("<wbr>".join(whole(p) if "{" in p and len(p) <= WHOLE else escape(p) for p in parts))
 
 
@@ -102,10 +105,16 @@ def graded(grade: str, text: str) -> str:
 def command(text: str) -> Markup:
     """Build a command that is broken into lines between its arguments; copied, it is the text that was given.
 
-    An argument that may be longer than a line of a narrow screen is broken as well.
+    An argument that may be longer than a line of a narrow screen is broken as well, its option ahead of its value.
     """
-    parts = [tag("span", part, class_="long" if len(part) > WHOLE else None) for part in ARGUMENT.findall(text)]
+    words = [word for part in ARGUMENT.findall(text) for word in (part.split(" ", 1) if _is_long(part) else [part])]
+    parts = [tag("span", word, class_="long" if len(word) > WHOLE else None) for word in words]
     return tag("code", join(*(join(" " * bool(k), part) for k, part in enumerate(parts))), class_="command")
+
+
+def _is_long(argument: str) -> bool:
+    """Tell whether an option with its value may be longer than a line of a narrow screen."""
+    return len(argument) > WHOLE and argument.startswith("-")
 
 
 def with_commands(text: str) -> Markup:

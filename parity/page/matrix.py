@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from parity import summary
@@ -13,7 +14,7 @@ from specs.words import counted
 
 from .limit_notes import LimitNotes
 from .markup import MARKS, Markup, join, prose, tag
-from .pair_table import Column, pair_table
+from .pair_table import Column, column_of, pair_table
 
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
@@ -41,15 +42,16 @@ class Model:
         """Name the model; "" for the user's models where the head of the page names them."""
         return summary.model(next(iter(self)), self.own)
 
-    def anchor(self, check: str) -> str:
-        return f"{self.key}-{check}"
+    def anchor(self, column: Column) -> str:
+        """Return the address of the plot, or of the rows, of a check in a dtype on a device."""
+        return re.sub(r"[^\w-]+", "-", "-".join((self.key, *column)))
 
 
 def grouped(results: Iterable[Result], own: str) -> list[Model]:
     """Group results by model; a second result for the same place starts another model."""
     models: list[Model] = []
     for r in results:
-        column = r.check, r.dtype, r.device
+        column = column_of(r)
         named = (m for m in models if (m.architecture, m.variant) == (r.architecture, r.variant))
         model = next((m for m in named if all(r.pair != other.pair for other in m.cells.get(column, ()))), None)
         if model is None:
@@ -82,8 +84,8 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
         return _unjudged([r for model in group for r in model])
     apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
     if not any(r.is_number for model in group for r in model):
-        return f"Each cell leads to the errors of all arrays.{apart}"
-    return f"Of all arrays, each number is the {summary.LARGEST}. It leads to the errors of all arrays.{apart}"
+        return f"Each cell leads to the error of every array.{apart}"
+    return f"Each number is the {summary.LARGEST}, of all arrays. It leads to the error of every array.{apart}"
 
 
 def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:

@@ -14,11 +14,15 @@ from .limit_notes import LimitNotes
 from .markup import Markup, graded, name, prose, tag
 
 Column = tuple[str, str, str]  # check, dtype, device
-# A model: its name, its results, and what returns the place of a check's plots.
-Named = tuple[str, Mapping[Column, Sequence[Result]], Callable[[str], str]]
+# A model: its name, its results, and what returns the address of a column's plot.
+Named = tuple[str, Mapping[Column, Sequence[Result]], Callable[[Column], str]]
 
 BESIDE = 92  # characters of the heads of pairs that fit side by side on a page of full width
 NUMBER = 10  # characters of an error, the least width of its column
+
+
+def column_of(r: Result) -> Column:
+    return r.check, r.dtype, r.device
 
 
 def pair_table(models: Sequence[Named], limits: LimitNotes) -> Markup:
@@ -49,7 +53,7 @@ def _rows(models: Sequence[Named], pairs: Sequence[str], limits: LimitNotes) -> 
             results = {r.pair: r for r in cells[column]}
             usual = row_limit(results)
             marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
-            cell = [_cell(results.get(pair), pair, usual, address(column[0]), limits) for pair in pairs]
+            cell = [_cell(results.get(pair), pair, usual, address(column), limits) for pair in pairs]
             title = tag("th", column[0], _where(column, models), scope="row")
             front = _front(called, len(cells)) if len(models) > 1 and not k else []
             rows.append(tag("tr", *front, title, tag("td", usual, marks, data_label="limit"), *cell))
@@ -66,7 +70,7 @@ def _rows_of_pairs(models: Sequence[Named], limits: LimitNotes) -> list[Markup]:
             front += [tag("th", column[0], _where(column, models), scope="rowgroup", rowspan=size, class_="of-rows")]
             for r in cells[column]:
                 usual = limit(r.tolerance) if r.is_number else ""
-                error = _cell(r, r.pair, usual, address(column[0]), limits)
+                error = _cell(r, r.pair, usual, address(column), limits)
                 bound = [usual, limits.mark(r)] if usual else ["-"]
                 cell = [tag("td", prose(r.pair), class_="pair"), error, tag("td", *bound, data_label="limit")]
                 rows.append(tag("tr", *front, *cell))

@@ -16,10 +16,11 @@ from .pair_table import Column
 from .plot import chart, margin
 from .plot_legend import plot_legend
 from .plot_lines import Plot, swatch
-from .value_table import value_table
+from .value_table import array_name, value_table
 
 NOTHING = Markup()
 NAMED = 3  # pairs that a title names; of more, their number
+PRINTED = "On paper, boxes of models that agree and long lists of what was run stay closed: open those that you want."
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
@@ -34,21 +35,37 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         grade = "differs" if wrong else "close" if counts["close"] else ""
         named = named_pairs([model])
         title = model.title or (", ".join(named) if len(named) <= NAMED else count(len(named), "pair"))
-        mark = [" ", tag("b", MARKS[grade], class_=f"mark {grade}")] if grade else []
-        counted = [*mark, " ", tag("span", prose(summary.totals(list(model))), class_="soft")]
-        head = tag("summary", tag("b", name(title)), *(counted if len(models) > 1 else []))
+        mark = [tag("b", MARKS[grade], class_=f"mark {grade}"), " "] if grade else []
+        told = _outcome(list(model), mark) if len(models) > 1 else []
+        head = tag("summary", tag("h3", name(title)), *told)
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         plots = {column: Plot.of(drawn, pairs) for column, cell in model.cells.items() if (drawn := _drawn(cell))}
         every += plots.values()
         body = tag("div", *(_check(model, check, limits, plots) for check in checks))
         is_open = model is first or len(models) == 1
-        parts.append(tag("details", head, body, open="" if is_open else None))
+        kind = "agreeing" if {*counts} == {"agrees"} and not is_open else None
+        parts.append(tag("details", head, body, class_=kind, open="" if is_open else None))
     results = [r for model in models for r in model]
-    about = [naming.whose(results), "Arrays stand in the order in which they are computed.", naming.of_inputs(results)]
+    about = [naming.whose(results), naming.of_inputs(results)]
     if any(" <- " in tap for r in results for tap, _, _ in r.curve):
         about.append("NAME <- 0 is the first input of a layer, NAME its output.")
-    title = tag("h2", "Error of every array")
-    return tag("section", title, tag("p", " ".join(filter(None, about)), class_="soft"), plot_legend(every), *parts)
+    if len(models) > 1:
+        about.append(f"Each box states the {summary.LARGEST}.")
+    text = " ".join(filter(None, about))
+    said = tag("p", text, class_="soft") if text else NOTHING
+    closed = [tag("p", PRINTED, class_="soft printed")] * any('class="agreeing"' in part for part in parts)
+    return tag("section", tag("h2", "Error of every array"), said, *closed, plot_legend(every), *parts)
+
+
+def _outcome(results: Sequence[Result], mark: Sequence[str]) -> list[str]:
+    """Count the comparisons of a model by outcome, and state the error of each dtype that is nearest its limit.
+
+    Args:
+      mark: what stands in front.
+    """
+    errors = summary.extremes(results).removeprefix(f"{summary.LARGEST}: ")
+    counted = tag("span", *mark, prose(summary.totals(results)), class_="soft")
+    return [" ", counted, *([" ", tag("span", prose(errors), class_="soft")] if errors else [])]
 
 
 def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, Plot]) -> Markup:
@@ -61,12 +78,14 @@ def _check(model: Model, check: str, limits: LimitNotes, plots: Mapping[Column, 
     plain = len({device for _, _, device in cells}) == 1
     places = {column: column[1] if plain else f"{column[1]} on {column[2]}" for column in cells}
     if cells.keys().isdisjoint(plots):
-        by_dtype = {places[column]: results for column, results in cells.items()}
-        return tag("section", _without_plots(check, by_dtype, limits), class_="check", id=model.anchor(check))
+        rows = [(model.anchor(column), places[column], results) for column, results in cells.items()]
+        return tag("section", _without_plots(check, rows, limits), class_="check")
     left = max(margin(plot.results) for plot in plots.values())
-    drawn = [_panel(check, places[c], results, limits, plots.get(c), left) for c, results in cells.items()]
+    drawn = [
+        _panel(model.anchor(c), check, places[c], results, limits, plots.get(c), left) for c, results in cells.items()
+    ]
     kind = "panels rows" if len(drawn) % 2 else "panels"
-    return tag("section", tag("div", *drawn, class_=kind), class_="check", id=model.anchor(check))
+    return tag("section", tag("div", *drawn, class_=kind), class_="check")
 
 
 def _drawn(results: Iterable[Result]) -> list[Result]:
@@ -74,19 +93,26 @@ def _drawn(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if len(r.curve) > 1]
 
 
-def _without_plots(check: str, by_dtype: Mapping[str, Sequence[Result]], limits: LimitNotes) -> Markup:
-    """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype."""
+def _without_plots(check: str, by_dtype: Sequence[tuple[str, str, Sequence[Result]]], limits: LimitNotes) -> Markup:
+    """Build one table of a check that compares one array, as forward does: rows for the pairs of each dtype.
+
+    Args:
+      by_dtype: (the address, the dtype, the results) of each dtype.
+    """
     rows = list[Markup]()
-    for dtype, results in by_dtype.items():
+    for address, dtype, results in by_dtype:
         for k, r in enumerate(results):
-            first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype")
+            first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype", id=address)
             rows.append(_pair(r, Markup(), limits, first))
     table = _table(f"{begun(summary.LARGEST)}: {check}, by dtype and pair", rows, tag("th", "dtype", scope="col"))
-    return tag("figure", tag("figcaption", tag("h4", check)), table)
+    arrays = {findings.worst_array(r) for _, _, results in by_dtype for r in results if r.curve}
+    alone = [tag("span", f" {array}", class_="soft") for array in arrays if len(arrays) == 1]
+    kind = "of-one" if alone else None  # the title names the array, and no row does
+    return tag("figure", tag("figcaption", tag("h4", check, *alone)), table, class_=kind)
 
 
 def _panel(
-    check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, plot: Plot | None, left: float
+    address: str, check: str, dtype: str, results: Sequence[Result], limits: LimitNotes, plot: Plot | None, left: float
 ) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too.
 
@@ -100,7 +126,7 @@ def _panel(
     table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     values = value_table(plot, f"Error of every array: {check} in {dtype}") if plot else NOTHING
-    return tag("figure", tag("figcaption", title), *drawn, tag("div", table, values))
+    return tag("figure", tag("figcaption", title), *drawn, tag("div", table, values), id=address)
 
 
 def _table(about: str, rows: Sequence[Markup], first: Markup = NOTHING) -> Markup:
@@ -128,7 +154,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) 
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
-    worst = tag("td", tag("code", name(findings.worst_array(r))))
+    worst = tag("td", array_name(findings.worst_array(r), [r]))
     error = tag("td", graded(r.grade, r.shown), class_=f"number {kind}".strip())
     bound = tag("td", *([limit(r.tolerance), limits.mark(r)] if r.is_number else ["-"]), class_="number")
     return tag("tr", head, error, bound, worst)

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.findings import merge
+from parity.naming import own_name
 from parity.result import Result
 from specs.numerals import limit
 from specs.words import count, in_a_row
 
 from .markup import Markup, join, tag
-from .plot_lines import LIMITS_APART, STYLES, Plot, first, first_rows, line, unjoined, worst
+from .plot_lines import LIMITS_APART, ROW, STYLES, Plot, first, first_rows, line, unjoined, worst
 from .plot_scale import (
     ABOVE,
     CHARACTER,
@@ -45,7 +46,7 @@ SLANTED = 30  # distance of slanted names
 def margin(results: Sequence[Result]) -> float:
     """Return the room that a chart needs on its left, for its decades and a slanted first label."""
     names = merge((name for name, _, _ in r.curve) for r in results)
-    labels = _labels(names)
+    labels = _labels([own_name(name, *results) for name in names])
     words = CHARACTER * len(", ".join(beyond_numbers(results))) + 8
     if not _crowded(len(names), labels):
         return max(LEFT, words)
@@ -64,14 +65,20 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
     """
     results = plot.results
     names = merge((name for name, _, _ in r.curve) for r in results)
-    labels = _labels(names)
+    labels = _labels([own_name(name, *results) for name in names])
     slanted = _crowded(len(names), labels)
     reach = max(CHARACTER * len(label.text) for label in labels)
     scale = Scale(results, names, max(left, margin(results)))
     above = first_rows(results)
-    bottom = 14 + (0.57 * reach if slanted else 8)
+    bottom = 14 + (0.57 * reach if slanted else 8) + ROW
     firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
-    parts = [_grid(scale, above), _ticks(scale, labels, slanted, firsts), _band(scale, results), _limit(scale)]
+    parts = [
+        _grid(scale, above),
+        _axis(scale, scale.floor + bottom - 6, results),
+        _ticks(scale, labels, slanted, firsts),
+        _band(scale, results),
+        _limit(scale),
+    ]
     own = own_limits(scale, plot)
     parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
     parts += [line(scale, group, n) for n, group in zip(plot.styles, plot.lines, strict=True)]
@@ -88,7 +95,7 @@ def _described(results: Sequence[Result]) -> str:
     off: dict[str, list[str]] = {}
     for r in results:
         if r.passed is False and r.first_divergence is not None:
-            off.setdefault(str(r.first_divergence), []).append(r.pair)
+            off.setdefault(own_name(r.first_divergence, r), []).append(r.pair)
     places = [f"{in_a_row(pairs)} first beyond {'their limits' if pairs[1:] else 'its limit'} at {name}"
               for name, pairs in off.items()]  # fmt: skip
     agree = "all errors within their limits" if all(r.passed for r in results) else "errors of each array"
@@ -105,7 +112,7 @@ def _grid(scale: Scale, above: float) -> Markup:
     rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, math.floor(scale.high) + 1, step)]
     beyond: list[tuple[float, str, float]] = [(scale.floor, scale.least, scale.bottom)] if scale.zero else []
     beyond += [(scale.y(math.inf), scale.above, scale.top)] if scale.above else []
-    parts = [tag("text", "relative error", x=0, y=px(TITLE - above))]
+    parts = [tag("text", "relative error (log scale)", x=0, y=px(TITLE - above))]
     for lane, _, edge in beyond:
         parts.append(
             tag("path", d=BREAK, transform=f"translate({px(scale.left)} {px((lane + edge) / 2)})", class_="break")
@@ -116,6 +123,12 @@ def _grid(scale: Scale, above: float) -> Markup:
         parts.append(tag("line", x1=px(scale.left), x2=px(scale.right), y1=px(y), y2=px(y), class_=kind))
         parts.append(tag("text", text, x=px(scale.left - 6), y=px(y + (0 if y in lanes else 4)), text_anchor="end"))
     return join(*parts)
+
+
+def _axis(scale: Scale, y: float, results: Sequence[Result]) -> Markup:
+    """Name the horizontal axis, below the names of its arrays."""
+    text = "arrays" if unjoined(results[0]) else "arrays, in the order of computation"
+    return tag("text", text, x=px(scale.left), y=px(y))
 
 
 @dataclass(frozen=True)
@@ -297,4 +310,4 @@ def _beyond(scale: Scale) -> Markup:
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
     y = TOP - ABOVE if side == "above" else scale.bottom - 5
-    return tag("text", text, x=px(scale.right), y=px(y), text_anchor="end", class_="limit-text beyond")
+    return tag("text", text, x=px(scale.left), y=px(y), class_="limit-text beyond")  # seen on narrow screens too

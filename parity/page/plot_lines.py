@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from parity.naming import own_name
 from parity.result import Result
 
 from .markup import Markup, join, tag
@@ -136,6 +137,7 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
     Each name has a row of its own above the plot, the first of them the highest, so that none covers another. It begins
     at its line, and goes to the right where there is room: no line of a later array crosses it.
     """
+    results = list(results)
     rings: dict[str, list[Markup]] = {}
     for result in results:
         for point in first_points(result):
@@ -148,7 +150,7 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         x, y = scale.x(name), TOP - ABOVE - ROW * row
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
-        text = FIRST + shortened(name, max(int(max(x, WIDTH - x) / CHARACTER) - len(FIRST), LABEL))
+        text = FIRST + shortened(own_name(name, *results), max(int(max(x, WIDTH - x) / CHARACTER) - len(FIRST), LABEL))
         has_room = x + CHARACTER * len(text) <= WIDTH
         side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
         texts.append(tag("text", text, y=px(y), class_="first-text", **side))

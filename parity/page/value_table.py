@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 from parity.findings import merge
+from parity.naming import own_name, with_own
+from parity.own import OWN
 from parity.result import Result
 from specs.numerals import limit, short
 from specs.words import in_a_row
 
-from .markup import MARKS, Markup, name, prose, tag
+from .markup import MARKS, Markup, join, name, prose, tag
 from .plot_lines import Plot
 
 Column = dict[str, tuple[str, str, bool]]  # by array: its error and its limit as they are written, whether it is beyond
@@ -40,9 +43,16 @@ def value_table(plot: Plot, about: str) -> Markup:
         if shared:
             limits = next(cell[1:] for cell, column in zip(cells, columns, strict=True) if array in column)
             cells = [*(cell[:1] for cell in cells), limits]
-        rows.append(tag("tr", tag("th", tag("code", name(array)), scope="row"), *chain(*cells)))
+        rows.append(tag("tr", tag("th", array_name(array, plot.results), scope="row"), *chain(*cells)))
     table = tag("table", tag("caption", about, class_="unseen"), tag("thead", head), tag("tbody", *rows))
     return tag("details", tag("summary", "Values"), tag("div", tag("div", table, class_="scroll")), class_="values")
+
+
+def array_name(array: str, results: Sequence[Result]) -> Markup:
+    """Name an array; one of the user's models with what each of them calls it, where these names differ."""
+    known = own_name(array, *results)
+    also = with_own(array, *results).removeprefix(known) if results[0].architecture == OWN else ""
+    return join(tag("code", name(known)), *[tag("span", prose(also), class_="soft")] * bool(also))
 
 
 def _column(result: Result) -> Column:

@@ -287,8 +287,8 @@ def test_gradients_that_are_not_compared_say_why():
         (DERIVED, "as outputs are not equal"),
         (replace(DERIVED, reasons={"x": "y"}), "as parameters are"),
     ):
-        assert f"error of the gradients not compared; {why}" in re.sub("(<[^>]*>)+", " ", page_of(found, {})).replace(
-            " ;", ";"
+        assert f"error of the gradients not compared, {why}" in re.sub("(<[^>]*>)+", " ", page_of(found, {})).replace(
+            " ,", ","
         )
 
 

@@ -170,7 +170,7 @@ def test_models_that_part_alike_share_a_card_which_leads_to_each() -> None:
     assert [other.result.variant for other in finding.also] == ["tiny B/16"]
     (card,) = re.findall("<article.*?</article>", Report(made).to_html())
     also = re.sub("<(?!/?a|dd|dt)[^>]*>", "", card.partition("<dt>also in</dt>")[2])
-    assert also.startswith('<dd><a href="#m1-layers">tiny B/16</a>: error 1.0e-3')
+    assert also.startswith('<dd><a href="#m1-layers-float64-cpu">tiny B/16</a>: error 1.0e-3')
     sides = [recording("flax"), recording("torch", 1e-3)]
     del sides[0].arrays["blocks.0.norm1"], sides[1].arrays["blocks.0.norm1"]
     sides[1].arrays["blocks.1.norm1"] = sides[0].arrays["blocks.1.norm1"]

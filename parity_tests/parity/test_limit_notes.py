@@ -83,13 +83,15 @@ def test_each_limit_of_the_page_leads_to_its_reason() -> None:
     bases = FIXED["layers"], FIXED["train"], amplified("float32")
     page = Report([replace(r, basis=basis) for r, basis in zip(made, bases, strict=True)]).to_html()
     (notes,) = re.findall('<section class="limits" id="limits">.*?</section>', page)
-    rows = [re.sub("<[^>]*>", "", item) for item in re.findall("<li>.*?</li>", notes)]
+    rows = [re.sub("<[^>]*>", "", item) for item in re.findall("<li .*?</li>", notes)]
     assert rows == [
         f"[a]limit 1e-10 layers in float64: {FIXED['layers']}.", f"[b]limit 1e-9 train in float64: {FIXED['train']}.",
         f"[c]limit 1e-10 layers in float32: {amplified('float32')}.",
     ]  # fmt: skip
-    marked = dict(re.findall(r'<td class="number">(1e-\d+)<a href="#limits" class="note"> \[(\w)\]</a></td>', page))
-    assert marked == {"1e-10": "c", "1e-9": "b"}  # of layers, the last one
+    letter = r'<td class="number">(1e-\d+)<a href="#(limits-\w)" class="note"> \[(\w)\]</a></td>'
+    marked = {limit: (address, letter) for limit, address, letter in re.findall(letter, page)}
+    assert marked == {"1e-10": ("limits-c", "c"), "1e-9": ("limits-b", "b")}  # of layers, the last one
+    assert re.findall(r'id="(limits-\w)"><span class="letter">\[(\w)\]', notes) == [(f"limits-{c}", c) for c in "abc"]
 
 
 def test_a_limit_of_the_only_reason_bears_no_letter() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import parity
+from convert.errors import UsageError
 from parity.module_names import chosen, possible
 
 torch = pytest.importorskip("torch")
@@ -138,6 +140,28 @@ def test_modules_inside_of_a_named_one_are_compared_in_three_frameworks() -> Non
     models = {"torch": torch_model(), "paddle": paddle_model(), "linen": linen_model()}
     names = {"paddle": {"blocks.#.ffn": "blocks.#.mlp"}, "linen": {"layer.#": "blocks.#"}}
     assert taps(models, names) == [EVERY] * 3
+
+
+@pytest.mark.parametrize("key", ["layer_#", "layer.#", "layer_#/mlp", "layer_#.mlp", "layer.#/mlp"])
+def test_names_take_the_spelling_of_the_model_itself(key: str) -> None:
+    """linen writes "layer_0/mlp"; its path is "layer.0.mlp"."""
+    models = {"torch": torch_model(), "linen": linen_model()}
+    name = "blocks.#.mlp" if "mlp" in key else "blocks.#"
+    inner = [path for path in EVERY if path.count(".") > 1 or "mlp" not in key]
+    assert taps(models, {"linen": {key: name}}) == [inner]
+    assert taps(models, {"linen": {key.replace("#", str(k)): name.replace("#", str(k)) for k in (0, 1)}}) == [inner]
+    renamed = [re.sub(r"^blocks", "layer", path) for path in inner]
+    assert taps(models, {"torch": {name: key}}) == [renamed]  # also as the name of another model's module
+    both = {"torch": {name: "b#"}, "linen": {key: "b#"}}
+    numbered = re.escape(name).replace(r"\#", r"(\d)")
+    assert taps(models, both) == [[re.sub(f"^{numbered}", r"b\1", path) for path in inner]]
+
+
+def test_names_of_one_module_in_two_spellings_are_refused() -> None:
+    models = {"torch": torch_model(), "linen": linen_model()}
+    names = {"linen": {"layer.0": "blocks.0", "layer_0": "blocks.1"}}
+    with pytest.raises(UsageError, match=r"linen: 'layer\.0' and 'layer_0' in `names` are one module: leave one of"):
+        parity.compare(models, X, "layers", names=names)
 
 
 @pytest.mark.parametrize("check", ["gradients", "train"])

@@ -9,17 +9,18 @@ from html import unescape
 import numpy as np
 import pytest
 
+import parity
 import specs
 from parity import findings
 from parity.causes import unequal_weights
 from parity.elements import Worst
-from parity.naming import elsewhere, of_inputs, whose, with_own
+from parity.naming import elsewhere, of_inputs, own_name, whose, with_own
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Divergence
 from specs.layer import parameters
 
-from .pages import row
+from .pages import first, row
 
 ARRAYS = ("adam: norm.scale", "sgd: head.kernel", "sgd: norm.var", "sgd: head.bias")
 
@@ -44,11 +45,7 @@ def test_the_page_says_whose_names_its_arrays_bear() -> None:
     text = "Arrays bear one name for all frameworks: scale and kernel are called weight in torch; var is called"
     assert whose([train]) == f"{text} running_var in torch."
     assert text in re.sub("<[^>]*>", "", Report([train]).to_html())
-    own = replace(train, architecture="own", sides=("mine", "theirs"))
-    assert whose([own]).startswith(
-        "Arrays of layers of known kinds bear common names: scale and kernel are called weight"
-    )
-    assert whose([own]).endswith("in torch and _variance in paddle.")  # of which frameworks they are is not known
+    assert whose([replace(train, architecture="own")]) == ""  # each name has the others beside it
     assert whose([replace(train, check="layers")]) == ""  # compares what modules return
 
 
@@ -59,6 +56,37 @@ def test_an_array_that_differs_first_has_the_name_of_its_framework_beside_it() -
     assert with_own(ARRAYS[0], replace(train, check="layers")) == ARRAYS[0]
     off = replace(train, passed=False, first_divergence=Divergence.at(ARRAYS[1], Worst(1e-3, (0,), 1.0, 1.001), 1e-9))
     assert dict(findings.facts(findings.find([off])[0]))["array"] == "sgd: head.kernel (weight in torch)"
+
+
+def test_arrays_of_own_models_have_the_names_that_both_have_or_those_of_each_beside_them() -> None:
+    torch, linen = {"norm.scale": "weight", "head.kernel": "weight", "norm.var": "running_var"}, {"norm.var": "var_"}
+    about = {"architecture": "own", "variant": "own", "check": "train", "sides": ("a", "my b"), "pair": "a-b"}
+    alike = replace(row(ARRAYS), **about, spelled={"a": torch, "my b": torch})
+    unlike = replace(alike, spelled={"a": torch, "my b": linen})
+    assert [own_name(name, alike) for name in (*ARRAYS, "scale")] == [
+        "adam: norm.weight", "sgd: head.weight", "sgd: norm.running_var", "sgd: head.bias", "scale",
+    ]  # fmt: skip
+    assert [own_name(name, unlike) for name in ARRAYS] == list(ARRAYS)
+    assert with_own(ARRAYS[0], unlike) == "adam: norm.scale (weight in a)"
+    assert with_own(ARRAYS[2], unlike) == "sgd: norm.var (running_var in a and var_ in 'my b')"
+    for made, shown in ((alike, "norm.weight"), (unlike, "norm.scale (weight in a)")):
+        off = replace(made, passed=False, error=1e-3, first_divergence=first(ARRAYS[0]))
+        page, known = Report([off]).to_html(), f"adam: {shown.partition(' ')[0]}"
+        text = re.sub("<(?!/?(title|text|tr|dd))[^>]*>", "", unescape(page))
+        assert f">adam: {shown}</dd>" in text and f"<tr>adam: {shown}" in text  # of the card, and of the values
+        assert re.search(f"<tr>a-b✗ .*adam: {re.escape(shown)}</tr>", text)
+        assert f"first at {known}.</title>" in text and f">first: {known}</text>" in text
+
+
+def test_own_models_record_what_they_call_their_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    models = {label: torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3)) for label in "ab"}
+    models["b"].load_state_dict(models["a"].state_dict())
+    made = parity.compare(models, np.ones((2, 3), np.float32), "gradients")
+    page = made.to_html()
+    assert "<code>1.weight</code>" in page and "<code>0.weight</code>" in page
+    assert "1.scale" not in page and "kernel" not in page
+    assert [name for name, *_ in made.results[0].curve][2:] == ["1.bias", "1.scale", "0.bias", "0.kernel", "images"]
 
 
 def test_weights_that_differ_have_the_name_of_their_framework_beside_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -92,16 +93,39 @@ def test_parts_of_the_page_have_headings_and_tables_titles() -> None:
         "What was run", "Where the models first differ", "Errors of mlp_mixer", "Remarks", "Error of every array",
         "Modules side by side", "How errors are measured, and why each limit", "What this does not show",
     ]  # fmt: skip
-    assert page.count("<main>") == 1 and page.count("<table") == page.count("<caption") > 3
+    assert page.count("<main ") == 1 and page.count("<table") == page.count("<caption") > 3
     table = page.partition('class="modules"')[2].partition("</table>")[0]
     assert re.findall('<th (?:class="absent" )?data-label="m" scope="row">(?:<code>a|-)', table) == [
         '<th data-label="m" scope="row"><code>a', '<th class="absent" data-label="m" scope="row">-'
     ]  # fmt: skip
 
 
+def test_headings_skip_no_level() -> None:
+    """A reader who goes from heading to heading meets h1, then h2, and h3 within it."""
+    forward = [replace(row(("output",), dtype), check="forward") for dtype in ("float64", "float32")]
+    for made in (report(), Report([row(("a", "b"))]), Report(forward)):
+        levels = [*map(int, re.findall(r"<h(\d)", made.to_html()))]
+        assert levels[0] == 1 and levels.count(1) == 1 and len(levels) > 3
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_box_of_several_states_its_largest_error() -> None:
+    errors = [replace(row(("a",), variant=v), error=e, curve=(("a", e, 1e-10),)) for v, e in (("u", 2e-12), ("v", 0.0))]
+    errors.append(replace(errors[0], dtype="float32", error=1e-7, tolerance=1e-6, curve=(("a", 1e-7, 1e-6),)))
+    page = unbound(Report(errors).to_html())
+    boxes = [re.sub("<.*?>", "", head) for head in re.findall("<summary>(.*?)</summary>", page)[1:]]
+    assert boxes == [
+        "x:u 2 comparisons agree 2.0e-12 in float64 (limit 1e-10), 1.0e-7 in float32 (limit 1e-6)",
+        "x:v 1 comparison agrees 0 in float64 (limit 1e-10)",
+    ]
+    assert "Each box states the largest error compared with its limit." in page
+
+
 def test_every_cell_leads_to_its_plot() -> None:
     text = Text(report().to_html())
-    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers", "remarks", "limits"}
+    plots = [f"{model}-layers-{dtype}-cpu" for model in ("m0", "m1") for dtype in ("float64", "float32")]
+    reasons = {f"limits-{letter}" for letter in "abc"}
+    assert set(text.links) - reasons == {*plots, "m0-forward-float16-cpu", "remarks", "main"}
     assert set(text.links) <= set(text.ids)
     assert len(text.ids) == len(set(text.ids))
 
@@ -137,11 +161,11 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert values and error
     left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
     assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
-    assert facts["limit"] == '1e-10<a href="#limits" class="note"> [a]</a>'  # the reason stands in that list alone
+    assert facts["limit"] == '1e-10<a href="#limits-a" class="note"> [a]</a>'  # the reason stands in that list alone
     assert page.count("rounding of equal models stays at least a hundred times below it") == 1
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
-    assert facts["also differs"] == '<a href="#m1-layers">layers</a> in float32'
+    assert facts["also differs"] == '<a href="#m1-layers-float32-cpu">layers</a> in float32'
 
 
 def graded(error: float, tolerance: float, dtype: str = "float64") -> str:
@@ -165,7 +189,7 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     text = re.sub("<[^>]*>", "", card)
     assert "a-b4.0e-10 (limit 1e-9), at a" in text and "a-c4.0e-10 (limit" in text
     assert "training amplifies rounding" in text
-    assert '<td data-label="a-c" class="close"><a href="#m0-train">! 4.0e-10</a></td>' in unbound(page)
+    assert '<td data-label="a-c" class="close"><a href="#m0-train-float64-cpu">! 4.0e-10</a></td>' in unbound(page)
     assert '<b class="close">!</b>agrees, close to its limit: above 10% of it in float64' in page
 
 
@@ -195,7 +219,7 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     wide, skipped = replace(row(("a",)), pair="a-c", tolerance=1e-9), replace(row(("a",)), check="train", passed=None)
     page = Report([row(("a",)), wide, skipped]).to_html()
     (table,) = re.findall('<table class="matrix by-pair">.*?</table>', page)
-    assert "<h2>Errors of x:v</h2><p" in page and ">Of all arrays, each number is the largest" in page
+    assert "<h2>Errors of x:v</h2><p" in page and ">Each number is the largest error" in page
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
@@ -280,7 +304,7 @@ def test_the_title_of_plots_names_up_to_three_pairs_and_counts_more() -> None:
     own = replace(row(("a", "b")), architecture="own", variant="own")
     for pairs, title in ((("a-b", "a-c"), "a-b, a-c"), (("a-b", "a-c", "a-d", "b-c"), "4 pairs")):
         made = Report([replace(own, pair=pair) for pair in pairs], {"models": "A and B"})
-        assert f"<summary><b>{title}</b></summary>" in made.to_html()
+        assert f"<summary><h3>{title}</h3></summary>" in made.to_html()
 
 
 def test_pairs_whose_columns_are_wider_than_a_page_have_rows() -> None:
@@ -299,13 +323,13 @@ def test_the_legend_says_what_a_cross_means_and_no_limit_is_explained_that_no_ce
     nan = Divergence.at("a", Worst(np.inf, (0,), 1.0, np.nan, cause="NaN", word="NaN"), 1e-10)
     off = replace(row(("a",)), passed=False, error=np.inf, curve=(("a", np.inf, 1e-10),), first_divergence=nan,
                   nans=("a",), basis="fixed")  # fmt: skip
-    text = re.sub("<[^>]*>", "", Report([off]).to_html().partition("<main>")[2])
+    text = re.sub("<[^>]*>", "", Report([off]).to_html().partition("</header>")[2])
     assert (
         "✗NaN on one side" in text and "beyond its limit" not in text.partition("What this")[0].partition("✗NaN on")[2]
     )
     assert "fixed" not in text
     number = replace(off, error=1e-3, curve=(("a", 1e-3, 1e-10),), first_divergence=first("a"), nans=())
-    text = re.sub("<[^>]*>", "", Report([number]).to_html().partition("<main>")[2])
+    text = re.sub("<[^>]*>", "", Report([number]).to_html().partition("</header>")[2])
     assert "✗beyond its limit" in text and "fixed" in text
 
 
@@ -425,7 +449,7 @@ def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
     off = replace(row(("a",)), error=1e-3, passed=False)
     for some in ([near], [off], [off, near]):
         page, text = re.sub("<[^>]*>", "", Report(some).to_html()), str(Report(some))
-        assert "each number is the largest error compared with its limit" in page
+        assert "Each number is the largest error compared with its limit" in page
         assert not re.search("furthest|nearest|worst error", (page + text).lower())
     assert "float32 on cpu: largest error compared with its limit" in str(Report([near, off]))
 
@@ -443,7 +467,7 @@ def test_a_page_whose_errors_are_all_words_promises_no_number_and_names_their_pl
                   shapes=("a",))  # fmt: skip
     text = re.sub("<[^>]*>", "", Report([off, replace(off, dtype="float32")]).to_html().partition("<body>")[2])
     assert "Other shape in float64 and float32 (a-b, layers at a)." in text
-    assert "each number" not in text and "Each cell leads to the errors of all arrays." in text
+    assert "Each number" not in text and "Each cell leads to the error of every array." in text
     assert "✗the shapes of both sides differ" in text
 
 

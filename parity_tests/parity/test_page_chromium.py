@@ -22,7 +22,7 @@ from parity.report import Report
 from parity.result import Divergence
 
 from ..derive.test_report import DERIVED
-from .pages import report, row
+from .pages import first, report, row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
@@ -110,7 +110,7 @@ def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
 
 def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
     page = report().to_html()
-    unfolded = dom(chromium, tmp_path, page, "#m0-layers")
+    unfolded = dom(chromium, tmp_path, page, "#m0-layers-float32-cpu")
     kinds = '<details class="provenance">', "<details>", '<details open="">'
     details = '<details(?! class="values")[^>]*>'
     assert re.findall(details, page) == [*kinds]
@@ -220,6 +220,20 @@ def test_chromium_shows_that_a_table_goes_on_as_of_a_plot(chromium: str, tmp_pat
     shadows = 'getComputedStyle(page.querySelector(".scroll")).backgroundImage.split("linear-gradient").length - 1'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1200), shadows, opaque)
     assert wide == "1200,4,0" and narrow.startswith("400,4,")  # a long name may still be wider
+
+
+def test_chromium_names_an_array_that_is_alone_in_the_title_of_its_table_alone(chromium: str, tmp_path: object) -> None:
+    seen = """[...page.querySelectorAll(".by-dtype th, .by-dtype td")].filter(
+      e => /^(array|output)$/.test(e.textContent) && e.checkVisibility()).length"""
+    title = 'page.querySelector(".by-dtype").closest("figure").querySelector("h4").textContent'
+    forward = replace(row(("output",)), check="forward")
+    page = Report([forward, replace(forward, pair="a-c")]).to_html()
+    assert probed(chromium, tmp_path, page, (400, 1200), seen, title) == [
+        "400,0,forward output",
+        "1200,0,forward output",
+    ]
+    several = Report([forward, replace(row(("logits",)), check="forward", pair="a-c")]).to_html()
+    assert probed(chromium, tmp_path, several, (1200,), seen, title) == ["1200,2,forward"]
 
 
 def test_chromium_ends_a_narrow_table_of_pairs_without_a_second_rule(chromium: str, tmp_path: object) -> None:
@@ -345,4 +359,36 @@ def test_chromium_shows_values_within_a_narrow_page_and_prints_them_folded(chrom
     page = Report(wide).to_html()
     opened = page.replace("<details", "<details open")
     assert probed(chromium, tmp_path, opened, (400, 1280), cut(".values, .check, figure")) == ["400,0", "1280,0"]
-    assert "details:not(.values)::details-content" in page
+    seen = 'page.querySelector(".values > div").checkVisibility()'
+    assert probed(chromium, tmp_path, on_paper(page), (1280,), seen) == ["1280,false"]
+
+
+def on_paper(page: str) -> str:
+    """A page whose rules for paper hold on the screen."""
+    return page.replace("@media print", "@media all")
+
+
+def test_chromium_prints_what_differs_and_leaves_models_that_agree_closed(chromium: str, tmp_path: object) -> None:
+    off = replace(row(("a", "b"), variant="w"), passed=False, error=1e-3, first_divergence=first("a"))
+    page = Report([row(("a", "b"), variant=v) for v in "uv"] + [off]).to_html()
+    seen = '[...page.querySelectorAll("main details:not(.values) > div")].map(e => e.checkVisibility()).join("|")'
+    said = '[...page.querySelectorAll(".printed, .skip")].map(e => e.checkVisibility()).join("|")'
+    assert probed(chromium, tmp_path, page, (1200,), seen, said) == ["1200,false|false|true,true|false"]
+    shown = on_paper(page)
+    assert probed(chromium, tmp_path, shown, (1200,), seen, said) == ["1200,false|false|true,false|true"]
+    opened = shown.replace('<details class="agreeing"', '<details open class="agreeing"', 1)
+    assert probed(chromium, tmp_path, opened, (1200,), seen, said) == ["1200,true|false|true,false|true"]
+    what = 'page.querySelector(".provenance > div").checkVisibility()'
+    for settings, is_seen in (("c=1", "true"), ("x:u: c=1; x:v: c=2", "false")):  # a list of models may be long
+        made = Report([row(("a",))], {"settings": settings}).to_html()
+        assert probed(chromium, tmp_path, on_paper(made), (1200,), what) == [f"1200,{is_seen}"]
+    agreeing = Report([row(("a", "b"))]).to_html()  # alone, and open on the screen
+    assert probed(chromium, tmp_path, on_paper(agreeing), (1200,), seen) == ["1200,true"]
+
+
+def test_chromium_shows_the_link_to_the_results_once_the_keyboard_reaches_it(chromium: str, tmp_path: object) -> None:
+    """It is the first that the keyboard reaches."""
+    link = 'page.querySelector("a, summary, button, input")'
+    clip = f"getComputedStyle({link}).clipPath"
+    seen = f'({link}.focus(), {clip}) + " " + {link}.getAttribute("href")'
+    assert probed(chromium, tmp_path, report().to_html(), (400,), clip, seen) == ["400,inset(50%),none #main"]

@@ -145,6 +145,10 @@ def test_no_plot_has_empty_decades() -> None:
     (chart,) = charts(Report([low]).to_html())
     assert decades(chart) == [-16, -15]
     assert "limit 1e-10: 5 decades above this plot" in chart
+    (axis, *_) = re.findall(r'<line x1="([\d.]+)"', chart)
+    assert (
+        re.findall(r'<text x="([\d.]+)"[^>]*>(?:limit 1e-10|arrays, in)', chart) == [axis] * 2
+    )  # narrow screens show it
     assert 'class="limit"' not in chart
     (chart,) = charts(Report([near]).to_html())
     assert decades(chart) == [-13, -12, -11, -10]
@@ -313,7 +317,8 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     (first,), (second,) = (re.findall('aria-label="([^"]*)"', chart) for chart in (agreeing, differing))
     assert first == "layers, float64: all errors within their limits"
     assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
-    assert ">relative error</text>" in agreeing
+    assert ">relative error (log scale)</text>" in agreeing
+    assert ">arrays, in the order of computation</text>" in agreeing
 
 
 def test_keys_are_of_what_the_plots_have() -> None:
@@ -410,7 +415,7 @@ def test_a_check_of_one_array_has_one_table_for_all_dtypes() -> None:
     results = [replace(row(("output",)), check="forward", dtype=dtype) for dtype in ("float64", "float32")]
     page = Report(results).to_html()
     (table,) = re.findall('<table class="pairs by-dtype">(.*?)</table>', page)
-    assert re.findall('class="dtype">(.*?)<', table) == ["float64", "float32"]
+    assert re.findall('class="dtype" id="[^"]*">(.*?)<', table) == ["float64", "float32"]
     (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
     assert places(chart, "worst") == []  # none of equal arrays is the worst
 

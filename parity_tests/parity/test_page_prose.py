@@ -43,7 +43,10 @@ def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None
         "python -m parity", "&#x27;mlp_mixer:tiny S/16&#x27;", "--check layers", "-o OUT", "a/b.npz", "--quiet",
     ]  # fmt: skip
     assert unescape(re.sub("<[^>]*>", "", command(text))) == text
-    assert '<span class="long">--report /' in command(f"python -m parity x --report {'/a' * 40}.html")
+    assert '<span>--report</span> <span class="long">/a' in command(f"python -m parity x --report {'/a' * 40}.html")
+    assert "<span>--report</span> <span>../after/differ.html</span>" in command(
+        "triptych parity x --report ../after/differ.html"
+    )
     found = with_commands("compare (python -m convert diff a 'b (1)'), or triptych convert x")
     assert [unescape(re.sub("<[^>]*>", "", line)) for line in re.findall("<code.*?</code>", found)] == [
         "python -m convert diff a 'b (1)'", "triptych convert x",
@@ -56,6 +59,8 @@ def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
     assert name("params/layer_{0..2}/attention.kernel") == (
         'params/<wbr>layer_<wbr><span class="whole">{0..2}/</span><wbr>attention.<wbr>kernel'
     )
+    assert name("params/layer_1/norm1/scale") == "params/<wbr>layer_1/<wbr>norm1/<wbr>scale"
+    assert name("blocks.1.norm.weight") == "blocks.1.<wbr>norm.<wbr>weight"
     assert name("a{") == "a{" and "<wbr>" not in name("layer_1")
     text = prose("at params/layers/{s=query|key|value}/kernel: i, {i}")
     assert re.sub("<wbr>", "|", text) == (

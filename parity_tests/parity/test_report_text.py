@@ -10,6 +10,7 @@ import pytest
 
 from convert import terminal
 from parity import report_text, summary
+from parity.guesses import Guess
 from parity.judge import Subject, judge
 from parity.quoting import marked, pair_of, unmarked
 from parity.recording import Recording
@@ -288,6 +289,17 @@ def test_a_word_in_the_place_of_an_error_has_no_limit() -> None:
     )
     assert "limit 0" not in page and '<td class="number">-</td>' in page
     assert "limit 0" not in report_text.render(made)
+
+
+def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -> None:
+    (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
+    assert off.first_divergence is not None
+    off.first_divergence.guess = Guess.of({"flax": "epsilon 1e-5", "torch": "epsilon 1e-3"}, 1e-16)
+    said = "flax and torch differ, first at blocks.1.norm1: epsilon is 1e-5 in flax, 1e-3 in torch"
+    where = "(mlp_mixer:v, check layers in float64)"
+    assert " ".join(report_text.render([off]).split()).startswith(f"{said} {where}. ")
+    assert repr(Report([off])) == f"<Report: {said} {where}.>"
+    assert f": {said}.</title>" in Report([off]).to_html()
 
 
 def test_what_did_not_run_is_no_part_of_all() -> None:

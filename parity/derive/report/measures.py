@@ -41,7 +41,8 @@ class Measure(NamedTuple):
         value = tag("span", value, class_="mark differs") if self.off else value
         written = " for the models as written" * (self.note == CONFIRMED)
         bound = f"{written} (limit {limit(self.bound)})" if self.bound is not None else ""
-        note = f"{bound}; {self.note}" if self.note else bound
+        mark = "," if self.note.startswith("as ") and not bound else ";"  # "not compared, as ..."
+        note = f"{bound}{mark} {self.note}" if self.note else bound
         about = tag("p", prose(self.about), class_="soft") if self.about else Markup()
         return join(tag("dt", self.label), tag("dd", value, prose(note), about))
 
