@@ -53,9 +53,9 @@ def test_numbers_beside_a_state_go_along_to_torch(saved, convert, tmp_path):
     err = convert("torch", "own.pt", "out.pt")
     assert numbers(tmp_path / "out.pt") == NUMBERS
     assert "note: numbers beside the state go along: epoch=3, best=0.5, offset=-7, step=1, many=1099511627776\n" in err
-    assert "set aside, a text: arch\n" in err and "set aside, plain numbers: never, args/lr\n" in err
+    assert "set aside arch (a text)\n" in err and "set aside never, args/lr (plain numbers)\n" in err
     err = convert("torch", "nested.pt", "of_part.pt")
-    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside, plain numbers: version\n" in err
+    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside version (plain numbers)\n" in err
 
 
 def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_path):

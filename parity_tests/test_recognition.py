@@ -98,7 +98,7 @@ def test_an_array_beside_those_of_a_model_is_no_training_state(name, run, tmp_pa
     assert rest[1:] == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
     save_file({**arrays, "step": np.ones(1, "f4")}, tmp_path / "step.safetensors")
     code, _, err = run("timm2torch", tmp_path / "step.safetensors", "--dry-run", "-o", tmp_path / "y.pt")
-    assert code == 0 and "set aside: step float32 [1] (training state)" in err
+    assert code == 0 and "set aside step float32 [1] (training state)" in err
 
 
 def test_headless_and_other_class_counts(run, tmp_path):

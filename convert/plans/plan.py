@@ -215,8 +215,8 @@ class Plan:
 
     def left_out(self) -> list[str]:
         """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""
-        arrays = [f"set aside: {summary(self.aside)}"] if self.aside else []
-        return arrays + [f"set aside, {line}" for line in self.skipped()]
+        arrays = [f"set aside {summary(self.aside)}"] if self.aside else []
+        return arrays + [f"set aside {line}" for line in self.skipped()]
 
     @cached_property
     def aside(self) -> list[Aside]:
