@@ -261,5 +261,7 @@ def test_an_object_that_code_of_the_user_s_builds_is_named_with_a_remedy(saved, 
     model.settings = Made()
     code, _, err = run("inspect", saved(model))
     name = f"{made.__module__}.made"
-    assert code == 1 and f"whole.pt: calls {name}, code of the program that wrote it, which no weights need" in err, err
+    assert (
+        code == 1 and f"whole.pt: refers to {name}, code of the program that wrote it, which no weights need" in err
+    ), err
     assert "load it with that program, and save model.state_dict() alone" in err and "not a checkpoint" not in err

@@ -96,9 +96,9 @@ def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:
     if what:
         return Refused(f"holds {what} ({name})", remedy)
     said = shown(name)[1:-1]
-    found = f"calls {said}, code of the program that wrote it" if is_foreign(name) else f"refers to {said}"
+    whose = ", code of the program that wrote it," if is_foreign(name) else ","
     return Refused(
-        f"{found}, which no weights need; nothing was run",
+        f"refers to {said}{whose} which no weights need; nothing was run",
         "if you trust its author, load it with that program, and save model.state_dict() alone",
     )
 
