@@ -143,7 +143,7 @@ class Plan:
         lines += [*self._scaled_otherwise(), *self.of_modules(), *self.part(), *self.left_out()]
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
-        lines += self._used_extras()
+        lines += [*self._used_extras(), *self._tied()]
         return [*lines, *self.filled(), *self._recorded(), *self.counts()[1], *self._unnested()]
 
     def _nested(self) -> dict[str, str]:
@@ -183,6 +183,12 @@ class Plan:
                 if other not in unused and self.sources[other][1:] == kind and self._hash(other) == self._hash(name):
                     tie = f"if its code ties them, tie them in the table of {self.src}"
                     yield f"{name}, an extra of {self.src}, has the values of {other}: {tie}"
+
+    def _tied(self) -> Iterator[str]:
+        """Report arrays of the file that are one there (tied weights), and several in the model."""
+        if ties := self.reader.ties({self.sources[name].name: self.sources[name] for name in self.translation.moved}):
+            what = "tied in the source, and an array each in the target (a .pt stores equal ones once)"
+            yield f"{what}: {', '.join(folding.equations(ties))}"
 
     def _hash(self, name: str) -> bytes:
         import hashlib
