@@ -483,7 +483,7 @@ def test_diff_names_a_value_that_the_record_assumes_otherwise(recorded, run, tmp
     torch.save(ports.load(recorded, "torch").model.state_dict(), tmp_path / "bare.pt")
     assert run("torch2flax", tmp_path / "bare.pt", "-o", tmp_path / "x.msgpack", "--assume")[0] == 0
     code, printed, _ = run("diff", tmp_path / "x.msgpack", recorded)
-    line = f"assumed: gelu=tanh of {tmp_path / 'x.msgpack'}, whose record assumes erf: from {recorded}"
+    line = f"assumed of {tmp_path / 'x.msgpack'}, whose record assumes erf: gelu=tanh, from {recorded}"
     assert code == 1 and line in printed
     (entry, _) = json.loads(run("diff", tmp_path / "x.msgpack", recorded, "--json")[1])["assumed"]
     assert (entry["value"], entry["recorded"]) == ("tanh", "erf")

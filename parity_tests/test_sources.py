@@ -130,7 +130,7 @@ def test_checkpoints_of_a_folder_in_another_dialect_are_passed_over_by_name(run,
     found = json.loads(run("google2torch", folder, "-o", tmp_path / "out", "--force", "--json")[1])
     assert [one["passed_over"] for one in found if one["source"].endswith("bare.pt")] == ["dialect torch"]
     code, _, err = run("google2torch", folder / "a.npz", folder / "t.safetensors", "-o", tmp_path / "out", "--force")
-    assert code == 1 and "every array fits as timm: timm2torch" in err
+    assert code == 1 and "every array fits as timm: use timm2torch" in err
     code, printed, err = run("paddle2torch", folder, "-o", tmp_path / "out", "--force")
     assert (code, printed) == (
         2,

@@ -78,7 +78,7 @@ def part(reader: Reader, weights: str | None) -> TablePart:
         tops = sorted({name.partition("/")[0] for name in folders})
         root = f"{option('weights', '/')} is all of it, where another file needs a part"
         holds = f" (it holds {folding.listed(tops)})" if tops else f"; its arrays are in no part, and {root}"
-        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}{holds}")
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, [*tops, *folders])}{holds}")
     return own
 
 
