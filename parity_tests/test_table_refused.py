@@ -48,7 +48,7 @@ REFUSED = {
     "open axes": ([], 2, "--set h="),
     "no such axis": (["--set", "heads=3"], 2, "no axis is called 'heads': its axes are c, d, h, i, pad, s, w"),
     "no length": (["--set", "h=three"], 2, "write an axis and its length, as in h=12"),
-    "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15"),
+    "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15, as ("),
     "the other direction": (["--set", "h=3", "--reverse"], 1, "bert.table: leave out --reverse"),
     "no such part": (["--set", "h=3", "--weights", "ema"], 2, "--weights ema: unknown name 'ema'"),
     "no such file to be like": (["--like", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
