@@ -8,18 +8,18 @@ has to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import specs
 from specs.axes import names, shape_of
-from specs.dialects import UNUSED, Rule, applied, bind, extras, place, rules
+from specs.dialects import UNUSED, Rule, applied, bind, extras, place, readable, rules, written
 from specs.layer import Parameter, parameters
 from specs.paths import BLOCK, match, normal
 from specs.signature import Signature
 from specs.spec import Dialect
-from specs.words import FAR, hint, nearest, unknown
+from specs.words import FAR, hint, in_a_row, nearest, unknown
 
 from .errors import UsageError
 from .examples import Example, examples
@@ -30,12 +30,16 @@ from .files import written_suffixes
 def check(architecture: str) -> None:
     """Check every dialect of an architecture.
 
-    Raises: UsageError that names the page, the dialect and each wrong line, with what is wrong and the
-    nearest name.
+    Raises: UsageError that names the page, each dialect and each wrong line, with what is wrong and the nearest name.
     """
-    for name, dialect in specs.get(architecture).dialects.items():
-        if problems := list(_problems(architecture, dialect)):
-            raise UsageError(f"{_page(architecture)}: dialect {name!r} is not well defined", problems)
+    every = {name: list(_problems(architecture, one)) for name, one in specs.get(architecture).dialects.items()}
+    wrong = {name: problems for name, problems in every.items() if problems}
+    if len(wrong) == 1:
+        ((name, problems),) = wrong.items()
+        raise UsageError(f"{_page(architecture)}: dialect {name!r} is not well defined", problems)
+    if wrong:
+        names, listed = in_a_row(map(repr, wrong)), [f"{name!r}: {one}" for name, of in wrong.items() for one in of]
+        raise UsageError(f"{_page(architecture)}: dialects {names} are not well defined", listed)
 
 
 def _page(architecture: str) -> str:
@@ -48,31 +52,40 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     """Describe each wrong line, and a format that nobody writes; what else a dialect names is checked with its Spec."""
     if dialect.suffix and dialect.suffix not in (written := written_suffixes()):
         yield f"suffix: {unknown(dialect.suffix, written, listed=True)}"
-    try:
-        lines = rules(dialect.table)
-    except ValueError as error:
-        yield from (re.sub(r"^line \d+", r"\g<0> of the table", line) for line in str(error).splitlines())
-        return
+    faults = readable(dialect.table)[1]
+    found = {number: re.sub(r"^line \d+", r"\g<0> of the table", fault) for number, fault in faults.items()}
+    dialect = _without(dialect, found)
+    lines = rules(dialect.table)
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
-    wrong = False
     for example in examples(architecture):
         if used := applied(example.parameter, dialect):
             chosen[used[0]].append(example)
-    for line in sorted(lines, key=lambda rule: rule.number):
+    for line in lines:
         users = chosen[line] or list(_users(architecture, dialect, line))
-        problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
+        problem = "; ".join(_meaning(line, users, dialect)) if users else _without_effect(architecture, line)
         if problem:
-            wrong = True
-            yield f"line {line.number} of the table, {line.text!r}: {problem}"
-    yield from [] if wrong else _doubles(architecture, dialect)
+            found[line.number] = f"line {line.number} of the table, {line.text!r}: {problem}"
+    yield from (found[number] for number in sorted(found))
+    yield from _doubles(architecture, _without(dialect, found), by_lines=bool(found))
 
 
-def _doubles(architecture: str, dialect: Dialect) -> Iterator[str]:
-    """Describe the names that two arrays of a network would have, numbers aside."""
+def _without(dialect: Dialect, wrong: Collection[int]) -> Dialect:
+    """Return a dialect without lines that are wrong; the others keep their numbers."""
+    lines = ["#" if number in wrong else line for number, line in enumerate(written(dialect.table), 1)]
+    return dialect._replace(table="\n".join(lines)) if wrong else dialect
+
+
+def _doubles(architecture: str, dialect: Dialect, by_lines: bool) -> Iterator[str]:
+    """Describe the names that two arrays of a network would have, numbers aside.
+
+    Args:
+      by_lines: leave out arrays that no line names, as the line that names them may be wrong.
+    """
     spec, said = specs.get(architecture), set[str]()
     for twin, config in spec.tiny.items():
         try:
-            every = [(_origin(p, dialect), place(p, dialect, config)) for p in parameters(list(spec.layers(config)))]
+            named = [p for p in parameters(list(spec.layers(config))) if not by_lines or applied(p, dialect)]
+            every = [(_origin(p, dialect), place(p, dialect, config)) for p in named]
             every += [("extras", one) for one in extras(dialect, config)]
         except (ValueError, LookupError, AttributeError) as error:
             yield f"tiny {twin!r}: {error}"
@@ -147,27 +160,43 @@ def _pattern(name: str, line: Rule) -> str:
     return BLOCK.sub(lambda number: f"{{{hole}}}" if (hole := next(holes, "")) else number[0], name)
 
 
-def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:
-    """Say what is wrong with the holes or axes of a line that is applied."""
-    ours = [hole.name for hole in line.ours.holes]
-    users = list(users)
-    for array in line.arrays:
-        theirs = [tuple(filter(None, hole.name.removesuffix("]").partition("[")[::2])) for hole in array.holes]
-        if lost := [word for word in ours if word not in {name for words in theirs for name in words}]:
-            return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
-        for parameter, config in users:
-            stacked = {words[0] for words in theirs}
-            if line.ours.axes is not None and (problem := _axes(line.ours, array, parameter, stacked)):
-                return problem
-            known = [*ours, *names(line.ours.axes or ())]
-            for words in theirs:
-                if problem := _hole(words, known, config):
-                    return problem
-    for parameter, config in users:
+def _meaning(line: Rule, users: Sequence[Example], dialect: Dialect) -> Iterator[str]:
+    """Say what is wrong with a line that is applied: with its holes, with its axes, or else where arrays are placed."""
+    wrong = [problem for find in (_wrong_holes, _wrong_axes) if (problem := find(line, users))]
+    yield from wrong
+    for parameter, config in [] if wrong else users:
         try:
             bind(place(parameter, None), place(parameter, dialect, config), UNUSED, 1)
         except (ValueError, IndexError) as error:
-            return f"{parameter.name}: {error}"
+            yield f"{parameter.name}: {error}"
+            return
+
+
+def _theirs(array: Signature) -> list[tuple[str, ...]]:
+    """Return the words of each hole on the dialect's side: a name, or a field and its index."""
+    return [tuple(filter(None, hole.name.removesuffix("]").partition("[")[::2])) for hole in array.holes]
+
+
+def _wrong_holes(line: Rule, users: Iterable[Example]) -> str | None:
+    ours = [hole.name for hole in line.ours.holes]
+    for array in line.arrays:
+        theirs = _theirs(array)
+        if lost := [word for word in ours if word not in {name for words in theirs for name in words}]:
+            return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
+        known = [*ours, *names(line.ours.axes or ())]
+        for _, config in users:
+            for words in theirs:
+                if problem := _hole(words, known, config):
+                    return problem
+    return None
+
+
+def _wrong_axes(line: Rule, users: Iterable[Example]) -> str | None:
+    for array in line.arrays if line.ours.axes is not None else ():
+        stacked = {words[0] for words in _theirs(array)}
+        for parameter, _ in users:
+            if problem := _axes(line.ours, array, parameter, stacked):
+                return problem
     return None
 
 

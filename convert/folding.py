@@ -51,7 +51,7 @@ def unexpected(names: list[str]) -> list[str]:
 
 
 def skipped(entries: Skipped, part: str = "") -> list[str]:
-    """Return a line for each reason why entries of a file were skipped, with their folded names.
+    """Return "epoch, version (plain numbers)" for each reason why entries of a file were skipped.
 
     Args:
       entries: what the reader of the file skipped.
@@ -60,10 +60,10 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
     lines = []
     for reason, names in entries.names.items():
         if reason == SETTINGS:  # every module has some: one of each kind is listed
-            lines.append(f"{reason}: {_cut(list(dict.fromkeys(name.rpartition('/')[2] for name in names)))}")
+            lines.append(f"{_cut(list(dict.fromkeys(name.rpartition('/')[2] for name in names)))} ({reason})")
             continue
         shown = [*_inside(names, part), *_outside(names, part)]
-        lines.append(f"{reason}: {_cut(shown, entries.counts[reason] - len(names))}")
+        lines.append(f"{_cut(shown, entries.counts[reason] - len(names))} ({reason})")
     return lines
 
 

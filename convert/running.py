@@ -201,6 +201,9 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
         return error.code
     except KeyboardInterrupt:
         say(f"{name}: {interrupted}", sys.stderr, "bad")
+        # An interrupt of code that exec runs from a text, as imports do, marks the whole process: Python would end it
+        # by the signal, whatever is returned here. The next text that is run removes the mark.
+        exec("")
         return INTERRUPTED
     except Exception as error:  # of a page that the user added, or a fault of ours, which is raised
         from .pages import fault

@@ -22,7 +22,7 @@ _VERDICT = r"(?:[^:;,]|, but\b)+"  # of a text that begins with one: "complete, 
 # shape, a limit with its number, a letter with its range ("i = 0..1"), an arrow with the name behind it and a shape in
 # parentheses.
 _WORD = (
-    r" *(?:--[a-z][a-z-]* [^ ]+|<- [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
+    r" *(?:\(?--[a-z][a-z-]* [^ ]+|<- [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
     r"(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
 )
 _NUMBERS = r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*"  # a list of more than a dozen numbers

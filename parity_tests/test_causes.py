@@ -33,9 +33,9 @@ def state(model, count=None):
 def test_replicas_in_another_dialect(run, tmp_path):
     path = save(tmp_path / "x.msgpack", replicas(arrays(GOOGLE)))
     code, _, err = run("flax2torch", path, "--unreplicate")
-    assert code == 1 and "every array fits as google, replicated: google2torch with --unreplicate" in err
+    assert code == 1 and "every array fits as google, replicated: use google2torch with --unreplicate" in err
     code, _, err = run("flax2torch", GOOGLE, "--unreplicate")
-    assert code == 1 and "every array fits as google: google2torch" in err and "axis" not in err
+    assert code == 1 and "every array fits as google: use google2torch" in err and "axis" not in err
     assert run("google2torch", path, "--unreplicate")[0] == 0
 
 

@@ -283,7 +283,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["--table", "x.table", "x.pt", "--layout", "nnx"], 2, "--layout is not for --table: a Table's lines state"),
     (["derive", "{}/no.py:f", "{}/no.py:f"], 2, "no.py: there is no such file (check the path)"),
     (["google2torch", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
-    (["timm2torch", GOOGLE], 1, "every array fits as google: google2torch"),
+    (["timm2torch", GOOGLE], 1, "every array fits as google: use google2torch"),
     (["timm2google", GOOGLE], 1, "it is google already, as every array fits; google2google changes its format"),
     (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),
     (["google2torch", GOOGLE, "--set", "dept=3"], 2, "did you mean 'depth'"),

@@ -48,7 +48,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
         assert code == 1
         verdict, _, _, assumed, last = printed.splitlines()
         assert verdict == "the same arrays; equal only if act agrees"
-        assert assumed == f"assumed: act=relu of {bare}, which does not state it: from {out} (--set act=relu states it)"
+        assert assumed == f"assumed of {bare}, which does not state it: act=relu, from {out} (--set act=relu states it)"
         assert re.fullmatch(r"\d+ arrays compared, every element equal", last)
         code, printed, _ = run("diff", *words, "--json")
         assumed = [{"field": "act", "value": "relu", "file": str(bare), "from": str(out)}]

@@ -305,6 +305,16 @@ def test_an_import_that_is_interrupted_ends_the_command(ending, status, capsys):
         guarded("convert", lambda: exec("raise ImportError('no such module')"), [])
 
 
+def test_ctrl_c_in_a_text_that_is_run_does_not_end_the_process_by_the_signal(tmp_path):
+    """Imports run texts, as of dataclasses: after that, `python -m` itself would end by SIGINT."""
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from convert.running import guarded\n"
+    code += "sys.exit(guarded('convert', lambda: exec('raise KeyboardInterrupt'), []))"
+    (tmp_path / "interrupted.py").write_text(code)
+    words = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "python -m convert: interrupted\n")
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tmp_path, arguments):
     answers = []

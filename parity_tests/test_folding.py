@@ -74,7 +74,7 @@ def test_a_name_that_is_a_number_is_quoted():
     """As the third entry of a tuple, which would read as how many there are."""
     entries = Skipped()
     entries.add("2", "plain numbers", 7)
-    assert skipped(entries) == skipped(entries, "0") == ["plain numbers: '2'"]
+    assert skipped(entries) == skipped(entries, "0") == ["'2' (plain numbers)"]
 
 
 @pytest.mark.parametrize(("name", "others", "meant"), [
@@ -95,4 +95,4 @@ def test_many_entries_are_listed_by_their_containers(part: str) -> None:
     entries = Skipped()
     for name in ("epoch", *(f"scheduler/{key}" for key in "abcdefg")):
         entries.add(name, "a number", 1)
-    assert skipped(entries, part) == ["a number: epoch, scheduler/... (7)"]
+    assert skipped(entries, part) == ["epoch, scheduler/... (7) (a number)"]

@@ -237,6 +237,7 @@ def test_text_is_wrapped_between_words():
     number = "0.12345678901234567890"
     assert wrapped(f"differs by {number} at-most here", 24, "", "  ") == ["differs by", f"  {number}", "  at-most here"]
     assert wrapped("x" * 30, 10) == ["x" * 30]
+    assert wrapped("give lengths (--set h=... --set d=...)", 20) == ["give lengths", "(--set h=...", "--set d=...)"]
     assert wrapped("blocks.0.weight  float32 [20, 36]", 26, "", "  ") == ["blocks.0.weight", "  float32 [20, 36]"]
 
 

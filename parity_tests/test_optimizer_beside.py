@@ -53,9 +53,9 @@ def test_numbers_beside_a_state_go_along_to_torch(saved, convert, tmp_path):
     err = convert("torch", "own.pt", "out.pt")
     assert numbers(tmp_path / "out.pt") == NUMBERS
     assert "note: numbers beside the state go along: epoch=3, best=0.5, offset=-7, step=1, many=1099511627776\n" in err
-    assert "set aside, a text: arch\n" in err and "set aside, plain numbers: never, args/lr\n" in err
+    assert "set aside arch (a text)\n" in err and "set aside never, args/lr (plain numbers)\n" in err
     err = convert("torch", "nested.pt", "of_part.pt")
-    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside, plain numbers: version\n" in err
+    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside version (plain numbers)\n" in err
 
 
 def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_path):
@@ -68,3 +68,35 @@ def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_
     err = convert("flax", "out.msgpack", "back.pt", "--reverse")
     assert numbers(tmp_path / "back.pt") == kept
     assert "go along, from the record: epoch=3" in err
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_an_epoch_that_is_an_array_goes_along_as_the_number_does(saved, run, tmp_path, table):
+    import torch
+
+    import ports
+
+    if table:
+        training = torch.load(tmp_path / "own.pt")
+        words = ["--table", tmp_path / "torch.table", tmp_path / "array.pt", "--like", tmp_path / "new.pt"]
+    else:
+        port = ports.build("mlp_mixer", "tiny S/16", "torch")
+        optimizer = torch.optim.AdamW(port.model.parameters())
+        for parameter in port.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        training = {"model": port.model.state_dict(), "optimizer": optimizer.state_dict()}
+        port.save(tmp_path / "settings.safetensors")
+        words = ["torch2torch", tmp_path / "array.pt", "--config", tmp_path / "settings.safetensors"]
+    training = {name: value for name, value in training.items() if name in ("model", "optimizer")}
+    torch.save({**training, "epoch": torch.tensor(-3), "step": torch.tensor([7])}, tmp_path / "array.pt")
+    code, _, err = run(*words, "--with-optimizer", "-o", tmp_path / "out.pt")
+    assert code == 0 and "set aside" not in err, err
+    assert "note: numbers beside the state go along: epoch=-3, step=7\n" in err
+    assert numbers(tmp_path / "out.pt") == {"epoch": -3, "step": 7}
+    if table:  # a TrainState has its own step
+        code, _, err = run(
+            "--table", tmp_path / "flax.table", *words[2:3], "--with-optimizer", "-o", tmp_path / "o.msgpack"
+        )
+        assert code == 0 and "note: set aside step=7, as the target's own count has this name\n" in err, err
+        assert json.loads((tmp_path / "o.msgpack.json").read_text())["optimizer"]["beside"] == {"epoch": -3}

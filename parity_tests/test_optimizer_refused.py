@@ -312,3 +312,37 @@ def test_a_count_of_averages_without_an_average_is_refused(trained, run, tmp_pat
     words = ["--config", trained[1], OPTIMIZER, "-o", tmp_path / "x.msgpack", "--hyper", "averaged=20"]
     code, _, err = run("torch2flax", trained[0], *words)
     assert code == 2 and "--hyper averaged=20: no average of the weights goes along" in err, err
+
+
+def test_a_file_of_an_optimizer_alone_is_named_as_such(run, tmp_path):
+    """As torch.save(optimizer.state_dict()) writes it: `inspect` lists its arrays once."""
+    needs("torch")
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "opt.pt")
+    code, _, err = run("torch2flax", tmp_path / "opt.pt", "--with-optimizer", "-o", tmp_path / "x.msgpack")
+    said = "this is the state of an optimizer alone; the weights are in another file: give that file to convert, with"
+    assert code == 1 and f"{said} --with-optimizer --optimizer {tmp_path / 'opt.pt'} for both" in err, err
+    code, printed, _ = run("inspect", tmp_path / "opt.pt")
+    assert code == 0 and "the state of an optimizer alone" in printed and printed.count("exp_avg\n") == 1, printed
+    torch.save({"model": {"weight": weight}, "optimizer": optimizer.state_dict()}, tmp_path / "both.pt")
+    code, _, err = run("diff", tmp_path / "both.pt", tmp_path / "both.pt", "--weights", "optimzer")
+    assert code == 2 and "did you mean 'optimizer'?" in err, err
+
+
+def test_a_format_of_another_library_is_refused_with_those_that_fit(run, tmp_path):
+    needs("torch")
+    import torch
+
+    import ports
+
+    port = ports.build("mlp_mixer", "tiny S/16", "torch")
+    port.save(tmp_path / "settings.safetensors")
+    torch.save(port.model.state_dict(), tmp_path / "x.pt")
+    words = ["--with-optimizer", "--config", tmp_path / "settings.safetensors", "-o", tmp_path / "x.dcp"]
+    code, _, err = run("torch2flax", tmp_path / "x.pt", *words)
+    assert code == 2 and "goes into such a file, and flax is of flax: use one of .msgpack .flax .orbax\n" in err, err

@@ -149,7 +149,7 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
     weights, state = again.state_dict(), their_optimizer.state_dict()
     for whole, place, rest in (
         ({"model": weights, "optimizer": state}, "model", ""),
-        ({"ema": weights, "state_dict": weights, "epoch": 3}, "state_dict", "; set aside: ema/"),
+        ({"ema": weights, "state_dict": weights, "epoch": 3}, "state_dict", " and set aside ema/"),
     ):
         torch.save(whole, tmp_path / "like.pt")
         code, _, err = run(*words[:4], tmp_path / "two.pt", *words[5:], "--weights", "params",

@@ -68,6 +68,15 @@ MISTAKES = {
         "dialect 'original', conventions: width=384 has no effect, as infer returns width; leave it out, or state it "
         "in `requires` if",
     ),
+    "an epsilon that every port has": (
+        ", norm_eps=1e-4", "",
+        "tiny: every Config has norm_eps=1e-6, a framework's default, as a port has that forgets it: give one Config",
+    ),
+    "lengths that are equal in small Configs alone": (
+        'hidden=11, image=6, classes=5),\n    "relu, headless": Config(\n        patch=3, depth=1, width=5, hidden=13',
+        'hidden=7, image=6, classes=5),\n    "relu, headless": Config(\n        patch=3, depth=1, width=5, hidden=5',
+        "tiny: i and o of blocks.#.fc1.kernel, i and o of blocks.#.fc2.kernel are of one length in every Config, and",
+    ),
     "a default that nobody states": (
         CONVENTIONS, '{"act": "gelu"}',
         "norm_eps: infer does not return it, dialect 'original' does not fix it, and it is not in unshown, nor "
@@ -102,6 +111,25 @@ def test_a_wrong_line_of_a_dialect_is_reported_with_the_file(tmp_path, monkeypat
     error = capsys.readouterr().err
     assert f"{page}: dialect 'original' is not well defined\n  - line 3 of the table, " in error
     assert "layers yields no 'blocks.{i}.fc_1', did you mean 'blocks.{i}.fc1'?" in error
+
+
+def test_all_faults_of_all_dialects_are_reported_at_once(tmp_path, monkeypatch, capsys):
+    """Also where a line cannot be parsed, and of one line what is wrong with its numbers and with its axes."""
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "misread", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "misread.py"
+    lines = ("head <-> a <->", "blocks.{i}.fc7 <-> c.{i}", "blocks.{i}.fc1.kernel: o k <-> d.{j}: k o",
+             "blocks.{i}.norm <-> b.{i}", "blocks.{i}.fc2 <-> b.{i}")  # fmt: skip
+    other = f'"other": Dialect("torch", """\n{chr(10).join(lines)}\n""", {{"act": "gelu", "norm_eps": 1e-6}}),\n'
+    text = page.read_text().replace("{i}.fc1  <->", "{i}.fc_1 <->")
+    page.write_text(text.replace("DIALECTS = {\n", "DIALECTS = {\n" + other))
+    assert convert(["inspect", "x.pt", "--spec", str(page)]) == 2
+    error = capsys.readouterr().err
+    assert "dialects 'other' and 'original' are not well defined\n  - 'other': line 1 of the table, " in error, error
+    assert "'other': line 2 of the table, 'blocks.{i}.fc7 <-> c.{i}': layers yields no 'blocks.{i}.fc7'" in error
+    assert "would share one name; axes: unknown name 'k' (axes of blocks.0.fc1.kernel: i, o)" in error, error
+    assert "'other': 'b.0.weight' would be two arrays: blocks.0.norm.scale (line 4 of the table" in error, error
+    assert "'original': line 3 of the table, " in error
 
 
 @pytest.mark.parametrize(("lines", "said"), [

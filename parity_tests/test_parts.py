@@ -495,4 +495,4 @@ def test_all_remarks_on_a_loaded_file_are_one_warning(model, tmp_path):
     assert [str(one.message).splitlines()[:2] for one in warned] == [
         [f"{path}:", "  - took the weights under 'model'"],
     ]
-    assert "\n  - set aside: optimizer/ 42 arrays of " in str(warned[0].message) and warned[0].filename == __file__
+    assert "\n  - set aside optimizer/ 42 arrays of " in str(warned[0].message) and warned[0].filename == __file__

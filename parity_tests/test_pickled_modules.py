@@ -218,7 +218,11 @@ def test_settings_of_modules_are_one_line_of_inspect(saved, run):
     """Also those of classes of the user's, whose attributes are those of torch's modules."""
     printed = run("inspect", saved(Mixer()))[1]
     (line,) = (line for line in printed.splitlines() if line.startswith("set aside:"))
-    assert line.startswith("set aside:    settings of pickled modules: training, ") and "/" not in line
+    assert (
+        line.startswith("set aside:    training, ")
+        and line.endswith(" (settings of pickled modules)")
+        and "/" not in line
+    )
 
 
 def read_modules(path):
@@ -239,3 +243,25 @@ def test_what_a_network_always_computes_is_checked_too(saved):
     with pytest.raises(ConvertError, match="another network") as caught:
         config_of(saved(model), "torch", settings=stated)
     assert "eps=1e-3 where mobile_former has" in str(caught.value)
+
+
+class Made:
+    """An object that a call with an argument builds, as many libraries do."""
+
+    def __reduce__(self):
+        return made, (1,)
+
+
+def made(number):
+    return Made()
+
+
+def test_an_object_that_code_of_the_user_s_builds_is_named_with_a_remedy(saved, run):
+    model = Mixer()
+    model.settings = Made()
+    code, _, err = run("inspect", saved(model))
+    name = f"{made.__module__}.made"
+    assert (
+        code == 1 and f"whole.pt: refers to {name}, code of the program that wrote it, which no weights need" in err
+    ), err
+    assert "load it with that program, and save model.state_dict() alone" in err and "not a checkpoint" not in err

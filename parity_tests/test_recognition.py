@@ -98,7 +98,7 @@ def test_an_array_beside_those_of_a_model_is_no_training_state(name, run, tmp_pa
     assert rest[1:] == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
     save_file({**arrays, "step": np.ones(1, "f4")}, tmp_path / "step.safetensors")
     code, _, err = run("timm2torch", tmp_path / "step.safetensors", "--dry-run", "-o", tmp_path / "y.pt")
-    assert code == 0 and "set aside: step float32 [1] (training state)" in err
+    assert code == 0 and "set aside step float32 [1] (training state)" in err
 
 
 def test_headless_and_other_class_counts(run, tmp_path):
@@ -248,7 +248,7 @@ def test_timm_names_in_paddles_layout(run, tmp_path):
         assert json.loads(run("inspect", path, "--json")[1])["dialect"] == "passl_backbone"
         code, _, err = run("timm2torch", path, "-o", tmp_path / "x.safetensors")
         assert code == 1
-        assert "every array fits as passl_backbone: passl_backbone2torch" in err
+        assert "every array fits as passl_backbone: use passl_backbone2torch" in err
     write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.config(**SQUARE["mlp_mixer"]), "passl_backbone")
     assert "reads alike as passl_backbone, timm: say which" in run("inspect", tmp_path / "square.pdparams")[1]
 
@@ -307,14 +307,16 @@ def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path
     assert (about["dialect"], "gelu is open" in about["open"]) == ("paddle", True)
     code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
     assert code == 1
-    assert "a file of dialect paddle, not of torch: every array fits as paddle: paddle2flax" in err.splitlines()[0]
+    assert "a file of dialect paddle, not of torch: every array fits as paddle: use paddle2flax" in err.splitlines()[0]
     assert "head.weight" not in err  # shapes that are expected in the wrong dialect explain nothing
     more = {**load_file(alike), "extra": np.ones(3, "f4")}
     save_file(more, alike)
     code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
     first, *rest = err.splitlines()
     assert (
-        code == 1 and first.endswith("all but these fit as paddle: paddle2flax") and rest[0] == "  - unexpected extra"
+        code == 1
+        and first.endswith("all but these fit as paddle: use paddle2flax")
+        and rest[0] == "  - unexpected extra"
     )
 
 

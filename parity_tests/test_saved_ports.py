@@ -102,10 +102,10 @@ def test_what_a_model_has_beside_its_layers_is_named_when_it_is_saved(recorded, 
     with pytest.warns(UserWarning) as warned:
         port.save(tmp_path / "x.pt")
     said = [str(warning.message) for warning in warned]
-    assert any(r"set aside: step float32 [3]" in line for line in said)
+    assert any(r"set aside step float32 [3]" in line for line in said)
     assert any("NaNs or infinities (1) in head.bias" in line for line in said)
     module, variables = ports.load(recorded, "flax").model
-    with pytest.warns(UserWarning, match="set aside: opt_state/"):
+    with pytest.warns(UserWarning, match="set aside opt_state/"):
         ports.save((module, {**variables, "opt_state": variables["params"]}), tmp_path / "x.msgpack", config=recorded)
 
 

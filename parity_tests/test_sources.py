@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from convert.targets import target_name
 
 from .commands import GOOGLE, listing
+from .conftest import needs
 from .golden import Case
 
 
@@ -129,7 +130,7 @@ def test_checkpoints_of_a_folder_in_another_dialect_are_passed_over_by_name(run,
     found = json.loads(run("google2torch", folder, "-o", tmp_path / "out", "--force", "--json")[1])
     assert [one["passed_over"] for one in found if one["source"].endswith("bare.pt")] == ["dialect torch"]
     code, _, err = run("google2torch", folder / "a.npz", folder / "t.safetensors", "-o", tmp_path / "out", "--force")
-    assert code == 1 and "every array fits as timm: timm2torch" in err
+    assert code == 1 and "every array fits as timm: use timm2torch" in err
     code, printed, err = run("paddle2torch", folder, "-o", tmp_path / "out", "--force")
     assert (code, printed) == (
         2,
@@ -250,3 +251,23 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
 ])  # fmt: skip
 def test_a_target_is_named_after_its_source(source, expected):
     assert target_name(f"somewhere/{source}", ".msgpack", None) == f"somewhere/{expected}.msgpack"
+
+
+def test_tied_arrays_of_the_source_that_become_two_are_noted(run, tmp_path):
+    """Which a Table notes too: training parts them."""
+    needs("torch")
+    import torch
+
+    import ports
+
+    port = ports.build("mlp_mixer", "tiny S/16", "torch", depth=2)
+    port.save(tmp_path / "settings.safetensors")
+    blocks = port.model.blocks
+    blocks[1].norm1.weight = blocks[0].norm1.weight
+    torch.save(port.model.state_dict(), tmp_path / "tied.pt")
+    said = "note: tied in the source, and an array each in the target (a .pt stores equal ones once): "
+    words = ["--config", tmp_path / "settings.safetensors", "--force"]
+    code, _, err = run("torch2flax", tmp_path / "tied.pt", *words, "-o", tmp_path / "two.msgpack")
+    assert code == 0 and f"{said}blocks.1.norm1.weight = blocks.0.norm1.weight\n" in err, err
+    code, _, err = run("flax2torch", tmp_path / "two.msgpack", "-o", tmp_path / "back.pt")
+    assert code == 0 and "tied" not in err, err

@@ -305,6 +305,18 @@ def test_open_axes_ask_for_the_fewest_lengths():
     assert flat.layout(shapes, sizes={"h": 4, "w": 3}).shapes == like
 
 
+def test_open_axes_of_moves_and_of_constants_are_asked_for_at_once():
+    """Constants are as many as other names count."""
+    text = "table 1\nl.{i}.a: (h d) i <-> l.{i}.b: h d i\n<-> l.{i}.mask: p q = 1 int64\n"
+    table, shapes = Table.parse(text), {f"l.{i}.a": (6, 4) for i in range(2)}
+    with pytest.raises(SizeError, match=r"\(--set h=... --set p=... --set q=..., from which d follows\)") as error:
+        table.layout(shapes)
+    assert "line 3: p in p of l.{i}.mask" in error.value.problems
+    assert table.layout(shapes, sizes={"h": 2, "p": 3, "q": 4}).shapes["l.1.mask"] == (3, 4)
+    with pytest.raises(SizeError, match=r"\(--set q=\.\.\.\)"):
+        table.layout(shapes, sizes={"h": 2, "p": 3})
+
+
 def test_a_question_for_lengths_names_those_of_the_derivation_and_is_spelt_for_its_user():
     note = "# lengths in the models that it was derived from: h=4 d=8 (a{s=q|k}, z and 2 more) g=2 (b)"
     table = Table.parse(f"table 1\n{note}\na: (h d) <-> b: h d\nc: (x y z) <-> e: x y z\n")

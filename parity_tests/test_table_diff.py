@@ -151,5 +151,5 @@ def test_diff_says_nothing_of_an_option_that_it_lacks(tmp_path, capsys):
     state = {"step": np.array(3), **{f"opt_state/0/{slot}/a": np.ones((3, 2)) for slot in ("mu", "nu")}}
     b = save(tmp_path / "b.npz", {"params/a": np.ones((3, 2)), **state})
     code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
-    assert code == 0 and f"{b}: set aside, training state: step, opt_state/ (2 arrays)" in error, error
+    assert code == 0 and f"{b}: set aside the training state step, opt_state/ (2 arrays)" in error, error
     assert "--like" not in error

@@ -107,6 +107,10 @@ def test_texts_without_meaning_are_refused(text):
 def test_a_table_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(TableError, match="no such file"):
         Table.load(tmp_path / "none")
+    for name, content in (("a.npz.json", b'{"table": {"text": "table 1"}}'), ("b.safetensors", b"\xff\xfe")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TableError, match=r"convert\.table\.file\.load\(PATH\) reads the Table in a record"):
+            Table.load(tmp_path / name)
     with pytest.raises(TableError, match="is a folder"):
         Table.load(tmp_path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe table")

@@ -48,7 +48,7 @@ REFUSED = {
     "open axes": ([], 2, "--set h="),
     "no such axis": (["--set", "heads=3"], 2, "no axis is called 'heads': its axes are c, d, h, i, pad, s, w"),
     "no length": (["--set", "h=three"], 2, "write an axis and its length, as in h=12"),
-    "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15"),
+    "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15, as ("),
     "the other direction": (["--set", "h=3", "--reverse"], 1, "bert.table: leave out --reverse"),
     "no such part": (["--set", "h=3", "--weights", "ema"], 2, "--weights ema: unknown name 'ema'"),
     "no such file to be like": (["--like", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
@@ -204,8 +204,8 @@ def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
     save(folder / "right.npz", right | {f"opt_state/0/mu/{number}": np.ones(2) for number in range(9)})
     assert main(across) == 0
     err = capsys.readouterr().err
-    assert "took the arrays under 'model/'; set aside: optimizer/ (9 arrays)\n" in err
-    assert "right.npz: set aside, training state: opt_state/ (9 arrays)" in err
+    assert "took the arrays under 'model/' and set aside optimizer/ (9 arrays)\n" in err
+    assert "right.npz: set aside the training state opt_state/ (9 arrays)" in err
     save(folder / "train.npz", nested)
     assert main(across) == 0
     assert "reads lie under 'model/'\n" in capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_what_is_no_array_is_named(tmp_path, capsys):
     (tmp_path / "b.msgpack").write_bytes(msgpack.packb({**tree, "temperature": 2.5}))
     (tmp_path / "t.table").write_text("table 1\nw: i o <-> x: o i\nb: o <-> y: o\n")
     a, b, out, table = (str(tmp_path / name) for name in ("a.msgpack", "b.msgpack", "c.npz", "t.table"))
-    said = "set aside, plain numbers: temperature"
+    said = "set aside temperature (plain numbers)"
     for words in (["--table", table, b, "-o", out], ["diff", a, b], ["diff", b, a], ["diff", b, out, "--table", table]):
         assert main(words) == 0
         assert said in capsys.readouterr().err, words

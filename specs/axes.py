@@ -170,7 +170,7 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
         return {}
     factor = dim.factors[extents.index(None)]
     if not known or inner % known:
-        raise ValueError(f"{inner} is no multiple of {known} ({dim})")
+        raise ValueError(f"{inner} is no multiple of {known}, as {dim} needs")
     names = [part.name for part in factor if part.name and part.name not in sizes]
     rest = _within(factor[0].window, inner // known, dim) or 0
     rest -= total([part for part in factor if part.name not in names], sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from . import open_axes
 from .env import Env
@@ -45,20 +46,21 @@ class _Binding:
                 for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
                     self.solver.learn_counts(env, array, named)
             self.absent = [(name, ABSENT) for env in envs for name in self._absent(env, self.like)]
-        self._solve(envs, envs)
+        self.solver.solve(envs)
+        self._raise_misfits()
+        if dims := self._open(envs):
+            self._raise_open(dims, envs)
         ranges, names = self._right_names(envs)
-        made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
-        self._solve(envs + made, made)
+        made = self._all_constants(ranges)
+        self.solver.solve(envs + made)
+        self._raise_misfits()
+        if dims := self._open(made):
+            self._raise_open(dims, [])
         if unused := self.solver.unused():
             raise SizeError(f"{table.name}: {'; '.join(unused)}: leave it out, or correct it")
         self._check_ranges(ranges, names)
         self._raise_misfits()
         return envs + made, found.absent
-
-    def _solve(self, envs: list[Env], new: list[Env]) -> None:
-        self.solver.solve(envs)
-        self._raise_misfits()
-        self._check_open([env for env in new if env.line.kind != "drop" or any(a.windowed for a in env.line.arrays)])
 
     def _raise_misfits(self, others: Sequence[tuple[str, str]] = ()) -> None:
         """Raise a Misfit of what is known not to fit, and of arrays that the file to be like lacks, if there is any.
@@ -71,17 +73,32 @@ class _Binding:
             given = open_axes.contradicted(solver.given, solver.taken, solver.wrong)
             raise Misfit(f"{self.table.name}: does not fit", [], [], [*dict.fromkeys([*misfits, *self.absent]), *given])
 
-    def _check_open(self, envs: list[Env]) -> None:
-        dims = [one for env in envs for one in open_axes.open_dims(env, self.solver.views(env))]
-        if dims:
-            self._raise_misfits(self.absent)
-            raise open_axes.error(self.table, dims, like=self.like is not None)
+    def _open(self, envs: list[Env]) -> list[open_axes.Open]:
+        """Return the dimensions whose lengths stay open; those of arrays that are dropped whole are not needed."""
+        needed = [env for env in envs if env.line.kind != "drop" or any(a.windowed for a in env.line.arrays)]
+        return [one for env in needed for one in open_axes.open_dims(env, self.solver.views(env))]
+
+    def _open_constants(self, envs: list[Env]) -> list[open_axes.Open]:
+        """Return open dimensions of constants as well, as far as names count them, to ask for all at once."""
+        counted = [env for env in envs if all(self._are_counted(env, a) for a in env.line.right.arrays)]
+        made = self._all_constants(self._right_names(counted)[0]) if envs else []
+        self.solver.solve(envs + made)
+        return self._open(made)
+
+    def _raise_open(self, dims: list[open_axes.Open], envs: list[Env]) -> NoReturn:
+        self._raise_misfits(self.absent)
+        raise open_axes.error(self.table, [*dims, *self._open_constants(envs)], like=self.like is not None)
 
     def _absent(self, env: Env, like: Mapping[str, Shape]) -> Iterator[str]:
         """Yield right arrays of a line that the file to be like lacks, as blocks: their lengths cannot be solved."""
         for array in map(env.line.resolved, env.line.right.arrays) if env.line.kind in ("move", "sum") else ():
-            if {env.line.variable(hole) for hole in array.holes} <= {*dict(env.key), *env.sizes}:
+            if self._are_counted(env, array):
                 yield from (name for i in env.indices(array) if (name := fill(env.line, array, i)) not in like)
+
+    @staticmethod
+    def _are_counted(env: Env, array: Signature) -> bool:
+        """Tell whether it is known how far the numbers in an array's names count."""
+        return {env.line.variable(hole) for hole in array.holes} <= {*dict(env.key), *env.sizes}
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
         """Tell what the right side's arrays are called, and how far their numbers count."""
@@ -105,6 +122,9 @@ class _Binding:
                     if name not in made:
                         problem = f"would be missing: other lines count on (line {line.number}: {array.label})"
                         self.misfits.append((name, problem))
+
+    def _all_constants(self, ranges: Ranges) -> list[Env]:
+        return [env for line in self.table.lines if line.fills for env in self._constants(line, ranges)]
 
     def _constants(self, line: Line, ranges: Ranges) -> Iterator[Env]:
         """Yield the right arrays of one value, as many as the numbers in other lines' names count."""

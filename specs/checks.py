@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
+from itertools import combinations
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from . import config as configs
@@ -17,7 +18,7 @@ from .init import INITS, SPREADS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, count, parameters
 from .numerals import exact
-from .paths import normal
+from .paths import normal, pattern
 from .raised import first_of, line_of
 from .spec import Spec, described
 from .spec import __file__ as spec_file
@@ -26,6 +27,8 @@ from .words import in_a_row, unknown, with_article
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
 FILLING = ("lecun_normal", "zeros", "ones")  # inits of a scale: the default of every kind, of which it begins at 1
 FUNCTIONS = ("layers", "infer", "input_shape", "check_images", "immaterial")  # fields of Spec
+EPSILONS = {1e-5, 1e-6, 9.999999747378752e-06}  # defaults of norms: of torch, of flax, and of paddle in float32
+TWIN = "give one Config in tiny another value"
 NAMED = 3  # layers with the same fault that are named; the others are counted
 
 
@@ -58,7 +61,7 @@ def faults(spec: Spec) -> list[str]:
         counted = _counted(spec, spec.variants[name])
         if counted is not None and counted != published:
             found.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
-    found += _of_choices(spec) if not raised else []
+    found += [*_of_choices(spec), *_of_epsilons(spec), *_of_lengths(spec)] if not raised else []
     return found
 
 
@@ -68,6 +71,38 @@ def _of_choices(spec: Spec) -> Iterator[str]:
         used = [getattr(config, name) for config in spec.tiny.values()]
         if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
             yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
+
+
+def _of_epsilons(spec: Spec) -> Iterator[str]:
+    """Describe epsilons that every Config in tiny has as a framework does: a port that forgets them would agree."""
+    own = {spec.norms.get("eps"), *(field.name for field in fields(spec.config) if field.name.endswith("eps"))}
+    for name in sorted(name for name in own if isinstance(name, str)):
+        values = {getattr(config, name) for config in spec.tiny.values()}
+        if len(values) == 1 and values <= EPSILONS:
+            value = exact(values.pop())
+            yield f"tiny: every Config has {name}={value}, a framework's default, as a port has that forgets it: {TWIN}"
+
+
+def _of_lengths(spec: Spec) -> Iterator[str]:
+    """Describe axes of an array that are of one length in every Config in tiny, and of several in a variant."""
+    (known, apart), (_, of_variants) = (_axes(spec, configs.values()) for configs in (spec.tiny, spec.variants))
+    same = [f"{one} and {other} of {name}" for name, one, other in known if (name, one, other) in of_variants - apart]
+    if same:
+        more = f" and {len(same) - NAMED} more" if same[NAMED:] else ""
+        what = "are of one length in every Config, and of two in a variant, so that a transposed array would fit"
+        yield f"tiny: {', '.join(same[:NAMED])}{more} {what}: {TWIN}"
+
+
+def _axes(spec: Spec, some: Iterable[Any]) -> tuple[dict[tuple[str, str, str], None], set[tuple[str, str, str]]]:
+    """Return each pair of axes of an array, numbers of blocks aside, and those of two lengths in some Config."""
+    known, apart = dict[tuple[str, str, str], None](), set[tuple[str, str, str]]()
+    for parameter in (one for config in some for one in parameters(list(spec.layers(config)))):
+        for (one, m), (other, n) in combinations(zip(parameter.axes, parameter.shape, strict=True), 2):
+            pair = pattern(parameter.name), one, other
+            known[pair] = None
+            if m != n:
+                apart.add(pair)
+    return known, apart
 
 
 def _said(spec: Spec, error: Exception) -> str:

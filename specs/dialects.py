@@ -71,17 +71,27 @@ def rules(table: str) -> tuple[Rule, ...]:
 
     Raises: ValueError that lists every line which cannot be parsed.
     """
-    parsed, problems = [], []
-    lines = [line for line in map(str.strip, table.splitlines()) if line]
-    for number, line in enumerate(lines, 1):
+    parsed, problems = readable(table)
+    if problems:
+        raise ValueError("\n".join(problems.values()))
+    return parsed
+
+
+def readable(table: str) -> tuple[tuple[Rule, ...], dict[int, str]]:
+    """Return the lines of a dialect's table that parse, sorted as above, and {number: what is wrong} of the others."""
+    parsed, problems = list[Rule](), dict[int, str]()
+    for number, line in enumerate(written(table), 1):
         text = re.sub(COMMENT, "", line).strip()
         try:
             parsed += [_rule(number, text)] if text else []
         except ValueError as error:
-            problems.append(f"line {number}, {line!r}: {error}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    return tuple(sorted(parsed, key=lambda rule: (-rule.ours.label.count("."), len(rule.ours.holes))))
+            problems[number] = f"line {number}, {line!r}: {error}"
+    return tuple(sorted(parsed, key=lambda rule: (-rule.ours.label.count("."), len(rule.ours.holes)))), problems
+
+
+def written(table: str) -> list[str]:
+    """Return the lines of a dialect's table that are not empty, which are numbered from 1."""
+    return [line for line in map(str.strip, table.splitlines()) if line]
 
 
 def _rule(number: int, text: str) -> Rule:

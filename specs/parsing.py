@@ -23,6 +23,7 @@ ARROWS = ("<->", "<-", "->")
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 DROP = "drop"
 REMEDY = "a table begins with the line: table 1"
+RECORDED = "convert.table.file.load(PATH) reads the Table in a record (.json) or in a checkpoint that has one"
 
 
 def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
@@ -166,7 +167,10 @@ def not_an_order(numbers: tuple[int, ...]) -> str:
 
 def load(path: str, text: str | None = None, known: Mapping[str, tuple[int, ...]] | None = None) -> Lines:
     """Load a Table; arguments and errors as in Table.load."""
-    text = _text(path, MAX_TEXT, "a table") if text is None else text
+    if text is None:
+        text = _text(path, MAX_TEXT, "a table", f"; {RECORDED}")
+        if text.lstrip().startswith("{"):
+            raise TableError(f"{path}: is JSON: {RECORDED}")
     folder = os.path.dirname(path)
     words = dict.fromkeys(
         re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(re.sub(COMMENT, "", line) for line in text.split("\n")))
@@ -182,7 +186,7 @@ def _order(path: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _text(path: str, limit: int, what: str) -> str:
+def _text(path: str, limit: int, what: str, remedy: str = "") -> str:
     try:
         if not os.path.isfile(path):
             raise TableError(f"{path}: {'is a folder' if os.path.isdir(path) else 'there is no such file'}")
@@ -191,7 +195,7 @@ def _text(path: str, limit: int, what: str) -> str:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError:
-        raise TableError(f"{path}: is no text in UTF-8: is it {what}?") from None
+        raise TableError(f"{path}: is no text in UTF-8: is it {what}?{remedy}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, TableError):
             raise

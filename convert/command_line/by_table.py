@@ -87,5 +87,5 @@ def _no_weights(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozens
     from convert.optimizer import copies
     from convert.reading import optimizers
 
-    state = optimizers.state_names(reader)
-    return state | copies.copy_names(reader, state, unused)
+    state, found = optimizers.state_names(reader), optimizers.find(reader)
+    return state.union(optimizers.counts_beside(reader, found), copies.copy_names(reader, state, unused))

@@ -211,7 +211,7 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
-    notes += [f"set aside, as one file alone says how often it was averaged: {name}" for name in alone]
+    notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
     return replace(one, sources=a, steps=_copied(a)), replace(two, sources=b, steps=_copied(b)), notes
@@ -263,7 +263,7 @@ def _without(side: Arrays, aside: Sequence[str]) -> Arrays:
         found = _found(side, what)
         sources = {name: tensor for name, tensor in side.sources.items() if name not in found}
         listed = folding.listed(by_container(found))
-        note = [f"set aside, {what}, of which not all names are in both files: {listed}"] if found else []
+        note = [f"set aside {listed}, {what} of which not all names are in both files"] if found else []
         side = replace(
             side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
             taken=side.taken.union(side.sources[name].name for name in found), notes=(*side.notes, *note),
@@ -286,9 +286,9 @@ def _beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:
     skipped = side.reader.skipped.without(compared)
     outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
     listed = folding.listed(by_container(outside))
-    took = [f"took the arrays under {side.prefix!r}; set aside: {listed}"] if outside else []
+    took = [f"took the arrays under {side.prefix!r} and set aside {listed}"] if outside else []
     others = folding.skipped(skipped.without(within(skipped.values, outside)))
-    return [*side.notes, *took, *(f"set aside, {line}" for line in others)]
+    return [*side.notes, *took, *(f"set aside {line}" for line in others)]
 
 
 @dataclass(frozen=True)

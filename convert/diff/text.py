@@ -162,7 +162,7 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
         one, several = len(values) == 1, " and " in paths
         why = instead or f", which {'do' if several else 'does'} not state {'it' if one else 'them'}"
         remedy = f"{' '.join(options[value] for value in values)} {'states it' if one else 'state them'}"
-        lines.append(f"assumed: {', '.join(values)} of {paths}{why}: from {source} ({remedy})")
+        lines.append(f"assumed of {paths}{why}: {', '.join(values)}, from {source} ({remedy})")
     return lines
 
 

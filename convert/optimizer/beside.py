@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convert.files.base import Reader
 from convert.plans.plan import Plan
-from convert.reading.optimizers import step_beside
+from convert.reading.optimizers import counts_beside, step_beside
 from specs.numerals import exact
 
 from .builder import Written
@@ -29,11 +31,13 @@ class Beside(NamedTuple):
     Args:
       values: by their own names. stored: the names of those that the file has, in the file.
       placed: whether the target has a place for them; else its record has them.
+      aside: arrays of one number whose names stand for something else in the target.
     """
 
     values: Mapping[str, float]
     stored: frozenset[str] = frozenset()
     placed: bool = False
+    aside: Mapping[str, float] = MappingProxyType({})
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of them."""
@@ -41,13 +45,15 @@ class Beside(NamedTuple):
 
     def remarks(self) -> list[str]:
         """Say what becomes of them."""
+        aside = [f"set aside {name}={exact(value)}, as the target's own count has this name"
+                 for name, value in self.aside.items()]  # fmt: skip
         if not self.values:
-            return []
+            return aside
         each = [f"{name}={exact(value)}" for name, value in self.values.items()]
         what = ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED:,} more" if each[NAMED:] else "")
         whence = "" if self.stored else ", from the record"
         where = "go along" if self.placed else "go into the record, from which a conversion back restores them"
-        return [f"numbers beside the state {where}{whence}: {what}"]
+        return [f"numbers beside the state {where}{whence}: {what}", *aside]
 
 
 def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[str, Any]) -> tuple[Written, Beside]:
@@ -56,18 +62,19 @@ def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[
     Args:
       record: what that of the file says of an optimizer.
     """
-    found = {} if held.path else _numbers(plan, held)
+    counts = [] if held.path else counts_beside(held.reader, held.found)
+    found = {} if held.path else {**_numbers(plan, held), **{name: _integer(held.reader, name) for name in counts}}
     values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record, held)
     placed = "model" in written.tree
     free = {name: value for name, value in values.items() if name not in written.tree}
-    stored = frozenset(name for name in found if name.rpartition("/")[2] in free)
+    stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
     tree = {**written.tree, **free} if placed else written.tree
-    return replace(written, tree=tree), Beside(free, stored, placed)
+    aside = {name: found[name] for name in counts if name.rpartition("/")[2] not in free}
+    return replace(written, tree=tree), Beside(free, stored, placed, aside)
 
 
 def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
     """Return numbers in the container that has both the weights and the state, by their names in the file.
-
     The step of a TrainState is optax's own count, which goes along with the state.
     """
     weight = next((tensor.name for tensor in plan.sources.values()), "")
@@ -78,6 +85,11 @@ def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
     own = step_beside(held.found) if held.found.library == "optax" else ""
     numbers = {name: value for name, value in inside.items() if name != own and _is_number(value)}
     return numbers if len(numbers) <= MOST else {}
+
+
+def _integer(reader: Reader, name: str) -> int:
+    """Read an array of one integer."""
+    return int.from_bytes(bytes(reader.read(name)), "little", signed=reader.tensors[name].dtype.startswith("int"))
 
 
 def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:

@@ -192,7 +192,7 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
     if entries := [*empty, *(name.rstrip("/") for name in schedulers)]:
         what = "has a learning-rate scheduler alone" if schedulers else "is empty"
         return f"{path or reader.path}: the entry {entries[0]!r}, of its optimizer, {what}: {PLAIN_SGD}"
-    lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
+    lacks = f"{path or reader.path}: has no state of an optimizer (SGD with momentum, Adam or AdamW)"
     if path:
         return lacks
     if beside := optimizer_place(reader):

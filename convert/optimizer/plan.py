@@ -270,4 +270,6 @@ def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:
     if isinstance(plan, Plan):
         framework = dialects(plan.architecture)[plan.dst].framework
         if framework != FRAMEWORK[library]:
-            raise UsageError(f"{out}: {plan.dst} is of {framework}, whose optimizers are not stored in such a file")
+            fit = " ".join(suffix for suffix, its in LIBRARY.items() if FRAMEWORK[its] == framework)
+            what = f"{out}: the state of an optimizer of {FRAMEWORK[library]}'s goes into such a file"
+            raise UsageError(f"{what}, and {plan.dst} is of {framework}: use one of {fit}")

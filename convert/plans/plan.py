@@ -143,7 +143,7 @@ class Plan:
         lines += [*self._scaled_otherwise(), *self.of_modules(), *self.part(), *self.left_out()]
         absent = self.translation.absent
         lines += [f"tied and not in the file: {', '.join(folding.fold(absent))}"] if absent else []
-        lines += self._used_extras()
+        lines += [*self._used_extras(), *self._tied()]
         return [*lines, *self.filled(), *self._recorded(), *self.counts()[1], *self._unnested()]
 
     def _nested(self) -> dict[str, str]:
@@ -184,6 +184,12 @@ class Plan:
                     tie = f"if its code ties them, tie them in the table of {self.src}"
                     yield f"{name}, an extra of {self.src}, has the values of {other}: {tie}"
 
+    def _tied(self) -> Iterator[str]:
+        """Report arrays of the file that are one there (tied weights), and several in the model."""
+        if ties := self.reader.ties({self.sources[name].name: self.sources[name] for name in self.translation.moved}):
+            what = "tied in the source, and an array each in the target (a .pt stores equal ones once)"
+            yield f"{what}: {', '.join(folding.equations(ties))}"
+
     def _hash(self, name: str) -> bytes:
         import hashlib
 
@@ -215,8 +221,8 @@ class Plan:
 
     def left_out(self) -> list[str]:
         """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""
-        arrays = [f"set aside: {summary(self.aside)}"] if self.aside else []
-        return arrays + [f"set aside, {line}" for line in self.skipped()]
+        arrays = [f"set aside {summary(self.aside)}"] if self.aside else []
+        return arrays + [f"set aside {line}" for line in self.skipped()]
 
     @cached_property
     def aside(self) -> list[Aside]:

@@ -64,7 +64,7 @@ def first_replica(request: Request, src: str | None, weights: str | None) -> Rea
     error = refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
         which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
-        error.problems.append(f"every array fits as {other.dialect}, replicated: {which} with {unreplicate}")
+        error.problems.append(f"every array fits as {other.dialect}, replicated: use {which} with {unreplicate}")
     raise error
 
 
@@ -192,7 +192,7 @@ def _as_another(src: str, dst: str, whole: bool) -> str:
     if is_saving():
         how = f"save its arrays by {saved(dst)}, which ports.load and {called('convert')} {_route(src, dst)} read"
         return f"{fits} as {src}, and ports.save knows the names of our ports alone: {how}"
-    return f"{fits} as {src}: {command_or_call(_route(src, dst), f'src={src!r}')}"
+    return f"{fits} as {src}: use {command_or_call(_route(src, dst), f'src={src!r}')}"
 
 
 def _route(src: str, dst: str) -> str:

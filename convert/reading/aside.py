@@ -79,9 +79,13 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
 
 
 def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
-    """Name what a file of an unknown architecture contains beside a model: training state, and copies of weights."""
+    """Name what a file of an unknown architecture contains beside a model: training state, and copies of weights.
+
+    In a file of nothing else, as that of an optimizer, it is what the file has.
+    """
     groups: dict[tuple[str, str], list[Tensor]] = {}
-    for name, (container, reason) in beside(tensors).items():
+    found = beside(tensors)
+    for name, (container, reason) in found.items() if len(found) < len(tensors) else ():
         groups.setdefault((container, reason), []).append(tensors[name])
     return [
         entry

@@ -106,7 +106,7 @@ def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
     if found is None:
         return frozenset()
     if found.top:
-        step = step_beside(found)
+        step = _own_step(found)
         inside = {name for name in reader.tensors if name.startswith(found.top) or name == step}
     else:
         inside = {name for name in reader.tensors if _is_state(found, name)}
@@ -125,8 +125,25 @@ def check_like(reader: Reader) -> None:
 
 def step_beside(found: Found) -> str:
     """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own."""
+    return _beside(found, "step")
+
+
+def counts_beside(reader: Reader, found: Found | None) -> list[str]:
+    """Name arrays of one integer that count epochs, and steps where that is no count of the state's own, beside it."""
+    names = [_beside(found, name) for name in ("epoch", "step")] if found else []
+    counts = [tensor for name in names if (tensor := reader.tensors.get(name)) and found and name != _own_step(found)]
+    return [tensor.name for tensor in counts if tensor.size == 1 and re.match("u?int", tensor.dtype)]
+
+
+def _own_step(found: Found) -> str:
+    """Name the count of steps beside a state that is the state's own: of optax, whose TrainState has it."""
+    return step_beside(found) if found.library == "optax" else ""
+
+
+def _beside(found: Found, name: str) -> str:
+    """Name an entry in the container of the state; "" where the state is not in a place of its own."""
     outer = found.top[:-1].rpartition("/")[0]
-    return f"{outer}/step".lstrip("/") if found.top else ""
+    return f"{outer}/{name}".lstrip("/") if found.top else ""
 
 
 def _is_state(found: Found, name: str) -> bool:

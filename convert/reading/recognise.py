@@ -195,7 +195,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     if weights is not None and not names.forms:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    if optimizer := _optimizer_of_paddle(reader):
+    if optimizer := _optimizer_of_paddle(reader) or _optimizer_alone(reader):
         return f"{reader.path}: {optimizer}"
     if own := own_names(reader.tensors):
         return f"{reader.path}: {own}"
@@ -273,6 +273,17 @@ def _optimizer_of_paddle(reader: Reader) -> str:
     also = "" if there else f" --optimizer {reader.path}"
     command = f": give that file to convert, with --with-optimizer{also} for both"
     return f"this is the state of an optimizer of paddle; {model}{command_or_call(command, '')}"
+
+
+def _optimizer_alone(reader: Reader) -> str:
+    """Say that a file of torch or JAX is the state of an optimizer and nothing else; "" for any other file."""
+    from .optimizers import find_any, state_names
+
+    found = find_any(reader)
+    if found is None or not reader.tensors or not state_names(reader, found).issuperset(reader.tensors):
+        return ""
+    command = f": give that file to convert, with --with-optimizer --optimizer {reader.path} for both"
+    return f"this is the state of an optimizer alone; the weights are in another file{command_or_call(command, '')}"
 
 
 LISTED = r"_#(/|$)"

@@ -43,5 +43,5 @@ def partly_read(reader: Reader, place: str, used: Iterable[str]) -> list[str]:
     which = f"its arrays under {label(place)!r}" if place else "its weights"
     nested = ""
     if (found := optimizers.find_any(reader)) and found.library == "optax":
-        nested = f": its optimizer's state shapes nothing. {optimizers.CHAIN}"
-    return [f"{option('like', reader.path)}: read {which}; set aside: {', '.join(others)}{nested}"]
+        nested = f"; its optimizer's state shapes nothing. {optimizers.CHAIN}"
+    return [f"{option('like', reader.path)}: read {which} and set aside {', '.join(others)}{nested}"]

@@ -78,7 +78,7 @@ def part(reader: Reader, weights: str | None) -> TablePart:
         tops = sorted({name.partition("/")[0] for name in folders})
         root = f"{option('weights', '/')} is all of it, where another file needs a part"
         holds = f" (it holds {folding.listed(tops)})" if tops else f"; its arrays are in no part, and {root}"
-        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}{holds}")
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, [*tops, *folders])}{holds}")
     return own
 
 
@@ -188,7 +188,7 @@ def _under_table_root(own: TablePart, table: Table) -> TablePart | None:
         replaced = [name for name in reader.tensors if name.startswith(place) and place != prefix]
         used = _matched_names(table, rest)
         notes = [f"took the arrays under {prefix!r} as those that {table.name} has under {top!r}"]
-        notes += [f"set aside, whose place they take: {place} ({count(len(replaced), 'array')})"] if replaced else []
+        notes += [f"set aside {place} ({count(len(replaced), 'array')}), whose place they take"] if replaced else []
         notes += [f"took beside them, as they are: {', '.join(folding.fold(sorted(used)))}"] if used else []
         return TablePart(reader, outer, {**moved, **rest}, frozenset(replaced), tuple(notes))
     return None
@@ -279,7 +279,7 @@ def _without_random(own: TablePart, names: list[str]) -> TablePart:
     """Set aside the state of random numbers that nnx keeps within the layers of a model, as those with dropout."""
     if not names:
         return own
-    note = f"set aside, nnx's state of random numbers, {count(len(names), 'array')}: {folding.summarised(names)}"
+    note = f"set aside {folding.summarised(names)} (nnx's state of random numbers)"
     taken = own.taken | {own.sources[name].name for name in names}
     sources = {name: tensor for name, tensor in own.sources.items() if name not in names}
     return own._replace(sources=sources, taken=taken, notes=(*own.notes, note))
@@ -296,10 +296,10 @@ def _state_note(own: TablePart, groups: Mapping[str, list[str]]) -> str:
         f"{name} ({count(len(inside), 'array')})" if name.endswith("/") else name for name, inside in groups.items()
     ]
     among = any(own.sources[name].name in state for inside in groups.values() for name in inside)
-    remedy = ": a conversion with --with-optimizer takes the optimizer's along" if among else ""
-    return f"set aside, training state: {', '.join(sizes)}{remedy}"
+    remedy = "; a conversion with --with-optimizer takes the optimizer's along" if among else ""
+    return f"set aside the training state {', '.join(sizes)}{remedy}"
 
 
 def _copy_note(own: TablePart, place: str, inside: list[str]) -> str:
     remedy = option("weights", label(own.prefix + place))
-    return f"set aside, a copy of the weights: {place} ({count(len(inside), 'array')}): {remedy} takes it"
+    return f"set aside {place} ({count(len(inside), 'array')}), a copy of the weights, which {remedy} takes"

@@ -111,13 +111,15 @@ class TablePlan:
     def around(self) -> list[str]:
         """Name the arrays around the part of the file that is read."""
         names = by_container(self.aside)
-        return [f"took the arrays under {self.prefix!r}; set aside: {', '.join(folding.fold(names))}"] if names else []
+        return (
+            [f"took the arrays under {self.prefix!r} and set aside {', '.join(folding.fold(names))}"] if names else []
+        )
 
     def skipped(self) -> list[str]:
         """Name what the file contains beside arrays."""
         named = within(self.reader.skipped.values, self.aside) | self.accounted
         skipped = folding.skipped(self.reader.skipped.without(named), self.prefix.rstrip("/"))
-        return [f"set aside, {line}" for line in skipped]
+        return [f"set aside {line}" for line in skipped]
 
     def _constants(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each value of the table's constants, and the target's arrays that hold it."""

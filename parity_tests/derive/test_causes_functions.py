@@ -362,7 +362,7 @@ def test_settings_of_paddle_are_named():
         (pooled(False), pooled(True), "pool2d: exclusive False on the left, True on the right (recomputed so"),
         (resized(True), resized(False), "bilinear_interp: align_corners True on the left, False on the right ("),
         (Layer(lambda x: g.elu(x, 1.5)), Layer(lambda x: g.elu(x, 0.5)), "elu: alpha 1.5 on the left, 0.5 on the"),
-        (Layer(lambda x: x.abs() ** 2), Layer(lambda x: x.abs() ** 3), "__pow__: y 2 on the left, 3 on the right ("),
+        (Layer(lambda x: x.abs() ** 2), Layer(lambda x: x.abs() ** 3), "pow: y 2 on the left, 3 on the right ("),
     ):
         found = parity.derive(left, right, (images(2, 3, 9, 9),))
         assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
@@ -400,3 +400,22 @@ def test_another_pooling_is_named_where_one_side_alone_keeps_the_pooled_axes(lef
     found = parity.derive(left, right, images(2, 3, 8, 8))
     assert "mean on the left, amax on the right" in str(found)
     assert "inferred, as values differ before it or" in str(found) and "inferred, as these inputs" not in str(found)
+
+
+def test_operations_of_torch_and_of_jax_have_the_names_that_code_calls_them_by() -> None:
+    """Torch records _fft_r2c, of rfft and of fft of real numbers, and JAX `fft` with a type."""
+    needs("flax")
+    import jax.numpy as jnp
+
+    def pair(forward: Scores) -> Net:
+        return Net(lambda m, x: m.b(forward(m.a(x))), a=linear(), b=linear())
+
+    def tree(p: Any, x: Any) -> Any:
+        return jnp.fft.irfft(jnp.fft.rfft(x @ p["a"] + p["b"]) * 2, n=6) @ p["c"] + p["d"]
+
+    shapes = {"a": (6, 6), "b": (6,), "c": (6, 6), "d": (6,)}
+    one, other = pair(lambda x: torch.fft.fft2(x).real), pair(lambda x: torch.fft.irfft(2 * torch.fft.rfft(x), n=6))
+    in_jax = tree, {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    for left, right in ((one, other), (one, in_jax)):
+        (found,) = parity.derive(left, right, (images(2, 4, 6),)).divergences
+        assert found.cause.startswith("fft on the left, rfft and irfft on the right"), found.cause

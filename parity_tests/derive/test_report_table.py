@@ -45,6 +45,20 @@ def test_the_command_that_converts_states_the_lengths_that_either_direction_asks
     assert lines[-1].text == "report: my t.html"
 
 
+def test_the_command_takes_lengths_of_arrays_that_the_source_lacks_from_a_new_model():
+    """A mask of the right model alone: a large model may have a larger one than the small model."""
+    lines = Table.parse("table 1\na: (h d) i <-> b: h d i\n<-> mask: a b = 1 int64\n<-> n: 1 = 0 int64\n").lines
+    table = DerivedTable(lines, known={"a": (6, 4)}, like={"b": (2, 3, 4), "mask": (5, 5), "n": (1,)})
+    command = "python -m convert --table t.table CKPT -o OUT"
+    assert converting(table, "t.table") == [
+        ("to convert a checkpoint of the left model, where NEW is a file of a new right model, for the size of mask",
+         f"{command} --like NEW"),
+        ("to convert a checkpoint of the right model", f"{command} --reverse"),
+    ]  # fmt: skip
+    back = converting(table.reverse(), "t.table")
+    assert [line.removeprefix(command) for _, line in back] == ["", " --reverse --like NEW"]
+
+
 def test_a_command_is_printed_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("convert.terminal.columns", lambda stream: 40)
     text = "  python -m convert --table my.table CKPT -o OUT --set h=..."

@@ -337,14 +337,14 @@ def test_commands_name_what_was_skipped(run: Any, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     state = {"epoch": 3, "params": {**weights.get("params", weights), "logit_scale": 3.0}}
     (tmp_path / "x" / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(state))
-    line = f"set aside, {NUMBER}: epoch, params/logit_scale"
+    line = f"set aside epoch, params/logit_scale ({NUMBER})"
     code, printed, _ = run("inspect", tmp_path / "x")
-    assert (code, line.replace("aside, ", "aside:    ") in printed) == (0, True)
+    assert (code, line.replace("aside ", "aside:    ") in printed) == (0, True)
     code, printed, notes = run("flax2torch", tmp_path / "x", "-o", tmp_path / "y.safetensors", "--assume", "--prove")
-    proof = f"not covered by this proof, as no arrays of the model: {line.removeprefix('set aside, ')}"
+    proof = f"not covered by this proof, as no arrays of the model: {line.removeprefix('set aside ')}"
     assert (code, f"note: {line}" in notes, proof in printed) == (0, True, True)
     code, printed, _ = run("flax2torch", tmp_path / "x", "--assume", "--dry-run", "--json")
-    assert json.loads(printed)["skipped"] == [f"{NUMBER}: epoch, params/logit_scale"]
+    assert json.loads(printed)["skipped"] == [f"epoch, params/logit_scale ({NUMBER})"]
     assert json.loads(printed)["config"]["classes"] == 7
 
 
@@ -358,14 +358,14 @@ def test_names_are_bounded_and_counted() -> None:
     both.update(entries)
     assert both.counts[NUMBER] == 6 * MAX_SKIPPED
     (line,) = skipped(entries)
-    assert line == f"{NUMBER}: blocks.{{0..{MAX_SKIPPED - 1}}}.scale and {2 * MAX_SKIPPED:,} more"
+    assert line == f"blocks.{{0..{MAX_SKIPPED - 1}}}.scale and {2 * MAX_SKIPPED:,} more ({NUMBER})"
 
 
 def test_the_model_s_own_entries_come_first() -> None:
     entries = Skipped()
     for name in [*(f"opt/{letter}/lr" for letter in "abcdefg"), "epoch", "model/scale"]:
         entries.add(name, NUMBER)
-    assert skipped(entries, "model") == [f"{NUMBER}: model/scale, opt/... (7), epoch"]
+    assert skipped(entries, "model") == [f"model/scale, opt/... (7), epoch ({NUMBER})"]
 
 
 def test_json_repeats_no_key() -> None:

@@ -95,9 +95,11 @@ def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:
     what, remedy = unsupported.get(name, ("", ""))
     if what:
         return Refused(f"holds {what} ({name})", remedy)
+    said = shown(name)[1:-1]
+    whose = ", code of the program that wrote it," if is_foreign(name) else ","
     return Refused(
-        f"refers to {shown(name)[1:-1]}: not a checkpoint; nothing was run",
-        "if you trust its author, load it with the program that wrote it and save only the state_dict",
+        f"refers to {said}{whose} which no weights need; nothing was run",
+        "if you trust its author, load it with that program, and save model.state_dict() alone",
     )
 
 

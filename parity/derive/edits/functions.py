@@ -89,6 +89,6 @@ def _named(program: Program, function: Stretch) -> str:
     if text := dropout(program.function(function), program.shapes[function.entry]):
         return text
     tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
-    names = [node.call.name for node in function.nodes if node.call and node.kind == "other"]
+    names = [node.call.title for node in function.nodes if node.call and node.kind == "other"]
     what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]
     return in_a_row(what) if what else "a function of its own"

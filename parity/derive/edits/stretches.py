@@ -46,7 +46,7 @@ def _calls(stretch: Stretch) -> list[Operation]:
 
 
 def _place(stretch: Stretch) -> Place:
-    return Place(shown(stretch.nodes[-1].site), in_a_row(dict.fromkeys(call.name for call in _calls(stretch))))
+    return Place(shown(stretch.nodes[-1].site), in_a_row(dict.fromkeys(call.title for call in _calls(stretch))))
 
 
 def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterator[Other]:

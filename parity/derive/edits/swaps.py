@@ -47,7 +47,7 @@ class Unary(NamedTuple):
 
     @property
     def at(self) -> Place:
-        return Place(shown(self.node.site), self.node.call.name if self.node.call else "")
+        return Place(shown(self.node.site), self.node.call.title if self.node.call else "")
 
 
 @dataclass(frozen=True)

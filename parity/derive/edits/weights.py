@@ -58,7 +58,7 @@ def _calls(program: Program, value: int) -> tuple[str, ...]:
     for node in reversed(program.tape.nodes[: program.makers[value] + 1]):
         if node.output in wanted:
             wanted.update(node.inputs)
-            names.append(node.call.name if node.call else node.kind)
+            names.append(node.call.title if node.call else node.kind)
     return tuple(reversed(names))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
+from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
@@ -324,18 +325,25 @@ class Derivation(Evidence):
 def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
     """Return (what it does, the command) of each direction in which a saved Table converts checkpoints.
 
-    Each asks for the lengths that no shape of its own source shows.
+    Each asks for the lengths that no shape of its own source shows: of arrays that the source lacks, by a file of the
+    target, since the real model may have others there than the small one.
     """
     command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
     sides = {"left": ("", table), "right": (" --reverse", table.reverse())}
     return [
-        (f"to convert a checkpoint of the {side} model", command + "".join([way, *_lengths(of)]))
-        for side, (way, of) in sides.items()
+        (f"to convert a checkpoint of the {side} model{_file_of(of, other)}", command + "".join([way, *_lengths(of)]))
+        for (side, (way, of)), other in zip(sides.items(), reversed(sides), strict=True)
     ]
 
 
+def _file_of(table: DerivedTable, side: str) -> str:
+    """Say what NEW is in the command, where it has one."""
+    names = table.of_right_alone()
+    return f", where NEW is a file of a new {side} model, for the size of {listed(names)}" if names else ""
+
+
 def _lengths(table: DerivedTable) -> list[str]:
-    return [f" --set {name}=..." for name in table.lengths()]
+    return [" --like NEW"] if table.of_right_alone() else [f" --set {name}=..." for name in table.lengths()]
 
 
 def _counted(kind: str, number: int) -> str:

@@ -41,7 +41,8 @@ def lines_of(a: Side, b: Side, partners: Mapping[str, Partner]) -> list[Row]:
             rows.append(same(partners[name].name, name, partners[name].order))
         elif _uniform(array):
             arrow = "<->" if array.ndim else "<-"
-            rows.append(constant(name, array.ndim, f"{array.flat[0]} {array.dtype}", arrow))
+            axes = {"axes": "1" * array.ndim} if array.size == 1 else {}
+            rows.append(constant(name, array.ndim, f"{array.flat[0]} {array.dtype}", arrow, **axes))
         else:
             rows.append(dropped(name, 1))
     return rows

@@ -83,9 +83,9 @@ def missing_lines(reasons: Mapping[str, str]) -> list[str]:
     return [f"{name}: {why}" for why, of in names.items() for name in folded_names(of)]
 
 
-def constant(name: str, rank: int, value: str, arrow: str = "<->") -> Row:
+def constant(name: str, rank: int, value: str, arrow: str = "<->", axes: str = "abcdefgh") -> Row:
     """Return the line for an array of one value that only the right side has; "<-" drops it in reverse, unchecked."""
-    return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value, arrow=arrow)
+    return Row(right=((escaped(name), " ".join(axes[:rank])),), constant=value, arrow=arrow)
 
 
 def same(left: str, right: str, order: Sequence[int]) -> Row:
@@ -117,27 +117,31 @@ class DerivedTable(Table):
 
     def lengths(self) -> tuple[str, ...]:
         """Name the axes whose lengths the names and shapes of a checkpoint of the left side leave open."""
+        return error.enough if (error := self._open()) else ()
+
+    def of_right_alone(self) -> list[str]:
+        """Name arrays of more than one element that only the right side has, and whose lengths nothing shows."""
+        axes = error.axes if (error := self._open()) else {}
+        return [line.right.arrays[0].label for line in self.lines if line.number in axes and not line.left.arrays]
+
+    def _open(self) -> SizeError | None:
+        """Return which lengths the names and shapes of a checkpoint of the left side leave open."""
         try:
             super().layout(self.known)
         except SizeError as error:
-            return error.enough
+            return error
         except TableError:  # a conversion says what does not fit
             pass
-        return ()
+        return None
 
     def open_lines(self) -> dict[str, list[str]]:
         """Return the lines, by their first array, on which names and shapes leave the length of an axis open."""
         found: dict[str, list[str]] = {}
-        for table in (self, self.reverse()):
-            try:
-                super(DerivedTable, table).layout(table.known)
-            except SizeError as error:
-                for line in self.lines:
-                    for name in error.axes.get(line.number, ()):
-                        label = next(iter(line.arrays)).label
-                        found.setdefault(name, []).extend([label] * (label not in found.get(name, ())))
-            except TableError:
-                pass
+        for error in filter(None, (self._open(), self.reverse()._open())):
+            for line in self.lines:
+                for name in error.axes.get(line.number, ()):
+                    label = next(iter(line.arrays)).label
+                    found.setdefault(name, []).extend([label] * (label not in found.get(name, ())))
         return found
 
     def unchecked(self) -> tuple[str, ...]:

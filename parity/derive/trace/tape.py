@@ -32,6 +32,13 @@ class Window(NamedTuple):
     groups: int
 
 
+FOURIER = {  # a setting of torch's own operation, and what models call where it is false, and where it is true
+    "_fft_c2c": ("forward", ("ifft", "fft")),
+    "_fft_r2c": ("onesided", ("fft", "rfft")),
+    "_fft_c2r": ("", ("irfft", "irfft")),
+}
+
+
 class Operation(NamedTuple):
     """What a framework was asked to compute: a name, and settings that are no arrays."""
 
@@ -42,6 +49,15 @@ class Operation(NamedTuple):
     def of(cls, name: str, given: Mapping[str, Any]) -> Operation:
         """Take as settings those arguments that are numbers, words, or lists of these."""
         return cls(name, {key: value for key, value in given.items() if _is_plain(value)})
+
+    @property
+    def title(self) -> str:
+        """Name the operation as code of a model calls it: "rfft" for _fft_r2c of torch."""
+        switch, names = FOURIER.get(self.name, ("", ()))
+        if names:
+            return names[bool(self.settings.get(switch))]
+        kind = self.settings.get("fft_type")  # of JAX, where all of them are called fft
+        return getattr(kind, "name", "").lower() or self.name.strip("_") or self.name
 
 
 def _is_plain(value: Any) -> bool:
