@@ -201,20 +201,24 @@ def test_tensors_of_an_npu(tmp_path: Path) -> None:
         assert bytes(reader.read("w")) == PAYLOAD
 
 
-def test_dates_paths_and_numbers_beside_arrays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", (2, 4))  # protocol 2 has Python 2's names of range and str
+def test_dates_paths_and_numbers_beside_arrays(protocol: int, tmp_path: Path) -> None:
     import datetime
     import decimal
     import uuid
 
     beside = {
         "zone": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), "id": uuid.UUID(int=5), "n": decimal.Decimal("1"),
-        "range": range(3), "path": pathlib.PurePosixPath("/a"), "slice": slice(1),
+        "range": range(3), "path": pathlib.PurePosixPath("/a"), "slice": slice(1), "type": str,
+        "classes": np.array(["cat", "dog"]), "days": np.array(["2020-01-01"], "M8[D]"),
+        "random": np.random.default_rng(0),
     }  # fmt: skip
     path = tmp_path / "x.pdparams"
-    path.write_bytes(pickle.dumps({"w": np.ones(2), **beside}))
+    path.write_bytes(pickle.dumps({"w": np.ones(2), **beside}, protocol))
     with open_checkpoint(path) as reader:
         assert list(reader.tensors) == ["w"]
         assert sum(reader.skipped.counts.values()) == len(beside)
+        assert reader.skipped.names["an array of texts"] == ["classes"]
 
 
 def test_objects_in_a_distributed_checkpoint_are_refused() -> None:

@@ -187,7 +187,7 @@ def reason(value: Any) -> str:
             return NUMBER
         case bytes() | Stored() | Inline() | Joined():
             return BYTES
-        case Ignored():
+        case Ignored() | Array():
             return value.what
         case Symbol():
             return "a name of Python code"
@@ -304,8 +304,15 @@ class PickleReader(Reader):
         self.file.close()
 
 
+def numbers(value: Any) -> Array | None:
+    """Return a numpy array, other than of texts or dates; None for any other value."""
+    return value if isinstance(value, Array) and not value.what else None
+
+
 def place_of(array: Array) -> Place:
-    """Return where a numpy array's elements are. Raises: Refused where the pickle never filled it."""
+    """Return where a numpy array's elements are. Raises: Refused where it has other ones, or was never filled."""
+    if array.refused:
+        raise array.refused
     if not array.dtype:
         raise Refused("holds a numpy array without contents", MALFORMED)
     strides = fortran_strides(array.shape) if array.fortran else c_strides(array.shape)
