@@ -32,7 +32,7 @@ PREFERRED = (
     "model_state.pdparams.index.json",
 )
 PREFERRED_STEMS = (
-    "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
+    "last", "latest", "best_model", "model_best", "model_final", "default", "params", "model", "state", "ema",
     "ema_params",
 )  # fmt: skip
 NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
