@@ -17,7 +17,9 @@ import convert
 from convert.__main__ import main
 from convert.errors import FormatError
 from convert.files import open_checkpoint
+from convert.files.pickled.tree import NO_STATE
 from convert.files.skipped import NAMELESS
+from convert.reading.spelling import out_of_modules
 from parity_tests.commands import GOOGLE, TIMM
 from parity_tests.conftest import needs
 from parity_tests.files.pickle_parts import (
@@ -138,6 +140,21 @@ def test_torch_modules_that_were_pickled_whole(legacy: bool, tmp_path: Path) -> 
     with open_checkpoint(tmp_path / "x.pth") as reader:  # one line for all that torch's own modules say of themselves
         assert set(reader.skipped.names) == {"settings of pickled modules", "plain numbers"}
         assert reader.skipped.names["plain numbers"] == ["epoch"]
+
+
+def test_tensors_of_a_pickled_module_that_its_state_dict_lacks(tmp_path: Path) -> None:
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(2, 3), "fc": torch.nn.Linear(3, 2)})
+    model.register_buffer("kept", torch.ones(2))
+    model.register_buffer("mask", torch.ones(3, 3), persistent=False)
+    model.strides, model.cache = [torch.ones(2)], {"a": {"b": torch.ones(1)}}
+    torch.save({"model": model}, tmp_path / "x.pt")
+    with open_checkpoint(tmp_path / "x.pt") as reader:
+        names = {name.rpartition("/")[2] for name in reader.skipped.names[NO_STATE]}
+        assert set(out_of_modules(reader).tensors) == {f"model/{name}" for name in model.state_dict()}
+    assert names == {"mask", "strides", "cache", "_flat_weights"}
 
 
 def test_jax_arrays_and_frozen_dicts(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_numpy_arrays(save: Callable[[Any], Path]) -> None:
         (lambda: torch.ones(2).to_sparse(), "sparse"),
         (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantized"),
         (lambda: torch.nn.Parameter(torch.empty(2, device="meta")), "without data"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "of a subclass"),
         (lambda: np.array([None]), "no plain number"),
         (lambda: np.ones(2, ">f4"), "big-endian"),
     ],
@@ -200,6 +201,11 @@ def test_numpy_arrays(save: Callable[[Any], Path]) -> None:
 def test_what_other_formats_cannot_hold(save: Callable[[Any], Path], value: Callable[[], Any], reason: str) -> None:
     with pytest.raises(FormatError, match=f"tensor 'model/w': .*{reason}"):
         TorchReader(save({"model": {"v": torch.ones(2), "w": value()}}))
+
+
+def test_a_compiled_module_that_was_pickled_whole_is_named(save: Callable[[Any], Path]) -> None:
+    with pytest.raises(FormatError, match=r"a module of torch\.compile"):
+        TorchReader(save({"model": torch.compile(torch.nn.Linear(2, 3))}))
 
 
 def test_old_storage_views(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convert.files.base import ITEMSIZE
+from convert.files.base import ITEMSIZE, shown
 from convert.files.strided import span
 
 from .numpy_values import NUMPY, Array, checked_shape
@@ -58,6 +58,10 @@ UNSUPPORTED = {
     "torch._utils._rebuild_wrapper_subclass": (
         "tensors of a subclass: spread over devices (DTensor), or quantized",
         "where they were written save {name: value.full_tensor()} of DTensors, value.dequantize() of quantized ones",
+    ),
+    "torch._dynamo.eval_frame.OptimizedModule": (
+        "a module of torch.compile that was pickled whole",
+        "load it by the program that wrote it, and save model.state_dict()",
     ),
     "torch.distributed.tensor.DTensor": ("tensors spread over devices", "gather them: full_tensor()"),
     "torch.jit._pickle.restore_type_tag": ("a TorchScript module", "save torch.jit.load(file).state_dict()"),
@@ -207,6 +211,8 @@ def _from_type(args: tuple[Any, ...]) -> View:
             kind in TYPES or (is_foreign(kind) and not kind.startswith("torch."))
         ):
             return replace(REBUILD[function](inner), attributes=bool(state))
+        case (Symbol(name=function), *_) if function not in REBUILD and is_foreign(function):
+            raise Refused(f"is of a subclass that {shown(function)[1:-1]} builds; nothing was run", _PLAIN)
     raise unexpected("a tensor subclass")
 
 
