@@ -55,6 +55,8 @@ class Arguments(argparse.ArgumentParser):
     def __init__(self, command: str, usage: str, **options: Any):
         prog = called(command)
         super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, allow_abbrev=False, **options)
+        self.register("action", None, Once)
+        self.stored = set[str]()
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
@@ -62,6 +64,7 @@ class Arguments(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse them; a misspelt option is answered with the one that was meant."""
         self._given = sys.argv[1:] if args is None else list(args)
+        self.stored.clear()
         found, others = self.parse_known_args(args, namespace)
         if others:
             from specs.words import hint
@@ -80,6 +83,17 @@ class Arguments(argparse.ArgumentParser):
         file = f"; the file {dashed!r} is given as {f'./{dashed}'!r}" if dashed else ""
         say(f"{self.prog}: {message}{file} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)
+
+
+class Once(argparse.Action):
+    """Store the value of an option that may be given once, as a second value would hide the first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        assert isinstance(parser, Arguments)
+        if option and self.dest in parser.stored:
+            parser.error(f"argument {'/'.join(self.option_strings)}: given twice, as {values!r} too")
+        parser.stored.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class Version(argparse.Action):

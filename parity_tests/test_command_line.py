@@ -265,6 +265,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--dry"], 2, "unrecognized arguments: --dry, did you mean '--dry-run'? (see "),
     (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
+    (["google2torch", GOOGLE, "-o", "a.pt", "--out", "b.pt"], 2, "argument -o/--out: given twice, as 'b.pt' too"),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["torch-timm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["convrt", GOOGLE], 2, "'convrt' is neither a command nor a route (python -m convert --help lists"),

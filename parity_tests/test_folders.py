@@ -78,6 +78,7 @@ TAKEN = {  # entries of a folder, and the one that is meant
     "paddleclas": (["best_model.pdparams", "epoch_1.pdparams", "latest.pdparams", "latest.pdopt"], "latest.pdparams"),
     "items and averages": (["3/net.pt", "3/net_ema.pt", "3/tx.pt", "3/train_iterator.pt"], "3/net.pt"),
     "hub": (["blobs/x", "refs/main", "snapshots/abc/model.safetensors"], "snapshots/abc/model.safetensors"),
+    "items and a state": (["3/model.pt", "3/state.pt", "3/ema.pt"], "3/model.pt"),
     "unfinished": (["3/state.pt", "4.orbax-checkpoint-tmp-1/state.pt"], "3/state.pt"),
 }  # fmt: skip
 
@@ -136,6 +137,13 @@ def test_several_models_inside_are_listed(model, tmp_path, run):
     fill(tmp_path, model, ["zero/global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt"])
     code, _, err = run("timm2timm", tmp_path / "zero")
     assert code == 1 and "python zero_to_fp32.py . joined" in err
+
+
+def test_shards_without_their_index_are_refused(model, tmp_path, run):
+    fill(tmp_path, model, [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)])
+    for words in (["inspect"], ["timm2timm"]):
+        code, _, err = run(*words, tmp_path)
+        assert code == 1 and "and lacks model.safetensors.index.json (download it too)" in err
 
 
 PARTS = {  # files of one model that several processes divide

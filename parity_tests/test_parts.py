@@ -71,6 +71,7 @@ CASES = {  # what lies in the file beside the weights and the place that has to 
     "two usual": (lambda w, e: {**under("model/", e), **under("state_dict/", w)}, "state_dict"),
     "ema with more": (
         lambda w, e: {**w, **under("ema/module/", e), "ema/decay": np.float32([0.9])}, ""),
+    "train_state": (lambda w, e: under("train_state/ema/", e) | under("train_state/params/", w), "train_state/params"),
     "ema alone": (lambda w, e: under("ema/module.", w), "ema/module."),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Plans: complete and immutable, or refused with every problem and with why each reading of the file does not fit."""
 
+import re
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -49,6 +50,18 @@ def test_a_refusal_lists_every_problem(tmp_path):
     text = "\n".join(caught.value.problems)
     for part in ("missing pre_head_layer_norm/scale", "pre_head_layer_norm/bias has shape [2]", "unexpected stranger"):
         assert part in text
+
+
+def test_a_head_with_another_number_of_axes_is_not_called_beside_the_model(tmp_path):
+    """The model without a head would fit, and the advice would be to drop the head."""
+
+    def flatten(arrays):
+        arrays["head/kernel"] = arrays["head/kernel"].reshape(-1)
+
+    with pytest.raises(PlanError) as caught:
+        convert.plan(spoiled(tmp_path, flatten), src="google", dst="torch")
+    text = "\n".join(caught.value.problems)
+    assert re.search(r"head/kernel has shape \[\d+\], expected 2 axes", text) and "save the weights without" not in text
 
 
 def test_every_reading_that_was_tried_says_why_it_does_not_fit(tmp_path):

@@ -1,5 +1,6 @@
 """Remedies in errors and warnings: options for who typed a command, arguments for who called a function."""
 
+import json
 import re
 import tomllib
 import warnings
@@ -58,6 +59,17 @@ def test_a_record_that_was_written_from_the_file_itself_is_named_last(run, tmp_p
         f" from a record, if it is of the same model: {first} or {last}\n"
         in run("torch2flax", tmp_path / "tuned.pt")[2]
     )
+
+
+def test_a_record_that_states_no_open_field_is_not_named(run, tmp_path):
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.pt")[0] == 0
+    file = tmp_path / "mixer.pt.json"
+    content = json.loads(file.read_text())
+    for name in ("gelu", "norm_eps"):
+        del content["config"][name]
+    file.write_text(json.dumps(content))
+    code, _, err = run("torch2flax", tmp_path / "mixer.pt")
+    assert code == 2 and "gelu is open" in err and "from a record" not in err
 
 
 def test_what_is_open(bare, run, tmp_path):

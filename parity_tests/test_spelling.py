@@ -284,7 +284,10 @@ PARTS = {  # leaves in place of "weight" -> what the message names
     "lora_A.weight lora_B.weight weight": "merge_and_unload",
     "weight lora_down.weight lora_up.weight": "fuse_lora",
     "weight weight.absmax weight.quant_map": "dequantize()",
+    "weight SCB": "dequantize()",
+    "weight weight_scale_inv": "dequantize()",
     "qweight qzeros scales": "dequantize()",
+    "weight ia3_l": "merge_and_unload",
     "_flat_param": "FULL_STATE_DICT",
 }
 

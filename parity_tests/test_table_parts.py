@@ -79,6 +79,15 @@ def test_training_state_beside_a_model_is_set_aside_and_named(convert, tmp_path,
     assert "opt_state/0" not in err
 
 
+def test_a_trainstate_under_the_name_of_training_state_has_the_weights(convert):
+    """What lies in train_state by itself, as torchtitan's step, is training state."""
+    code, arrays, err = convert({f"train_state/{name}": array for name, array in (MODEL | STATE).items()})
+    assert code == 0 and arrays["fc.1.weight"].tolist() == KERNELS["fc/1/kernel"].T.tolist()
+    assert "took the arrays under 'train_state/'" in err or "lie under 'train_state/'" in err
+    code, arrays, err = convert(MODEL | {"train_state/step": np.array(3), "train_state/seen": np.array([3])})
+    assert code == 0 and "training state: train_state/ (2 arrays)" in err
+
+
 def test_a_copy_whose_names_have_no_separators_is_set_aside(convert):
     """As latent diffusion's LitEma writes them; an array that no weight is named as is refused as ever."""
     copy = {f"model_ema.{name.replace('/', '')}": array for name, array in KERNELS.items()}

@@ -113,7 +113,8 @@ def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str
         record = near[name]
         stated = {n: record.content["config"][n] for n in names if n in record.content["config"]}
         values = [f"{n}={exact(value)}{' (assumed)' if n in record.assumed else ''}" for n, value in stated.items()]
-        groups.setdefault(", ".join(values), []).append(name)
+        if values:
+            groups.setdefault(", ".join(values), []).append(name)
     for stating, files in groups.items():
         shown = [option("config", name) for name in files[:SUGGESTED]]
         more = [f"{len(files) - SUGGESTED} more"] if files[SUGGESTED:] else []

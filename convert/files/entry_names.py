@@ -32,15 +32,24 @@ PREFERRED = (
     "model_state.pdparams.index.json",
 )
 PREFERRED_STEMS = (
-    "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
+    "last", "latest", "best_model", "model_best", "model_final", "default", "params", "model", "state", "ema",
     "ema_params",
 )  # fmt: skip
 NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
 
 
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
+
+
+def index_of(names: Iterable[str]) -> str:
+    """Return the name of the index that lists these files, if all are named as shards of one model; else ""."""
+    indices = {f"{found[1]}{found[2]}.index.json" if (found := SHARD.fullmatch(name)) else "" for name in names}
+    return indices.pop() if len(indices) == 1 else ""
+
+
 def is_shard(name: str, names: Set[str]) -> bool:
     """Tell whether a file is one of the shards that an index among `names` lists."""
-    found = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", name)
+    found = SHARD.fullmatch(name)
     if found is None:
         return False
     stem, _, variant = found[1].rpartition(".")

@@ -13,7 +13,17 @@ from typing import NamedTuple
 from convert.errors import FormatError, UsageError, option
 
 from .base import INCOMPLETE, shown
-from .entry_names import NUMBERED, OPTIMIZER_FILES, PROGRAM, is_shard, is_training, preferred, step_of, steps_of
+from .entry_names import (
+    NUMBERED,
+    OPTIMIZER_FILES,
+    PROGRAM,
+    index_of,
+    is_shard,
+    is_training,
+    preferred,
+    step_of,
+    steps_of,
+)
 from .parts import JOIN, NAMED, divided, listed
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
@@ -142,12 +152,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
     if name is None:
-        if parts := divided(models):
-            raise FormatError(path, f"holds parts of a model that several processes divide: {listed(parts)}", JOIN)
-        if step is not None:
-            raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
-        if len(models) > 1:
-            raise Several(path, f"is a folder of several checkpoints: {listed(models)}", "give one of them")
+        _refuse_several(path, models, step)
         for inner, what in _incomplete(path).items():
             raise FormatError(os.path.join(path, inner), what, INCOMPLETE)
         return Found(path)
@@ -163,6 +168,18 @@ def _in_folder(path: str, step: int | None) -> Found:
     lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     lacks += _newer(path, name, [e for e in others if e not in entries]) if step is None else []
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
+
+
+def _refuse_several(path: str, models: list[str], step: int | None) -> None:
+    """Refuse a folder of several checkpoints, none of which is meant before the others. Raises: FormatError."""
+    if parts := divided(models):
+        raise FormatError(path, f"holds parts of a model that several processes divide: {listed(parts)}", JOIN)
+    if step is not None:
+        raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
+    if len(models) > 1 and (index := index_of(models)):
+        raise FormatError(path, f"holds shards of a model, {listed(models)}, and lacks {index}", "download it too")
+    if len(models) > 1:
+        raise Several(path, f"is a folder of several checkpoints: {listed(models)}", "give one of them")
 
 
 def _newer(path: str, taken: str, others: list[str]) -> list[str]:

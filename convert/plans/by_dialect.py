@@ -14,6 +14,7 @@ from convert.errors import PlanError, option
 from convert.files.base import PADDLE_BFLOAT16, Tensor, meant
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
+from convert.reading.recognise import lines as dialect_lines
 from specs import config as configs
 from specs.dialects import UNUSED, Stored, bind, extras, place
 from specs.env import Env
@@ -21,6 +22,7 @@ from specs.layer import Parameter, parameters
 from specs.layout import Equal, Layout
 from specs.lines import Constant
 from specs.numerals import exact
+from specs.paths import match, normal
 from specs.table import Table
 
 MORE = (
@@ -168,6 +170,7 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     Args:
       unfit: our names of the arrays that do not.
     """
+    problems.check_axes()
     lines = problems.lines()
     lines += _assumed(reading, configuration, unfit) if problems.misfits else []
     if lines:
@@ -247,6 +250,17 @@ class Problems:
                 self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
             elif tensor.dtype != dtype:
                 self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
+
+    def check_axes(self) -> None:
+        """Report arrays that the model lacks for their number of axes alone, as a head of one axis where it has two."""
+        known = dialect_lines(self.reading.architecture, self.reading.dialect)
+        for name, tensor in self.reading.tensors.items():
+            named = () if name in self.used else known.get(normal(name), ())
+            axes = {len(line.axes[1]) for line in named if match(line.theirs.path, name)}
+            if axes and len(tensor.shape) not in axes:
+                expected = " or ".join(map(str, sorted(axes)))
+                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {expected} axes"))
+                self.used.add(name)
 
     def unfit(self) -> list[str]:
         """Return names of arrays that do not fit."""

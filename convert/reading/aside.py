@@ -10,7 +10,7 @@ from convert.folding import counted
 from specs.words import count
 
 from .named_copies import likely_places
-from .nesting import LEAST, LONGEST, PROFILED, TRAINING, copied_place, cuts, label, statistics_of, training, unwrapped
+from .nesting import LEAST, LONGEST, PROFILED, copied_place, cuts, label, statistics_of, training, unwrapped
 from .own_names import REASON as OWN_NAMES
 from .own_names import is_own
 from .readings import Reading, copies_without_collection, is_known, normal
@@ -122,7 +122,7 @@ def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> li
     """
     hits: Counter[str] = Counter()
     for name in names:
-        if TRAINING.isdisjoint(name.split("/")):
+        if not training(name):
             hits.update(_places(name, spelled))
     places = sorted((place for place, count in hits.items() if count >= enough), key=len, reverse=True)
     return [p for p in places if not any(_only_wraps(p, other) for other in places)]

@@ -16,7 +16,7 @@ from specs.words import count
 LIVE = (
     "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "opt/target",
     "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
-    "module",
+    "module", "train_state", "train_state/params",
 )  # fmt: skip
 # Words in the name of a copy of the weights: never taken while others are there.
 COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old", "previous", "prev", "backup"}
@@ -27,6 +27,8 @@ TRAINING = {
     "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace", "amp", "grad_scaler",
     "schedulers", "lr_schedulers", "master_weights", *(f"optimizer_{number}" for number in range(8)),
 }  # fmt: skip
+# The one of them that contains only what lies in it directly, as a step: a TrainState in it has weights as well.
+WHOLE = "train_state"
 # Those of them that are single arrays; an array with another of these names, as "extra" or "mu", may be a parameter.
 SINGLE = {"step", "epoch", "n_averaged", "rng", "rngs"}
 PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
@@ -131,7 +133,10 @@ def training(name: str) -> str:
     The array itself if it is one; "" outside of any.
     """
     segments = name.split("/")
-    depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
+    last = len(segments) - 1
+    depth = next(
+        (d for d, level in enumerate(segments) if level in TRAINING and (level != WHOLE or d + 1 == last)), None
+    )
     if depth is None or (len(segments) == 1 and name not in SINGLE):
         return ""
     return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")

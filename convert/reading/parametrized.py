@@ -51,10 +51,14 @@ WAYS = (
            "set each kernel to kernel + lora_a @ lora_b (times alpha / rank, if your module scales it)"),
     _parts(r"lora_(?:down|up)", "lora_down lora_up", "LoRA, low-rank additions",
            "add alpha / rank * (up @ down) to each weight, as diffusers' fuse_lora does"),
+    _parts("ia3_l", "ia3_l", "IA3, scaled activations",
+           "with peft call model = PeftModel.from_pretrained(base_model, folder).merge_and_unload()"),
     _parts(r"_?flat_param(?:_\d+)?", "_flat_param", "the flat parameters of FSDP",
            "inside FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT) call model.state_dict()"),
     _parts(r"absmax|quant_map", "absmax quant_map", "quantization (bitsandbytes)", _QUANTIZED),
+    _parts("SCB", "SCB", "quantization (bitsandbytes)", _QUANTIZED),
     _parts(r"qweight|qzeros", "qweight qzeros", "quantization (GPTQ, AWQ)", _QUANTIZED),
+    _parts(r"weight_scale(?:_inv)?", "", "quantization (scaled float8 or integers)", _QUANTIZED),
 )  # fmt: skip
 
 

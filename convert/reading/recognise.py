@@ -199,6 +199,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         return f"{reader.path}: {optimizer}"
     if own := own_names(reader.tensors):
         return f"{reader.path}: {own}"
+    if not reader.tensors:
+        return f"{reader.path}: holds no arrays"
     if len(names.below(names.root)) > MAX_ARRAYS:
         count = f"holds {len(reader.tensors):,} arrays"
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"

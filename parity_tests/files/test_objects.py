@@ -17,7 +17,9 @@ import convert
 from convert.__main__ import main
 from convert.errors import FormatError
 from convert.files import open_checkpoint
+from convert.files.pickled.tree import NO_STATE
 from convert.files.skipped import NAMELESS
+from convert.reading.spelling import out_of_modules
 from parity_tests.commands import GOOGLE, TIMM
 from parity_tests.conftest import needs
 from parity_tests.files.pickle_parts import (
@@ -140,6 +142,21 @@ def test_torch_modules_that_were_pickled_whole(legacy: bool, tmp_path: Path) -> 
         assert reader.skipped.names["plain numbers"] == ["epoch"]
 
 
+def test_tensors_of_a_pickled_module_that_its_state_dict_lacks(tmp_path: Path) -> None:
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(2, 3), "fc": torch.nn.Linear(3, 2)})
+    model.register_buffer("kept", torch.ones(2))
+    model.register_buffer("mask", torch.ones(3, 3), persistent=False)
+    model.strides, model.cache = [torch.ones(2)], {"a": {"b": torch.ones(1)}}
+    torch.save({"model": model}, tmp_path / "x.pt")
+    with open_checkpoint(tmp_path / "x.pt") as reader:
+        names = {name.rpartition("/")[2] for name in reader.skipped.names[NO_STATE]}
+        assert set(out_of_modules(reader).tensors) == {f"model/{name}" for name in model.state_dict()}
+    assert names == {"mask", "strides", "cache", "_flat_weights"}
+
+
 def test_jax_arrays_and_frozen_dicts(tmp_path: Path) -> None:
     needs("flax")
     import jax
@@ -201,20 +218,24 @@ def test_tensors_of_an_npu(tmp_path: Path) -> None:
         assert bytes(reader.read("w")) == PAYLOAD
 
 
-def test_dates_paths_and_numbers_beside_arrays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", (2, 4))  # protocol 2 has Python 2's names of range and str
+def test_dates_paths_and_numbers_beside_arrays(protocol: int, tmp_path: Path) -> None:
     import datetime
     import decimal
     import uuid
 
     beside = {
         "zone": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), "id": uuid.UUID(int=5), "n": decimal.Decimal("1"),
-        "range": range(3), "path": pathlib.PurePosixPath("/a"), "slice": slice(1),
+        "range": range(3), "path": pathlib.PurePosixPath("/a"), "slice": slice(1), "type": str,
+        "classes": np.array(["cat", "dog"]), "days": np.array(["2020-01-01"], "M8[D]"),
+        "random": np.random.default_rng(0),
     }  # fmt: skip
     path = tmp_path / "x.pdparams"
-    path.write_bytes(pickle.dumps({"w": np.ones(2), **beside}))
+    path.write_bytes(pickle.dumps({"w": np.ones(2), **beside}, protocol))
     with open_checkpoint(path) as reader:
         assert list(reader.tensors) == ["w"]
         assert sum(reader.skipped.counts.values()) == len(beside)
+        assert reader.skipped.names["an array of texts"] == ["classes"]
 
 
 def test_objects_in_a_distributed_checkpoint_are_refused() -> None:

@@ -125,6 +125,22 @@ def test_split_arrays(paddle: Any, tmp_path: Path, protocol: int) -> None:
     same(path, {"w": big, "b": np.ones(2)})
 
 
+@pytest.mark.parametrize(
+    ("slices", "problem"), [({"w@@.0": 2}, "lacks 'w@@.1'"), ({"w@@.0": 2, "w@@.1": 3}, "do not make it up")]
+)
+def test_slices_that_are_no_array(slices: dict[str, int], problem: str, tmp_path: Path) -> None:
+    table = {"w": {"OriginShape": (2, 2), "slices": ["w@@.0", "w@@.1"]}}
+    value = {name: np.ones(length) for name, length in slices.items()}
+    with pytest.raises(FormatError, match=f"tensor 'w': .*{problem}"):
+        PdparamsReader(dump(tmp_path / "w.pdparams", {**value, SPLIT_TABLE: table}, 2))
+
+
+def test_tensors_of_torch_in_a_plain_pickle(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install .[torch]")
+    with pytest.raises(FormatError, match="tensors of torch in a plain pickle"):
+        PdparamsReader(dump(tmp_path / "w.pkl", {"w": torch.ones(2)}))
+
+
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_plain_pickles_of_numpy(tmp_path: Path, protocol: int) -> None:
     shared = random_array("int64", 3)

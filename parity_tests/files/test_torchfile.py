@@ -161,6 +161,15 @@ def test_zip64_records(limit: int, count: int, tmp_path: Path, monkeypatch: pyte
     same(tmp_path / "64.pt", {"w": weight, "t": weight.T})
 
 
+def test_folders_of_a_zip_are_no_content(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as source, zipfile.ZipFile(tmp_path / "again.pt", "w") as archive:
+        for member in ("w/", "w/data/", *source.namelist()):
+            archive.writestr(member, b"" if member.endswith("/") else source.read(member))
+    with TorchReader(tmp_path / "again.pt") as reader:
+        assert not reader.skipped.names
+
+
 def test_a_tensor_alone(save: Callable[[Any], Path]) -> None:
     same(save(torch.ones(2, 3)), {"tensor": torch.ones(2, 3)})
 
@@ -183,12 +192,20 @@ def test_numpy_arrays(save: Callable[[Any], Path]) -> None:
         (lambda: torch.ones(2, dtype=torch.complex64).conj(), "conjugated"),
         (lambda: torch.ones(2).to_sparse(), "sparse"),
         (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantized"),
-        (lambda: np.array(["a"]), "no plain number"),
+        (lambda: torch.nn.Parameter(torch.empty(2, device="meta")), "without data"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "of a subclass"),
+        (lambda: np.array([None]), "no plain number"),
+        (lambda: np.ones(2, ">f4"), "big-endian"),
     ],
 )
 def test_what_other_formats_cannot_hold(save: Callable[[Any], Path], value: Callable[[], Any], reason: str) -> None:
-    with pytest.raises(FormatError, match=reason):
-        TorchReader(save({"w": value()}))
+    with pytest.raises(FormatError, match=f"tensor 'model/w': .*{reason}"):
+        TorchReader(save({"model": {"v": torch.ones(2), "w": value()}}))
+
+
+def test_a_compiled_module_that_was_pickled_whole_is_named(save: Callable[[Any], Path]) -> None:
+    with pytest.raises(FormatError, match=r"a module of torch\.compile"):
+        TorchReader(save({"model": torch.compile(torch.nn.Linear(2, 3))}))
 
 
 def test_old_storage_views(tmp_path: Path) -> None:

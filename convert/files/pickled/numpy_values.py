@@ -8,7 +8,7 @@ from typing import Any
 from convert.files.base import ITEMSIZE, shown
 
 from .sources import Inline, Joined, Latin1, Refused, Source, Stored
-from .values import BYTES, MALFORMED, Handlers, Ignored, Symbol, unexpected
+from .values import BYTES, MALFORMED, Handlers, Ignored, Symbol, ignored, unexpected
 
 MAX_DIMENSIONS = 64  # numpy's own limit
 
@@ -20,8 +20,16 @@ DTYPES = {
     "c16": "complex128",
 }  # fmt: skip
 
+# Those of texts and dates, by the first letter of their type codes.
+NOT_NUMBERS = {"U": "texts", "S": "texts", "M": "dates", "m": "dates"}
+
 # Those of the package ml_dtypes, by their class.
 ML_DTYPES = {f"ml_dtypes.{name}": name for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")}
+GENERATOR = "a generator of random numbers"
+_GENERATORS = (
+    *(f"_pickle.__{name}_ctor" for name in ("generator", "randomstate", "bit_generator")),
+    "bit_generator.__pyx_unpickle_SeedSequence",
+)
 PLAIN_DTYPES = DTYPES | ML_DTYPES
 
 
@@ -31,10 +39,11 @@ class Dtype:
     Of any code: numpy's scalars may have codes that no array here has; these scalars are skipped.
     """
 
-    __slots__ = ("code", "name")
+    __slots__ = ("code", "name", "refused")
 
     def __init__(self, code: str):
         self.code, self.name = code, ""
+        self.refused = Refused("has an incomplete dtype", MALFORMED)
 
     def build(self, state: Any) -> None:
         if self.code not in PLAIN_DTYPES:
@@ -43,19 +52,23 @@ class Dtype:
             case (3 | 4, "<" | "|", None, None, None, int(), int(), int(), *_):
                 self.name = PLAIN_DTYPES[self.code]
             case (_, ">", *_):
-                raise Refused(f"holds a big-endian array (>{self.code})", "save it again as little-endian")
+                self.refused = Refused(f"is big-endian (>{self.code})", "save it again as little-endian")
             case _:
-                raise Refused(f"holds an array of a structured dtype (based on {self.code})", "save plain arrays")
+                self.refused = Refused(f"has a structured dtype (based on {self.code})", "save plain arrays")
 
 
 class Array:
-    """numpy.ndarray: `source` holds its bytes, in C order unless `fortran`."""
+    """numpy.ndarray: `source` holds its bytes, in C order unless `fortran`.
 
-    __slots__ = ("dtype", "fortran", "shape", "source")
+    `what` says of an array of texts or dates what it is; `refused` is set on an array that cannot be read.
+    """
+
+    __slots__ = ("dtype", "fortran", "refused", "shape", "source", "what")
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
-        self.dtype, self.fortran = "", False
+        self.dtype, self.fortran, self.what = "", False, ""
+        self.refused: Refused | None = None
         self.source: Source = Inline(b"")
 
     def build(self, state: Any) -> None:
@@ -63,19 +76,28 @@ class Array:
             case (1, tuple() as shape, Dtype() as dtype, bool() | 0 | 1 as fortran, data):
                 self.fill(shape, dtype, bool(fortran), data)
             case _:
-                raise Refused("holds a numpy array in an unknown layout", MALFORMED)
+                self.refused = Refused("has an unknown layout of numpy's", MALFORMED)
 
     def fill(self, shape: tuple[Any, ...], dtype: Dtype, fortran: bool, data: Any) -> Array:
+        try:
+            return self._fill(shape, dtype, fortran, data)
+        except Refused as refused:
+            self.refused = refused
+            return self
+
+    def _fill(self, shape: tuple[Any, ...], dtype: Dtype, fortran: bool, data: Any) -> Array:
+        if dtype.code not in PLAIN_DTYPES and (what := NOT_NUMBERS.get(dtype.code[:1])):
+            self.what = f"an array of {what}"
+            return self
         if dtype.code not in PLAIN_DTYPES:
-            problem = f"holds a numpy array of dtype {shown(dtype.code)}, which is no plain number"
-            raise Refused(problem, "save numbers only")
+            raise Refused(f"has numpy's dtype {shown(dtype.code)}, which is no plain number", "save numbers only")
         if not dtype.name:
-            raise Refused("holds a numpy array whose dtype is incomplete", MALFORMED)
+            raise dtype.refused
         self.shape, self.dtype, self.fortran = checked_shape(shape), dtype.name, fortran
         nbytes = math.prod(self.shape) * ITEMSIZE[self.dtype]
         self.source = source_of(data, nbytes)
         if self.source.size != nbytes:
-            problem = f"holds an array of shape {self.shape} and dtype {self.dtype} with {self.source.size:,} bytes"
+            problem = f"has shape {self.shape}, dtype {self.dtype} and {self.source.size:,} bytes"
             raise Refused(f"{problem} instead of {nbytes:,}", MALFORMED)
         return self
 
@@ -84,7 +106,7 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
     """Return a shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
     few = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
     if not few or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
-        raise Refused("holds an array whose shape is not a tuple of a few whole numbers", MALFORMED)
+        raise Refused("has a shape that is not a tuple of a few whole numbers", MALFORMED)
     return tuple(shape)
 
 
@@ -99,14 +121,14 @@ def source_of(data: Any, nbytes: int) -> Source:
             return Latin1(data.offset, data.length, nbytes)
         case Stored() | Inline() | Joined():
             return data
-    raise Refused(f"holds an array of {nbytes:,} bytes without as many bytes of data", MALFORMED)
+    raise Refused(f"has not the {nbytes:,} bytes that its shape and dtype need", MALFORMED)
 
 
 def latin1(text: str) -> bytes:
     try:
         return text.encode("latin-1")
     except UnicodeError:
-        raise Refused(f"holds text where bytes should be: {shown(text)}", MALFORMED) from None
+        raise Refused(f"has text where bytes should be: {shown(text)}", MALFORMED) from None
 
 
 def _reconstruct(args: tuple[Any, ...]) -> Array:
@@ -177,6 +199,7 @@ NUMPY: Handlers = {
         ["jax._src.array._reconstruct_array", "jax._src.device_array.reconstruct_device_array"], _jax_array
     ),
     "numpy.ndarray": None,
+    **{f"numpy.random.{name}": ignored(GENERATOR) for name in _GENERATORS},
     "_codecs.encode": _encode,
     "builtins.bytes": _bytes,
 }

@@ -8,7 +8,7 @@ Source: paddle/framework/io.py (`_pickle_save`, `_legacy_save`), io_utils.py (`_
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from convert.errors import ConvertError, option
@@ -20,7 +20,7 @@ from .interpreter import Unpickler
 from .numpy_values import DTYPES, NUMPY, Array, checked_shape
 from .sources import Cursor, Joined, Refused
 from .torch import MAGIC_BYTES
-from .tree import PickleReader, Place, c_strides, leaves, place_of
+from .tree import PickleReader, Place, c_strides, leaves, numbers, place_of
 from .values import HARMLESS, Handlers, Pairs, looks_like_pickle, unexpected
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
@@ -42,6 +42,12 @@ def _evaluate(args: tuple[Any, ...]) -> Array:
 
 
 HANDLERS: Handlers = {**HARMLESS, **NUMPY, "builtins.eval": _evaluate}
+UNSUPPORTED = {
+    "torch.storage._load_from_bytes": (
+        "tensors of torch in a plain pickle",
+        "if you trust its author: torch.save(pickle.load(open(FILE, 'rb')), 'x.pt')",
+    )
+}
 
 
 class PdparamsReader(PickleReader):
@@ -56,7 +62,7 @@ class PdparamsReader(PickleReader):
         cursor = Cursor(self.file, 0, self.file.size)
         if not looks_like_pickle(self.file.read(min(512, self.file.size), 0)):
             raise Refused("is no pickle, so no paddle checkpoint", "is it the right file?")
-        root = Unpickler(cursor, HANDLERS, objects=True).load()
+        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, objects=True).load()
         if cursor.position != cursor.end:
             raise Refused(
                 f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "copy or save it again"
@@ -78,7 +84,10 @@ class PdparamsReader(PickleReader):
             if own:
                 self.parameter_names[name] = own
             if name not in slices:
-                yield name, place_of(array)
+                try:
+                    yield name, place_of(array)
+                except Refused as refused:
+                    raise refused.of(name) from None
 
 
 def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[str]]:
@@ -89,21 +98,27 @@ def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[s
         match name, fields.get("OriginShape"), fields.get("slices"):
             case str(), tuple() as shape, list() as parts:
                 names = [str(part) for part in parts]
-                whole[name] = _joined(shape, [arrays.get(part) for part in names])
+                whole[name] = _joined(name, shape, {part: arrays.get(part) for part in names})
                 used.update(names)
             case _:
                 raise Refused(f"has a damaged table of split arrays ({SPLIT_TABLE})", "save it again with protocol 4")
     return whole, used
 
 
-def _joined(shape: tuple[Any, ...], parts: Sequence[Array | None]) -> Place:
+def _joined(name: str, shape: tuple[Any, ...], parts: Mapping[str, Array | None]) -> Place:
+    """Return an array that is put together of flat slices. Raises: Refused, as where one of them is missing."""
     shape = checked_shape(shape)
-    arrays = [part for part in parts if part is not None and len(part.shape) == 1]
+    if missing := [part for part, array in parts.items() if array is None]:
+        problem = f"lacks {shown(missing[0])}, a slice of it ({SPLIT_TABLE})"
+        raise Refused(problem, "copy or save it again").of(name)
+    for part, array in parts.items():
+        if array is not None and array.refused:
+            raise array.refused.of(part)
+    arrays = [array for array in parts.values() if array is not None and len(array.shape) == 1]
     dtypes = {array.dtype for array in arrays}
     elements = sum(math.prod(array.shape) for array in arrays)
     if math.prod(shape) != elements or len(arrays) != len(parts) or len(dtypes) != 1:
-        problem = f"has slices that do not make up the array they belong to ({SPLIT_TABLE})"
-        raise Refused(problem, "copy or save it again")
+        raise Refused(f"has slices that do not make it up ({SPLIT_TABLE})", "copy or save it again").of(name)
     return Place(Joined([array.source for array in arrays]), 0, shape, c_strides(shape), dtypes.pop())
 
 
@@ -115,11 +130,9 @@ def _is_name_table(key: Any, value: Any) -> bool:
 def _leaf(value: Any) -> tuple[str, Array] | None:
     """Return paddle's (its own name, array), or an array, whose name is ""."""
     match value:
-        case Array():
-            return "", value
-        case tuple() if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Array):
+        case tuple() if len(value) == 2 and isinstance(value[0], str) and numbers(value[1]):
             return value
-    return None
+    return ("", value) if numbers(value) else None
 
 
 class PdparamsWriter(Writer):

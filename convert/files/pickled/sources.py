@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convert.files.base import PIECE, File
+from convert.files.base import PIECE, File, shown
 from convert.files.checksum import crc32
 
 
@@ -14,6 +14,10 @@ class Refused(Exception):
     def __init__(self, problem: str, remedy: str = ""):
         self.problem, self.remedy = problem, remedy
         super().__init__(problem)
+
+    def of(self, tensor: str) -> Refused:
+        """Return the same about a tensor, which the message names."""
+        return Refused(f"tensor {shown(tensor)}: {self.problem}", self.remedy)
 
 
 class Stored:

@@ -8,12 +8,13 @@ Legacy: five pickles (magic number, version, system, the object, storage keys), 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convert.errors import FormatError
-from convert.files.base import ITEMSIZE, File, shown
+from convert.files.base import ITEMSIZE, MAX_TENSORS, File, shown
 from convert.files.zips import STORED, ZipDirectory
 
 from .interpreter import Unpickler
@@ -21,8 +22,8 @@ from .numpy_values import Array
 from .sources import Checked, Cursor, Refused, Stored
 from .torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
 from .torch_writer import TorchWriter
-from .tree import PickleReader, Place, leaves, place_of
-from .values import Pairs, Symbol
+from .tree import PickleReader, Place, leaves, numbers, place_of
+from .values import Pairs, Symbol, Unreadable
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]
 
@@ -78,20 +79,32 @@ class TorchReader(PickleReader):
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped, self.modules)
-        for name, leaf in found:
+        for name, leaf in self._tensors(root):
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 payloads[leaf.storage.key] = self._stored(directory, f"{prefix}data/{leaf.storage.key}")
             yield name, self._placed(name, leaf, payloads)
         for member in directory.members:
             inner = member.removeprefix(prefix)
-            if inner.removeprefix("data/") not in payloads and inner not in MEMBERS and not inner.endswith("/"):
+            if inner.removeprefix("data/") not in payloads and inner not in MEMBERS and member[-1:] != "/":
                 self.skipped.add(inner, "a member of the zip that no tensor uses")
+
+    def _tensors(self, root: Any) -> list[tuple[str, Leaf]]:
+        """Return the tensors of a pickle with their names. Raises: Refused where one cannot be read."""
+        found: Iterator[tuple[str, Leaf | Unreadable]] = leaves(root, _leaf, self.skipped, self.modules)
+        tensors: list[tuple[str, Leaf]] = []
+        for name, leaf in itertools.islice(found, MAX_TENSORS + 1):
+            if isinstance(leaf, Unreadable):
+                raise leaf.refused.of(name)
+            tensors.append((name, leaf))
+        return tensors
 
     def _placed(self, name: str, leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:
         if isinstance(leaf, View) and leaf.attributes:
             self.skipped.add(name, "attributes of a tensor object")
-        return _place(leaf, payloads)
+        try:
+            return _place(leaf, payloads)
+        except Refused as refused:
+            raise refused.of(name) from None
 
     def _check_byte_order(self, directory: ZipDirectory, name: str) -> None:
         if name in directory.members:
@@ -126,9 +139,9 @@ class TorchReader(PickleReader):
             return storage
 
         root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
+        found = self._tensors(root)
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped, self.modules)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: copy or save it again")
@@ -166,8 +179,8 @@ def _legacy_payloads(cursor: Cursor, itemsizes: dict[str, int]) -> dict[str, Sto
 Leaf = View | Array
 
 
-def _leaf(value: Any) -> Leaf | None:
-    return value if isinstance(value, (View, Array)) else None
+def _leaf(value: Any) -> Leaf | Unreadable | None:
+    return value if isinstance(value, (View, Unreadable)) else numbers(value)
 
 
 def _place(leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:

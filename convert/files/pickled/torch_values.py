@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convert.files.base import ITEMSIZE
+from convert.files.base import ITEMSIZE, shown
 from convert.files.strided import span
 
 from .numpy_values import NUMPY, Array, checked_shape
 from .sources import Refused
-from .values import HARMLESS, MALFORMED, Handlers, Pairs, Symbol, ignored, is_foreign, unexpected
+from .values import HARMLESS, MALFORMED, Handler, Handlers, Pairs, Symbol, deferred, ignored, is_foreign, unexpected
 
 # Storage types by name; UntypedStorage counts bytes, and the tensor brings its dtype.
 STORAGES = {
@@ -27,6 +27,13 @@ STORAGE_DTYPES = {
     **{f"{module}.{name}": dtype for module in ("torch", "torch.cuda") for name, dtype in STORAGES.items()},
     **dict.fromkeys(["torch.storage.UntypedStorage", "torch.storage._UntypedStorage"], "uint8"),
 }
+# Storages of quantized tensors, of which two or four elements may share a byte, by the dtype that is as wide.
+QUANTIZED = {
+    f"torch.Q{name}Storage": dtype
+    for name, dtype in {
+        "Int8": "int8", "Int32": "int32", "UInt8": "uint8", "UInt4x2": "uint8", "UInt2x4": "uint8",
+    }.items()
+}  # fmt: skip
 
 # torch's names of dtypes that may be mentioned; those in ITEMSIZE may be read.
 ALIASES = {
@@ -40,25 +47,22 @@ ALIASES = {
 DTYPES = {f"torch.{name}": name for name in ITEMSIZE} | {f"torch.{name}": dtype for name, dtype in ALIASES.items()}
 
 _PLAIN = "save plain, dense tensors: state_dict() of the model before quantization or compilation"
+_NOT_PLAIN = {
+    "qtensor": "is quantized",
+    "sparse_tensor": "is sparse",
+    "sparse_csr_tensor": "is sparse",
+    "nested_tensor": "is a nested tensor",
+    "meta_tensor_no_storage": "is a tensor without data (device 'meta')",
+}
 UNSUPPORTED = {
-    **{
-        f"torch._utils._rebuild_{name}": (what, _PLAIN)
-        for name, what in {
-            "qtensor": "quantized tensors",
-            "sparse_tensor": "sparse tensors",
-            "sparse_csr_tensor": "sparse tensors",
-            "nested_tensor": "nested tensors",
-            "meta_tensor_no_storage": "tensors without data (device 'meta')",
-        }.items()
-    },
     "torch._utils._rebuild_wrapper_subclass": (
         "tensors of a subclass: spread over devices (DTensor), or quantized",
         "where they were written save {name: value.full_tensor()} of DTensors, value.dequantize() of quantized ones",
     ),
-    **{
-        f"torch.Q{name}Storage": ("quantized tensors", _PLAIN)
-        for name in ("Int8", "Int32", "UInt8", "UInt4x2", "UInt2x4")
-    },
+    "torch._dynamo.eval_frame.OptimizedModule": (
+        "a module of torch.compile that was pickled whole",
+        "load it by the program that wrote it, and save model.state_dict()",
+    ),
     "torch.distributed.tensor.DTensor": ("tensors spread over devices", "gather them: full_tensor()"),
     "torch.jit._pickle.restore_type_tag": ("a TorchScript module", "save torch.jit.load(file).state_dict()"),
 }
@@ -74,6 +78,7 @@ class Storage:
     offset: int
     size: int
     whole: int
+    quantized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +97,16 @@ def storage_of(identity: Any) -> Storage:
     """Return the storage a persistent id refers to. Raises: Refused."""
     match identity:
         case ("storage", Symbol(name=name), str() as key, _, int() as size, *view) if (
-            name in STORAGE_DTYPES and size >= 0
+            name in STORAGE_DTYPES | QUANTIZED and size >= 0
         ):
-            dtype = STORAGE_DTYPES[name]
+            dtype = (STORAGE_DTYPES | QUANTIZED)[name]
         case _:
             raise Refused(
                 "refers to data in an unknown way (its persistent id is no storage)", "do not trust this file"
             )
     match view:
         case [] | [None]:
-            return Storage(key, dtype, 0, size, size)
+            return Storage(key, dtype, 0, size, size, quantized=name in QUANTIZED)
         case [(_, int() as offset, int() as part)] if offset >= 0 and 0 <= part <= size - offset:
             return Storage(key, dtype, offset, part, size)
     raise Refused("holds a storage that reaches outside another", MALFORMED)
@@ -111,14 +116,16 @@ def view(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str = "") -
     """Return a tensor within its storage. Raises: Refused where it reaches outside or repeats elements."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise unexpected("a tensor's constructor")
+    if storage.quantized:
+        raise Refused("is quantized", _PLAIN)
     shape, strides = checked_shape(shape), checked_shape(strides)
     dtype = dtype or storage.dtype
     there = storage.size * ITEMSIZE[storage.dtype] // ITEMSIZE[dtype]
     if len(shape) != len(strides) or offset < 0 or offset + span(shape, strides) > max(there, offset):
-        problem = f"a tensor of shape {shape}, strides {strides} and offset {offset} outside its storage of {there:,}"
-        raise Refused(f"holds {problem} elements", MALFORMED)
+        problem = f"its shape {shape}, strides {strides} and offset {offset} lead outside its storage of {there:,}"
+        raise Refused(f"{problem} elements", MALFORMED)
     if math.prod(shape) > there:
-        problem = f"holds a tensor of shape {shape} on a storage of only {there:,} elements"
+        problem = f"has shape {shape} on a storage of only {there:,} elements"
         raise Refused(problem, "if it was expanded on purpose, save it after .contiguous()")
     return View(storage, offset, shape, strides, dtype)
 
@@ -130,7 +137,7 @@ def _no_flags(flags: list[Any]) -> None:
             return
         case [Pairs() as pairs] if len(pairs) <= MAX_FLAGS and not any(value for _, value in pairs):
             return
-    raise Refused("holds a lazily conjugated or negated tensor", "save it after .resolve_conj().resolve_neg()")
+    raise Refused("is lazily conjugated or negated", "save it after .resolve_conj().resolve_neg()")
 
 
 def _rebuild(args: tuple[Any, ...]) -> View:
@@ -154,8 +161,17 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
             _no_flags(flags)
             return view(storage, offset, shape, strides, DTYPES[name])
         case (_, _, _, _, _, _, Symbol(name=name), *_):
-            raise Refused(f"holds a tensor of dtype {name}, which cannot be converted", "save it as another dtype")
+            raise Refused(f"has dtype {name}, which cannot be converted", "save it as another dtype")
     raise unexpected("a tensor's constructor")
+
+
+def _refuse(problem: str) -> Handler:
+    """Return the handler of tensors that are not stored as plain numbers."""
+
+    def handle(args: tuple[Any, ...]) -> View:
+        raise Refused(problem, _PLAIN)
+
+    return handle
 
 
 def _parameter(args: tuple[Any, ...]) -> View | Array:
@@ -195,6 +211,8 @@ def _from_type(args: tuple[Any, ...]) -> View:
             kind in TYPES or (is_foreign(kind) and not kind.startswith("torch."))
         ):
             return replace(REBUILD[function](inner), attributes=bool(state))
+        case (Symbol(name=function), *_) if function not in REBUILD and is_foreign(function):
+            raise Refused(f"is of a subclass that {shown(function)[1:-1]} builds; nothing was run", _PLAIN)
     raise unexpected("a tensor subclass")
 
 
@@ -205,24 +223,27 @@ def _size(args: tuple[Any, ...]) -> tuple[int, ...]:
     raise unexpected("torch.Size")
 
 
-REBUILD = {
+REBUILD: dict[str, Handler] = {
     "torch._utils._rebuild_tensor": _rebuild,
     "torch._utils._rebuild_tensor_v2": _rebuild_v2,
     "torch._utils._rebuild_tensor_v3": _rebuild_v3,
+    **{f"torch._utils._rebuild_{name}": _refuse(problem) for name, problem in _NOT_PLAIN.items()},
 }
 TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 
 DEVICES = ("xla_tensor", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")
-HANDLERS: Handlers = {
-    **HARMLESS,
-    **NUMPY,
+_TENSORS: dict[str, Handler] = {
     **REBUILD,
     **dict.fromkeys(["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter),
     **dict.fromkeys(["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type),
     **{f"torch._utils._rebuild_{name}": _from_device for name in DEVICES},
     **{f"torch_npu.utils.{module}._rebuild_npu_tensor": _rebuild_npu for module in ("storage", "serialization")},
-    **dict.fromkeys(TYPES, None),
-    **dict.fromkeys(STORAGE_DTYPES, None),
+}
+HANDLERS: Handlers = {
+    **HARMLESS,
+    **NUMPY,
+    **{name: deferred(handler) for name, handler in _TENSORS.items()},
+    **dict.fromkeys([*TYPES, *STORAGE_DTYPES, *QUANTIZED], None),
     **dict.fromkeys(DTYPES, None),
     **dict.fromkeys([f"torch.{kind}" for kind in ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")], None),
     "torch.device": ignored("a device"),

@@ -30,6 +30,9 @@ PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 NO_TENSORS = "holds no tensors"
 OF_MODULES = {"_parameters", "_modules"}  # attributes of every torch module, also of a class of the user's
+OF_STATE = OF_MODULES | {"_buffers"}  # those that have what its state_dict does
+TRANSIENT = "_non_persistent_buffers_set"  # the names of a module's buffers that its state_dict lacks
+NO_STATE = "tensors of pickled modules that are in no state_dict"
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -91,10 +94,12 @@ def leaves(
         if isinstance(value, Object):
             if modules is not None:
                 _read_settings(path, value, modules)
-            if value.name.startswith("torch.nn.modules.") or {key for key, _ in value} >= OF_MODULES:
+            keys = {key for key, _ in value if isinstance(key, str)}
+            if value.name.startswith("torch.nn.modules.") or keys >= OF_MODULES:
                 torch_modules.add(path)
             if not _has_tensors(path, value, leaf, budget, skipped, path in torch_modules):
                 continue
+            value = _state(path, value, leaf, budget, skipped) if keys >= OF_MODULES else value
         if getattr(value, "attributes", None):
             skipped.add(partial(spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
@@ -135,8 +140,30 @@ def _has_tensors(
     return inside
 
 
-def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
-    """Return (whether a leaf lies in an object, values looked at): its containers may form rings."""
+def _state(
+    path: tuple[Any, ...], module: Object, leaf: Callable[[Any], T | None], budget: Budget, skipped: Skipped
+) -> Pairs:
+    """Return a torch module's attributes without the tensors that its state_dict lacks, which `skipped` records."""
+    named = [names for key, names in module if key == TRANSIENT and isinstance(names, list)]
+    transient = {name for names in named for name in names if isinstance(name, str)}
+    kept = Pairs()
+    for key, item in module:
+        if key == "_buffers" and isinstance(item, Pairs):
+            buffers = Pairs((name, each) for name, each in item if not (isinstance(name, str) and name in transient))
+            kept.append((key, buffers))
+            lacking = sorted(transient) if len(buffers) < len(item) else []
+        else:
+            inside, looked = (False, 1) if isinstance(key, str) and key in OF_STATE else _contains([item], leaf)
+            budget.spend(looked)
+            lacking = [key] if inside else []
+            kept += [] if inside else [(key, item)]
+        for name in lacking:
+            skipped.add(partial(spelt, (*path, name)), NO_STATE)
+    return kept
+
+
+def _contains(root: Any, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
+    """Return (whether a leaf lies in a container, values looked at): these may form rings."""
     todo: list[Any] = [root]
     seen = {id(root)}
     looked = 0
@@ -187,7 +214,7 @@ def reason(value: Any) -> str:
             return NUMBER
         case bytes() | Stored() | Inline() | Joined():
             return BYTES
-        case Ignored():
+        case Ignored() | Array():
             return value.what
         case Symbol():
             return "a name of Python code"
@@ -304,8 +331,15 @@ class PickleReader(Reader):
         self.file.close()
 
 
+def numbers(value: Any) -> Array | None:
+    """Return a numpy array, other than of texts or dates; None for any other value."""
+    return value if isinstance(value, Array) and not value.what else None
+
+
 def place_of(array: Array) -> Place:
-    """Return where a numpy array's elements are. Raises: Refused where the pickle never filled it."""
+    """Return where a numpy array's elements are. Raises: Refused where it has other ones, or was never filled."""
+    if array.refused:
+        raise array.refused
     if not array.dtype:
         raise Refused("holds a numpy array without contents", MALFORMED)
     strides = fortran_strides(array.shape) if array.fortran else c_strides(array.shape)

@@ -12,7 +12,14 @@ from convert.files.base import shown
 from .sources import Refused
 
 # Names that Python 2 and numpy 1 wrote differently.
-RENAMED = (("__builtin__.", "builtins."), ("copy_reg.", "copyreg."), ("numpy._core.", "numpy.core."))
+RENAMED = (
+    ("__builtin__.xrange", "builtins.range"),
+    ("__builtin__.unicode", "builtins.str"),
+    ("__builtin__.long", "builtins.int"),
+    ("__builtin__.", "builtins."),
+    ("copy_reg.", "copyreg."),
+    ("numpy._core.", "numpy.core."),
+)
 
 Handler = Callable[[tuple[Any, ...]], Any]
 Handlers = Mapping[str, Handler | None]
@@ -88,6 +95,34 @@ class Ignored:
 
     def build(self, state: Any) -> None:
         """Ignore the content, which is no tensor either."""
+
+
+class Unreadable:
+    """A tensor that cannot be read. It is refused where its name is known.
+
+    Args:
+      refused: why, and what to do.
+    """
+
+    __slots__ = ("refused",)
+
+    def __init__(self, refused: Refused):
+        self.refused = refused
+
+    def build(self, state: Any) -> None:
+        """Ignore the attributes of the tensor object."""
+
+
+def deferred(handler: Handler) -> Handler:
+    """Return the handler of a tensor, which returns an Unreadable where it, or a tensor that it wraps, is refused."""
+
+    def handle(args: tuple[Any, ...]) -> Any:
+        try:
+            return next((each for each in args if isinstance(each, Unreadable)), None) or handler(args)
+        except Refused as refused:
+            return Unreadable(refused)
+
+    return handle
 
 
 def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:
