@@ -419,3 +419,28 @@ def test_operations_of_torch_and_of_jax_have_the_names_that_code_calls_them_by()
     for left, right in ((one, other), (one, in_jax)):
         (found,) = parity.derive(left, right, (images(2, 4, 6),)).divergences
         assert found.cause.startswith("fft on the left, rfft and irfft on the right"), found.cause
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_tanh_of_each_step_that_one_side_lacks_is_one_cause(swapped: bool):
+    """An LSTM has two in each step, of which one alone differs; its states have eight elements."""
+
+    def net(of_state: Callable[[Any], Any]) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            h = c = torch.zeros(len(x), 4)
+            outs = []
+            for t in range(x.shape[1]):
+                i, forget, g, o = (m.ih(x[:, t]) + m.hh(h)).chunk(4, 1)
+                c = forget.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * of_state(c)
+                outs.append(h)
+            return m.out(torch.stack(outs, 1))
+
+        return Net(run, ih=linear(3, 16), hh=linear(4, 16, False), out=linear(4, 2))
+
+    functions = (torch.Tensor.clone, torch.tanh) if swapped else (torch.tanh, torch.Tensor.clone)
+    found = parity.derive(*map(net, functions), (images(2, 5, 3),))
+    (place,) = found.divergences
+    both = ("no activation", "tanh") if swapped else ("tanh", "no activation")
+    assert place.what == "{} on the left, {} on the right".format(*both) and place.times == 5
+    assert found.confirmed and not found.missing

@@ -14,6 +14,7 @@ import parity
 from parity.derive.edits.numbers import Change
 from parity.derive.report import page
 from parity.derive.search import edited
+from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
 
@@ -152,3 +153,26 @@ def test_the_cell_state_in_place_of_the_output_of_an_lstm_is_named(swapped: bool
     assert place.what == f"the {sides[0]} computes tanh and a product of a value that the {sides[1]} takes as it is"
     assert (place.left, place.right) == ("head", "head") and found.confirmed and not found.missing
     assert found.explained == "one value"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_last_step_in_place_of_a_mean_is_named_where_one_side_reads_all_inputs_at_once(swapped: bool):
+    """Of torch and nnx: the products that lead to the head are as many as there are steps on one side alone."""
+    needs("flax")
+    from flax import nnx
+
+    class Stepped(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
+            self.head = nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.head(self.rnn(x)[:, -1] if swapped else self.rnn(x).mean(1))
+
+    at_once = Net(lambda m, x: m.head(m.rnn(x)[0].mean(1) if swapped else m.rnn(x)[0][:, -1]),
+                  rnn=torch.nn.LSTM(3, 4, batch_first=True), head=linear(4, 2))  # fmt: skip
+    sides = (Stepped(nnx.Rngs(0)), at_once) if swapped else (at_once, Stepped(nnx.Rngs(0)))
+    found = parity.derive(*sides, (images(2, 5, 3),))
+    (place,) = found.divergences
+    assert "mean" in place.what or "reduce_sum" in place.what, place  # JAX writes a mean as a sum and a factor
+    assert place.right in ("head", "head/kernel") and found.confirmed and not found.missing, found

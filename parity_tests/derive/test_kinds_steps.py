@@ -329,3 +329,100 @@ def test_gates_in_another_order_over_inputs_and_states_that_one_side_joins():
     own = {f"rnn.weight_{part}_l0": images(5 * 4, width) for part, width in (("ih", 2), ("hh", 5))}
     whole = np.concatenate([*own.values()], 1).reshape(4, 5, 7)[[0, 2, 1, 3]].reshape(20, 7)
     assert np.array_equal(found.table.apply(own)["w"], whole.T)
+
+
+def joined_lstm(forget: float) -> Any:
+    """An LSTM as haiku has it: one kernel for inputs and states, gates in the order i g f o, and a layer behind it."""
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        def step(state: Any, x: Any) -> Any:
+            h, c = state
+            i, g, f, o = jnp.split(jnp.concatenate([x, h], 1) @ p["w"] + p["b"], 4, 1)
+            c = jax.nn.sigmoid(f + forget) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        start = jnp.zeros((len(x), 4))
+        return jax.lax.scan(step, (start, start), x.swapaxes(0, 1))[1].swapaxes(0, 1) @ p["out"]
+
+    return run, {"w": np.ones((7, 16)), "b": np.ones(16), "out": np.ones((4, 2))}
+
+
+def gates_of(given: np.ndarray) -> np.ndarray:
+    """Return rows of gates in the order i f g o in the order i g f o."""
+    return given.reshape(4, 4, -1)[[0, 2, 1, 3]].reshape(given.shape)
+
+
+def test_equal_gates_are_told_apart_by_the_columns_that_they_are_added_to():
+    """In both directions: nothing that a gate of the state meets tells it from the other two sigmoids."""
+    needs("flax")
+
+    def run(m: Any, x: Any) -> Any:
+        h = c = torch.zeros(len(x), 4)
+        outs = []
+        for t in range(x.shape[1]):
+            i, f, g, o = (m.ih(x[:, t]) + m.hh(h)).chunk(4, 1)
+            c = (f + 1).sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            outs.append(h)
+        return m.out(torch.stack(outs, 1))
+
+    left = Net(run, ih=linear(3, 16), hh=linear(4, 16, False), out=linear(4, 2, False))
+    given, inputs = numbers(left, images(2, 5, 3)), images(2, 5, 3)
+    found = parity.derive(left, joined_lstm(1), (inputs,))
+    assert found.proven, found
+    moved = found.table.apply(given)
+    rows = np.concatenate([given["ih.weight"], given["hh.weight"]], 1)
+    assert np.array_equal(moved["w"], gates_of(rows).T)
+    assert np.array_equal(moved["b"], gates_of(given["ih.bias"]))
+    back = parity.derive(joined_lstm(1), left, (inputs,))
+    assert back.proven, back
+    again = back.table.apply(moved)
+    assert all(np.array_equal(again[name], given[name]) for name in given)
+
+
+def test_inputs_and_states_that_one_side_joins_are_read_at_once_by_the_other():
+    needs("flax")
+    right = Net(lambda m, x: m.out(m.rnn(x)[0]), rnn=torch.nn.LSTM(3, 4, batch_first=True), out=linear(4, 2, False))
+    found = parity.derive(joined_lstm(0), right, (images(2, 5, 3),))
+    assert found.proven, found
+    given = {"w": np.arange(7 * 16).reshape(7, 16), "b": np.arange(16), "out": np.zeros((4, 2))}
+    moved = found.table.apply(given)
+    rows = np.concatenate([moved["rnn.weight_ih_l0"], moved["rnn.weight_hh_l0"]], 1)
+    assert np.array_equal(rows, gates_of(given["w"].T))
+    assert np.array_equal(moved["rnn.bias_ih_l0"] + moved["rnn.bias_hh_l0"], gates_of(given["b"]))
+
+
+def test_a_bias_inside_a_gate_is_zero_if_the_other_side_has_none():
+    """Two layers, whose cells of nnx read the same state: one for its next step, the other one as its input."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Left(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.below, self.above = nnx.GRUCell(3, 4, rngs=rngs), nnx.GRUCell(4, 4, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            def step(states: Any, x: Any) -> Any:
+                below, y = self.below(states[0], x)
+                above, y = self.above(states[1], y)
+                return (below, above), y
+
+            start = (jnp.zeros((len(x), 4)),) * 2
+            return jax.lax.scan(step, start, x.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+    left = Left(nnx.Rngs(0))
+    found = parity.derive(left, Net(lambda m, x: m.gru(x)[0], gru=torch.nn.GRU(3, 4, 2, batch_first=True)),
+                          (images(2, 5, 3),))  # fmt: skip
+    assert found.proven, found
+    given = numbers(left, images(2, 5, 3))
+    moved = found.table.apply(given)
+    for k, cell in enumerate(("below", "above")):
+        assert np.array_equal(moved[f"gru.weight_ih_l{k}"], given[f"{cell}/dense_i/kernel"].T)
+        assert np.array_equal(moved[f"gru.weight_hh_l{k}"], given[f"{cell}/dense_h/kernel"].T)
+        assert np.array_equal(moved[f"gru.bias_ih_l{k}"] + moved[f"gru.bias_hh_l{k}"], given[f"{cell}/dense_i/bias"])
+        assert not moved[f"gru.bias_hh_l{k}"][8:].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -65,16 +66,19 @@ def _alike(program: Program, one: Activation) -> dict[int, int]:
 def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
     shape = program.shapes[result.output]
-    if result.kind not in ("mul", "other") or result.output not in program.active or np.prod(shape) < len(VALUES):
+    if result.kind not in ("mul", "other") or result.output not in program.active or 0 in shape:
         return None
+    rounds = -(-len(VALUES) // math.prod(shape))  # a state of a small model has fewer elements
     for entry, nodes in program.regions(result.output, DEPTH):
         if program.shapes[entry] != shape:
             continue
-        y = _computed(program, entry, nodes, np.resize(VALUES, shape))
-        if y is None or y.shape != shape:
+        x = np.resize(VALUES, (rounds, *shape))
+        every = [y for some in x if (y := _computed(program, entry, nodes, some)) is not None and y.shape == shape]
+        if len(every) < rounds:
             continue
-        first = np.ravel(y)[: len(VALUES)]
-        if not np.allclose(np.ravel(y), np.resize(first, y.size), 0, ROUNDED_FUNCTIONS):  # one that mixes values
+        y = np.ravel(every)
+        first = y[: len(VALUES)]
+        if not np.allclose(y, np.resize(first, y.size), 0, ROUNDED_FUNCTIONS):  # one that mixes values
             continue
         for name, values in KNOWN.items():
             if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):

@@ -14,6 +14,7 @@ from specs.words import count
 
 SIDES = ("left", "right")
 NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
+TURNS = 4  # values that are computed alike in each step of a recurrent network, up to which one of them is meant
 
 T = TypeVar("T")
 
@@ -103,11 +104,24 @@ class Replaced(Valued):
         """Return what computes a node's value."""
 
     def everywhere(self, values: Mapping[int, Any]) -> Self:
-        """Return the edit with a wider one, of all values that are computed alike, if there are more of them."""
-        if len(values) <= len(self.values):
-            return self
-        more = self.more + len(values) - len(self.values)
-        return replace(self, wider=(replace(self, values=values, times=len(values), more=more),))
+        """Return the edit with wider ones: of all values that are computed alike, and of every second, third, ...
+
+        The steps of a recurrent network compute several such values in turn.
+
+        Args:
+          values: all that are computed alike, in the order of execution.
+        """
+        first, every = next(iter(self.values)), list(values)
+        sets = [every]
+        if first in values:
+            sets += [every[every.index(first) % step :: step] for step in range(2, TURNS + 1)]
+        more = self.more - len(self.values)
+        wider = [
+            replace(self, values={value: values[value] for value in some}, times=len(some), more=more + len(some))
+            for some in sets
+            if len(some) > len(self.values)
+        ]
+        return replace(self, wider=tuple(wider)) if wider else self
 
 
 @dataclass(frozen=True)

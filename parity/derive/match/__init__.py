@@ -9,7 +9,7 @@ The result is an array: the left element of each right one.
                          functions of parameters
     one kind of use      products (of matrices; patches of a convolution are rows of one), batches, regroup (inputs of
                          products that one side joins); factors (and terms); biases; following, where values differ;
-                         origins (of channels)
+                         origins (of channels), added (to which others)
     what nothing shows   complete, siblings
     where nothing fits   advice
 """

@@ -16,6 +16,7 @@ from parity.derive.trace.tape import Array
 from . import uses
 from .advice import OPERATIONS, Stop, compare
 from .choices import DeadEnd, Option, every
+from .following import matrix
 from .products import Products, proportional
 from .symbols import Use
 
@@ -61,7 +62,12 @@ class Attempt(Products):
         self.rights.lend(numbers, values)
 
     def _met(self, use: Use) -> Array | None:
+        if use.kind == "product":
+            self._sums.note(use.node, use.ids)
+            self._readers.setdefault(matrix(use), use.node)
         if every(self.map, use.ids):
+            if use.kind == "product":
+                self._take_a_step(use)
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)
             return None

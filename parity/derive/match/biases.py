@@ -37,9 +37,37 @@ class Biases(Following):
             if zero.sum() != bare or len(set(index[~zero])) != (~zero).sum():
                 return False
             self._assign(numbers[~zero], every[index[~zero]])
-        self._enter(numbers[zero], numbers[:0])
-        self.map[numbers[zero]] = -numbers[zero]
+        self._set_to_zero(numbers[zero])
         return True
+
+    def _without_bias_of_zeros(self, use: Use, numbers: Array) -> bool:
+        """Set a factor to zero that is the bias of a product of zeros, if the left side has no such factor to give.
+
+        In its first step a GRU multiplies its reset gate by that bias alone. Later steps show whether it is zero.
+        """
+        if not _of_zeros(use, self.program):
+            return False
+        if any(_of_zeros(seen.use, seen.program) and self._free(seen, seen.numbers) for seen in self._of_kind("mul")):
+            return False
+        self._set_to_zero(numbers)
+        return True
+
+    def _set_to_zero(self, numbers: Array) -> None:
+        self._enter(numbers, numbers[:0])
+        self.map[numbers] = -numbers
+
+
+def _of_zeros(use: Use, program: Program) -> bool:
+    """Tell whether a factor is nothing but a bias that was added to a product of zeros, as of an initial state."""
+    waiting = [number for number in program.tape.nodes[use.node].inputs if number not in program.active]
+    while waiting and use.kind == "mul" and use.symbol.plain:
+        made = program.makers.get(waiting.pop())
+        node = None if made is None else program.tape.nodes[made]
+        if node is not None and node.kind == "product":
+            return True
+        if node is not None and node.kind in ("layout", "add"):
+            waiting += node.inputs
+    return False
 
 
 def products(program: Program, at: int) -> set[int]:

@@ -54,6 +54,8 @@ class Factors(Biases):
         options = self._alike(use, pool, numbers, found)
         if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
             return None
+        if not options and self._without_bias_of_zeros(use, numbers):
+            return None
         options = options or self._of_several(pool, found)
         if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
             options = []

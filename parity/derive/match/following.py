@@ -40,11 +40,26 @@ class Following(Choices):
         self._at_once_matched = set[int]()  # right products of which all columns were matched at once
         self._colours = dict[int, Array]()  # right product -> the colours of its columns; see origins
         self._left_colours = dict[uses.Seen, Array | None]()  # of what left products read
+        self._readers = dict[tuple[int, ...], int]()  # matrix on the right -> the first product that reads it
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
 
     @cached_property
     def _products(self) -> set[int]:
         return {seen.use.node for seen in self._of_kind("product")}
+
+    @cached_property
+    def _first_steps(self) -> dict[int, int]:
+        """Return for each left product the first one of the same matrix, as of a recurrent network's first step."""
+        first = dict[tuple[int, ...], int]()
+        return {seen.use.node: first.setdefault(matrix(seen.use), seen.use.node) for seen in self._of_kind("product")}
+
+    def _take_a_step(self, use: Use) -> None:
+        """Give a product whose elements are known the partners of the first product of the same matrix."""
+        first = self._readers[matrix(use)]
+        if first in self._partners:
+            self._partners.setdefault(use.node, [*self._partners[first]])
+            if first in self._straight:
+                self._straight[use.node] = self._straight[first]
 
     @cached_property
     def _own_products(self) -> set[int]:
@@ -57,7 +72,10 @@ class Following(Choices):
           near: whether to take those that read most of them, and few others, where none reads just these.
         """
         own = sources(self.program, use.node, self._partners)
-        partners = [{seen.use.node for seen, _ in self._partners[at]} if at != INPUT else {INPUT} for at in own]
+        partners = [
+            {self._first_steps[seen.use.node] for seen, _ in self._partners[at]} if at != INPUT else {INPUT}
+            for at in own
+        ]
         every, found = set[int]().union(*partners), dict[uses.Seen, float]()
         passing = bool(self.lost) or self.walk.at in self.passed
         if passing and use.kind == "product":
@@ -65,7 +83,8 @@ class Following(Choices):
         for seen in pool:
             at = seen.use.node
             if at not in self._sources:
-                self._sources[at] = sources(seen.program, at, self._products)
+                left = sources(seen.program, at, self._products)
+                self._sources[at] = frozenset(self._first_steps.get(product, product) for product in left)
             left_sources = self._sources[at]
             same = left_sources and left_sources <= every and all(some & left_sources for some in partners)
             found[seen] = (
@@ -162,6 +181,11 @@ class Following(Choices):
             why = f"no use on the left meets all values that its {use.kind} meets"
             raise DeadEnd(Stop(tuple(self.rights.owners(use.ids)), why), FOLLOWED)
         return options
+
+
+def matrix(use: Use) -> tuple[int, ...]:
+    """Tell one matrix of elements from others."""
+    return *use.ids.shape, int(use.ids.min()), int(use.ids.max())
 
 
 def sources(program: Program, at: int, products: Collection[int]) -> frozenset[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from parity.derive.limits import EXACT, PARTNER
 from parity.derive.trace.tape import Array
 
 from . import columns, origins, roles, uses
+from .added import Added
 from .advice import Stop, compare
 from .choices import MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
@@ -83,6 +84,10 @@ class Grouping(NamedTuple):
 class Products(Regrouping):
     """What an attempt does where a parameter is a matrix or the kernel of a convolution."""
 
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._sums = Added([*self._of_kind("product")], self.program, len(self.lefts))
+
     def _product(self, use: Use) -> Array | None:
         """Match each group of columns; return the left values where these differ a little from the right ones."""
         near = self._near(use)
@@ -146,8 +151,9 @@ class Products(Regrouping):
             partial = {} if window else uses.partial(use, pool)
             if not partial and (self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found)):
                 return None
-            if not any(self._free(seen, seen.use.ids) for seen in partial):
-                gaps |= self._contained(use, found, True, self._of_kind("product"))
+            wider = self._contained(use, found, True, self._of_kind("product"))
+            partial |= {} if window or partial or wider else self._joined_steps(use)
+            gaps |= wider and wider | {seen: gap for seen, (_, gap) in partial.items()}
         if min(gaps.values(), default=np.inf) > PARTNER:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
             scaled = {seen: proportional(found, seen.statistics) for seen in pool}
@@ -215,27 +221,30 @@ class Products(Regrouping):
         """
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
-        for seen, gap in near.gaps.items():
-            left_groups = grouping.of(seen)
-            for other in left_groups:
-                ids = other.of(seen.use.ids)
-                if len(other.columns) == len(group.columns) and unread in ("", other.role):
-                    taken = not self._free(seen, ids)
-                    apart = gap > EXACT and gap
-                    alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
-                    hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
-                    split = not roles.alike(grouping.groups, left_groups)
-                    role, biased = roles.difference(group.role, other.role), group.biased != other.biased
-                    whole = len(seen.statistics) == len(near.found) and seen not in near.partial
-                    # an einsum exchanges its operands: which side one is on tells less than all of these
-                    likely = (seen in strays, hollow, taken, not whole, split, alone, role > 1, unnamed, biased)
-                    differs = other.grid != group.grid
-                    # layouts exchange the axes of values; those of the operands of products are in one order
-                    unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
-                    aligned = self._aligned(group, seen, other)
-                    for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
-                        order = self._order(use, seen, (*likely, turned), role, apart, unlike)
-                        options.append((order, gap, seen, columns_of))
+        every = [(seen, other) for seen in near.gaps for other in grouping.of(seen)]
+        every = [(seen, other) for seen, other in every if len(other.columns) == len(group.columns)]
+        for seen, other in every:
+            if unread not in ("", other.role):
+                continue
+            gap, ids, left_groups = near.gaps[seen], other.of(seen.use.ids), grouping.of(seen)
+            taken = not self._free(seen, _met_rows(near, seen, ids))
+            apart = gap > EXACT and gap
+            alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
+            hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
+            ends = use.node, group.columns, seen, other.columns
+            added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
+            split = not roles.alike(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
+            role, biased = roles.difference(group.role, other.role), group.biased != other.biased
+            whole = len(seen.statistics) == len(near.found) and seen not in near.partial
+            # an einsum exchanges its operands: which side one is on tells less than all of these
+            likely = (seen in strays, hollow, taken, added, not whole, *split, alone, role > 1, unnamed, biased)
+            differs = other.grid != group.grid
+            # layouts exchange the axes of values; those of the operands of products are in one order
+            unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
+            aligned = self._aligned(group, seen, other)
+            for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
+                order = self._order(use, seen, (*likely, turned), role, apart, unlike)
+                options.append((order, gap, seen, columns_of))
         return options
 
     def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
@@ -354,6 +363,14 @@ class Products(Regrouping):
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
+
+
+def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:
+    """Return the elements of a left product that read what the right one reads, if it reads other values beside."""
+    if len(ids) > 1 or ids.shape[1] <= len(near.found):
+        return ids
+    rows = near.rows(seen)
+    return ids if rows is None else ids[:, rows]
 
 
 def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bool:

@@ -92,6 +92,17 @@ class Regrouping(Factors):
             self.meet(use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=())))
         return True
 
+    def _joined_steps(self, use: Use) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (rows, distance) of left products that read one step of what this one reads, joined with a state."""
+        found, here = dict[uses.Seen, tuple[Array, float]](), columns.Values(uses.raw(use))
+        for seen in self._joined:
+            more = len(seen.use.ids) == len(use.ids) == 1 and seen.use.ids.shape[1] > use.ids.shape[1]
+            if more and seen.window is None and uses.longer(use, seen.use):
+                rows = here.among(uses.raw(seen.use), uses.PARTIAL)
+                if rows is not None:
+                    found[seen] = rows, 0.0
+        return found
+
     def _holds_steps(self, seen: uses.Seen, use: Use) -> bool:
         """Tell whether a left product reads fewer inputs at all steps of time, of which the right one reads some."""
         fewer = len(seen.use.ids) == len(use.ids) == 1 and seen.use.ids.shape[1] < use.ids.shape[1]

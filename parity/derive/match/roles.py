@@ -86,6 +86,17 @@ def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
 
 
+def unmet(a: Sequence[Group], b: Sequence[Group]) -> int:
+    """Count the groups of one product that have none of their role in another; 0 for groups of other sizes."""
+    rest = [group.role for group in b] if alike(a, b) else []
+    found = 0
+    for group in a if rest else ():
+        same = [role for role in rest if difference(group.role, role) < 2]
+        found += not same
+        rest = [role for k, role in enumerate(rest) if not same or k != rest.index(same[0])]
+    return found
+
+
 def difference(a: str, b: str) -> int:
     """Rank how far two roles differ: 0 not at all, 1 in the sides of products, which einsums exchange, 2 otherwise."""
     return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2

@@ -91,7 +91,7 @@ class Recomputation:
                 if agreeing > most and not self._only_here(one, agreeing):
                     best = self.cause(one, gap), sides
                     most = agreeing
-                elif one is edit and gap > self.limit:  # one place alone does not make the sides equal there
+                if most == len(self.pairs) or (one is edit and gap > self.limit):  # one place does not suffice there
                     break
             if most == len(self.pairs) or (best[0] and not left_over):
                 break
