@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import parity
+from parity_tests.conftest import needs
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
@@ -83,3 +84,32 @@ def test_a_token_and_a_mean_over_tokens_behind_a_norm_are_told_apart(pool: Any, 
     (place,) = found.divergences
     assert place.what == f"position 0 of 6 on the left, {words} on the right"
     assert found.confirmed and not found.missing
+
+
+def test_a_row_of_padding_that_paddle_reads_as_zeros_is_named():
+    needs("paddle")
+    import paddle
+
+    def model(of: Any, **padding: int) -> Any:
+        class Model(torch.nn.Module if of is torch else paddle.nn.Layer):
+            def __init__(self) -> None:
+                super().__init__()
+                self.words, self.positions = of.nn.Embedding(10, 6, **padding), of.nn.Embedding(7, 6)
+                self.norm, self.out = of.nn.LayerNorm(6), of.nn.Linear(6, 5)
+
+            def forward(self, ids: Any) -> Any:
+                return self.out(self.norm(self.words(ids) + self.positions(of.arange(ids.shape[1]))))
+
+        return Model()
+
+    ids = np.random.default_rng(0).integers(0, 10, (2, 7))
+    assert (ids == 6).sum() == 3 and not (ids == 4).any()
+    plain, padded = model(torch), model(paddle, padding_idx=6)
+    for pair, sides in (((plain, padded), ("right", "left")), ((padded, plain), ("left", "right"))):
+        found = parity.derive(*pair, (ids,))
+        assert not found.missing and found.confirmed
+        what = "the {} applies a mask of token 6 (padding_idx), the {} does not"
+        assert [place.what for place in found.divergences] == [what.format(*sides)]
+    assert parity.derive(padded, model(paddle, padding_idx=6), (ids,)).proven
+    found = parity.derive(plain, model(paddle, padding_idx=4), (ids,))
+    assert found.proven and found.absent.startswith("4, which no input has")

@@ -195,3 +195,45 @@ def test_keys_and_values_of_stacked_layers_that_read_one_memory():
     right.both = torch.nn.ModuleList(linear(6, 12, False) for _ in range(2))
     found = parity.derive(left, right, (images(3, 5, 6),), seconds=5)
     assert found.proven and "{s=key|value}: l i a <-> both.{l}.weight: (s a) i" in found.table.print(), str(found)
+
+
+def silent_keys(joined: bool) -> torch.nn.Module:
+    """Two blocks of attention by cosine, as in Swin V2: keys have no bias, or one that each call sets to zero."""
+
+    def attend(m: Any, x: Any) -> Any:
+        bias = m.bias.clone() if joined else torch.cat([m.q_bias, torch.zeros(12), m.v_bias])
+        bias[12:24] = 0
+        q, k, v = (m.qkv(x) + bias).unflatten(-1, (3, 2, 6)).permute(2, 0, 3, 1, 4)
+        q, k = (torch.nn.functional.normalize(y, dim=-1) for y in (q, k))
+        return x + m.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def block() -> Net:
+        net = Net(attend, qkv=torch.nn.Linear(12, 36, bias=False), out=linear(12, 12))
+        for name, size in {"bias": 36}.items() if joined else {"q_bias": 12, "v_bias": 12}.items():
+            net.register_parameter(name, torch.nn.Parameter(torch.randn(size)))
+        return net
+
+    return torch.nn.Sequential(block(), block())
+
+
+def test_a_part_of_a_bias_that_no_call_reads_gets_zeros():
+    x = (images(2, 5, 12),)
+    found = parity.derive(silent_keys(False), silent_keys(True), x)
+    assert found.proven and "<-> {i}.bias: (1[1:-1] c) = 0" in found.table.print()
+    assert parity.derive(silent_keys(True), silent_keys(False), x).proven
+
+
+def test_a_part_of_a_table_that_these_tokens_do_not_read_gets_no_zeros():
+    def model(joined: bool) -> Net:
+        def run(m: Any, x: Any, kinds: Any) -> Any:
+            rows = m.rows.reshape(3, 6) if joined else torch.stack([m.row0, m.row1, m.row2])
+            return m.b(m.a(x).tanh() + rows[kinds])
+
+        net = Net(run, a=linear(5, 6), b=linear(6, 3))
+        for name, size in {"rows": 18}.items() if joined else {f"row{k}": 6 for k in range(3)}.items():
+            net.register_parameter(name, torch.nn.Parameter(torch.randn(size)))
+        return net
+
+    found = parity.derive(model(False), model(True), (images(2, 5), np.array([0, 2])))
+    assert "= 0" not in found.table.print()
+    assert not found.missing or "only a part of it was matched" in found.reasons["rows"]

@@ -107,3 +107,23 @@ def test_kinds_of_tokens_that_one_model_ignores_tell_them_apart():
 def test_a_mask_for_padding_stays_one(mask: Any):
     """Lengths and masks of truth values agree on all that hide the end."""
     assert parity.derive(net(multiplied), net(by_length), (X, mask.astype(int))).proven
+
+
+COUNTED = {"zero": lambda mask: mask.cumsum(-1) * mask, "the one before": lambda mask: mask.cumsum(-1)}
+
+
+@pytest.mark.parametrize("hidden", COUNTED)
+@pytest.mark.parametrize("mask", [ONES, PADDED], ids=["ones", "padded"])
+def test_positions_of_one_side_alone_follow_a_mask_with_another_edge(mask: Any, hidden: str):
+    """OPT counts what its mask shows in torch, and is given these positions in Flax."""
+    mask, count = mask.astype(int), COUNTED[hidden]
+
+    def model(function: Any) -> Net:
+        return Net(function, a=linear(), b=linear(6, 3), c=torch.nn.Embedding(6, 6))
+
+    counting = model(lambda m, x, mask: m.b(m.a(x).tanh() + m.c(count(mask))))
+    given = model(lambda m, x, mask, at: m.b(m.a(x).tanh() + m.c(at)))
+    masked = model(lambda m, x, mask, at: m.b((m.a(x) * mask[..., None]).tanh() + m.c(at)))
+    inputs = (X, mask), (X, mask, count(mask))
+    assert parity.derive(counting, given, *inputs).proven
+    assert not parity.derive(counting, masked, *inputs).proven

@@ -85,7 +85,9 @@ def _tables(program: Program, node: Node) -> list[Array]:
 def _named(program: Program, function: Stretch) -> str:
     """Name a function by what it masks, by its tables, or by its operations."""
     if len(function.nodes) == 1 and (found := mask(program.function(function), program.shapes[function.entry])):
-        return found.text
+        call = function.nodes[0].call
+        token = call.settings.get("padding_idx") if call else None
+        return found.text if token is None else f"a mask of token {token} (padding_idx)"
     if text := dropout(program.function(function), program.shapes[function.entry]):
         return text
     tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]

@@ -40,6 +40,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
             filled = as_sibling(name, found, lefts, rights)
         if filled is None and whole and (part >= 0).all():
             filled = _continued(part, lefts, shorter=True)
+        if filled is None and whole:
+            _zero_between(part, rights.numbers(name), found, lefts)
         if filled is None:
             continue
         new = filled[(part == 0) & (filled > 0)]
@@ -48,6 +50,23 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
             inferred.append(name)
     filled, more = _by_name(found.copy(), lefts, rights, inferred.copy(), whole)
     return (filled, more) if whole or filled[1:].all() else (found, inferred)
+
+
+def _zero_between(part: Array, numbers: Array, found: Array, lefts: Elements) -> None:
+    """Fill with zeros what no use reads of a vector, if its other parts are whole left vectors of one length.
+
+    Some models set the bias of their keys to zero in each call, where others have none. No vector of that length may be
+    free on the left, which the rest could be.
+    """
+    owners = lefts.owners(part)
+    length = min((lefts.shapes[name][0] for name in owners if len(lefts.shapes[name]) == 1), default=0)
+    if part.ndim > 1 or not length or part.size % length:
+        return
+    blocks, every = part.reshape(-1, length), [lefts.numbers(name) for name in owners]
+    if not all(not block.any() or any(np.array_equal(block, whole) for whole in every) for block in blocks):
+        return
+    if {name for name in lefts.names if lefts.shapes[name] == (length,)} <= set(lefts.owners(found)):
+        part[part == 0] = -numbers[part == 0]
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:

@@ -94,14 +94,14 @@ class Products(Regrouping):
         if near is None:
             return None
         rough = self.walk.at in self.rough
-        partners, seen, rows = list[uses.Seen](), None, None
+        partners, seen, rows = list[tuple[uses.Seen, roles.Group]](), None, None
         grouping = self._grouped(use, near)
         whole = grouping.groups[0].role if len(grouping.groups) == 1 else ""
         by_group = _told_apart(grouping.groups, near.gaps)
         for group in grouping.groups:
             if every(self.map, group.of(use.ids)):
                 continue
-            options = self._options(use, grouping, group, near, partners)
+            options = _untaken(self._options(use, grouping, group, near, [one for one, _ in partners]), partners)
             if not options and group.role == roles.UNREAD:
                 continue
             at_once = not (options or partners or by_group)
@@ -113,7 +113,7 @@ class Products(Regrouping):
                 continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
-            partners.append(seen)
+            partners.append((seen, other))
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)
         if seen is None or not near.gaps or near.gaps[seen] <= EXACT:
@@ -377,6 +377,16 @@ def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bo
     """Tell whether groups of columns are for several kinds of things, each of which left columns are for as well."""
     right = {group.role.split(" ")[0] for group in groups}
     return len(right) > 1 and right <= {group.role.split(" ")[0] for seen in lefts for group in seen.groups}
+
+
+def _untaken(options: list[Option], partners: Sequence[tuple[uses.Seen, roles.Group]]) -> list[Option]:
+    """Leave out left columns that other columns of the same right product have, unless nothing else is left."""
+    free = [
+        option
+        for option in options
+        if not any(option[2] is seen and np.isin(option[3].columns, of.columns).any() for seen, of in partners)
+    ]
+    return free or options
 
 
 def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:

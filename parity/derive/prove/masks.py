@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -19,6 +20,10 @@ SEED = 10000
 ONLY = "equal only for the given values of"
 OTHER = "give inputs whose rows differ there, or make both models equal; then derive again"
 
+Count = Callable[[Array], Array]
+# How positions count the places that a mask shows: a hidden place has the number 0, or that of the shown one before it.
+COUNTS: tuple[Count, ...] = (lambda mask: mask.cumsum(-1) * mask, lambda mask: mask.cumsum(-1))
+
 
 def other_masks(trial: Trial) -> str:
     """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
@@ -27,7 +32,15 @@ def other_masks(trial: Trial) -> str:
     moved = _moved(given[0], {name: drawn[name] for name, pairs in every.items() if pairs})
     if not moved:
         return ""
-    apart = trial.apart([drawn | moved, carried(moved, others, every)], SEED)
+    inputs = drawn | moved, carried(moved, others, every)
+    paired = {other for pairs in every.values() for other, _ in pairs}
+    alone = [name for name, pairs in every.items() if not pairs], [name for name in others if name not in paired]
+    masks = [(given[0][name] != 0, array != 0) for name, array in moved.items()]
+    apart = trial.apart(inputs, SEED)
+    for count in COUNTS:  # one side alone is given positions, and the other side counts what its mask shows
+        counted = [_counted(side, names, masks, count) for side, names in zip(inputs, alone, strict=True)]
+        if apart and any(counted):
+            apart = trial.apart([side | new for side, new in zip(inputs, counted, strict=True)], SEED)
     if not apart:
         return ""
     names = in_a_row(label(name) for name in moved)
@@ -51,6 +64,23 @@ def _moved(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, 
             row = moved[name].reshape(-1, array.shape[-1])[-1]
             row[_edge(row)] = values[0] if row[_edge(row)] == values[1] else values[1]
     return moved
+
+
+def _counted(
+    side: Mapping[str, Array], names: Iterable[str], masks: Iterable[tuple[Array, Array]], count: Count
+) -> dict[str, Array]:
+    """Return the inputs of a side that are positions counted by a mask, as another mask counts them.
+
+    Args:
+      names: inputs that this side alone is given. masks: which places are shown in the proof, and in the trial.
+    """
+    new = dict[str, Array]()
+    for name, (shown, other) in itertools.product(names, masks):
+        if side[name].dtype.kind in "iu" and side[name].shape == shown.shape:
+            offset = side[name] - count(shown.astype(int))
+            if (offset == offset.flat[0]).all():
+                new[name] = (count(other.astype(int)) + offset).astype(side[name].dtype)
+    return new
 
 
 def _edge(row: Array) -> int:

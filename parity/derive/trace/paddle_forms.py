@@ -11,7 +11,7 @@ import paddle
 from .call import flatten
 from .einsum import read_einsum
 from .paddle_values import LOW
-from .tape import Tape, same
+from .tape import Operation, Tape, same
 
 LAYOUT = frozenset([
     "reshape", "transpose", "squeeze", "unsqueeze", "concat", "stack", "split", "split_with_num", "slice",
@@ -143,6 +143,18 @@ class Forms:
         return tape.layout(tape.product(x3, w3, site), lambda a: a.reshape(shape), site)
 
     _bmm = _matmul
+
+    def _embedding(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        """Record a mask that hides the rows of padding, which paddle reads as zeros."""
+        tokens, _, padding = args[:3]
+        if padding < 0 or not (tokens.numpy() == padding).any():
+            return None
+        site = self.path[-1]
+        rows = self.tape.record("layout", inputs, lambda at, table: table[at.astype(np.int64)], site)
+        return self.tape.record(
+            "other", [inputs[0], rows], lambda at, x: np.where((at == padding)[..., None], 0.0, x), site,
+            call=Operation("embedding", {"padding_idx": padding}),
+        )  # fmt: skip
 
     def _bilinear_interp(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
         """Treat interpolation to the size at hand, as of position tables, as moving nothing."""

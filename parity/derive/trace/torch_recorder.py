@@ -160,7 +160,8 @@ class Recorder(Forms, TorchDispatchMode):
         inputs = [self.value(tensor) for tensor in tensors]
         site, tape = self.path[-1], self.tape
         shape = tuple(target.shape)
-        if name == "copy_" and args[0].is_complex() == args[1].is_complex() and all(map(is_inexact, args[:2])):
+        copied = name in ("copy_", "fill_") and isinstance(args[1], torch.Tensor)  # x[:2] = 0 fills with a tensor
+        if copied and args[0].is_complex() == args[1].is_complex() and all(map(is_inexact, args[:2])):
             value = tape.layout(inputs[1], lambda a: np.broadcast_to(a, shape), site)
         elif name in ("add_", "sub_", "mul_", "div_") and getattr(self, f"_{name[:-1]}", None):
             special = getattr(self, f"_{name[:-1]}")
