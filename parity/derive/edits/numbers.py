@@ -92,6 +92,17 @@ def _change(
     return Change(side, kind, what, values, both=words.both, times=times, more=times - 1, counted=counted)
 
 
+def factor(side: int, values: Mapping[int, float], both: tuple[float, float]) -> Change:
+    """Return the change of numbers at several places by which something has the factor that it has on the other side.
+
+    Args:
+      values: the new numbers by their constants. both: the factors of the left and of the right side.
+    """
+    words = _words("factor", 0, *both, known=True)
+    times = len(values)
+    return Change(side, "factor", words.what, values, both=words.both, times=times, more=times - 1)
+
+
 def _pairs(tape: Tape) -> list[set[int]]:
     """Return the constants with which both factors of one product are multiplied before it."""
     makers = {node.output: node for node in tape.nodes}
