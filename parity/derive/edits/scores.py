@@ -37,7 +37,13 @@ def rescaled(left: Program, right: Program) -> Iterator[Change]:
     for factors, places in alike.items():
         side = int(all(both[1] for both in places))
         own, share = [both[side][0] for both in places if both[side]], factors[1 - side] / factors[side]
-        yield factor(side, {of: _number(programs[side], of) * share for of in own}, factors)
+        values = {of: _number(programs[side], of) * share for of in own}
+        roots = any(len(some) == 2 and _is_one_number(programs[k], some) for k, some in enumerate(places[0]))
+        yield factor(side, values, factors, scale=roots)
+
+
+def _is_one_number(program: Program, constants: Iterable[int]) -> bool:
+    return len({_number(program, constant) for constant in constants}) == 1
 
 
 def _number(program: Program, constant: int) -> float:
@@ -72,7 +78,8 @@ def _passed(program: Program, node: Node) -> list[int] | None:
     if node.kind == "layout" and len(node.inputs) == 1:
         return []
     constants = [n for n in node.inputs if n in program.tape.constants]
-    if node.kind != "mul" or len(constants) != 1 or len(set(np.ravel(program.tape.constants[constants[0]]))) != 1:
+    numbers = np.unique(program.tape.constants[constants[0]]) if len(constants) == 1 else ()
+    if node.kind != "mul" or len(numbers) != 1:
         return None
     return constants
 
