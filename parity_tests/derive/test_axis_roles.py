@@ -91,6 +91,62 @@ def test_another_number_of_heads_is_named_where_layers_are_stacked_and_scanned()
     assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place", str(found)
 
 
+def test_another_number_of_heads_is_said_where_no_line_of_a_table_writes_the_order():
+    def interleaved(heads: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            q, k, v = m.qkv(x).unflatten(-1, (heads, 3, -1)).permute(3, 0, 2, 1, 4)
+            return m.head(
+                x + m.out(torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            )
+
+        return Net(run, qkv=linear(16, 48, False), out=linear(16, 16, False), head=linear(16, 3))
+
+    def separate(p: Any, x: Any) -> Any:
+        q, k, v = (jax.numpy.einsum("btc,chd->bhtd", x, p[name]) for name in "qkv")
+        y = jax.nn.softmax(q @ k.mT * 8**-0.5) @ v
+        return (x + jax.numpy.einsum("bhtd,hdc->btc", y, p["out"])) @ p["head"] + p["bias"]
+
+    parameters = {name: jax.numpy.ones((16, 2, 8)) for name in "qkv"} | {"out": jax.numpy.ones((2, 8, 16))}
+    parameters |= {"head": jax.numpy.ones((16, 3)), "bias": jax.numpy.ones(3)}
+    found = parity.derive(interleaved(4), (separate, parameters), (images(2, 6, 16),))
+    assert not found.proven and found.heads == "the left model has 4 heads where the right one has 2", str(found)
+    assert "heads differ: the left model has 4 heads" in str(found) and "same numbers of heads" in found.following
+
+
+def test_another_number_of_heads_is_named_where_rows_are_tokens_first():
+    """Torch's own attention computes with tokens before examples: two rows side by side are of two examples."""
+
+    def module(heads: int) -> Net:
+        attention = torch.nn.MultiheadAttention(16, heads, batch_first=True)
+        return Net(lambda m, x: m.head(x + m.a(x, x, x, need_weights=False)[0]), a=attention, head=linear(16, 3))
+
+    found = parity.derive(module(4), module(2), (images(2, 6, 16),))
+    assert found.divergences[0].cause == "4 heads on the left, 2 on the right", str(found)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_another_number_of_heads_of_keys_is_said(repeated: bool):
+    """Repeated keys are as many products as there are queries; one row of them has equal values."""
+
+    def keys(heads: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            q, k, v = (part(x).unflatten(-1, (-1, 4)).transpose(1, 2) for part in (m.q, m.k, m.v))
+            if repeated:
+                k, v = (some.repeat_interleave(4 // heads, 1) for some in (k, v))
+            else:
+                q = q.unflatten(1, (heads, -1)).flatten(2, 3)
+            y = ((q @ k.mT / 2).softmax(-1) @ v).reshape(2, 4, 6, 4)
+            return m.head(x + m.out(y.transpose(1, 2).flatten(2)))
+
+        few = linear(16, 4 * heads, False), linear(16, 4 * heads, False)
+        parts = {"q": linear(16, 16, False), "k": few[0], "v": few[1], "out": linear(16, 16, False)}
+        return Net(run, **parts, head=linear(16, 3))
+
+    found = parity.derive(keys(2), keys(1), (images(2, 6, 16),))
+    assert found.heads == "the left model has 2 heads of keys and values where the right one has 1", str(found)
+    assert parity.derive(keys(2), keys(2), (images(2, 6, 16),)).heads == ""
+
+
 def grouped(in_groups: bool, tau: float = 1.0, turned: bool = False) -> Net:
     """Four heads of queries that share two of keys: in two groups of two rows each, or with keys repeated."""
 

@@ -296,13 +296,18 @@ def test_places_outside_of_modules_are_named_by_the_parameters_that_follow():
     assert place.places == ("layers/1", "layers/2", "the model's own function"), place
 
 
-def attention(scale: float | str) -> Net:
-    """Two heads of four channels; "roots" scales queries and keys each by the root of the scale, as Whisper does."""
+def attention(scale: float | str | tuple[float, ...]) -> Net:
+    """Two heads of four channels; "roots" scales queries and keys each by the root of the scale, as Whisper does.
+
+    Three numbers scale queries, keys and scores.
+    """
 
     def run(m: Any, x: Any) -> Any:
         q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
         if scale == "roots":
             y = ((q * 4**-0.25) @ (k * 4**-0.25).mT).softmax(-1) @ v
+        elif isinstance(scale, tuple):
+            y = ((q * scale[0]) @ (k * scale[1]).mT * scale[2]).softmax(-1) @ v
         elif scale == "fused":
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         else:
@@ -321,9 +326,12 @@ def attention(scale: float | str) -> Net:
         (8**-0.5, "fused", "a factor of 0.354 (1/sqrt(8)) on the left, 0.5 (1/sqrt(4)) on the right (recomputed"),
         (0.5, 8**-0.5, "a factor of 0.5 (1/sqrt(4)) on the left, 0.354 (1/sqrt(8)) on the right (recomputed"),
         (0.5, 0.25, "a factor of 0.5 on the left, 0.25 on the right (recomputed"),
+        ((0.9, 0.8, 0.6), 0.25, "a factor of 0.432 on the left, 0.25 on the right (recomputed"),
+        (0.25, (0.9, 0.8, 0.6), "a factor of 0.25 on the left, 0.432 on the right (recomputed"),
+        ((0.9, 0.8, 0.6), (0.7, 0.8, 0.5), "a factor of 0.432 on the left, 0.28 on the right (recomputed"),
     ],
 )
-def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: float | str, right: float | str, text: str):
+def test_the_scale_of_attention_is_said_as_each_side_uses_it(left: Any, right: Any, text: str):
     found = parity.derive(attention(left), attention(right), (images(2, 5, 8),))
     assert [place.cause.startswith(f"the scores before the softmax have {text}") for place in found.divergences] == [
         True

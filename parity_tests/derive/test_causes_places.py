@@ -11,6 +11,7 @@ from torch.nn import functional as f
 
 import parity
 from parity.derive.edits.pools import pools
+from parity.derive.search import edited
 
 from ..conftest import needs
 from .pairs import images
@@ -267,3 +268,22 @@ def test_rotations_of_halves_by_a_table_of_pairs_are_named():
     (place,) = found.divergences
     assert place.what == "the values of a table are repeated as halves on the left, as pairs on the right"
     assert found.confirmed
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_numbers_that_cannot_let_the_match_go_further_are_not_tried(first: bool, monkeypatch: pytest.MonkeyPatch):
+    """Before layers that read equal values, a limit is no cause; a factor behind the end of the match is none."""
+    tried = list[str]()
+
+    def recorded(edit: Any, *rest: Any) -> Any:
+        tried.append(edit.what)
+        return attempted(edit, *rest)
+
+    attempted = edited._tried
+    monkeypatch.setattr(edited, "_tried", recorded)
+    plain = Net(lambda m, x: m.b(m.a(x).cumsum(-1)), a=linear(), b=linear())
+    other = Net(lambda m, x: 7 * m.b(m.a(x.clamp(max=50)).sort(-1).values * 0.7), a=linear(), b=linear())
+    found = parity.derive(*((other, plain) if first else (plain, other)), (images(4, 5, 6),))
+    assert not found.proven, found
+    assert any("0.7" in what for what in tried), tried
+    assert not any("50" in what or (not first and "of 7" in what) for what in tried), tried

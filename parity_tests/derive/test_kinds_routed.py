@@ -390,3 +390,83 @@ def test_an_operation_that_refuses_values_ends_the_match_at_the_use_before_it():
     found = parity.derive(stacked_experts(False), Routed("index_add", gated=True), (images(1, 1, 8),))
     assert found.verdict == "incomplete" and "an operation behind it refuses its values (" in str(found), found
     assert "head.weight" in found.missing
+
+
+class Biased(torch.nn.Module):
+    """A list of experts with biases, each of which reads all rows.
+
+    Args:
+      chosen: of how many experts the results of a row are summed; by the others' results none is changed.
+    """
+
+    def __init__(self, chosen: int) -> None:
+        super().__init__()
+        self.chosen = chosen
+        self.first, self.head, self.router = linear(8, 8), linear(8, 3), linear(8, EXPERTS, False)
+        self.up = torch.nn.ModuleList(linear(8, 12) for _ in range(EXPERTS))
+        self.down = torch.nn.ModuleList(linear(12, 8) for _ in range(EXPERTS))
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x).reshape(-1, 8)
+        top, places = self.router(x).softmax(-1).topk(self.chosen, -1)
+        shares = [(top * (places == k)).sum(-1, keepdim=True) for k in range(EXPERTS)]
+        if self.chosen == EXPERTS:
+            return self.head(f.silu(sum(share * up(x) for share, up in zip(shares, self.up, strict=True))))
+        each = zip(shares, self.up, self.down, strict=True)
+        return self.head(x + sum(share * down(f.silu(up(x))) for share, up, down in each))
+
+
+def stacked_biased(form: str) -> Any:
+    """Return the same in JAX, with the experts' arrays stacked.
+
+    Args:
+      form: shared (results are weighted and summed in one product), taken (results are chosen of all), gathered
+        (matrices and biases are), or merged (matrices are weighted and summed before they are multiplied).
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        x = (x @ p["first"]["w"] + p["first"]["b"]).reshape(-1, 8)
+        shares = jax.nn.softmax(x @ p["router"], -1)
+        top, places = jax.lax.top_k(shares, CHOSEN)
+        if form == "merged":
+            y = jnp.einsum("nd,ndh->nh", x, jnp.einsum("ne,edh->ndh", shares, p["up"])) + shares @ p["up_bias"]
+            return jax.nn.silu(y) @ p["head"]["w"] + p["head"]["b"]
+        if form == "gathered":
+            y = jax.nn.silu(jnp.einsum("nd,nkdh->nkh", x, p["up"][places]) + p["up_bias"][places])
+            y = jnp.einsum("nkh,nkhd->nkd", y, p["down"][places]) + p["down_bias"][places]
+            return (x + jnp.einsum("nkd,nk->nd", y, top)) @ p["head"]["w"] + p["head"]["b"]
+        y = jax.nn.silu(jnp.einsum("nd,edh->neh", x, p["up"]) + p["up_bias"])
+        if form == "shared":
+            g = (jax.nn.one_hot(places, EXPERTS) * top[..., None]).sum(1)
+            y = jnp.einsum("neh,ehd,ne->nd", y, p["down"], g) + g @ p["down_bias"]
+        else:
+            y = jnp.einsum("neh,ehd->ned", y, p["down"]) + p["down_bias"]
+            y = (jnp.take_along_axis(y, places[..., None], 1) * top[..., None]).sum(1)
+        return (x + y) @ p["head"]["w"] + p["head"]["b"]
+
+    arrays = {"router": np.ones((8, EXPERTS)), "up": np.ones((EXPERTS, 8, 12)), "up_bias": np.ones((EXPERTS, 12))}
+    if form == "merged":
+        return run, {**arrays, "first": dense()["first"], "head": {"w": np.ones((12, 3)), "b": np.ones(3)}}
+    return run, {**arrays, "down": np.ones((EXPERTS, 12, 8)), "down_bias": np.ones((EXPERTS, 8)), **dense()}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("form", ["shared", "taken", "gathered", "merged"])
+def test_experts_with_biases_are_those_of_one_array(form: str, first: bool):
+    needs("flax")
+    left = Biased(EXPERTS if form == "merged" else CHOSEN)
+    if form == "merged":
+        left.head = linear(12, 3)
+        del left.down
+    sides = left, stacked_biased(form)
+    found = parity.derive(*(sides if first else sides[::-1]), (images(2, 9, 8),))
+    assert found.proven and not found.missing, found
+    if first:
+        own = {name: value.numpy() for name, value in left.state_dict().items()}
+        moved = found.table.apply(own)
+        for name in ("up",) if form == "merged" else ("up", "down"):
+            weights, biases = ([own[f"{name}.{k}.{kind}"] for k in range(EXPERTS)] for kind in ("weight", "bias"))
+            assert np.array_equal(moved[name], np.stack([weight.T for weight in weights]))
+            assert np.array_equal(moved[f"{name}_bias"], np.stack(biases))

@@ -27,10 +27,13 @@ from parity.derive.missing.weight_norms import one_sided
 from parity.derive.missing.widths import Resized, sentence, usual, without
 from parity.derive.prove.divergence import Divergence, confirmed
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
+from parity.derive.prove.heads import HEADS, built_unlike, head_counts
 from parity.derive.prove.prove import RANDOM, Proof
 from parity.derive.prove.unreached import without_places
 from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.draws import draw
 from parity.derive.trace.inputs import misordered
+from parity.derive.trace.program import Refused
 from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Tape
@@ -155,6 +158,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         this_depth=this_depth(of.table),
         behind_lists=behind_lists(of.table),
         strides=unlike_strides(left.program, best.programs[1]) if found.failure and not sure else "",
+        heads="" if sure else _heads(left, best, of, explained),
         arrays=(len(lefts.names), len(rights.names)),
         elements=(len(lefts) - 1, len(rights) - 1),
     )
@@ -171,6 +175,20 @@ def _built_otherwise(left: Left, best: Candidate, of: Written, explained: Explai
         "complex_arrays": _of_complex_numbers(left.side, best.side),
         "misordered": _misordered(left, best),
     }
+
+
+def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> str:
+    """Say how the numbers of heads differ, of models of one depth whose differences are not all known."""
+    places, whole = explained.places, not (of.reasons or best.found.failure)
+    known = any(place.kind == HEADS for place in places) or (whole and all(place.cause for place in places))
+    if known or explained.depths or len(of.rights) > LARGE_MODEL:
+        return ""
+    sides = (left.side, left.tape, left.inputs), (best.side, best.tape, best.side.call.arrays())
+    try:
+        counts = [head_counts(tape, draw(of, left.seed), [*given.values()]) for of, tape, given in sides]
+    except Refused:
+        return ""
+    return built_unlike(*counts)
 
 
 def _reported(proof: Proof, of: Written, explained: Explained) -> Proof:

@@ -6,8 +6,8 @@ it), activations (activated_sums: before or after a sum or a norm), axes (of sof
 parameters, that one side alone computes), weights (functions of parameters, or one parameter at two places), tables
 (masks, rotations, positions, rows), swaps (one operation for another), pools (of poolings), stretches (several for
 several; selections says what they take of values, resizes by which kernel they resize), earlier (what is computed
-before a value) and outputs (in another order). scores tells factors of attention. rewiring joins those that change how
-a side is composed. texts says how calls and tables differ.
+before a value), outputs (in another order) and scores (factors of attention). rewiring joins those that change how a
+side is composed. texts says how calls and tables differ.
 
 A change is found by one look at both tapes; only running them with it tells whether it is right (prove/recomputation).
 """

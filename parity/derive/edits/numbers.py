@@ -50,7 +50,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
         and the left side takes numbers of the right one too, as that may make both equal in all places at once.
     """
     left_numbers, right_numbers = numbers(left), numbers(right)
-    sites, pairs = (_sites(left), _sites(right)), (_pairs(left), _pairs(right))
+    sites = _sites(left), _sites(right)
     surplus = [_surplus(left_numbers, right_numbers), _surplus(right_numbers, left_numbers)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
@@ -60,7 +60,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                 near = [place for place in reversed(places) if place in read[side]] if read else places
                 what = _kind(kind, value, other, other in others)
                 known = surplus[1 - side].get((kind, other), ()) if other in others else places
-                change = partial(_change, side, what, (value, other, other in others), pairs[side])
+                change = partial(_change, side, what, (value, other, other in others))
                 # where one number of a side would stand for two of the other one, each place is for itself
                 for some in _choices(places, near, every == len(places) <= len(known)):
                     sets = alike(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
@@ -69,37 +69,27 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
     yield from _together(surplus)
 
 
-def _change(
-    side: int, kind: str, numbers: tuple[float, float, bool], pairs: Sequence[set[int]], places: Sequence[int]
-) -> Change:
+def _change(side: int, kind: str, numbers: tuple[float, float, bool], places: Sequence[int]) -> Change:
     """Return a change of some places.
 
-    Some models scale queries and keys each by the root of the scale of attention: the text has their product.
-
     Args:
-      numbers: the present one, the new one, and whether the other side has it. pairs: see _pairs.
+      numbers: the present one, the new one, and whether the other side has it.
     """
     value, other, known = numbers
-    twice = len(places) > 1 and kind == "factor" and set(places) == set().union(*(p for p in pairs if p <= {*places}))
-    words = _words(kind, side, value**2, other**2, known, True) if twice else _words(kind, side, value, other, known)
-    counted = tuple(min(pair) for pair in pairs if pair <= {*places}) if twice else ()
-    times = len(counted or places)
-    what, values = words.what, dict.fromkeys(places, other)
-    return Change(side, kind, what, values, both=words.both, times=times, more=times - 1, counted=counted)
+    words, times = _words(kind, side, value, other, known), len(places)
+    values = dict.fromkeys(places, other)
+    return Change(side, kind, words.what, values, both=words.both, times=times, more=times - 1)
 
 
-def _pairs(tape: Tape) -> list[set[int]]:
-    """Return the constants with which both factors of one product are multiplied before it."""
-    makers = {node.output: node for node in tape.nodes}
+def factor(side: int, values: Mapping[int, float], both: tuple[float, float], scale: bool) -> Change:
+    """Return the change of numbers at several places by which something has the factor that it has on the other side.
 
-    def scales(number: int) -> set[int]:
-        node = makers.get(number)
-        while node is not None and node.kind == "layout" and len(node.inputs) == 1:
-            node = makers.get(node.inputs[0])
-        return set(node.inputs) & set(tape.constants) if node is not None and node.kind == "mul" else set()
-
-    both = (list(map(scales, node.inputs[:2])) for node in tape.nodes if node.kind == "product")
-    return [a | b for a, b in both if len(a) == len(b) == 1 and a != b]
+    Args:
+      values: the new numbers by their constants. both: the factors of the left and the right side. scale: see _words.
+    """
+    words = _words("factor", 0, *both, known=True, scale=scale)
+    times = len(values)
+    return Change(side, "factor", words.what, values, both=words.both, times=times, more=times - 1)
 
 
 def _sites(tape: Tape) -> dict[int, str]:
@@ -136,7 +126,7 @@ def _words(kind: str, side: int, value: float, other: float, known: bool, scale:
     """Name a number and its side; both numbers, the left one first, where the other side has one too.
 
     Args:
-      scale: whether it scales attention.
+      scale: whether it scales attention by one over a root.
     """
     what, numbers = WORDS[kind], (value, other) if known else (value,)
     rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))

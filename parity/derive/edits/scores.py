@@ -1,18 +1,87 @@
-"""Tell whether operations scale the scores of attention: products of queries and keys before a softmax."""
+"""Tell whether operations scale the scores of attention, products of queries and keys before a softmax; by how much.
+
+Models scale queries, keys, scores or several of these: what counts is the product of all factors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node
 
+from .numbers import Change, factor
+
 KIND = "attention scale"
 SCORES = "the scores before the softmax"
 PASSING = ("layout", "mul", "add")  # kinds of operations between a product and its softmax: masks, scales, layouts
 STEPS = 24  # operations that are looked at on the way
+
+
+def rescaled(left: Program, right: Program) -> Iterator[Change]:
+    """Yield edits of factors of scores, of which one side has several, to the product that the other side has."""
+    programs, alike = (left, right), dict[tuple[float, float], list[tuple[Sequence[int], ...]]]()
+    every = [
+        [_factors(program, node) for node in program.tape.nodes if _is_score(program, node)] for program in programs
+    ]
+    if len(every[0]) != len(every[1]):
+        return
+    for both in zip(*every, strict=True):
+        pairs = zip(programs, both, strict=True)
+        one, other = (math.prod(_number(program, of) for of in some) for program, some in pairs)
+        if max(map(len, both)) > 1 and one and other and not math.isclose(one, other):
+            alike.setdefault((one, other), []).append(both)
+    for factors, places in alike.items():
+        side = int(all(both[1] for both in places))
+        own, share = [both[side][0] for both in places if both[side]], factors[1 - side] / factors[side]
+        values = {of: _number(programs[side], of) * share for of in own}
+        roots = any(len(some) == 2 and _is_one_number(programs[k], some) for k, some in enumerate(places[0]))
+        yield factor(side, values, factors, scale=roots)
+
+
+def _is_one_number(program: Program, constants: Iterable[int]) -> bool:
+    return len({_number(program, constant) for constant in constants}) == 1
+
+
+def _number(program: Program, constant: int) -> float:
+    return float(np.ravel(program.tape.constants[constant])[0])
+
+
+def _is_score(program: Program, node: Node) -> bool:
+    return _of_activations(program, node) and _reaches_softmax(program, node, True)
+
+
+def _factors(program: Program, node: Node) -> list[int]:
+    """Return the single numbers by which a product of queries and keys, or either of these, is multiplied."""
+    found, value = list[int](), node.output
+    for number in node.inputs:
+        while (made := _made(program, number)) is not None and (constants := _passed(program, made)) is not None:
+            found += constants
+            number = next(n for n in made.inputs if n not in constants)
+    while (reading := program.only_reader(value)) is not None:
+        then = program.tape.nodes[reading[0]]
+        if (constants := _passed(program, then)) is None:
+            break
+        found, value = found + constants, then.output
+    return found
+
+
+def _made(program: Program, number: int) -> Node | None:
+    return program.tape.nodes[program.makers[number]] if number in program.makers else None
+
+
+def _passed(program: Program, node: Node) -> list[int] | None:
+    """Return the number by which an operation multiplies, [] if it moves elements alone; None of others."""
+    if node.kind == "layout" and len(node.inputs) == 1:
+        return []
+    constants = [n for n in node.inputs if n in program.tape.constants]
+    numbers = np.unique(program.tape.constants[constants[0]]) if len(constants) == 1 else ()
+    if node.kind != "mul" or len(numbers) != 1:
+        return None
+    return constants
 
 
 def scale_scores(program: Program, places: Iterable[int]) -> bool:
@@ -22,8 +91,12 @@ def scale_scores(program: Program, places: Iterable[int]) -> bool:
 
 
 def _scales(program: Program, node: Node) -> bool:
-    is_behind = any(_of_activations(program, made) for made in _before(program, node))
-    waiting, left = [(node, is_behind)], STEPS
+    return _reaches_softmax(program, node, any(_of_activations(program, made) for made in _before(program, node)))
+
+
+def _reaches_softmax(program: Program, node: Node, is_score: bool) -> bool:
+    """Tell whether a result goes to a softmax past layouts, scales and masks, if it is no score in a product first."""
+    waiting, left = [(node, is_score)], STEPS
     while waiting and left:
         left -= 1
         one, is_score = waiting.pop(0)

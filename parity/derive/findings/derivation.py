@@ -158,6 +158,8 @@ class Derivation(Evidence):
             return "build both models of one size, and derive again"
         if self.strides:
             return "give the convolutions of both models the same strides, and derive again"
+        if self.heads:
+            return "give the attention of both models the same numbers of heads, and derive again"
         if self.misordered:
             return f"{command_or_call(*OWN_ORDER)}; then derive again"
         if self.weight_norms:
@@ -224,6 +226,7 @@ class Derivation(Evidence):
     def unlike(self) -> list[tuple[str, str]]:
         """List (what, how) the models are built of other parts or sizes, which no line can translate."""
         every = [("depths differ", self.depths), ("sizes differ", self.sizes), ("strides differ", self.strides)]
+        every += [("heads differ", self.heads)]
         every += [("inputs seem to be in another order", self.misordered)]
         every += [(f"weight normalization: {self.weight_norms}", PRODUCT)] if self.weight_norms else []
         every += [(f"stored as complex numbers: {self.complex_arrays}", COMPLEX)] if self.complex_arrays else []

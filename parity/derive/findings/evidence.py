@@ -24,8 +24,8 @@ SHOWN = (  # what JSON has as it is
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
     "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
-    "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms", "given_open",
-    "check_given", "misordered", "complex_arrays",
+    "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms",
+    "given_open", "check_given", "misordered", "complex_arrays",
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ class Evidence(Proof):
       this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
       behind_lists: numbers that follow a list, which the table therefore counts no further.
       depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
-      strides: the same of strides of convolutions, where the matching stopped.
+      strides, heads: the same of strides of convolutions, and of heads of attention, where the matching stopped.
       unmatched: of both sides, what has no partner.
       classes: of the modules of both sides, by their paths.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
@@ -97,6 +97,7 @@ class Evidence(Proof):
     built: float = 0.0
     sizes: str = ""
     strides: str = ""
+    heads: str = ""
     unshown: Sequence[str] = ()
     correspondence: Sequence[str] = ()
     filled: Sequence[str] = ()

@@ -55,6 +55,20 @@ def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = (), padd
     return _means(np.stack(sums), np.prod([view.shape[d] for d in rows]))
 
 
+def counted_as(statistics: Array, rows: int, others: int) -> Array:
+    """Return statistics of columns with so many rows that are not zeros, as if there were so many others.
+
+    What several products read, each of rows of its own, one that joins them reads at all of these rows.
+    """
+    share = rows / others if rows and others else 1.0
+    return statistics if share == 1 else statistics * share ** np.array([1, 1, 2, 0.5, 0.25])
+
+
+def rows_of(x: Array) -> int:
+    """Return how many rows of x[b, rows, k] are not zeros."""
+    return int(x.any(2).sum())
+
+
 def of_image(x: Array) -> Array:
     """Return statistics of each channel of images (n, c, *space), which zeros around these do not change."""
     rows = (0, *range(2, x.ndim))

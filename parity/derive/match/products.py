@@ -57,7 +57,9 @@ class Near(NamedTuple):
             rows: Array = (channels[:, None] * self.block + np.arange(self.block)).ravel()
             if parted or columns.equal(self.found, seen.statistics[rows]):
                 return rows
-        rows = columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.block)
+        wider = self.block == 1 and len(seen.statistics) > len(self.found)
+        other = seen.beside(self.use) if wider else seen.statistics
+        rows = columns.matched(self.found / self.scales.get(seen, 1.0), other, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
 
     @property

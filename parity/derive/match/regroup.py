@@ -57,10 +57,11 @@ class Regrouping(Factors):
         """
         window, gaps = self.program.tape.nodes[use.node].window, {}
         for seen in pool:
-            sets = (found, seen.statistics) if wider else (seen.statistics, found)
             alike = seen.window == window or (wider and window is None)
-            if len(seen.use.ids) == len(use.ids) == 1 and alike and len(sets[0]) < len(sets[1]):
-                gaps[seen] = columns.distance_within(*sets, EXACT)
+            fewer, more = sorted((len(found), len(seen.statistics)))
+            if len(seen.use.ids) == len(use.ids) == 1 and alike and fewer < more and wider == (len(found) == fewer):
+                other = seen.statistics if window else seen.beside(use)
+                gaps[seen] = columns.distance_within(*((found, other) if wider else (other, found)), EXACT)
         return {seen: gap for seen, gap in gaps.items() if gap <= EXACT}
 
     @cached_property
@@ -78,7 +79,7 @@ class Regrouping(Factors):
         steps = [] if window else [seen for seen in self._of_kind("product") if self._holds_steps(seen, use)]
         for seen in (*self._contained(use, found, False, self._of_kind("product")), *steps):
             rows = (
-                columns.matched(seen.statistics, found, taps)
+                columns.matched(seen.statistics if window else seen.beside(use), found, taps)
                 if seen not in steps
                 else seen.values.among(uses.raw(use), uses.PARTIAL)
             )

@@ -47,6 +47,15 @@ class Seen:
         return self._both[1]
 
     @cached_property
+    def rows(self) -> int:
+        """Return how many rows that a product reads are not zeros; 0 of a convolution, which counts them all."""
+        return 0 if self.window else columns.rows_of(self.use.x)
+
+    def beside(self, use: Use) -> Array:
+        """Return the statistics of a product as one counts them that reads its columns beside others."""
+        return columns.counted_as(self.statistics, self.rows, self.rows and columns.rows_of(use.x))
+
+    @cached_property
     def _ordered(self) -> tuple[Array, float]:
         """Return the statistics, each sorted, and their scale."""
         return np.sort(self.statistics, axis=0), columns.size_of(self.statistics)

@@ -24,6 +24,7 @@ from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.roots import moved
+from parity.derive.edits.scores import rescaled
 from parity.derive.edits.stretches import restretched
 from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
@@ -222,13 +223,14 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
     read = trial.read()
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
+    scores = rescaled(left.program, right.program)
     sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
     functions = without_functions((left.program, right.program), near)
     weights = plain_weights((left.program, right.program), near)
     axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
-    for few in itertools.zip_longest(axes, numbers, epsilons, sums, tables, operations, functions, weights):
+    for few in itertools.zip_longest(axes, scores, numbers, epsilons, sums, tables, operations, functions, weights):
         yield from filter(None, few)
     for met in _met(trial):
         yield from earlier_values((left.program, right.program), met, near)

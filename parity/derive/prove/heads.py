@@ -1,13 +1,22 @@
-"""Tell in how many heads attention computes what a layer reads, where both sides have other numbers."""
+"""Tell in how many heads attention computes what a layer reads, where both sides have other numbers.
+
+At a place where models part, heads are those of queries. Of models that were not matched up to there, each attention is
+compared with that of the same turn: its heads of queries, and those of keys and values, of which several may be equal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from parity.derive.edits.edit import two_sided
 from parity.derive.edits.texts import Words
 from parity.derive.match.symbols import Use
-from parity.derive.trace.axis_roles import head_count
+from parity.derive.trace.axis_roles import attention
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Tape
 from specs.words import count
 
 from .pairs import Pair, Run
@@ -33,4 +42,33 @@ def _heads(run: Run, use: Use | None) -> int:
     """Count the heads whose results a product reads in one row; 0 where they are none of attention."""
     if use is None or use.kind != "product":
         return 0
-    return head_count(run.program, run.program.tape.nodes[use.node])
+    found = attention(run.program, run.program.tape.nodes[use.node])
+    return found.heads if found else 0
+
+
+def head_counts(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[tuple[int, int]]:
+    """Return (heads of queries, heads of keys and values) of each attention of a tape, in its order.
+
+    Args:
+      weights: random ones, so that values that are equal are those of one head.
+    """
+    program = Program(tape, weights, inputs)
+    every = [found for node in program.tape.nodes if (found := attention(program, node)) and found.heads > 1]
+    values = Program(replace(program.tape, outputs=[found.values for found in every]), weights, inputs).outputs
+    counts = list[tuple[int, int]]()
+    for found, value in zip(every, values, strict=True):
+        own = value[[*found.products]].reshape(len(found.products), -1)
+        counts.append((found.heads, len(np.unique(own, axis=0))))
+    return counts
+
+
+def built_unlike(left: Sequence[tuple[int, int]], right: Sequence[tuple[int, int]]) -> str:
+    """Say which numbers of heads of both models differ; "" where none does, or where they have other attentions."""
+    if len(left) != len(right):
+        return ""
+    both = [*zip(left, right, strict=True)]
+    for k, what in enumerate(("", " of keys and values")):  # of keys, where there are as many of queries
+        for one, other in ((one[k], other[k]) for one, other in both):
+            if one != other:
+                return f"the left model has {count(one, 'head')}{what} where the right one has {other}"
+    return ""

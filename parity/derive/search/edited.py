@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from parity.derive.edits.activations import others
@@ -15,7 +15,7 @@ from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
-from parity.derive.limits import AGREEING_SUMS, EDIT_SECONDS
+from parity.derive.limits import AGREEING_SUMS, EDIT_SECONDS, EXACT
 from parity.derive.match.match import Match, Walked, match, walked
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import OneSided
@@ -95,6 +95,7 @@ def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence
 def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     """Yield what may make the sides equal where the match ends: other operations near it and numbers, in turn."""
     best, tapes, uses = given
+    idle = _idle(given)
     own = [seen.use.node for seen in uses.seen if best.found.steps and seen.names == best.found.steps[-1].left]
     products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
     firsts = max(own, default=0), max(products, default=0)
@@ -110,8 +111,42 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
         plain_weights(programs, nodes),
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
-    both = (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit)
+    both = (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))
     yield from itertools.takewhile(lambda _: time.thread_time() < stop, both)
+
+
+def _idle(given: Tried) -> Callable[[Edit], bool]:
+    """Return what tells that an edit of a number or a function cannot let the match go further.
+
+    It comes before a product that reads exactly what its partner does, or on the right behind the end of the match.
+    """
+    found, target = given.best.found, given.best.programs[1]
+    ended = target.tape.nodes[found.at].inputs if found.at < len(target.tape.nodes) else None
+    firm = [step for step in found.steps if step.kind == "product" and step.gap <= EXACT]
+    nodes = {seen.names: seen.use.node for seen in reversed(given.uses.seen) if seen.use.kind == "product"}
+    names, weights = {step.right for step in firm}, target.weights()
+    read = (
+        {n for step in firm if step.left in nodes for n in given.uses.program.tape.nodes[nodes[step.left]].inputs},
+        {
+            n
+            for node in target.tape.nodes[: found.at]
+            if node.kind == "product" and any(weights.get(number) in names for number in node.inputs)
+            for n in node.inputs
+        },
+    )
+
+    def idle(edit: Edit) -> bool:
+        if not (isinstance(edit, Change) or edit.kind in (FUNCTION, MASK)):
+            return False
+        tape = (given.uses.program.tape, target.tape)[edit.side]
+        changed = {
+            *edit.changed,
+            *(given.tapes[edit.side].nodes[at].output for at in edit.nodes(given.tapes[edit.side])),
+        }
+        reaches = edit.side == 0 or ended is None or tape.depends(ended, changed)
+        return not reaches or tape.depends(read[edit.side], changed)
+
+    return idle
 
 
 def _distance(edit: Edit, tape: Tape, program: Program, firsts: Sequence[int]) -> int:

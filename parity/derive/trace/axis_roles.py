@@ -110,18 +110,35 @@ def heads_read(program: Program, node: Node) -> Labels:
     return tuple(map(float, rows[0][0])) if rows else ()
 
 
-def head_count(program: Program, node: Node) -> int:
-    """Count the heads of attention whose results a product reads in one row; 0 where it reads none.
+class Attention(NamedTuple):
+    """What a product reads of attention in one row.
 
-    Heads of queries that share keys and values may be rows of one product of a batch: what a row reads of one head has
-    one place there, and that is another one in the next row.
+    Args:
+      heads: how many. products: of which products of a batch: heads that share keys may be rows of one.
+      values: the operand of this batch that has the values of attention.
+    """
+
+    heads: int
+    products: tuple[int, ...]
+    values: int
+
+
+def attention(program: Program, node: Node) -> Attention | None:
+    """Return what a product with a parameter reads of attention in one row; None where it reads none.
+
+    What a row reads of one head has one place in a product of the batch, and that is another one in another row.
     """
     rows = _rows_read(program, node)
     if not rows:
-        return 0
+        return None
     batch, *places = rows
-    apart = [each for each in places if len(each) > 1 and set(each[0]).isdisjoint(each[1])]
-    return len(set(zip(batch[0], apart[0][0], strict=True))) if len(apart) == 1 else 0
+    apart = [k for k, each in enumerate(places) if any(set(each[0]).isdisjoint(other) for other in each[1:])]
+    if len(apart) != 1:
+        return None
+    value, _ = program.before_layouts(next(n for n in node.inputs if n in program.active))
+    maker = program.tape.nodes[program.makers[value]]
+    heads = len(set(zip(batch[0], places[apart[0]][0], strict=True)))
+    return Attention(heads, tuple(sorted(set(batch[0].astype(int)))), maker.inputs[1 - apart[0]])
 
 
 def _rows_read(program: Program, node: Node) -> list[Array]:
@@ -129,11 +146,13 @@ def _rows_read(program: Program, node: Node) -> list[Array]:
 
     These are the product of the batch, and the row and the column of its result; [] where there is no such batch.
     """
-    value, layouts = program.before_layouts(node.inputs[0])
+    slots = [slot for slot, number in enumerate(node.inputs) if number in program.active]
+    if node.kind != "product" or node.window or len(slots) != 1:
+        return []
+    value, layouts = program.before_layouts(node.inputs[slots[0]])
     at = program.makers.get(value)
     if (
         at is None
-        or node.window
         or (maker := program.tape.nodes[at]).kind != "product"
         or maker.window
         or not program.active.issuperset(maker.inputs)
@@ -143,7 +162,7 @@ def _rows_read(program: Program, node: Node) -> list[Array]:
     for axis in np.indices(program.shapes[value], float):
         for layout in layouts:
             axis = layout.run(axis)
-        every.append(axis[0])
+        every.append(axis[0].T if slots[0] else axis[0])
     return every
 
 

@@ -5,6 +5,7 @@ Other models compute all experts on all rows, and choose or weight the results: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ ELEMENTWISE = ("add", "mul", "other")  # kinds of operations that may compute ea
 
 
 class Weights(NamedTuple):
-    """Matrices that are gathered from those of all experts, laid out otherwise or not.
+    """Matrices, or biases, that are gathered from those of all experts, laid out otherwise or not.
 
     Args:
       source: the value that has them all, expert by expert. which: the value of their experts' numbers.
@@ -72,16 +73,20 @@ def gathered(program: Program) -> Tape:
 
 
 def _note(forms: Forms, node: Node) -> None:
-    """Note what gathers matrices of experts by their numbers."""
+    """Note what gathers matrices or biases of experts by their numbers."""
     source, index = node.inputs
     shape, numbers = forms.program.shapes[source], forms.program.indices.get(index)
-    if numbers is None or index not in forms.program.active or len(shape) < 3:
+    if numbers is None or index not in forms.program.active or len(shape) < 2:
         return
     each = np.arange(np.prod(shape)).reshape(shape)
     read = node.run(each, numbers)
     size = each[0].size
     if read.size == numbers.size * size and np.array_equal(read.ravel(), each[numbers.ravel()].ravel()):
-        forms.weights[node.output] = Weights(source, index, np.arange(read.size).reshape(read.shape))
+        seen = (of.which for of in forms.weights.values())  # each reading may count negative numbers from the end
+        which = next(
+            (one for one in seen if np.array_equal(forms.program.indices[one].ravel(), numbers.ravel())), index
+        )
+        forms.weights[node.output] = Weights(source, which, np.arange(read.size).reshape(read.shape))
 
 
 def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]:
@@ -193,22 +198,50 @@ def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]
     if node.kind == "layout" and len(node.inputs) == 1:
         places = np.stack([node.run(part + 1) - 1 for part in first.places])
         return [] if (places < 0).any() else [_choice(forms, first._replace(places=places), node)]
-    others = [value for value in node.inputs if value not in forms.chosen]
-    single = all(np.prod(forms.program.shapes.get(value, (2,))) == 1 for value in others)
     alike = all(one.which == first.which and np.array_equal(one.places, first.places) for one in known)
-    if node.kind not in ELEMENTWISE or not single or not alike or not _elementwise(forms, node):
+    if node.kind not in ELEMENTWISE or not alike or not _elementwise(forms, node):
         return []
+    operands, layouts = list[int](), list[Node]()
+    for value in node.inputs:
+        if value in forms.chosen:
+            operands.append(forms.chosen[value].full)
+        elif np.prod(forms.program.shapes.get(value, (2,))) == 1:
+            operands.append(value)
+        elif (columns := _of_columns(forms, value, first)) is not None:
+            operands.append(number())
+            source = forms.weights[value].source
+            layouts.append(Node("layout", (source,), operands[-1], _row_by_expert(columns), node.site, None))
+        else:
+            return []
     full = number()
     forms.shapes[full] = forms.shapes[first.full]
-    operands = tuple(forms.chosen[value].full if value in forms.chosen else value for value in node.inputs)
-    return [node._replace(inputs=operands, output=full), _choice(forms, first._replace(full=full), node)]
+    every = node._replace(inputs=tuple(operands), output=full)
+    return [*layouts, every, _choice(forms, first._replace(full=full), node)]
+
+
+def _of_columns(forms: Forms, value: int, chosen: Chosen) -> Array | None:
+    """Return the element of an expert's bias that meets each column of chosen results; None where these are no such."""
+    of, (at, _, column) = forms.weights.get(value), chosen.places
+    if of is None or of.which != chosen.which or of.labels.shape != at.shape:
+        return None
+    size = math.prod(forms.program.shapes[of.source][1:])
+    found = np.full(forms.shapes[chosen.full][2], -1)
+    found[column] = of.labels % size
+    alike = (found >= 0).all() and (found[column] == of.labels % size).all()
+    return found if alike and (of.labels // size == at).all() else None
+
+
+def _row_by_expert(columns: Array) -> Callable[[Array], Array]:
+    """Return what lays biases out as (e, 1, c)."""
+    return lambda b: b.reshape(len(b), 1, -1)[:, :, columns]
 
 
 def _elementwise(forms: Forms, node: Node) -> bool:
     """Tell whether each element of a result depends on those at its place alone, in arrays of any shape."""
     rng = np.random.default_rng(0)
     size = int(np.prod(forms.program.shapes[node.output]))
-    values = [rng.standard_normal(size if value in forms.chosen else 1) for value in node.inputs]
+    many = {*forms.chosen, *forms.weights}
+    values = [rng.standard_normal(size if value in many else 1) for value in node.inputs]
     few = [value[:2] for value in values]
     try:
         return all(np.allclose(node.run(*few)[:1], node.run(*(v[:n] for v in values))[:1]) for n in (1, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -10,81 +11,180 @@ import numpy as np
 from .program import Program
 from .tape import Array, Node, Tape, elements, picked
 
+LARGEST = 1 << 22  # elements of the products of all factors and all inputs, above which these are not formed
 
-class Gate(NamedTuple):
-    """A factor of each row of a product.
+
+class Matrix(NamedTuple):
+    """A product with a matrix that depends on no input, and what reads its result, past layouts and one bias.
 
     Args:
-      chain: the layouts between the product and the factor.
-      factor: the value's number. pick: its flat element for each row (b, rows, 1) of the product.
+      at: the operation. axis: of its result, that has the rows of activations: 1, or 2 if the matrix is the first one.
+      chain: the layouts. bias: the operation that adds it, or -1. term: the bias.
+      term_at: its flat element for each column of the result, which has one row.
+      reader: the operation behind them. slot: which of its operands this is. labels: the result's elements there.
     """
 
-    product: int
+    at: int
+    axis: int
     chain: tuple[int, ...]
-    factor: int
-    pick: Array
+    bias: int
+    term: int
+    term_at: Array
+    reader: int
+    slot: int
+    labels: Array
+
+
+class Mean(NamedTuple):
+    """A product that sums over results of several experts, each times a factor: q (x w + b) = (q x) w + q b.
+
+    Args:
+      rows: the row of x for each (batch, k), which have the factor q[batch, m, k].
+      columns: the column of w for each (k, column).
+    """
+
+    rows: Array
+    columns: Array
 
 
 def scaled_before(program: Program) -> Tape:
-    """Return the tape with such products of scaled rows; the same one where there are none."""
+    """Return the tape with the factors of products at what they read; the same one where there are none."""
     tape = program.tape
-    found = [gate for at in range(len(tape.nodes)) if (gate := _gate(program, at)) is not None]
-    moved = {at for gate in found for at in (gate.product, *gate.chain)}
-    gates = {program.readers(_last(tape, gate))[0][0]: gate for gate in found}
+    matrices = [one for at in range(len(tape.nodes)) if (one := _matrix(program, at)) is not None]
+    gates = {one.reader: (one, pick) for one in matrices if (pick := _gate(program, one)) is not None}
+    means = {one.reader: (one, mean) for one in matrices if (mean := _mean(program, one)) is not None}
+    moved = {at for one, _ in (*gates.values(), *means.values()) for at in (one.at, one.bias, *one.chain)}
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        if at not in gates:
-            return [] if at in moved else [node]
-        gate, factor, scaled = gates[at], number(), number()
-        product, chain = tape.nodes[gate.product], [tape.nodes[k] for k in gate.chain]
-        x, w = product.inputs
-        *behind, last = [product._replace(inputs=(scaled, w)), *chain]
-        return [
-            Node("layout", (gate.factor,), factor, picked(gate.pick), node.site, None),
-            Node("mul", (x, factor), scaled, np.multiply, node.site, None),
-            *behind,
-            last._replace(output=node.output),
-        ]
+        if at in gates:
+            return _scaled(tape, *gates[at], node, number)
+        if at in means:
+            return _joined(program, *means[at], node, number)
+        return [] if at in moved else [node]
 
     return tape.rewritten(instead)
 
 
-def _last(tape: Tape, gate: Gate) -> int:
-    """Return the value that is multiplied."""
-    return tape.nodes[gate.chain[-1] if gate.chain else gate.product].output
-
-
-def _gate(program: Program, at: int) -> Gate | None:
-    """Return the factor by which all columns of a product are multiplied; None where there is none."""
-    node, tape = program.tape.nodes[at], program.tape
-    if node.kind != "product" or node.window or [n in program.active for n in node.inputs] != [True, False]:
+def _matrix(program: Program, at: int) -> Matrix | None:
+    """Return a product with a matrix, and what alone reads it; None of other operations."""
+    tape, node = program.tape, program.tape.nodes[at]
+    active = [n in program.active for n in node.inputs]
+    if node.kind != "product" or node.window or sum(active) != 1:
         return None
-    shape = program.shapes[node.output]
-    reading = program.past_layouts(node.output, elements(shape))
-    if reading is None or (then := tape.nodes[reading.at]).kind != "mul":
-        return None
-    other = then.inputs[1 - reading.slot]
-    if other not in program.active or program.shapes[then.output] != np.shape(reading.labels):
-        return None
-    pick = _rows(reading.labels, program.shapes[other], shape)
-    return None if pick is None else Gate(at, reading.layouts, other, pick)
+    shape, axis = program.shapes[node.output], 1 if active[0] else 2
+    reading = program.past_layouts(node.output, np.arange(1.0, math.prod(shape) + 1).reshape(shape))
+    bias, term, term_at, chain = -1, -1, np.zeros(0, int), reading.layouts if reading else ()
+    if reading and tape.nodes[reading.at].kind == "add":
+        bias, term = reading.at, tape.nodes[reading.at].inputs[1 - reading.slot]
+        found = _met(program, reading.labels, bias, term, shape, 3 - axis)
+        if term in program.active or found is None:
+            return None
+        term_at, reading = found, program.past_layouts(tape.nodes[bias].output, reading.labels)
+        chain += reading.layouts if reading else ()
+    return reading and Matrix(at, axis, chain, bias, term, term_at, reading.at, reading.slot, reading.labels)
 
 
-def _rows(numbers: Array, factor: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
-    """Return the element of a factor that each row of a product meets; None where columns meet different ones.
+def _met(program: Program, labels: Array, at: int, other: int, shape: tuple[int, ...], axis: int) -> Array | None:
+    """Return the flat element of an operand that each part of a product along an axis meets; None of several.
 
     Args:
-      numbers: of the product's elements, where the factor meets them. shape: of the product.
+      labels: of the product's elements, which are all of the result of the operation `at`. shape: of the product.
     """
-    met = np.broadcast_to(np.arange(np.prod(factor, dtype=int)).reshape(factor), numbers.shape)
-    rows = (numbers.astype(np.int64) - 1) // shape[2]
-    found = np.full(shape[0] * shape[1], -1)
-    if (numbers <= 0).any():
+    if (labels <= 0).any() or program.shapes[program.tape.nodes[at].output] != np.shape(labels):
         return None
-    found[rows.ravel()] = met.ravel()
-    if (found < 0).any() or (found[rows] != met).any():
+    size, found = program.shapes[other], np.full(math.prod(shape), -1)
+    met = np.broadcast_to(np.arange(math.prod(size)).reshape(size), np.shape(labels))
+    found[labels.astype(np.int64) - 1] = met
+    found = found.reshape(shape)
+    first = found.take([0], 3 - axis)
+    return first if (found >= 0).all() and (found == first).all() else None
+
+
+def _gate(program: Program, of: Matrix) -> Array | None:
+    """Return the flat element of the factor by which each row of a product is multiplied; None where there is none."""
+    then = program.tape.nodes[of.reader]
+    other = then.inputs[1 - of.slot] if then.kind == "mul" else -1
+    if other not in program.active:
         return None
-    return found.reshape(shape[0], shape[1], 1)
+    return _met(program, of.labels, of.reader, other, program.shapes[program.tape.nodes[of.at].output], of.axis)
+
+
+def _scaled(tape: Tape, of: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
+    """Return a product of scaled rows, and of the factors and its bias, in place of a multiplication."""
+    product, factor, scaled = tape.nodes[of.at], number(), number()
+    x = product.inputs[of.axis - 1]
+    inputs = (scaled, product.inputs[1]) if of.axis == 1 else (product.inputs[0], scaled)
+    nodes = [
+        Node("layout", (node.inputs[1 - of.slot],), factor, picked(pick), node.site, None),
+        Node("mul", (x, factor), scaled, np.multiply, node.site, None),
+        product._replace(inputs=inputs),
+    ]
+    if of.bias >= 0:
+        row, term = number(), number()
+        nodes += [
+            Node("layout", (of.term,), row, picked(of.term_at), node.site, None),
+            product._replace(inputs=(factor, row) if of.axis == 1 else (row, factor), output=term),
+            Node("add", (product.output, term), number(), np.add, node.site, None),
+        ]
+    for layout in (tape.nodes[at] for at in of.chain):
+        nodes.append(layout._replace(inputs=(nodes[-1].output,), output=number()))
+    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+
+
+def _mean(program: Program, of: Matrix) -> Mean | None:
+    """Return where results of experts come from that a product sums over; None if they are no such.
+
+    Values of attention are none: their columns are the same for each token.
+    """
+    then, made = program.tape.nodes[of.reader], program.tape.nodes[of.at]
+    if then.kind != "product" or then.window or not program.active.issuperset(then.inputs) or (of.labels <= 0).any():
+        return None
+    at = np.unravel_index(of.labels.astype(np.int64) - 1, program.shapes[made.output])
+    batch, row, column = (each if of.slot else each.swapaxes(1, 2) for each in (at[0], at[of.axis], at[3 - of.axis]))
+    count, *_ = shape = program.shapes[made.output]
+    rows, columns = batch * shape[of.axis] + row, batch * shape[3 - of.axis] + column
+    alike = (rows == rows[..., :1]).all() and (columns == columns[:1]).all()
+    apart = len(np.unique(columns[0])) == columns[0].size == count * shape[3 - of.axis]
+    size = math.prod(program.shapes[then.output]) // columns.shape[2] * columns.shape[1]
+    if not alike or not apart or size * program.shapes[made.inputs[of.axis - 1]][3 - of.axis] > LARGEST:
+        return None
+    return Mean(rows[..., 0], columns[0])
+
+
+def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
+    """Return one product of all factors times all inputs, in place of one with the results of a matrix."""
+    made, shape = program.tape.nodes[of.at], program.shapes[node.output]
+    nodes = list[Node]()
+
+    def record(kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
+        nodes.append(Node(kind, inputs, number(), run, node.site, None))
+        return nodes[-1].output
+
+    def turned(a: Array, swaps: bool) -> Array:
+        return a.swapaxes(1, 2) if swaps else a
+
+    def every(x: Array) -> Array:
+        x = turned(x, of.axis == 2)
+        return x.reshape(-1, x.shape[2])[mean.rows][:, None]
+
+    def side_by_side(w: Array) -> Array:
+        w = turned(w, of.axis == 1)  # (batch, column, j)
+        w = w.reshape(-1, w.shape[2])[mean.columns]
+        return w.swapaxes(1, 2).reshape(1, -1, w.shape[1])
+
+    x = record("layout", (made.inputs[of.axis - 1],), every)
+    q = record("layout", (node.inputs[1 - of.slot],), lambda a: turned(a, not of.slot)[..., None])
+    both = record("mul", (q, x), np.multiply)
+    flat = record("layout", (both,), lambda a: a.reshape(1, -1, a.shape[2] * a.shape[3]))
+    w = record("layout", (made.inputs[2 - of.axis],), side_by_side)
+    y = record("product", (flat, w), made.run)
+    if of.bias >= 0:
+        row = record("layout", (of.term,), lambda b: np.reshape(b, -1)[of.term_at.ravel()[mean.columns]][None])
+        factors = record("layout", (q,), lambda a: a.reshape(1, -1, a.shape[2]))
+        y = record("add", (y, record("product", (factors, row), made.run)), np.add)
+    out = shape if of.slot else (shape[0], shape[2], shape[1])
+    record("layout", (y,), lambda a: turned(a.reshape(out), not of.slot))
+    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 
 class Scale(NamedTuple):
