@@ -84,7 +84,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    stored = stored_alone(a, b, of.table) if holds and not (objection or unshown) else Stored()
+    stored = stored_alone(a, b, tapes, of.table) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     programs = left.program, best.programs[1]
     longer = longer_inputs(trial, programs) if holds and not objection else Longer()

@@ -94,14 +94,14 @@ def _asked(tape: Tape, inputs: Sequence[Array]) -> Iterator[int]:
             continue
         values = known[node.inputs[slots[0]]]
         if node.call and node.call.name.strip("_") in EQUALITIES:
-            yield from (number for number in _numbers(tape, node) if number not in values)
+            yield from (number for number in compared_numbers(tape, node) if number not in values)
         elif len(node.inputs) == 1:
             moved = np.asarray(node.run(values))
             if moved.dtype.kind in "iu" and np.isin(moved, values).all():
                 known[node.output] = moved
 
 
-def _numbers(tape: Tape, node: Node) -> Iterator[int]:
+def compared_numbers(tape: Tape, node: Node) -> Iterator[int]:
     """Yield the whole number with which an operation compares, be it a setting or an operand."""
     numbers = [*(node.call.settings.values() if node.call else ()), *map(tape.constants.get, node.inputs)]
     for number in numbers:
