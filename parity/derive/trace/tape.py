@@ -137,8 +137,16 @@ class Tape:
         return [name for name, number in self.parameters.items() if number not in read]
 
     def draws(self) -> bool:
-        """Tell whether outputs are computed from random numbers, be it without a visible effect."""
-        return bool(self.random) and self.depends(self.outputs, self.random)
+        """Tell whether outputs are computed from random numbers, be it without a visible effect, but not times zero."""
+        if not self.random:
+            return False
+        nodes = [node for node in self.nodes if not self._is_zero(node.kind, node.inputs)]
+        return replace(self, nodes=nodes).depends(self.outputs, self.random)
+
+    def _is_zero(self, kind: str, inputs: Sequence[int]) -> bool:
+        """Tell whether an operation multiplies by a constant of zeros, which is no random one."""
+        known = (number for number in inputs if number in self.constants and number not in self.random)
+        return kind == "mul" and any(not np.any(self.constants[number]) for number in known)
 
     def depends(self, values: Collection[int], on: Collection[int]) -> bool:
         """Tell whether some values are computed from others."""
@@ -171,7 +179,7 @@ class Tape:
         if all(number in self.constants for number in inputs):
             with np.errstate(all="ignore"):
                 result = self.constant(run(*(self.constants[number] for number in inputs)))
-            if not self.random.isdisjoint(inputs):
+            if not self.random.isdisjoint(inputs) and not self._is_zero(kind, inputs):
                 self.random.add(result)
             return result
         if kind == "layout" and len(inputs) > 1 and all(number in self.parts for number in inputs):
