@@ -234,7 +234,8 @@ def _drawn(
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
     tables: Sequence[RoundedTable] = ()
     unlike, float64 = "", [a.exact, b.exact]
-    limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
+    low = exact > EQUAL_OUTPUTS or any(tape.low_gradients for tape in tapes)
+    limit = ROUNDED_GRADIENTS if low else EQUAL_GRADIENTS
     if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
         *same, tables = aligned(*tapes, *(list(i.values()) for i in inputs))
         if exact > EQUAL_OUTPUTS:
@@ -247,6 +248,8 @@ def _drawn(
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
+    if grads is not None and not remark and exact <= EQUAL_OUTPUTS and (noise := grads.noise):
+        grads.leave_out(effects(left, noise).without)
     gradient = grads.error if grads is not None and not remark and exact <= EQUAL_OUTPUTS else None
     told = grads is not None and gradient is not None and not (grads.alone or grads.unclear)
     seen = grads.largest if grads is not None and told else math.inf

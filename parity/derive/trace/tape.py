@@ -79,6 +79,7 @@ class Tape:
       complex: whether some of its values are complex numbers.
       lowers: the dtypes of lower precision than float64 in which it computes some of its values. low_site: the module
         where the first of these appears, "" where that is not known.
+      low_gradients: whether the framework computes gradients of some operation in lower precision than its result.
       random: numbers of values that are drawn anew in each run, and of constants that are computed from them.
     """
 
@@ -91,6 +92,7 @@ class Tape:
     lowers: frozenset[str] = frozenset()
     low_site: str = ""
     complex: bool = False
+    low_gradients: bool = False
     random: set[int] = field(default_factory=set)
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
