@@ -22,6 +22,8 @@ from parity.derive.limits import LARGE_MATRIX
 
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
 
+SHORT = frozenset(["float16", "bfloat16"])  # dtypes whose rounding is as large as differences of models
+
 
 class Window(NamedTuple):
     """How a convolution of x (n, c, *space), already padded, with w (o, c / groups, *taps) moves."""
