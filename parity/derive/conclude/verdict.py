@@ -100,7 +100,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = holds and not unshown and not objection
     absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(trial)
+        absent = rows_of_zeros(trial, tapes)
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
