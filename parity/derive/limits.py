@@ -23,6 +23,12 @@ ROUNDED_TABLES = 1e-6  # difference of tables, relative to their largest value, 
 EQUAL_TABLES = 1e-14  # the same, of float64
 ROUNDED_FUNCTIONS = 1e-6  # difference of two functions that numbers of float32 explain
 
+# What stands for a place that a mask hides
+HIDING = -100.0  # what masks add there at most: e^-100 is nothing beside 1, in float32 too
+HUGE = (
+    1e6  # absolute value from which any number, of an output too, is that of a mask: random weights give smaller ones
+)
+
 # What counts as a partner
 PARTNER = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
 MARGIN = 30  # how much farther than the nearest another partner may be

@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from parity.derive.limits import AGREEING_OUTPUTS
+from parity.derive.limits import AGREEING_OUTPUTS, HUGE
 from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
-from parity.derive.trace.outputs import MASK, difference, incomparable
+from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.tape import Array, Tape
 
@@ -111,7 +111,7 @@ def _largest(tape: Tape, weights: Mapping[str, Array], inputs: Mapping[str, Arra
         result = run(*operands)
         if getattr(result, "dtype", np.dtype(bool)).kind == "f":
             size = np.abs(result)
-            largest[0] = max(largest[0], float(np.max(size[size < MASK], initial=0)))
+            largest[0] = max(largest[0], float(np.max(size[size < HUGE], initial=0)))
         return result
 
     nodes = [node._replace(run=partial(noted, node.run)) for node in tape.live().nodes]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from convert.errors import UsageError
+from parity.derive.limits import HIDING, HUGE
 
 from .call import WIDE, label
 from .program import Program
@@ -30,8 +31,6 @@ ALIKE = Reason(
     "equal only with inputs of one value each, by which a wrong order of positions would not show",
     "give inputs of several values, such as random tokens; then derive again",
 )
-HIDING = -100.0  # what additive masks have at most where they hide a value
-HUGE = 1e6  # absolute value from which on an element is that of an additive mask
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 

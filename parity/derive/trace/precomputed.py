@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
+from parity.derive.limits import EQUAL_TABLES, HIDING, LARGE_TABLES, ROUNDED_TABLES
 
 from .tape import Array, Node, Tape
 
-HIDDEN = -1e3  # from this number downwards a mask hides a place
 MERGED = 2.0**-22  # relative difference of two numbers that float32 tells apart: two units of its last place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
@@ -197,7 +196,7 @@ def _nearest(table: Precomputed, known: Sequence[Known]) -> tuple[Array, float, 
     numbers = _real(table.value)
     finite = np.isfinite(numbers)
     sizes = np.abs(numbers[finite])
-    hidden = sizes >= -HIDDEN  # these are compared by their own size, or any other would be near
+    hidden = sizes >= -HIDING  # these are compared by their own size, or any other would be near
     scale = np.where(hidden, sizes, sizes[~hidden].max(initial=0))
     if not scale.any():
         return None
@@ -268,13 +267,13 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
         if (
             array.ndim < 2
             or array.size > LARGE_TABLES
-            or (array.flat[0] not in (0, 1) and array.flat[0] > HIDDEN)
+            or (array.flat[0] not in (0, 1) and array.flat[0] > HIDING)
             or len(distinct := np.unique(array)) != 2
         ):
             continue
         low, high = distinct
         identity = array.ndim == 2 and np.array_equal(array, np.eye(*array.shape))
-        if (high == 0 and low <= HIDDEN) or (low == 0 and high == 1 and not identity):
+        if (high == 0 and low <= HIDING) or (low == 0 and high == 1 and not identity):
             found.append(name)
     return found
 
