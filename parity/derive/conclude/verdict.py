@@ -17,7 +17,7 @@ from parity.derive.prove.freedom import affordable
 from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Longer, longer_inputs
-from parity.derive.prove.masks import other_masks
+from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.orders import stored_orders
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
 from parity.derive.prove.signs import only_positive, only_positive_inputs
@@ -100,7 +100,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = holds and not unshown and not objection
     absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(trial, tapes)
+        absent = rows_of_zeros(trial, tapes) or rows_of_one_value(trial)
     return Verdict(
         proof, proven, unshown, numbers or reason == UNLIKE, examples.shapes, absent, longer.over_one, stored.notes
     )
@@ -135,7 +135,6 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     if affordable(left.program) >= FURTHER_RUNS:
         programs = left.program, best.programs[1]
-        larger = larger_weights(trial, programs, tapes)
-        if other := larger or other_masks(trial):
+        if other := other_masks(trial) or larger_weights(trial, programs, tapes):
             return other
     return unlike_number(a, b, tapes, of.table, proof.exact)

@@ -16,11 +16,14 @@ from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.tape import Array, Tape
 
+from .masks import of_one_place, with_masks
 from .translated import TranslatedWeights
 from .trial import Trial, outputs_of
 from .unreached import COMPARISONS, GUARD, SEED, moved_inputs, times, unexplained
 
-TRIED = (4.0, 1), (32.0, -1)  # factors of weights and inputs, and signs of inputs: few weights pass a limit in one draw
+# Factors of weights and inputs, signs of inputs, and whether masks show one place alone: few weights pass a limit in
+# one draw, and the score of one place is often below a fill of -30.
+TRIED = (4.0, 1, False), (32.0, -1, False), (4.0, 1, True)
 ROUNDED = 1e-12  # part of each weight by which it is changed, to see what rounding may become
 JUMPS = {"round", "floor", "ceil", "trunc", "sign"} | COMPARISONS  # functions that jump
 DIGITS = 9  # after the point, to which values before a jump are rounded: what differs by less becomes one value
@@ -34,18 +37,12 @@ def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape,
     """
     if any(map(_chooses, programs)):
         return ""
-    given, left = trial.given, trial.left
-    drawn = fresh(*given, SEED, tokens=False)
+    left = trial.left
     names = [name for name in left.parameters if name not in left.buffers]
-    grown = [moved_inputs(*one) for one in zip(given, drawn, strict=True)]
-    for factor, sign in TRIED:
-        if sign < 0 and not any(array.min() < 0 for side in grown for array in side.values()):
-            sign = 1
-        weights = Altered(Drawn(left, SEED), names, partial(times, factor))
-        inputs = [
-            one | {name: sign * factor * array for name, array in of.items()}
-            for one, of in zip(drawn, grown, strict=True)
-        ]
+    for k, (factor, sign, masked) in enumerate(TRIED):
+        weights = Altered(Drawn(left, SEED + k), names, partial(times, factor))
+        if not (inputs := _inputs(trial, SEED + k, factor, sign, masked)):
+            continue
         outputs = trial.outputs(inputs, weights)
         if not all(outputs) or incomparable(*outputs):
             continue
@@ -59,9 +56,27 @@ def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape,
         both = weights, TranslatedWeights(trial.table, left, trial.right, weights)
         if _at_jumps(tapes, both, inputs):
             continue
-        if all(_largest(tape, one, of) < GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
+        if all(_largest(tape, one, of) <= GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
             return unexplained(factor, apart)
     return ""
+
+
+def _inputs(trial: Trial, seed: int, factor: float, sign: int, masked: bool) -> Sequence[Mapping[str, Array]]:
+    """Return larger inputs of both sides; none if masks are to show one place and there are no masks.
+
+    Args:
+      sign: of inputs that have negative numbers. masked: whether masks show one place.
+    """
+    drawn: Sequence[Mapping[str, Array]] = fresh(*trial.given, seed, tokens=False)
+    grown = [moved_inputs(*one) for one in zip(trial.given, drawn, strict=True)]
+    if not any(array.min() < 0 for side in grown for array in side.values()):
+        sign = 1
+    if masked and not (drawn := with_masks(trial.given, drawn, of_one_place)):
+        return []
+    return [
+        {**one, **{name: sign * factor * array for name, array in of.items()}}
+        for one, of in zip(drawn, grown, strict=True)
+    ]
 
 
 def _chooses(program: Program) -> bool:

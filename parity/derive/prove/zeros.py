@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.call import label
 from parity.derive.trace.draws import Drawn
@@ -18,7 +17,6 @@ from parity.derive.trace.inputs import carried, fresh, related
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import replayed
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.numerals import short
 from specs.words import in_a_row
 
 from .translated import TranslatedWeights
@@ -40,24 +38,14 @@ def rows_of_zeros(trial: Trial, tapes: Sequence[Tape]) -> str:
     if not zeros:
         return ""
     inputs = drawn | zeros, carried(zeros, others, every)
-    outputs = trial.outputs(inputs, SEED)
-    if not all(outputs) or [x.shape for x in outputs[0]] != [y.shape for y in outputs[1]]:
+    if not (said := trial.unlike(inputs, SEED)):
         return ""
     where = f"rows of zeros in {in_a_row(label(name) for name in zeros)}"
-    for x, y in zip(*outputs, strict=True):
-        alone = [bool((np.isnan(one) & ~np.isnan(other)).any()) for one, other in ((x, y), (y, x))]
-        if any(alone):
-            return f"{where}: with one, outputs of the {SIDES[alone[1]]} model alone are NaN"
-    known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
-    apart = 0.0 if incomparable(*known) else difference(*known)
-    limit = trial.limit(AGREEING_OUTPUTS)
-    if apart <= limit:
-        return ""
-    ties = ", where models choose among equal values" if _only_ties(trial, tapes, inputs, limit) else ""
-    return f"{where}{ties}: with one, outputs differ by {short(apart)}"
+    ties = ", where models choose among equal values" if _only_ties(trial, tapes, inputs) else ""
+    return f"{where}{ties}: with one, {said}"
 
 
-def _only_ties(trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]], limit: float) -> bool:
+def _only_ties(trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]]) -> bool:
     """Tell whether both tapes agree once values among which they choose do not tie."""
     apart = [_without_ties(tape) for tape in tapes]
     if any(other is tape for other, tape in zip(apart, tapes, strict=True)):
@@ -65,7 +53,7 @@ def _only_ties(trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str
     weights = Drawn(trial.left, SEED)
     both = weights, TranslatedWeights(trial.table, trial.left, trial.right, weights)
     outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in zip(apart, both, inputs, strict=True)]
-    return not incomparable(*outputs) and difference(*outputs) <= limit
+    return not incomparable(*outputs) and difference(*outputs) <= trial.limit(AGREEING_OUTPUTS)
 
 
 def _without_ties(tape: Tape) -> Tape:
