@@ -12,7 +12,7 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
-from parity.derive.prove.examples import Examples, two_examples
+from parity.derive.prove.examples import Examples, more_examples
 from parity.derive.prove.freedom import affordable
 from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
@@ -79,7 +79,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
     trial = Trial(a, b, of.table, proof.error)
     quick = affordable(left.program) >= FURTHER_RUNS
-    examples = two_examples(trial) if holds and quick else Examples()
+    examples = more_examples(trial) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
