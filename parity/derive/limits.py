@@ -11,6 +11,7 @@ NO_GRADIENTS = 1e-12  # gradients below this part of the outputs are zero: no pa
 REPLAYED_OUTPUTS = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
 REPLAYED_FLOAT64 = 1e-7  # the same, where nothing is cast: rounding of float64 in a model that magnifies it
 REPLAYED_TABLES = 1e-2  # the same, where it reads tables of float32: rotating by a large angle magnifies rounding
+REPLAYED_SHORT = 3e-2  # the same of casts to 16 bits: enough to say where models differ, too much to prove anything
 ROUNDING_OUTPUTS = 1e-13  # relative error of outputs that rounding explains though values inside the models differ
 FAINT_GRADIENTS = 1e-8  # gradients below this part of the outputs, of a softmax say, have lost digits to rounding
 PARTED_MATCH = 1e-6  # difference of values in the matching beyond which models are not proven equal
@@ -21,6 +22,12 @@ RECOMPUTED = 1e-10  # difference of values recomputed with the right cause, or a
 ROUNDED_TABLES = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
 EQUAL_TABLES = 1e-14  # the same, of float64
 ROUNDED_FUNCTIONS = 1e-6  # difference of two functions that numbers of float32 explain
+
+# What stands for a place that a mask hides
+HIDING = -100.0  # what masks add there at most: e^-100 is nothing beside 1, in float32 too
+HUGE = (
+    1e6  # absolute value from which any number, of an output too, is that of a mask: random weights give smaller ones
+)
 
 # What counts as a partner
 PARTNER = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner

@@ -93,6 +93,15 @@ def test_a_mask_is_one_whichever_place_comes_first(first: bool):
     assert masks({"mask": mask[:, ::-1] if first else mask}) == ["mask"]
 
 
+@pytest.mark.parametrize(("low", "hides"), [(-1e9, True), (-100.0, True), (-99.0, False)])
+def test_stored_masks_and_given_ones_hide_places_by_the_same_numbers(low: float, hides: bool):
+    from parity.derive.trace.inputs import of_mask
+    from parity.derive.trace.precomputed import masks
+
+    mask = np.triu(np.full((3, 3), low), 1)
+    assert of_mask(mask) == hides and masks({"mask": mask}) == ["mask"] * hides
+
+
 class Timed(torch.nn.Module):
     """A dense layer and a table of waves of a time, each slower than the one before by a factor."""
 

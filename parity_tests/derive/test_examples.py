@@ -59,3 +59,18 @@ def test_models_of_many_operations_are_proven_with_one_example_and_a_remark(monk
     monkeypatch.setattr(verdict, "affordable", lambda program: verdict.FURTHER_RUNS - 1)
     found = parity.derive(net(lambda x: x), net(lambda x: x), (images(1, 6),))
     assert found.proven and found.tested == [(1, 6)] and "the models were not run on two" in str(found)
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_number_of_examples_is_no_constant(examples: int, turned: bool):
+    pair = net(lambda x: x / len(x)), net(lambda x: x / examples)
+    found = parity.derive(*(pair[::-1] if turned else pair), (images(examples, 6),))
+    said = "equal only for one example alone" if examples == 1 else "equal only for this number of examples: for 6 in"
+    assert not found.proven and said in str(found), str(found)
+    assert parity.derive(pair[0], net(lambda x: x / x.shape[0]), (images(examples, 6),)).proven
+
+
+def test_models_that_state_the_number_of_their_examples_are_proven():
+    found = parity.derive(net(lambda x: x.view(3, 6)), net(lambda x: x), (images(3, 6),))
+    assert found.proven and found.tested == [(3, 6)]

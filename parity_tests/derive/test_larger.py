@@ -83,6 +83,16 @@ def waves(function: Any) -> Net:
     return Net(run, **layers)
 
 
+def saturated(x: Any) -> Any:
+    """Add a rounded tanh, which frameworks compute as 1 or as the number before it where x is large."""
+    return x + (3.5 * x.tanh()).round()
+
+
+def quotient(x: Any) -> Any:
+    """Return tanh(x), but the number before 1 in place of 1."""
+    return x.tanh().clamp(max=1 - 2**-53)
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [
@@ -91,12 +101,30 @@ def waves(function: Any) -> Net:
         (net(attention(-torch.inf)), net(attention(-1e9))),
         (net(lambda x: (1 + x.exp()).log()), net(lambda x: torch.logaddexp(x, 0 * x))),
         (waves(torch.sin), waves(lambda x: 2 * (x / 2).sin() * (x / 2).cos())),
+        (net(saturated), net(lambda x: x + (3.5 * quotient(x)).round())),
+        (net(lambda x: x + (3.5 + 3.5 * x.tanh()).floor()), net(lambda x: x + (3.5 + 3.5 * quotient(x)).floor())),
+        (net(lambda x: x * (x.tanh() >= 1)), net(lambda x: x * (quotient(x) >= 1))),
     ],
-    ids=["guard", "masks", "infinite mask", "overflow", "rounding"],
+    ids=["guard", "masks", "infinite mask", "overflow", "rounding", "rounded", "floor", "compared"],
 )
 def test_guards_and_rounding_that_weights_magnify_are_no_difference(left: Net, right: Net):
     found = parity.derive(left, right, (X,))
     assert found.proven, found
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: saturated(x - (x - 9).relu()),
+        lambda x: saturated(x) * (x < 9.5),
+        lambda x: x + (3.5 * quotient(x) - 1e-6).round(),
+        lambda x: x + (3.5 * x.tanh()).round() if x.max() < 9 else x,
+    ],
+    ids=["limit", "comparison", "another jump", "branch"],
+)
+def test_what_differs_beside_a_rounded_value_is_found(other: Any):
+    found = parity.derive(net(saturated), net(other), (X,))
+    assert not found.proven and "equal only" in found.incomparable, found
 
 
 def test_models_that_choose_by_values_are_not_run_with_larger_weights():

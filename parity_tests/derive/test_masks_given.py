@@ -127,3 +127,48 @@ def test_positions_of_one_side_alone_follow_a_mask_with_another_edge(mask: Any, 
     inputs = (X, mask), (X, mask, count(mask))
     assert parity.derive(counting, given, *inputs).proven
     assert not parity.derive(counting, masked, *inputs).proven
+
+
+def filled(low: float) -> Any:
+    """Return attention in which masked places get a number."""
+
+    def attend(x: Any, mask: Any) -> Any:
+        return (9 * x @ x.flip(-1).mT).masked_fill(mask[:, None] == 0, low).softmax(-1) @ x
+
+    return attend
+
+
+SHORTER = np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("low", [-1e4, -1e9, -np.inf])
+def test_a_fill_that_scores_may_pass_is_a_difference(low: float):
+    for pair in ((filled(-30.0), filled(low)), (filled(low), filled(-30.0))):
+        found = parity.derive(*map(net, pair), (X, SHORTER))
+        assert not found.proven and "4 times as large" in found.incomparable, str(found)
+
+
+def test_fills_that_no_score_passes_are_no_difference():
+    found = parity.derive(net(filled(-1e4)), net(filled(-1e9)), (X, SHORTER))
+    assert found.proven and not found.absent, str(found)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (filled(-np.inf), "outputs of the {} model alone are NaN"),
+        (lambda x, mask: (9 * x @ x.flip(-1).mT - 1e9 * (1 - mask[:, None])).softmax(-1) @ x, "outputs differ by "),
+        (filled(-1e5), ""),
+    ],
+    ids=["infinite", "added", "filled"],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["right", "left"])
+def test_rows_that_a_mask_hides_whole_are_tried(other: Any, said: str, turned: bool):
+    pair = filled(-1e9), other
+    found = parity.derive(*map(net, pair[::-1] if turned else pair), (X, SHORTER))
+    text = (
+        f"rows of one value in input 2, as where it hides all: with one, {said.format('left' if turned else 'right')}"
+    )
+    assert found.proven and found.absent.startswith(text if said else "") and bool(found.absent) == bool(said), str(
+        found
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,71 @@ def test_gradients_that_one_model_clips_are_a_difference():
 
     found = parity.derive(net(lambda x: x), net(Clipped.apply), (np.random.default_rng(0).standard_normal((3, 6)),))
     assert not found.proven and found.error < 1e-12 and {*found.other_gradients} == {"a.weight", "a.bias"}
+
+
+def pooled(library: Any, change: Callable[[Any, Any], Any]) -> Any:
+    """Return a model of paddle or torch that adds the difference of a pooled norm, of which a bias has no effect."""
+    paddle = library.__name__ == "paddle"
+    nn, norm = library.nn, "epsilon" if paddle else "eps"
+    pool = {"exclusive": True} if paddle else {"count_include_pad": False}
+    base = nn.Layer if paddle else nn.Module
+
+    class Pooled(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = (nn.Conv2D if paddle else nn.Conv2d)(3, 8, 3)
+            self.norm = nn.GroupNorm(1, 8, **{norm: 1e-5})
+            self.pool = (nn.AvgPool2D if paddle else nn.AvgPool2d)(3, 1, 1, **pool)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x)
+            y = self.norm(x)
+            x = library.tanh(change(x + self.pool(y) - y, self.norm))
+            return self.head(x.mean([2, 3]))
+
+    return Pooled()
+
+
+def same(x: Any, norm: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_paddles_rounding_of_gradients_of_average_pooling_is_no_difference(first: bool):
+    paddle, torch = (pytest.importorskip(name) for name in ("paddle", "torch"))
+    pair = pooled(paddle, same), pooled(torch, same)
+    x = np.random.default_rng(0).standard_normal((2, 3, 14, 14))
+    found = parity.derive(*(pair if first else pair[::-1]), (x,))
+    assert found.proven and found.unobservable == ["norm.bias"], str(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, norm: x + 1e-3 * (norm.bias - norm.bias.detach()).sum(),  # no output depends on it
+        lambda x, norm: x + 1e-3 * (norm.weight - norm.weight.detach()).sum(),
+        lambda x, norm: x.detach(),
+    ],
+    ids=["idle bias", "weight", "cut"],
+)
+@pytest.mark.parametrize("left", ["paddle", "torch"])
+def test_gradients_that_rounding_does_not_explain_are_a_difference(change: Any, left: str):
+    paddle, torch = (pytest.importorskip(name) for name in ("paddle", "torch"))
+    pair = pooled(paddle, same), pooled(torch, change)
+    x = np.random.default_rng(0).standard_normal((2, 3, 14, 14))
+    found = parity.derive(*(pair if left == "paddle" else pair[::-1]), (x,))
+    assert not found.proven and "gradients differ" in str(found), str(found)
+
+
+def test_small_gradients_of_what_no_output_depends_on_are_rounding():
+    sizes = {"norm.weight": np.array([1.0]), "norm.bias": np.array([1e-8])}
+    lefts = Elements(sizes, known=False)
+    grads = Gradients((np.arange(3),), lefts, Elements(sizes, known=False))
+    for name, array in sizes.items():
+        grads.keep(name, array if name == "norm.weight" else 0 * array)
+    for name, array in sizes.items():
+        grads.compare(name, array)
+    assert grads.noise == ["norm.bias"] and grads.error > 1e-6 and grads.shows("norm.bias")
+    grads.leave_out(["norm.bias"])
+    assert not grads.error and not grads.shows("norm.bias") and grads.shows("norm.weight")

@@ -143,6 +143,32 @@ def test_values_that_are_near_by_chance_are_not_rounded(begins: int):
         assert found.proven and not found.divergences and all(use.gap < 1e-12 for use in found.uses), str(found)
 
 
+def windowed(window: np.ndarray) -> Net:
+    return Net(lambda m, x: m.b(m.a(x * torch.from_numpy(window).to(x.dtype)).tanh()), a=linear(64), b=linear(6, 3))
+
+
+PHASES = 2 * np.pi * np.arange(64) / 64
+HANN = [
+    0.5 - 0.5 * np.cos(PHASES),
+    np.float32(0.5) - np.float32(0.5) * np.cos(PHASES.astype(np.float32)),
+    np.sin(np.arange(64, dtype=np.float32) * np.float32(np.pi / 64)) ** 2,
+]  # as code writes them: values at both ends, which are the same, round differently
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 0), (1, 2), (2, 1)])
+def test_windows_in_float32_are_equal_up_to_rounding(one: int, other: int):
+    found = parity.derive(windowed(HANN[one]), windowed(HANN[other]), (images(3, 64),))
+    assert found.proven and found.rounded and found.exact <= 1e-15, str(found)
+    side = "both compute" if one and other else f"the {'left' if one else 'right'} computes"
+    assert found.divergences[0].cause.startswith(f"{side} a table of 64 in float32"), str(found)
+
+
+@pytest.mark.parametrize("other", [1 + 4e-7 * (np.arange(64) < 32), 1 + 6e-7 * (np.arange(64) == 31)])
+def test_windows_that_rounding_does_not_explain_are_a_difference(other: np.ndarray):
+    for window in HANN:
+        assert not parity.derive(windowed(HANN[0]), windowed(window * other), (images(3, 64),)).proven
+
+
 def in_float32(m: Net, x: Any) -> Any:
     """Multiply in float32, but by a matrix that no code casts: torch takes no float64 there."""
     return m.out(functional.linear(m.up(x).float(), m.mid.weight).to(x.dtype))

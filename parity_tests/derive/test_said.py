@@ -90,6 +90,56 @@ def test_a_jax_function_in_bfloat16_is_proven_in_float64_alone():
     assert found.proven and found.lower == ["bfloat16"]
 
 
+class Short(torch.nn.Module):
+    """Two layers with a tanh in 16 bits between them; `other` is done to what is cast."""
+
+    def __init__(self, dtype: Any, other: Any = None):
+        super().__init__()
+        self.a, self.b, self.dtype, self.other = torch.nn.Linear(3, 6), torch.nn.Linear(6, 2), dtype, other
+
+    def forward(self, x: Any) -> Any:
+        y = self.a(x).to(self.dtype)
+        y = self.other(y) if self.other else y
+        return self.b(torch.tanh(2 * y).to(x.dtype))
+
+
+def short_of_jax(dtype: str) -> Any:
+    import jax.numpy as jnp
+
+    def run(p: Any, x: Any) -> Any:
+        y = jnp.tanh(2 * (x @ p["a"]["w"] + p["a"]["b"]).astype(dtype)).astype(x.dtype)
+        return y @ p["b"]["w"] + p["b"]["b"]
+
+    return run, {"a": {"w": np.ones((3, 6)), "b": np.ones(6)}, "b": {"w": np.ones((6, 2)), "b": np.ones(2)}}
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_casts_to_16_bits_are_proven_in_float64(dtype: str, turned: bool):
+    needs("flax")
+    for other in (short_of_jax(dtype), short_of_jax("float64")):
+        pair = Short(getattr(torch, dtype)), other
+        found = parity.derive(*(pair[::-1] if turned else pair), (X,))
+        assert found.proven and found.exact <= 1e-15, str(found)
+        assert found.lower == ([dtype] if found.error > 1e-9 else [])
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda y: y * 1.0625, "a factor of 1.0625"),  # no more than casts to 16 bits may do
+        (lambda y: y * 1.0625 if y.dtype == torch.bfloat16 else y, "computes in 16 bits"),  # the tape lacks it
+    ],
+    ids=["factor", "branch"],
+)
+def test_what_casts_to_16_bits_do_not_explain_is_a_difference(other: Any, said: str, turned: bool):
+    needs("flax")
+    pair = Short(torch.bfloat16, other), short_of_jax("bfloat16")
+    found = parity.derive(*(pair[::-1] if turned else pair), (X,))
+    assert not found.proven and said in str(found), str(found)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_weight_normalization_of_one_side_is_named_with_a_remedy(side: str):
     def net(norm: Any) -> Any:

@@ -91,13 +91,54 @@ def test_steps_of_a_jax_model_are_numbers_too():
     assert found.incomparable == f"{SAID}: step 0 on the right" and not found.proven
 
 
+def masking(hides: Any, pad: int | None = 0) -> Net:
+    """Return an embedding of which a function of (module, tokens) tells the places that count."""
+    made = Net(lambda m, ids: m.b(m.a(ids) * hides(m, ids)[..., None]), a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+    if pad is not None:
+        made.register_buffer("pad", torch.tensor(pad))
+    return made
+
+
+TOKENS = np.array([[2, 0, 5, 1], [4, 3, 0, 2]])
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize(
+    ("reads", "code"),
+    [
+        (lambda m, ids: ids != m.pad, lambda m, ids: ids != 0),
+        (lambda m, ids: m.pad < ids, lambda m, ids: ids > 0),
+        (lambda m, ids: ids.ne(m.pad), lambda m, ids: ids.ne(0) & (ids[:1] > 0).any().ge(0)),  # 0 of another meaning
+    ],
+)
+def test_a_constant_of_zero_is_proven_that_the_other_model_has_in_its_code(reads: Any, code: Any, turned: bool):
+    pair = masking(reads), masking(code, None)
+    found = parity.derive(*(pair[::-1] if turned else pair), (TOKENS,))
+    side, other = ("right", "left") if turned else ("left", "right")
+    assert found.proven, str(found)
+    assert f"\n# equal with pad 0 on the {side}, which the {other} model has in its code\n" in str(found.table)
+
+
+@pytest.mark.parametrize(
+    ("reads", "code"),
+    [
+        (lambda m, ids: (ids + m.pad) != 0, lambda m, ids: (ids != 0) & (ids < 9)),  # next: another token
+        (lambda m, ids: (ids != 0) & (ids >= m.pad), lambda m, ids: ids != 0),  # a limit that the other does not have
+        (lambda m, ids: (ids != m.pad) | (m.pad > 1000), lambda m, ids: ids.bool()),  # the other does not compare
+    ],
+)
+def test_a_number_of_zero_that_means_something_else_proves_nothing(reads: Any, code: Any):
+    found = parity.derive(masking(reads), masking(code, None), (TOKENS,))
+    assert found.incomparable == f"{SAID}: pad 0 on the left" and not found.proven
+
+
 def test_a_constant_of_zero_is_proven_where_no_state_has_it():
     def hidden(stored: bool) -> Net:
-        made = Net(lambda m, ids: m.b(m.a(ids) * (ids != m.pad)[..., None]), a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+        made = masking(lambda m, ids: (ids + m.pad) != 0, None)
         made.register_buffer("pad", torch.tensor(0), persistent=stored)
         return made
 
-    tokens, stored = (np.array([[2, 0, 5, 1], [4, 3, 0, 2]]),), hidden(True)
+    tokens, stored = (TOKENS,), hidden(True)
     found = parity.derive(stored, hidden(False), tokens)
     assert found.incomparable == f"{SAID}: pad 0 on the left" and "persistent=False" in str(found)
     plain = parity.derive(hidden(False), hidden(False), tokens)

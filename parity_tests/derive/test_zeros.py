@@ -60,3 +60,41 @@ def test_zeros_go_to_the_right_input_with_other_axes():
     x = images(3, 4, 6)
     found = parity.derive(left, right, (x,), (np.swapaxes(x, 1, 2),))
     assert found.proven and not found.absent
+
+
+def experts(route: Any, hides: bool = False) -> Net:
+    """Return two of four experts for each row; route makes gates of scores."""
+
+    def run(m: Any, x: Any) -> Any:
+        gates = route(m.router(x).softmax(-1))
+        y = m.b(torch.einsum("ne,neh->nh", gates, m.own(x).unflatten(-1, (4, 6))).tanh())
+        return y * (x != 0).any(-1, keepdim=True) if hides else y
+
+    return Net(run, router=linear(6, 4, False), own=linear(6, 24), b=linear(6, 3))
+
+
+def first_two(gates: Any) -> Any:
+    values, places = gates.topk(2, -1)
+    return torch.zeros_like(gates).scatter(-1, places, values)
+
+
+def all_above(gates: Any) -> Any:
+    return gates * (gates >= gates.sort(-1).values[..., -2:-1])
+
+
+@pytest.mark.parametrize(
+    ("right", "hides", "ties"), [(all_above, False, True), (all_above, True, False), (first_two, True, False)]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_experts_that_tie_for_zeros_are_told_from_zeros_that_one_model_hides(
+    right: Any, hides: bool, ties: bool, turned: bool
+):
+    pair = experts(first_two), experts(right, hides)
+    found = parity.derive(*(pair[::-1] if turned else pair), (images(7, 6),))
+    reason = ", where models choose among equal values" * ties
+    assert found.proven and found.absent.startswith(f"rows of zeros in input 1{reason}: with one"), str(found)
+
+
+def test_experts_that_tie_alike_are_no_difference():
+    found = parity.derive(experts(first_two), experts(first_two), (images(7, 6),))
+    assert found.proven and not found.absent

@@ -64,8 +64,11 @@ def divergences(found: Match, proof: Proof, proven: bool, lows: Mapping[str, str
 
 
 def _with_low_tables(tables: Sequence[RoundedTable]) -> str:
-    """Return "the left model computes", or the right one, if that model alone has tables in float32."""
-    sides = {table.side for table in tables if table.numbers is None}
+    """Return "the left model computes", or the right one, if that model alone has tables in float32, or both models."""
+    arrays = [table for table in tables if table.numbers is None]
+    sides = {table.side for table in arrays}
+    if any(all(table.low) for table in arrays) or {"left", "right"} <= sides:
+        return "both models compute"
     return f"the {sides.pop()} model computes" if len(sides) == 1 and "" not in sides else "one side computes"
 
 
@@ -87,8 +90,10 @@ def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
 def _rounding(table: RoundedTable) -> str:
     """Say how the sides differ in a table."""
     if table.numbers is None:
-        side = f"the {table.side}" if table.side else "one side"
         (core,) = without_copies(table.value.real)
+        if all(table.low):
+            return f"both compute {named(core)} in float32, in other ways"
+        side = f"the {table.side}" if table.side else "one side"
         return f"{side} computes {named(core)} in float32"
     left, right = apart(*table.numbers, least=6)
     return f"one number is rounded: {left} on the left, {right} on the right"

@@ -12,12 +12,12 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
-from parity.derive.prove.examples import Examples, two_examples
+from parity.derive.prove.examples import Examples, more_examples
 from parity.derive.prove.freedom import affordable
 from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Longer, longer_inputs
-from parity.derive.prove.masks import other_masks
+from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.orders import stored_orders
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
 from parity.derive.prove.signs import only_positive, only_positive_inputs
@@ -79,12 +79,12 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
     trial = Trial(a, b, of.table, proof.error)
     quick = affordable(left.program) >= FURTHER_RUNS
-    examples = two_examples(trial) if holds and quick else Examples()
+    examples = more_examples(trial) if holds and quick else Examples()
     objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    stored = stored_alone(a, b, of.table) if holds and not (objection or unshown) else Stored()
+    stored = stored_alone(a, b, tapes, of.table) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     programs = left.program, best.programs[1]
     longer = longer_inputs(trial, programs) if holds and not objection else Longer()
@@ -93,7 +93,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = holds and not unshown and not objection
     absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(trial)
+        absent = rows_of_zeros(trial, tapes) or rows_of_one_value(trial)
     return Verdict(
         proof, proven, unshown, numbers or proof.incomparable == UNLIKE, examples.shapes, absent, longer.over_one,
         stored.notes,
@@ -141,7 +141,6 @@ def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
     if affordable(left.program) >= FURTHER_RUNS:
         programs = left.program, best.programs[1]
-        larger = larger_weights(trial, programs, tapes)
-        if other := larger or other_masks(trial):
+        if other := other_masks(trial) or larger_weights(trial, programs, tapes):
             return other
     return unlike_number(a, b, tapes, of.table, proof.exact)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.trace.precomputed import HIDDEN
+from parity.derive.limits import HIDING
 from parity.derive.trace.sites import OWN
 from parity.derive.trace.tape import Array, Operation, tried
 from specs.numerals import apart, exact, measured
@@ -196,7 +196,7 @@ def _shape(table: Array) -> str:
 
 def _hides(table: Array) -> bool:
     """Tell whether a table is a mask that is added: zeros, and numbers that hide a place."""
-    return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDDEN).all() and (table < 0).any())
+    return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDING).all() and (table < 0).any())
 
 
 class Buckets(NamedTuple):

@@ -5,7 +5,7 @@ Others are tried too, as far as tables have rows for them: code may limit tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
     for number in sorted(asked[0] ^ asked[1]):
         if apart := _apart(trial, dict.fromkeys(rare[0], number)):
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
-            return f"{number}, {asks}: with it outputs differ by {short(apart)}"
+            return _named(trial, number, rare[0], asks, apart)
     values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
     length = min([n for program in programs for n in _lengths(program, values)], default=int(values.max()))
     if not (others := [number for number in range(length) if number not in values]):
@@ -43,10 +43,20 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
         return ""
     for number in dict.fromkeys(some):
         if one := _apart(trial, dict.fromkeys(rare[0], number)):
-            return f"{number}, which no input has: with it outputs differ by {short(one)}"
+            return _named(trial, number, rare[0], "which no input has", one)
     exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
     new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
     return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} outputs differ by {short(apart)}"
+
+
+def _named(trial: Trial, number: int, rare: Collection[int], what: str, apart: float) -> str:
+    """Say that outputs differ with a token in place of the rarest ones; say so of these if others do the same there."""
+    tokens = np.concatenate([array.ravel() for array in trial.given[0].values() if token_ids(array)])
+    each, counts = np.unique(tokens[~np.isin(tokens, [*rare])], return_counts=True)
+    known = int(each[counts.argmax()])
+    if not _apart(trial, dict.fromkeys(rare, known)):
+        return f"{number}, {what}: with it outputs differ by {short(apart)}"
+    return f"{number} in place of {in_a_row(sorted(rare))}: with it outputs differ by {short(apart)}"
 
 
 def _fewer(trial: Trial, instead: Mapping[int, int], apart: float) -> tuple[Mapping[int, int], float]:
@@ -94,14 +104,14 @@ def _asked(tape: Tape, inputs: Sequence[Array]) -> Iterator[int]:
             continue
         values = known[node.inputs[slots[0]]]
         if node.call and node.call.name.strip("_") in EQUALITIES:
-            yield from (number for number in _numbers(tape, node) if number not in values)
+            yield from (number for number in compared_numbers(tape, node) if number not in values)
         elif len(node.inputs) == 1:
             moved = np.asarray(node.run(values))
             if moved.dtype.kind in "iu" and np.isin(moved, values).all():
                 known[node.output] = moved
 
 
-def _numbers(tape: Tape, node: Node) -> Iterator[int]:
+def compared_numbers(tape: Tape, node: Node) -> Iterator[int]:
     """Yield the whole number with which an operation compares, be it a setting or an operand."""
     numbers = [*(node.call.settings.values() if node.call else ()), *map(tape.constants.get, node.inputs)]
     for number in numbers:

@@ -1,7 +1,11 @@
-"""Run both models on two examples at once where they were given one: what mixes examples does not show in one."""
+"""Run both models on twice as many examples as they were given.
+
+What mixes examples does not show in one, nor does a number of examples that code of one model alone reads.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +14,7 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
+from specs.numerals import short
 
 from .trial import Trial
 
@@ -18,6 +23,8 @@ MIXED = Reason(
     "equal only for one example alone, as one model mixes those of a batch, or both do so in other ways",
     "give inputs of two examples or more; then derive again",
 )
+ANOTHER = "equal only for this number of examples: for {} in place of {} they differ by {}"
+MORE = "make both models independent of how many examples they get; then derive again"
 
 
 class Examples(NamedTuple):
@@ -31,23 +38,36 @@ class Examples(NamedTuple):
     reason: str = ""
 
 
-def two_examples(trial: Trial) -> Examples:
-    """Compare outputs for two examples, if the inputs of both sides are one and both models take two."""
+def more_examples(trial: Trial) -> Examples:
+    """Compare outputs for twice as many examples, if both models take them."""
     given = trial.given
-    if not all(side and all(map(_one_example, side.values())) for side in given):
+    number = _examples(given)
+    if not number:
         return Examples()
     draws = [fresh(*given, SEED + k) for k in range(2)]
     inputs = [{name: np.concatenate([draw[side][name] for draw in draws]) for name in given[side]} for side in (0, 1)]
     outputs = trial.outputs(inputs, SEED)
-    every = [array for found in outputs for array in found]
-    if not all(outputs) or any(np.shape(array)[:1] != (2,) for array in every):  # axis 0 is no axis of examples there
-        return Examples()
-    if [np.shape(array) for array in outputs[0]] != [np.shape(array) for array in outputs[1]]:
-        return Examples()
-    mixed = difference(*outputs) > trial.limit()
-    return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if mixed else "")
+    shapes = [[np.shape(array) for array in found] for found in outputs]
+    if not all(outputs) or shapes[0] != shapes[1] or any(shape[:1] != (2 * number,) for shape in shapes[0]):
+        return Examples()  # axis 0 is no axis of examples there
+    apart = difference(*outputs)
+    if number == 1:
+        mixed = apart > trial.limit()
+        return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if mixed else "")
+    return Examples(
+        reason=Reason(ANOTHER.format(2 * number, number, short(apart)), MORE) if apart > trial.limit() else ""
+    )
 
 
-def _one_example(array: Array) -> bool:
+def _examples(given: Sequence[Mapping[str, Array]]) -> int:
+    """Return how many examples both sides were given, the first length of all inputs; 0 where that is unclear."""
+    arrays = [array for side in given for array in side.values()]
+    numbers = {array.shape[:1] for array in arrays}
+    if not all(given) or len(numbers) != 1 or numbers == {()} or (numbers == {(1,)} and not all(map(_one, arrays))):
+        return 0
+    return int(numbers.pop()[0])
+
+
+def _one(array: Array) -> bool:
     """Tell whether the first axis alone has length 1, or is that of images or sounds of one channel."""
-    return array.shape[:1] == (1,) and array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)
+    return array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from parity.derive.limits import LARGE_MODEL
+from parity.derive.limits import EQUAL_GRADIENTS, LARGE_MODEL
 from parity.derive.match.stepped import Stepped, stepped
 from parity.derive.match.symbols import CHUNK, Elements, strided
 from parity.derive.trace.names import split
@@ -20,6 +20,7 @@ UNSEEN = 1e-12  # gradients below this part of the largest are rounding: nothing
 # Difference within a module, see PART, that rounding to float32 may cause; elements in another order differ by 1. The
 # gradient of a bias of keys is zero but for rounding: with a softmax in float32 a few 1e-6 of the largest of its module
 NEAR = 3e-2
+NOISE = 1e-6  # gradients below this part of the largest of their module may be rounding, where they differ
 PART = 1e-3  # of the largest gradient; below it, differences are relative to that
 
 
@@ -76,6 +77,7 @@ class Gradients:
         self._right = Spool(len(rights))
         self._right_sizes: dict[str, float] = {}
         self._part_of: dict[str, str] = {}  # right parameter -> the larger left one of which it is a part
+        self._idle: set[str] = set()  # left parameters whose gradients are rounding
         self._became: dict[str, list[str]] = {name: [] for name in lefts.names}
         for name in rights.names:
             owners = list(dict.fromkeys(owner for found in maps for owner in lefts.owners(rights.part(found, name))))
@@ -114,6 +116,8 @@ class Gradients:
         """
         if name not in self.sizes:
             return True
+        if name in self._idle:
+            return False
         size = self.sizes[name]
         near = size > UNSEEN * self._modules[split(name)[0]] and self._within(name) <= NEAR
         return size > UNSEEN * self.largest or near
@@ -138,6 +142,20 @@ class Gradients:
     def beyond(self, limit: float) -> list[str]:
         """List the left parameters whose gradients differ by more than a limit."""
         return [name for name, error in self._errors.items() if error > limit]
+
+    @property
+    def noise(self) -> list[str]:
+        """List the left parameters whose gradients differ, and are small in both models.
+
+        They may be rounding of either, as those of a bias that a difference removes: of `pool(x) - x`, say.
+        """
+        sizes = {name: max(self.sizes[name], self.apart[name]) for name in self.beyond(EQUAL_GRADIENTS)}
+        return [name for name, size in sizes.items() if size <= NOISE * self._modules[split(name)[0]]]
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Take the gradients of these parameters, on which no output depends, for zero."""
+        self._idle.update(names)
+        self._errors = {name: error for name, error in self._errors.items() if name not in names}
 
     @cached_property
     def _errors(self) -> dict[str, float]:

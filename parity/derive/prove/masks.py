@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -25,45 +26,97 @@ Count = Callable[[Array], Array]
 COUNTS: tuple[Count, ...] = (lambda mask: mask.cumsum(-1) * mask, lambda mask: mask.cumsum(-1))
 
 
+Given = Sequence[Mapping[str, Array]]  # of the left and of the right side
+Change = Callable[[Array, Array], Array]  # of rows and their two values
+
+
 def other_masks(trial: Trial) -> str:
     """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
-    given = trial.given
-    every, (drawn, others) = related(*given), fresh(*given, SEED)
-    moved = _moved(given[0], {name: drawn[name] for name, pairs in every.items() if pairs})
-    if not moved:
+    drawn = fresh(*trial.given, SEED)
+    moved = with_masks(trial.given, drawn, _with_another_edge)
+    if not moved or not (apart := trial.apart(moved, SEED)):
         return ""
-    inputs = drawn | moved, carried(moved, others, every)
-    paired = {other for pairs in every.values() for other, _ in pairs}
-    alone = [name for name, pairs in every.items() if not pairs], [name for name in others if name not in paired]
-    masks = [(given[0][name] != 0, array != 0) for name, array in moved.items()]
-    apart = trial.apart(inputs, SEED)
-    for count in COUNTS:  # one side alone is given positions, and the other side counts what its mask shows
-        counted = [_counted(side, names, masks, count) for side, names in zip(inputs, alone, strict=True)]
-        if apart and any(counted):
-            apart = trial.apart([side | new for side, new in zip(inputs, counted, strict=True)], SEED)
+    masks = [*_masks(trial.given, drawn)]
+    for counted in _with_positions(trial.given, moved, masks):
+        apart = apart and trial.apart(counted, SEED)
     if not apart:
         return ""
-    names = in_a_row(label(name) for name in moved)
+    names = in_a_row(label(name) for name in masks)
     return Reason(f"{ONLY} {names}: with another one there they differ by {short(apart)}", OTHER)
 
 
-def _moved(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the inputs that keep their values in a proof, and have one of two values in their last row, with another.
+def rows_of_one_value(trial: Trial) -> str:
+    """Say that outputs differ where a mask has one value in its last row, which it may hide whole; "" if they agree."""
+    drawn = fresh(*trial.given, SEED)
+    for k in (0, 1):
+        moved = with_masks(trial.given, drawn, partial(_with_last, k))
+        if moved and (said := trial.unlike(moved, SEED)):
+            names = in_a_row(label(name) for name in _masks(trial.given, drawn))
+            return f"rows of one value in {names}, as where it hides all: with one, {said}"
+    return ""
 
-    So a mask for padding hides one place more, or one less: both are those of texts of other lengths.
-    """
-    moved = dict[str, Array]()
-    for name, array in drawn.items():
-        values = np.unique(array)
-        if not np.array_equal(array, given[name]) or array.ndim < 1 or array.shape[-1] < 2 or len(values) > 2:
+
+def with_masks(given: Given, drawn: Given, change: Change) -> Sequence[Mapping[str, Array]]:
+    """Return inputs of both sides with other masks, and integers that are all alike; nothing if there are none."""
+    every = related(*given)
+    moved = {
+        name: change(array.copy().reshape(-1, array.shape[-1]), values).reshape(array.shape)
+        for name, (array, values) in _masks(given, drawn).items()
+    }
+    return [{**drawn[0], **moved}, carried(moved, drawn[1], every)] if moved else []
+
+
+def _masks(given: Given, drawn: Given) -> dict[str, tuple[Array, Array]]:
+    """Return the left inputs that keep their values in a proof, and have one of two values, with these values."""
+    found = dict[str, tuple[Array, Array]]()
+    for name, pairs in related(*given).items():
+        array, values = drawn[0][name], np.unique(drawn[0][name])
+        if not pairs or not np.array_equal(array, given[0][name]) or array.ndim < 1 or array.shape[-1] < 2:
             continue
         if len(values) == 1 and values[0] in (0, 1):
             values = np.array([0, 1], array.dtype)
         if len(values) == 2:
-            moved[name] = array.copy()
-            row = moved[name].reshape(-1, array.shape[-1])[-1]
-            row[_edge(row)] = values[0] if row[_edge(row)] == values[1] else values[1]
-    return moved
+            found[name] = array, values
+    return found
+
+
+def of_one_place(rows: Array, values: Array) -> Array:
+    """Return a mask that shows one place of each row, the first or the last one, whichever it shows in all rows."""
+    for place in (0, -1):
+        shown = rows[0, place]
+        if (rows[:, place] == shown).all():
+            rows[:] = values[values != shown][0]
+            rows[:, place] = shown
+            break
+    return rows
+
+
+def _with_last(k: int, rows: Array, values: Array) -> Array:
+    rows[-1] = values[k]
+    return rows
+
+
+def _with_another_edge(rows: Array, values: Array) -> Array:
+    """Return a mask that hides one place more, or one less, in its last row, as those of texts of other lengths."""
+    row = rows[-1]
+    row[_edge(row)] = values[0] if row[_edge(row)] == values[1] else values[1]
+    return rows
+
+
+def _with_positions(given: Given, moved: Given, names: Iterable[str]) -> Iterator[Given]:
+    """Yield inputs whose positions, which one side alone is given, count what the other side's moved masks show.
+
+    Args:
+      names: the masks of the left side.
+    """
+    every = related(*given)
+    paired = {other for pairs in every.values() for other, _ in pairs}
+    alone = [name for name, pairs in every.items() if not pairs], [name for name in given[1] if name not in paired]
+    masks = [(given[0][name] != 0, moved[0][name] != 0) for name in names]
+    for count in COUNTS:
+        counted = [_counted(side, names, masks, count) for side, names in zip(moved, alone, strict=True)]
+        if any(counted):
+            yield [{**side, **new} for side, new in zip(moved, counted, strict=True)]
 
 
 def _counted(

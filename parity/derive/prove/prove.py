@@ -17,6 +17,7 @@ from parity.derive.limits import (
     NO_GRADIENTS,
     REPLAYED_FLOAT64,
     REPLAYED_OUTPUTS,
+    REPLAYED_SHORT,
     REPLAYED_TABLES,
     ROUNDED_GRADIENTS,
 )
@@ -31,7 +32,7 @@ from parity.derive.trace.outputs import Outputs, coarse, difference, incomparabl
 from parity.derive.trace.precomputed import RoundedTable, aligned
 from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
-from parity.derive.trace.tape import Array, Tape
+from parity.derive.trace.tape import SHORT, Array, Tape
 from specs.table import Table
 from specs.words import in_a_row
 
@@ -236,22 +237,14 @@ def _drawn(
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
-    error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
-    tables: Sequence[RoundedTable] = ()
-    unlike, float64 = "", [a.exact, b.exact]
-    limit = EQUAL_GRADIENTS if exact <= EQUAL_OUTPUTS else ROUNDED_GRADIENTS
-    if max(error, exact) > EQUAL_OUTPUTS:  # do casts to float32 explain it?
-        *same, tables = aligned(*tapes, *(list(i.values()) for i in inputs))
-        if exact > EQUAL_OUTPUTS:
-            sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
-            replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
-            near = [_replayed(ran.side, tape, bool(tables)) for ran, tape in zip(sides, tapes, strict=True)]
-            apart = [difference(ran.outputs.written, own) for ran, own in zip(sides, replayed, strict=True)]
-            if all(gap <= most for gap, most in zip(apart, near, strict=True)):
-                exact, float64 = difference(*replayed), replayed
-            else:
-                unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
+    error = difference(a.written, b.written)
+    sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
+    exact, float64, tables, unlike = _in_float64(sides, tapes)
+    low = difference(a.exact, b.exact) > EQUAL_OUTPUTS or any(tape.low_gradients for tape in tapes)
+    limit = ROUNDED_GRADIENTS if low else EQUAL_GRADIENTS
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
+    if grads is not None and not remark and exact <= EQUAL_OUTPUTS and (noise := grads.noise):
+        grads.leave_out(effects(left, noise).without)
     gradient = grads.error if grads is not None and not remark and exact <= EQUAL_OUTPUTS else None
     told = grads is not None and gradient is not None and not (grads.alone or grads.unclear)
     seen = grads.largest if grads is not None and told else math.inf
@@ -263,18 +256,6 @@ def _drawn(
     proof = Proof(error=error, exact=exact, gradient=gradient, limit=limit, other_gradients=others, remark=remark,
                   tables=tables, incomparable=reason, rounding=rounding)  # fmt: skip
     return Draw(grads, proof, faint)
-
-
-def _replayed(of: Side, tape: Tape, tables: bool) -> float:
-    """Return the difference of a model's outputs from those of its tape that its lower precision explains.
-
-    Args:
-      tables: whether a side reads tables of lower precision.
-    """
-    if tables:
-        return REPLAYED_TABLES
-    rounds = tape.lowers or (of.framework == "paddle" and not tape.reads_numbers)  # its kernels take numbers as float32
-    return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
 
 
 class Ran(NamedTuple):
@@ -292,6 +273,54 @@ class Ran(NamedTuple):
     def repeats(self) -> bool:
         """Tell whether the model gives the same outputs again."""
         return difference(self.side.run(self.weights, self.inputs), self.outputs.written) <= EQUAL_OUTPUTS
+
+
+class InFloat64(NamedTuple):
+    """How far outputs differ without casts to lower precision.
+
+    Args:
+      exact: the difference. outputs: of both sides. tables: that the sides compute with different precision.
+      unlike: why this does not show; "" if it does.
+    """
+
+    exact: float
+    outputs: Sequence[Sequence[Array]]
+    tables: Sequence[RoundedTable] = ()
+    unlike: str = ""
+
+
+def _in_float64(sides: tuple[Ran, Ran], tapes: tuple[Tape, Tape]) -> InFloat64:
+    """Compare the outputs of both sides, and those of their tapes where casts may explain how they differ."""
+    (a, b), own = (ran.outputs for ran in sides), [ran.outputs.exact for ran in sides]
+    exact = difference(*own)
+    if max(difference(a.written, b.written), exact) <= EQUAL_OUTPUTS:
+        return InFloat64(exact, own)
+    *same, tables = aligned(*tapes, *(list(ran.inputs.values()) for ran in sides))
+    if exact <= EQUAL_OUTPUTS:
+        return InFloat64(exact, own, tables)
+    replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
+    wide, gaps = difference(*replayed), [difference(*one) for one in zip(own, replayed, strict=True)]
+    near = [_replayed(ran.side, tape, bool(tables)) for ran, tape in zip(sides, tapes, strict=True)]
+    short = [max(most, REPLAYED_SHORT * bool(SHORT & tape.lowers)) for most, tape in zip(near, tapes, strict=True)]
+    if _within(gaps, near) or (wide > EQUAL_OUTPUTS and _within(gaps, short)):
+        return InFloat64(wide, replayed, tables)
+    return InFloat64(exact, own, tables, UNLIKE if all(ran.repeats() for ran in sides) else RANDOM)
+
+
+def _within(gaps: Sequence[float], limits: Sequence[float]) -> bool:
+    return all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
+
+
+def _replayed(of: Side, tape: Tape, tables: bool) -> float:
+    """Return the difference of a model's outputs from those of its tape that its lower precision explains.
+
+    Args:
+      tables: whether a side reads tables of lower precision.
+    """
+    if tables:
+        return REPLAYED_TABLES
+    rounds = tape.lowers or (of.framework == "paddle" and not tape.reads_numbers)  # its kernels take numbers as float32
+    return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
 
 
 def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> bool:

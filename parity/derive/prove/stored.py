@@ -1,21 +1,32 @@
-"""Find single integers and flags that one model alone stores and reads: steps, or whether it has been initialized."""
+"""Find single integers and flags that one model alone stores and reads: steps, or whether it has been initialized.
+
+A number with which the other model's code compares, as with that of padding, is a constant, even if it is 0: both are
+run with another number in its place, and agree again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
+from parity.derive.trace.draws import draw
 from parity.derive.trace.outputs import equal
+from parity.derive.trace.program import replayed
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, Node, Tape
 from specs.table import Table
 from specs.words import in_a_row
 
+from .absent import EQUALITIES, compared_numbers
+from .translated import TranslatedWeights
 from .trial import depended_on
+from .unreached import COMPARISONS
 
 KINDS = "iub"
 FAR = 1_000_000  # steps, beyond any number that code waits for
@@ -30,7 +41,8 @@ class Stored(NamedTuple):
     """What one model alone stores and reads.
 
     Args:
-      reason: why nothing is proven: numbers of 0 and flags that are not set, as a new model has them. "" if none is.
+      reason: why nothing is proven: numbers of 0 and flags that are not set, as a new model has them, and with which
+        the other model's code does not compare. "" if none is.
       notes: on the other ones, which a checkpoint may have as they are.
     """
 
@@ -38,15 +50,68 @@ class Stored(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def stored_alone(left: Side, right: Side, table: Table) -> Stored:
+def stored_alone(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Stored:
     """Name the single numbers that one model alone stores and reads, and that the table drops or fills."""
     new, notes = list[str](), list[str]()
-    for side, of, names in zip(SIDES, (left, right), _alone(left, right, table), strict=True):
-        values = {f"{name} {of.others[name].item()}": bool(of.others[name].any()) for name in names}
-        if unset := [text for text, is_set in values.items() if not is_set]:
-            new.append(f"{in_a_row(unset)} on the {side}")
-        notes += [f"equal with {text}, which the {side} model alone has" for text, is_set in values.items() if is_set]
+    for k, names in enumerate(_alone(left, right, table)):
+        of, unset = (left, right)[k], list[str]()
+        for name in names:
+            text = f"{name} {of.others[name].item()}"
+            if of.others[name].any():
+                notes.append(f"equal with {text}, which the {SIDES[k]} model alone has")
+            elif _in_code(left, right, tapes, table, k, name):
+                notes.append(f"equal with {text} on the {SIDES[k]}, which the {SIDES[1 - k]} model has in its code")
+            else:
+                unset.append(text)
+        if unset:
+            new.append(f"{in_a_row(unset)} on the {SIDES[k]}")
     return Stored(Reason(f"{FIRST}: {'; '.join(new)}", REMEDY) if new else "", notes)
+
+
+def _in_code(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, k: int, name: str) -> bool:
+    """Tell whether a number of one side is one with which the other side's code compares.
+
+    With the next number in both places outputs have to agree, and to be others than before.
+
+    Args:
+      k, name: the side that stores the number, and by which name.
+    """
+    weights = draw(left, 0)
+    both = weights, TranslatedWeights(table, left, right, weights)
+    of, other = (left, right)[k], (left, right)[1 - k]
+    number, inputs = of.others[name], of.call.arrays()
+    if number.dtype.kind == "b":  # a flag
+        return False
+    try:
+        usual, changed = (of.run({**both[k], name: one}, inputs) for one in (number, _next(number)))
+    except Exception:  # an index that is not there
+        return False
+    finally:
+        of.run({**both[k], name: number}, inputs)  # gives the model its own number again
+        of.release()
+    given = [*other.call.arrays().values()]
+    others = (replayed(tape, both[1 - k], given) for tape in _with_next(tapes[1 - k], int(number.item())))
+    return not equal(usual, changed) and any(equal(changed, outputs) for outputs in others)
+
+
+def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
+    """Yield the tape with the next number in place of one that it compares with: everywhere, then at each place."""
+
+    def shifted(run: Callable[..., Array], slot: int, *operands: Array) -> Array:
+        lower = np.asarray(operands[slot]) - np.int64(1)  # is this number as that one is the next
+        return run(*(lower if at == slot else operand for at, operand in enumerate(operands)))
+
+    def changed(nodes: Sequence[Node]) -> Tape:
+        new = {node.output: node for node in nodes}
+        return replace(tape, nodes=[new.get(node.output, node) for node in tape.nodes])
+
+    found = list[Node]()
+    for node in tape.live().nodes:
+        slots = [slot for slot, value in enumerate(node.inputs) if value not in tape.constants]
+        compares = node.call is not None and node.call.name.strip("_") in EQUALITIES | COMPARISONS
+        if compares and len(slots) == 1 and [*compared_numbers(tape, node)] == [number]:
+            found.append(node._replace(run=partial(shifted, node.run, slots[0])))
+    yield from (changed(nodes) for nodes in (found, *([node] for node in found)) if nodes)
 
 
 def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]:

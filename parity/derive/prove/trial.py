@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity.derive.limits import EQUAL_OUTPUTS
+import numpy as np
+
+from parity.derive.edits.edit import SIDES
+from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
 from parity.derive.trace.caches import trim
 from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
+from specs.numerals import short
 from specs.table import Table
 
 from .translated import TranslatedWeights
@@ -68,6 +72,23 @@ class Trial:
             return 0.0
         apart = difference(*outputs)
         return apart if apart > (self.limit() if limit is None else limit) else 0.0
+
+    def unlike(self, inputs: Sequence[Mapping[str, Array]], seed: int) -> str:
+        """Say that outputs differ, or that those of one model alone are NaN; "" if rounding may explain it.
+
+        Args:
+          inputs: see outputs. seed: of random weights.
+        """
+        outputs = self.outputs(inputs, seed)
+        if not all(outputs) or [x.shape for x in outputs[0]] != [y.shape for y in outputs[1]]:
+            return ""
+        for x, y in zip(*outputs, strict=True):
+            alone = [bool((np.isnan(one) & ~np.isnan(other)).any()) for one, other in ((x, y), (y, x))]
+            if any(alone):
+                return f"outputs of the {SIDES[alone[1]]} model alone are NaN"
+        known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
+        apart = 0.0 if incomparable(*known) else difference(*known)
+        return "" if apart <= self.limit(AGREEING_OUTPUTS) else f"outputs differ by {short(apart)}"
 
 
 def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:

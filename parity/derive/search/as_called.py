@@ -23,14 +23,13 @@ from parity.derive.trace.draws import draw
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.precomputed import aligned
 from parity.derive.trace.program import Program
-from parity.derive.trace.routed import passed_over, scatters
+from parity.derive.trace.routed import scatters
 from parity.derive.trace.sides import Side, side
 from parity.derive.trace.still import still
 from parity.derive.trace.tape import Array, Tape
 from specs.table import Table
 
 from .candidates import (
-    MAX_DRAWS,
     SEED,
     Called,
     Candidate,
@@ -42,6 +41,7 @@ from .candidates import (
     program_of,
     read,
     recorded,
+    with_rows,
 )
 from .rounds import Rounds
 
@@ -147,16 +147,16 @@ def _with_rows(model: Right) -> Right:
     b, inputs = model.side, [*model.inputs.values()]
     if not scatters(model.tape) or sum(array.size for array in b.parameters.values()) >= LARGE_MODEL:
         return model
-    tried = []
-    for seed in range(MAX_DRAWS):
-        count = passed_over(Program(model.tape, b.parameters, inputs))
-        tried.append((count, seed, model.tape, dict(b.parameters)))
-        if not count:
-            break
-        drawn = draw(b, SEED + seed)
-        b.parameters |= {name: drawn[name] for name in drawn if drawn[name].ndim > 1 and name not in b.buffers}
-        model = model._replace(tape=recorded(b, b.parameters, model.inputs, "right"))
-    _, _, tape, parameters = min(tried, key=lambda one: one[:2])
+
+    def drawn(k: int) -> tuple[tuple[Tape, dict[str, Array]], Program]:
+        tape = model.tape
+        if k:
+            others = draw(b, SEED + k - 1)
+            b.parameters |= {name: others[name] for name in others if others[name].ndim > 1 and name not in b.buffers}
+            tape = recorded(b, b.parameters, model.inputs, "right")
+        return (tape, dict(b.parameters)), Program(tape, b.parameters, inputs)
+
+    tape, parameters = with_rows(drawn)
     b.parameters |= parameters
     return model._replace(tape=tape)
 

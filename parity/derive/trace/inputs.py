@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from convert.errors import UsageError
+from parity.derive.limits import HIDING, HUGE
 
 from .call import WIDE, label
 from .program import Program
@@ -30,8 +31,6 @@ ALIKE = Reason(
     "equal only with inputs of one value each, by which a wrong order of positions would not show",
     "give inputs of several values, such as random tokens; then derive again",
 )
-HIDING = -100.0  # what additive masks have at most where they hide a value
-HUGE = 1e6  # absolute value from which on an element is that of an additive mask
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -205,14 +204,32 @@ def _drawn(rng: np.random.Generator, array: Array, alone: bool) -> Array:
 def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
     """Return tokens in another order: each in its own column if there are many rows: columns may read other tables.
 
-    Rows that are all alike are turned by one place more each, so that they are told apart.
+    A token that each row has, such as the one that ends a text, stays in each as often. Rows that are all alike are
+    turned by one place more each, so that they are told apart.
     """
     if len(tokens) > 1 and (tokens == tokens[:1]).all():
         return np.stack([np.roll(row, k + 1) for k, row in enumerate(tokens)])
     if len(tokens) >= ROWS:
-        return rng.permuted(tokens, axis=0)
-    shuffled = rng.permutation(tokens.ravel()).reshape(tokens.shape)
-    return np.roll(tokens, 1) if np.array_equal(shuffled, tokens) else shuffled  # another order in any case
+        shuffled = rng.permuted(tokens, axis=0)
+        lacking = _lacking(tokens, shuffled)
+        shuffled[lacking] = tokens[lacking]
+    else:
+        rows = tokens.reshape(len(tokens) if tokens.ndim > 1 else 1, -1)
+        shuffled = rng.permutation(rng.permuted(rows, axis=1)).reshape(tokens.shape)
+    if np.array_equal(shuffled, tokens):  # another order in any case
+        return np.roll(tokens, 1, axis=0 if len(tokens) > 1 else -1)
+    return shuffled
+
+
+def _lacking(tokens: Array, shuffled: Array) -> Array:
+    """Tell which rows of shuffled tokens have one, which each row had, less or more often than any row did."""
+    rows, others = tokens.reshape(len(tokens), -1), shuffled.reshape(len(tokens), -1)
+    lacking = np.zeros(len(tokens), bool)
+    for token in np.intersect1d(rows[0], rows[-1]):
+        before, now = ((of == token).sum(1) for of in (rows, others))
+        if before.min():
+            lacking |= (now < before.min()) | (now > before.max())
+    return lacking
 
 
 def _same_values(a: Array, b: Array) -> bool:

@@ -138,7 +138,8 @@ class Reader:
             return self.tape.layout(inputs[0], same, site)
         if target.kind == "c" and source == target:
             return self.tape.layout(inputs[0], same, site)
-        lifted = np.dtype(WIDE[target.kind]) if target.name in LOW or target.kind == "c" else target
+        wide = np.float64 if target.name in LOW else WIDE["c"] if target.kind == "c" else target
+        lifted = np.dtype(wide)  # bfloat16 has a kind of its own
         call = Operation.of("convert_element_type", {})
         return self.tape.record("other", inputs, lambda a: np.asarray(a).astype(lifted), site, call=call)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 LOW = ("float32", "bfloat16", "float16")
 DTYPES = ("dtype", "new_dtype", "preferred_element_type")  # parameters of equations that name the dtype of a result
+BITS = "bitcast_convert_type"  # takes the same bits as another dtype, as JAX makes random numbers of integers
 _ERF = np.frompyfunc(math.erf, 1, 1)
 NUMPY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
@@ -82,9 +83,10 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
 
 
 def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
-    """Run an equation by JAX, in float64."""
+    """Run an equation by JAX, in float64; one that takes the bits of its operands in its own dtypes."""
     params = dict(eqn.params)
     closed = any(hasattr(v, "jaxpr") or hasattr(v, "eqns") for v in jax.tree.leaves(params, is_leaf=_is_jaxpr))
+    closed = closed or eqn.primitive.name == BITS
     if not closed:
         for key in DTYPES:
             if params.get(key) is not None and np.dtype(params[key]).name in LOW:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend import core
 
 from .jax_recorder import CALLS
-from .jax_values import DTYPES, LOW, array_of
+from .jax_values import BITS, DTYPES, LOW, array_of
 
 Seen = Callable[[Any, list[Any], list[Any]], list[Any]]
 VOID = frozenset(["convert_element_type", "reduce_precision"])
@@ -70,6 +70,8 @@ def _results(eqn: Any, operands: list[Any]) -> list[Any]:
         return operands
     if eqn.primitive.name in CALLS and any(lowers(inner) for inner, _ in _inner(eqn)):
         return widened(*next(_inner(eqn)), operands)
+    if eqn.primitive.name == BITS:
+        return [_wide(eqn.primitive.bind(operands[0].astype(eqn.invars[0].aval.dtype), **eqn.params))]
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ((), params)  # before and since JAX 0.10
     wide = {key: np.dtype(np.float64) for key in DTYPES if params.get(key) is not None and _is_low(params[key])}
@@ -85,6 +87,10 @@ def _inner(eqn: Any) -> Iterator[tuple[Any, Sequence[Any]]]:
                 yield closed.jaxpr, closed.consts
             elif hasattr(closed, "eqns"):
                 yield closed, ()
+
+
+def _wide(array: Any) -> Any:
+    return array.astype(np.float64) if _is_low(array.dtype) else array
 
 
 def _low(atom: Any) -> bool:

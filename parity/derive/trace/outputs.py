@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError
-from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.limits import EQUAL_OUTPUTS, HUGE
 from specs.numerals import measured
 from specs.words import with_article
 
@@ -18,7 +18,6 @@ from .call import flatten
 from .reason import Reason
 from .tape import Array
 
-MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
 MOST_AXES = 5  # of outputs of which orders of axes are tried
 COARSE = Reason(
     "whole numbers, which nearly equal models share",
@@ -172,7 +171,7 @@ def _apart(x: Array, y: Array) -> float:
     """Compare what a mask hides, -1e9 say, apart from other elements: relative to it, all others would be equal."""
     finite = np.isfinite(x)  # infinities are equal here: see incomparable
     x, y = x[finite], y[finite]
-    masked = np.maximum(np.abs(x), np.abs(y)) >= MASK
+    masked = np.maximum(np.abs(x), np.abs(y)) >= HUGE
     errors = [0.0]
     for part in (masked, ~masked):
         size = np.abs(x[part]).max(initial=0)
@@ -183,7 +182,7 @@ def _apart(x: Array, y: Array) -> float:
 def largest(a: Sequence[Array]) -> float:
     """Return the largest absolute value of all outputs that no mask hides."""
     sizes = [np.abs(_wide(x)) for x in a]
-    return max((float(size[size < MASK].max(initial=0)) for size in sizes), default=0.0)
+    return max((float(size[size < HUGE].max(initial=0)) for size in sizes), default=0.0)
 
 
 def equal(a: Sequence[Array], b: Sequence[Array]) -> bool:

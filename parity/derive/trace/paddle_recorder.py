@@ -155,6 +155,7 @@ class Recorder(Forms):
         results = [args[0]] if in_place else [t for _, t in flatten(out) if isinstance(t, paddle.Tensor)]
         call = Operation.of(name, settings(name, original, args, kwargs))
         random = plain in SAMPLED and not call.settings.get("is_test")
+        self.tape.low_gradients |= call.settings.get("pooling_type") == "avg"  # by a factor of float32
         if not tensors or name in SHAPED:
             for tensor in results:
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)), random)

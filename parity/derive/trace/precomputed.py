@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import EQUAL_TABLES, LARGE_TABLES, ROUNDED_TABLES
+from parity.derive.limits import EQUAL_TABLES, HIDING, LARGE_TABLES, ROUNDED_TABLES
 
 from .tape import Array, Node, Tape
 
-HIDDEN = -1e3  # from this number downwards a mask hides a place
 MERGED = 2.0**-22  # relative difference of two numbers that float32 tells apart: two units of its last place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
@@ -149,43 +148,66 @@ def _real(value: Array) -> Array:
     return np.ascontiguousarray(value, np.complex128).view(np.float64) if value.dtype.kind == "c" else value
 
 
-def _known(tables: Iterable[Precomputed]) -> list[tuple[Array, str]]:
-    """Return the distinct finite values of each table, sorted; of equal ones the first."""
-    known: dict[bytes, tuple[Array, str]] = {}
+class Known(NamedTuple):
+    """A table of the other side: its numbers, and those that are finite, each once and sorted."""
+
+    numbers: Array
+    distinct: Array
+    site: str
+
+    def near(self, numbers: Array, scale: Array) -> tuple[Array, float]:
+        """Return the values of this table in the places of another one, which rounding may lead to, and their distance.
+
+        It is infinite where rounding does not. Of a table of the same shape, values of two places may become one, as
+        those of a window do that is the same from both ends.
+
+        Args:
+          scale: to which distances are relative.
+        """
+        finite = np.isfinite(numbers)
+        if np.squeeze(self.numbers).shape == np.squeeze(numbers).shape and numbers.size > 1:
+            same = self.numbers.reshape(numbers.shape)
+            gap = _gap(same[finite], numbers[finite], scale)
+            if gap <= MERGED and np.array_equal(same[~finite], numbers[~finite], equal_nan=True):
+                return same[finite], gap
+        near = nearest(self.distinct, numbers[finite])
+        gap = _gap(near, numbers[finite], scale)
+        likely = gap <= EQUAL_TABLES or (gap <= ROUNDED_TABLES and _rounds(numbers[finite], self.distinct))
+        return near, gap if likely else np.inf
+
+
+def _gap(values: Array, others: Array, scale: Array) -> float:
+    return float((np.abs(values - others) / scale).max())
+
+
+def _known(tables: Iterable[Precomputed]) -> list[Known]:
+    """Return the tables that have finite values; of those of equal ones the first."""
+    known: dict[bytes, Known] = {}
     for table in tables:
         numbers = _real(table.value)
         distinct = np.unique(numbers[np.isfinite(numbers)])
-        known.setdefault(distinct.tobytes(), (distinct, table.site))
+        if len(distinct):
+            known.setdefault(distinct.tobytes(), Known(numbers, distinct, table.site))
     return list(known.values())
 
 
-def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
+def _nearest(table: Precomputed, known: Sequence[Known]) -> tuple[Array, float, str] | None:
     """Return (values of a left table in the shape of this one, their distance, its site); None if equal or unlike."""
     numbers = _real(table.value)
     finite = np.isfinite(numbers)
     sizes = np.abs(numbers[finite])
-    hidden = sizes >= -HIDDEN  # these are compared by their own size, or any other would be near
+    hidden = sizes >= -HIDING  # these are compared by their own size, or any other would be near
     scale = np.where(hidden, sizes, sizes[~hidden].max(initial=0))
     if not scale.any():
         return None
     scale = np.maximum(scale, 1e-300)
-    best = None
-    for distinct, site in known:
-        if not len(distinct):
-            continue
-        near = nearest(distinct, numbers[finite])
-        gap = float((np.abs(near - numbers[finite]) / scale).max())
-        if gap <= EQUAL_TABLES:
-            return None
-        if gap <= ROUNDED_TABLES and (best is None or gap < best[1]) and _rounds(numbers[finite], distinct):
-            value = np.array(numbers)
-            value[finite] = near
-            best = (
-                value if numbers is table.value else value.view(np.complex128).reshape(table.value.shape),
-                gap,
-                site,
-            )
-    return best
+    found = [(*one.near(numbers, scale), one.site) for one in known]
+    near, gap, site = min(found, key=lambda one: one[1], default=(sizes, np.inf, ""))
+    if not EQUAL_TABLES < gap < np.inf:
+        return None
+    value = np.array(numbers)
+    value[finite] = near
+    return value if numbers is table.value else value.view(np.complex128).reshape(table.value.shape), gap, site
 
 
 def _rounds(values: Array, other: Array) -> bool:
@@ -245,13 +267,13 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
         if (
             array.ndim < 2
             or array.size > LARGE_TABLES
-            or (array.flat[0] not in (0, 1) and array.flat[0] > HIDDEN)
+            or (array.flat[0] not in (0, 1) and array.flat[0] > HIDING)
             or len(distinct := np.unique(array)) != 2
         ):
             continue
         low, high = distinct
         identity = array.ndim == 2 and np.array_equal(array, np.eye(*array.shape))
-        if (high == 0 and low <= HIDDEN) or (low == 0 and high == 1 and not identity):
+        if (high == 0 and low <= HIDING) or (low == 0 and high == 1 and not identity):
             found.append(name)
     return found
 

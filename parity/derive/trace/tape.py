@@ -23,6 +23,8 @@ from parity.derive.limits import LARGE_MATRIX
 
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
 
+SHORT = frozenset(["float16", "bfloat16"])  # dtypes whose rounding is as large as differences of models
+
 
 class Window(NamedTuple):
     """How a convolution of x (n, c, *space), already padded, with w (o, c / groups, *taps) moves."""
@@ -96,6 +98,7 @@ class Tape:
       complex: whether some of its values are complex numbers.
       lowers: the dtypes of lower precision than float64 in which it computes some of its values. low_site: the module
         where the first of these appears, "" where that is not known.
+      low_gradients: whether the framework computes gradients of some operation in lower precision than its result.
       random: numbers of values that are drawn anew in each run, and of constants that are computed from them.
     """
 
@@ -108,6 +111,7 @@ class Tape:
     lowers: frozenset[str] = frozenset()
     low_site: str = ""
     complex: bool = False
+    low_gradients: bool = False
     random: set[int] = field(default_factory=set)
     size: int = 0
     parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
@@ -154,8 +158,16 @@ class Tape:
         return [name for name, number in self.parameters.items() if number not in read]
 
     def draws(self) -> bool:
-        """Tell whether outputs are computed from random numbers, be it without a visible effect."""
-        return bool(self.random) and self.depends(self.outputs, self.random)
+        """Tell whether outputs are computed from random numbers, be it without a visible effect, but not times zero."""
+        if not self.random:
+            return False
+        nodes = [node for node in self.nodes if not self._is_zero(node.kind, node.inputs)]
+        return replace(self, nodes=nodes).depends(self.outputs, self.random)
+
+    def _is_zero(self, kind: str, inputs: Sequence[int]) -> bool:
+        """Tell whether an operation multiplies by a constant of zeros, which is no random one."""
+        known = (number for number in inputs if number in self.constants and number not in self.random)
+        return kind == "mul" and any(not np.any(self.constants[number]) for number in known)
 
     def depends(self, values: Collection[int], on: Collection[int]) -> bool:
         """Tell whether some values are computed from others."""
@@ -188,7 +200,7 @@ class Tape:
         if all(number in self.constants for number in inputs):
             with np.errstate(all="ignore"):
                 result = self.constant(run(*(self.constants[number] for number in inputs)))
-            if not self.random.isdisjoint(inputs):
+            if not self.random.isdisjoint(inputs) and not self._is_zero(kind, inputs):
                 self.random.add(result)
             return result
         if kind == "layout" and len(inputs) > 1 and all(number in self.parts for number in inputs):

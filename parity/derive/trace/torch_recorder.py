@@ -14,6 +14,7 @@ from .torch_forms import LAYOUT, LOW, Forms, is_inexact, is_layout, lifted
 from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
 
 LOWER = (*LOW, torch.complex64)
+CASTS = frozenset(["_to_copy", "detach", "alias"])  # operations that a cast may be, or be without
 SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "zeros_like", "ones_like", "full_like",
     "empty_like",
@@ -32,10 +33,21 @@ def _lower(dtype: torch.dtype | None) -> frozenset[str]:
 
 
 class Lifted(TorchDispatchMode):
-    """Make casts to lower precision void."""
+    """Make casts to lower precision void, and list the names of all other operations.
+
+    Args:
+      void: False to leave casts as they are.
+    """
+
+    def __init__(self, void: bool = True):
+        super().__init__()
+        self.void, self.names = void, list[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **lifted(func._schema.name.split("::")[1], dict(kwargs or {})))
+        name, kwargs = func._schema.name.split("::")[1], dict(kwargs or {})
+        if name not in CASTS:
+            self.names.append(name)
+        return func(*args, **(lifted(name, kwargs) if self.void else kwargs))
 
 
 class Recorder(Forms, TorchDispatchMode):

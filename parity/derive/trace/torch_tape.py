@@ -19,7 +19,7 @@ from .call import Call
 from .cotangents import Take, cotangents
 from .module_side import ModuleSide
 from .outputs import Outputs
-from .tape import Tape
+from .tape import SHORT, Tape
 from .torch_attention import written_attention
 from .torch_dense import LinearGradients
 from .torch_recorder import Lifted, Recorder
@@ -41,6 +41,7 @@ class TorchSide(ModuleSide):
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(copied, call, tensors_of(model), trained)
         self.extra = extra_states(model)
+        self._lowers: frozenset[str] = frozenset()  # of the last tape
 
     def _identity(self, tensor: torch.Tensor) -> object:
         return memory(tensor)
@@ -110,7 +111,8 @@ class TorchSide(ModuleSide):
             name: tensor for name, tensor in wanted.items() if tensor.ndim == 2 and tensor.numel() >= LARGE_GRADIENT
         }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
-        with _double(), forgotten(self.model.modules()), dense:
+        written = self._in_16_bits(inputs) if SHORT & self._lowers and not self.voided else None
+        with _double(), forgotten(self.model.modules()), dense, Lifted() if written else contextlib.nullcontext():
             outputs = self._written(inputs)
         weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
         total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
@@ -127,7 +129,16 @@ class TorchSide(ModuleSide):
         for name, tensor in without.items():
             take(name, np.zeros(tensor.shape))
         arrays = [numpy_of(t, copied=False) for t in outputs]
-        return Outputs(arrays, arrays)
+        return Outputs(written or arrays, arrays)
+
+    def _in_16_bits(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs as written, if the user's code computes by the same operations without its casts too."""
+        found, names = list[list[torch.Tensor]](), list[list[str]]()
+        for mode in (Lifted(), Lifted(void=False)):
+            with contextlib.suppress(RuntimeError), _double(), forgotten(self.model.modules()), mode:
+                found.append(self._run(_tensors_of(inputs)))
+            names.append(mode.names)
+        return [numpy_of(t) for t in found[1]] if len(found) == 2 and names[0] == names[1] else []
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""
@@ -145,6 +156,7 @@ class TorchSide(ModuleSide):
         tape.outputs = [mode.value(tensor) for tensor in outputs]
         self._note_numbers(tape, mode.numbers, tensors)
         mode.release()
+        self._lowers = tape.lowers
         return tape
 
 
