@@ -62,7 +62,9 @@ def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape,
 
 
 def _inputs(trial: Trial, seed: int, factor: float, sign: int, masked: bool) -> Sequence[Mapping[str, Array]]:
-    """Return larger inputs of both sides; none if masks are to show one place and there are no masks.
+    """Return larger inputs of both sides.
+
+    There are none if masks are to show one place, and there are no masks, or positions that one side alone counts.
 
     Args:
       sign: of inputs that have negative numbers. masked: whether masks show one place.
@@ -71,8 +73,11 @@ def _inputs(trial: Trial, seed: int, factor: float, sign: int, masked: bool) -> 
     grown = [moved_inputs(*one) for one in zip(trial.given, drawn, strict=True)]
     if not any(array.min() < 0 for side in grown for array in side.values()):
         sign = 1
-    if masked and not (drawn := with_masks(trial.given, drawn, of_one_place)):
-        return []
+    if masked:
+        masks = with_masks(trial.given, drawn, of_one_place)
+        if len(masks) != 1:
+            return []
+        drawn = masks[0]
     return [
         {**one, **{name: sign * factor * array for name, array in of.items()}}
         for one, of in zip(drawn, grown, strict=True)

@@ -33,37 +33,39 @@ Change = Callable[[Array, Array], Array]  # of rows and their two values
 def other_masks(trial: Trial) -> str:
     """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
     drawn = fresh(*trial.given, SEED)
-    moved = with_masks(trial.given, drawn, _with_another_edge)
-    if not moved or not (apart := trial.apart(moved, SEED)):
+    each = [trial.apart(moved, SEED) for moved in with_masks(trial.given, drawn, _with_another_edge)]
+    if not each or not all(each):
         return ""
-    masks = [*_masks(trial.given, drawn)]
-    for counted in _with_positions(trial.given, moved, masks):
-        apart = apart and trial.apart(counted, SEED)
-    if not apart:
-        return ""
-    names = in_a_row(label(name) for name in masks)
-    return Reason(f"{ONLY} {names}: with another one there they differ by {short(apart)}", OTHER)
+    names = in_a_row(label(name) for name in _masks(trial.given, drawn))
+    return Reason(f"{ONLY} {names}: with another one there they differ by {short(min(each))}", OTHER)
 
 
 def rows_of_one_value(trial: Trial) -> str:
     """Say that outputs differ where a mask has one value in its last row, which it may hide whole; "" if they agree."""
     drawn = fresh(*trial.given, SEED)
     for k in (0, 1):
-        moved = with_masks(trial.given, drawn, partial(_with_last, k))
-        if moved and (said := trial.unlike(moved, SEED)):
+        each = [trial.unlike(moved, SEED) for moved in with_masks(trial.given, drawn, partial(_with_last, k))]
+        if each and all(each):
             names = in_a_row(label(name) for name in _masks(trial.given, drawn))
-            return f"rows of one value in {names}, as where it hides all: with one, {said}"
+            return f"rows of one value in {names}, as where it hides all: with one, {each[0]}"
     return ""
 
 
-def with_masks(given: Given, drawn: Given, change: Change) -> Sequence[Mapping[str, Array]]:
-    """Return inputs of both sides with other masks, and integers that are all alike; nothing if there are none."""
+def with_masks(given: Given, drawn: Given, change: Change) -> list[Given]:
+    """Return inputs of both sides with other masks, and integers that are all alike; none if there are none.
+
+    Where one side alone is given positions, the inputs whose positions follow the masks, in either way, come too: both
+    models agree if they do with one of these.
+    """
     every = related(*given)
     moved = {
         name: change(array.copy().reshape(-1, array.shape[-1]), values).reshape(array.shape)
         for name, (array, values) in _masks(given, drawn).items()
     }
-    return [{**drawn[0], **moved}, carried(moved, drawn[1], every)] if moved else []
+    if not moved:
+        return []
+    inputs = [{**drawn[0], **moved}, carried(moved, drawn[1], every)]
+    return [inputs, *_with_positions(given, inputs, moved)]
 
 
 def _masks(given: Given, drawn: Given) -> dict[str, tuple[Array, Array]]:
