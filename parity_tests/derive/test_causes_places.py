@@ -166,6 +166,20 @@ def test_poolings_are_named_by_their_windows(left: Any, right: Any, words: str):
     assert found and found.what == words
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_pooling_of_many_channels_is_named_too(last: bool):
+    """The pools of SqueezeNet cover the edge in torch, and not in paddle."""
+
+    def pooling(ceil_mode: bool) -> Any:
+        run = torched(f.max_pool2d, 3, 2, ceil_mode=ceil_mode)
+        return (lambda x: np.moveaxis(run(np.moveaxis(x, -1, 1)), 1, -1)) if last else run
+
+    shape = (2, 12, 12, 96) if last else (2, 96, 12, 12)
+    found = pools(pooling(True), pooling(False), [shape] * 2)
+    edges = "(0, 1) places beyond the edges on the left, (0, 0) places beyond the edges on the right"
+    assert found and found.what == f"max pooling with {edges}"
+
+
 @pytest.mark.parametrize("other", [nearest, torched(torch.tanh), torched(lambda x: x.cumsum(3)), torched(torch.abs)])
 def test_what_is_no_pooling_is_not_named_so(other: Any):
     assert pools(torched(f.max_pool2d, 2), other, [(2, 3, 8, 8)] * 2) is None
