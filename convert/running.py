@@ -70,7 +70,7 @@ class Arguments(argparse.ArgumentParser):
             from specs.words import hint
 
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
-            options = [name for action in shown for name in action.option_strings]
+            options = [name for one in shown if not isinstance(one, Version) for name in one.option_strings]
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
             ours = f"--{OPTIONS.get(wrong.removeprefix('--'))}"
             meant = f", did you mean {ours!r}?" if ours in options else hint(wrong, options) if wrong else ""

@@ -51,8 +51,9 @@ def _not_with_each_other(files: Sequence[str]) -> str:
     """Say that files are not compared with each other, and which command does that."""
     command = f"{called('convert')} {shlex.join(['diff', *files[:2]])}"
     return (
-        "each file is compared with itself, as run by several frameworks, and not with another file: to compare the "
-        f"arrays of two files: {command}; to compare what two models of your own compute: {document('parity')}"
+        "each file is compared with itself, as several frameworks run it, and not with another file; "
+        f"`{command}` compares the arrays of two files, and {document('parity')} says how to compare two models of "
+        "your own"
     )
 
 

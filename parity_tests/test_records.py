@@ -210,6 +210,14 @@ def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
     assert message in err and err.count("\n") == 1 and "\\n" not in err
 
 
+def test_a_table_in_place_of_a_configuration_is_named_as_such(tmp_path, capsys):
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    table = tmp_path / "my.table"
+    table.write_text("\n# derived\ntable 1: torch <-> flax\na: o i <-> b: i o\n")
+    assert main(["torch2flax", str(path), "--config", str(table)]) == 1
+    assert f"{table}: is a Table, which --table {table} takes, and states no settings\n" in capsys.readouterr().err
+
+
 def test_yaml_that_merges_as_people_do(tmp_path):
     (tmp_path / "c.yaml").write_text("base: &base {x: 1, y: 2}\nmore:\n  <<: *base\n  y: 3\n")
     assert read_config(str(tmp_path / "c.yaml")).values["more"] == {"x": 1, "y": 3}

@@ -316,6 +316,9 @@ def _is_large(value: Any) -> bool:
 
 
 def _parse_config(path: str, text: str) -> Any:
+    lines = (line.strip() for line in text.splitlines())
+    if next((line for line in lines if line and not line.startswith("#")), "").startswith("table 1"):
+        raise ConvertError(f"{path}: is a Table, which {option('table', path)} takes, and states no settings")
     if path.endswith(".json"):
         try:
             return bounded_json.loads(text)

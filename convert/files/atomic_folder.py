@@ -48,7 +48,8 @@ def check_apart(source: str | None, out: str) -> None:
     ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
     if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
         elsewhere = command_or_call("give another -o", "give another path")
-        raise UsageError(f"{out}: is, holds or lies in the source: {elsewhere}")
+        how = "is" if ours == theirs else "contains" if theirs.startswith(ours) else "lies in"
+        raise UsageError(f"{out}: {how} the source {source}: {elsewhere}")
 
 
 def _inside(folder: str) -> list[str]:

@@ -16,6 +16,7 @@ from convert.errors import option
 from convert.files import bounded_json
 from convert.files.base import MAX_RECORD, Reader, record_at
 from convert.version import __version__
+from specs import words
 from specs.preprocessing import Known, stated
 
 from . import altered
@@ -149,8 +150,9 @@ class Record(NamedTuple):
             *self._doubts(named),
             *altered.notes(self.place, self.content),
             *(
-                f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
-                + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items())
+                f"{self.place} says that a conversion to {lost['dtype']} lost values in "
+                f"{words.count(lost['tensors'], 'tensor')}: "
+                + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items() if lost[kind])
                 for lost in self.lossy
             ),
             *self._no_counts(),

@@ -75,8 +75,8 @@ def test_files_are_not_compared_with_each_other_which_a_note_says_at_once(tmp_pa
         with suppress(ConvertError):
             read(MIXER, text)
         notes = " ".join(capsys.readouterr().err.split())
-        said = "note: each file is compared with itself, as run by several frameworks, and not with another file"
+        said = "note: each file is compared with itself, as several frameworks run it, and not with another file"
         assert notes.startswith(said) == (text == other)
-        assert (f"python -m convert diff {MIXER} {other};" in notes) == (text == other)
+        assert (f"python -m convert diff {MIXER} {other}`" in notes) == (text == other)
     read(MIXER, MIXER)
     assert "another file" not in capsys.readouterr().err
