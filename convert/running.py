@@ -55,7 +55,6 @@ class Arguments(argparse.ArgumentParser):
     def __init__(self, command: str, usage: str, **options: Any):
         prog = called(command)
         super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, allow_abbrev=False, **options)
-        self.register("action", None, Once)
         self.stored = set[str]()
 
     def print_help(self, file: Any = None) -> None:
@@ -86,7 +85,7 @@ class Arguments(argparse.ArgumentParser):
 
 
 class Once(argparse.Action):
-    """Store the value of an option that may be given once, as a second value would hide the first."""
+    """Store a target, which may be given once: a second one would hide the first, which nobody would write."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         assert isinstance(parser, Arguments)

@@ -14,7 +14,7 @@ from convert.errors import FormatError
 from specs.words import count
 
 from .base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
-from .skipped import Skipped
+from .skipped import MAX_SKIPPED, Skipped
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # flax's extension types
@@ -149,6 +149,8 @@ class MsgpackTree(Tokens):
             self.skipped.add(path or "", "bytes")
         elif kind != "nil":
             self.skipped.add(path or "", "plain numbers", _number(kind, number))
+        elif len(self.skipped.none) < MAX_SKIPPED:
+            self.skipped.none.append(path or "")
 
     def _text(self, name: str, size: int) -> None:
         """Read a string: a placeholder, or no part of a model."""

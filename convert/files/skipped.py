@@ -23,7 +23,7 @@ class Skipped:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
       values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
-      empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them. none: of its values that are None, likewise.
+      empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them. none: of values that are None, likewise.
       pending: what reads more values, for formats in which each is a read of its own; see `load`.
     """
 

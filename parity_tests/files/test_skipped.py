@@ -79,6 +79,8 @@ def test_msgpack(tmp_path: Path) -> None:
         NUMBER: ["flag", "minus", "scale", "z"], "a text": ["name"], "bytes": ["raw"],
         "a placeholder of an array that lies outside this file": ["gda"],
     }  # fmt: skip
+    with open_checkpoint(tmp_path / "a.msgpack") as reader:
+        assert reader.skipped.described("none") == "None"
 
 
 def test_npz(tmp_path: Path) -> None:
