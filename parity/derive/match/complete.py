@@ -11,7 +11,7 @@ import numpy as np
 from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.tape import Array
 
-from .siblings import as_sibling
+from .siblings import as_part, as_sibling
 from .symbols import Elements
 
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
@@ -33,15 +33,18 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     found, inferred = found.copy(), []
     for name in rights.names:
         part = rights.part(found, name)
-        if not part.size or (part > 0).all() or not (part > 0).any():
+        if not part.size or (part > 0).all() or ((part < 0).any() and not (part > 0).any()):
             continue
-        filled = _continued(part, lefts)
-        if filled is None and whole:
-            filled = as_sibling(name, found, lefts, rights)
-        if filled is None and whole and (part >= 0).all():
-            filled = _continued(part, lefts, shorter=True)
-        if filled is None and whole:
-            _zero_between(part, rights.numbers(name), found, lefts)
+        if not part.any():
+            filled = as_part(name, found, lefts, rights) if whole else None
+        else:
+            filled = _continued(part, lefts)
+            if filled is None and whole:
+                filled = as_sibling(name, found, lefts, rights)
+            if filled is None and whole and (part >= 0).all():
+                filled = _continued(part, lefts, shorter=True)
+            if filled is None and whole:
+                _zero_between(part, rights.numbers(name), found, lefts)
         if filled is None:
             continue
         new = filled[(part == 0) & (filled > 0)]

@@ -1,4 +1,4 @@
-"""Complete a parameter of which nothing reads a part, as its siblings in other blocks are composed."""
+"""Complete a parameter of which nothing reads a part, or any element, as its siblings in other blocks are composed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,43 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
     return None
 
 
+def as_part(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+    """Complete a right parameter of which nothing was seen and that is one of several in a left one; else None.
+
+    It stands there as its sibling does in another block, if another part of that left one does so. An example is the
+    first block of a decoder that begins with zeros: no output depends on its kernel of values, fused or not.
+    """
+    part = rights.part(found, name)
+    for other in rights.names:
+        whole = rights.part(found, other)
+        if other == name or whole.shape != part.shape or numberless(other) != numberless(name) or (whole <= 0).any():
+            continue
+        changes = _changes(other, name)
+        moved = _moved(whole, lefts.owners(whole), changes, lefts)
+        if moved is not None and _stands_beside(moved, changes, found, lefts, rights):
+            return moved
+    return None
+
+
+def _stands_beside(moved: Array, changes: Mapping[str, str], found: Array, lefts: Elements, rights: Elements) -> bool:
+    """Tell whether another part of the left parameter of some elements comes from its sibling by the same changes."""
+    owners, back = set(lefts.owners(moved)), {new: old for old, new in changes.items()}
+    for beside in rights.names:
+        twin = _renumbered(beside, back)
+        known = rights.part(found, beside)
+        if twin == beside or twin not in rights.shapes or owners.isdisjoint(lefts.owners(np.maximum(known, 0))):
+            continue
+        there = rights.part(found, twin)
+        expected = _moved(there, lefts.owners(there), changes, lefts) if (there > 0).all() else None
+        if expected is not None and np.array_equal(expected, known):
+            return True
+    return False
+
+
+def _renumbered(name: str, changes: Mapping[str, str]) -> str:
+    return NUMBER.sub(lambda match: changes.get(match[0], match[0]), name)
+
+
 def _changes(one: str, other: str) -> dict[str, str]:
     """Return what becomes of the numbers in which two names differ."""
     pairs = zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
@@ -45,7 +82,7 @@ def _moved(whole: Array, owners: list[str], changes: Mapping[str, str], lefts: E
     """Return the elements with those of each owner replaced by those of its counterpart in another block."""
     moved = whole.copy()
     for owner in owners:
-        there = NUMBER.sub(lambda match: changes.get(match[0], match[0]), owner)
+        there = _renumbered(owner, changes)
         if lefts.shapes.get(there) != lefts.shapes[owner]:
             return None
         numbers = lefts.numbers(owner)
