@@ -195,3 +195,29 @@ def test_keys_and_values_of_stacked_layers_that_read_one_memory():
     right.both = torch.nn.ModuleList(linear(6, 12, False) for _ in range(2))
     found = parity.derive(left, right, (images(3, 5, 6),), seconds=5)
     assert found.proven and "{s=key|value}: l i a <-> both.{l}.weight: (s a) i" in found.table.print(), str(found)
+
+
+def test_a_convolution_joins_inputs_and_states_whose_gates_stand_in_another_order():
+    """Of a recurrent network on images; the gates of two convolutions come apart behind their sum."""
+
+    def run(order: str, joined: bool) -> Any:
+        def forward(m: Any, x: Any) -> Any:
+            h = c = torch.zeros(len(x), 3, 5, 5)
+            for t in range(x.shape[1]):
+                every = m.both(torch.cat([x[:, t], h], 1)) if joined else m.ih(x[:, t]) + m.hh(h)
+                gates = dict(zip(order, every.chunk(4, 1), strict=True))
+                c = gates["f"].sigmoid() * c + gates["i"].sigmoid() * gates["g"].tanh()
+                h = gates["o"].sigmoid() * c.tanh()
+            return h
+
+        return forward
+
+    def conv(inputs: int, bias: bool = True) -> torch.nn.Conv2d:
+        return torch.nn.Conv2d(inputs, 12, 3, padding=1, bias=bias)
+
+    left = Net(run("igfo", False), ih=conv(2), hh=conv(3, False))
+    found = both_ways(left, Net(run("ifog", True), both=conv(5)), 2, 4, 2, 5, 5)
+    given = numbers(left, images(2, 4, 2, 5, 5))
+    moved = found.table.apply(given)["both.weight"].reshape(4, 3, 5, 3, 3)
+    apart = np.concatenate([given["ih.weight"], given["hh.weight"]], 1).reshape(moved.shape)
+    assert np.array_equal(moved, apart[[0, 2, 3, 1]])
