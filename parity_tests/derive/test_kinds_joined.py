@@ -237,3 +237,29 @@ def test_a_part_of_a_table_that_these_tokens_do_not_read_gets_no_zeros():
     found = parity.derive(model(False), model(True), (images(2, 5), np.array([0, 2])))
     assert "= 0" not in found.table.print()
     assert not found.missing or "only a part of it was matched" in found.reasons["rows"]
+
+
+def test_a_convolution_joins_inputs_and_states_whose_gates_stand_in_another_order():
+    """Of a recurrent network on images; the gates of two convolutions come apart behind their sum."""
+
+    def run(order: str, joined: bool) -> Any:
+        def forward(m: Any, x: Any) -> Any:
+            h = c = torch.zeros(len(x), 3, 5, 5)
+            for t in range(x.shape[1]):
+                every = m.both(torch.cat([x[:, t], h], 1)) if joined else m.ih(x[:, t]) + m.hh(h)
+                gates = dict(zip(order, every.chunk(4, 1), strict=True))
+                c = gates["f"].sigmoid() * c + gates["i"].sigmoid() * gates["g"].tanh()
+                h = gates["o"].sigmoid() * c.tanh()
+            return h
+
+        return forward
+
+    def conv(inputs: int, bias: bool = True) -> torch.nn.Conv2d:
+        return torch.nn.Conv2d(inputs, 12, 3, padding=1, bias=bias)
+
+    left = Net(run("igfo", False), ih=conv(2), hh=conv(3, False))
+    found = both_ways(left, Net(run("ifog", True), both=conv(5)), 2, 4, 2, 5, 5)
+    given = numbers(left, images(2, 4, 2, 5, 5))
+    moved = found.table.apply(given)["both.weight"].reshape(4, 3, 5, 3, 3)
+    apart = np.concatenate([given["ih.weight"], given["hh.weight"]], 1).reshape(moved.shape)
+    assert np.array_equal(moved, apart[[0, 2, 3, 1]])

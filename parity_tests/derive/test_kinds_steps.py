@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .pairs import images
 
 torch = pytest.importorskip("torch", reason="both sides are torch modules")
 from .test_kinds_matching import Net, linear, numbers  # noqa: E402
-from .test_kinds_products import both_ways  # noqa: E402
+from .test_kinds_products import both_ways, weight  # noqa: E402
 
 
 def derived(left: Any, right: Any, *inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -426,3 +427,39 @@ def test_a_bias_inside_a_gate_is_zero_if_the_other_side_has_none():
         assert np.array_equal(moved[f"gru.weight_hh_l{k}"], given[f"{cell}/dense_h/kernel"].T)
         assert np.array_equal(moved[f"gru.bias_ih_l{k}"] + moved[f"gru.bias_hh_l{k}"], given[f"{cell}/dense_i/bias"])
         assert not moved[f"gru.bias_hh_l{k}"][8:].any()
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_gates_with_kernels_of_their_own_are_parts_of_one_kernel_for_inputs_and_states(width: int):
+    """Of an LSTM whose gates see its cell's state, with inputs of another width than its states, and of the same."""
+
+    def run(gates: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def forward(m: Any, x: Any) -> Any:
+            h = c = torch.zeros(len(x), 4)
+            outs = []
+            for t in range(x.shape[1]):
+                i, f, g, o = gates(m, torch.cat([x[:, t], h], 1))
+                c = (f + m.peep[1] * c).sigmoid() * c + (i + m.peep[0] * c).sigmoid() * g.tanh()
+                h = (o + m.peep[2] * c).sigmoid() * c.tanh()
+                outs.append(h)
+            return torch.stack(outs, 1)
+
+        return forward
+
+    def apart(m: Any, both: Any) -> Any:
+        x, h = both[:, :width], both[:, width:]
+        return [m.x[gate](x) + m.h[gate](h) for gate in "ifgo"]
+
+    def kernels(inputs: int, bias: bool) -> torch.nn.ModuleDict:
+        return torch.nn.ModuleDict({gate: linear(inputs, 4, bias) for gate in "gofi"})
+
+    left = Net(run(lambda m, both: m.w(both).chunk(4, 1)), w=linear(width + 4, 16), peep=weight(3, 4))
+    right = Net(run(apart), x=kernels(width, True), h=kernels(4, False), peep=weight(3, 4))
+    found = both_ways(left, right, 2, 5, width)
+    given = numbers(left, images(2, 5, width))
+    moved = found.table.apply(given)
+    for k, gate in enumerate("ifgo"):
+        rows = slice(4 * k, 4 * k + 4)
+        assert np.array_equal(moved[f"x.{gate}.weight"], given["w.weight"][rows, :width])
+        assert np.array_equal(moved[f"h.{gate}.weight"], given["w.weight"][rows, width:])
+        assert np.array_equal(moved[f"x.{gate}.bias"], given["w.bias"][rows])

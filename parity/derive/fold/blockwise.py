@@ -12,7 +12,7 @@ from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
 
 from .facts import Facts
-from .grids import COUNTING, grid
+from .grids import grid
 from .joined import joined
 from .names import Names
 from .rows import Row
@@ -34,15 +34,19 @@ def of_blocks(
 ) -> Row | None:
     """Write `q.{l}: o i, kv.{l}: p i <-> qkv: l (o+p) i`: the blocks' parts of one array that stacks all blocks.
 
+    So are the gates of a recurrent cell: `x/{s=i|f}: i o, h/{s=i|f}: j o <-> w: (i+j) (s o)`.
+
     Args:
       numbers: the sources' elements of the target. side: of the sources.
     """
     forms: dict[str, list[str]] = {}
     for name in source_names:
         forms.setdefault(numberless(name), []).append(name)
+    if len(forms) == len(source_names):
+        forms = _by_word(source_names)
     cells = [grid(some) for some in forms.values()]
     holes = {tuple(cell[2]) if cell else () for cell in cells}
-    if len(cells) == 1 or len(holes) > 1 or not holes <= {(name,) for name in COUNTING}:
+    if len(cells) <= 1 or len(holes) > 1 or len(next(iter(holes))) != 1:
         return None
     stacked: dict[str, Array] = {}
     for (path, _, counts), some in zip(filter(None, cells), forms.values(), strict=True):
@@ -57,6 +61,19 @@ def of_blocks(
             inside = (numbers >= first) & (numbers < first + size)
             moved[inside] = numbers[inside] - first + own.first(path) + places[name] * size
     return joined(own, len(forms), target, moved, names, side, holes=holes.pop())
+
+
+def _by_word(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return names of two words by the one of which there are fewer; {} where they are no such names."""
+    if (found := grid(names)) is None or len(found[2]) != 2:
+        return {}
+    _, places, counts = found
+    first, second = counts.values()
+    forms: dict[str, list[str]] = {}
+    for name in names:
+        words = divmod(places[name], second)
+        forms.setdefault(str(words[first > second]), []).append(name)
+    return forms
 
 
 def _joined(

@@ -68,21 +68,6 @@ class Near(NamedTuple):
         return int(np.prod(self.taps, dtype=int))
 
 
-class Grouping(NamedTuple):
-    """The groups of columns of a product on the right.
-
-    Args:
-      beyond: whether columns were followed through activation functions.
-    """
-
-    groups: list[roles.Group]
-    beyond: bool = False
-
-    def of(self, seen: uses.Seen) -> list[roles.Group]:
-        """Return the groups of a use on the left, whose columns were followed as far."""
-        return seen.beyond if self.beyond else seen.groups
-
-
 class Products(Regrouping):
     """What an attempt does where a parameter is a matrix or the kernel of a convolution."""
 
@@ -97,7 +82,7 @@ class Products(Regrouping):
             return None
         rough = self.walk.at in self.rough
         partners, seen, rows = list[tuple[uses.Seen, roles.Group]](), None, None
-        grouping = self._grouped(use, near)
+        grouping = uses.grouped(use, self.program, near.gaps)
         whole = grouping.groups[0].role if len(grouping.groups) == 1 else ""
         by_group = _told_apart(grouping.groups, near.gaps)
         for group in grouping.groups:
@@ -121,24 +106,6 @@ class Products(Regrouping):
         if seen is None or not near.gaps or near.gaps[seen] <= EXACT:
             return None
         return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
-
-    def _grouped(self, use: Use, near: Near) -> Grouping:
-        """Group the columns of a product.
-
-        If no partner of a convolution has as many columns, they are grouped by what their sum with others is for. If
-        one side fuses columns that come apart only behind an activation function, they are grouped by what reads them
-        there.
-        """
-        groups = uses.groups(use, self.program)
-        counts = {len(other.columns) for seen in near.gaps for other in seen.groups}
-        if not counts or counts.issuperset(len(group.columns) for group in groups):
-            return Grouping(groups)
-        if self.program.tape.nodes[use.node].window and len(groups) == 1:
-            return Grouping(uses.groups(use, self.program, gates=True))
-        finer = uses.groups(use, self.program, beyond=True)
-        counts = {len(other.columns) for seen in near.gaps for other in seen.beyond}
-        comes_apart = counts.issuperset(len(group.columns) for group in finer)
-        return Grouping(finer, beyond=True) if comes_apart else Grouping(groups)
 
     def _near(self, use: Use) -> Near | None:
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
@@ -212,7 +179,7 @@ class Products(Regrouping):
         return found
 
     def _options(
-        self, use: Use, grouping: Grouping, group: roles.Group, near: Near, partners: Sequence[uses.Seen]
+        self, use: Use, grouping: uses.Grouping, group: roles.Group, near: Near, partners: Sequence[uses.Seen]
     ) -> list[Option]:
         """Return groups of columns on the left that may correspond to one on the right.
 

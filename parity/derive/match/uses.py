@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -197,6 +198,50 @@ def groups(use: Use, program: Program, gates: bool = False, beyond: bool = False
     if not single:
         return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
     return roles.groups(program, use.node, use.flipped, gates or not node.window, beyond)
+
+
+class Grouping(NamedTuple):
+    """The groups of columns of a product on the right.
+
+    Args:
+      gates: whether those of a left convolution are followed through a sum with another activation.
+      beyond: whether columns were followed through activation functions.
+    """
+
+    groups: list[roles.Group]
+    gates: bool = False
+    beyond: bool = False
+
+    def of(self, seen: Seen) -> list[roles.Group]:
+        """Return the groups of a use on the left, whose columns were followed as far."""
+        if self.beyond:
+            return seen.beyond
+        return seen.gates if self.gates else seen.groups
+
+
+def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
+    """Group the columns of a product on the right.
+
+    If no partner of a convolution has as many columns, those of one side are grouped by what their sum with others is
+    for. If one side fuses columns that come apart only behind an activation function, they are grouped by what reads
+    them there.
+
+    Args:
+      near: its possible partners.
+    """
+    own = groups(use, program)
+    wanted = {len(group.columns) for group in own}
+    if not near or wanted <= {len(other.columns) for seen in near for other in seen.groups}:
+        return Grouping(own)
+    if program.tape.nodes[use.node].window:
+        if len(own) == 1:
+            return Grouping(groups(use, program, gates=True))
+        if wanted <= {len(other.columns) for seen in near for other in seen.gates}:
+            return Grouping(own, gates=True)
+    finer = groups(use, program, beyond=True)
+    counts = {len(other.columns) for seen in near for other in seen.beyond}
+    comes_apart = counts.issuperset(len(group.columns) for group in finer)
+    return Grouping(finer, beyond=True) if comes_apart else Grouping(own)
 
 
 def pattern(ids: Array) -> Array:

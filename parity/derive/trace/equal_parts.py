@@ -125,9 +125,8 @@ class _Indices:
             passed = self._joined([np.broadcast_to(some, shape) for some in own if some is not None])
         elif node.kind == "product" and node.window is None:
             passed = self._multiplied(own[0], own[1], shape)
-        elif node.kind == "product":  # only one of each channel by itself has its channels in the place of x's
-            each = node.window is not None and node.window.groups == shape[1] == self.program.shapes[node.inputs[0]][1]
-            passed = fitted(own[0], shape) if each and own[0] is not None else None
+        elif node.kind == "product":
+            passed = self._convolved(node, own[0], own[1], shape)
         else:
             passed = fitted(next(some for some in own if some is not None), shape)
         if passed is not None and passed.any():
@@ -156,6 +155,13 @@ class _Indices:
         if x is not None and (x == x[:, :, :1]).all():
             return np.broadcast_to(x[:, :, :1], shape)
         return None
+
+    def _convolved(self, node: Node, x: Array | None, kernel: Array | None, shape: tuple[int, ...]) -> Array | None:
+        """Return labels of a convolution's channels: those of the kernel, or of x where each is convolved by itself."""
+        if kernel is not None and (kernel == (own := kernel[(slice(None), *[slice(1)] * (kernel.ndim - 1))])).all():
+            return np.broadcast_to(np.swapaxes(own, 0, 1), shape)
+        each = node.window is not None and node.window.groups == shape[1] == self.program.shapes[node.inputs[0]][1]
+        return fitted(x, shape) if each and x is not None else None
 
     def _joined(self, several: Sequence[Array]) -> Array:
         total = several[0]
