@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import parity
@@ -112,3 +113,38 @@ def test_outputs_of_other_shapes_for_longer_inputs_are_a_remark(left: Function, 
     found = parity.derive(steps(left), steps(right), (images(2, 1, 6),))
     said = f"equal only for one value along an axis: for inputs of shape (2, 2, 6), outputs have shape {shapes}"
     assert found.proven and said in str(found) and said in found.table.print(), found
+
+
+def of_length(function: Callable[[Any, int], Any]) -> Net:
+    return steps(lambda x: function(x, x.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        (lambda x, n: 2 * x if n > 8 else x, lambda x, n: x, False),
+        (lambda x, n: x / n, lambda x, n: x / 5, False),
+        (lambda x, n: x / n, lambda x, n: x * n**-1.0, True),
+        (lambda x, n: x[:, : min(n, 6)], lambda x, n: x[:, :5], True),  # outputs have other shapes then
+    ],
+    ids=["branch", "number", "same", "shapes"],
+)
+def test_lengths_that_code_reads_are_a_remark(left: Any, right: Any, equal: bool):
+    for pair in ((left, right), (right, left)):
+        found = parity.derive(*map(of_length, pair), (images(3, 5, 6),))
+        said = (
+            "equal only for inputs without other lengths, such as those of shape (3, 10, 6): with these, outputs differ"
+        )
+        assert found.proven and (said in str(found)) == (not equal), str(found)
+        assert (said in str(found.table)) == (not equal)
+
+
+def test_masks_are_lengthened_as_those_of_longer_texts():
+    """Each value stands twice: the first places stay those that the mask shows."""
+    left = Net(lambda m, x, mask: m.b(m.a(x).tanh() * mask[..., None]), a=linear(), b=linear(6, 3))
+    right = Net(
+        lambda m, x, mask: m.b(m.a(x).tanh() * (torch.arange(x.shape[1]) < mask.sum(1)[:, None])[..., None]),
+        a=linear(), b=linear(6, 3),
+    )  # fmt: skip
+    found = parity.derive(left, right, (images(2, 4, 6), np.array([[1, 1, 1, 0], [1, 1, 0, 0]])))
+    assert found.proven and not found.absent, str(found)

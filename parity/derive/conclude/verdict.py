@@ -16,7 +16,7 @@ from parity.derive.prove.examples import Examples, more_examples
 from parity.derive.prove.freedom import affordable
 from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
-from parity.derive.prove.longer import Longer, longer_inputs
+from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.orders import stored_orders
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
@@ -93,7 +93,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = holds and not unshown and not objection
     absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(trial, tapes) or rows_of_one_value(trial)
+        absent = rows_of_zeros(trial, tapes) or rows_of_one_value(trial) or other_lengths(trial)
     return Verdict(
         proof, proven, unshown, numbers or proof.incomparable == UNLIKE, examples.shapes, absent, longer.over_one,
         stored.notes,

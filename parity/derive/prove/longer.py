@@ -1,4 +1,8 @@
-"""Run both models on longer inputs where an axis has one value, of which a mean, a maximum and a sum are the same."""
+"""Run both models on longer inputs.
+
+Where an axis has one value, a mean, a maximum and a sum of it are the same. Code may also read a length, as that of a
+window, or have it as a number.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from .trial import Trial
 SEED = 8000
 PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
 REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "product"}  # by what it makes of these
+MOST = 3  # lengths that are tried: those of channels are mostly refused
 OTHER = "another function"
 SHAPE = "give inputs of this shape, or make both models equal; then derive again"
 
@@ -65,6 +70,16 @@ def longer_inputs(trial: Trial, programs: Sequence[Program]) -> Longer:
     return Longer(over_one="" if has_run else over_one)
 
 
+def other_lengths(trial: Trial) -> str:
+    """Say that outputs differ for inputs of twice a length; "" if they agree, or if a model takes no such inputs."""
+    given = trial.given
+    for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
+        if (inputs := _lengthened(given, length)) and (said := trial.unlike(inputs, SEED)):
+            shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
+            return f"other lengths, such as those of shape {shapes}: with these, {said}"
+    return ""
+
+
 def _reductions(program: Program) -> Iterator[str]:
     """Yield what operations make of an axis with one value, which they reduce."""
     known = dict[str, str]()
@@ -100,7 +115,7 @@ def _lengthened(given: tuple[Mapping[str, Array], Mapping[str, Array]], length: 
     """Return inputs of both sides in which axes of this length, beside the first ones, have twice of it.
 
     None are returned if the sides do not have as many such axes. Draws stand in one order along each of these axes, so
-    that it does not matter in which order a side has them.
+    that it does not matter in which order a side has them. What keeps its values, as a mask, has each value twice.
     """
     counts = [sum(array.shape[1:].count(length) for array in side.values()) for side in given]
     if counts[0] != counts[1]:
@@ -110,6 +125,8 @@ def _lengthened(given: tuple[Mapping[str, Array], Mapping[str, Array]], length: 
     def joined(side: int, name: str, axes: Sequence[int], first: int) -> Array:
         if not axes:
             return draws[first][side][name]
+        if np.array_equal(draws[0][side][name], draws[1][side][name]):
+            return np.repeat(joined(side, name, axes[1:], first), 2, axes[0])
         return np.concatenate([joined(side, name, axes[1:], first + k) for k in (0, 1)], axes[0])
 
     return [
