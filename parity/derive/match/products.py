@@ -37,6 +37,7 @@ class Near(NamedTuple):
       gaps: the distance of each use.
       partial: the rows of those that were compared in part.
       scales: the factor by which the right values are larger.
+      counted: see uses.rows.
       by_origin: returns the left channel of each right one, by where they come from; None where that is not clear.
     """
 
@@ -47,6 +48,7 @@ class Near(NamedTuple):
     partial: Mapping[uses.Seen, Array]
     scales: Mapping[uses.Seen, float]
     by_origin: Callable[[uses.Seen], Array | None] = lambda seen: None
+    counted: int = 0
 
     def rows(self, seen: uses.Seen) -> Array | None:
         """Return the left row of each right one; None if they differ."""
@@ -58,7 +60,7 @@ class Near(NamedTuple):
             if parted or columns.equal(self.found, seen.statistics[rows]):
                 return rows
         wider = self.block == 1 and len(seen.statistics) > len(self.found)
-        other = seen.beside(self.use) if wider else seen.statistics
+        other = seen.beside(self.counted) if wider else seen.statistics
         rows = columns.matched(self.found / self.scales.get(seen, 1.0), other, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
 
@@ -145,7 +147,8 @@ class Products(Regrouping):
             partial = {seen: (rows, gaps.get(seen, PARTNER)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         rows = {seen: rows for seen, (rows, _) in partial.items()}
-        return Near(use, found, taps, near, rows, scales, cache(lambda seen: self._by_origin(use, seen)))
+        by_origin = cache(lambda seen: self._by_origin(use, seen))
+        return Near(use, found, taps, near, rows, scales, by_origin, uses.rows(use, self.program))
 
     @cached_property
     def _starts(self) -> dict[int, Array]:

@@ -60,7 +60,7 @@ class Regrouping(Factors):
             alike = seen.window == window or (wider and window is None)
             fewer, more = sorted((len(found), len(seen.statistics)))
             if len(seen.use.ids) == len(use.ids) == 1 and alike and fewer < more and wider == (len(found) == fewer):
-                other = seen.statistics if window else seen.beside(use)
+                other = seen.statistics if window else seen.beside(uses.rows(use, self.program))
                 gaps[seen] = columns.distance_within(*((found, other) if wider else (other, found)), EXACT)
         return {seen: gap for seen, gap in gaps.items() if gap <= EXACT}
 
@@ -79,7 +79,7 @@ class Regrouping(Factors):
         steps = [] if window else [seen for seen in self._of_kind("product") if self._holds_steps(seen, use)]
         for seen in (*self._contained(use, found, False, self._of_kind("product")), *steps):
             rows = (
-                columns.matched(seen.statistics if window else seen.beside(use), found, taps)
+                columns.matched(seen.statistics if window else seen.beside(uses.rows(use, self.program)), found, taps)
                 if seen not in steps
                 else seen.values.among(uses.raw(use), uses.PARTIAL)
             )

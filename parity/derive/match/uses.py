@@ -49,12 +49,11 @@ class Seen:
 
     @cached_property
     def rows(self) -> int:
-        """Return how many rows that a product reads are not zeros; 0 of a convolution, which counts them all."""
-        return 0 if self.window else columns.rows_of(self.use.x)
+        return rows(self.use, self.program)
 
-    def beside(self, use: Use) -> Array:
-        """Return the statistics of a product as one counts them that reads its columns beside others."""
-        return columns.counted_as(self.statistics, self.rows, self.rows and columns.rows_of(use.x))
+    def beside(self, count: int) -> Array:
+        """Return the statistics of a product as one with so many rows has them, which reads its columns and others."""
+        return columns.counted_as(self.statistics, self.rows, count)
 
     @cached_property
     def _ordered(self) -> tuple[Array, float]:
@@ -156,6 +155,14 @@ def each(use: Use, found: Array) -> tuple[Array, Array]:
     numbers, first = np.unique(ids, return_index=True)
     there = first[numbers > 0]
     return ids[there].astype(np.int64), found[there // use.ids.shape[2]]
+
+
+def rows(use: Use, program: Program) -> int:
+    """Return how many rows the statistics of a product's columns count; 0 of a convolution, which counts them all."""
+    node = program.tape.nodes[use.node]
+    if node.window:
+        return 0
+    return use.x.shape[1] if program.padded(node.inputs[0]) else columns.rows_of(use.x)
 
 
 def statistics(use: Use, program: Program) -> tuple[Array, Array]:
