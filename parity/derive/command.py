@@ -187,7 +187,7 @@ def _started(path: str | None) -> Table | None:
         raise ConvertError(f"{path}: {error.message}", error.problems) from error
 
 
-def _summary(found: Derivation, out: str | None, report: str | None) -> list[Line]:
+def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:
     """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
     verdict, *others = found.summary
     lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
