@@ -117,7 +117,7 @@ def test_no_file_imports_a_higher_floor():
     assert upward(graph()) == []
 
 
-DERIVE = ["trace", "edits", "match", "fold", "prove", "search", "missing", "findings", "conclude", "report"]
+DERIVE = ["trace", "forms", "edits", "match", "fold", "prove", "search", "missing", "findings", "conclude", "report"]
 
 
 def test_the_rooms_of_derive_import_only_those_before_them():

@@ -3,9 +3,10 @@
     d = parity.derive(torch_module, nnx_module, (images,))
     d.table.save("my.table"); d.proven, d.error, d.missing
 
-Ten rooms, of which each imports only those before it:
+Eleven rooms, of which each imports only those before it:
 
     trace/     records a tape of each side's primitive operations, alike for every framework
+    forms/     changes a tape to another form that computes the same
     edits/     changes a tape so that it may become equal to the other one: causes why models differ
     match/     finds the left element of each right one by the values that meet them
     fold/      writes this map of elements as the lines of a Table

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.forms.modulated import modulated
 from parity.derive.trace.call import call_of
-from parity.derive.trace.modulated import modulated
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
 from parity_tests.conftest import needs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.trace.one_hot import looked_up
+from parity.derive.forms.one_hot import looked_up
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node, Tape
 

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.forms.gathered import gathered
 from parity.derive.trace.call import Call
-from parity.derive.trace.gathered import gathered
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
 from parity_tests.conftest import needs

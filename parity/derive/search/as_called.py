@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from convert.errors import UsageError, command_or_call
+from parity.derive.forms.routed import scatters
 from parity.derive.limits import LARGE_MODEL, MATCH_SECONDS
 from parity.derive.match.hints import hint
 from parity.derive.match.match import Walked, match, walked
@@ -23,7 +24,6 @@ from parity.derive.trace.draws import draw
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.precomputed import aligned
 from parity.derive.trace.program import Program
-from parity.derive.trace.routed import scatters
 from parity.derive.trace.sides import Side, side
 from parity.derive.trace.still import still
 from parity.derive.trace.tape import Array, Tape

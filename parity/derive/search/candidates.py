@@ -10,23 +10,23 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from convert.errors import UsageError, command_or_call
+from parity.derive.forms.crops import cropped
+from parity.derive.forms.real_parts import in_real_parts
+from parity.derive.forms.routed import passed_over
+from parity.derive.forms.selects import added
 from parity.derive.limits import LARGE_MODEL
 from parity.derive.match.hints import Hint, weights_of
 from parity.derive.match.match import Match
 from parity.derive.match.symbols import Filled
 from parity.derive.trace.caches import trim
 from parity.derive.trace.call import Call, call_of, label
-from parity.derive.trace.crops import cropped
 from parity.derive.trace.draws import Drawn, draw, of_one_value
 from parity.derive.trace.frames import line_of, message
 from parity.derive.trace.inputs import layouts
 from parity.derive.trace.outputs import arranging, axes_of, clash, paired
 from parity.derive.trace.precomputed import fixed, masks
 from parity.derive.trace.program import Program
-from parity.derive.trace.real_parts import in_real_parts
 from parity.derive.trace.reason import OneSided
-from parity.derive.trace.routed import passed_over
-from parity.derive.trace.selects import added
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
 from parity.usage import of_shapes

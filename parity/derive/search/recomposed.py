@@ -6,18 +6,18 @@ import math
 import time
 from collections.abc import Callable
 
+from parity.derive.forms.bilinear import bilinears, turned
+from parity.derive.forms.gathered import gathered
+from parity.derive.forms.mixed import mixed
+from parity.derive.forms.modulated import modulated
+from parity.derive.forms.one_hot import looked_up
+from parity.derive.forms.routed import routed
+from parity.derive.forms.scales import scaled_before, scaled_behind
+from parity.derive.forms.unfolded import unfolded
 from parity.derive.limits import MATCH_SECONDS
 from parity.derive.match.match import Walked, match, walked
-from parity.derive.trace.bilinear import bilinears, turned
-from parity.derive.trace.gathered import gathered
-from parity.derive.trace.mixed import mixed
-from parity.derive.trace.modulated import modulated
-from parity.derive.trace.one_hot import looked_up
 from parity.derive.trace.program import Program, Refused
-from parity.derive.trace.routed import routed
-from parity.derive.trace.scales import scaled_before, scaled_behind
 from parity.derive.trace.tape import Tape
-from parity.derive.trace.unfolded import unfolded
 
 from .candidates import Candidate, Left
 

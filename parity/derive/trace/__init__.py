@@ -2,10 +2,9 @@
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
 weights for users' models, and inputs other inputs. sites and frames name places in the user's code, and names compares
-names of parameters. real_parts, scales, mixed, modulated, unfolded, bilinear, crops, routed, gathered, one_hot and
-selects change a tape to one that computes the same. outputs lists the results of a call (listed, Named) and compares
-those of two. axis_roles tells what an axis of a parameter is used as, heads or parts, sources where the parts of an
-axis come from, and equal_parts whether they have one length. reason is why something is not proven, with its remedy.
+names of parameters. outputs lists the results of a call (listed, Named) and compares those of two. axis_roles tells
+what an axis of a parameter is used as, heads or parts, sources where the parts of an axis come from, and equal_parts
+whether they have one length. reason is why something is not proven, with its remedy.
 
     torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
              torch_state (what can be recorded), torch_attention (with one scale); all else: torch_forms

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape
 
 ELEMENTWISE = ("add", "mul", "other")  # kinds of operations that may compute each element from those at its place
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Operation, Tape
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Operation, Tape
 
 LARGE = 1 << 24  # elements of a value of inputs alone from which on it is no row of tokens
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape, Window, patches
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, Window, patches
 
 MOST = 1 << 24  # elements of patches, about: bounds memory
 

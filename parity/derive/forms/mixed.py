@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape, elements, tried
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, elements, tried
 
 
 def mixed(program: Program) -> Tape:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape, elements, picked
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, elements, picked
 
 LARGEST = 1 << 22  # elements of the products of all factors and all inputs, above which these are not formed
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape, same
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, same
 
 GATHERS, ADDS, PUTS = ("index", "index_select"), ("index_add",), ("index_put",)  # names of operations
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape, convolution, elements, picked, same
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, picked, same
 
 
 class Part(NamedTuple):

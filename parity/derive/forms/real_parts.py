@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tape import Array, Node, Tape, negative, same
+from parity.derive.trace.tape import Array, Node, Tape, negative, same
 
 JOINED = frozenset(["complex"])  # of two real arrays
 PAIRED = frozenset(["view_as_complex", "as_complex"])  # of the last axis of one

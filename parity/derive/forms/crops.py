@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .program import Program
-from .tape import Array, Node, Tape
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape
 
 
 class Crop(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape
 
 CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from, by what frameworks call the operation
 
