@@ -45,6 +45,21 @@ def test_a_token_that_no_input_has_is_tried(left: Any, right: Any, said: str):
     assert f"# equal only for inputs without {said}" in str(found.table)
 
 
+@pytest.mark.parametrize("least", [0.0, 1e-30])
+def test_a_token_that_makes_outputs_of_one_model_alone_infinite_is_said(least: float):
+    """The logarithm of how many tokens are no padding, which is that of 0 where all are."""
+
+    def counted(least: float) -> Net:
+        def run(m: Any, ids: Any) -> Any:
+            return m.b(m.a(ids).mean(1)) + ((ids != 7).all(1, True).double() + least).log()
+
+        return Net(run, a=torch.nn.Embedding(9, 6), b=linear(6, 3))
+
+    found = parity.derive(counted(0.0), counted(least), (TOKENS,))
+    said = "without 7, which no input has: with it outputs of one model alone are infinite or NaN"
+    assert found.proven and (said in str(found)) == (least > 0), str(found)
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [

@@ -74,3 +74,15 @@ def test_the_number_of_examples_is_no_constant(examples: int, turned: bool):
 def test_models_that_state_the_number_of_their_examples_are_proven():
     found = parity.derive(net(lambda x: x.view(3, 6)), net(lambda x: x), (images(3, 6),))
     assert found.proven and found.tested == [(3, 6)]
+
+
+def test_a_root_that_more_examples_make_nan_is_no_matter_of_their_number():
+    """The numbers that the proof draws for these inputs are positive, and one of those of more examples is not."""
+
+    def model(read: Any) -> Net:
+        return Net(lambda m, x: m.b(m.a(read(x)).tanh()), a=linear(8, 6), b=linear(6, 3))
+
+    torch.manual_seed(7)
+    x = 0.1 + torch.rand(3, 8).double().numpy()
+    found = parity.derive(model(torch.sqrt), model(lambda x: x.clamp(min=0.0).sqrt()), (x,))
+    assert not found.proven and "only for some inputs: for others, outputs of one model alone are" in str(found)

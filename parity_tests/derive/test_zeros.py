@@ -41,17 +41,34 @@ def test_rows_that_one_model_hides_are_said(examples: int):
 @pytest.mark.parametrize(
     ("left", "right", "said"),
     [
-        (lambda x: torch.nn.functional.normalize(x, dim=-1), lambda x: x / x.norm(dim=-1, keepdim=True), "right"),
-        (lambda x: x / x.norm(dim=-1, keepdim=True), lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-30), "left"),
+        (
+            lambda x: torch.nn.functional.normalize(x, dim=-1),
+            lambda x: x / x.norm(dim=-1, keepdim=True),
+            "right model alone are NaN",
+        ),
+        (
+            lambda x: x / x.norm(dim=-1, keepdim=True),
+            lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-30),
+            "left model alone are NaN",
+        ),
         (lambda x: x / x.norm(dim=-1, keepdim=True), lambda x: x * x.norm(dim=-1, keepdim=True) ** -1, ""),
         (torch.tanh, lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()), ""),
     ],
     ids=["normalize", "epsilon", "both", "neither"],
 )
-def test_norms_of_zero_by_which_one_model_alone_divides_are_said(left: Any, right: Any, said: str):
+def test_zeros_for_which_outputs_of_one_model_alone_are_not_finite_are_said(left: Any, right: Any, said: str):
     found = parity.derive(net(left), net(right), (images(3, 6),))
-    text = f"{SAID} of the {said} model alone are NaN".removeprefix(BEFORE)
+    text = f"{SAID} of the {said}".removeprefix(BEFORE)
     assert found.proven and found.absent == (text if said else "")
+
+
+def test_zeros_that_make_outputs_of_one_model_alone_infinite_are_said():
+    def model(least: float) -> Net:
+        return Net(lambda m, x: m.a(x) + (x.abs().sum(-1, True) + least).log(), a=linear())
+
+    found = parity.derive(model(0.0), model(1e-30), (images(3, 6),))
+    assert found.proven and f"{SAID} of the left model alone are infinite" in str(found)
+    assert not parity.derive(model(1e-30), model(1e-30), (images(3, 6),)).absent
 
 
 def test_zeros_go_to_the_right_input_with_other_axes():

@@ -20,7 +20,7 @@ from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.orders import stored_orders
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
-from parity.derive.prove.signs import only_positive, only_positive_inputs
+from parity.derive.prove.signs import negative_inputs, only_positive, only_positive_inputs
 from parity.derive.prove.stored import Stored, stored_alone
 from parity.derive.prove.trial import Trial
 from parity.derive.prove.unproven import unproven
@@ -93,7 +93,8 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     proven = holds and not unshown and not objection
     absent = absent_token(trial, tapes, programs) if proven else ""
     if proven and quick and not absent:
-        absent = rows_of_zeros(trial, tapes) or rows_of_one_value(trial) or other_lengths(trial)
+        absent = negative_inputs(trial) or rows_of_zeros(trial, tapes)
+        absent = absent or rows_of_one_value(trial) or other_lengths(trial)
     return Verdict(
         proof, proven, unshown, numbers or proof.incomparable == UNLIKE, examples.shapes, absent, longer.over_one,
         stored.notes,

@@ -13,10 +13,9 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.trace.inputs import fresh, token_ids
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.numerals import short
 from specs.words import in_a_row
 
-from .trial import Trial
+from .trial import Trial, differing
 
 SEED = 9000
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
@@ -46,7 +45,7 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
             return _named(trial, number, rare[0], "which no input has", one)
     exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
     new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
-    return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} outputs differ by {short(apart)}"
+    return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} {differing(apart)}"
 
 
 def _named(trial: Trial, number: int, rare: Collection[int], what: str, apart: float) -> str:
@@ -55,8 +54,8 @@ def _named(trial: Trial, number: int, rare: Collection[int], what: str, apart: f
     each, counts = np.unique(tokens[~np.isin(tokens, [*rare])], return_counts=True)
     known = int(each[counts.argmax()])
     if not _apart(trial, dict.fromkeys(rare, known)):
-        return f"{number}, {what}: with it outputs differ by {short(apart)}"
-    return f"{number} in place of {in_a_row(sorted(rare))}: with it outputs differ by {short(apart)}"
+        return f"{number}, {what}: with it {differing(apart)}"
+    return f"{number} in place of {in_a_row(sorted(rare))}: with it {differing(apart)}"
 
 
 def _fewer(trial: Trial, instead: Mapping[int, int], apart: float) -> tuple[Mapping[int, int], float]:

@@ -11,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.inputs import fresh
-from parity.derive.trace.outputs import difference
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
-from specs.numerals import short
 
-from .trial import Trial
+from .trial import Trial, differing
 
 SEED = 7000
 MIXED = Reason(
     "equal only for one example alone, as one model mixes those of a batch, or both do so in other ways",
     "give inputs of two examples or more; then derive again",
 )
-ANOTHER = "equal only for this number of examples: for {} in place of {} they differ by {}"
+ANOTHER = "equal only for this number of examples: for {} in place of {}, {}"
+SOME = "equal only for some inputs: for others, {}"
+EQUAL = "make both models equal for such inputs; then derive again"
 MORE = "make both models independent of how many examples they get; then derive again"
 
 
@@ -50,13 +50,12 @@ def more_examples(trial: Trial) -> Examples:
     shapes = [[np.shape(array) for array in found] for found in outputs]
     if not all(outputs) or shapes[0] != shapes[1] or any(shape[:1] != (2 * number,) for shape in shapes[0]):
         return Examples()  # axis 0 is no axis of examples there
-    apart = difference(*outputs)
+    apart, each = trial.apart(inputs, SEED), [trial.apart(draw, SEED) for draw in draws]
+    if any(each):
+        return Examples(reason=Reason(SOME.format(differing(max(each))), EQUAL))
     if number == 1:
-        mixed = apart > trial.limit()
-        return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if mixed else "")
-    return Examples(
-        reason=Reason(ANOTHER.format(2 * number, number, short(apart)), MORE) if apart > trial.limit() else ""
-    )
+        return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if apart else "")
+    return Examples(reason=Reason(ANOTHER.format(2 * number, number, differing(apart)), MORE) if apart else "")
 
 
 def _examples(given: Sequence[Mapping[str, Array]]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -34,7 +35,7 @@ def other_masks(trial: Trial) -> str:
     """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
     drawn = fresh(*trial.given, SEED)
     each = [trial.apart(moved, SEED) for moved in with_masks(trial.given, drawn, _with_another_edge)]
-    if not each or not all(each):
+    if not each or not all(each) or min(each) == math.inf:  # a row that is hidden whole: see rows_of_one_value
         return ""
     names = in_a_row(label(name) for name in _masks(trial.given, drawn))
     return Reason(f"{ONLY} {names}: with another one there they differ by {short(min(each))}", OTHER)

@@ -7,8 +7,9 @@ training makes a scale negative, or images are normalized.
 from __future__ import annotations
 
 import functools
+import math
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from parity.derive.trace.call import label
 from parity.derive.trace.draws import Altered, Drawn, positive
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.tape import Array
+from specs.words import in_a_row
 
-from .trial import Trial
+from .trial import Trial, differing
 
 SEED = 4000
 APART = 1e-3  # relative difference of outputs that rounding does not explain, whatever the signs are
@@ -35,7 +37,7 @@ def only_positive(trial: Trial) -> list[str]:
     names = [name for name, array in left.parameters.items() if name not in left.buffers and positive(array)]
 
     def differ(turned: Collection[str], change: Callable[[str, Array], Array] = _signed) -> bool:
-        return trial.apart(trial.given, Altered(Drawn(left, SEED), turned, change), trial.limit(APART, OTHER_SIGNS)) > 0
+        return _differ(trial, trial.given, Altered(Drawn(left, SEED), turned, change))
 
     changes: Sequence[Callable[[str, Array], Array]] = (
         _signed,
@@ -51,6 +53,20 @@ def only_positive_inputs(trial: Trial) -> list[str]:
 
     Inputs of two values may be masks, and keep their signs.
     """
+    names, inputs = _negated(trial)
+    return names if names and _differ(trial, inputs, SEED) else []
+
+
+def negative_inputs(trial: Trial) -> str:
+    """Say that outputs of one model alone are not finite if inputs that are positive as given are negative."""
+    names, inputs = _negated(trial)
+    if not names or (apart := trial.apart(inputs, SEED)) < math.inf:
+        return ""
+    return f"negative values of {in_a_row(names)}: with these, {differing(apart)}"
+
+
+def _negated(trial: Trial) -> tuple[list[str], Sequence[Mapping[str, Array]]]:
+    """Return the left inputs that are positive as given, and inputs of both sides in which these are negative."""
     given = trial.given
     drawn = fresh(*given, SEED, tokens=False)
     turned = [
@@ -58,9 +74,13 @@ def only_positive_inputs(trial: Trial) -> list[str]:
         for one, new in zip(given, drawn, strict=True)
     ]
     if not all(turned):
-        return []
-    inputs = [new | negative for new, negative in zip(drawn, turned, strict=True)]
-    return [label(name) for name in turned[0]] if trial.apart(inputs, SEED, trial.limit(APART, OTHER_SIGNS)) else []
+        return [], []
+    return [label(name) for name in turned[0]], [new | one for new, one in zip(drawn, turned, strict=True)]
+
+
+def _differ(trial: Trial, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array]) -> bool:
+    """Tell whether outputs are finite and differ; see Trial.apart."""
+    return 0 < trial.apart(inputs, drawn, trial.limit(APART, OTHER_SIGNS)) < math.inf
 
 
 def _only_positive(array: Array, drawn: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,33 +63,54 @@ class Trial:
     def apart(
         self, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array], limit: float | None = None
     ) -> float:
-        """Return how far outputs differ; 0 where these cannot be compared, or rounding may explain it.
+        """Return how far outputs differ: infinitely far where those of one model alone are infinite or NaN.
+
+        The difference is 0 where outputs cannot be compared, or rounding may explain it.
 
         Args:
           inputs, drawn: see outputs. limit: what rounding explains; see limit.
         """
         outputs = self.outputs(inputs, drawn)
-        if not all(outputs) or incomparable(*outputs):
+        if not all(outputs) or not _alike_in_shape(*outputs):
             return 0.0
-        apart = difference(*outputs)
+        if _finite_on_one_side(*outputs):
+            return math.inf
+        apart = 0.0 if incomparable(*outputs) else difference(*outputs)
         return apart if apart > (self.limit() if limit is None else limit) else 0.0
 
     def unlike(self, inputs: Sequence[Mapping[str, Array]], seed: int) -> str:
-        """Say that outputs differ, or that those of one model alone are NaN; "" if rounding may explain it.
+        """Say that outputs differ, or that those of one model alone are NaN or infinite; "" if rounding may explain it.
 
         Args:
           inputs: see outputs. seed: of random weights.
         """
         outputs = self.outputs(inputs, seed)
-        if not all(outputs) or [x.shape for x in outputs[0]] != [y.shape for y in outputs[1]]:
+        if not all(outputs) or not _alike_in_shape(*outputs):
             return ""
-        for x, y in zip(*outputs, strict=True):
-            alone = [bool((np.isnan(one) & ~np.isnan(other)).any()) for one, other in ((x, y), (y, x))]
-            if any(alone):
-                return f"outputs of the {SIDES[alone[1]]} model alone are NaN"
+        if alone := _finite_on_one_side(*outputs):
+            return alone
         known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
         apart = 0.0 if incomparable(*known) else difference(*known)
         return "" if apart <= self.limit(AGREEING_OUTPUTS) else f"outputs differ by {short(apart)}"
+
+
+def differing(apart: float) -> str:
+    """Say how far outputs differ; see Trial.apart."""
+    return f"outputs differ by {short(apart)}" if apart < math.inf else "outputs of one model alone are infinite or NaN"
+
+
+def _alike_in_shape(a: Sequence[Array], b: Sequence[Array]) -> bool:
+    return [np.shape(x) for x in a] == [np.shape(y) for y in b]
+
+
+def _finite_on_one_side(a: Sequence[Array], b: Sequence[Array]) -> str:
+    """Say that outputs of one model alone are NaN or infinite somewhere; "" if none are."""
+    for x, y in zip(a, b, strict=True):
+        for what, where in (("NaN", np.isnan), ("infinite", np.isinf)):
+            alone = [bool((where(one) & ~where(other)).any()) for one, other in ((x, y), (y, x))]
+            if any(alone):
+                return f"outputs of the {SIDES[alone[1]]} model alone are {what}"
+    return ""
 
 
 def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
