@@ -91,7 +91,7 @@ class Moves:
         state = self.state
         counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
-            counted = ", whose steps are not counted,"
+            counted = ", without a count of its steps,"
         if state.steps:
             least = min(state.steps.values())
             counted += f" (fewer for parameters that were trained later, from {least:,})"
