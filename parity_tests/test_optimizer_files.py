@@ -414,3 +414,20 @@ def test_a_proof_speaks_of_what_is_set_aside_only_where_something_is(trained, ru
     torch.save({**torch.load(trained[0]), "others": torch.ones(2)}, tmp_path / "more.pt")
     code, printed, err = run("torch2flax", tmp_path / "more.pt", *words)
     assert code == 0 and f"{moved}, and what is set aside above\n" in printed, err
+    saved = torch.load(trained[0])
+    torch.save({**saved, "model_ema": saved["model"]}, tmp_path / "averaged.pt")
+    code, printed, err = run("torch2flax", tmp_path / "averaged.pt", *words)
+    both = "the optimizer's state and the average of the weights, which go along, moved as the weights are"
+    assert code == 0 and f"not covered by this proof: {both}\n" in printed, err
+
+
+def test_a_state_that_is_set_aside_comes_with_the_option_that_takes_it(trained, run, tmp_path):
+    import torch
+
+    words = ["--config", trained[1], "-o", tmp_path / "x.msgpack", "--force"]
+    option = "note: --with-optimizer takes the optimizer's state along\n"
+    code, _, err = run("torch2flax", trained[0], *words)
+    assert code == 0 and "(training state)" in err and option in err, err
+    assert option not in run("torch2flax", trained[0], *words, OPTIMIZER)[2]
+    torch.save(torch.load(trained[0])["model"], tmp_path / "model.pt")
+    assert option not in run("torch2flax", tmp_path / "model.pt", *words)[2]
