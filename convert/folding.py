@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from specs.folding import LINES, capped, counted, fold, misfits
@@ -81,8 +80,10 @@ def _outside(names: list[str], part: str) -> list[str]:
     others = _quoted(fold(name for name in names if not (part and name.startswith(f"{part}/"))))
     if len(others) <= SHOWN:
         return others
-    containers = Counter(name.partition("/")[0] for name in others)
-    return [container if n == 1 else f"{container}/... ({n})" for container, n in containers.items()]
+    containers: dict[str, list[str]] = {}
+    for name in others:
+        containers.setdefault(name.partition("/")[0], []).append(name)
+    return [f"{place}/... ({len(some)})" if some[1:] else some[0] for place, some in containers.items()]
 
 
 def damage(lines: Iterable[str]) -> list[str]:

@@ -201,6 +201,40 @@ def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, t
     assert "note: plain values that differ: optimizer/param_groups/0/lr is 1e-3 in A, 9.0 in B; " in err
 
 
+def test_names_decide_where_one_optimizer_lists_more_parameters_than_the_other(run, tmp_path):
+    """As of an optimizer over a filter of the parameters, and one over all of the same model."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    some, every, other, moved = (tmp_path / f"{name}.pt" for name in ("some", "every", "other", "moved"))
+    grouped(names, [(names[2:], 0.5)], some)
+    grouped(names, [(names, 0.5)], every)
+    saved = torch.load(every)
+    saved["optimizer"]["state"] = {number: saved["optimizer"]["state"][number] for number in (2, 3)}
+    torch.save(saved, every)
+    code, printed, err = run("diff", some, every, "--weights", "optimizer", "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    assert printed.endswith("2 arrays compared, every element equal\n"), printed
+    assert "matched by param_names: 0 in A is 2 in B, b.weight\n" in err
+    assert "plain values that differ: parameters of one optimizer alone is none in A, a.bias, a.weight in B\n" in err
+    grouped(names, [(names[1:3], 0.5)], other)  # of as many parameters as `some`, one of which is another
+    code, printed, err = run("diff", some, other, "--weights", "optimizer", "--weights", "optimizer")
+    assert code == 1 and "most names of their optimizers' parameters are in one file alone: if both" in err, err
+    grouped(names, [(["b.weight", "a.bias"], 0.5)], moved)  # at the same numbers
+    code, printed, err = run("diff", some, moved, "--weights", "optimizer", "--weights", "optimizer")
+    assert code == 1 and "most names of their optimizers' parameters are in one file alone: if both" in err, err
+
+
+def test_optimizers_of_one_model_in_two_spellings_are_compared_by_number(run, tmp_path):
+    pytest.importorskip("torch", reason="torch writes the files")
+    one, two, both = tmp_path / "one.pt", tmp_path / "two.pt", ("--weights", "optimizer", "--weights", "optimizer")
+    grouped(["a.weight", "norm"], [(["a.weight", "norm"], 0.5)], one)
+    grouped(["a.proj.weight", "norm"], [(["a.proj.weight", "norm"], 0.5)], two)
+    code, printed, err = run("diff", one, two, *both)
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    how = "the two optimizers name their parameters differently (a.weight in A is a.proj.weight in B)"
+    assert f"note: {how}, and are compared by number, as their param_names are not the same: one" in err, err
+
+
 def by_name(path, named):
     """Number the parameters of a saved optimizer by their order in the model, as conversions do."""
     import torch

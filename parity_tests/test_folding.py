@@ -96,3 +96,10 @@ def test_many_entries_are_listed_by_their_containers(part: str) -> None:
     for name in ("epoch", *(f"scheduler/{key}" for key in "abcdefg")):
         entries.add(name, "a number", 1)
     assert skipped(entries, part) == ["epoch, scheduler/... (7) (a number)"]
+
+
+def test_a_single_entry_of_a_container_is_listed_by_its_own_name() -> None:
+    entries = Skipped()
+    for name in ("optimizer/groups/0/lr", *(f"scheduler/{letter}" for letter in "abcdefghijkl")):
+        entries.add(name, "a number")
+    assert skipped(entries) == ["optimizer/groups/0/lr, scheduler/... (12) (a number)"]

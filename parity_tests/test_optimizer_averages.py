@@ -99,7 +99,7 @@ def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_pat
     assert "the average of the weights goes along: model_ema -> ema_params" in err
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
     assert "build its optimizer as" in notes[0] and "goes along" in notes[-1], notes  # what to do comes first
-    assert "its count of 5 averages stays behind" in err and "set aside" not in err
+    assert "its count of 5 averages goes into the record, as " in err and "set aside" not in err
     record = json.loads(there.with_name("there.msgpack.json").read_text())
     assert record["optimizer"]["averages"] == [{"from": "model_ema", "to": "ema_params", "averaged": 5}]
     words += ["--reverse", there, "-o", back, "--like", folder / "new.pt", *STATED]
@@ -255,9 +255,10 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     lacking = {other: tensor for other, tensor in average.items() if other != name}
     code, _, err = run(*resaved(normed, tmp_path / "l.pt", state_dict_ema=lacking))
     assert code == 0 and f"the average of the weights under state_dict_ema stays behind: it lacks {name}" in err
-    numbered = {"shadow_params": list(average.values())}
+    numbered = {"shadow_params": list(average.values()), "num_updates": 5}
     code, _, err = run(*resaved(normed, tmp_path / "n.pt", state_dict_ema=numbered))
     assert code == 0 and "state_dict_ema stays behind: its arrays have numbers, and no names of weights" in err
+    assert "set aside state_dict_ema/num_updates (plain numbers)\n" in err, err
     code, _, err = run(*resaved(normed, tmp_path / "two.pt", swa=average))
     assert code == 0 and "as no training state has room for several: state_dict_ema, swa" in err
     record = json.loads((tmp_path / "two.msgpack.json").read_text())

@@ -8,6 +8,7 @@ import pytest
 from convert.files import open_checkpoint
 
 from .conftest import needs
+from .optimizing import Torch, batches, save_config
 
 ADAMW = ("kind=adamw", "lr=0.5", "eps=1e-8", "weight_decay=0.1")
 HYPER = [word for text in ADAMW for word in ("--hyper", text)]
@@ -207,6 +208,42 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
     code, err = convert("net.pdparams", "net.msgpack")
     assert code == 0 and "so zeros, counted as after 4 steps like all others: their first updates are not" in err, err
     assert arrays(tmp_path / "net.msgpack")["opt_state/0/mu/one"] == 0
+
+
+def over_the_others(model, groups):
+    """Freeze a Mixer's stem, and build an optimizer over the other parameters, in one group or two."""
+    import torch
+
+    model.stem.requires_grad_(False)
+    others = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decayed, rest = ([pair for pair in others if (pair[1].ndim > 1) is wide] for wide in (True, False))
+    two = [{"params": decayed, "weight_decay": 0.5}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(others if groups == 1 else two, lr=0.125)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_parameters_that_are_in_no_group_stay_out_of_the_target_s(groups, run, tmp_path):
+    """As of an optimizer over those that require a gradient: the same one loads the target and goes on alike."""
+    needs("torch")
+    import torch
+
+    config = save_config("mlp_mixer", tmp_path / "config.json")
+    trainers = [Torch("mlp_mixer", "adamw") for _ in range(2)]
+    for trainer in trainers:
+        trainer.optimizer = over_the_others(trainer.model, groups)
+    trainers[0].train(batches("mlp_mixer")[:3])
+    trainers[0].save(tmp_path / "ours.pt")
+    words = ["ours.pt", "-o", "there.pt", "--with-optimizer", "--config", config]
+    code, _, err = run("torch2torch", *(tmp_path / word if ".pt" in str(word) else word for word in words))
+    left = "in no group of the source's optimizer, as frozen parameters, and in none of the target's"
+    assert code == 0 and f"{left}: build it over the others alone: stem.weight, stem.bias\n" in err, err
+    saved = torch.load(tmp_path / "there.pt")
+    trainers[1].model.load_state_dict(saved["model"])
+    trainers[1].optimizer.load_state_dict(saved["optimizer"])
+    for trainer in trainers:
+        trainer.train(batches("mlp_mixer")[3:5])
+    pairs = zip(*(trainer.model.parameters() for trainer in trainers), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):

@@ -16,6 +16,7 @@ from convert.execute import execute
 from convert.files import is_pdopt
 from convert.files.hashing import Source
 from convert.plans.plan import Plan
+from convert.reading.nesting import training
 from convert.targets import byte_count, target_of
 
 from .dry_run import described
@@ -58,7 +59,7 @@ class OneFile(ABC, Generic[P]):
             whole, about = self._whole(plan, out, stack)
             result = {"source": file, "out": out, **self.describe(plan, whole), **about}
             self._check_target(whole, out)
-            for note in whole.notes():
+            for note in [*whole.notes(), *self._state_aside(plan)]:
                 self.notes.add(note)
             if self.arguments.dry_run:
                 result["plan"] = list(described(whole))
@@ -131,6 +132,16 @@ class OneFile(ABC, Generic[P]):
 
         whole = with_optimizer(plan, out, self.optimizer, stack)
         return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
+
+    def _state_aside(self, plan: P) -> list[str]:
+        """Say which option takes the state of an optimizer along, where the file has one that is set aside."""
+        if self.optimizer or not any(map(training, plan.reader.tensors)):
+            return []
+        from convert.reading import optimizers
+
+        found = optimizers.find_any(plan.reader)
+        state = optimizers.state_names(plan.reader, found) if found else frozenset[str]()
+        return ["--with-optimizer takes the optimizer's state along"] * (not state.isdisjoint(plan.reader.tensors))
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

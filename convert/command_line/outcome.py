@@ -114,7 +114,8 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         lines += [f", as no arrays of the model: {'; '.join(skipped)}"] if (skipped := plan.skipped()) else []
         if result.get("optimizer"):  # the plan of the weights alone calls its state set aside
             aside = any(note.startswith("set aside") for note in result["notes"])
-            what = ": the optimizer's state, which goes along, moved as the weights are"
+            averaged = " and the average of the weights, which go" * bool(result["tensors_by_kind"].get("averages"))
+            what = f": the optimizer's state{averaged or ', which goes'} along, moved as the weights are"
             lines = [what + (", and what is set aside above" if aside else "")]
         for line in lines:
             say(printable(f"not covered by this proof{line}"))

@@ -32,7 +32,7 @@ from specs.table import Table
 
 from . import averaged
 from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
-from .numbered import Numbered, matched
+from .numbered import Match, Numbered, matched
 from .plain_values import PlainValues, common
 
 DROPPED = "what the Table drops"
@@ -117,7 +117,7 @@ def by_names(
         trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
         if trial is None:
             if training(one.prefix) and training(two.prefix):
-                raise _nested_otherwise(one, two)
+                raise _nested_otherwise(one, two, match)
             return None
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
@@ -217,11 +217,15 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]
     return replace(one, sources=a, steps=_copied(a)), replace(two, sources=b, steps=_copied(b)), notes
 
 
-def _nested_otherwise(one: Arrays, two: Arrays) -> ConvertError:
+def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
     libraries = [found.library if (found := find_any(side.reader)) else "" for side in (one, two)]
     if all(libraries) and len(set(libraries)) == 2:
         what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
         remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
+        return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
+    if match.a and match.b:
+        what = "most names of their optimizers' parameters are in one file alone"
+        remedy = "if both are of one model, convert one to the other's dialect by --with-optimizer, and compare that"
         return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
     shown = [folding.listed([one.prefix + name for name in one.sources][:SHOWN]) for one in (one, two)]
     what = "the two files nest the optimizer's state otherwise, or it is of other optimizers"

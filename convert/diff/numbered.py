@@ -13,6 +13,7 @@ from convert.reading.optimizers import GROUP
 from specs.words import in_a_row
 
 LISTS = ("params", "param_names")  # of a group: what says whose it is, and not how it is trained
+ALONE = "parameters of one optimizer alone"  # the key of a difference
 
 
 class Numbered(NamedTuple):
@@ -98,7 +99,8 @@ class Match(NamedTuple):
 def matched(a: Reader, b: Reader) -> Match:
     """Match two optimizers by the names of their parameters, where they number or group these differently.
 
-    Without names, groups of the same sizes are matched by places within each, as a conversion orders parameters.
+    Names decide also where one optimizer lists more parameters than the other. Without names, groups of the same sizes
+    are matched by places within each, as a conversion orders parameters.
     """
     one, two = numbered(a), numbered(b)
     if one is None or two is None:
@@ -106,22 +108,43 @@ def matched(a: Reader, b: Reader) -> Match:
     ours, theirs = one.names, two.names
     if one.order == two.order and (ours == theirs or not (ours and theirs)):
         return Match()
-    if ours and set(ours.values()) == set(theirs.values()):
-        moved = [(n, number) for number, n in ours.items() if theirs.get(number) != n]
-        if not moved:
-            return Match(one, two)
-        back = {name: number for number, name in theirs.items()}
-        name, number = moved[0]
-        first = f"{number} in A is {back[name]} in B, {name}"
-        what = "the two optimizers number their parameters differently, and are matched by param_names"
-        return Match(one, two, (f"{what}: {first}",))
+    both = set(ours.values()) & set(theirs.values())
+    if both and not (one.order == two.order and _respelled((a, ours), (b, theirs))):
+        return Match(one, two, _by_names(ours, theirs))
     silent = [side for side, names in (("A", ours), ("B", theirs)) if not names]
     if silent and one.sizes == two.sizes:
         return _by_place(one, two, f"{in_a_row(silent)} store{'s' * (len(silent) == 1)} no param_names")
-    why = f"{' and '.join(silent)} stores no param_names" if silent else "their param_names are not the same"
     sizes = " and ".join("+".join(map(str, of.sizes)) for of in (one, two))
-    what = f"the two optimizers group their parameters differently ({sizes}), and are compared by number, as {why}"
+    how = "group" if one.sizes != two.sizes else "name" if one.order == two.order else "number"
+    first = next((f" ({n} in A is {theirs[k]} in B)" for k, n in ours.items() if theirs.get(k, n) != n), "")
+    detail = f" ({sizes})" if how == "group" else first
+    why = f"as {' and '.join(silent)} stores no param_names" if silent else "as their param_names are not the same"
+    what = f"the two optimizers {how} their parameters differently{detail}, and are compared by number, {why}"
     return Match(notes=(f"{what}: one number may be of two parameters",))
+
+
+def _by_names(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
+    """Say that names decide which parameters correspond. Args: ours, theirs: {number: name} of A and B."""
+    back = {name: number for number, name in theirs.items()}
+    moved = [(number, name) for number, name in ours.items() if back.get(name, number) != number]
+    if not moved:
+        return ()
+    number, name = moved[0]
+    what = "the two optimizers number their parameters differently, and are matched by param_names"
+    return (f"{what}: {number} in A is {back[name]} in B, {name}",)
+
+
+def _respelled(one: tuple[Reader, Mapping[str, str]], two: tuple[Reader, Mapping[str, str]]) -> bool:
+    """Tell whether two files spell the names of one model in two ways: by the numbers, and by the model of each.
+
+    Names that both have stand for the same numbers, and neither model has a parameter of a name that only the other
+    optimizer lists.
+    """
+    (a, ours), (b, theirs) = one, two
+    both = set(ours.values()) & set(theirs.values())
+    strangers = ((a, set(theirs.values()) - both), (b, set(ours.values()) - both))
+    stored = any(name.endswith(f"/{other}") for file, others in strangers for name in file.tensors for other in others)
+    return not stored and all(theirs.get(number) == name for number, name in ours.items() if name in both)
 
 
 def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
@@ -136,10 +159,14 @@ def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
 def compared(one: Numbered, two: Numbered) -> tuple[frozenset[str], dict[str, tuple[Any, Any]]]:
     """Compare the hyperparameters of each parameter, by its name.
 
-    Returns: those that both have, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ.
+    Returns: those that both have, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ, with
+      the parameters that one optimizer alone lists.
     """
     ours, theirs = one.hyperparameters(), two.hyperparameters()
+    a, b = (set(of.names.values()) for of in (one, two))
     differing: dict[str, tuple[Any, Any]] = {}
+    if a != b:
+        differing[ALONE] = folding.listed(sorted(a - b)) or "none", folding.listed(sorted(b - a)) or "none"
     for key in ours.keys() & theirs.keys():
         unlike: dict[str, list[str]] = {}
         for name, value in ours[key].items():

@@ -24,6 +24,7 @@ from .state import NO_INITIAL, State
 LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 REACHED = "the learning rate that goes along is the one that its schedule had reached, not the one that it began with"
+STATED = "the learning rate that goes along is the one that you state, not the one that its schedule had reached"
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
     "optax": ("mask of its weight decay", "there was one"),
@@ -91,7 +92,7 @@ class Moves:
         state = self.state
         counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
-            counted = ", whose steps are not counted,"
+            counted = ", without a count of its steps,"
         if state.steps:
             least = min(state.steps.values())
             counted += f" (fewer for parameters that were trained later, from {least:,})"
@@ -101,19 +102,20 @@ class Moves:
     def _schedules_aside(self) -> Iterator[str]:
         """Say which learning-rate schedulers, or rates that they began at, are set aside."""
         state = self.state
+        rate = STATED if "lr" in state.changed else REACHED
         if state.scheduler and self.library != "paddle":
             last = state.scheduler.get("last_epoch")
             at = f", which counts {last:,}" if type(last) is int else ""
-            yield f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {REACHED}"
+            yield f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {rate}"
         began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
         if places := self._schedulers():
             first = f", which began at {began} (initial_lr)" if began and self.library != "torch" else ""
             counts = in_a_row(dict.fromkeys(f"{last:,}" for last in places.values()))
             where = ", ".join(place.rstrip("/") for place in places)
             what = f"set aside: torch's learning-rate scheduler, which counts {counts} ({where})"
-            yield f"{what}{first}; {REACHED}"
+            yield f"{what}{first}; {rate}"
         elif state.initial and self.library != "torch":
-            yield f"{NO_INITIAL}, {began}; {REACHED}"
+            yield f"{NO_INITIAL}, {began}; {rate}"
         elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
             yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}"
 
@@ -157,7 +159,10 @@ class Moves:
         of_state |= {*filter(None, [self._step()]), *self.beside.stored}
         places = tuple(self._schedulers())
         of_state |= {name for name in held.reader.skipped.values if places and name.startswith(places)}
-        return of_state | {name for copy in held.averages for name in (*copy.used, *copy.strangers)}
+        plain = held.reader.skipped.values.keys() if self.average is None else set[str]()  # its count stays behind
+        return of_state | {
+            name for copy in held.averages for name in (*copy.used, *copy.strangers) if name not in plain
+        }
 
 
 def _sha256(path: str) -> str:

@@ -9,7 +9,8 @@ from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
-from convert.reading.optimizers import VALUE, Found, state_names
+from convert.reading.optimizers import VALUE, Found, state_names, step_beside
+from specs.numerals import measured
 
 from .shared import family_of, one_step, scalar
 from .state import State
@@ -37,8 +38,15 @@ def read_optax(
     if family == "sgd":
         notes = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
         known["kind"] = "sgd"
-    if family != "sgd" or "step" in stated or len(entries.steps) == 1:
-        step = one_step(reader, entries.steps, stated)
+    steps, plain = dict(entries.steps), reader.skipped.load().get(step_beside(found))
+    if family == "sgd" and type(plain) is int:  # Adam itself counts
+        steps[step_beside(found)] = plain
+    counts = set(steps.values())
+    if family != "sgd" or "step" in stated or len(counts) == 1:
+        step = one_step(reader, counts, stated)
+    elif counts:
+        each = ", ".join(f"{name}={measured(count, 9)}" for name, count in steps.items())
+        notes = (*notes, f"counts of steps do not agree ({each}), and none goes along: --hyper step=... states one")
     return State("optax", family, step, known, named, used, notes, buffers=buffers, counted=entries.counted)
 
 
@@ -46,12 +54,12 @@ class Entries(NamedTuple):
     """What a state stores.
 
     Args:
-      slots: {slot: {name: moment}}. steps: every count of steps. hyper: hyperparameters, as optax spells them.
+      slots: {slot: {name: moment}}. steps: {name: its count of steps}. hyper: hyperparameters, as optax spells them.
       counted: whether a count lies beside that of the moments, as schedules have one.
     """
 
     slots: dict[str, dict[str, Tensor]]
-    steps: set[float]
+    steps: dict[str, float]
     hyper: dict[str, Any]
     counted: bool
 
@@ -59,7 +67,8 @@ class Entries(NamedTuple):
 def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
     """Sort the arrays of a state by what they are. Raises: ConvertError for any that no known optimizer keeps."""
     slots: dict[str, dict[str, Tensor]] = {}
-    steps, hyper, strangers, counted = set[float](), dict[str, Any](), list[str](), False
+    beside = step_beside(found)
+    steps, hyper, strangers, counted = dict[str, float](), dict[str, Any](), list[str](), False
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue
@@ -70,8 +79,8 @@ def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
             slots.setdefault(slot, {})[tail] = tensor
         elif "/hyperparams/" in f"/{base}":
             hyper[last] = scalar(reader, tensor)
-        elif last in ("count", "step") and tensor.size == 1 and "int" in tensor.dtype:
-            steps.add(scalar(reader, tensor))
+        elif (last in ("count", "step") or name == beside) and tensor.size == 1 and "int" in tensor.dtype:
+            steps[name] = scalar(reader, tensor)
             counted = counted or (last == "count" and base != f"{found.root}count")
         else:
             strangers.append(name)

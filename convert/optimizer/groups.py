@@ -56,10 +56,14 @@ def check(path: str, state: State, library: str) -> None:
     unlike = unstated(state)
     problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(unlike)}"
     if library != "torch":
-        stated = " ".join(f"--hyper {name}=..." for name in unlike if name in HYPERPARAMETERS)
         shown = f"{document('training')} shows how its users exempt parameters"
-        remedy = f"{stated} states one for all; {shown}" if stated else "make them alike"
-        raise ConvertError(f"{problem}: {library} keeps one of each: {remedy}")
+        raise ConvertError(f"{problem}: {library} keeps one of each: {alike(state)}; {shown}")
+
+
+def alike(state: State) -> str:
+    """Say how a user makes groups of parameters alike."""
+    stated = " ".join(f"--hyper {name}=..." for name in unstated(state) if name in HYPERPARAMETERS)
+    return f"{stated} states one for all" if stated else "make the optimizer's groups alike"
 
 
 def of(plan: Plan | TablePlan, state: State, trained: Sequence[str]) -> list[tuple[list[str], Mapping[str, Any]]]:
@@ -70,8 +74,7 @@ def of(plan: Plan | TablePlan, state: State, trained: Sequence[str]) -> list[tup
     for weight in trained:
         numbers = {number_of[name] for name in sources[weight] if name in number_of}
         if len(numbers) != 1:
-            raise ConvertError(
-                f"{plan.reader.path}: {weight} is of {len(numbers)} groups of the optimizer's parameters"
-            )
+            where = f"joins parameters of {len(numbers)} groups" if numbers else "has no source that is in a group"
+            raise ConvertError(f"{plan.reader.path}: {weight} {where}: {alike(state)}")
         members[numbers.pop()].append(weight)
     return [(names, group.values) for names, group in zip(members, state.groups, strict=True)]

@@ -219,7 +219,11 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
     trained = {name for tensor, filling in plan.steps if tensor.name in names for name in sources_of(filling)}
-    if buffers := sorted(state.buffers - trained):
+    if isinstance(plan, Plan):
+        frozen = [tensor.name for tensor, filling in plan.steps if state.buffers.intersection(sources_of(filling))]
+        what = "in no group of the source's optimizer, as frozen parameters, and in none of the target's"
+        lines += [f"{what}: build it over the others alone: {folding.listed(frozen)}"] if frozen else []
+    elif buffers := sorted(state.buffers - trained):
         what = f"no parameters, {parameters.SHOWN[state.library]}"
         lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(buffers))}")
     if state.unclear:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NUMBERS = ("float", "complex")  # kinds of dtypes that an optimizer trains
 SHOWN = {  # by the source's library: what shows that an array is no parameter
     "optax": "as optax keeps no moments of them",
-    "torch": "as the source's optimizer does not list them (buffers, or weights that it does not train)",
+    "torch": "as the source's optimizer lists them in no group (buffers, or weights that it does not train)",
     "paddle": "by paddle's own names of them (generated_tensor_0, eager_tmp_0)",
 }
 
@@ -64,7 +64,8 @@ def is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], 
     if names:
         kinds = {name in trained for name in names}
         if len(kinds) > 1:
-            raise ConvertError(f"{path}: {tensor.name} joins arrays of which the optimizer trains some and others not")
+            what = "joins arrays of which the optimizer trains some and others not: leave --with-optimizer out"
+            raise ConvertError(f"{path}: {tensor.name} {what}")
         return kinds.pop()
     if tensor.dtype not in FLOATS or writing.is_buffer(tensor.name) or COLLECTION.search(tensor.name):
         return False
@@ -84,12 +85,17 @@ def shown(library: str, names: Sequence[str], own: Mapping[str, str]) -> dict[st
     return {name: False for name, second in own.items() if TENSOR.fullmatch(second)}
 
 
-def with_ties(plan: Plan | TablePlan, state: State) -> State:
+def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
     """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone.
 
-    None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one.
+    None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one. From
+    torch to torch parameters that are in no group stay out of the target's groups, too, as frozen ones; the other
+    libraries keep a state of all parameters.
+
+    Args:
+      library: of the target.
     """
-    if isinstance(plan, Plan):
+    if isinstance(plan, Plan) and not (library == state.library == "torch"):
         state = replace(state, buffers=frozenset(), unclear=())
     tied = ties.of(plan)
     if not tied:

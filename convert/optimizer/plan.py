@@ -123,7 +123,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
-    state, from_record = _asked_state(plan, held, trained, request, suffix, library if numbered else "")
+    state, from_record = _asked_state(plan, held, trained, request, suffix, numbered)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
@@ -158,20 +158,21 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
 
 def _asked_state(
     plan: Plan | TablePlan, held: holding.Held, trained: Mapping[str, Tensor], request: Request, suffix: str,
-    ordered: str,
+    numbered: bool,
 ) -> tuple[State, list[str]]:  # fmt: skip
     """Return the state with all that the user states, and notes on it.
 
     Args:
-      ordered: the library whose state numbers parameters in an order that the user may have to give; "" for none.
+      numbered: whether the target may number parameters, in an order that the user may have to give.
     Raises: UsageError that names at once all that the user has to give.
     """
+    library = LIBRARY[suffix]
     try:
         state, notes = _state(plan, held, trained, request, suffix)
     except UsageError as error:
-        missing = like.order_wanted(plan, request.like, ordered)
+        missing = like.order_wanted(plan, request.like, library if numbered else "")
         raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
-    return parameters.with_ties(plan, state), notes
+    return parameters.with_ties(plan, state, library), notes
 
 
 def _check_no_count(plan: Plan | TablePlan, request: Request, behind: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from convert.errors import UsageError
 from convert.files.base import Tensor
 from convert.reading.families import HYPERPARAMETERS, KINDS
+from specs.words import nearest
 
 
 class Group(NamedTuple):
@@ -83,7 +84,9 @@ def given(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, _, value = text.partition("=")
         if name not in SETTABLE:
-            raise UsageError(f"--hyper {text}: no hyperparameter {name!r}: one of {', '.join(SETTABLE)}")
+            meant = next((own for own, names in HYPERPARAMETERS.items() if name in names), nearest(name, SETTABLE))
+            near = f", did you mean {meant!r}?" if meant else f": one of {', '.join(SETTABLE)}"
+            raise UsageError(f"--hyper {text}: no hyperparameter {name!r}{near}")
         if stated.setdefault(name, parsed := _value(name, value, text)) != parsed:
             raise UsageError(f"--hyper {name}: given twice, as {stated[name]} and as {parsed}")
     return stated

@@ -89,7 +89,9 @@ def _optax_averages(builder: Builder, tree: dict[str, Any], inside: bool) -> tup
     fields = [key for key in tree if key.startswith("ema_")]
     notes = [f"the TrainState needs {'a field' if len(fields) == 1 else 'fields'} {' and '.join(fields)}"]
     if averages.count is not None:
-        notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: ema_params has none")
+        notes.append(
+            f"{averages.place}: its count of {averages.count:,} averages goes into the record, as ema_params has none"
+        )
     return ", ".join(fields), notes
 
 

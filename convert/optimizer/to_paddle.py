@@ -59,7 +59,9 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     for step in averages.steps:
         copy[step[0].name] = (step[0].name, builder.average(step, f"{AVERAGES}/{step[0].name}"))
     if averages.count is not None:
-        notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: {AVERAGES} has none")
+        notes.append(
+            f"{averages.place}: its count of {averages.count:,} averages goes into the record, as {AVERAGES} has none"
+        )
     return builder.written(tree, [*notes, *shared(averages)], AVERAGES)
 
 

@@ -107,7 +107,8 @@ def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
         return frozenset()
     if found.top:
         step = _own_step(found)
-        inside = {name for name in reader.tensors if name.startswith(found.top) or name == step}
+        is_count = not step.isdecimal() or _is_integer(reader, step)  # a tuple may have another array behind the state
+        inside = {name for name in reader.tensors if name.startswith(found.top) or (name == step and is_count)}
     else:
         inside = {name for name in reader.tensors if _is_state(found, name)}
     return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
@@ -124,15 +125,26 @@ def check_like(reader: Reader) -> None:
 
 
 def step_beside(found: Found) -> str:
-    """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own."""
+    """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own.
+
+    In a tuple of params, state and step, as vit_jax's, it is the entry behind the state.
+    """
+    if found.library == "optax" and TUPLE.fullmatch(found.root):
+        return str(int(found.top[:-1]) + 1)
     return _beside(found, "step")
 
 
 def counts_beside(reader: Reader, found: Found | None) -> list[str]:
     """Name arrays of one integer that count epochs, and steps where that is no count of the state's own, beside it."""
     names = [_beside(found, name) for name in ("epoch", "step")] if found else []
-    counts = [tensor for name in names if (tensor := reader.tensors.get(name)) and found and name != _own_step(found)]
-    return [tensor.name for tensor in counts if tensor.size == 1 and re.match("u?int", tensor.dtype)]
+    own = _own_step(found) if found else ""
+    return [name for name in names if name != own and _is_integer(reader, name)]
+
+
+def _is_integer(reader: Reader, name: str) -> bool:
+    """Tell whether an entry of a file is an array of one integer."""
+    tensor = reader.tensors.get(name)
+    return tensor is not None and tensor.size == 1 and re.match("u?int", tensor.dtype) is not None
 
 
 def _own_step(found: Found) -> str:
