@@ -70,9 +70,17 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     errors = {name: relative_error(left[name], right[name]) for name in left}
     first = _first(errors)
     if first and _exact(plan) and not np.isfinite(left[first]).all():
-        what = f"{first} comes out as NaN or infinity, of which nothing can be proven"
+        what = f"{first} comes out as NaN or infinity, of which nothing can be proven{_not_finite(plan)}"
         raise ConvertError(f"{plan.reader.path}: not proven: {what}: convert without --prove; nothing was written")
     return _proof(plan, source, target, errors)
+
+
+def _not_finite(plan: Plan) -> str:
+    """Say which arrays of the source have NaNs or infinities, and how many; "" if none has."""
+    fillings = {tensor.name: filling for tensor, filling in plan.steps}
+    odd = {name: int(array.size - np.isfinite(array).sum()) for name, array in plan.arrays() if array.dtype.kind == "f"}
+    found = [f"{number:,} in {' + '.join(sources_of(fillings[name]))}" for name, number in odd.items() if number]
+    return f" (NaNs or infinities of the source: {'; '.join(found)})" if found else ""
 
 
 def _called_alone(plan: Plan, one: tuple[str, Outputs], other: tuple[str, Outputs]) -> str:

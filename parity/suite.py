@@ -60,6 +60,9 @@ def run(arguments: Namespace) -> Report:
     return report
 
 
+ONE = ("`convert ROUTE FILE --prove` and `convert diff A B` work with one framework, or none",)
+
+
 def _require_two(chosen: list[Target], arguments: Namespace) -> None:
     """Check, before any model runs, that some target can run in two frameworks; a GPU is compared with the CPU too."""
     if arguments.device != "cpu":
@@ -68,7 +71,9 @@ def _require_two(chosen: list[Target], arguments: Namespace) -> None:
     if len(there) < 2:
         lacking = next(framework for framework in arguments.frameworks if framework not in there)
         which, asked = f"only {there[0]}" if there else "none", in_a_row(arguments.frameworks)
-        raise ConvertError(f"a comparison needs two frameworks; of {asked}, {which} is installed: {install(lacking)}")
+        raise ConvertError(
+            f"a comparison needs two frameworks; of {asked}, {which} is installed: {install(lacking)}", ONE
+        )
     ports = {t.architecture: [f for f in there if declared(t.architecture, f)] for t in chosen}
     if all(len(runs) < 2 for runs in ports.values()):
         which = "; ".join(f"the page of {name} has {in_a_row(runs) or 'none'}" for name, runs in ports.items())

@@ -450,6 +450,8 @@ def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):
     assert "width is 512 in seed's code, and 20 in this model" in err
     assert "tokens is 196 in seed's code, and 24 in this model" in err
     assert listing(tmp_path) == ["mixer.safetensors"]
+    ports.build("mlp_mixer", "tiny S/32", "torch").save(tmp_path / "image.pt")  # whose Config states no tokens
+    assert "tokens is 196 in seed's code, and 20 in this model" in run("torch2seed", tmp_path / "image.pt")[2]
     assert restrictions("mlp_mixer", MIXER.variants["S/16"], "seed") == {}  # whose tokens its image states
     assert restrictions("mlp_mixer", MIXER.variants["S/32"], "seed").keys() == {"tokens"}
     assert restrictions("mlp_mixer", MIXER.variants["B/16"], "seed").keys() == {"width"}

@@ -162,7 +162,7 @@ def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
     (tmp_path / "config.json").write_text('{"depth": 4, "gelu": "tanh"}')
     words = ["google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--config", tmp_path / "config.json"]
     code, _, err = run(*words)
-    assert code == 2 and "but the file has depth=3: --set depth=3 goes above it\n" in err
+    assert code == 2 and "but the file has depth=3: add --set depth=3, which goes above the file" in err
     assert run(*words, "--set", "depth=3")[0] == 0
     (tmp_path / "config.json").write_text('{"depth": 4, "width": 99, "classes": 5, "gelu": "tanh"}')
     code, _, err = run(*words)
@@ -284,6 +284,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["--table", "x.table", "x.pt", "--layout", "nnx"], 2, "--layout is not for --table: a Table's lines state"),
     (["derive", "{}/no.py:f", "{}/no.py:f"], 2, "no.py: there is no such file (check the path)"),
     (["google2torch", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
+    (["flax2torch", GOOGLE, "{}/x.pt"], 2, "x.pt: there is no such file: if it is the target, write -o /"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: use google2torch"),
     (["timm2google", GOOGLE], 1, "it is google already, as every array fits; google2google changes its format"),
     (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),

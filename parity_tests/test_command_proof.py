@@ -69,8 +69,11 @@ def test_nothing_is_proven_of_nans(run, tmp_path):
     source = spoiled(tmp_path, lambda arrays: arrays["head/kernel"].__setitem__((0, 0), np.nan))
     code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors", "--prove")
     assert code == 1
-    assert "not proven: head comes out as NaN or infinity, of which nothing can be proven: convert without" in err
+    nothing = "not proven: head comes out as NaN or infinity, of which nothing can be proven"
+    assert f"{nothing} (NaNs or infinities of the source: 1 in head/kernel): convert without" in err
     assert not (tmp_path / "x.safetensors").exists()
+    code, printed, _ = run("google2torch", source, "-o", tmp_path / "x.safetensors", "--prove", "--dtype", "float16")
+    assert code == 0 and "both in float64, differ by NaN or infinity (at head, " in printed
 
 
 @pytest.mark.parametrize(

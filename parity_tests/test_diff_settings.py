@@ -122,6 +122,18 @@ def test_diff_names_a_setting_that_differs_without_effect(run, tmp_path):
     assert "padding" not in run("diff", GOOGLE, tmp_path / "ours.safetensors")[2]
 
 
+def test_diff_names_another_size_of_images(run, tmp_path):
+    """A recorded --image and a Config's own: equal arrays do not take each other's images."""
+    paths = {size: tmp_path / f"{size}.safetensors" for size in ("24x16", "16x24")}
+    for size, path in paths.items():
+        assert run("google2torch", GOOGLE, "-o", path, "--image", size)[0] == 0
+    code, printed, err = run("diff", *paths.values())
+    assert (code, printed.splitlines()[0]) == (0, "the same model")
+    assert "image=24x16 in A, 16x24 in B: A does not take those of B (images of 16x24 make 4x6 tokens" in err
+    assert "size of images" not in run("diff", GOOGLE, paths["24x16"])[2]
+    assert "size of images" not in run("diff", paths["24x16"], paths["24x16"])[2]
+
+
 def test_settings_that_a_comparison_by_names_does_not_use_are_named(run, tmp_path):
     extra = tmp_path / "extra.npz"
     np.savez(extra, **np.load(GOOGLE), **{"Other_0/x": np.ones(3)})

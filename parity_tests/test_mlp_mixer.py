@@ -134,6 +134,39 @@ def test_a_config_takes_an_image_size_or_a_token_grid():
     with pytest.raises(ValueError, match="makes 12 tokens"):
         Config(**base, image=(16, 6), tokens=11)
 
+    with pytest.raises(ValueError, match="makes"):
+        Config(**base, image=(16, 6), tokens=(3, 4))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_another_grid_of_as_many_tokens_is_refused(framework):
+    """By the port and by the framework's own model, where the Config states the grid."""
+    needs(framework)
+    config = Config(patch=4, depth=1, width=7, token_hidden=3, channel_hidden=5, image=(24, 16), classes=2)
+    by_tokens = dataclasses.replace(config, image=None, tokens=(6, 4))
+    for port in (ports.build("mlp_mixer", one, framework, init="random") for one in (config, by_tokens)):
+        assert port(np.zeros((1, 3, 24, 16), np.float32)).shape == port(np.zeros((1, 3, 25, 19), np.float32)).shape
+        for height, width in ((16, 24), (8, 48)):
+            images = np.zeros((1, 3, height, width), np.float32)
+            for call in (port, lambda images, port=port: _own(port, images)):
+                with pytest.raises(ValueError, match=f"images of {height}x{width} make .* the network's grid is 6x4"):
+                    call(images)
+    free = ports.build("mlp_mixer", dataclasses.replace(by_tokens, tokens=24), framework, init="random")
+    assert free(np.zeros((1, 3, 16, 24), np.float32)).shape == _own(free, np.zeros((1, 3, 8, 48), np.float32)).shape
+
+
+def _own(port, images):
+    """Call a port's model as its framework does."""
+    if port.framework == "flax":
+        return port.model.module.apply(port.model.variables, images.transpose(0, 2, 3, 1))
+    if port.framework == "torch":
+        import torch
+
+        return port.model(torch.from_numpy(images))
+    import paddle
+
+    return port.model(paddle.to_tensor(images))
+
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_drop_path_and_dropout_only_in_training(framework):

@@ -140,6 +140,18 @@ def test_a_copy_of_the_parameters_without_the_name_of_their_collection(container
             np.testing.assert_array_equal(array, whole[name])
 
 
+def test_a_copy_of_all_parameters_is_named_with_the_option_that_takes_it(run, tmp_path):
+    """A network without running statistics has one collection, so that nothing is missing from the copy."""
+    write_numbers(tmp_path / "w.msgpack", "mlp_mixer", specs.get("mlp_mixer").tiny["headless"], "flax")
+    whole = arrays(tmp_path / "w.msgpack")
+    copy = {name.replace("params", "ema_params", 1): array + 1 for name, array in whole.items()}
+    path = save(tmp_path / "x.msgpack", {**whole, **copy})
+    code, printed, _ = run("inspect", path)
+    assert code == 0 and "(a model with the same names: --weights ema_params takes it)" in printed
+    words = ("diff", path, path, "--assume", "--weights")
+    assert run(*words, "ema_params")[0] == 0 and run(*words, "ema_params", "--weights", "params")[0] == 1
+
+
 def test_a_copy_has_its_running_statistics_beside_its_parameters(tmp_path):
     """Of this network few arrays are running statistics: their container is known by that of the parameters."""
     config = specs.get("mobile_former").tiny["plain"]

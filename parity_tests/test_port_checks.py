@@ -113,6 +113,9 @@ def test_a_linen_module_that_replaced_a_ports_own_is_run_and_is_not_saved_as_it(
 @pytest.mark.parametrize(("options", "message"), [
     ({"framework": "tourch"}, "unknown name 'tourch', did you mean 'torch'"),
     ({"dtype": "float46"}, "dtype: unknown name 'float46', did you mean 'float64'"),
+    ({"dtype": "fp32"}, "dtype: unknown name 'fp32', did you mean 'float32'"),
+    ({"device": "cuda:0"}, "device: unknown name 'cuda:0', did you mean 'gpu'"),
+    ({"device": 0}, r"device must be a name \(cpu, gpu\), not 0"),
     ({"device": "gpus"}, "device: unknown name 'gpus', did you mean 'gpu'"),
 ])  # fmt: skip
 def test_names_that_match_nothing_are_refused_with_the_nearest(options, message):

@@ -405,3 +405,13 @@ def test_the_snippets_of_the_quick_start(tmp_path, monkeypatch, run):
         exec(compile(documents.python(text), "quick-start.md", "exec", dont_inherit=True), space)
     assert space["images"].shape == (1, 3, 24, 16) and space["logits"].shape == (1, 7)
     assert np.array_equal(space["native"], space["images"])
+    port = ports.load(tmp_path / "x.safetensors", "torch")
+    assert port.config.image == (16, 24) and "image" not in port.suggested
+    with pytest.raises(UsageError, match="images of 24x16 make 6x4 tokens of 4x4, the network's grid is 4x6"):
+        port(np.zeros((1, 3, 24, 16), np.float32))
+    again = ("torch2flax", tmp_path / "x.safetensors", "-o", tmp_path / "y.msgpack", "--image", "24x16")
+    code, _, err = run(*again)
+    assert code == 2 and "image=(16, 24) is stated, by its record or --set: --set image=24x16 goes above it" in err
+    assert run(*again, "--set", "image=24x16")[0] == 0
+    values = about(tmp_path / "y.msgpack").values
+    assert values["image"] == (24, 16) and values["mean"] == 0.0

@@ -225,3 +225,12 @@ def test_inspect_names_the_record_where_another_dialect_set_a_field():
     assert list(inspection_text._suggested({"gelu": "dialect google"}, "timm", [])) == [
         "by its record, from the dialect google, not read off the file: gelu"
     ]
+
+
+def test_a_list_of_arrays_is_to_be_saved_by_name(run, tmp_path):
+    needs("torch")
+    import torch
+
+    torch.save([torch.zeros(3), torch.ones(2, 2)], tmp_path / "list.pt")
+    code, _, err = run("torch2flax", tmp_path / "list.pt")
+    assert code == 1 and "save them by name, as in torch.save(model.state_dict())" in err

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEVICES = ("cpu", "gpu")
+ELSEWHERE = {  # names that frameworks and command lines have for these
+    "cuda": "gpu", "fp64": "float64", "double": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16",
+    "fp16": "float16", "half": "float16",
+}  # fmt: skip
 
 
 class Port(Model):
@@ -59,9 +63,8 @@ class Port(Model):
         dtype: str,
         device: str,
     ):
-        _require_dtype(dtype)
-        if device not in DEVICES:
-            raise UsageError(f"device: {unknown(device, DEVICES, listed=True)}")
+        _require("dtype", dtype, DTYPES)
+        _require("device", device, DEVICES)
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
@@ -170,7 +173,7 @@ class Port(Model):
 
     def with_dtype(self, dtype: str) -> Port:
         """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
-        _require_dtype(dtype)
+        _require("dtype", dtype, DTYPES)
         return self._with(self.runner.cast(dtype))
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
@@ -240,9 +243,11 @@ class Port(Model):
         return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
 
 
-def _require_dtype(dtype: str) -> None:
-    """Raise UsageError that suggests the nearest name for a dtype that no port computes in."""
-    if not isinstance(dtype, str):
-        raise UsageError(f"dtype must be a name ({', '.join(DTYPES)}), not {dtype!r}")
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype: {unknown(dtype, DTYPES, listed=True)}")
+def _require(what: str, name: str, known: Sequence[str]) -> None:
+    """Raise UsageError for a name that is not known, with the nearest one, or with ours for another's name."""
+    if not isinstance(name, str):
+        raise UsageError(f"{what} must be a name ({', '.join(known)}), not {name!r}")
+    if name not in known:
+        meant = ELSEWHERE.get(name.partition(":")[0])
+        ours = f"unknown name {name!r}, did you mean {meant!r}? (one of {', '.join(known)})"
+        raise UsageError(f"{what}: {ours if meant in known else unknown(name, known, listed=True)}")

@@ -40,19 +40,25 @@ class Config:
         )
         if self.token_count < 1:
             raise ValueError(f"image={self.image} is smaller than one patch of {self.patch}")
-        if self.image is not None and self.tokens is not None and self.grid[0] * self.grid[1] != self.token_count:
-            raise ValueError(f"image={self.image} makes {self.grid[0] * self.grid[1]} tokens, not tokens={self.tokens}")
+        if self.image is not None and self.tokens is not None:
+            made = self.grid if isinstance(self.tokens, tuple) else math.prod(self.grid)
+            if made != self.tokens:
+                raise ValueError(f"image={self.image} makes {made} tokens, not tokens={self.tokens}")
 
     @property
     def grid(self) -> tuple[int, int]:
         """Return rows and columns of tokens; one row where only their number is known and is no square."""
         if self.image is not None or self.tokens is None:
-            (h, w), (ph, pw) = pair(224 if self.image is None else self.image), pair(self.patch)
-            return (-(-h // ph), -(-w // pw)) if self.padding == "SAME" else (h // ph, w // pw)
+            return self.grid_of(*pair(224 if self.image is None else self.image))
         if isinstance(self.tokens, tuple):
             return self.tokens
         side = math.isqrt(self.tokens)
         return (side, side) if side * side == self.tokens else (1, self.tokens)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return rows and columns of the tokens that an image of this size makes."""
+        ph, pw = pair(self.patch)
+        return (-(-height // ph), -(-width // pw)) if self.padding == "SAME" else (height // ph, width // pw)
 
     @property
     def token_count(self) -> int:
@@ -126,12 +132,17 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def check_images(c: Config, height: int, width: int) -> None:
-    """Check that the network can take images of this size. Raises: ValueError."""
-    (ph, pw), same = pair(c.patch), c.padding == "SAME"
-    tokens = (-(-height // ph) * -(-width // pw)) if same else (height // ph) * (width // pw)
-    if tokens != c.token_count:
-        made = f"images of {height}x{width} make {tokens} tokens of {ph}x{pw}, the network has {c.token_count}"
-        raise ValueError(f"{made}: its token-mixing layers have weights for that number alone")
+    """Check that the network can take images of this size. Raises: ValueError.
+
+    Where `image` or `tokens` states the grid, another grid of as many tokens would give each weight another place.
+    """
+    (rows, columns), (ph, pw) = c.grid_of(height, width), pair(c.patch)
+    if rows * columns != c.token_count:
+        what = f"images of {height}x{width} make {rows * columns} tokens of {ph}x{pw}, the network has {c.token_count}"
+        raise ValueError(f"{what}: its token-mixing layers have weights for that number alone")
+    if (rows, columns) != c.grid and (c.image is not None or not isinstance(c.tokens, int)):
+        what = f"images of {height}x{width} make {rows}x{columns} tokens of {ph}x{pw}"
+        raise ValueError(f"{what}, the network's grid is {c.grid[0]}x{c.grid[1]}: its weights are for that grid alone")
 
 
 def immaterial(c: Config) -> set[str]:

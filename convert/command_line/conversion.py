@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from convert.errors import ConvertError, UsageError, called
+from convert.files import is_named_as_checkpoint
+from convert.files.inside import PATTERN
 from convert.running import dumps
 from convert.terminal import say
 
@@ -28,6 +31,7 @@ def convert(arguments: Namespace) -> int:
     if arguments.prove and arguments.dry_run:
         raise UsageError("--prove runs what was written, and --dry-run writes nothing: leave one of them out")
     notes = Notes(later=arguments.json)
+    _check_not_target(arguments.files, arguments.out)
     one = _one_file(arguments, notes)
     given = sources(arguments.files, arguments.step, functools.partial(_is_own_target, arguments))
     for line in given.lines():
@@ -57,6 +61,14 @@ def _one_file(arguments: Namespace, notes: Notes) -> OneFile[Any]:
     from .by_table import by_table
 
     return by_table(arguments, notes)
+
+
+def _check_not_target(files: list[str], out: str | None) -> None:
+    """Raise UsageError if the second of two files is meant as the target, as `cp` takes it: nothing is there."""
+    if len(files) != 2 or out or PATTERN.search(files[1]):
+        return
+    if is_named_as_checkpoint(files[1]) and not os.path.lexists(files[1]):
+        raise UsageError(f"{files[1]}: there is no such file: if it is the target, write -o {shlex.quote(files[1])}")
 
 
 def _check_folder(out: str | None, files: int) -> None:

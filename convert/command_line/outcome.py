@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -144,7 +145,8 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
     tolerance = f", tolerance {limit(proof['tolerance'])}" if proof["exact"] else ""
     source, target = proof["source"], proof["target"]
-    differ = f"differ by at most {short(proof['error'])}"
+    finite = math.isfinite(proof["error"])
+    differ = f"differ by at most {short(proof['error'])}" if finite else "differ by NaN or infinity"
     worst = f"at {proof['worst']}, " if proof["error"] else ""
     about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:

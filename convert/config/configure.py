@@ -32,6 +32,7 @@ from . import module_settings
 from .conventions import computing, required, same, unshown_from
 from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
+from .pixels import with_size
 from .settings import IGNORED, Settings, in_our_terms
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
@@ -171,6 +172,10 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     pixels, doubts = known_preprocessing(
         path, spec, dialect, variant_of(reading.architecture, config), config, record, settings.preprocessing
     )
+    suggests = _suggested(reading, evidence, settings)
+    if (sized := with_size(config, pixels)) is not config:
+        config, origins = sized, {**origins, "image": "user" if "image" in settings.preprocessing.values else "record"}
+        suggests.pop("image", None)
     suggested = [name for origin in ("default", "variant") for name in unshown_from(spec, config, origins, origin)]
     must_state = _must_state(reading, suggested, origins)
     marked = ((record.assumed & recorded.keys()) - asked.keys()) | (settings.assumed & asked.keys())
@@ -179,7 +184,7 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
-        suggested=_suggested(reading, evidence, settings),
+        suggested=suggests,
         assumed=_in_order(spec, assumed),
         marked=_in_order(spec, marked),
         must_state=_in_order(spec, must_state),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from convert.errors import FormatError, UsageError
@@ -34,7 +35,12 @@ def known(
     Raises: UsageError for what the user states and the network cannot take.
     """
     if problem := misfit(spec, config, asked):
-        raise UsageError(f"{path}: preprocessing: {problem}")
+        own = getattr(config, "image", None)
+        size = "x".join(map(str, pair(asked.values["image"]))) if own and "image" in asked.values else ""
+        raise UsageError(
+            f"{path}: preprocessing: {problem}",
+            [f"image={own} is stated, by its record or --set: --set image={size} goes above it"] * bool(size),
+        )
     remarks: list[str] = []
     found = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
     if "image" in found.values and (problem := misfit(spec, config, found)):
@@ -42,6 +48,7 @@ def known(
         found = found.only(found.values.keys() - {"image"})
     for place, (stated, doubts) in {"config.json": _beside(path, config), record.place: _recorded(record)}.items():
         remarks += [f"{place}: preprocessing: {doubt}" for doubt in doubts]
+        stated = stated.only(stated.values.keys() - asked.values.keys())
         if problem := misfit(spec, config, stated):
             remarks.append(f"{place}: preprocessing: it is of another model ({problem}) and not used")
         else:
@@ -69,6 +76,12 @@ def sized(known: Known, config: Any, suggested: Mapping[str, str]) -> Known:
     if size is None or suggested.get("image", DIALECT).startswith(DIALECT):
         return known
     return known.above(Known({"image": size}, frozenset({"image"})))
+
+
+def with_size(config: Any, known: Known) -> Any:
+    """Return a Config that leaves its size of images open, with the size that the preprocessing states."""
+    is_open = getattr(config, "image", known) is None and "image" in known.values and "image" not in known.assumed
+    return replace(config, image=known.values["image"]) if is_open else config
 
 
 def conflict(source: Known, target: Known, channels: int) -> bool:

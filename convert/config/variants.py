@@ -123,7 +123,11 @@ def _remedy(how: str, name: str, value: Any) -> str:
     """Name the option that goes above a configuration file, or how to give a model another head; "" for neither."""
     if how == ASKED and name == "classes" and not is_saving():
         return f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
-    return command_or_call(f": {spelled(name, value)} goes above it", "") if "--config" in how else ""
+    return (
+        command_or_call(f": add {spelled(name, value)}, which goes above the file that --config names", "")
+        if "--config" in how
+        else ""
+    )
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

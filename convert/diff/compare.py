@@ -18,7 +18,7 @@ from convert.files.skipped import SETTINGS
 from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART
-from specs.config import as_dict, tuples
+from specs.config import as_dict, pair, tuples
 from specs.numerals import exact
 from specs.words import in_a_row
 
@@ -141,7 +141,9 @@ def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues
     configs = _configs(left, right)
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
     notes += [*arrays.notes(), *_idle(left, right), *values.notes(), *_optimizers(left, right)]
-    notes += _silent(left, right, {one["setting"] for one in configs})
+    settings = {one["setting"] for one in configs}
+    notes += _silent(left, right, settings)
+    notes += [] if "image" in settings else _sizes(left, right)
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
     but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
     return Comparison(
@@ -160,6 +162,28 @@ def _scales(*files: tuple[str, Plan]) -> Iterator[str]:
     if conflict(left.preprocessing, right.preprocessing, left.config.channels):
         fed = (f"{path} {plan.preprocessing.only(SCALING)}" for path, plan in files)
         yield f"the two are fed with pixels on different scales: {'; '.join(fed)}"
+
+
+def _sizes(left: Plan, right: Plan) -> Iterator[str]:
+    """Say that the two models are stated to take images of other sizes, and whether either takes the other's."""
+    ours, theirs = (_image(plan) for plan in (left, right))
+    if ours and theirs and ours != theirs:
+        a, b = (f"{height}x{width}" for height, width in (ours, theirs))
+        both = ""
+        try:
+            left.reading.spec.check_images(left.config, *theirs)
+        except ValueError as error:
+            both = f": A does not take those of B ({error})"
+        yield f"the arrays do not show the size of images: image={a} in A, {b} in B{both}"
+
+
+def _image(plan: Plan) -> tuple[int, int] | None:
+    """Return the size of images that a file, or the user, states; None where neither does."""
+    known = plan.preprocessing
+    if "image" in known.values and "image" not in known.assumed:
+        return pair(known.values["image"])
+    size = None if "image" in plan.suggested else getattr(plan.config, "image", None)
+    return None if size is None else pair(size)
 
 
 def _plain_values(left: Plan, right: Plan) -> PlainValues:

@@ -108,7 +108,8 @@ def _plan(request: Request, reading: Reading) -> Plan:
     configuration = configure(path, reading, record, settings, reader.modules)
     unfit = restrictions(architecture, configuration.config, dst) if dst != HUB else {}
     if unfit:
-        problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
+        has = {n: configuration.shown.get(n) if own is None else own for n, (_, own) in unfit.items()}
+        problems = [f"{n} is {theirs} in {dst}'s code, and {has[n]} in this model" for n, (theirs, _) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
     own = configuration.record
     translation = translate(path, reading, configuration, dst, own.carried, dtype)

@@ -17,7 +17,7 @@ from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
 COPY = "a model with the same names: {} takes it"
-BARE = "a copy of arrays of this model, without the name of their collection"
+BARE = "a copy of arrays of this model, without those of its other collections"
 STATISTICS = "running statistics of {}"
 STATE = "training state"
 COUNTS = "counts of a profiler"
@@ -59,6 +59,7 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     copies = _copies(left, _spelled(reading), max(LEAST, len(names) / 2)) if left else []
     bare = tuple(copies_without_collection(names, left))
     tops = {name[: name.index("/") + 1] for name in left if "/" in name}
+    collections = {name[len(reading.place) :].partition("/")[0] for name in reading.known}
     statistics = {place: of for of in (*copies, *bare) if (place := statistics_of(of))}
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
@@ -70,7 +71,8 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
             reason = OWN_NAMES
         if not container and name.startswith(bare):
             container = name[: name.index("/") + 1]
-            reason = _copy_reason(container) if statistics_of(container) in tops else BARE
+            is_whole = len(collections) == 1 or statistics_of(container) in tops
+            reason = _copy_reason(container) if is_whole else BARE
         if place := next(filter(name.startswith, statistics), ""):
             container, reason = place, STATISTICS.format(statistics[place])
         key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)

@@ -219,6 +219,10 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     near = nearest(reader, weights)
     distant = f"; {_in_lower_case(reader, weights) or for_own_models()}" if near is None or near.score < NEAR else ""
     listed = "its first names are" if len(reader.tensors) > 1 else "its one array is"
+    if all(name.isdigit() for name in reader.tensors):
+        distant = (
+            "; a list of arrays does not say which is which: save them by name, as in torch.save(model.state_dict())"
+        )
     return f"{reader.path}: {called_so}, but its names are {what}{remedy}; {listed} {first}{distant}"
 
 

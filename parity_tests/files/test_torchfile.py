@@ -335,6 +335,14 @@ def test_a_module_loads_what_we_write(tmp_path: Path) -> None:
     assert not keys.missing_keys and not keys.unexpected_keys
 
 
+def test_a_file_without_tensors_that_is_an_optimizers_state(save: Callable[[object], Path]) -> None:
+    state = torch.optim.SGD(torch.nn.Linear(2, 3).parameters(), lr=0.1).state_dict()
+    with pytest.raises(
+        FormatError, match="the state of an optimizer that stores no arrays: the weights are in another"
+    ):
+        TorchReader(save(state))
+
+
 def test_nothing_to_write(tmp_path: Path) -> None:
     path = samples.write(tmp_path / "w.pt", TorchWriter, [])
     assert torch.load(path) == {}

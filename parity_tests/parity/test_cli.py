@@ -107,6 +107,7 @@ def test_fewer_than_two_frameworks_are_refused_before_a_model_runs(
     assert (done.returncode, done.stdout) == (1, "")
     told = f"a comparison needs two frameworks; of flax, torch and paddle, {which} is installed: pip install "
     assert told in " ".join(done.stderr.split())
+    assert "`convert ROUTE FILE --prove` and `convert diff A B` work with one framework" in done.stderr
 
 
 def test_a_page_with_one_port_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

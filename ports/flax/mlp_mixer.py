@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from specs.config import pair
-from specs.mlp_mixer import Config
+from specs.mlp_mixer import Config, check_images
 
 from .layers import DropPath, LinearOverRows, gelu
 
@@ -49,6 +49,7 @@ class MlpMixer(nn.Module):
     @nn.compact
     def __call__(self, images, train=False):
         c = self.config
+        check_images(c, *images.shape[1:3])
         patch = pair(c.patch)
         x = nn.Conv(c.width, patch, patch, padding=c.padding, name="stem")(images)
         x = rearrange(x, "b h w c -> b (h w) c")

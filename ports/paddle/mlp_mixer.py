@@ -4,7 +4,7 @@ import paddle
 from paddle import Tensor, nn
 
 from specs.config import pair
-from specs.mlp_mixer import Config
+from specs.mlp_mixer import Config, check_images
 
 from .layers import DropPath, LinearOverRows, gelu
 
@@ -42,12 +42,14 @@ class MlpMixer(nn.Layer):
 
     def __init__(self, c: Config):
         super().__init__()
+        self.config = c
         self.stem = nn.Conv2D(c.channels, c.width, pair(c.patch), pair(c.patch), padding=c.padding)
         self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
         self.norm = nn.LayerNorm(c.width, epsilon=c.norm_eps)
         self.head = nn.Linear(c.width, c.classes) if c.classes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
+        check_images(self.config, *images.shape[2:])
         x = self.stem(images).flatten(2).mT  # (b c h w) -> (b (h w) c)
         x = paddle.mean(self.norm(self.blocks(x)), axis=1)
         return self.head(x)

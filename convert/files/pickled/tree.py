@@ -273,7 +273,10 @@ class PickleReader(Reader):
             if used > MAX_SHARING * self.file.size:
                 raise Refused(f"would grow to more than {MAX_SHARING} times its size", "do not trust this file")
         if not self.tensors:
-            raise Refused(NO_TENSORS, "is it the right file?")
+            entries = itertools.chain.from_iterable(self.skipped.names.values())
+            is_state = any(name.startswith("param_groups/") for name in entries)
+            of_state = "it is the state of an optimizer that stores no arrays: the weights are in another file"
+            raise Refused(NO_TENSORS, of_state if is_state else "is it the right file?")
 
     @cached_property
     def aliases(self) -> dict[str, str]:
