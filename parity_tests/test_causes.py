@@ -144,7 +144,13 @@ def test_advice_for_an_open_field_is_given_once(run):
 CONSTANTS = {  # array on the side that is read: what the table says of it, and what is reported
     "other kind": ("n: = 0 int64", np.zeros((), "f4"), "n has dtype float32, and {table}:3 says that it is int64"),
     "other shape": ("n: = 0 int64", np.zeros(1, "i8"), "n has shape [1], line 3 gives it no axes"),
-    "other values": ("n: c = 0", np.float32([0, 1]), "n holds other values than 0, which {table}:3 says it holds"),
+    "other values": (
+        "n: c = 0",
+        np.float32([0, 1]),
+        "n holds other values than 0, which {table}:3 says it holds: "
+        "the target has no place for them: add an array for them to the target's model, or train with "
+        "them frozen at 0",
+    ),
     "other width": ("n: = 0 int64", np.zeros((), "i4"), "note: of another dtype than int64, which the table states: n"),
     "as stated": ("n: c = 0", np.zeros(2, "f4"), "stores, and compared before anything is written: n"),
 }

@@ -147,7 +147,9 @@ def _broken(promise: Promise) -> str:
     if promise.other:
         remedy = f": {promise.remedy}" if promise.remedy else ""
         return f"{promise.name} and {promise.other} differ, and {promise.where} says that they are equal{remedy}"
-    return f"{promise.name} holds other values than {promise.value}, which {promise.where} says it holds"
+    remedy = f"add an array for them to the target's model, or train with them frozen at {promise.value}"
+    stated = f"{promise.name} holds other values than {promise.value}, which {promise.where} says it holds"
+    return f"{stated}: the target has no place for them: {remedy}"
 
 
 def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> Iterator[memoryview]:

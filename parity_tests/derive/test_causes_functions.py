@@ -27,8 +27,8 @@ def causal(fill: float = -1e9, window: int = 9) -> Scores:
     return hide
 
 
-def added(fill: float) -> Scores:
-    return lambda scores: scores + torch.where(torch.arange(6) > torch.arange(6)[:, None], fill, 0.0)
+def added(fill: float, ahead: int = 0) -> Scores:
+    return lambda scores: scores + torch.where(torch.arange(6) > torch.arange(6)[:, None] + ahead, fill, 0.0)
 
 
 def by_distance(slope: float) -> Scores:
@@ -79,6 +79,9 @@ ATTENTIONS = {
     "a window that is off by one": (
         attention(causal(window=3)), attention(causal(window=2)),
         "a mask hides 21 of 36 places on the left, 25 on the right; the first that differs is [2, 0]"),
+    "a mask that is filled in, and another one that is added": (
+        attention(causal()), attention(added(float("-inf"), ahead=1)),
+        "a mask hides 15 of 36 places on the left, 10 on the right; the first that differs is [0, 1]"),
     "a base of rotations": (
         attention(turn=turned(1e4)), attention(turn=turned(1e6)),
         "sines and cosines of positions of base 1e4 on the left, 1e6 on the right"),
@@ -300,7 +303,7 @@ def test_several_operations_of_one_framework_are_one_of_another():
     slopes = net(lambda x: f.leaky_relu(x, 0.1)), linen(lambda x: nn.leaky_relu(x, 0.2))
     for (left, right), inputs, cause in (
         (means, x, "average pooling with padding counted on the left, padding not counted on the right (recomputed so"),
-        (slopes, x, "leaky_relu on the left, ge and select_n on the right (in Pooled) (recomputed so"),
+        (slopes, x, "leaky_relu on the left, ge and where on the right (in Pooled) (recomputed so"),
         ((largest("SAME"), largest("VALID")), last,
          "Pooled (reduce_window_max, tanh and reduce_sum): padding ((0, 0), (1, 1), (1, 1), (0, 0)) on the left, "),
     ):  # fmt: skip

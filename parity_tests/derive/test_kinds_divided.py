@@ -252,8 +252,17 @@ def test_a_bias_that_the_left_model_lacks_is_said_to_be_filled():
     left, right = (Net(lambda m, x: m.b(m.a(x).tanh()), a=linear(), b=linear(6, 3, bias)) for bias in (False, True))
     found = parity.derive(left, right, (images(4, 6),))
     assert found.proven and found.filled == ["b.bias"]
-    assert "filled with 0, as the left model has no such bias: b.bias" in str(found)
+    assert "filled with 0, all or a part, as the left model has no such bias: b.bias: a checkpoint of the" in str(found)
     assert found.to_dict()["filled"] == ["b.bias"]
+
+
+def test_a_part_of_a_bias_that_the_left_model_lacks_is_said_to_have_no_way_back():
+    left = Net(lambda m, x: m.a(x).tanh() + m.b(x), a=linear(bias=False), b=linear())
+    right = Net(lambda m, x: m.ab(x)[:, :6].tanh() + m.ab(x)[:, 6:], ab=linear(6, 12))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.proven and found.filled == ["ab.bias"]
+    (note,) = (note for note in found.table.lines[0].above if "filled with 0" in note)
+    assert "converts with --reverse only while these values are 0" in note and note[2:] in str(found)
 
 
 def test_arrays_that_the_table_drops_are_copied_from_a_mapping():

@@ -41,7 +41,7 @@ class Written(NamedTuple):
       inferred: right parameters of which all or some elements follow a pattern or a name. in_rows: those of them of
         which the inputs read some rows alone.
       notes: comments on what no line translates.
-      filled: right parameters that are zero, as the left model has no such bias.
+      filled: right parameters that are zero, all or a part, as the left model has no such bias.
     """
 
     table: DerivedTable
@@ -74,7 +74,8 @@ def written(left: Left, best: Candidate) -> Written:
     mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
-    filled = [name for name in _zeros(mapped, rights) if not best.hint or name not in best.hint.right]
+    given = best.hint.right if best.hint else ()
+    filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)

@@ -15,7 +15,7 @@ from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced
 from .pools import pools
-from .texts import Place, Words, between, mask, other_settings, other_values, unlike
+from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -40,10 +40,16 @@ class Unary(NamedTuple):
         operands = {**self.known, self.slot: x}
         return self.node.run(*(operands[k] for k in range(len(self.node.inputs))))
 
-    @property
-    def chooses(self) -> bool:
-        """Tell whether truth values that are known are among the operands, as those of a mask."""
-        return any(np.asarray(value).dtype == bool for value in self.known.values())
+    def mask(self, shape: tuple[int, ...]) -> Mask | None:
+        """Return the mask that it applies to arrays of a shape: truth values that choose, or a table that is added."""
+        for table in map(np.asarray, self.known.values()):
+            if table.dtype == bool:
+                return mask(self.run, shape)
+            if self.node.kind == "add" and hides(table):
+                ones = np.ones(shape)
+                is_plain = (ones + table).shape == shape and np.array_equal(self.run(ones), ones + table)
+                return Mask(np.broadcast_to(table < 0, shape), float(table.min())) if is_plain else None
+        return None
 
     @property
     def at(self) -> Place:
@@ -116,8 +122,8 @@ def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
 
 def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Words:
     """Say how two operations differ, one of each side, on arrays of these shapes."""
-    if left.chooses and right.chooses and shapes[0] == shapes[1]:
-        one, other = mask(left.run, shapes[0]), mask(right.run, shapes[1])
+    if shapes[0] == shapes[1]:
+        one, other = left.mask(shapes[0]), right.mask(shapes[1])
         if one and other:
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):

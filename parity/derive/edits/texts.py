@@ -171,7 +171,7 @@ def without_copies(*tables: Array) -> list[Array]:
 
 def named(table: Array) -> str:
     """Name one table by what it does."""
-    if _hides(table):
+    if hides(table):
         return Mask(table < 0, 0.0).text
     if (turns := _turns(table)) is not None:
         return f"{SINES} of base {measured(turns[0])}"
@@ -194,7 +194,7 @@ def _shape(table: Array) -> str:
     return " x ".join(map(str, table.shape))
 
 
-def _hides(table: Array) -> bool:
+def hides(table: Array) -> bool:
     """Tell whether a table is a mask that is added: zeros, and numbers that hide a place."""
     return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDING).all() and (table < 0).any())
 
@@ -237,7 +237,7 @@ def _buckets(left: Array, right: Array) -> str:
 def _masks(left: Array, right: Array) -> str:
     """Tell masks that are added: zeros, and one number, which hides a place on one side at least."""
     masks = [Mask(side != 0, float(side.min())) for side in (left, right)]
-    if not (_hides(left) or _hides(right)) or any(len(np.unique(side[side != 0])) != 1 for side in (left, right)):
+    if not (hides(left) or hides(right)) or any(len(np.unique(side[side != 0])) != 1 for side in (left, right)):
         return ""
     return between(*masks).what
 

@@ -56,7 +56,7 @@ class Evidence(Proof):
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
-      filled: right parameters that are zero, as the left model has no such bias.
+      filled: right parameters that are zero, all or a part, as the left model has no such bias.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
       momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.

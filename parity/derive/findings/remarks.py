@@ -35,6 +35,10 @@ OPEN = (
     "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
     "(h=4+k=4 d), to have such a line taken as given"
 )
+NO_WAY_BACK = (
+    "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
+    "freeze them, or add such a bias to the left model"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -75,7 +79,7 @@ KINDS = (
     Kind(
         "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
     ),
-    Kind("filled", "filled with 0, as the left model has no such bias"),
+    Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),

@@ -39,6 +39,7 @@ FOURIER = {  # a setting of torch's own operation, and what models call where it
     "_fft_r2c": ("onesided", ("fft", "rfft")),
     "_fft_c2r": ("", ("irfft", "irfft")),
 }
+CALLED = {"select_n": "where"}  # primitives of JAX, and the functions that models call for them
 
 
 class Operation(NamedTuple):
@@ -59,7 +60,7 @@ class Operation(NamedTuple):
         if names:
             return names[bool(self.settings.get(switch))]
         kind = self.settings.get("fft_type")  # of JAX, where all of them are called fft
-        return getattr(kind, "name", "").lower() or self.name.strip("_") or self.name
+        return getattr(kind, "name", "").lower() or CALLED.get(self.name) or self.name.strip("_") or self.name
 
 
 def _is_plain(value: Any) -> bool:
