@@ -16,7 +16,7 @@ from convert.reading.optimizers import PADDLE, Found
 from specs.numerals import exact, measured
 from specs.words import count, in_a_row
 
-from .powers import NEAR, SURE, steps_of
+from .powers import NEAR, beta_of, smallest, steps_of
 from .shared import family_of, one_step, plain_number, put, scalar
 from .state import State
 
@@ -29,6 +29,7 @@ OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax",
 NAMED = 2  # of the parameters without moments that a message names
 SAME_PROCESS = "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process"
 SCHEDULER = "LR_Scheduler/"
+Powers = dict[str, tuple[float, str]]  # beta -> its power, and the dtype of that
 
 
 def read_paddle(
@@ -168,9 +169,9 @@ def _paddle_steps(
         raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
     others = {name: value for name, value in stated.items() if name != "step"}
     steps, betas = dict[str, int](), dict[str, float]()
-    for keys in groups.values():
+    for _, keys in sorted(groups.items(), reverse=True):  # few steps leave both powers, which show the betas of all
         one = {slot: {key: tensor for key, tensor in its.items() if key == keys[0]} for slot, its in slots.items()}
-        step, betas = _paddle_step(reader, one, others)
+        step, betas = _paddle_step(reader, one, {**betas, **others})
         steps |= dict.fromkeys(keys, step)
     if "step" not in stated:
         return max(steps.values()), betas, steps
@@ -182,56 +183,86 @@ def _paddle_step(
 ) -> tuple[int, dict[str, float]]:
     """Find the number of steps of parameters that were updated alike: paddle stores beta^(steps + 1) for both betas.
 
+    Returns: the steps, and the betas that are stated or that the powers determine.
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
-    found: dict[str, tuple[float, str]] = {}
+    found: Powers = {}
     for beta in USUAL_BETAS:
         first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
         found[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
-    counts, agreed = _counted(found, stated)
-    betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
+    betas = {beta: float(stated[beta]) for beta in USUAL_BETAS if beta in stated}
     stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
-    shown = {beta: value for beta, value in betas.items() if beta in counts or beta in stated}
-    written = " and ".join(f"{beta} {exact(value)}" for beta, value in betas.items() if beta in counts)
-    if "step" in stated:
-        step = int(stated["step"])
-        if agreed not in (None, step):
-            raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {agreed:,} steps with {written}")
-        alike = {beta for beta, each in counts.items() if abs(each - step) < NEAR}
-        if unlike := [beta for beta in counts if beta in stated and beta not in alike]:
-            raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
-        return step, {beta: value for beta, value in shown.items() if beta in alike or beta in stated}
-    if agreed is None:
-        raise UsageError(f"{reader.path}: {stored}: {_uncounted(found, stated, counts, written)}")
-    return agreed, shown
+    readings = _readings(found, betas)
+    if "step" not in stated:
+        if len(readings) != 1 or (len(_large(found)) == 1 and not betas.keys() & _large(found)):
+            raise UsageError(f"{reader.path}: {stored}: {_uncounted(found, betas)}")
+        return next(iter(readings.items()))
+    step = int(stated["step"])
+    shown = _betas(found, betas, step)
+    if (shown is None or _large(found) - shown.keys()) and readings and step not in readings:
+        other, its = next(iter(readings.items()))
+        written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(found))
+        raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {other:,} steps with {written}")
+    if shown is None:
+        unlike = [beta for beta, value in betas.items() if not _agrees(found[beta], value, step)]
+        raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
+    return step, shown
 
 
-def _counted(found: Mapping[str, tuple[float, str]], stated: Mapping[str, Any]) -> tuple[dict[str, float], int | None]:
-    """Return the steps that each power shows with the betas that are stated, else usual; and the number if they agree.
+def _large(found: Powers) -> set[str]:
+    """Name the betas whose powers are large enough to count steps by."""
+    return {beta for beta, (power, dtype) in found.items() if steps_of(power, USUAL_BETAS[beta], dtype) is not None}
 
-    Args:
-      found: beta -> its power, and the dtype of that.
+
+def _readings(found: Powers, betas: Mapping[str, float]) -> dict[int, dict[str, float]]:
+    """Return {steps: betas} that explain all powers: by the stated betas, else by one that is usual, to the last bit.
+
+    One power alone has a usual beta in 1 of some thousand cases by chance.
     """
-    betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
-    counts = {beta: each for beta, of in found.items() if (each := steps_of(of[0], betas[beta], of[1])) is not None}
-    sure = {beta: NEAR if beta in stated or len(counts) == 2 else SURE for beta in counts}
-    whole = {round(each) for each in counts.values()}
-    fitting = all(abs(each - round(each)) < sure[beta] for beta, each in counts.items())
-    return counts, next(iter(whole)) if len(whole) == 1 and fitting and min(whole) >= 0 else None
+    known = {beta: betas[beta] for beta in betas if beta in _large(found)}
+    readings = {}
+    for beta, value in (known or {beta: USUAL_BETAS[beta] for beta in sorted(_large(found))}).items():
+        steps = round(steps_of(found[beta][0], value, found[beta][1]) or 0)
+        shown = _betas(found, betas, steps)
+        if shown is not None and shown.keys() >= _large(found) and (beta in betas or shown[beta] == value):
+            readings[steps] = shown
+    return readings
 
 
-def _uncounted(
-    found: Mapping[str, tuple[float, str]], stated: Mapping[str, Any], counts: Mapping[str, float], written: str
-) -> str:
+def _betas(found: Powers, betas: Mapping[str, float], steps: int) -> dict[str, float] | None:
+    """Return the stated betas and those that powers determine after some steps; None if a stated one does not agree."""
+    if steps < 0 or not all(_agrees(found[beta], value, steps) for beta, value in betas.items()):
+        return None
+    large = _large(found)
+    each = {beta: betas.get(beta) or (beta_of(power, steps, dtype) if beta in large else None)
+            for beta, (power, dtype) in found.items()}  # fmt: skip
+    return {beta: value for beta, value in each.items() if value is not None}
+
+
+def _agrees(found: tuple[float, str], beta: float, steps: int) -> bool:
+    """Tell whether a power may be that of a beta after some steps; one that is too small may be of any later one."""
+    value, dtype = found
+    if (counted := steps_of(value, beta, dtype)) is not None:
+        return abs(counted - steps) < NEAR
+    return not 0 <= value < 1 or beta ** (steps + 1) < 2 * smallest(dtype)
+
+
+def _uncounted(found: Powers, betas: Mapping[str, float]) -> str:
     """Say why powers show no number of steps, and with which other betas than the stated ones they would."""
-    if not counts:
+    large = _large(found)
+    asked = [beta for beta in USUAL_BETAS if beta in large - betas.keys()]
+    others = f"state {in_a_row([f'--hyper {beta}=...' for beta in asked])}, or --hyper step=..."
+    if not large:
         return "too small to show a number of steps: state --hyper step=..."
+    if len(large) == len(asked) == 1:
+        steps = "".join(f"; with {asked[0]}={exact(its[asked[0]])} it is {count(n, 'step')}"
+                        for n, its in _readings(found, betas).items())  # fmt: skip
+        return f"one power does not show both {asked[0]} and the steps{steps}: {others}"
+    written = " and ".join(f"{beta} {exact(betas.get(beta, USUAL_BETAS[beta]))}" for beta in found if beta in large)
     what = f"no whole number of steps with {written}"
-    betas = [beta for beta in USUAL_BETAS if beta in stated]
     for some in dict.fromkeys([*((beta,) for beta in betas), tuple(betas)]):
-        _, steps = _counted(found, {beta: stated[beta] for beta in betas if beta not in some})
-        if some and steps is not None:
-            usual = in_a_row([f"{beta}={exact(USUAL_BETAS[beta])}" for beta in some])
-            return f"{what}; with {usual} it is {count(steps, 'step')}"
-    others = [f"--hyper {beta}=..." for beta in USUAL_BETAS if beta not in stated]
-    return f"{what}: state {in_a_row(others)}, or --hyper step=..." if others else f"{what}: state other betas"
+        usual = {beta: USUAL_BETAS[beta] for beta in some}
+        if some and (readings := _readings(found, {**betas, **usual})):
+            each = in_a_row([f"{beta}={exact(value)}" for beta, value in usual.items()])
+            return f"{what}; with {each} it is {count(next(iter(readings)), 'step')}"
+    return f"{what}: {others if asked else 'state other betas'}"
