@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import typing
 
 import numpy as np
@@ -12,6 +13,7 @@ import ports
 import specs
 from convert.config.conventions import computing
 from convert.errors import UsageError
+from parity.__main__ import main
 from parity.conversion_proof import relative_error
 from ports.frameworks import quick_xla_flags
 from ports.port import pattern
@@ -23,6 +25,8 @@ from .conftest import needs, needs_port, tiny
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 TWINS = [(arch, name) for arch in specs.names() for name in specs.get(arch).tiny]
+# The plainest small Config of each architecture, and that with most options.
+ENDS = {arch: {[*specs.get(arch).tiny][place] for place in (0, -1)} for arch in specs.names()}
 VARIANTS = [(arch, name) for arch in specs.names() for name in specs.get(arch).variants]
 PUBLISHED = [(arch, name) for arch in specs.names() for name in specs.get(arch).published]
 IDS = "{0[0]}-{0[1]}".format
@@ -56,6 +60,17 @@ def test_taps_agree(twin, pair):
         # float64 rounding through some ten layers is below 1e-13; paddle's float32 epsilons add up to 1e-12
         assert relative_error(ours[tap], theirs[tap]) <= 1e-10, tap
     assert relative_error(left, right) <= 1e-10
+
+
+@pytest.mark.parametrize("twin", [twin for twin in TWINS if twin[1] in ENDS[twin[0]]], ids=IDS)
+def test_gradients_and_training_agree(twin, capsys):
+    """Outputs of an evaluation show no detached tensor, and nothing of dropout; see tolerance for the limits."""
+    architecture, name = twin
+    main([f"{architecture}:tiny {name}", "--check", "gradients", "train", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row for row in rows if row["passed"] is False] == []
+    if not any(row["passed"] for row in rows):
+        pytest.skip("; ".join(sorted({row["reason"] for row in rows})))
 
 
 @functools.lru_cache(maxsize=3)
