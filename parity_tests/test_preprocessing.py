@@ -332,12 +332,23 @@ def test_diff_reports_another_scale(tmp_path, run):
 
 def test_a_mixer_takes_no_other_image(tmp_path, run):
     """Its token mixing has weights for one number of tokens; another size with as many is recorded."""
+    needs("torch")
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--image", "48")
     assert code == 2 and "make 144 tokens of 4x4, the network has 24: its token-mixing layers have weights" in err
     assert listing(tmp_path) == []
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--image", "16x24")
     assert code == 0 and "--image 16x24 is recorded: every array stays as it is" in err
     assert about(tmp_path / "x.safetensors").values["image"] == (16, 24)
+    port = ports.load(tmp_path / "x.safetensors", "torch")
+    assert port.config.image == (16, 24) and "image" not in port.suggested
+    with pytest.raises(UsageError, match="images of 24x16 make 6x4 tokens of 4x4, the network's grid is 4x6"):
+        port(np.zeros((1, 3, 24, 16), np.float32))
+    again = ("torch2flax", tmp_path / "x.safetensors", "-o", tmp_path / "y.msgpack", "--image", "24x16")
+    code, _, err = run(*again)
+    assert code == 2 and "image=(16, 24) is stated, by its record or --set: --set image=24x16 goes above it" in err
+    assert run(*again, "--set", "image=24x16")[0] == 0
+    values = about(tmp_path / "y.msgpack").values
+    assert values["image"] == (24, 16) and values["mean"] == 0.0
     code, _, err = run("google2torch", GOOGLE, "--image", "16x24", "--set", "preprocessing.image=24x16")
     assert code == 2 and "another size" in err
     code, _, err = run("google2torch", GOOGLE, "--image", "16by24")
@@ -405,13 +416,3 @@ def test_the_snippets_of_the_quick_start(tmp_path, monkeypatch, run):
         exec(compile(documents.python(text), "quick-start.md", "exec", dont_inherit=True), space)
     assert space["images"].shape == (1, 3, 24, 16) and space["logits"].shape == (1, 7)
     assert np.array_equal(space["native"], space["images"])
-    port = ports.load(tmp_path / "x.safetensors", "torch")
-    assert port.config.image == (16, 24) and "image" not in port.suggested
-    with pytest.raises(UsageError, match="images of 24x16 make 6x4 tokens of 4x4, the network's grid is 4x6"):
-        port(np.zeros((1, 3, 24, 16), np.float32))
-    again = ("torch2flax", tmp_path / "x.safetensors", "-o", tmp_path / "y.msgpack", "--image", "24x16")
-    code, _, err = run(*again)
-    assert code == 2 and "image=(16, 24) is stated, by its record or --set: --set image=24x16 goes above it" in err
-    assert run(*again, "--set", "image=24x16")[0] == 0
-    values = about(tmp_path / "y.msgpack").values
-    assert values["image"] == (24, 16) and values["mean"] == 0.0

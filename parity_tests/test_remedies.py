@@ -177,6 +177,8 @@ def test_a_model_in_memory_is_no_file_and_has_no_settings(tmp_path, monkeypatch)
     assert "the model's arrays do not show them" in said and not re.search("settings|file", said)
     said = refusal(ports.save, port.model, "x.safetensors", config={"width": 99, "act": "gelu"}, assume=True)
     assert "width=99 was asked for, but the model has width=" in said
+    said = refusal(ports.save, port.model.head, "x.safetensors")
+    assert said.startswith("the torch model: a model in memory, but its names are not those of dialect torch"), said
 
 
 def test_a_page_of_the_documentation_is_named_where_it_is(tmp_path, monkeypatch):

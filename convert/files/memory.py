@@ -34,6 +34,10 @@ class MemoryReader(Reader):
         self.tensors = {name: Tensor(name, array.shape, dtype) for name, (dtype, array) in arrays.items()}
         self._arrays = {name: np.ascontiguousarray(array) for name, (_, array) in arrays.items()}
 
+    @property
+    def called(self) -> str:
+        return "model in memory"
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
         return self._arrays[name].reshape(-1).view("u1").data[start:stop]
 
