@@ -100,3 +100,16 @@ def test_an_epoch_that_is_an_array_goes_along_as_the_number_does(saved, run, tmp
         )
         assert code == 0 and "note: set aside step=7, as the target's own count has this name\n" in err, err
         assert json.loads((tmp_path / "o.msgpack.json").read_text())["optimizer"]["beside"] == {"epoch": -3}
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_numbers_beside_the_weights_go_along_where_the_state_has_a_file(saved, convert, tmp_path, part):
+    import torch
+
+    training = torch.load(tmp_path / "own.pt")
+    weights = {"model": training["model"]} if part else training["model"]
+    torch.save({**weights, "epoch": 3}, tmp_path / "weights.pt")
+    torch.save(training["optimizer"], tmp_path / "state.pt")
+    err = convert("torch", "weights.pt", "out.pt", "--optimizer", tmp_path / "state.pt")
+    assert numbers(tmp_path / "out.pt") == {"epoch": 3}
+    assert "note: numbers beside the state go along: epoch=3\n" in err and "set aside epoch" not in err

@@ -175,3 +175,31 @@ def test_the_momentum_of_sgd_moves_into_a_schedule():
         opt_state = eval(moved.replace(trace, place or trace), there)
         assert np.array_equal(opt_state[0].trace["w"], state.opt_state[1][0].trace["w"] if place else [1.0, 3.0])
         assert [int(count) for count in jax.tree.leaves(opt_state) if np.ndim(count) == 0] == [5]
+
+
+def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch):
+    """The average, the moments and the epoch go to torch and back."""
+    needs("torch")
+    needs("paddle")
+    import paddle
+
+    monkeypatch.chdir(tmp_path)
+    config, rng = config_of("mlp_mixer"), np.random.default_rng(0)
+    shape = (5, 2, *ports.build("mlp_mixer", config, "torch").spec.input_shape(config))
+    batches = list(zip(rng.standard_normal(shape), rng.integers(0, 5, (5, 2)), strict=True))
+    Path("config.json").write_text(json.dumps(configs.as_dict(config)))
+    section = TEXT.partition("## A journey that starts in paddle")[2].partition("\n## ")[0]
+    train, commands, load = ("\n".join(re.findall(r"^    (.*)$|^$", block, re.MULTILINE)) for block in
+                             re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE))  # fmt: skip
+    values = {"config": config, "batches": batches}
+    exec(train, values)
+    before = paddle.load("pd.pdparams"), paddle.load("pd.pdopt")
+    for command in commands.split("\n"):
+        assert main(shlex.split(command)[3:]) == 0 if command else True
+    exec(load, values)
+    after = values["saved"]
+    assert after["epoch"] == before[0]["epoch"] == 1
+    for place in ("model", "model_ema"):
+        assert all((value == after[place][name]).all() for name, value in before[0][place].items())
+    state = {name: value for name, value in before[1].items() if name != "LR_Scheduler"}
+    assert state and all((value == after["optimizer"][name]).all() for name, value in state.items())

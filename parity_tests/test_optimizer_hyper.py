@@ -185,9 +185,20 @@ def test_an_average_in_a_file_beside_is_named(paddle, tmp_path):
         (tmp_path / name).write_bytes((tmp_path / "net.pdparams").read_bytes())
     code, _, err = paddle(*hyper("kind=adamw"))
     assert code == 0 and all(
-        f"note: {tmp_path / name} stays behind" in err for name in ("net.pdema", "net.ema.pdparams")
+        f"note: {tmp_path / name} lies beside it" in err for name in ("net.pdema", "net.ema.pdparams")
     )
     assert "other.pdema" not in err
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("inspect", "--table"), ("--table",)])
+def test_an_optimizer_and_an_average_beside_are_named_without_with_optimizer(words, paddle, run, tmp_path):
+    (tmp_path / "net.pdema").write_bytes((tmp_path / "net.pdparams").read_bytes())
+    assert paddle(*hyper("kind=adamw"))[0] == 0
+    words = [*words, tmp_path / "net.table"] if "--table" in words else words
+    out = ["-o", tmp_path / "alone.safetensors"] if "inspect" not in words else []
+    code, printed, err = run(*words, tmp_path / "net.pdparams", *out)
+    assert code == 0 and f"{tmp_path / 'net.pdopt'} lies beside it, by its name the state of" in printed + err, err
+    assert f"{tmp_path / 'net.pdema'} lies beside it, by its name an average" in printed + err
 
 
 def test_what_no_file_of_paddle_shows_is_said(paddle, tmp_path):
@@ -360,7 +371,7 @@ def test_the_first_rate_of_a_schedule_goes_from_torch_to_torch(run, tmp_path):
     assert [group["initial_lr"] for group in groups] == [0.5, 0.25]
     code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.0"))
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
-    assert "parameters, 0.5 and 0.25; the learning rate that goes along is the one that its schedule had reached" in err
+    assert "parameters, 0.5 and 0.25; the state's learning rate is the one that its schedule had reached" in err
     one = [*words, tmp_path / "one.pt", "--like", tmp_path / "new.pt", *hyper("weight_decay=0.0")]
     code, _, err = run(*one)  # one group of parameters has one first rate: those of two are reported
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err

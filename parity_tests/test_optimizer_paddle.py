@@ -49,6 +49,7 @@ def test_weights_and_optimizer_in_two_files_come_back(trained, new, run, tmp_pat
     inspected = run("inspect", tmp_path / "x.pdopt")[1]
     model = "dialect:      paddle\narchitecture: mlp_mixer\nvariant:      no official variant\nelements:"
     assert inspected.startswith(first + model) and "unknown" not in inspected
+    assert "optimizer:    adamw after 3 steps lr=9.765625e-4 " in inspected, inspected
     with open_checkpoint(tmp_path / "x.pdparams") as reader:
         assert set(reader.parameter_names.values()) == {f"layer_{k}.w_0" for k in range(len(reader.tensors))}
     code, _, err = run("paddle2torch", tmp_path / "x.pdparams", OPTIMIZER, "-o", tmp_path / "x.pt")
@@ -148,6 +149,8 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
 
     file, config = trained
     saved = torch.load(file)
+    scheduler = {"last_epoch": 3, "_step_count": 4}
+    torch.save({**saved, "scheduler": scheduler}, tmp_path / "beside.pt")
     saved["optimizer"]["param_groups"][0]["initial_lr"] = 0.5
     torch.save(saved, tmp_path / "scheduled.pt")
     assert run("torch2flax", file, "--config", config, OPTIMIZER, "-o", tmp_path / "plain.msgpack")[0] == 0
@@ -156,7 +159,12 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
     (tmp_path / "scheduled.msgpack").write_bytes(msgpack_serialize(state))
     words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdopt"]
     need, maybe = "its learning-rate scheduler needs an entry", "if the training has a schedule of learning rates, "
-    for source, said in ((file, ""), (tmp_path / "scheduled.pt", f"note: {need}")):
+    sources = (
+        (file, ""),
+        (tmp_path / "scheduled.pt", f"note: {need}"),
+        (tmp_path / "beside.pt", "on a new one 3 times,"),
+    )
+    for source, said in sources:
         code, _, err = run("torch2paddle", source, "--config", config, *words)
         assert (code, need in err) == (0, bool(said)) and said in err, err
         assert (f"{maybe}which the file does not show, {REACHED}" in err) == (not said), err
@@ -179,7 +187,7 @@ def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):
     words = ["--config", config, OPTIMIZER, "-o", tmp_path / "x.msgpack"]
     code, _, err = run("torch2flax", tmp_path / "scheduled.pt", *words)
     assert code == 0 and "T_max" not in err, err
-    assert "set aside: torch's learning-rate scheduler, which counts 0 (scheduler); the learning rate that goes" in err
+    assert "set aside: torch's learning-rate scheduler, which counts 0 (scheduler); the state's learning rate is" in err
 
 
 def test_a_layer_with_a_state_of_one_array_alone_is_doubted(trained, run, tmp_path):

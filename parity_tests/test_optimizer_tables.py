@@ -117,7 +117,7 @@ def test_a_model_of_ones_own_from_torch_to_nnx(table, run, tmp_path, monkeypatch
     assert code == 0, err
     again, their_optimizer, go_on = in_nnx()
     text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
-    (snippet,) = re.findall(r"^(    saved = .*\n(?:    .*\n)*)", text, re.MULTILINE)
+    (snippet,) = re.findall(r"^(    saved = flax.*\n(?:    .*\n)*)", text, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     there = {"model": again, "optimizer": their_optimizer, "nnx": nnx, "jax": jax, "flax": flax, "Path": Path}
     exec(textwrap.dedent(snippet), there)

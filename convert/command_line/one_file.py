@@ -16,6 +16,7 @@ from convert.execute import execute
 from convert.files import is_pdopt
 from convert.files.hashing import Source
 from convert.plans.plan import Plan
+from convert.reading.masters import left_beside
 from convert.reading.nesting import training
 from convert.targets import byte_count, target_of
 
@@ -127,6 +128,8 @@ class OneFile(ABC, Generic[P]):
             if is_pdopt(out):
                 remedy = "add --with-optimizer, or give a .pdparams for the weights"
                 raise UsageError(f"{out}: a .pdopt holds the state of an optimizer alone: {remedy}")
+            for line in left_beside(plan.reader):
+                self.notes.add(line)
             return plan, {}
         from convert.optimizer.plan import with_optimizer
 

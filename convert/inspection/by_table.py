@@ -9,6 +9,7 @@ from typing import Any
 
 from convert.errors import OpenLengths, option, printable
 from convert.folding import fold
+from convert.reading.masters import left_beside
 from convert.running import dumps
 from convert.table import by_table
 from convert.table.file import load
@@ -42,7 +43,7 @@ def inspect_by_table(path: str, arguments: Namespace) -> int:
     with plan:
         rows = list(_described(plan, open_))
         read = () if open_ else plan.remarks  # these would report the lengths that stand for those that are open
-        notes = [*read, *plan.around(), *plan.skipped()]
+        notes = [*read, *plan.around(), *plan.skipped(), *left_beside(plan.reader)]
     unknown = _unknown(open_) if open_ else ""
     side = plan.table.sides[0]
     if arguments.json:

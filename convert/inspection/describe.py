@@ -24,6 +24,7 @@ from convert.plans.choosing import Request, attempt
 from convert.plans.plan import Plan
 from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
+from convert.reading.masters import left_beside
 from convert.reading.readings import Ambiguous, Names, Reading
 from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
 from convert.reading.spelling import out_of_modules, respelled
@@ -96,6 +97,7 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
         stored, record = out_of_modules(opened), read_record(opened)
         reader = respelled(stored)
         known = _known(reader, record, weights, settings)
+        known["optimizer"] = record.optimizer
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
@@ -170,10 +172,11 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
-        "aside": [], "statistics": 0, "masks": 0, "buffers": 0, "named": True,
+        "aside": [], "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
+    about["notes"] = [*about["notes"], *left_beside(reader)]
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
 

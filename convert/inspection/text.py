@@ -31,6 +31,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from _nearest(about["nearest"]) if about["nearest"] else ()
     yield from _config(about)
     yield from _pixels(dict(about["preprocessing"]))
+    yield from _optimizer(about["optimizer"])
     yield from _open(about, path) if about["open"] else ()
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
@@ -78,6 +79,21 @@ def _pixels(known: dict[str, Any]) -> Iterator[str]:
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
         yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
+
+
+def _optimizer(known: dict[str, Any]) -> Iterator[str]:
+    """Say which optimizer's state the record of a file describes, with its steps, hyperparameters and averages."""
+    from convert.optimizer.state import recorded
+
+    hyper = recorded(known)
+    if kind := hyper.pop("kind", ""):
+        steps = [f"after {count(known['step'], 'step')}"] if type(known.get("step")) is int else []
+        settings = [f"{name}={exact(value)}" for name, value in hyper.items()]
+        yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says"
+    averages = known.get("averages")
+    for one in averages if isinstance(averages, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("to"), str) and type(one.get("averaged")) is int:
+            yield f"{'averages:':14}{one['to'][:80]}, of {count(one['averaged'], 'average')}, as its record says"
 
 
 def _open(about: dict[str, Any], path: str) -> Iterator[str]:

@@ -23,8 +23,12 @@ from .state import NO_INITIAL, State
 
 LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
-REACHED = "the learning rate that goes along is the one that its schedule had reached, not the one that it began with"
-STATED = "the learning rate that goes along is the one that you state, not the one that its schedule had reached"
+REACHED = "the state's learning rate is the one that its schedule had reached, not the one that it began with"
+STATED = "the state's learning rate is the one that you state, not the one that its schedule had reached"
+SCHEDULED = (
+    "its learning-rate scheduler needs an entry: call step() on a new one {}, and load the state by "
+    'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
+)
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
     "optax": ("mask of its weight decay", "there was one"),
@@ -71,7 +75,7 @@ class Moves:
 
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
-        lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside()]
+        lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside(), *self._scheduler_wanted()]
         if self.state.library in NOT_SHOWN and self.library != self.state.library:
             section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
             where = f"{document('training')}, {section}"
@@ -118,6 +122,14 @@ class Moves:
             yield f"{NO_INITIAL}, {began}; {rate}"
         elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
             yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}"
+
+    def _scheduler_wanted(self) -> Iterator[str]:
+        """Say how paddle's scheduler goes on where there was one of torch, or maybe a schedule of optax."""
+        counts = set(self._schedulers().values())
+        if self.library == "paddle" and (counts or self.state.initial or self.state.counted):
+            times = count(min(counts), "time") if len(counts) == 1 else "as many times as in the source run"
+            known = "" if counts or self.state.initial else "if the training has a schedule of learning rates, "
+            yield known + SCHEDULED.format(times, '**saved["optimizer"]' if "model" in self.written.tree else "**saved")
 
     def _others_aside(self) -> Iterator[str]:
         """Say which arrays of the optimizer's own file are set aside."""

@@ -63,7 +63,7 @@ def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[
       record: what that of the file says of an optimizer.
     """
     counts = [] if held.path else counts_beside(held.reader, held.found)
-    found = {} if held.path else {**_numbers(plan, held), **{name: _integer(held.reader, name) for name in counts}}
+    found = {**_numbers(plan, held), **{name: _integer(held.reader, name) for name in counts}}
     values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record, held)
     placed = "model" in written.tree
     free = {name: value for name, value in values.items() if name not in written.tree}
@@ -75,12 +75,18 @@ def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[
 
 def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
     """Return numbers in the container that has both the weights and the state, by their names in the file.
+
+    Where the state is in a file of its own, it is the container of all weights, or of what contains them as "model".
     The step of a TrainState is optax's own count, which goes along with the state.
     """
-    weight = next((tensor.name for tensor in plan.sources.values()), "")
-    pairs = zip(weight.split("/"), held.found.top.split("/"), strict=False)
-    levels = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-    values = held.reader.skipped.load()
+    names = [tensor.name for tensor in plan.sources.values()] or [""]
+    if held.path:
+        each = zip(*(name.split("/")[:-1] for name in names), strict=False)
+        levels = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, each)][:-1]
+    else:
+        pairs = zip(names[0].split("/"), held.found.top.split("/"), strict=False)
+        levels = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    values = (plan.reader if held.path else held.reader).skipped.load()
     inside = {name: value for name, value in values.items() if name.split("/")[:-1] == levels}
     own = step_beside(held.found) if held.found.library == "optax" else ""
     numbers = {name: value for name, value in inside.items() if name != own and _is_number(value)}

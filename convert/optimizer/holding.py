@@ -17,7 +17,7 @@ from convert.plans.plan import Plan
 from convert.plans.refusal import NotReplicated
 from convert.reading import optimizers
 from convert.reading.families import FRAMEWORK
-from convert.reading.masters import optimizer_file, optimizer_place
+from convert.reading.masters import left_beside, optimizer_file, optimizer_place
 from convert.reading.recognise import USUAL, dialects
 from convert.reading.replicas import FirstReplica
 
@@ -27,7 +27,6 @@ from .shared import PLAIN_SGD
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
 
-AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 
@@ -108,7 +107,7 @@ def held(
     state_names = frozenset[str]() if path else optimizers.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
-    remarks += _average_beside(plan.reader)
+    remarks += left_beside(plan.reader, optimizer=False)
     one_of_many = False
     if replicas := optimizers.replicated(reader, found, trained):
         reader, one_of_many = _first_replica(reader, replicas, unreplicate), True
@@ -166,15 +165,6 @@ def _beside(reader: Reader) -> str | None:
     """Return the .pdopt beside a .pdparams that has no state of an optimizer itself; None if there is none."""
     beside = optimizer_file(reader)
     return beside if beside and optimizers.find(reader) is None else None
-
-
-def _average_beside(reader: Reader) -> list[str]:
-    """Report an average of the weights in a file of its own beside a .pdparams, where Paddle's toolkits save it."""
-    if reader.format != "pdparams" or not reader.on_disk:
-        return []
-    stem = os.path.splitext(reader.path)[0]
-    paths = [path for suffix in AVERAGES if os.path.isfile(path := stem + suffix) and path != reader.path]
-    return [f"{path} stays behind, by its name an average of the weights: convert it by itself" for path in paths]
 
 
 def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:

@@ -17,10 +17,6 @@ from .powers import power
 from .state import State
 
 ALONE = "a .pdopt has no weights{}: convert once more with {} -o x.pdparams, for them or for both in one file"
-SCHEDULED = (
-    "its learning-rate scheduler needs an entry: call step() on a new one as many times as in the source run, and load "
-    'the state by optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
-)
 
 
 def write_paddle(state: State, model: Model, alone: bool) -> Written:
@@ -40,9 +36,6 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
     scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
     notes = [built(state, "paddle")]
-    if state.initial or state.counted:  # by a scheduler of torch, or maybe by a schedule of optax
-        known = "" if state.initial else "if the training has a schedule of learning rates, "
-        notes.append(known + SCHEDULED.format("**saved" if alone else '**saved["optimizer"]'))
     notes += stateless(model, ZEROS)
     notes += _later_names(model)
     if alone:

@@ -1,4 +1,4 @@
-"""Find paddle's float32 master weights beside half-precision weights, which are rounded copies of them."""
+"""Find what paddle stores beside weights: an optimizer, averages, and the float32 masters of half-precision weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from convert.files import open_checkpoint
 from convert.files.base import PDOPT, Reader, Tensor
 
 HALF = ("float16", "bfloat16")
+AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
 PLACE = "master_weights/"  # in the state_dict of a paddle.optimizer that trains in mixed precision
 
 
@@ -24,6 +25,17 @@ def optimizer_place(reader: Reader) -> str:
     """Return where paddle stores the optimizer of these weights, whether it is there or not; "" for other formats."""
     beside = os.path.splitext(reader.path)[0] + PDOPT
     return beside if reader.format == "pdparams" and reader.on_disk and beside != reader.path else ""
+
+
+def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
+    """Name the files beside a .pdparams with more of the training: an average of the weights, and an optimizer."""
+    if reader.format != "pdparams" or not reader.on_disk:
+        return []
+    stem, path = os.path.splitext(reader.path)[0], optimizer_file(reader)
+    averages = [one for suffix in AVERAGES if os.path.isfile(one := stem + suffix) and one != reader.path]
+    lines = [f"{one} lies beside it, by its name an average of the weights: convert it by itself" for one in averages]
+    what = "by its name the state of the optimizer: --with-optimizer converts it too"
+    return [*([f"{path} lies beside it, {what}"] if optimizer and path else []), *lines]
 
 
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:

@@ -17,8 +17,11 @@ MEASURE = (
     "channel, a logit). The error of an array is the largest error of its elements. Parameters and gradients have no "
     "features: their differences are divided by the largest value of the whole array."
 )
-BELOW = " In dtypes below float64 this holds for all arrays, except where float64 copies are compared."
-RULE = " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”."
+BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
+RULE = (
+    " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”. A "
+    "range below is that of the numbers with its letter; `Values` has the limit of every array."
+)
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list
 
@@ -100,11 +103,12 @@ def shares(values: Sequence[float]) -> str:
 
 
 def coarse(results: Iterable[Result]) -> dict[str, str]:
-    """Return the shares of the largest value that limits are, for each dtype of which they are large."""
+    """Return the shares of the largest value that limits of arrays are, for each dtype of which they are large."""
     values: dict[str, list[float]] = {}
     for r in results:
-        if r.tolerance is not None and SHARE <= r.tolerance <= 1:
-            values.setdefault(r.dtype, []).append(r.tolerance)
+        for bound in (r.tolerance, *(bound for _, _, bound in r.curve)):
+            if bound is not None and SHARE <= bound <= 1:
+                values.setdefault(r.dtype, []).append(bound)
     return {dtype: shares(sorted(found)) for dtype, found in values.items()}
 
 
