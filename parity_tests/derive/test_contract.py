@@ -213,6 +213,26 @@ def test_lines_that_are_known_are_kept_and_completed():
     )
 
 
+def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
+    needs("torch")
+    import torch
+
+    class Part(torch.nn.Module):
+        def __init__(self, bent: bool):
+            super().__init__()
+            self.bent, (self.a, self.b, self.c) = bent, (torch.nn.Linear(4, 4) for _ in "abc")
+
+        def forward(self, x: Any) -> Any:
+            y = self.b(self.a(x).tanh()).tanh()
+            return self.c(y * y.roll(1, -1) - 0.3 * x.sin() if self.bent else y * x)
+
+    for name, line in (("a", ""), ("b", "lines given by x.table: check them first: line 3 (b.bias)")):
+        text = f"table 1\n{name}.weight: o i <-> {name}.weight: o i\n{name}.bias: o <-> {name}.bias: o\n"
+        found = parity.derive(Part(False), Part(True), (X,), table=Table.parse(text, name="x.table"))
+        assert not found.proven and not found.confirmed and found.divergences[0].right == "c"
+        assert found.check_given == line
+
+
 def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
     needs("torch")
     text = "table 1\n2.bias: o <-> 2.bias: o\n0.bias: -o <-> 0.bias: o\n"

@@ -21,6 +21,7 @@ from parity.derive.findings.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
+from parity.derive.prove import explanation
 from parity.derive.prove.prove import Proof
 from parity.derive.search import edited
 from parity.derive.trace import sites
@@ -393,3 +394,25 @@ def test_linen_parameters_without_their_collection_are_named():
         with pytest.raises(UsageError, match=re.escape(said)):
             parity.derive((module, variables["params"]), (module, variables), (x,))
         assert parity.derive((module, variables), (module, variables), (x,)).proven
+
+
+def test_where_a_product_agrees_the_sum_behind_it_is_to_be_compared(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, of_norm: bool):
+            super().__init__()
+            self.of_norm, self.norm = of_norm, torch.nn.LayerNorm(6)
+            self.up, self.down, self.head = torch.nn.Linear(6, 8), torch.nn.Linear(8, 6), torch.nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            h = self.norm(x)
+            return self.head((h if self.of_norm else x) + self.down(self.up(h).tanh()))
+
+    monkeypatch.setattr(explanation, "CAUSE_SECONDS", 0)  # no cause is tried
+    found = parity.derive(Block(False), Block(True), (np.random.default_rng(0).standard_normal((4, 6)),))
+    assert (place := found.divergences[0]).right == "down" and place.behind and place.late and not place.cause
+    assert found.following.startswith(
+        "compare the sums behind the products of down <-> down, which agree: which values"
+    )

@@ -126,7 +126,6 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
     doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
-    site = explained.places[0].right if explained.places else ""
     return Derivation(
         **vars(_reported(verdict.proof, of, explained)),
         **({} if proven else _built_otherwise(left, best, of, explained)),
@@ -151,7 +150,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
         stop=None if sure else found.failure,
         inferred=inferred,
         in_rows=[name for name in of.in_rows if name in inferred],
-        check_given=to_check(best.hint, steps, best.exact, site) if best.hint and best.hint.right and not sure else "",
+        check_given="" if sure else _given_to_check(best, explained),
         given_open=best.hint.open if best.hint else (),
         uses=steps,
         fixed=lone(of.table, of.table.known, of.table.like),
@@ -175,6 +174,14 @@ def _built_otherwise(left: Left, best: Candidate, of: Written, explained: Explai
         "complex_arrays": _of_complex_numbers(left.side, best.side),
         "misordered": _misordered(left, best),
     }
+
+
+def _given_to_check(best: Candidate, explained: Explained) -> str:
+    """Say which given line may be why models part; "" if none."""
+    if not (best.hint and best.hint.right):
+        return ""
+    site, stop = explained.places[0].right if explained.places else "", best.found.failure
+    return to_check(best.hint, explained.steps, best.programs[1], site, stop.names if stop else ())
 
 
 def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> str:

@@ -192,7 +192,9 @@ class Derivation(Evidence):
         if self.proven or place is None:
             return ""
         where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
-        return f"compare what both models compute before {where}: {place.advice}; then derive again"
+        what = "the sums behind the products of" if place.behind else "what both models compute before"
+        agree = ", which agree" * place.behind
+        return f"compare {what} {where}{agree}: {place.advice}; then derive again"
 
     @property
     def matched(self) -> str:

@@ -72,7 +72,8 @@ class Evidence(Proof):
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       misordered: why the right model seems to take its inputs in another order; "" if it does not.
-      check_given: which given lines may be why models part; "" where none was given, or another cause is confirmed.
+      check_given: which given lines may be why models part; "" where none was given, none is read
+        between uses that agree and that place, or another cause is confirmed.
       weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
       complex_arrays: trained arrays of complex numbers, by their names, where nothing is proven.
     """

@@ -18,6 +18,7 @@ FEEDS = {  # what differs most often between two models, by the kind of a use
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
 }
+SUMMED = "which values are added there, such as the input of a block or the output of its norm, and their scales"
 
 
 class Stop(NamedTuple):

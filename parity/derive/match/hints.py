@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from convert.errors import ConvertError, UsageError
 from parity.derive.limits import PARTED_USES
+from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
-from parity.derive.trace.tape import Array, Tape
+from parity.derive.trace.tape import Array
 from specs.lines import Line, Misfit
 from specs.matching import Matcher
 from specs.sizes import SizeError
@@ -68,19 +69,23 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     return Hint(table, found, tuple(spoken), tuple(moved))
 
 
-def to_check(given: Hint, steps: Sequence[Step], tape: Tape, site: str = "") -> str:
-    """Say that given lines may be wrong, where models part: the one whose parameters are read last before that.
+def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "", stopped: Sequence[str] = ()) -> str:
+    """Say which given line may be wrong: of those between uses that agree and where values part, the one read last.
 
     Args:
-      steps: uses of parameters, in the order of execution: none of those that are given. tape: of the right model.
-      site: the module on the right at which values part first.
+      steps: uses of parameters, in the order of execution: none of those that are given. program: of the right model.
+      site: the module on the right at which values part first. stopped: the parameters at which the matching stopped.
+    Returns: "" where no given line lies between.
     """
-    read = _first_reads(tape)
-    parted = next((name for step in steps if step.gap > PARTED_USES for name in step.right), "")
-    at_site = [name for name, at in read.items() if tape.nodes[at].site == site and name in given.right]
-    parted = parted or min(at_site, key=read.__getitem__, default="")
-    before = {name: at for name in given.right if (at := read.get(name, 0)) <= read.get(parted, len(tape.nodes))}
-    last = max(before, key=before.__getitem__, default=given.right[-1])
+    uses = _first_uses(program)
+    parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
+    at_site = [name for name, at in uses.items() if program.tape.nodes[at].site == site and name in given.right]
+    first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
+    agreeing = {name for step in steps for name in step.right} - {*parted}
+    read = _read_before(program, uses.get(first, -1), agreeing)
+    last = max((name for name in given.right if name in read), key=lambda name: uses[name], default="")
+    if not last:
+        return ""
     table = given.table.reverse()
     found = Matcher(table, {last: ()}).match()
     lines = (line for line in table.lines for _, arrays in found.groups(line) if any(arrays))
@@ -88,13 +93,31 @@ def to_check(given: Hint, steps: Sequence[Step], tape: Tape, site: str = "") -> 
     return f"lines given by {given.table.name}: check them first{which}"
 
 
-def _first_reads(tape: Tape) -> dict[str, int]:
-    """Return the number of the first operation that reads each parameter."""
-    first: dict[int, int] = {}
-    for at, node in enumerate(tape.nodes):
-        for value in node.inputs:
-            first.setdefault(value, at)
-    return {name: first[value] for name, value in tape.parameters.items() if value in first}
+def _first_uses(program: Program) -> dict[str, int]:
+    """Return the number of the first operation by which each parameter meets an activation, in this order."""
+    first, weights = dict[str, int](), program.weights()
+    for at, node in enumerate(program.tape.nodes):
+        for number in node.inputs if node.output in program.active else ():
+            for name in weights.get(number, ()):
+                first.setdefault(name, at)
+    return first
+
+
+def _read_before(program: Program, end: int, agreeing: Container[str]) -> set[str]:
+    """Return the parameters that lead to an operation, -1 for the outputs, from the uses before it that agree."""
+    weights, found, done = program.weights(), set[str](), set[int]()
+    waiting = [program.makers.get(number, -1) for number in program.tape.outputs] if end < 0 else [end]
+    while waiting:
+        at = waiting.pop()
+        if at < 0 or at in done:
+            continue
+        done.add(at)
+        inputs = program.tape.nodes[at].inputs
+        names = {name for number in inputs for name in weights.get(number, ())}
+        if at == end or not names or any(name not in agreeing for name in names):
+            found |= names
+            waiting += [program.makers.get(number, -1) for number in inputs]
+    return found
 
 
 def _labelled(line: Line) -> str:

@@ -25,6 +25,7 @@ class Divergence(NamedTuple):
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
+      behind: without a cause, whether a product of the module agrees, so that values part in the sum behind it.
       late: the time for finding a cause ended before all was tried.
       changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
         order of execution. named: how many of these `what` names; more: how many others it stands for.
@@ -49,6 +50,7 @@ class Divergence(NamedTuple):
     named: int = 1
     more: int = 0
     partial: bool = False
+    behind: bool = False
 
     @property
     def of_outputs(self) -> bool:

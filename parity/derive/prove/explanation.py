@@ -30,7 +30,7 @@ from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
-from parity.derive.match.advice import feeds
+from parity.derive.match.advice import SUMMED, feeds
 
 from .convolutions import differing
 from .divergence import Divergence
@@ -69,7 +69,9 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         causes, sides_without = _causes(left, right, mapped, pairs, at, stop)
         if not causes:
             late = time.thread_time() >= stop
-            places.append(Divergence(*sites, pair.gap, advice=_advice(pair, right), late=late))
+            behind = _is_behind(pairs, at, right)
+            advice = SUMMED if behind else _advice(pair, right)
+            places.append(Divergence(*sites, pair.gap, advice=advice, late=late, behind=behind))
         for cause in causes:
             _add(places, cause)
         if sides_without is None:
@@ -94,6 +96,15 @@ def _add(places: list[Divergence], place: Divergence) -> None:
         places.append(place)
     else:
         places[at] = places[at].joined(place)
+
+
+def _is_behind(pairs: Sequence[Pair], at: int, right: Run) -> bool:
+    """Tell whether sides part at a term whose module has a product that agrees, as of a Linear and its bias."""
+    term = pairs[at].right
+    if term is None or term.kind != "add":
+        return False
+    products = (pair.right for pair in pairs[:at] if pair.right and pair.right.kind == "product" and not pair.parts)
+    return any(right.site(product) == right.site(term) for product in products)
 
 
 def _advice(pair: Pair, right: Run) -> str:
