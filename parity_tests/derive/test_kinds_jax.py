@@ -349,3 +349,30 @@ def test_rows_that_are_set_in_an_array_of_zeros():
     assert found.proven and not found.missing, str(found)
     moved = found.table.apply({"rows": np.arange(3.0)[:, None] + np.zeros(6), "out.weight": np.zeros((2, 6))})
     assert moved["rows"][:, 0].tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)], ids=["subtracted", "scaled"])
+def test_the_softplus_of_a_parameter_is_one_function_of_it(shape: tuple[int, ...]):
+    """JAX writes it as logaddexp(p, 0), which reads the parameter several times."""
+    needs("flax")
+    import jax
+
+    places = np.arange(6.0) if len(shape) > 1 else np.ones(6)
+
+    def left(p: Any, x: Any) -> Any:
+        return (x @ p["w"]).reshape(-1, 1, 6) - jax.nn.softplus(p["decay"]) * places
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.rate = torch.nn.Linear(5, 6, bias=False), torch.nn.Parameter(torch.zeros(shape))
+
+        def forward(self, x: Any) -> Any:
+            rates = torch.nn.functional.softplus(self.rate) * torch.as_tensor(places)
+            return self.dense(x).reshape(-1, 1, 6) - rates
+
+    parameters = {"w": np.ones((5, 6)), "decay": np.zeros(shape)}
+    found = parity.derive((left, parameters), Right(), (images(4, 5),))
+    assert found.proven and not found.missing, str(found)
+    decay = np.arange(6.0).reshape(shape)
+    assert np.array_equal(found.table.apply({"w": np.ones((5, 6)), "decay": decay})["rate"], decay)

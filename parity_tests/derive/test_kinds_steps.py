@@ -429,6 +429,32 @@ def test_a_bias_inside_a_gate_is_zero_if_the_other_side_has_none():
         assert not moved[f"gru.bias_hh_l{k}"][8:].any()
 
 
+@pytest.mark.parametrize("width", [4, 6], ids=["narrower", "as wide as a gate"])
+def test_a_dense_layer_reads_all_steps_that_an_unrolled_cell_reads_one_by_one(width: int):
+    needs("flax")
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Left(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.cell, self.out, self.beside = (
+                nnx.GRUCell(6, 6, rngs=rngs), nnx.Linear(6, width, rngs=rngs), nnx.Linear(6, width, rngs=rngs)
+            )  # fmt: skip
+
+        def __call__(self, x: Any) -> Any:
+            h = jnp.zeros_like(x[:, 0])
+            for t in range(x.shape[1]):
+                h, _ = self.cell(h, x[:, t])
+            return self.out(h)[:, None] + jnp.tanh(self.beside(x))
+
+    parts = {"gru": torch.nn.GRU(6, 6, batch_first=True), "out": linear(6, width), "beside": linear(6, width)}
+    right = Net(lambda m, x: m.out(m.gru(x)[1][0])[:, None] + m.beside(x).tanh(), **parts)
+    left = Left(nnx.Rngs(0))
+    given, moved = numbers(left, images(2, 5, 6)), derived(left, right, images(2, 5, 6))
+    for kernel, name in (("dense_i", "weight_ih_l0"), ("dense_h", "weight_hh_l0")):
+        assert np.array_equal(moved[f"gru.{name}"], given[f"cell/{kernel}/kernel"].T)
+
+
 @pytest.mark.parametrize("width", [3, 4])
 def test_gates_with_kernels_of_their_own_are_parts_of_one_kernel_for_inputs_and_states(width: int):
     """Of an LSTM whose gates see its cell's state, with inputs of another width than its states, and of the same."""

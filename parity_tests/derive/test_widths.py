@@ -257,6 +257,18 @@ def test_fused_vectors_are_no_other_width():
     assert found.missing and not found.sizes, found.sizes
 
 
+def test_a_matrix_is_of_no_other_size_than_a_free_one_of_its_shape():
+    """The first right matrix reads what a square one reads on the left, and partners of its shape are free there."""
+
+    def deep(m: Any, x: Any) -> Any:
+        return m.c(m.b(m.a(x).sin()).relu() + m.d(x.cos()))
+
+    left = Net(deep, a=linear(5, 5), b=linear(5, 8), c=linear(8, 3), d=linear(5, 8))
+    right = Net(lambda m, x: m.z(m.x(x).relu() + m.y(x.tanh())), x=linear(5, 8), y=linear(5, 8), z=linear(8, 3))
+    found = parity.derive(left, right, (images(3, 5),), seconds=1)
+    assert found.missing and not found.sizes, found.sizes
+
+
 def test_two_vectors_that_the_other_side_has_in_one_are_no_other_size():
     """Scores of a graph attention: one side has vectors of sources and of targets, the other one both in one array."""
     torch.manual_seed(4)  # weights and edges with which the second of two layers is not matched

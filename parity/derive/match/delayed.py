@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +108,7 @@ def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:
     shape = program.shapes[node.output]
     if len(symbols) == 1 and node.kind in ("add", "mul") and neutral(node, operands):
         return symbols[0].moved(lambda array: np.broadcast_to(array, shape))
-    leaves = tuple({id(r): r for s in symbols for r in s.roots()}.values())
+    leaves = _distinct(r for s in symbols for r in s.roots())
 
     def spread(symbol: Symbol) -> Symbol:
         if symbol.ids is None or np.shape(symbol.ids) == shape:
@@ -126,6 +126,23 @@ def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:
         return Symbol(ids, value, False, leaves=leaves)
     ids = next((s.ids for s in symbols if s.ids is not None and np.shape(s.ids) == shape), None)
     return Symbol(ids, value, False, leaves=leaves)
+
+
+def _distinct(symbols: Iterable[Symbol]) -> tuple[Symbol, ...]:
+    """Return symbols, each once: two that have the same elements in the same places are one, however laid out before.
+
+    So a function that reads one parameter several times, as logaddexp(p, 0) does, depends on one symbol.
+    """
+    found = list[Symbol]()
+    for symbol in symbols:
+        if not any(symbol is other or _equal(symbol, other) for other in found):
+            found.append(symbol)
+    return tuple(found)
+
+
+def _equal(one: Symbol, other: Symbol) -> bool:
+    """Tell whether two symbols are the same elements in the same places."""
+    return _is_plain(one) and _is_plain(other) and one.whole is other.whole and np.array_equal(one.ids, other.ids)
 
 
 def _extent(symbol: Symbol) -> int:

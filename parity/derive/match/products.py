@@ -134,9 +134,10 @@ class Products(Regrouping):
                 self._scaled = self._now()
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         elif not window:  # one that reads all steps of time at once, too, has the values of one step
-            taken = not any(gap <= PARTNER and self._free(seen, seen.use.ids) for seen, gap in gaps.items())
-            others = [seen for seen in pool if gaps[seen] > PARTNER and self._free(seen, seen.use.ids)]
-            partial = uses.partial(use, [seen for seen in others if taken or uses.longer(seen.use, use)])
+            free = [seen for seen in pool if self._free(seen, seen.use.ids)]
+            taken = all(gaps[seen] > PARTNER for seen in free)
+            others = [seen for seen in free if gaps[seen] > PARTNER]
+            partial = uses.partial(use, [seen for seen in others if taken or uses.in_steps(seen.use, use)])
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
             gaps |= self._contained(use, found, True, self._joined)
         near = {seen: gap for seen, gap in gaps.items() if gap < PARTNER}
@@ -209,7 +210,7 @@ class Products(Regrouping):
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            likely = (seen in strays, hollow, taken, added, not whole, *split, alone, role > 1, unnamed, biased)
+            likely = (seen in strays, hollow, taken, added, *split, not whole, alone, role > 1, unnamed, biased)
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))

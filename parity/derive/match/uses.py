@@ -282,6 +282,11 @@ def longer(one: Use, other: Use) -> bool:
     return one.x.size <= LARGE_USE and rows > few and rows % few == 0
 
 
+def in_steps(one: Use, other: Use) -> bool:
+    """Tell whether one of two uses reads several times as many rows as the other one: all steps of time, not one."""
+    return longer(one, other) or longer(other, one)
+
+
 def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:
     """Return (columns, distance) of uses of which one side takes some rows alone, as one step of time."""
     found = dict[Seen, tuple[Array, float]]()

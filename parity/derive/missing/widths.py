@@ -52,7 +52,8 @@ def resized(
     """Return what reads the same values on both sides and has another size.
 
     These are right parameters with a part of a left one, of which the left model reads all, and a matrix without a
-    partner that reads what one on the left reads; then all whose sizes differ by the same two lengths.
+    partner that reads what one on the left reads, unless a free left array has its size; then all whose sizes differ
+    by the same two lengths.
 
     Args:
       partners: right parameters that consist of elements of one left one, which no other has; and that one.
@@ -105,9 +106,17 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
             [seen for seen in some if _alike(wanted, of_product(seen, side))]
             for side, some in ((left, lefts), (right, rights))
         )
-        if _size(left, lefts) != _size(right, rights):  # else one side has in several what the other has in one
+        # of one size, one side has in several what the other has in one; and a free left array may be the partner
+        if _size(left, lefts) != _size(right, rights) and not _fitting(use, left, right, owned):
             met += [(seen, use) for seen in lefts[:1]]
     return met
+
+
+def _fitting(use: Use, left: Run, right: Run, owned: Array) -> bool:
+    """Tell whether a left parameter without a partner has the lengths of one of a right use, in any order."""
+    free = [name for name in left.elements.names if not left.elements.part(owned, name).any()]
+    lengths = [_counted(left.elements.shapes[name]) for name in free]
+    return any(_counted(right.elements.shapes[name]) in lengths for name in right.elements.owners(use.ids))
 
 
 def _size(side: Run, uses: Iterable[Use]) -> int:
@@ -131,9 +140,14 @@ def _alike(a: Array, b: Array) -> bool:
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
     """Return the one length in which two shapes differ, whatever the order of their axes, and axes of length 1."""
-    one, other = (Counter(n for n in shape if n > 1) for shape in (left, right))
+    one, other = _counted(left), _counted(right)
     left_only, right_only = list((one - other).elements()), list((other - one).elements())
     return (left_only[0], right_only[0]) if len(left_only) == len(right_only) == 1 else None
+
+
+def _counted(shape: Sequence[int]) -> Counter[int]:
+    """Return how often a shape has each length, without axes of length 1."""
+    return Counter(n for n in shape if n > 1)
 
 
 def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
