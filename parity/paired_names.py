@@ -34,7 +34,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
 
     Args:
       given: a Table, or what parity.derive returned.
-      models: two models that are no ports, the left one of the Table first.
+      models: two models as their frameworks have them, the left one of the Table first.
     Raises: UsageError for other models, for a Table that does not fit them, and for one that pairs nothing.
     """
     if len(models) != 2:
