@@ -70,7 +70,8 @@ def compare(
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name to compare it under}}. All other modules
         that hold parameters are compared as without `names`: docs/parity.md says how. What parity.derive returned, or
-        its Table, names the modules of two models, of which the first is its left side.
+        a Table, names the modules of two models, of which the first is its left side; of a port, it names the arrays of
+        the port's own model, as `specs.dialects.table` does.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
         all of them.
       steps: of training.
@@ -92,6 +93,7 @@ def compare(
     inputs = _every_input(images, models, check)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     if is_paired(names):
+        models = {label: model.model if isinstance(model, Port) else model for label, model in models.items()}
         names = paired(names, models, check)
     else:
         require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)

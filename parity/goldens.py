@@ -21,7 +21,7 @@ import ports
 import specs
 from convert.dialect_faults import check as check_dialects
 from convert.documents import document
-from convert.errors import ConvertError, UsageError, called
+from convert.errors import ConvertError, OpenFields, UsageError, called
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.plans.plan import Plan
@@ -32,6 +32,7 @@ from ports.frameworks import unported
 from specs.config import misfits, tuples
 from specs.numerals import exact, limit, short
 from specs.spec import SpecError
+from specs.words import in_a_row
 
 from .elements import relative_error, worst
 from .tolerance import FLOAT64
@@ -177,9 +178,20 @@ def check(folder: str | os.PathLike[str], page: str = "") -> int:
     """
     try:
         return _check(os.fspath(folder), page)
+    except OpenFields as error:
+        print(_open_settings(os.fspath(folder), error), file=sys.stderr)
+        return 1
     except (ConvertError, SpecError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _open_settings(folder: str, error: OpenFields) -> ConvertError:
+    """Return the error for Config fields that the settings of a case lack, with the remedies of a case."""
+    fixed = "or in the `conventions` of the dialect, if the original code has no other value"
+    lines = [f"{name} ({values}): state it in the `settings` of goldens.write, {fixed}"
+             for name, values in error.fields.items()]  # fmt: skip
+    return ConvertError(f"{folder}: the case leaves {in_a_row(error.fields)} open: {error.why}", lines)
 
 
 def _check(folder: str, page: str) -> int:

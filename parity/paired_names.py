@@ -34,7 +34,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
 
     Args:
       given: a Table, or what parity.derive returned.
-      models: two models that are no ports, the left one of the Table first.
+      models: two models as their frameworks have them, the left one of the Table first.
     Raises: UsageError for other models, for a Table that does not fit them, and for one that pairs nothing.
     """
     if len(models) != 2:
@@ -177,8 +177,9 @@ def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[
 
 
 def _rows(shared: Sequence[Pair]) -> dict[str, str]:
-    """Return the left module beside which a right one is listed: they share arrays with each other alone, or the
-    modules inside each of them share arrays with those inside the other alone.
+    """Map right modules to the left modules in whose rows they are listed.
+
+    Such a pair shares arrays, its own or those of the modules inside it, with no other module.
 
     Args:
       shared: all modules that share arrays.

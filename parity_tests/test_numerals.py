@@ -70,6 +70,23 @@ def test_no_other_file_writes_exponents_by_itself():
     assert own == {str(ROOT / "specs" / "numerals.py")}
 
 
-@pytest.mark.parametrize(("value", "text"), [(1.2e-18, "2e-18"), (1.0, "2.0"), (2.6e-5, "3e-5"), (9.7e-3, "0.01")])
+def test_errors_and_limits_that_are_no_finite_number_are_a_word():
+    for write in (numerals.short, numerals.limit):
+        assert [write(value) for value in (float("nan"), float("inf"), None)] == ["NaN", "infinite", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.2e-18, "2e-18"),
+        (3.2e-18, "4e-18"),
+        (4.2e-5, "5e-5"),
+        (1e-23, "2e-23"),
+        (1.0, "2.0"),
+        (7.2, "8.0"),
+        (2.6e-5, "3e-5"),
+        (9.7e-3, "0.01"),
+    ],
+)
 def test_a_number_of_one_digit_above_a_value(value: float, text: str) -> None:
     assert numerals.above(value) == text and float(text) > value

@@ -65,6 +65,20 @@ def test_another_optimizer_is_no_hyperparameter(paddle):
     assert code == 2 and "momentum is no hyperparameter of adam or adamw" in err
 
 
+@pytest.mark.parametrize(
+    ("stated", "meant"),
+    [
+        ("b1=0.9", "'b1', did you mean 'beta1'?"),
+        ("betas=0.9", "'betas', did you mean 'beta1' and 'beta2'?"),
+        ("epsilon=1e-8", "'epsilon', did you mean 'eps'?"),
+        ("momentun=0.9", "'momentun', did you mean 'momentum'?"),
+    ],
+)
+def test_a_library_s_own_name_of_a_hyperparameter_leads_to_ours(stated, meant, paddle):
+    code, _, err = paddle(*hyper("kind=adamw", stated))
+    assert code == 2 and f"no hyperparameter {meant} (one of lr, " in err
+
+
 def test_steps_are_not_stated_otherwise(paddle):
     code, _, err = paddle(*hyper("kind=adamw", "step=77"))
     assert (

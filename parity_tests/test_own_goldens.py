@@ -12,6 +12,7 @@ import convert
 import parity
 import ports
 import specs
+import specs.dialects
 from convert.errors import UsageError
 from parity import goldens
 from ports import new
@@ -205,7 +206,7 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_network_golden", raising=False)
     (code,) = re.findall(
-        "```text\n(import parity, ports\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
+        "```text\n(import parity, ports, specs.dialects\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
     )
     model, _ = runpy.run_path("my_network_golden.py")["build"]()
     (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
@@ -256,6 +257,35 @@ def test_the_original_is_compared_at_norms_that_a_page_writes_as_arrays(golden, 
     models = {"original": port.model, "port": port}
     (result,) = parity.compare(models, np.ones((2, 3, 6, 6)), check="layers", names=names).results
     assert result.passed and {"blocks.0.norm", "blocks.0"} <= {name for name, *_ in result.curve}
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax", "paddle"])
+@pytest.mark.parametrize("check", ["layers", "gradients"])
+def test_a_port_is_compared_by_the_table_of_a_dialect(framework, check, golden):
+    needs(framework)
+    page, _ = golden
+    port = ports.build(str(page), "tiny S", framework, init="random", dtype="float64")
+    other = ports.build(str(page), "tiny S", "torch", init="random", dtype="float64")
+    models, images = {"torch": other, framework + "'s": port}, np.ones((2, 3, 6, 6))
+    table = specs.dialects.table(port.spec, "torch", framework, port.config)
+    (result,) = parity.compare(models, images, check=check, names=table).results
+    assert result.passed and any("head" in name for name, *_ in result.curve)
+    with pytest.raises(UsageError, match="the Table does not fit torch and"):
+        parity.compare(models, images, names=specs.dialects.table(port.spec, "original", framework, port.config))
+
+
+def test_a_setting_that_a_golden_case_lacks_is_to_be_stated_in_its_settings(golden, capsys):
+    page, write = golden
+    page.write_text(
+        page.read_text()
+        .replace(', "norm_eps": 1e-6', "")
+        .replace("    ports=", '    unshown={"norm_eps"},\n    ports=')
+    )
+    case = write()
+    (case / "weights.pth.json").unlink()  # our record, which states it
+    assert goldens.check(case, str(page)) == 1
+    err = capsys.readouterr().err
+    assert "the case leaves norm_eps open" in err and "in the `settings` of goldens.write" in err
 
 
 def test_blocks_that_a_port_calls_alike_are_compared_beside_a_named_module():

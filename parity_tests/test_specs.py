@@ -333,6 +333,43 @@ def test_a_wrong_beginning_is_a_fault(layer, message):
     assert f"layers: 'n': {message}" in fault
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Staged:
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    channels: int = 3
+    classes: int = 2
+
+    def __post_init__(self):
+        if len(self.depths) != len(self.widths):
+            raise ValueError("depths and widths are of other stages")
+
+
+def test_a_required_tuple_that_infer_forgets_is_a_fault():
+    """Once, though the tuples of the other Configs are of other lengths, which the other fields refuse."""
+
+    def layers(config):
+        for s, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
+            yield from (norm(f"stages.{s}.{b}", width) for b in range(depth))
+        yield dense("head", config.widths[-1], config.classes)
+
+    def infer(sizes):
+        stages = range(sizes.count("stages"))
+        widths = tuple(sizes[f"stages.{s}.0.scale", "c"] for s in stages)
+        return {"widths": widths, "classes": sizes["head.kernel", "o"], "channels": 3}
+
+    tiny = {"A": Staged(depths=(1, 2), widths=(5, 7)), "B": Staged(depths=(2, 1, 1), widths=(4, 6, 8), classes=3)}
+    known = {**GOOD, "config": Staged, "layers": layers, "variants": {}, "tiny": tiny}
+    (problem,) = faults(Spec(**{**known, "infer": infer}))
+    assert problem == "infer returns no depths, which arrays show, as 'stages.0.2.scale'"
+
+    def whole(sizes):
+        stages = range(sizes.count("stages"))
+        return {**infer(sizes), "depths": tuple(sizes.count(f"stages.{s}") for s in stages)}
+
+    assert faults(Spec(**{**known, "infer": whole})) == []
+
+
 def test_a_variant_with_arrays_that_no_twin_has_is_a_fault():
     """Names are learnt from the twins: those arrays would not be recognised."""
 
@@ -352,4 +389,6 @@ def test_each_field_that_a_file_may_leave_open_has_a_meaning(name):
     shown = [spec.infer(Sizes({p.name: dict(zip(p.axes, p.shape, strict=True)) for p in parameters([*spec.layers(c)])}))
              for c in examples]  # fmt: skip
     opened = set().union(*(required(spec) - one.keys() for one in shown)) | computing(spec)
-    assert set(spec.meanings) == opened
+    lacking, needless = sorted(opened - set(spec.meanings)), sorted(set(spec.meanings) - opened)
+    remedy = f"specs/{name}.py, meanings: say what {lacking} are, and leave out {needless}, which no file leaves open"
+    assert set(spec.meanings) == opened, remedy

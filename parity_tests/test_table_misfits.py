@@ -67,6 +67,8 @@ HOSTILE = {
     "table 1\na.{i}: o <-> b: o": "i",
     "table 1\na: o o <-> b: o": "twice",
     "table 1\na: (o (h d)) <-> b: o h d": "nest",
+    "table 1\na: o[-2:-3] <-> b: o": "the window [-2:-3] is empty",
+    "table 1\na: o[-3:0] <-> b: o": "the window [-3:0] is empty",
     "table 1\na: (o <-> b: o": "parentheses",
     "table 1\na: q+k <-> b: q": "parentheses",
     "table 1\na: 2 o <-> b: o": "an axis is a name",

@@ -23,6 +23,22 @@ def test_names_are_joined_as_in_a_sentence(text):
     assert words.in_a_row(name for name in "hwc" if name in text.replace("and", "")) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "nearest"),
+    [
+        ("eps", ["depths", "norm_eps"], "norm_eps"),
+        ("widht", ["width", "widht_of"], "width"),
+        ("norm", ["norms", "norm_eps"], "norms"),
+        ("dept", ["depths", "norm_eps"], "depths"),
+        ("eps", ["depths", "norm_eps", "stem_eps"], "norm_eps"),
+        ("GELU", ["gelu"], "gelu"),
+        ("other", ["gelu"], ""),
+    ],
+)
+def test_the_nearest_name_is_misspelt_or_has_the_name_as_a_word(name, known, nearest):
+    assert words.nearest(name, known) == nearest
+
+
 @pytest.mark.parametrize("text", ["0 tensors", "1 tensor", "2 tensors", "1,000 more reasons"])
 def test_a_noun_follows_its_number(text):
     number, _, noun = text.partition(" ")

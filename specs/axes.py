@@ -147,13 +147,12 @@ def _part(found: re.Match[str]) -> Part:
 
 
 def _window(found: re.Match[str], text: str) -> Window | None:
+    """Return the ends of a window such as [2:-1]; None for [0:], the whole axis. Raises: ValueError if it is empty."""
     start, stop = (None if edge is None else int(edge) for edge in found.groups())
-    start = start or None if start is None or start >= 0 else start
-    if start is None and stop is None:
-        return None
-    if stop is not None and (stop < 0) == ((start or 0) < 0) and stop <= (start or 0):
+    first = start or 0
+    if stop == 0 or (stop is not None and (stop < 0) == (first < 0) and stop <= first):  # from the same end of the axis
         raise ValueError(f"axes {text!r}: the window {found[0]} is empty")
-    return start, stop
+    return (start or None, stop) if start or stop else None
 
 
 def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:

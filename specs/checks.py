@@ -54,7 +54,7 @@ def faults(spec: Spec) -> list[str]:
             if what == "tiny" and not some:
                 sound[name] = config
     found = list(_each_once(raised))
-    found += dict.fromkeys(fault for config in sound.values() for fault in _undeclared(spec, config))
+    found += {name: fault for config in sound.values() for name, fault in _undeclared(spec, config)}.values()
     found += [*_of_conventions(spec, sound), *_of_sign(spec, sound)]
     found += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
     for name, published in spec.published.items():
@@ -291,8 +291,8 @@ def _arrays(spec: Spec, config: Any) -> dict[str, tuple[int, ...]]:
     return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
 
 
-def _undeclared(spec: Spec, config: Any) -> Iterator[str]:
-    """Describe the fields whose default a conversion would take without a mark: a file has it, and nobody states it.
+def _undeclared(spec: Spec, config: Any) -> Iterator[tuple[str, str]]:
+    """Name and describe fields whose default a conversion would take without a mark: a file has it, and nobody says so.
 
     A field without a default would be asked for, though the arrays show it, if it is the only one: they may show a
     product of several. A rate of dropout changes nothing in evaluation.
@@ -304,14 +304,16 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[str]:
     fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
     shown = {name: array for name in left_open if (array := _shown_by(spec, again, name))}
     if len(shown) == 1 and not shown.keys() & {*fixed, *spec.unshown}:
-        yield from (f"infer returns no {name}, which arrays show, as {array!r}" for name, array in shown.items())
+        yield from (
+            (name, f"infer returns no {name}, which arrays show, as {array!r}") for name, array in shown.items()
+        )
     for name in [f.name for f in every if f.name not in (*left_open, *fixed, *spec.unshown) and "drop" not in f.name]:
         array = _shown_by(spec, again, name)
         if not array:
             what = f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
-            yield f"{what}: list it in `unshown` if it changes the outputs, else let `immaterial` return it"
+            yield name, f"{what}: list it in `unshown` if it changes the outputs, else let `immaterial` return it"
         elif not shown:  # else arrays may show a product of both
-            yield f"infer returns no {name}, which arrays show, as {array!r}"
+            yield name, f"infer returns no {name}, which arrays show, as {array!r}"
 
 
 def _of_conventions(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
@@ -337,13 +339,18 @@ def _shown_by(spec: Spec, config: Any, name: str) -> str:
     own, arrays = getattr(config, name), _arrays(spec, config)
     values = [getattr(other, name) for other in (*spec.tiny.values(), *spec.variants.values())]
     values += [f.default for f in fields(spec.config) if f.name == name and f.default is not MISSING]
-    values += [2 * own] if type(own) is int else []
+    values.append(_doubled(own))
     for value in values:
         with contextlib.suppress(Exception):  # of the page's own code: the value does not fit the other fields
             other = _arrays(spec, replace(config, **{name: value})) if value != own else arrays
             if differing := [array for array in {**arrays, **other} if arrays.get(array) != other.get(array)]:
                 return differing[0]
     return ""
+
+
+def _doubled(value: Any) -> Any:
+    """Double an integer, also each one of a tuple: the other fields may refuse a tuple of another length."""
+    return tuple(map(_doubled, value)) if isinstance(value, tuple) else 2 * value if type(value) is int else value
 
 
 def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:

@@ -95,7 +95,7 @@ class Matcher:
         return found
 
     def _check_counts(self, ranges: Ranges, found: Found) -> None:
-        """Report numbers that jump: nothing else would say so where no other line counts as far."""
+        """Report block numbers far beyond the number of arrays: all blocks between would be missing, up to millions."""
         for (prefix, scale, shift), count in list(ranges.counts.items()):
             if count > 2 * len(self.names) + JUMP:
                 last = scale * (count - 1) + shift

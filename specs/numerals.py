@@ -78,23 +78,31 @@ def _is_whole(value: Any) -> bool:
 
 
 def short(value: float | None) -> str:
-    """Write an error in two digits: "1.9e-14", "1.0", "60", "0", "infinite"."""
+    """Write an error in two digits: "1.9e-14", "1.0", "60", "0", "infinite", "NaN"; "-" for None."""
     if value is None or value == 0 or not math.isfinite(value):
-        return "-" if value is None else "0" if value == 0 else "infinite"
+        return _in_a_word(value)
     return f"{value:#.2g}".rstrip(".") if SMALL <= value < 99.5 else _short_exponents(f"{value:.1e}")
 
 
 def limit(value: float | None) -> str:
-    """Write a tolerance in two digits, without a zero at the end: "5.7e-6", "1e-10"."""
-    if value is None or value == 0:
-        return "-" if value is None else "0"
+    """Write a tolerance in two digits, without a zero at the end: "5.7e-6", "1e-10", "infinite"; "-" for None."""
+    if value is None or value == 0 or not math.isfinite(value):
+        return _in_a_word(value)
     return f"{value:.2g}" if SMALL <= value < 99.5 else _with_exponent(value, 2)
+
+
+def _in_a_word(value: float | None) -> str:
+    """Write an error or a tolerance that has no digits: none at all, 0, NaN or an infinite one."""
+    if value is None:
+        return "-"
+    return "0" if value == 0 else "NaN" if math.isnan(value) else "infinite"
 
 
 def above(value: float) -> str:
     """Write the next number of one digit above a value: "2e-18" for 1.2e-18."""
-    digit = float(f"{value:.0e}")
-    return exact(digit if digit > value else float(f"{1.5 * value:.0e}"))
+    digit, exponent = f"{value:.0e}".split("e")
+    nearest = float(f"{digit}e{exponent}")
+    return exact(nearest if nearest > value else float(f"{int(digit) + 1}e{exponent}"))
 
 
 def _with_exponent(value: float, digits: int) -> str:

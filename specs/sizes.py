@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -182,22 +182,9 @@ class Solver:
         for d, (dim, text, names) in enumerate(dims(view.array)):
             same_dim = self._dims.setdefault((view.side, view.name, d, text), {})
             for name in names:
-                for pool in (same_dim, self._table_wide) if self.table.shared(name) else (same_dim,):
-                    if name in pool:
-                        self._enter(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
-                    elif name in env.sizes:
-                        pool[name] = env.sizes[name]
-                        self._learned += 1
-            place = view.side, view.name, d
-            length = None if view.shape is None else view.shape[d]
-            if all(name in env.sizes for name in names):
-                if place not in self._lengths and (whole := full(dim, env.sizes)) is not None:
-                    self._lengths[place] = whole
-                    self._learned += 1
-            elif length is None:
-                length = self._lengths.get(place)
+                self._share(env, view, name, same_dim)
             try:
-                solved = solve(dim, length, env.sizes)
+                solved = solve(dim, self._length(env, view, d, dim, names), env.sizes)
                 env.sizes.update(solved)
                 self._learned += len(solved)
             except ValueError as error:
@@ -208,6 +195,25 @@ class Solver:
                 like = f" in {LIKE}" if view.side else ""
                 where = f"has shape {list(view.shape)}{like}, and " if view.shape is not None else ""
                 self.misfits.append((view.name, f"{where}{error} (line {env.line.number})"))
+
+    def _share(self, env: Env, view: View, name: str, same_dim: dict[str, int]) -> None:
+        """Exchange the length of an axis with the other lines of its array, or of the Table if all lines share it."""
+        for pool in (same_dim, self._table_wide) if self.table.shared(name) else (same_dim,):
+            if name in pool:
+                self._enter(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
+            elif name in env.sizes:
+                pool[name] = env.sizes[name]
+                self._learned += 1
+
+    def _length(self, env: Env, view: View, d: int, dim: Dim, names: Sequence[str]) -> int | None:
+        """Return the length of one dimension, by the shape of the array, or else by lines that know all its axes."""
+        place = view.side, view.name, d
+        if all(name in env.sizes for name in names):
+            if place not in self._lengths and (whole := full(dim, env.sizes)) is not None:
+                self._lengths[place] = whole
+                self._learned += 1
+            return None if view.shape is None else view.shape[d]
+        return self._lengths.get(place) if view.shape is None else view.shape[d]
 
 
 def _beside(line: Line, name: str) -> set[str]:

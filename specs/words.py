@@ -8,6 +8,7 @@ WORDS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
 )  # fmt: skip
 NEAR = 0.6  # similarity of names, of 1, from which one may have been meant
+MISSPELT = 0.8  # similarity of a name with a wrong letter or two
 FAR = 0.4  # the same of few names, or of long ones
 SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is spoken as "el", "em", "en"
 
@@ -76,5 +77,8 @@ def nearest(name: str, known: Iterable[str], least: float = NEAR) -> str:
     from difflib import get_close_matches
 
     names = list(known)
-    near = get_close_matches(name, names, n=1, cutoff=least) or [one for one in names if one.lower() == name.lower()]
+    near = get_close_matches(name, names, n=1, cutoff=MISSPELT)
+    near = near or [one for one in names if name in one.split("_")]  # "eps": "norm_eps", though "depths" is as similar
+    near = near or get_close_matches(name, names, n=1, cutoff=least)
+    near = near or [one for one in names if one.lower() == name.lower()]
     return near[0] if near else ""

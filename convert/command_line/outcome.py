@@ -167,7 +167,7 @@ def _verb(result: Mapping[str, Any]) -> str:
 
 
 def _conditions(plan: Plan) -> str:
-    """Say with which settings both sides ran, where the code that the target is for computes other ones."""
+    """State the settings of the proof, and those of the target's own code that differ and were not run."""
     ours = ", ".join(f"{name}={exact(value)}" for name, (_, value) in plan.conflicts().items())
     theirs = ", ".join(f"{name}={exact(value)}" for name, (value, _) in plan.conflicts().items())
     return f"this holds for both sides with {ours}; {plan.dst}'s own code, which was not run, computes {theirs}"

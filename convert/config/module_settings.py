@@ -1,7 +1,7 @@
 """Read settings off the modules of a model that was pickled whole, as its architecture's page says how.
 
-Torch's own modules are read, and the epsilons of norms of anybody's code, as ConvNeXt's LayerNorm. Some norms may state
-none: `share` says how many do.
+Torch's own modules are read, and the epsilons of norms of anybody's code, as a LayerNorm over channels. Some norms may
+state none: `share` says how many do.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -71,19 +71,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
         named = [entry for entry in comparison.differences if entry["kind"] not in MODEL]
         if any(entry["a"] != entry["b"] for entry in named if entry["a"] and entry["b"]):
             say(NAMES, kind="soft")
-        placed = [
-            entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
-        ]
-        own, common = (
-            {entry["kind"] for entry in placed if (entry["layout"] == OWN) is is_own} for is_own in (True, False)
-        )
-        if own and not comparison.is_own:
-            whole = " of arrays that A has whole" if own & common else ""
-            too = " (B's shapes are brought into it)" if "shape" in own else ""
-            say(f"{_what(own)}{whole}: in the layout of A's file{too}", kind="soft")
-        if common:
-            parted = " of arrays that A has in parts, or within others" if own & common else ""
-            say(f"{_what(common)}{parted}: in this layout: {comparison.layout}", kind="soft")
+        for line in _layouts(comparison):
+            say(line, kind="soft")
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
@@ -91,6 +80,22 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
         say(printable(line))
     say(printable(tally(comparison)))
+
+
+def _layouts(comparison: Comparison) -> Iterator[str]:
+    """State the layout of the shapes and positions that rows show: that of A's file, or the common one."""
+    rows_of_layout = [entry for entry in comparison.differences
+                      if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]]  # fmt: skip
+    in_a = {entry["kind"] for entry in rows_of_layout if entry["layout"] == OWN}
+    in_common = {entry["kind"] for entry in rows_of_layout if entry["layout"] != OWN}
+    both = bool(in_a & in_common)  # rows of one kind in both layouts: say which rows are in which
+    if in_a and not comparison.is_own:
+        which = " of arrays that A has whole" * both
+        converted = " (B's shapes are brought into it)" * ("shape" in in_a)
+        yield f"{_what(in_a)}{which}: in the layout of A's file{converted}"
+    if in_common:
+        which = " of arrays that A has in parts, or within others" * both
+        yield f"{_what(in_common)}{which}: in this layout: {comparison.layout}"
 
 
 def _what(kinds: Collection[str]) -> str:

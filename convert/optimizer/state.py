@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from convert.errors import UsageError
 from convert.files.base import Tensor
 from convert.reading.families import HYPERPARAMETERS, KINDS
-from specs.words import nearest
+from specs.words import hint
 
 
 class Group(NamedTuple):
@@ -84,12 +84,16 @@ def given(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, _, value = text.partition("=")
         if name not in SETTABLE:
-            meant = next((own for own, names in HYPERPARAMETERS.items() if name in names), nearest(name, SETTABLE))
-            near = f", did you mean {meant!r}?" if meant else f": one of {', '.join(SETTABLE)}"
-            raise UsageError(f"--hyper {text}: no hyperparameter {name!r}{near}")
+            raise UsageError(f"--hyper {text}: no hyperparameter {name!r}{_meant(name)} (one of {', '.join(SETTABLE)})")
         if stated.setdefault(name, parsed := _value(name, value, text)) != parsed:
             raise UsageError(f"--hyper {name}: given twice, as {stated[name]} and as {parsed}")
     return stated
+
+
+def _meant(name: str) -> str:
+    """Return ", did you mean 'beta1'?" for the name that a library has for it, as optax's b1, or for the nearest."""
+    ours = [one for one, names in HYPERPARAMETERS.items() if name in names]
+    return f", did you mean {' and '.join(map(repr, ours))}?" if ours else hint(name, SETTABLE)
 
 
 def recorded(optimizer: Mapping[str, Any]) -> dict[str, Any]:

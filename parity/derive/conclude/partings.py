@@ -198,6 +198,6 @@ def _known(of: Written) -> Mapped:
 
 
 def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return the left parameter of each right one that has elements of that one alone, if no other has such."""
+    """Map each right parameter to its left one, where these two share elements with no other parameter."""
     counts = Counter(name for names in partners.values() for name in names)
     return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}

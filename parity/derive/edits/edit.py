@@ -69,7 +69,7 @@ class Edit(ABC):
         """Return the values of the tape that it computes otherwise, or replaces."""
 
     def nodes(self, tape: Tape) -> list[int]:
-        """Return for each value that it changes the operation that computes it, or else the first that reads it."""
+        """Return the operation that computes each changed value; if none does, the first one that reads it."""
         return _nodes(tape, self.changed)
 
     def counted_nodes(self, tape: Tape) -> list[int]:

@@ -65,7 +65,7 @@ def adds(program: Program, node: Node) -> bool:
 
 
 def _term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, str]:
-    """Return (what the other operand of these sums is, what the other side lacks where it does not add it)."""
+    """Return (the name of the term that one side alone adds, the kind of this cause, such as "added term")."""
     terms = [_named(program, node, remaining) for node in sums]
     kinds = {kind for _, _, kind in terms}
     whats = dict.fromkeys(what for what, _, _ in terms)

@@ -68,7 +68,7 @@ class Swap(Replaced):
     run: Callable[[Array], Array]
 
     def instead(self, node: Node) -> Node:
-        """Return what computes its value as the operation that it replaces returns that: alone, or first of several."""
+        """Return a node that computes the new value, with as many results as the node that it replaces."""
 
         def run(*operands: Array) -> Array:
             old, new = node.run(*operands), self.run(operands[self.values[node.output]])

@@ -1,11 +1,14 @@
-"""Write the map of elements as the lines of a Table.
+"""Write the map of elements as the lines of a Table: fold runs all the others.
 
-fold is the way from the map to the Table. facts says what its lines have to say, rows what a line is before blocks
-become {i} in blocks; names chooses letters of axes, related reads how arrays are composed, ranges writes parts of
-axes, lone finds lines of one block, this_depth those of blocks that {i} does not count, followed states the ranges of
-lists that another number follows, exchanged finds parts that stand in another order, transposed square matrices whose
-axes do, swapped writes parts that stand in another order, parts tells which parts have one length, and shown gives
-others that of the array that shows it. Each of the others writes one kind of line: shared (also of several arrays in
-one: {s=query|key|value}, by grids), joined (parts of one array side by side), parted (equal parts in several orders),
-blockwise, segments, permuted, terms, summed, buffers, apart.
+what lines say     facts (which parameters of both sides belong together), related (how arrays are composed of each
+                   other), transposed (square matrices in an unusual order of axes), exchanged (parts that stand in
+                   another order)
+one kind of line   shared (parameters that share elements; several arrays in one line, {s=query|key|value}, by grids),
+                   joined (parts of one array, side by side), parted (equal parts in several orders), blockwise,
+                   segments, permuted, apart, terms and summed (sums), buffers
+axes of a line     names and letters choose names of axes, ranges writes parts of an axis, swapped parts that stand
+                   in another order
+lengths of parts   parts tells which parts have one length; shown gives a part the length of another array
+numbered blocks    rows is what a line is before blocks folds it into {i}; lone finds lines of one block, this_depth
+                   blocks that {i} does not count; followed states the ranges of lists that another number follows
 """

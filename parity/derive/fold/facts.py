@@ -50,7 +50,7 @@ class Facts:
         return np.maximum(numbers, 0) if numbers.min(initial=0) < 0 else numbers
 
     def back(self, right_names: Sequence[str]) -> Array:
-        """Return the element of these right parameters that each left one becomes, 0 of those that become none."""
+        """Invert the map: return for each left element its right element among these parameters, or 0."""
         places = np.concatenate([self.rights.numbers(name).astype(np.int64).ravel() for name in right_names])
         back = np.zeros(len(self.lefts), np.int64)
         back[self.found[places].astype(np.int64)] = places

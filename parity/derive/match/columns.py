@@ -291,7 +291,7 @@ class Values:
         return (index, float(gaps.mean())) if sure.all() and len(set(index)) == len(index) else None
 
     def among(self, columns: Array, limit: float) -> Array | None:
-        """Return for each column the one of others that has some of its values; None if not each has just one.
+        """Map each column to the one of `columns` that has a part of its values; None unless the map is one to one.
 
         Args:
           limit: the distance from which on a column has none of the values.

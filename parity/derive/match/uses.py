@@ -52,7 +52,7 @@ class Seen:
         return rows(self.use, self.program)
 
     def beside(self, count: int) -> Array:
-        """Return the statistics of a product as one with so many rows has them, which reads its columns and others."""
+        """Return the statistics of the columns, scaled as in a product of `count` rows that reads these and others."""
         return columns.counted_as(self.statistics, self.rows, count)
 
     @cached_property

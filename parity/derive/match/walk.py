@@ -114,20 +114,10 @@ class Walk:
         if not self._chosen.isdisjoint(node.inputs):
             operands = [self._settled(v) if isinstance(v, Pending) else v for v in operands]
         if any(isinstance(v, Pending) for v in operands):
-            if node.kind in ("add", "mul") and self._idle(node, operands):
-                return next(v for v in operands if isinstance(v, Pending))
-            indices = [n in self.program.indices for n in node.inputs]
-            if node.kind == "layout" and sum(indices) == len(operands) - 1:
-                return delayed.pending_layout(self.program, node, operands, self._bare)
-            if node.kind == "layout" and delayed.is_sum_beside_symbols(operands, indices):
-                shown = [self._forced(at, v) if isinstance(v, Symbol) else v for v in operands]
-                return delayed.pending_layout(self.program, node, shown, self._bare)
-            for k, v in enumerate(operands):
-                if isinstance(v, Pending) and node.kind == "layout":
-                    operands[k] = self._settled_in_part(v, self._passed_on(node, node.inputs[k]))
-                elif isinstance(v, Pending) and v.kind != node.kind:
-                    operands[k] = self._now[node.inputs[k]] = self._settled(v)
-        if not any(isinstance(v, (Symbol, Pending)) for v in operands):
+            if (waiting := self._delayed(at, node, operands)) is not None:
+                return waiting
+            operands = self._settle_operands(node, operands)
+        if not any(isinstance(v, SYMBOLS) for v in operands):
             return computed(node, *operands)
         if node.kind == "mul" and any(isinstance(v, NUMBERS) and _zero(v) for v in operands):
             return np.zeros(self.program.shapes[node.output])  # as initial states are: no evidence
@@ -146,6 +136,29 @@ class Walk:
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
         return computed(node, *(self._shown(at, v) for v in operands))
+
+    def _delayed(self, at: int, node: Node, operands: list[Any]) -> Pending | None:
+        """Return a pending sum or product, carried past an operation; None where it has to be computed first."""
+        if node.kind in ("add", "mul") and self._idle(node, operands):
+            return next(v for v in operands if isinstance(v, Pending))
+        if node.kind != "layout":
+            return None
+        indices = [n in self.program.indices for n in node.inputs]
+        if sum(indices) != len(operands) - 1:  # else it lays out the pending value alone
+            if not delayed.is_sum_beside_symbols(operands, indices):
+                return None
+            operands = [self._forced(at, v) if isinstance(v, Symbol) else v for v in operands]
+        return delayed.pending_layout(self.program, node, operands, self._bare)
+
+    def _settle_operands(self, node: Node, operands: list[Any]) -> list[Any]:
+        """Compute the pending operands that an operation needs as values, of a layout only what it passes on."""
+        values = list(operands)
+        for k, v in enumerate(operands):
+            if isinstance(v, Pending) and node.kind == "layout":
+                values[k] = self._settled_in_part(v, self._passed_on(node, node.inputs[k]))
+            elif isinstance(v, Pending) and v.kind != node.kind:
+                values[k] = self._now[node.inputs[k]] = self._settled(v)
+        return values
 
     def _shown(self, at: int, value: Any) -> Array:
         """Return the value of a symbol that is needed as it is; rows that tokens read are numbers from here on."""

@@ -1,10 +1,17 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
-tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
-weights for users' models, and inputs other inputs. sites and frames name places in the user's code, and names compares
-names of parameters. outputs lists the results of a call (listed, Named) and compares those of two. axis_roles tells
-what an axis of a parameter is used as, heads or parts, sources where the parts of an axis come from, and equal_parts
-whether they have one length. reason is why something is not proven, with its remedy.
+The tape and its runs:
+
+    tape       defines the tape; program runs it; reason is why something is not proven, with its remedy
+    models     sides hides the framework (module_side, call, caches, cotangents); outputs lists the results of a call
+               and compares those of two models
+    values     draws (weights of users' models), inputs (new inputs)
+    places     sites and frames, in the user's code; names compares names of parameters
+    axes       axis_roles (heads or parts), sources (where the parts of an axis come from), equal_parts (whether they
+               have one length)
+    two sides  still (inputs that one model alone is given), precomputed (tables that both compute)
+
+Who records which framework:
 
     torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
              torch_state (what can be recorded), torch_attention (with one scale); all else: torch_forms
@@ -16,6 +23,5 @@ whether they have one length. reason is why something is not proven, with its re
 
 Operations get their names and settings from torch_values, paddle_recorder and jax_recorder.
 
-Nothing here knows of a second model but outputs, inputs, still (inputs that one model alone is given) and precomputed
-(tables that both compute).
+Nothing here knows of a second model but outputs, inputs, still and precomputed.
 """
