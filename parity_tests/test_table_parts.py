@@ -85,7 +85,7 @@ def test_a_trainstate_under_the_name_of_training_state_has_the_weights(convert):
     assert code == 0 and arrays["fc.1.weight"].tolist() == KERNELS["fc/1/kernel"].T.tolist()
     assert "took the arrays under 'train_state/'" in err or "lie under 'train_state/'" in err
     code, arrays, err = convert(MODEL | {"train_state/step": np.array(3), "train_state/seen": np.array([3])})
-    assert code == 0 and "training state: train_state/ (2 arrays)" in err
+    assert code == 0 and "training state train_state/ (2 arrays)" in err
 
 
 def test_a_copy_whose_names_have_no_separators_is_set_aside(convert):
