@@ -329,6 +329,13 @@ def test_average_pool_backward(jax, linen, torch, paddle):
     assert error(pooled.numpy(), np.full_like(image, float(np.float32(1 / 49)))) < EXACT
     assert error(pooled.numpy(), mean.numpy()) > 1e-8
     assert error(mean.numpy(), np.full_like(image, 1 / 49)) < EXACT
+    ones, functional = paddle.ones([1, 1, 3, 3], "float64"), paddle.nn.functional
+    number = functional.conv2d(paddle.ones_like(x), ones, padding=1)
+    (pooled,) = paddle.grad(paddle.nn.AvgPool2D(3, 1, 1)(x).sum(), x)
+    (divided,) = paddle.grad((functional.conv2d(x, ones, padding=1) / number).sum(), x)
+    x = torch.from_numpy(image).requires_grad_()
+    torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False)(x).sum().backward()
+    assert error(pooled.numpy(), x.grad) > 1e-9 and error(divided.numpy(), x.grad) < EXACT
 
 
 def test_gates(jax, linen, torch, paddle):
