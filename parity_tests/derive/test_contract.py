@@ -226,6 +226,7 @@ def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
             y = self.b(self.a(x).tanh()).tanh()
             return self.c(y * y.roll(1, -1) - 0.3 * x.sin() if self.bent else y * x)
 
+    torch.manual_seed(0)  # which causes are tried depends on the values
     for name, line in (("a", ""), ("b", "lines given by x.table: check them first: line 3 (b.bias)")):
         text = f"table 1\n{name}.weight: o i <-> {name}.weight: o i\n{name}.bias: o <-> {name}.bias: o\n"
         found = parity.derive(Part(False), Part(True), (X,), table=Table.parse(text, name="x.table"))
