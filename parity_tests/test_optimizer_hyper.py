@@ -234,7 +234,7 @@ def test_the_scheduler_of_paddle(paddle, tmp_path):
     assert code == 0 and "set aside: paddle's learning-rate scheduler" in err
     assert "is the one that its schedule had reached, not the one that it began with" in err
     err = paddle(*hyper("kind=adamw", "lr=0.5"), "--force", LR_Scheduler=scheduler)[2]
-    assert "the state's learning rate is the one that you state, not the one that its schedule had reached\n" in err, err
+    assert "learning rate is the one that you state, not the one that its schedule had reached\n" in err, err
     (tmp_path / "net.table").write_text(TABLE.replace("torch", "paddle").replace(": o i", ": i o"))
     code, _, err = paddle(*hyper("kind=adamw"), out="same.pdopt", LR_Scheduler=scheduler)
     assert code == 0 and "set aside" not in err
