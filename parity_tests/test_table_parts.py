@@ -68,6 +68,7 @@ def test_training_state_beside_a_model_is_set_aside_and_named(convert, tmp_path,
     code, arrays, err = convert(MODEL | STATE)
     assert code == 0 and arrays["fc.1.weight"].tolist() == KERNELS["fc/1/kernel"].T.tolist()
     assert "the training state step, opt_state/ (5 arrays); a conversion with --with-optimizer takes" in err
+    assert err.count("--with-optimizer") == 1
     assert "set aside ema_params/ (2 arrays), a copy of the weights, which --weights ema_params takes" in err
     assert any("opt_state/" in note for note in json.loads((tmp_path / "out.npz.json").read_text())["notes"])
     names = ("in.npz", "my.table", "out.npz")

@@ -87,5 +87,6 @@ def _no_weights(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozens
     from convert.optimizer import copies
     from convert.reading import optimizers
 
-    state, found = optimizers.state_names(reader), optimizers.find(reader)
+    found = optimizers.find(reader)
+    state = optimizers.state_names(reader, found) if found else frozenset[str]()
     return state.union(optimizers.counts_beside(reader, found), copies.copy_names(reader, state, unused))

@@ -60,7 +60,8 @@ class OneFile(ABC, Generic[P]):
             whole, about = self._whole(plan, out, stack)
             result = {"source": file, "out": out, **self.describe(plan, whole), **about}
             self._check_target(whole, out)
-            for note in [*whole.notes(), *self._state_aside(plan)]:
+            notes = whole.notes()
+            for note in [*notes, *self._state_aside(plan, notes)]:
                 self.notes.add(note)
             if self.arguments.dry_run:
                 result["plan"] = list(described(whole))
@@ -136,9 +137,10 @@ class OneFile(ABC, Generic[P]):
         whole = with_optimizer(plan, out, self.optimizer, stack)
         return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
 
-    def _state_aside(self, plan: P) -> list[str]:
-        """Say which option takes the state of an optimizer along, where the file has one that is set aside."""
-        if self.optimizer or not any(map(training, plan.reader.tensors)):
+    def _state_aside(self, plan: P, notes: list[str]) -> list[str]:
+        """Say which option takes the state of an optimizer along, where it is set aside and no note says so."""
+        said = any("--with-optimizer" in note for note in notes)
+        if said or self.optimizer or not any(map(training, plan.reader.tensors)):
             return []
         from convert.reading import optimizers
 
