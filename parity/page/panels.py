@@ -26,7 +26,7 @@ CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one
 
 def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build every plot and table of pairs, folded by model."""
-    parts, every = list[Markup](), list[Plot]()
+    parts, every, kinds = list[Markup](), list[Plot](), set[str | None]()
     pairs = list(dict.fromkeys(r.pair for model in models for r in model))  # each has one colour on the page
     first = next((model for model in models if any(r.passed is False for r in model)), None)
     for model in models:
@@ -44,6 +44,7 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         body = tag("div", *(_check(model, check, limits, plots) for check in checks))
         is_open = model is first or len(models) == 1
         kind = "agreeing" if {*counts} == {"agrees"} and not is_open else None
+        kinds.add(kind)
         parts.append(tag("details", head, body, class_=kind, open="" if is_open else None))
     results = [r for model in models for r in model]
     about = [naming.whose(results), naming.of_inputs(results)]
@@ -53,7 +54,7 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         about.append(f"Each box states the {summary.LARGEST}.")
     text = " ".join(filter(None, about))
     said = tag("p", text, class_="soft") if text else NOTHING
-    closed = [tag("p", PRINTED, class_="soft printed")] * any('class="agreeing"' in part for part in parts)
+    closed = [tag("p", PRINTED, class_="soft printed")] * ("agreeing" in kinds)
     return tag("section", tag("h2", "Error of every array"), said, *closed, plot_legend(every), *parts)
 
 
