@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
+from convert.optimizer.to_torch import _about_groups
 
 from .conftest import needs
 from .optimizing import Torch, batches, save_config
@@ -364,3 +365,9 @@ def test_paddle_trains_a_parameter_that_had_no_state(write, convert, tmp_path):
     sum(parameter.square().sum() for parameter in parameters).backward()
     optimizer.step()
     assert np.abs(parameters[0].numpy() - before).max() > 0.1  # the first step of Adam: the rate
+
+
+def test_names_of_a_group_that_are_not_listed_are_counted_one_by_one():
+    names = ["pos_embed", "cls_token", *(f"blocks.{i}.norm{k}.bias" for i in range(5) for k in (1, 2)), "head.bias"]
+    (note,) = _about_groups([(names, {"weight_decay": 0.05})])
+    assert note.endswith(": 13 with weight_decay=0.05: pos_embed, cls_token and 11 more")

@@ -474,17 +474,6 @@ def test_a_wrapped_copy_of_the_whole_model_is_named_as_one(model, run, tmp_path)
     np.testing.assert_array_equal(one + 1, other)
 
 
-def test_inspect_names_the_record_that_it_used(run, tmp_path):
-    """Beside the file or inside it; a file without one has no such line."""
-    for name, place in (("x.npz", "x.npz.json"), ("x.safetensors", "in the file")):
-        assert run("google2google", GOOGLE, "-o", tmp_path / name)[0] == 0
-        printed = run("inspect", tmp_path / name)[1]
-        assert printed.startswith(f"record:       {place}, written from weights.npz\n")
-        assert "by its record, from the dialect google, not read off the file: gelu, norm_eps, padding\n" in printed
-    printed = run("inspect", GOOGLE)[1]
-    assert "record" not in printed and "from the dialect google, not read off the file" in printed
-
-
 def test_a_conversion_back_says_that_the_source_had_its_weights_in_a_part(model, run, tmp_path):
     """In one step and in several: the records pass on where the arrays were."""
     nested = save(tmp_path / "nested.safetensors", under("model/", model))

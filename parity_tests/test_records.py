@@ -20,7 +20,7 @@ from convert.records.record import sealed
 from parity.__main__ import main as parity
 from specs import config as configs
 
-from .commands import ROOT
+from .commands import GOOGLE, ROOT
 from .conftest import needs
 from .files.harm import soon
 from .files.samples import PEAK, store
@@ -417,3 +417,14 @@ def test_what_a_damaged_record_states_is_not_passed_on_as_known(tmp_path, capsys
     assert f"not known: gelu={record['config']['gelu']}" in capsys.readouterr().out
     assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 1
     assert "y.safetensors: its record is not as it was written: its configuration is used" in capsys.readouterr().err
+
+
+def test_inspect_names_the_record_that_it_used(run, tmp_path):
+    """Beside the file or inside it; a file without one has no such line."""
+    for name, place in (("x.npz", "x.npz.json"), ("x.safetensors", "in the file")):
+        assert run("google2google", GOOGLE, "-o", tmp_path / name)[0] == 0
+        printed = run("inspect", tmp_path / name)[1]
+        assert printed.startswith(f"record:       {place}, written from weights.npz\n")
+        assert "by its record, from the dialect google, not read off the file: gelu, norm_eps, padding\n" in printed
+    printed = run("inspect", GOOGLE)[1]
+    assert "record" not in printed and "from the dialect google, not read off the file" in printed
