@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, picked, same
+from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, picked, recording, same
 
 
 class Part(NamedTuple):
@@ -147,11 +147,7 @@ def _written(program: Program, node: Node, found: Modulated, number: Callable[[]
     """Return a product of all groups with one matrix, between multiplications by the factors."""
     (x, matrix), window, nodes = node.inputs, node.window, list[Node]()
     shape, out, kernel = (program.shapes[value] for value in (x, node.output, matrix))
-    groups = len(found.matrix.pick)
-
-    def record(kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
-        nodes.append(Node(kind, inputs, number(), run, node.site, None))
-        return nodes[-1].output
+    groups, record = len(found.matrix.pick), recording(nodes, number, node.site)
 
     def spread(part: Part, shape: tuple[int, ...]) -> Array:
         pick = part.pick.reshape(1, -1, *[1] * (len(shape) - 2)) if window else part.pick[:, None]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, elements, picked
+from parity.derive.trace.tape import Array, Node, Tape, elements, picked, recording
 
 LARGEST = 1 << 22  # elements of the products of all factors and all inputs, above which these are not formed
 
@@ -72,7 +72,7 @@ def _matrix(program: Program, at: int) -> Matrix | None:
     if node.kind != "product" or node.window or sum(active) != 1:
         return None
     shape, axis = program.shapes[node.output], 1 if active[0] else 2
-    reading = program.past_layouts(node.output, np.arange(1.0, math.prod(shape) + 1).reshape(shape))
+    reading = program.past_layouts(node.output, elements(shape))
     bias, term, term_at, chain = -1, -1, np.zeros(0, int), reading.layouts if reading else ()
     if reading and tape.nodes[reading.at].kind == "add":
         bias, term = reading.at, tape.nodes[reading.at].inputs[1 - reading.slot]
@@ -155,10 +155,7 @@ def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callab
     """Return one product of all factors times all inputs, in place of one with the results of a matrix."""
     made, shape = program.tape.nodes[of.at], program.shapes[node.output]
     nodes = list[Node]()
-
-    def record(kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
-        nodes.append(Node(kind, inputs, number(), run, node.site, None))
-        return nodes[-1].output
+    record = recording(nodes, number, node.site)
 
     def turned(a: Array, swaps: bool) -> Array:
         return a.swapaxes(1, 2) if swaps else a

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, along
 
 from .uses import Seen
 
@@ -71,7 +71,7 @@ class Sums:
         self._first[at] = len(self._above)
         self._above += range(len(self._above), len(self._above) + shape[axis])
         numbers = np.arange(self._first[at], len(self._above), dtype=float)
-        return np.broadcast_to(numbers.reshape([-1 if d == axis else 1 for d in range(len(shape))]), shape)
+        return np.broadcast_to(along(numbers, axis, len(shape)), shape)
 
     def _passed(self, node: Node, values: Mapping[int, Array]) -> Array | None:
         """Return the numbers of the columns that a layout moves, or to which something is added."""

@@ -50,7 +50,7 @@ def more_examples(trial: Trial) -> Examples:
     shapes = [[np.shape(array) for array in found] for found in outputs]
     if not all(outputs) or shapes[0] != shapes[1] or any(shape[:1] != (2 * number,) for shape in shapes[0]):
         return Examples()  # axis 0 is no axis of examples there
-    apart, each = trial.apart(inputs, SEED), [trial.apart(draw, SEED) for draw in draws]
+    apart, each = trial.gap(*outputs, trial.limit()), [trial.apart(draw, SEED) for draw in draws]
     if any(each):
         return Examples(reason=Reason(SOME.format(differing(max(each))), EQUAL))
     if number == 1:

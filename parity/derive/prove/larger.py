@@ -13,7 +13,7 @@ from parity.derive.limits import AGREEING_OUTPUTS, HUGE
 from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.program import Program, replayed
+from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 
 from .masks import of_one_place, with_masks
@@ -53,9 +53,9 @@ def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape,
         again = outputs_of(left, near, inputs[0])
         if not again or apart <= MAGNIFIED * difference(outputs[0], again):
             continue
-        both = weights, TranslatedWeights(trial.table, left, trial.right, weights)
-        if _at_jumps(tapes, both, inputs):
+        if _at_jumps(trial, tapes, inputs, weights):
             continue
+        both = weights, TranslatedWeights(trial.table, left, trial.right, weights)
         if all(_largest(tape, one, of) <= GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
             return unexplained(factor, apart)
     return ""
@@ -95,7 +95,7 @@ def _rounded(part: float, name: str, array: Array) -> Array:
 
 
 def _at_jumps(
-    tapes: Sequence[Tape], weights: Sequence[Mapping[str, Array]], inputs: Sequence[Mapping[str, Array]]
+    trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]
 ) -> bool:
     """Tell whether outputs differ only by rounding at a jump: `round(3.5 * tanh(x))` of a large x is at one.
 
@@ -105,8 +105,7 @@ def _at_jumps(
     short = [_shortened(tape) for tape in tapes]
     if all(map(operator.is_, short, tapes)) or any(tape.reads_numbers for tape in tapes):
         return False
-    outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in zip(short, weights, inputs, strict=True)]
-    return not incomparable(*outputs) and difference(*outputs) <= AGREEING_OUTPUTS
+    return trial.tapes_agree(short, inputs, weights, AGREEING_OUTPUTS)
 
 
 def _shortened(tape: Tape) -> Tape:

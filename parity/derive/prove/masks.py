@@ -26,7 +26,6 @@ Count = Callable[[Array], Array]
 # How positions count the places that a mask shows: a hidden place has the number 0, or that of the shown one before it.
 COUNTS: tuple[Count, ...] = (lambda mask: mask.cumsum(-1) * mask, lambda mask: mask.cumsum(-1))
 
-
 Given = Sequence[Mapping[str, Array]]  # of the left and of the right side
 Change = Callable[[Array, Array], Array]  # of rows and their two values
 
@@ -95,6 +94,7 @@ def of_one_place(rows: Array, values: Array) -> Array:
 
 
 def _with_last(k: int, rows: Array, values: Array) -> Array:
+    """Return a mask whose last row has one of the two values alone."""
     rows[-1] = values[k]
     return rows
 

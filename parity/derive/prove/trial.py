@@ -13,8 +13,9 @@ from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
 from parity.derive.trace.caches import trim
 from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, Tape
 from specs.numerals import short
 from specs.table import Table
 
@@ -70,13 +71,16 @@ class Trial:
         Args:
           inputs, drawn: see outputs. limit: what rounding explains; see limit.
         """
-        outputs = self.outputs(inputs, drawn)
-        if not all(outputs) or not _alike_in_shape(*outputs):
+        return self.gap(*self.outputs(inputs, drawn), self.limit() if limit is None else limit)
+
+    def gap(self, left: list[Array], right: list[Array], limit: float) -> float:
+        """Return how far the outputs of a run differ, as `apart` does."""
+        if not left or not right or not _alike_in_shape(left, right):
             return 0.0
-        if _finite_on_one_side(*outputs):
+        if _finite_on_one_side(left, right):
             return math.inf
-        apart = 0.0 if incomparable(*outputs) else difference(*outputs)
-        return apart if apart > (self.limit() if limit is None else limit) else 0.0
+        apart = 0.0 if incomparable(left, right) else difference(left, right)
+        return apart if apart > limit else 0.0
 
     def unlike(self, inputs: Sequence[Mapping[str, Array]], seed: int) -> str:
         """Say that outputs differ, or that those of one model alone are NaN or infinite; "" if rounding may explain it.
@@ -92,6 +96,18 @@ class Trial:
         known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
         apart = 0.0 if incomparable(*known) else difference(*known)
         return "" if apart <= self.limit(AGREEING_OUTPUTS) else f"outputs differ by {short(apart)}"
+
+    def tapes_agree(
+        self, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]], weights: Mapping[str, Array], limit: float
+    ) -> bool:
+        """Tell whether a tape of each side computes the same outputs as the other one, from such left weights.
+
+        Args:
+          inputs: of the left and of the right side. limit: the difference up to which outputs are the same.
+        """
+        both = weights, TranslatedWeights(self.table, self.left, self.right, weights)
+        outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in zip(tapes, both, inputs, strict=True)]
+        return not incomparable(*outputs) and difference(*outputs) <= limit
 
 
 def differing(apart: float) -> str:

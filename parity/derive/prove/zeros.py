@@ -14,12 +14,9 @@ from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.call import label
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.inputs import carried, fresh, related
-from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.program import replayed
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
-from .translated import TranslatedWeights
 from .trial import Trial
 from .unreached import moved_inputs
 
@@ -50,10 +47,7 @@ def _only_ties(trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str
     apart = [_without_ties(tape) for tape in tapes]
     if any(other is tape for other, tape in zip(apart, tapes, strict=True)):
         return False
-    weights = Drawn(trial.left, SEED)
-    both = weights, TranslatedWeights(trial.table, trial.left, trial.right, weights)
-    outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in zip(apart, both, inputs, strict=True)]
-    return not incomparable(*outputs) and difference(*outputs) <= trial.limit(AGREEING_OUTPUTS)
+    return trial.tapes_agree(apart, inputs, Drawn(trial.left, SEED), trial.limit(AGREEING_OUTPUTS))
 
 
 def _without_ties(tape: Tape) -> Tape:

@@ -363,6 +363,22 @@ def picked(places: Array) -> Callable[[Array], Array]:
     return lambda a: np.reshape(a, -1)[places]
 
 
+def recording(
+    nodes: list[Node], number: Callable[[], int], site: str
+) -> Callable[[str, tuple[int, ...], Callable[..., Array]], int]:
+    """Return what appends an operation of a kind, on some values, and returns the number of its result.
+
+    Args:
+      nodes: to which operations are appended. number: returns a number for a new value. site: of the operations.
+    """
+
+    def record(kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
+        nodes.append(Node(kind, inputs, number(), run, site, None))
+        return nodes[-1].output
+
+    return record
+
+
 def elements(shape: Sequence[int]) -> Array:
     """Number the elements of an array, from 1: layouts move the numbers, and put 0 where they put zeros."""
     return np.arange(1.0, math.prod(shape) + 1).reshape(shape)
