@@ -156,7 +156,7 @@ def by_container(names: Iterable[str]) -> list[str]:
     """
     every = list(names)
     tops = Counter(name.partition("/")[0] for name in every if "/" in name)
-    many = {f"{top}/" for top, count in tops.items() if count > SHOWN}
+    many = {f"{top}/" for top, number in tops.items() if number > SHOWN}
 
     def container(name: str) -> str:
         top = f"{name.partition('/')[0]}/"
