@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 
 import specs
-from specs.axes import names, shape_of
 from specs.dialects import UNUSED, Rule, applied, bind, extras, place, readable, rules, written
 from specs.layer import Parameter, parameters
-from specs.paths import BLOCK, match, normal
-from specs.signature import Signature
+from specs.notation.axes import names, shape_of
+from specs.notation.paths import BLOCK, match, normal
+from specs.notation.signature import Signature
 from specs.spec import Dialect
 from specs.words import FAR, hint, in_a_row, nearest, unknown
 

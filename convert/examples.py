@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import specs
 from specs.layer import Parameter
-from specs.paths import pattern
+from specs.notation.paths import pattern
 
 
 class Example(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from specs.folding import LINES, capped, counted, fold, misfits
+from specs.notation.folding import LINES, capped, counted, fold, misfits
 
 from .files.skipped import SETTINGS, Skipped
 

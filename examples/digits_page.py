@@ -16,7 +16,7 @@ from digits_plot import Line, plot
 from digits_result import FRAMEWORKS, Result
 
 from parity.page.markup import Markup, join, prose, tag
-from specs.numerals import limit, short
+from specs.numbers import limit, short
 
 if TYPE_CHECKING:
     from digits_data import Digits

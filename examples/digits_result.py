@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from specs.numerals import short
+from specs.numbers import short
 
 FRAMEWORKS = {"flax": "Flax", "torch": "PyTorch", "paddle": "PaddlePaddle"}
 NAMES = {"mobile_former": "Mobile-Former", "mlp_mixer": "MLP-Mixer"}

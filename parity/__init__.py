@@ -9,20 +9,20 @@ Derive the translation of one model's checkpoints into another's, and prove it.
     d.table.save("my.table"); d.proven, d.error, d.missing
     right = parity.transfer(left, right, (images,))      # the same, and the right model gets the left's weights
 
-Importing this imports no framework. derive/ finds Tables, page/ writes the report as HTML; the other modules:
+Importing this imports no framework. The rooms, in an order in which each imports only those before it:
 
-    what is compared   targets (of the command line; several of them), own (a user's models), module_names,
-                       paired_names, paired_arrays, usage, random_images, goldens
-    running            suite runs all, comparison two or three models; job one framework in this process, processes each
-                       in one of its own; recording what it does, hub under shared names; archive stores that
-    judging            judge, by agreement and verdicts (which measures the rounding of each framework), with remarks;
-                       elements, tolerance, masks (of dropout); unequal_weights (of models that a Table pairs); result
-    why they differ    causes guesses what differs, by recomputing activations, epsilons and orders, which hypotheses
-                       lists; guesses says it of several pairs; training_settings reads momenta and rates of dropout;
-                       next_steps says what to do about them
-    what users see     report: report_text, summary, findings, naming, quoting (of names in sentences), row_limit,
-                       provenance
-    on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)
+    given      reads and checks what is compared: models of a command line or of a user, their names and inputs
+    results    what a comparison returns: differences of arrays, their limits, names
+    running    runs models, each framework in one process, and records what they compute
+    causes     guesses why a pair differs, by recomputing it, and says what to do about it
+    judging    finds the first array that differs, by the rounding of each framework
+    summaries  writes results as sentences and as text
+    page       writes them as HTML
+    derive     finds the Table between two models
+    comparing  compares two or three models, or all that a command line names
+
+What stands in no room: report, the Report of a run; goldens, checkpoints with recorded outputs; conversion_proof
+(`convert --prove`); demo (`make demo`); __main__ is the command line.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ports.runners.inputs import Inputs
 
-    from .comparison import compare
+    from .comparing.comparison import compare
     from .derive import Call, Derivation, derive
     from .derive.transfer import transfer
     from .report import Report
-    from .result import Result
+    from .results.result import Result
 
 __all__ = ["Call", "Derivation", "Inputs", "Report", "Result", "compare", "derive", "transfer"]
 _HOMES = {
@@ -46,8 +46,8 @@ _HOMES = {
     "transfer": "parity.derive.transfer",
     "Inputs": "ports.runners.inputs",
     "Report": "parity.report",
-    "Result": "parity.result",
-    "compare": "parity.comparison",
+    "Result": "parity.results.result",
+    "compare": "parity.comparing.comparison",
 }
 
 

@@ -128,7 +128,7 @@ def _run(argv: list[str]) -> int:
         flags.error(f"--seed is 0 or more, not {arguments.seed}")
     arguments.isolate |= arguments.device == "gpu"
     arguments.command = shlex.join([*flags.prog.split(), *argv])
-    from . import suite
+    from .comparing import suite
 
     return suite.finish(suite.run(arguments), arguments)
 

@@ -18,17 +18,16 @@ from convert.progress import Status
 from convert.reading.aside import as_json
 from convert.reading.recognise import dialects
 from convert.reading.replicas import FirstReplica
+from parity.given.quoting import some
+from parity.given.random_images import draw
+from parity.results.elements import relative_error
+from parity.results.tolerance import FLOAT64
 from ports.frameworks import unported
 from ports.runners.inputs import OUTPUT
 from ports.runners.tracing import watched
 from specs.config import as_dict
 from specs.dialects import HUB
-from specs.numerals import short
-
-from .elements import relative_error
-from .quoting import some
-from .random_images import draw
-from .tolerance import FLOAT64
+from specs.numbers import short
 
 TOLERANCE = FLOAT64["layers"]
 Outputs = Mapping[str, np.ndarray]  # by the names of modules

@@ -10,7 +10,7 @@ import tempfile
 import ports
 from convert.plans.planning import plan
 from specs.kinds import FRAMEWORKS
-from specs.numerals import short
+from specs.numbers import short
 from specs.words import count
 
 from . import goldens

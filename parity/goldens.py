@@ -28,14 +28,13 @@ from convert.plans.plan import Plan
 from convert.plans.planning import plan
 from convert.reading.recognise import dialects
 from convert.terminal import say_note
+from parity.results.elements import relative_error, worst
+from parity.results.tolerance import FLOAT64
 from ports.frameworks import unported
 from specs.config import misfits, tuples
-from specs.numerals import exact, limit, short
+from specs.numbers import exact, limit, short
 from specs.spec import SpecError
 from specs.words import in_a_row
-
-from .elements import relative_error, worst
-from .tolerance import FLOAT64
 
 LIMIT = FLOAT64["forward"]  # of errors of logits
 IO, ABOUT = "io.safetensors", "case.json"

@@ -10,9 +10,8 @@ from typing import Any
 
 from convert.errors import ConvertError, UsageError
 from convert.files.atomic import folder_of
-
-from .module_names import Listed
-from .result import Divergence, Result
+from parity.given.module_names import Listed
+from parity.results.result import Divergence, Result
 
 
 def check_page(path: str) -> None:
@@ -48,8 +47,8 @@ class Report:
         return iter(self.results)
 
     def __repr__(self) -> str:
-        from .quoting import unmarked
-        from .summary import verdict
+        from parity.given.quoting import unmarked
+        from parity.summaries.summary import verdict
 
         return f"<Report: {unmarked(verdict(self.results))}>"
 
@@ -62,14 +61,14 @@ class Report:
     @property
     def passed(self) -> bool:
         """Tell whether something was compared of each model, but for what could not run, and nothing of it differs."""
-        from .summary import passed
+        from parity.summaries.summary import passed
 
         return passed(self.results)
 
     @property
     def first_divergence(self) -> Divergence | None:
         """Return the first that the text names: the name of the tap (a str), with error, previous tap and guess."""
-        from .findings import find
+        from parity.summaries.findings import find
 
         firsts = (finding.result.first_divergence for finding in find(self.results))
         return next((first for first in firsts if first is not None), None)
@@ -86,7 +85,6 @@ class Report:
 
     def __str__(self) -> str:
         from convert.terminal import WIDTH, columns
-
-        from .report_text import render
+        from parity.summaries.report_text import render
 
         return render(self.results, width=columns(sys.stdout) or WIDTH)

@@ -15,7 +15,7 @@ from convert.files import open_checkpoint
 from ports.port import Port
 from ports.runners.inputs import OUTPUT
 from specs.config import tuples
-from specs.paths import fill, match, parse_path
+from specs.notation.paths import fill, match, parse_path
 from specs.table import Table
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -132,7 +132,7 @@ def shortest(cases: Iterable[Case]) -> set[str]:
     """Name the case of fewest layers among all of an architecture whose layers have the same names and kinds."""
     from convert.plans.planning import plan
     from specs.layer import parameters
-    from specs.paths import pattern
+    from specs.notation.paths import pattern
 
     found: dict[object, tuple[int, str]] = {}
     for case in cases:

@@ -20,7 +20,7 @@ from convert.errors import OpenFields, UsageError
 from convert.files import open_checkpoint
 from convert.records.record import at
 from parity.__main__ import main as parity
-from parity.comparison import compare
+from parity.comparing.comparison import compare
 from ports.images import ImagesError
 from specs.config import as_dict
 from specs.dialects import PORTS

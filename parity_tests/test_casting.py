@@ -12,7 +12,7 @@ import specs
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.files.hashing import count_not_finite
-from specs.numerals import measured
+from specs.numbers import measured
 
 from .commands import GOOGLE, listing, metadata, spoiled
 from .conftest import needs

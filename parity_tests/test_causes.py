@@ -8,7 +8,7 @@ import pytest
 import specs
 from convert.config.settings import read_config
 from convert.errors import UsageError, command
-from parity.targets import targets
+from parity.given.targets import targets
 from specs.config import as_dict
 from specs.table import Table, TableError
 

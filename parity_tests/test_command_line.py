@@ -23,7 +23,7 @@ from convert.config.open_fields import _without_default, open_error
 from convert.documents import document
 from convert.errors import UsageError
 from convert.running import dumps
-from parity.targets import targets
+from parity.given.targets import targets
 from specs.config import parse
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing, python, spoiled

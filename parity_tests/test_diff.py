@@ -21,11 +21,11 @@ from convert.diff.compare import COMMON
 from convert.diff.text import assumptions
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from specs.arrays import take
+from specs.applied.arrays import take
+from specs.applied.moves import Move
 from specs.config import tuples
 from specs.kinds import KINDS
-from specs.moves import Move
-from specs.numerals import apart
+from specs.numbers import apart
 
 from .commands import GOOGLE, TIMM, metadata
 

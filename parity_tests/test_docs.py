@@ -23,7 +23,7 @@ from convert.errors import PACKAGES
 from convert.files import npz, safetensors, sharded
 from convert.files.folders import orbax
 from convert.files.pickled import interpreter
-from parity import tolerance
+from parity.results import tolerance
 
 from . import documents
 from .conftest import needs
@@ -163,7 +163,7 @@ def test_limits_of_comparisons():
 
 def test_checks_and_causes():
     """The table of checks has every check, the list of causes every activation."""
-    from parity.hypotheses import ACTIVATIONS, NONE
+    from parity.causes.hypotheses import ACTIVATIONS, NONE
 
     text = documents.read("docs/parity.md")
     assert re.findall(r"^\| `([a-z-]+)` \| (?:what|the output|every|the gradient|losses)", text, re.MULTILINE) == [
@@ -303,10 +303,10 @@ def test_the_readme_is_short_and_names_every_document():
 
 def test_the_error_of_a_table_is_the_one_that_the_quick_start_names():
     from convert.errors import ConvertError
-    from specs.lines import TableError
+    from specs.notation.lines import TableError
     from specs.table import Table
 
-    assert "`specs.lines.TableError`, a `ValueError`" in documents.read("docs/quick-start.md")
+    assert "`specs.table.TableError`, a `ValueError`" in documents.read("docs/quick-start.md")
     with pytest.raises(TableError) as caught:
         Table.parse("table 1: a <-> b\nx: o i <-> y: i o\n").apply({})
     assert isinstance(caught.value, ValueError) and not isinstance(caught.value, ConvertError) and caught.value.problems

@@ -200,7 +200,7 @@ PATHS = {  # of a user, and an option -> what is meant
 
 @pytest.mark.parametrize("path", PATHS)
 def test_all_commands_find_the_same_checkpoint(path, steps, tmp_path, run, capsys):
-    from parity.targets import targets
+    from parity.given.targets import targets
 
     number, meant = PATHS[path]
     options = ["--step", number] if number else []
@@ -224,7 +224,7 @@ def test_all_commands_find_the_same_checkpoint(path, steps, tmp_path, run, capsy
 
 def test_a_step_is_loaded_and_a_wrong_one_refused(steps, run, capsys):
     needs("torch")
-    from parity.targets import targets
+    from parity.given.targets import targets
 
     with pytest.warns(UserWarning, match="took checkpoint-5"):
         assert ports.load(str(steps / "run"), "torch", step=5).architecture == "mlp_mixer"
@@ -341,7 +341,7 @@ def test_a_yaml_file_of_paddlevit_builds_a_mixer(tmp_path):
 
 
 def test_a_yaml_file_configures_parity_without_a_checkpoint(tmp_path, capsys):
-    from parity.targets import targets
+    from parity.given.targets import targets
 
     (tmp_path / "m.yaml").write_text("MODEL: {NUM_CLASSES: 4}\nFOO: 1\n")
     for target in targets("mlp_mixer", settings=read_config(str(tmp_path / "m.yaml"))):

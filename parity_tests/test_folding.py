@@ -8,7 +8,7 @@ from convert.files.skipped import Skipped
 from convert.folding import equations, fold, listed, nearest, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
-from specs.folding import FOLDED, misfits
+from specs.notation.folding import FOLDED, misfits
 
 
 def test_numbers_are_folded() -> None:

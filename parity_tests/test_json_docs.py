@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import parity
-from parity.result import Result
+from parity.results.result import Result
 from parity_tests.conftest import needs
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from parity.hypotheses import HYPOTHESES
-from parity.own import wrap
-from specs.axes import names, parse_axes
+from parity.causes.hypotheses import HYPOTHESES
+from parity.given.own import wrap
 from specs.dialects import PORTS, UNUSED, bind, place
 from specs.init import draw, sample
 from specs.kinds import FRAMEWORKS, IMAGES, KINDS, LIBRARIES
 from specs.layer import Layer, array, parameters
+from specs.notation.axes import names, parse_axes
 from specs.table import Table
 
 from .conftest import needs

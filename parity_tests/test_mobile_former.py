@@ -13,7 +13,7 @@ from convert.config.settings import read_config
 from convert.errors import ConvertError, UsageError
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
-from specs.arrays import apply
+from specs.applied.arrays import apply
 from specs.init import draw
 from specs.layer import Sizes, parameters
 from specs.mobile_former import MOMENTUM, REFUSED, TINY, VARIANTS, from_yaml, infer, layers

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import specs
-from specs.axes import Dim, Part, names, parse_axes, shape_of
 from specs.dialects import PORTS, UNUSED, Stored, bind, rules, shapes, table
 from specs.layer import parameters
-from specs.paths import Hole, fill, match, parse_path
-from specs.signature import Signature
+from specs.notation.axes import Dim, Part, names, parse_axes, shape_of
+from specs.notation.paths import Hole, fill, match, parse_path
+from specs.notation.signature import Signature
 from specs.table import Table
 
 

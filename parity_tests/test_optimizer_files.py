@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
-from specs.numerals import exact
+from specs.numbers import exact
 
 from .conftest import needs
 from .optimizing import HYPER, Torch, batches, save_config, trained_mixer

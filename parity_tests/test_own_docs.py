@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from specs.checks import faults
+from specs.checking.checks import faults
 from specs.kinds import KINDS
 from specs.layer import Layer, count
 from specs.preprocessing import Preprocessing

@@ -17,7 +17,7 @@ from convert.files.base import Tensor
 from convert.reading.nesting import rank, unwrapped
 from convert.reading.readings import Ambiguous
 from parity.__main__ import main as parity
-from parity.targets import targets
+from parity.given.targets import targets
 from specs.config import as_dict
 
 from .commands import GOOGLE, TIMM

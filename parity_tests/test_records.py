@@ -342,7 +342,7 @@ def test_one_large_array_that_was_changed_in_place(suffix, tmp_path, capsys, mon
         at = data.index(bytes(reader.read(last.name)))
     data[at + last.nbytes // 2] ^= 64
     target.write_bytes(data)
-    monkeypatch.setattr("convert.records.fit.SAMPLED", sum(t.nbytes for t in about_tensors(target).values()) - 1)
+    monkeypatch.setattr("convert.records.other_file.SAMPLED", sum(t.nbytes for t in about_tensors(target).values()) - 1)
     monkeypatch.setattr("convert.files.hashing.SAMPLES", 2)  # of the file that has its record beside it
     if suffix == "msgpack":
         about = json.loads((tmp_path / "y.msgpack.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 import specs
 from convert.config.conventions import computing, required
 from convert.files.modules import AT_OUTPUTS
-from specs.checks import faults
+from specs.checking.checks import faults
 from specs.config import check_numbers
 from specs.init import draw
 from specs.layer import Layer, Sizes, array, batch_norm, conv, dense, norm, parameters

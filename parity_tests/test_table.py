@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from specs.claims import derived_lengths
-from specs.lines import Misfit
-from specs.moves import Move
-from specs.sizes import SizeError
+from specs.applied.moves import Move
+from specs.notation.claims import derived_lengths
+from specs.notation.lines import Misfit
+from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 
 Arrays = dict[str, np.ndarray]

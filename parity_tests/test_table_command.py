@@ -271,7 +271,7 @@ def test_the_record_holds_the_orders_of_the_table(tmp_path, capsys):
 
 def test_a_large_array_that_was_changed_since_is_reported(tmp_path, capsys, monkeypatch):
     """By a conversion, which compares every value with the record; with --no-verify a note says that it did not."""
-    monkeypatch.setattr("convert.records.fit.SAMPLED", 16)
+    monkeypatch.setattr("convert.records.other_file.SAMPLED", 16)
     (tmp_path / "t.table").write_text("table 1\nfc.weight: o i <-> kernel: i o\nfc.bias: o <-> bias: o\n")
     source = save(tmp_path / "a.npz", {"fc.weight": np.ones((4, 3), "f4"), "fc.bias": np.ones(4, "f4")})
     written, words = tmp_path / "b.safetensors", ["--table", tmp_path / "t.table"]

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from specs.stating import stated
+from specs.solving.stating import stated
 from specs.table import Table
 
 from .test_table_command import files, load, run, save

@@ -107,7 +107,7 @@ def test_strips_are_what_apply_does(tmp_path, monkeypatch, name, strip):
 
 def test_a_window_taken_for_a_whole_tensor_is_noticed(tmp_path, monkeypatch):
     """What `Move.copies` once took for whole, any slice, would write the wrong bytes of a window of equal size."""
-    from specs.moves import Move
+    from specs.applied.moves import Move
     from specs.table import Table
 
     array = np.arange(6, dtype="f4")

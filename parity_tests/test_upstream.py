@@ -6,7 +6,7 @@ import pytest
 import ports
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
-from specs.arrays import apply
+from specs.applied.arrays import apply
 from specs.raft_mlp import VARIANTS
 
 from . import upstream

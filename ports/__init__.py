@@ -285,7 +285,7 @@ def initial(
     """Return (name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
     import numpy as np
 
-    from specs.arrays import apply
+    from specs.applied.arrays import apply
     from specs.dialects import HUB, table
     from specs.init import draw, sample
     from specs.layer import parameters

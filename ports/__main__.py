@@ -7,7 +7,7 @@ from typing import Any
 
 from convert.errors import UsageError, called
 from convert.running import Arguments, Version, dumps, guarded
-from specs.numerals import exact
+from specs.numbers import exact
 
 HEAD = "Config fields, of --set, ports.load and ports.build"
 DEFAULTS = (

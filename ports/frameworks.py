@@ -11,8 +11,8 @@ from typing import Any
 
 import specs
 from convert.errors import UsageError, install
+from specs.checking.outside import import_file
 from specs.kinds import FRAMEWORKS
-from specs.outside import import_file
 from specs.spec import SpecError
 from specs.words import unknown
 

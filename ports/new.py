@@ -15,7 +15,7 @@ from shlex import quote
 import specs
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called
-from specs.outside import bound
+from specs.checking.outside import bound
 
 FILES = ("{}.py", "{}_flax.py", "{}_torch.py", "{}_paddle.py", "{}_golden.py")
 NAME, NETWORK = "my_network", "MyNetwork"  # of the template

@@ -16,7 +16,7 @@ from convert.errors import UsageError
 from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
-from specs.paths import pattern
+from specs.notation.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
 from specs.words import unknown
 

@@ -3,20 +3,20 @@
 A page is code: those here may be imported whenever a checkpoint seems to need one; any other is loaded only when the
 user names it, never because a checkpoint does.
 
-The modules beside the pages; `likely`, here, tells by the pages' signs which is tried first:
+`likely`, here, tells by the pages' signs which is tried first. What a page imports stands beside the pages:
 
-    a page's contract   spec, checked as a whole by checks; layer has a network's layers, and kinds what arrays each
-                        kind has; asked answers `infer` in the check; raised finds the line of a page that failed;
-                        dialects, init (draws a port's weights), resize, preprocessing; config; outside, paddlevit
-    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths parses names with their holes,
-                        {i} and {s=a|b}, axes what follows the colon; ranges counts blocks; claims; stating writes
-                        lengths into it, and compose joins two, by equating their axes
-    applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes: some stay open); then
-                        filling, which proves that no element is left over: env, places, coverage; layout; proof of
-                        both directions
-    what it comes to    moves, arrays, dtype_kinds
-    for people          words ("did you mean"), numerals, folding (of the numbers in names); wrapped finds the place of
-                        arrays in a tree
+    a page's contract   spec; layer has a network's layers, and kinds what arrays each kind has; config; init (draws a
+                        port's weights), resize, preprocessing; paddlevit
+    its Tables          table, a Table as users hold it; dialects has those of a page
+    for people          words ("did you mean"), numbers; raised finds the line of a page that failed
+
+The rooms have the language of Tables, in an order in which each imports only those before it:
+
+    notation   parses and prints a Table, and joins two
+    applied    moves elements of arrays as a Table says
+    solving    matches a Table with names and shapes of arrays, and solves the lengths of axes
+    covering   proves that no element is left over
+    checking   loads pages from outside, and checks each page as a whole
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .outside import Page
+    from .checking.outside import Page
     from .spec import Spec
 
 GLANCE = 500  # names of arrays that `likely` looks at
@@ -97,7 +97,7 @@ def add(source: str) -> str:
 
     Returns: the name of its architecture. Raises: SpecError, a ValueError, that lists everything wrong with the page.
     """
-    from .outside import load
+    from .checking.outside import load
     from .spec import SpecError
 
     page = load(source)
@@ -123,7 +123,7 @@ def resolve(name: str) -> str:
     Raises: ValueError with the nearest name; SpecError, one of them, for a page with a fault.
     """
     if name not in names():
-        from .outside import entry_point
+        from .checking.outside import entry_point
 
         if name.endswith(".py") or entry_point(name):
             return add(name)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from .numerals import exact
+from .numbers import exact
 from .raised import line_of
 from .words import hint
 

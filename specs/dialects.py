@@ -23,17 +23,17 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from specs.notation.axes import Axes, Factor, names, parse_axes, plain, shape_of
+from specs.notation.lines import Constant, Line, Side
+from specs.notation.parsing import COMMENT, HEADER, parse_line
+from specs.notation.paths import Hole, Path, fill, holes, joined, match
+from specs.notation.signature import Signature
+from specs.solving.env import Env
+from specs.solving.ranges import Key
 from specs.words import count
 
-from .axes import Axes, Factor, names, parse_axes, plain, shape_of
-from .env import Env
 from .kinds import ANY, BUFFERS, COLLECTIONS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
-from .lines import Constant, Line, Side
-from .parsing import COMMENT, HEADER, parse_line
-from .paths import Hole, Path, fill, holes, joined, match
-from .ranges import Key
-from .signature import Signature
 from .spec import Dialect, Spec
 from .table import Table
 
@@ -353,7 +353,7 @@ def bind(source: Stored | None, target: Stored | None, constant: Constant, numbe
 def _line(source: Stored, target: Stored, number: int) -> Line:
     if source.hub == target.hub:
         return Line(source.side, target.side, number=number)
-    from .compose import through
+    from specs.notation.compose import through
 
     return replace(through(source.side, source.hub, target.hub, target.side), number=number)
 

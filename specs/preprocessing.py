@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from .config import Size, misfits, tuples
-from .numerals import exact
+from .numbers import exact
 
 ROUNDING = 1e-6  # relative: what computing a pixel in float32 in another order may change
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .lines import Lines, Misfit, TableError
+from specs.notation.lines import Lines, Misfit, TableError
 
 if TYPE_CHECKING:
-    from .layout import Layout
+    from specs.applied.layout import Layout
 
 __all__ = ["Table", "TableError"]
 
@@ -36,7 +36,7 @@ class Table(Lines):
     @classmethod
     def parse(cls, text: str, orders: Mapping[str, Iterable[int]] | None = None, name: str = "table") -> Table:
         """Read a table's text. Raises: TableError that lists every line that cannot be read."""
-        from .parsing import parse
+        from specs.notation.parsing import parse
 
         return cls.of(parse(text, {key: tuple(order) for key, order in (orders or {}).items()}, name))
 
@@ -53,7 +53,7 @@ class Table(Lines):
           text: of the table, where the file holds more than that. orders: those that it names, if the file holds them.
         Raises: TableError.
         """
-        from .parsing import load
+        from specs.notation.parsing import load
 
         return cls.of(load(os.fspath(path), text, orders))
 
@@ -66,14 +66,14 @@ class Table(Lines):
 
         Raises: TableError where one of those exists with other numbers.
         """
-        from .parsing import save
+        from specs.notation.parsing import save
 
         save(self, os.fspath(path))
 
     def compose(self, other: Table) -> Table:
         """Return A<->C of this A<->B and B<->C. Raises: TableError where a line of the one meets none of the other."""
-        from .claims import carried
-        from .compose import compose
+        from specs.notation.claims import carried
+        from specs.notation.compose import compose
 
         composed = compose(self, other)
         return Table.of(replace(composed, lines=carried(composed, self, other)))
@@ -92,7 +92,7 @@ class Table(Lines):
           sizes: lengths of axes by name, where neither side's shapes determine them.
         Raises: TableError listing everything that does not fit; SizeError where sizes stay open.
         """
-        from .proof import lay_out
+        from specs.covering.proof import lay_out
 
         return lay_out(self, shapes, like, sizes or {})
 
@@ -107,7 +107,7 @@ class Table(Lines):
         What is true only up to the table's ties, constants, drops and sums is listed in the result.
         Raises: TableError, SizeError.
         """
-        from .proof import prove
+        from specs.covering.proof import prove
 
         return prove(self, shapes, like, sizes or {})
 
@@ -121,10 +121,10 @@ class Table(Lines):
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
         Warns where the Table says that it is incomplete, or was not proven.
         """
-        from .arrays import as_arrays, flat, translate
-        from .claims import warn
-        from .sizes import SizeError
-        from .wrapped import wrapped
+        from specs.applied.arrays import as_arrays, flat, translate
+        from specs.notation.claims import warn
+        from specs.solving.sizes import SizeError
+        from specs.solving.wrapped import wrapped
 
         warn(self)
         if like is not None and not isinstance(like, Mapping):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from specs.dtype_kinds import misfit
-from specs.numerals import measured
+from specs.notation.dtype_kinds import misfit
+from specs.numbers import measured
 
 from .dtypes import FLOATS, LOSSES, SIGNIFICANT, is_exact
 

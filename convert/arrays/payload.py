@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import ConvertError
 from convert.files.base import ITEMSIZE, PIECE, Tensor
-from specs.arrays import take
-from specs.moves import Fill, Move, Select
+from specs.applied.arrays import take
+from specs.applied.moves import Fill, Move, Select
 
 from .steps import ConstantFilling, Copied, Promise, Step, Steps, Sum
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from convert.files.base import Reader, Tensor
-from specs.dtype_kinds import first_float
-from specs.layout import Entry, Sum
-from specs.moves import Fill, Move
+from specs.applied.layout import Entry, Sum
+from specs.applied.moves import Fill, Move
+from specs.notation.dtype_kinds import first_float
 
 from .dtypes import FLOATS
 

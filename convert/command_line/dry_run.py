@@ -10,7 +10,7 @@ from typing import Any
 from convert.arrays.steps import ConstantFilling, Copied, Filling, Steps, Sum, sources_of
 from convert.folding import SHOWN, fold, summarised
 from convert.terminal import table
-from specs.moves import Move
+from specs.applied.moves import Move
 
 _LEVELS = re.compile(r"(?:\{[^}]*\}|[^./{])+|[./]")  # of a folded name, and what separates them
 

@@ -19,7 +19,7 @@ from convert.reading.families import CLASSES
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
-from specs.numerals import exact, limit, short
+from specs.numbers import exact, limit, short
 from specs.words import count, in_a_row
 
 from .dry_run import folded

@@ -23,7 +23,7 @@ from convert.reading.recognise import dialects
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL, Record
 from specs import config as configs
 from specs.dialects import PORTS
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.preprocessing import UNKNOWN, Known
 from specs.spec import ADAPTED, Spec
 from specs.words import with_article

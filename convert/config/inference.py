@@ -15,7 +15,7 @@ from convert.reading.recognise import DialectLine, for_own_models, lines
 from specs import config as configs
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
-from specs.paths import fill, match, normal
+from specs.notation.paths import fill, match, normal
 
 from .conventions import computing, required
 

@@ -11,7 +11,7 @@ from convert.errors import ConvertError, UsageError, command_or_call
 from convert.files.modules import Module
 from convert.folding import summarised
 from convert.reading.readings import Reading
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.spec import Spec
 from specs.words import in_a_row
 

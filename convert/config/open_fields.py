@@ -11,7 +11,7 @@ from convert.errors import ConvertError, OpenFields, called, command_or_call, is
 from convert.files import folder_format
 from convert.records import record as records
 from specs import config as configs
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.spec import Spec
 from specs.words import in_a_row
 

@@ -16,7 +16,7 @@ from convert.records.altered import WARNING
 from specs import config as configs
 from specs import paddlevit
 from specs import preprocessing as pixels
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.spec import Spec, described
 
 IGNORED = "ignored, as no part of the model"  # sections of a configuration file

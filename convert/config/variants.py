@@ -14,7 +14,7 @@ from convert.errors import command_or_call, is_saving, subject
 from convert.reading.recognise import dialects
 from specs import config as configs
 from specs.layer import Layer, Sizes
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same

@@ -10,8 +10,8 @@ from convert.arrays import payload
 from convert.arrays.steps import ConstantFilling, Step, Steps, sources_of
 from convert.files.base import ITEMSIZE
 from convert.folding import fold, summarised
-from specs.moves import Move
-from specs.numerals import apart
+from specs.applied.moves import Move
+from specs.numbers import apart
 from specs.words import count
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from convert.table import by_table
 from convert.table.lengths import check_record
 from convert.table.misfit import StateAlone
 from convert.table.part import matching, part, without_training
-from specs.moves import Move
+from specs.applied.moves import Move
 from specs.table import Table
 
 from . import averaged

@@ -19,7 +19,7 @@ from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART
 from specs.config import as_dict, pair, tuples
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import in_a_row
 
 from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms

@@ -9,7 +9,7 @@ from typing import Any
 from convert.config.conventions import same
 from convert.files.base import Reader
 from convert.reading.nesting import training
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import count
 
 from .numbered import LISTS, Match, compared

@@ -14,7 +14,7 @@ from convert.folding import fold, summarised
 from convert.reading.families import MOMENTS
 from convert.reading.readings import normal
 from convert.terminal import say, table
-from specs.numerals import above, exact, short
+from specs.numbers import above, exact, short
 from specs.words import count, in_a_row
 
 from .array_differences import OWN

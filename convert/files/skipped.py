@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any
 
-from specs.numerals import exact
+from specs.numbers import exact
 
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 NAMELESS = "named tuples, whose fields a pickle stores by number, without their names"

@@ -16,8 +16,8 @@ from convert.table.file import load
 from convert.table.lengths import lengths
 from convert.table.plan import TablePlan
 from convert.terminal import say, say_note, table
-from specs.lines import Line
-from specs.matching import Matcher
+from specs.notation.lines import Line
+from specs.solving.matching import Matcher
 from specs.words import count, in_a_row
 
 HEADS = ("line", "arrays", "shape", "lengths", "reads")

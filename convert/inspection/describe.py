@@ -35,7 +35,7 @@ from convert.running import dumps
 from convert.terminal import say, say_note
 from specs import config as configs
 from specs.dialects import HUB
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import in_a_row
 
 from .text import BY_TABLE, HEADS, lines

@@ -14,7 +14,7 @@ from convert.records.altered import WARNING
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL
 from convert.terminal import table
 from specs import config as configs
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import count, with_article
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says

@@ -11,7 +11,7 @@ and laid out as another library stores it; plan leads through these:
              for EMA: there is no second translation. like reads names and order of a new model of the target
     write    writing: to_optax, to_torch, to_paddle; what all lay out alike is in builder
 
-beside carries plain numbers of the training, as its epoch. account says what goes along and what does not: of a
+plain_numbers carries plain numbers of the training, as its epoch. account says what goes along and what does not: of a
 schedule of the learning rate only paddle's, into paddle. variances reports running variances that frameworks update
 differently.
 """

@@ -12,13 +12,13 @@ from convert import folding
 from convert.documents import document
 from convert.reading.families import CLASSES
 from convert.reading.optimizers import step_beside
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import count, in_a_row
 
 from .averages import Averages
-from .beside import Beside
 from .builder import Written
 from .holding import Held
+from .plain_numbers import Beside
 from .state import NO_INITIAL, State
 
 LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs

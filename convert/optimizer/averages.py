@@ -14,7 +14,7 @@ from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
 from convert.reading.nesting import label
 from convert.records.altered import WARNING
-from specs.moves import Fill, Move
+from specs.applied.moves import Fill, Move
 
 from .copies import Copy
 from .ties import of as ties_of

@@ -10,7 +10,7 @@ from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
 from convert.reading.optimizers import VALUE, Found, state_names, step_beside
-from specs.numerals import measured
+from specs.numbers import measured
 
 from .shared import family_of, one_step, scalar
 from .state import State

@@ -13,7 +13,7 @@ from convert.errors import ConvertError, UsageError, option
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
-from specs.numerals import exact, measured
+from specs.numbers import exact, measured
 from specs.words import count, in_a_row
 
 from .powers import NEAR, beta_of, smallest, steps_of

@@ -12,7 +12,7 @@ from convert.files.base import Reader, Tensor
 from convert.reading.families import FAMILIES, MOMENTS, NEEDED
 from convert.reading.nesting import cuts, unwrapped
 from convert.reading.optimizers import Found
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import count
 
 from .groups import SWITCHES, other_options

@@ -15,7 +15,7 @@ from convert.errors import ConvertError, option
 from convert.files.base import Tensor
 from convert.plans.plan import Plan
 from convert.reading.families import FAMILIES, MOMENTS
-from specs.moves import Fill, Move
+from specs.applied.moves import Fill, Move
 from specs.words import in_a_row
 
 from . import like, parameters, writing

@@ -14,8 +14,8 @@ from convert.plans.plan import Plan
 from convert.reading.families import COLLECTION, TENSOR
 from convert.reading.recognise import dialects
 from specs.dialects import place
-from specs.dtype_kinds import kind
 from specs.layer import parameters
+from specs.notation.dtype_kinds import kind
 
 from . import ties, writing
 from .state import State

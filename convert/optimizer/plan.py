@@ -16,9 +16,24 @@ from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
 from convert.reading.recognise import dialects
 from convert.records.record import IN_PART
 from convert.records.record import read as read_record
-from specs.numerals import exact
+from specs.numbers import exact
 
-from . import averages, beside, groups, holding, like, moving, parameters, reading, ties, to_optax, variances, writing
+from . import (
+    averages,
+    groups,
+    holding,
+    like,
+    moving,
+    parameters,
+    reading,
+    ties,
+    to_optax,
+    variances,
+    writing,
+)
+from . import (
+    plain_numbers as beside,
+)
 from .account import Moves
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt

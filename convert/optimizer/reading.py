@@ -10,7 +10,7 @@ from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor, meant
 from convert.reading.families import MOMENTS
 from convert.reading.optimizers import Found
-from specs.dtype_kinds import kind
+from specs.notation.dtype_kinds import kind
 
 from .from_optax import read_optax
 from .from_paddle import read_paddle

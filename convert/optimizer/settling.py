@@ -14,7 +14,7 @@ from typing import Any
 
 from convert.errors import UsageError
 from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import in_a_row
 
 from .state import Group, State

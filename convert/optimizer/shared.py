@@ -11,7 +11,7 @@ from convert.arrays.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS
-from specs.numerals import measured
+from specs.numbers import measured
 
 PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
 

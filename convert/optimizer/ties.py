@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convert.plans.plan import Plan
-from specs.moves import Move
+from specs.applied.moves import Move
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan

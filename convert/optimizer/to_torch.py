@@ -10,7 +10,7 @@ from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.reading.families import FAMILIES, MOMENTS, NEEDED, call
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.words import in_a_row
 
 from .averages import Averages

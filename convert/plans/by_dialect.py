@@ -16,13 +16,13 @@ from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
 from convert.reading.recognise import lines as dialect_lines
 from specs import config as configs
+from specs.applied.layout import Equal, Layout
 from specs.dialects import UNUSED, Stored, bind, extras, place
-from specs.env import Env
 from specs.layer import Parameter, parameters
-from specs.layout import Equal, Layout
-from specs.lines import Constant
-from specs.numerals import exact
-from specs.paths import match, normal
+from specs.notation.lines import Constant
+from specs.notation.paths import match, normal
+from specs.numbers import exact
+from specs.solving.env import Env
 from specs.table import Table
 
 MORE = (
@@ -62,7 +62,7 @@ class Translation(NamedTuple):
 
     def layout(self) -> Layout:
         """Lay out every target tensor. Describing a file needs no layout, and so does not pay for it."""
-        from specs.filling import Filling
+        from specs.covering.filling import Filling
 
         return Filling(self.table, self.bound, {name: tensor.shape for name, tensor in self.sources.items()}).layout()
 

@@ -29,7 +29,7 @@ from specs import config as configs
 from specs import words
 from specs.dialects import HUB, extras
 from specs.layer import count
-from specs.numerals import exact
+from specs.numbers import exact
 from specs.preprocessing import Known
 
 from .by_dialect import Translation
@@ -37,7 +37,7 @@ from .by_dialect import Translation
 if TYPE_CHECKING:
     import numpy as np
 
-    from specs.layout import Layout
+    from specs.applied.layout import Layout
     from specs.table import Table
 
 

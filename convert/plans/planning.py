@@ -5,8 +5,8 @@
 
 The steps, each a function of values: candidates (recognise) -> choose, which configures and translates each reading and
 keeps why the others are rejected -> Plan, for `execute`. What proves a plan complete: `by_dialect.Problems` checks
-the names and shapes of the file, and `specs.filling` that each element goes to one place. Whether a value that nobody
-states may be assumed is decided here, by `_accept_assumptions`.
+the names and shapes of the file, and `specs.covering.filling` that each element goes to one place. Whether a value
+that nobody states may be assumed is decided here, by `_accept_assumptions`.
 """
 
 import os
@@ -24,7 +24,7 @@ from convert.records import checked
 from convert.records.record import Record, likely
 from convert.records.record import read as read_record
 from specs.dialects import HUB
-from specs.numerals import exact
+from specs.numbers import exact
 
 from .choosing import Request, choose
 from .plan import Plan

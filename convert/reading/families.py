@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from convert.files.base import PDOPT
-from specs.numerals import exact
+from specs.numbers import exact
 
 
 class Names(NamedTuple):

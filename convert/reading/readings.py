@@ -11,7 +11,7 @@ from functools import cached_property
 import specs
 from convert.errors import UsageError, option
 from convert.files.base import Tensor
-from specs.paths import normal
+from specs.notation.paths import normal
 from specs.spec import Spec
 
 from .nesting import (

@@ -15,12 +15,12 @@ from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called, command_or_call, option
 from convert.files.base import Reader, shown
-from specs.axes import names as axis_names
 from specs.dialects import PORTS, extras, template
 from specs.kinds import COLLECTIONS
 from specs.layer import parameters
-from specs.paths import Hole, Path, holes, joined, normal
-from specs.signature import Signature
+from specs.notation.axes import names as axis_names
+from specs.notation.paths import Hole, Path, holes, joined, normal
+from specs.notation.signature import Signature
 from specs.spec import Dialect
 from specs.words import in_a_row, with_article
 

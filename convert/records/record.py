@@ -20,7 +20,7 @@ from specs import words
 from specs.preprocessing import Known, stated
 
 from . import altered
-from .fit import other_arrays, other_bytes, other_values
+from .other_file import other_arrays, other_bytes, other_values
 
 INSIDE = "its record"  # the place of a record that the checkpoint itself holds
 TOOL = "triptych-ports"  # what wrote a record

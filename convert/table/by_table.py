@@ -20,14 +20,14 @@ from convert.reading.replicas import FirstReplica
 from convert.reading.spelling import out_of_modules
 from convert.records import altered, checked
 from convert.records.record import Record
-from specs.claims import unproven
-from specs.dtype_kinds import kind
-from specs.layout import Entry, Equal, Layout
-from specs.matching import Matcher
+from specs.applied.layout import Entry, Equal, Layout
+from specs.notation.claims import unproven
+from specs.notation.dtype_kinds import kind
+from specs.solving.matching import Matcher
 from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
-from .fit import lay_out, read_like
+from .laying_out import lay_out, read_like
 from .lengths import check_record, contradictions, supplied, unlike
 from .like import NOTHING, copies
 from .misfit import replicas

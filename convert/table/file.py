@@ -10,7 +10,7 @@ from convert.documents import document
 from convert.errors import ConvertError, MissingFile
 from convert.files import is_named_as_checkpoint
 from convert.records import altered, record
-from specs.claims import MISSING, UNFINISHED, claim
+from specs.notation.claims import MISSING, UNFINISHED, claim
 from specs.table import Table, TableError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from specs.folding import LEVEL, fold
+from specs.notation.folding import LEVEL, fold
 from specs.words import count
 
 

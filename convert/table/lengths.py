@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from convert.errors import UsageError, option
 from convert.records.record import Record
-from specs.axes import parts
-from specs.moves import Shape
-from specs.signature import Signature
-from specs.stating import without_lengths
+from specs.applied.moves import Shape
+from specs.notation.axes import parts
+from specs.notation.signature import Signature
+from specs.solving.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 

@@ -19,7 +19,7 @@ from convert.errors import option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.reading.spelling import out_of_modules
-from specs.layout import Layout
+from specs.applied.layout import Layout
 from specs.table import Table
 
 from .part import matching

@@ -17,9 +17,9 @@ from convert.reading.nesting import WRAPPERS, training, unwrapped
 from convert.reading.own_names import own_names
 from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
-from specs.lines import Misfit
-from specs.matching import Matcher
-from specs.sizes import LIKE, NO_LINE, SizeError
+from specs.notation.lines import Misfit
+from specs.solving.matching import Matcher
+from specs.solving.sizes import LIKE, NO_LINE, SizeError
 from specs.table import Table, TableError
 from specs.words import with_article
 

@@ -27,7 +27,7 @@ from convert.reading.nesting import (
     unwrapped,
 )
 from convert.reading.spelling import Respelled, respelled
-from specs.matching import Found, Matcher
+from specs.solving.matching import Found, Matcher
 from specs.table import Table
 from specs.words import count
 

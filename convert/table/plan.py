@@ -15,11 +15,11 @@ from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor
 from convert.reading.counting import no_parameters
 from convert.reading.nesting import by_container, within
 from convert.records import record
-from specs.claims import UNPROVEN, claim, unproven
-from specs.layout import Layout
-from specs.moves import Move
-from specs.numerals import exact
-from specs.stating import stated
+from specs.applied.layout import Layout
+from specs.applied.moves import Move
+from specs.notation.claims import UNPROVEN, claim, unproven
+from specs.numbers import exact
+from specs.solving.stating import stated
 from specs.table import Table
 
 from .like import NOTHING, Copies

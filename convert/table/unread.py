@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from convert import folding
-from specs.folding import LEVEL, first_block
-from specs.paths import escaped
+from specs.notation.folding import LEVEL, first_block
+from specs.notation.paths import escaped
 from specs.table import Table
 
 OTHER_DEPTH = "the Table holds for one number of these blocks: derive it again from models with as many as the file has"

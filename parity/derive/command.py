@@ -149,7 +149,7 @@ def _named(model: Any) -> str:
 def _about(left: str, right: str, start: str | None, left_weights: str | None, imports: Imports) -> dict[str, str]:
     """Return what was run on what, by label: both sides, files with their hashes, versions."""
     from convert.files.hashing import sha256
-    from parity.provenance import frameworks, surroundings
+    from parity.running.provenance import frameworks, surroundings
 
     about = {"left": left, "right": right}
     given = {"lines that were given": start, "weights on the left": left_weights}

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.training_settings import dropouts, momenta, unlike, unlike_dropouts
-from specs.claims import without_claims
+from parity.running.training_settings import dropouts, momenta, unlike, unlike_dropouts
+from specs.notation.claims import without_claims
 from specs.table import Table
 
 from .conclude.conclusion import concluded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from parity import findings, summary
-from parity.naming import own_name
-from parity.next_steps import reassurance
-from parity.result import Result
-from specs.numerals import limit
+from parity.causes.next_steps import reassurance
+from parity.results.naming import own_name
+from parity.results.result import Result
+from parity.summaries import findings, summary
+from specs.numbers import limit
 from specs.words import in_a_row
 
 from .limit_notes import ID, LimitNotes

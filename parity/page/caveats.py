@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from parity import findings, summary
-from parity.own import OWN
-from parity.quoting import unmarked
-from parity.result import Result
+from parity.given.own import OWN
+from parity.given.quoting import unmarked
+from parity.results.result import Result
+from parity.summaries import findings, summary
 from specs.words import in_a_row
 
 from .limit_notes import coarse

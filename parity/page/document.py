@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 
-from parity import summary
-from parity.own import OWN
-from parity.result import Result
+from parity.given.own import OWN
+from parity.results.result import Result
+from parity.summaries import summary
 from specs.words import begun
 
 from .cards import divergences, headline, near, provenance

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase
 
-from parity import findings
-from parity.result import Result
-from parity.tolerance import ROUNDOFF
-from specs.numerals import limit, measured
+from parity.results.result import Result
+from parity.results.tolerance import ROUNDOFF
+from parity.summaries import findings
+from specs.numbers import limit, measured
 
 from .markup import Markup, join, prose, tag
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from parity import summary
-from parity.elements import OTHER_SHAPE
-from parity.own import OWN
-from parity.result import Result
-from parity.tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
+from parity.given.own import OWN
+from parity.results.elements import OTHER_SHAPE
+from parity.results.result import Result
+from parity.results.tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
+from parity.summaries import summary
 from specs.words import counted
 
 from .limit_notes import LimitNotes

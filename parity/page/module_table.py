@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from parity.elements import OTHER_SHAPE
-from parity.findings import merge
-from parity.module_names import Listed
-from parity.own import LISTS
-from parity.result import Result
-from specs.numerals import limit, short
+from parity.given.module_names import Listed
+from parity.given.own import LISTS
+from parity.results.elements import OTHER_SHAPE
+from parity.results.result import Result
+from parity.summaries.findings import merge
+from specs.numbers import limit, short
 from specs.words import in_a_row
 
 from .markup import MARKS, Markup, join, name, prose, tag, words

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from parity import summary
-from parity.result import Result
-from parity.row_limit import own_limit, row_limit
-from specs.numerals import limit
+from parity.results.result import Result
+from parity.summaries import summary
+from parity.summaries.row_limit import own_limit, row_limit
+from specs.numbers import limit
 from specs.words import begun, count
 
 from .limit_notes import LimitNotes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from parity import findings, naming, summary
-from parity.result import Result
-from specs.numerals import limit
+from parity.results import naming
+from parity.results.result import Result
+from parity.summaries import findings, summary
+from specs.numbers import limit
 from specs.words import begun, count
 
 from .limit_notes import LimitNotes

@@ -8,10 +8,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity.findings import merge
-from parity.naming import own_name
-from parity.result import Result
-from specs.numerals import limit
+from parity.results.naming import own_name
+from parity.results.result import Result
+from parity.summaries.findings import merge
+from specs.numbers import limit
 from specs.words import count, in_a_row
 
 from .markup import Markup, join, tag

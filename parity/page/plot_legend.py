@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from parity.elements import OTHER_SHAPE
-from parity.findings import key
-from parity.result import Result
-from parity.summary import LARGEST
-from specs.numerals import limit
+from parity.results.elements import OTHER_SHAPE
+from parity.results.result import Result
+from parity.summaries.findings import key
+from parity.summaries.summary import LARGEST
+from specs.numbers import limit
 
 from .markup import Markup, prose, tag
 from .plot import bands, own_limits

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from parity.naming import own_name
-from parity.result import Result
+from parity.results.naming import own_name
+from parity.results.result import Result
 
 from .markup import Markup, join, tag
 from .plot_scale import ABOVE, CHARACTER, LABEL, TOP, WIDTH, Scale, first_points, joined, px, shortened, worst_points

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from parity.elements import OTHER_SHAPE
-from parity.findings import merge, worst_array
-from parity.result import Result
-from parity.tolerance import ROUNDOFF
+from parity.results.elements import OTHER_SHAPE
+from parity.results.result import Result
+from parity.results.tolerance import ROUNDOFF
+from parity.summaries.findings import merge, worst_array
 
 WIDTH, PLOT, TOP = 640, 190, 46  # user units of the SVG; marks of the highest errors reach above the frame
 NAMED = 48.0  # margin on the right, for the name of the limit

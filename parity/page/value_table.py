@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from parity.findings import merge
-from parity.naming import own_name, with_own
-from parity.own import OWN
-from parity.result import Result
-from specs.numerals import limit, short
+from parity.given.own import OWN
+from parity.results.naming import own_name, with_own
+from parity.results.result import Result
+from parity.summaries.findings import merge
+from specs.numbers import limit, short
 from specs.words import in_a_row
 
 from .markup import MARKS, Markup, join, name, prose, tag

@@ -10,7 +10,7 @@ import torch
 from flax import linen as nn
 
 import parity
-from specs.lines import TableError
+from specs.notation.lines import TableError
 
 from .pairs import images
 from .test_kinds_matching import Net, linear

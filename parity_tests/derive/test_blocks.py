@@ -11,7 +11,7 @@ import pytest
 import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.table.fit import lay_out
+from convert.table.laying_out import lay_out
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold

@@ -11,7 +11,7 @@ import pytest
 
 import parity
 from parity.derive.fold.permuted import orders
-from specs.lines import TableError
+from specs.notation.lines import TableError
 
 from ..conftest import needs
 from .pairs import images

@@ -12,7 +12,7 @@ import pytest
 import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.table.fit import lay_out
+from convert.table.laying_out import lay_out
 from convert.table.unread import OTHER_DEPTH
 from specs.table import TableError
 

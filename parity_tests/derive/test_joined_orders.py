@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import parity
-from specs.lines import TableError
+from specs.notation.lines import TableError
 
 from ..conftest import needs
 from .pairs import images

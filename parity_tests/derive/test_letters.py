@@ -10,8 +10,8 @@ import pytest
 import parity
 from parity.derive.fold.names import Names, composed
 from parity.derive.fold.related import relate
-from specs.arrays import flat
-from specs.sizes import SizeError
+from specs.applied.arrays import flat
+from specs.solving.sizes import SizeError
 
 from ..conftest import needs
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parity
-from specs.numerals import short
+from specs.numbers import short
 
 from ..conftest import needs
 from .pairs import images

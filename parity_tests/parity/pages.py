@@ -7,11 +7,11 @@ import re
 
 import numpy as np
 
-from parity.elements import Worst
-from parity.judge import Subject, judge
-from parity.recording import Recording
+from parity.judging.judge import Subject, judge
 from parity.report import Report
-from parity.result import Divergence, Result
+from parity.results.elements import Worst
+from parity.results.result import Divergence, Result
+from parity.running.recording import Recording
 
 
 def recording(label: str, slip: float, dtype: str = "float64") -> Recording:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.judge import Subject, judge
-from parity.recording import Recording
-from parity.result import Result
+from parity.judging.judge import Subject, judge
+from parity.results.result import Result
+from parity.running.recording import Recording
 
 LABELS = ("flax", "torch", "paddle")
 CHECKS = ("forward", "layers", "gradients", "train")

@@ -9,10 +9,10 @@ import pytest
 
 import specs
 from parity.__main__ import main
-from parity.job import Job, run_here
-from parity.targets import targets
+from parity.given.targets import targets
+from parity.running.job import Job, run_here
 from ports.new import write
-from ports.runners.fit import misfits
+from ports.runners.misfits import misfits
 
 from ..conftest import needs
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity import findings, hypotheses
-from parity.causes import guess
-from parity.judge import Subject, judge
-from parity.recording import Recording
+from parity.causes import hypotheses
+from parity.causes.guessing import guess
+from parity.judging.judge import Subject, judge
+from parity.running.recording import Recording
+from parity.summaries import findings
 from ports.runners.records import Tap
 
 RNG = np.random.default_rng(0)

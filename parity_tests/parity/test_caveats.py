@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from parity.report import Report
-from parity.result import Result
+from parity.results.result import Result
 
 from .pages import row
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.recording import precision_kept
+from parity.running.recording import precision_kept
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 X = np.random.default_rng(0).standard_normal((64, 6))  # rows enough that no two masks are equal by chance

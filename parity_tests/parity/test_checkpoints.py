@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 import parity
 import ports
 from convert.files.hashing import sha256
-from parity import findings
-from parity.elements import Worst
 from parity.report import Report
-from parity.result import Divergence, Result
+from parity.results.elements import Worst
+from parity.results.result import Divergence, Result
+from parity.summaries import findings
 
 from .plant import rebuilt
 

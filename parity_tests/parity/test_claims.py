@@ -11,10 +11,10 @@ import pytest
 import parity
 import ports
 from convert.errors import UsageError
-from parity.findings import facts, find
-from parity.judge import Subject, judge
-from parity.recording import Recording
+from parity.judging.judge import Subject, judge
 from parity.report import Report
+from parity.running.recording import Recording
+from parity.summaries.findings import facts, find
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from .attention import Attention  # noqa: E402 (needs torch)

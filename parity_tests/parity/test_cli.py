@@ -20,14 +20,14 @@ import pytest
 
 import ports
 from parity.__main__ import main
-from parity.archive import load, save
-from parity.job import Job, run_here
-from parity.judge import Subject, judge
+from parity.given.targets import Target, targets
+from parity.judging.judge import Subject, judge
 from parity.page.cards import WIDE
-from parity.processes import Processes
-from parity.recording import Recording
 from parity.report import Report
-from parity.targets import Target, targets
+from parity.running.archive import load, save
+from parity.running.job import Job, run_here
+from parity.running.processes import Processes
+from parity.running.recording import Recording
 
 from ..golden import Case
 
@@ -101,8 +101,8 @@ def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
 def test_fewer_than_two_frameworks_are_refused_before_a_model_runs(
     monkeypatch: pytest.MonkeyPatch, there: list[str], which: str
 ) -> None:
-    monkeypatch.setattr("parity.suite.available", lambda: there)
-    monkeypatch.setattr("parity.suite.run_here", lambda *_: pytest.fail("a model was run"))
+    monkeypatch.setattr("parity.comparing.suite.available", lambda: there)
+    monkeypatch.setattr("parity.comparing.suite.run_here", lambda *_: pytest.fail("a model was run"))
     done = parity(TWIN)
     assert (done.returncode, done.stdout) == (1, "")
     told = f"a comparison needs two frameworks; of flax, torch and paddle, {which} is installed: pip install "
@@ -112,8 +112,8 @@ def test_fewer_than_two_frameworks_are_refused_before_a_model_runs(
 
 def test_a_page_with_one_port_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     need("torch", "paddle")
-    monkeypatch.setattr("parity.suite.declared", lambda _, framework: framework == "torch")
-    monkeypatch.setattr("parity.suite.run_here", lambda *_: pytest.fail("a model was run"))
+    monkeypatch.setattr("parity.comparing.suite.declared", lambda _, framework: framework == "torch")
+    monkeypatch.setattr("parity.comparing.suite.run_here", lambda *_: pytest.fail("a model was run"))
     done = parity(TWIN, *PAIR)
     told = "a comparison needs ports in two frameworks; of torch and paddle, the page of mlp_mixer has torch"
     assert done.returncode == 1 and told in done.stderr
@@ -222,7 +222,7 @@ def test_a_process_that_died_is_started_again(monkeypatch: pytest.MonkeyPatch) -
         processes.alive["torch"].process.kill()
         assert "SIGKILL" in processes(job, {})["forward"].cause
         assert not processes(job, {})["forward"].cause
-        monkeypatch.setattr("parity.processes.TIMEOUT", 0)
+        monkeypatch.setattr("parity.running.processes.TIMEOUT", 0)
         assert "was still running after 0 s" in processes(job, {})["forward"].cause
 
 
@@ -253,7 +253,7 @@ def test_drop_rates_add_a_test_of_the_masks_to_training() -> None:
     import dataclasses
 
     import specs
-    from parity.recording import OPTIMIZERS, record
+    from parity.running.recording import OPTIMIZERS, record
 
     spec = specs.get("mlp_mixer")
     config = dataclasses.replace(spec.tiny["headless"], dropout=0.25, drop_path=0.5)
@@ -275,7 +275,7 @@ def test_a_rate_that_reaches_no_call_of_dropout_is_a_note() -> None:
     """A rate that grows from 0 over the blocks is 0 where there is one block."""
     need("torch", "paddle")
     import specs
-    from parity.recording import record
+    from parity.running.recording import record
 
     config = specs.get("dynamixer").config(
         depths=(1,), widths=(6,), hidden=(7,), segments=(3,), reduced=(2,), transitions=(), grid=(3, 5), patch=2,
@@ -318,7 +318,7 @@ def test_a_twin_is_changed_by_what_is_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_quiet_prints_what_differs_alone(passed: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from parity import suite
+    from parity.comparing import suite
 
     monkeypatch.setattr(suite.Report, "passed", passed)
     arguments = argparse.Namespace(report=None, json=False, quiet=True)
@@ -363,7 +363,7 @@ def test_an_architecture_alone_means_all_its_twins() -> None:
 
 
 def test_settings_that_most_models_share_are_stated_once() -> None:
-    from parity.suite import _models
+    from parity.comparing.suite import _models
 
     about = _models([*targets("mlp_mixer"), Target("convmixer", "768/32")], 2)
     first, *each = about["settings"].split("; ")
@@ -378,8 +378,8 @@ def test_settings_that_most_models_share_are_stated_once() -> None:
 
 
 def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
-    from parity.suite import _models
-    from parity.targets import Target
+    from parity.comparing.suite import _models
+    from parity.given.targets import Target
 
     about = _models([Target("mlp_mixer", "S/16", assumed=("gelu",))], 2)
     assert about["settings"].count("(assumed)") == 1

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity import findings, report_text, summary
-from parity.guesses import Guess, joined
-from parity.judge import Subject, judge
-from parity.quoting import place
-from parity.recording import Recording
+from parity.given.quoting import place
+from parity.judging.judge import Subject, judge
 from parity.report import Report
-from parity.result import Result
+from parity.results.guesses import Guess, joined
+from parity.results.result import Result
+from parity.running.recording import Recording
+from parity.summaries import findings, report_text, summary
 
 from .slipped import recording, results
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity import tolerance
-from parity.archive import load, save
-from parity.elements import relative_error, worst
-from parity.judge import Subject, judge
-from parity.own import OWN
-from parity.recording import Recording
+from parity.given.own import OWN
+from parity.judging.judge import Subject, judge
 from parity.report import Report
-from parity.result import Result
+from parity.results import tolerance
+from parity.results.elements import relative_error, worst
+from parity.results.result import Result
+from parity.running.archive import load, save
+from parity.running.recording import Recording
 from ports.runners.records import Tap
 
 SUBJECT = Subject("a", "v", "layers", "float64", "cpu")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.judge import Subject, judge
+from parity.judging.judge import Subject, judge
 from parity.page.limit_notes import LimitNotes
-from parity.recording import Recording
 from parity.report import Report
-from parity.result import Result
-from parity.tolerance import FIXED, TWINS, amplified, below
+from parity.results.result import Result
+from parity.results.tolerance import FIXED, TWINS, amplified, below
+from parity.running.recording import Recording
 
 from .pages import report, row
 

@@ -10,7 +10,7 @@ import pytest
 
 import parity
 from convert.errors import UsageError
-from parity.module_names import chosen, possible
+from parity.given.module_names import chosen, possible
 
 torch = pytest.importorskip("torch")
 paddle = pytest.importorskip("paddle")

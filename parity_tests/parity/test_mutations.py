@@ -12,9 +12,9 @@ import pytest
 
 import ports
 import specs
-from parity.judge import Subject, judge
-from parity.recording import Recording, record
-from parity.result import Result
+from parity.judging.judge import Subject, judge
+from parity.results.result import Result
+from parity.running.recording import Recording, record
 from ports.port import Port
 
 from .faults import Fault, every

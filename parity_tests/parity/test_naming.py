@@ -11,13 +11,13 @@ import pytest
 
 import parity
 import specs
-from parity import findings
-from parity.causes import unequal_weights
-from parity.elements import Worst
-from parity.naming import elsewhere, of_inputs, own_name, whose, with_own
-from parity.recording import Recording
+from parity.causes.guessing import unequal_weights
 from parity.report import Report
-from parity.result import Divergence
+from parity.results.elements import Worst
+from parity.results.naming import elsewhere, of_inputs, own_name, whose, with_own
+from parity.results.result import Divergence
+from parity.running.recording import Recording
+from parity.summaries import findings
 from specs.layer import parameters
 
 from .pages import first, row

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity import summary
-from parity.elements import Worst
-from parity.guesses import Guess
 from parity.report import Report
-from parity.result import Divergence, Result
+from parity.results.elements import Worst
+from parity.results.guesses import Guess
+from parity.results.result import Divergence, Result
+from parity.summaries import summary
 
 from .pages import Text, first, report, row, unbound
 

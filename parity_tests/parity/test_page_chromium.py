@@ -15,11 +15,11 @@ import pytest
 
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
-from parity.elements import Worst
 from parity.page.document import fill
 from parity.page.markup import prose, tag
 from parity.report import Report
-from parity.result import Divergence
+from parity.results.elements import Worst
+from parity.results.result import Divergence
 
 from ..derive.test_report import DERIVED
 from .pages import first, report, row

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity import findings
-from parity.judge import Subject, judge
-from parity.module_names import Listed
-from parity.recording import Recording
+from parity.given.module_names import Listed
+from parity.judging.judge import Subject, judge
 from parity.report import Report
+from parity.running.recording import Recording
+from parity.summaries import findings
 
 from .pages import charts, first, row, unbound
 

@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import replace
 
-from parity.elements import Worst
 from parity.report import Report
-from parity.result import Divergence, Result
+from parity.results.elements import Worst
+from parity.results.result import Divergence, Result
 
 from .pages import charts, report, row
 

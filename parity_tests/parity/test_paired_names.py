@@ -12,9 +12,9 @@ import pytest
 import parity
 from convert.errors import UsageError
 from convert.table.file import load
-from parity.paired_names import _rows, paired
+from parity.comparing.paired_names import _rows, paired
 from parity_tests.conftest import needs
-from specs.sizes import SizeError
+from specs.solving.sizes import SizeError
 from specs.table import Table
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8, 8))

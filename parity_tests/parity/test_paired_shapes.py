@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import parity
-from parity.causes import _best as best
-from parity.hypotheses import HYPOTHESES
+from parity.causes.guessing import _best as best
+from parity.causes.hypotheses import HYPOTHESES
 from parity_tests.conftest import needs
 from specs.table import Table
 

@@ -10,8 +10,8 @@ import pytest
 import parity
 import ports
 import specs
-from parity.judge import Subject, judge
-from parity.recording import record
+from parity.judging.judge import Subject, judge
+from parity.running.recording import record
 from ports.port import Port
 
 from .plant import around, arrays, rebuilt

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from convert import terminal
-from parity import report_text, summary
-from parity.guesses import Guess
-from parity.judge import Subject, judge
-from parity.quoting import marked, pair_of, unmarked
-from parity.recording import Recording
+from parity.given.quoting import marked, pair_of, unmarked
+from parity.judging.judge import Subject, judge
 from parity.report import Report
-from parity.result import Result
-from specs.numerals import short
+from parity.results.guesses import Guess
+from parity.results.result import Result
+from parity.running.recording import Recording
+from parity.summaries import report_text, summary
+from specs.numbers import short
 
 from .slipped import LABELS, recording, results, without
 

@@ -11,8 +11,8 @@ import pytest
 
 from convert.config.settings import Settings
 from convert.errors import ConvertError, UsageError
-from parity.several import every_target
-from parity.targets import Target
+from parity.given.several import every_target
+from parity.given.targets import Target
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 MIXER, OPEN = (str(GOLDENS / name) for name in ("timm_mixer/model.safetensors", "locuslab_convmixer_gelu/weights.pth"))

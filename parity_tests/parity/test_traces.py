@@ -10,7 +10,7 @@ import pytest
 import parity
 import ports
 import specs
-from parity.own import wrap
+from parity.given.own import wrap
 from ports.runners.records import Optimizer
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

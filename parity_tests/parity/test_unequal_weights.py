@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.unequal_weights import unequal
+from parity.results.unequal_weights import unequal
 from parity_tests.conftest import needs
 from parity_tests.parity.test_paired_arrays import compared, linen_net, torch_net
 from specs.table import Table

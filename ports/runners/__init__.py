@@ -9,6 +9,6 @@ nnx are the four, and function serves users' JAX functions, which have no module
                 builds optax's
     tracing     all: calls of modules become taps; trees names the arrays in nested arguments and results
 
-fit compares the arrays of a port with those of its page. torch_ties copies torch modules with their ties. paddle_norms
-computes Paddle's normalisation exactly in float64, which its kernels do not.
+misfits compares the arrays of a port with those of its page. torch_ties copies torch modules with their ties.
+paddle_norms computes Paddle's normalisation exactly in float64, which its kernels do not.
 """

@@ -19,8 +19,8 @@ from specs.words import with_article
 
 from ..structure import Structure, of_module
 from . import functional, jax_trees, modes
-from .fit import misfits
 from .inputs import Inputs
+from .misfits import misfits
 
 
 class Linen(NamedTuple):

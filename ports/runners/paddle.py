@@ -14,8 +14,8 @@ import paddle.nn.functional as F
 
 from ..frameworks import PortError, unfit
 from . import base, hooked
-from .fit import misfits
 from .inputs import Inputs
+from .misfits import misfits
 from .paddle_norms import exact
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
 from .tracing import name_outputs

@@ -15,8 +15,8 @@ from convert.errors import UsageError
 
 from ..frameworks import PortError, unfit
 from . import base, hooked
-from .fit import misfits
 from .inputs import Inputs
+from .misfits import misfits
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
 from .torch_ties import copied, shared
 from .tracing import name_outputs

@@ -29,7 +29,7 @@ from parity.derive.trace.precomputed import RoundedTable
 from parity.derive.trace.program import Refused
 from parity.derive.trace.sites import OUTPUT, OWN, place
 from parity.derive.trace.tape import Array
-from specs.numerals import apart
+from specs.numbers import apart
 
 from .writing import Written, written
 

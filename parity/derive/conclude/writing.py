@@ -23,8 +23,8 @@ from parity.derive.trace.call import label
 from parity.derive.trace.draws import of_one_value
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
-from specs.lines import Line
-from specs.paths import escaped
+from specs.notation.lines import Line
+from specs.notation.paths import escaped
 
 from .shifted import parted, shifted
 from .summands import straightened

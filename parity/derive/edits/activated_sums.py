@@ -9,10 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
+from parity.causes.hypotheses import ACTIVATIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Array, Node, Tape, same
-from parity.hypotheses import ACTIVATIONS
 from specs.words import in_a_row
 
 from .activations import Activation, activation

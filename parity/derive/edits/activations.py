@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.causes.hypotheses import ACTIVATIONS, NONE
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
-from parity.hypotheses import ACTIVATIONS, NONE
 
 from .edit import Other, two_sided
 

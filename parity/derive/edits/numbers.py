@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from parity.derive.trace.tape import Tape
-from specs.numerals import apart, measured
+from specs.numbers import apart, measured
 from specs.words import in_a_row
 
 from .edit import SIDES, Valued, alike, two_sided

@@ -10,7 +10,7 @@ import numpy as np
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, tried
-from specs.numerals import measured
+from specs.numbers import measured
 
 from .edit import Other, two_sided
 

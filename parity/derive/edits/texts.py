@@ -11,7 +11,7 @@ import numpy as np
 from parity.derive.limits import HIDING
 from parity.derive.trace.sites import OWN
 from parity.derive.trace.tape import Array, Operation, tried
-from specs.numerals import apart, exact, measured
+from specs.numbers import apart, exact, measured
 from specs.words import count
 
 from .edit import SIDES, two_sided

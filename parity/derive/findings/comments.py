@@ -13,8 +13,8 @@ from parity.derive.fold.buffers import VALUED, Partner
 from parity.derive.fold.rows import DerivedTable, missing_lines
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.sides import Side
-from specs.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
-from specs.numerals import limit, short
+from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
+from specs.numbers import limit, short
 from specs.words import count
 
 from .evidence import Evidence

@@ -19,7 +19,7 @@ from parity.derive.prove.heads import HEADS
 from parity.derive.trace.outputs import COARSE
 from parity.derive.trace.reason import remedy
 from parity.derive.trace.sites import OWN
-from specs.numerals import limit, short
+from specs.numbers import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 

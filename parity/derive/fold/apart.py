@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.derive.trace.tape import Array
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .names import Names, composed
 from .ranges import block

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.derive.trace.sites import numberless
-from specs.paths import Hole
+from specs.notation.paths import Hole
 
 from .rows import Row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specs.lines import Lines, Side
+from specs.notation.lines import Lines, Side
 
 ORDER = (
     "the models join the parts of an axis in different orders, and these lines exchange the parts: those of (-p=2 c) "

@@ -11,9 +11,9 @@ import numpy as np
 from parity.derive.match.hints import Hint
 from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
-from specs.lines import Line, Misfit
-from specs.numerals import exact
-from specs.paths import escaped
+from specs.notation.lines import Line, Misfit
+from specs.notation.paths import escaped
+from specs.numbers import exact
 from specs.table import Table, TableError
 
 from .blocks import folded

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from parity.derive.trace.sites import numberless
-from specs.lines import Line
-from specs.matching import Matcher
-from specs.paths import Hole, escaped
-from specs.ranges import Index
-from specs.signature import Signature
+from specs.notation.lines import Line
+from specs.notation.paths import Hole, escaped
+from specs.notation.signature import Signature
+from specs.solving.matching import Matcher
+from specs.solving.ranges import Index
 from specs.words import in_a_row
 
 from .rows import DerivedTable

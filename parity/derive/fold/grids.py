@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specs.paths import Hole, escaped
+from specs.notation.paths import Hole, escaped
 
 COUNTING = ("l", "e")  # the hole that counts blocks, and that of what each block has several of, as experts
 EXPERT = re.compile("expert", re.IGNORECASE)  # in the word before a number that counts these

@@ -13,7 +13,7 @@ import numpy as np
 
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .names import SPARE, Names, composed, initials
 from .related import Atom, Axes, relate

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from specs.lines import Lines
-from specs.paths import Hole
-from specs.signature import Signature
+from specs.notation.lines import Lines
+from specs.notation.paths import Hole
+from specs.notation.signature import Signature
 
 from .blocks import numbers
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.derive.trace.tape import Array, along
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .names import Names, composed
 from .related import Axes, relate

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.folding import fold as folded_names
-from specs.arrays import flat
-from specs.lines import Line
-from specs.paths import escaped
-from specs.sizes import SizeError
+from specs.applied.arrays import flat
+from specs.notation.lines import Line
+from specs.notation.paths import escaped
+from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 
 from .parts import Part

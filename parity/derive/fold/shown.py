@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import NamedTuple
 
 from parity.derive.trace.sources import outputs_of
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .facts import Facts, Group
 from .letters import open_letters

@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .grids import grid
 from .ranges import block, even, window

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from parity.derive.trace.tape import Array
-from specs.paths import escaped
+from specs.notation.paths import escaped
 
 from .facts import Facts, Group, components
 from .names import Names

@@ -6,8 +6,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from specs.lines import Line, Lines
-from specs.paths import Hole, Path
+from specs.notation.lines import Line, Lines
+from specs.notation.paths import Hole, Path
 
 from .blocks import numbers
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from parity.derive.trace.sites import numberless
-from specs.lines import Line
+from specs.notation.lines import Line
 
 from .rows import DerivedTable
 

@@ -4,7 +4,7 @@ match searches, attempt takes one way through the choices, and walk runs the rig
 The result is an array: the left element of each right one.
 
     the left side        uses lists what each parameter meets, by columns (statistics of it) and roles (what results are
-                         for: operations, beside); symbols, stepped: numbers of elements
+                         for: operations, met_columns); symbols, stepped: numbers of elements
     the way              choices of partners and the way back; analogy to earlier blocks; hints of the user; delayed
                          functions of parameters
     one kind of use      products (of matrices; patches of a convolution are rows of one), batches, regroup (inputs of

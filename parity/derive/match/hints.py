@@ -15,9 +15,9 @@ from parity.derive.limits import PARTED_USES
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
-from specs.lines import Line, Misfit
-from specs.matching import Matcher
-from specs.sizes import SizeError
+from specs.notation.lines import Line, Misfit
+from specs.solving.matching import Matcher
+from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 
 from .choices import Step

@@ -15,8 +15,8 @@ import numpy as np
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
-from .beside import Beside
 from .following import INPUT, way_back
+from .met_columns import Beside
 from .uses import pattern
 
 MOST = 1 << 20  # elements of all values on the way, above which colours would take too long

@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .beside import Beside, beside, met, summed_over
+from .met_columns import Beside, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared

@@ -12,7 +12,7 @@ from parity.derive.trace.outputs import difference
 from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
-from specs.numerals import short
+from specs.numbers import short
 from specs.table import Table
 
 from .translated import TranslatedWeights

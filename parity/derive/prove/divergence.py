@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from convert.folding import listed
 from parity.derive.edits.edit import and_so
 from parity.derive.trace.sites import OUTPUT, OWN
-from specs.numerals import short
+from specs.numbers import short
 from specs.words import count
 
 

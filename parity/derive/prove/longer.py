@@ -19,7 +19,7 @@ from parity.derive.trace.outputs import ONE_SHAPE, difference, incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason, remedy
 from parity.derive.trace.tape import Array, Node, along
-from specs.numerals import short
+from specs.numbers import short
 from specs.words import in_a_row
 
 from .trial import Trial

@@ -13,7 +13,7 @@ from parity.derive.trace.call import label
 from parity.derive.trace.inputs import carried, fresh, related
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
-from specs.numerals import short
+from specs.numbers import short
 from specs.words import in_a_row
 
 from .trial import Trial

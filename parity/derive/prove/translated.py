@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
-from specs.arrays import translate as arrays_of
+from specs.applied.arrays import translate as arrays_of
 from specs.table import Table
 
 

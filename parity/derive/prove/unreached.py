@@ -25,7 +25,7 @@ from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import OWN, shown_once
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.numerals import measured, short
+from specs.numbers import measured, short
 from specs.table import Table
 from specs.words import in_a_row
 

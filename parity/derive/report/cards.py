@@ -19,7 +19,7 @@ from parity.derive.trace.sites import class_at, numberless
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts
 from parity.page.markup import Markup, coded, name, prose, tag
-from specs.numerals import limit, short
+from specs.numbers import limit, short
 from specs.words import begun
 
 from .addresses import STOPPED, anchors, link, stopping

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from parity.page.markup import Markup, graded, join, prose, tag
-from specs.numerals import limit, short
+from specs.numbers import limit, short
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output."""

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from parity.derive.findings.derivation import Derivation, converting
 from parity.derive.trace.sites import numberless
 from parity.page.markup import Markup, command, join, prose, tag
-from specs.lines import Line
-from specs.paths import Hole, spelt
+from specs.notation.lines import Line
+from specs.notation.paths import Hole, spelt
 from specs.table import Table
 from specs.words import begun
 

@@ -14,7 +14,7 @@ from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
-from specs.numerals import limit, short
+from specs.numbers import limit, short
 
 from .addresses import STOPPED, alone_anchors, stopping
 from .rating import Rated, key, measured

@@ -29,9 +29,9 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
-from parity.usage import of_shapes
-from specs.arrays import as_arrays, flat
-from specs.lines import TableError
+from parity.given.usage import of_shapes
+from specs.applied.arrays import as_arrays, flat
+from specs.notation.lines import TableError
 
 T = TypeVar("T")
 Weights = str | Mapping[str, Any] | None

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.errors import UsageError
 from parity.derive.limits import EQUAL_OUTPUTS, HUGE
-from specs.numerals import measured
+from specs.numbers import measured
 from specs.words import with_article
 
 from .call import flatten

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from parity.quoting import quoted
+from parity.given.quoting import quoted
 
 OWN = "the model's own function"  # a place outside of any module
 OUTPUT = "output"  # that behind all modules

@@ -1,0 +1,108 @@
+"""Carry plain numbers of a training that lie beside its weights and its optimizer, as an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import takewhile
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convert.files.base import Reader
+from convert.plans.plan import Plan
+from convert.reading.optimizers import counts_beside, step_beside
+from specs.numbers import exact
+
+from .builder import Written
+from .holding import Held
+
+if TYPE_CHECKING:
+    from convert.table.plan import TablePlan
+
+KEY = "beside"  # in what a record says of an optimizer: the numbers for which its file has no place
+MOST = 1000  # numbers that go along
+NAMED = 20  # of them that a note names
+
+
+class Beside(NamedTuple):
+    """Numbers of a training.
+
+    Args:
+      values: by their own names. stored: the names of those that the file has, in the file.
+      placed: whether the target has a place for them; else its record has them.
+      aside: arrays of one number whose names stand for something else in the target.
+    """
+
+    values: Mapping[str, float]
+    stored: frozenset[str] = frozenset()
+    placed: bool = False
+    aside: Mapping[str, float] = MappingProxyType({})
+
+    def about(self) -> dict[str, Any]:
+        """Return what the record says of them."""
+        return {KEY: dict(self.values)} if self.values and not self.placed else {}
+
+    def remarks(self) -> list[str]:
+        """Say what becomes of them."""
+        aside = [f"set aside {name}={exact(value)}, as the target's own count has this name"
+                 for name, value in self.aside.items()]  # fmt: skip
+        if not self.values:
+            return aside
+        each = [f"{name}={exact(value)}" for name, value in self.values.items()]
+        what = ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED:,} more" if each[NAMED:] else "")
+        whence = "" if self.stored else ", from the record"
+        where = "go along" if self.placed else "go into the record, from which a conversion back restores them"
+        return [f"numbers beside the state {where}{whence}: {what}", *aside]
+
+
+def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[str, Any]) -> tuple[Written, Beside]:
+    """Add the numbers beside the state to a target, if it has a place for them: a dict of the weights and the state.
+
+    Args:
+      record: what that of the file says of an optimizer.
+    """
+    counts = [] if held.path else counts_beside(held.reader, held.found)
+    found = {**_numbers(plan, held), **{name: _integer(held.reader, name) for name in counts}}
+    values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record, held)
+    placed = "model" in written.tree
+    free = {name: value for name, value in values.items() if name not in written.tree}
+    stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
+    tree = {**written.tree, **free} if placed else written.tree
+    aside = {name: found[name] for name in counts if name.rpartition("/")[2] not in free}
+    return replace(written, tree=tree), Beside(free, stored, placed, aside)
+
+
+def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
+    """Return numbers in the container that has both the weights and the state, by their names in the file.
+
+    Where the state is in a file of its own, it is the container of all weights, or of what contains them as "model".
+    The step of a TrainState is optax's own count, which goes along with the state.
+    """
+    names = [tensor.name for tensor in plan.sources.values()] or [""]
+    if held.path:
+        each = zip(*(name.split("/")[:-1] for name in names), strict=False)
+        levels = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, each)][:-1]
+    else:
+        pairs = zip(names[0].split("/"), held.found.top.split("/"), strict=False)
+        levels = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    values = (plan.reader if held.path else held.reader).skipped.load()
+    inside = {name: value for name, value in values.items() if name.split("/")[:-1] == levels}
+    own = step_beside(held.found) if held.found.library == "optax" else ""
+    numbers = {name: value for name, value in inside.items() if name != own and _is_number(value)}
+    return numbers if len(numbers) <= MOST else {}
+
+
+def _integer(reader: Reader, name: str) -> int:
+    """Read an array of one integer."""
+    return int.from_bytes(bytes(reader.read(name)), "little", signed=reader.tensors[name].dtype.startswith("int"))
+
+
+def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:
+    values = record.get(KEY, {}) if record.get("to") == held.found.library else {}
+    listed = values.items() if isinstance(values, dict) and len(values) <= MOST else ()
+    return {name: value for name, value in listed if _is_number(value)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < 2**63

@@ -1,0 +1,301 @@
+"""Name the cause of a divergence: only what, recomputed, gives the outputs that were recorded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from parity.given.own import OWN
+from parity.results.elements import double, relative_error
+from parity.results.guesses import Guess
+from parity.results.naming import elsewhere
+from parity.running.recording import Recording
+from ports.runners.records import Tap
+from specs.notation.paths import pattern
+from specs.numbers import limit, measured
+
+from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
+
+# How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
+# difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
+CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
+ROLLED = 1 << 24  # numbers of all orders of one axis together, above which none is tried
+OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the largest: rounding stays decades below
+AS_WELL = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
+BEFORE = 4  # taps to look back for what an activation was applied to
+PARTS = 4  # equal parts into which a gate may split an activation's output
+
+Explanation = tuple[tuple[str, ...], float] | None
+
+
+def guess(name: str, check: str, a: Recording, b: Recording) -> Guess:
+    """Say what `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing fits."""
+    found = _guess(name, check, a, b)
+    return found if isinstance(found, Guess) else Guess(found)
+
+
+def _guess(name: str, check: str, a: Recording, b: Recording) -> str:
+    if check not in ("layers", "single-step"):
+        return _ratio(name, a, b)
+    base = name.split(" <- ")[0].split(":")[0]
+    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    if len(sides) < 2:
+        return ""
+    (left, before_left), (right, before_right) = sides
+    close = CLOSE[a.dtype]
+    if relative_error(left.inputs[0], right.inputs[0]) > 10 * close:  # what may have gathered on the way here
+        return _activation(left, right, before_left, before_right, a, b) or _order(
+            left.inputs[0], right.inputs[0], "its input", close
+        )
+    return (
+        _layer(left, right, a, b)
+        or _order(left.outputs[0], right.outputs[0], "its output", close)
+        or _left_out(left, right, a, b)
+        or _residual(left, right, close)
+        or _ratio(name, a, b)
+    )
+
+
+def place(name: str, check: str, a: Recording, b: Recording) -> str:
+    """Say between which taps the cause of a divergence lies, where the input of the first that differs does already.
+
+    Nothing is recomputed: this is no guess of the cause.
+    """
+    base = name.split(" <- ")[0].split(":")[0]
+    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    if check not in ("layers", "single-step") or len(sides) < 2:
+        return ""
+    (left, before), (right, _) = sides
+    if relative_error(left.inputs[0], right.inputs[0]) <= 10 * CLOSE[a.dtype]:
+        return ""
+    compared = [tap.name for tap in before if _is_compared(tap.name, a, b)]
+    after = f"after {compared[0]}" if compared else "before the first module that is compared"
+    return f"{after} and ahead of {left.name}, whose input differs already"
+
+
+def _is_compared(name: str, a: Recording, b: Recording) -> bool:
+    """Tell whether both models have an output of a tap, in one shape."""
+    return name in a.arrays and name in b.arrays and a.arrays[name].shape == b.arrays[name].shape
+
+
+def unlisted_maps(names: Sequence[str], a: Recording, b: Recording) -> str:
+    """Name the modules whose images are the same in another layout, as the page does not list them; "" for none.
+
+    Args:
+      names: the arrays that differ, between two models whose outputs agree.
+    """
+    if not a.architecture == b.architecture != OWN or (a.framework == "flax") == (b.framework == "flax"):
+        return ""
+    flax, other = (a, b) if a.framework == "flax" else (b, a)
+    turned = [name for name in names if _equal_images(flax.arrays[name], other.arrays[name], CLOSE[a.dtype])]
+    paths = dict.fromkeys(pattern(re.split(" <- |[:#]", name)[0]) for name in turned)
+    if not paths:
+        return ""
+    layouts = f"the same images as (n, h, w, c) in {flax.label} and (n, c, h, w) in {other.label}"
+    return f"{layouts}: feature_maps of the page lacks {', '.join(map(repr, paths))}"
+
+
+def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
+    """Tell whether arrays with channels last and channels first are the same images."""
+    return np.ndim(last) == np.ndim(first) == 4 and relative_error(np.moveaxis(last, -1, 1), first) <= close
+
+
+def unequal_weights(name: str, a: Recording, b: Recording) -> str:
+    """List the arrays of a layer that differ between two ports of one architecture; "" if none does."""
+    if not a.architecture == b.architecture != OWN:
+        return ""
+    path = name.partition("#")[0].partition(" <- ")[0]
+    lines = []
+    for key, left in a.weights.items():
+        right = b.weights.get(key)
+        if key.rpartition(".")[0] != path or right is None or left.shape != right.shape:
+            continue
+        x, y = double(left), double(right)
+        if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
+            verb = "differs" if other == 1 else "differ"
+            own = elsewhere(key.rpartition(".")[2], dict.fromkeys(r.framework for r in (a, b)))
+            lines.append(f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}")
+    return "; ".join(lines)
+
+
+def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
+    """Return (the tap, those before it, latest first)."""
+    for k, tap in enumerate(r.taps):
+        if tap.name == name and tap.inputs and tap.outputs:
+            return tap, r.taps[:k][::-1]
+    return None
+
+
+def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+    """Recompute each side's output from its own input and the reference's weights."""
+    path = left.name.partition("#")[0]
+    kind = a.kinds.get(path, "")
+    weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in a.weights.items() if leaf.rpartition(".")[0] == path}
+    if kind not in HYPOTHESES or not weights:
+        return ""
+    sides = []
+    for tap in (left, right):
+        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0])
+        finer = "float32(" if a.dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
+        tried = (pair for pair in tried if finer is None or finer not in pair[0])
+        sides.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
+    return _explain(sides, a, b)
+
+
+def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> Explanation:
+    """Return (names, error) of the hypotheses that come closest to what was recorded, if they come close.
+
+    Of those with the very same error, which compute the same here, the first stands for all.
+    """
+    errors: dict[float, str] = {}
+    with np.errstate(all="ignore"):  # a variance of 0 with an epsilon of 0, an exponential that overflows
+        for name, out in tried:
+            if out.shape == target.shape:
+                errors.setdefault(relative_error(target, out), name)
+    least = min(errors, default=np.inf)
+    if not least <= close:  # as NaN is not
+        return None
+    return tuple(name for error, name in errors.items() if error <= AS_WELL * least), least
+
+
+def _explain(sides: list[Explanation], a: Recording, b: Recording, after: str = "") -> str:
+    """Return a sentence, if both sides are explained, and by nothing that explains both.
+
+    Args:
+      after: the layer whose output the sides compute with.
+    """
+    explained = [side for side in sides if side]
+    if len(explained) < 2 or set(explained[0][0]) & set(explained[1][0]):
+        return ""
+    (left, error), (right, other) = explained
+    left, right = _unlike(left, right)
+    return Guess.of({a.label: " or ".join(left), b.label: " or ".join(right)}, max(error, other), after)
+
+
+def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Leave out what stands before or behind " and " in all names of both sides alike: it is no difference."""
+    names = (*left, *right)
+    if any(" and " not in name for name in names):
+        return left, right
+    for alike, other in ((2, 0), (0, 2)):
+        if len({name.partition(" and ")[alike] for name in names}) == 1:
+            one, two = (tuple(name.partition(" and ")[other] for name in side) for side in (left, right))
+            return one, two
+    return left, right
+
+
+def _activation(
+    left: Tap, right: Tap, before_left: list[Tap], before_right: list[Tap], a: Recording, b: Recording
+) -> str:
+    """Recompute the tap's input as an activation of an earlier tap's output, or as a part of one."""
+    for earlier, other in zip(before_left[:BEFORE], before_right[:BEFORE], strict=False):
+        if not earlier.outputs or earlier.name != other.name:
+            continue
+        sides = [
+            _best(_activated(was.outputs[0], tap.inputs[0].shape), tap.inputs[0], CLOSE[a.dtype])
+            for was, tap in ((earlier, left), (other, right))
+        ]
+        if sentence := _explain(sides, a, b, earlier.name):
+            return sentence
+    return ""
+
+
+def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    for part in _parts(x, shape):
+        for name, function in ACTIVATIONS.items():
+            yield name, function(double(part))
+
+
+def _parts(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield an array in a shape that it may have been given: its axes in another order, or one of its equal parts.
+
+    A gate, for one, splits channels: the layer that follows reads the half of them.
+    """
+    if x.shape == shape:
+        yield x
+        return
+    turned = [x] if x.ndim < 2 else [x, x.swapaxes(-1, -2), np.moveaxis(x, 1, -1)][: x.ndim]
+    for view in turned:
+        if view.size == math.prod(shape):
+            yield view.reshape(shape)
+        elif view.ndim == len(shape):
+            apart = [axis for axis in range(view.ndim) if view.shape[axis] != shape[axis]]
+            count, rest = divmod(view.shape[apart[0]], max(shape[apart[0]], 1))
+            if len(apart) == 1 and not rest and 1 < count <= PARTS:
+                yield from np.split(view, count, apart[0])
+
+
+def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
+    """Name the order in which one side has the other's numbers; numbers that stand almost in place show none."""
+    if left.shape != right.shape or relative_error(left, right) < OUT_OF_PLACE:
+        return ""
+    if relative_error(np.sort(left, None), np.sort(right, None)) > close:
+        return ""
+    same = f"{what} holds the same {left.size} values"
+    if which := _best(orders(double(left)), right, close):
+        return f"flatten order: {same} {which[0][0]}"
+    if which := _best(_rolled(double(left)), right, close):
+        return f"order of a concatenation: {same}, {which[0][0]}"
+    return f"another order, as of a flatten or a concatenation: {same}"
+
+
+def _rolled(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield an array with the first part of an axis last, as behind a concatenation of two in another order."""
+    for axis, length in enumerate(x.shape):
+        for first in range(1, length) if x.size * length <= ROLLED else ():
+            yield f"the first {first} of {length} along axis {axis} last", np.roll(x, -first, axis)
+
+
+def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+    """Name an array of the module itself, such as a LayerScale, that one side does not apply and the other one does."""
+    path = left.name.partition("#")[0]
+    arrays = {name: double(w) for name, w in a.weights.items() if a.kinds.get(name) == "array"}
+    sides = ((left, right, a, b), (right, left, b, a))
+    for name, (tap, other, r, whole) in itertools.product(arrays, sides):
+        out, target = double(tap.outputs[0]), double(other.outputs[0])
+        if name.rpartition(".")[0] != path or out.shape != target.shape:
+            continue
+        x = double(tap.inputs[0]) if tap.inputs[0].shape == out.shape else None
+        if found := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
+            (how, *_), error = found
+            return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {limit(error)})"
+    return ""
+
+
+def _applied(out: np.ndarray, x: np.ndarray | None, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield an output with an array applied to it, also ahead of a residual; a vector goes along channels."""
+    views = [array, *([array.reshape(-1, *[1] * (out.ndim - 2))] if array.ndim == 1 < out.ndim - 1 else [])]
+    for view in views:
+        if view.ndim <= out.ndim and all(n in (1, m) for n, m in zip(view.shape[::-1], out.shape[::-1], strict=False)):
+            yield "multiplied by it", out * view
+            yield "with it added", out + view
+            if x is not None:
+                yield "multiplied by it ahead of the residual", x + (out - x) * view
+
+
+def _residual(left: Tap, right: Tap, close: float) -> str:
+    x = left.inputs[0]
+    if not x.shape == left.outputs[0].shape == right.outputs[0].shape:
+        return ""
+    gap = double(left.outputs[0]) - double(right.outputs[0])
+    for sign, what in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
+        if relative_error(double(x), sign * gap) <= close * 10:
+            return f"{what} (the outputs differ by exactly the input)"
+    return ""
+
+
+def _ratio(name: str, a: Recording, b: Recording) -> str:
+    """Return the factor between two arrays; a single number always has one, which shows nothing."""
+    left, right = double(a.arrays[name]), double(b.arrays[name])
+    if left.shape != right.shape or not left.size or not np.isfinite(right).all():
+        return ""
+    index = np.unravel_index(np.argmax(np.abs(left)), left.shape)
+    factor = float(right[index] / left[index]) if left[index] else 0.0
+    is_factor = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
+    if not is_factor or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
+        return "" if right.any() or not left.any() else f"all values of {b.label} are zero"
+    return f"every value of {b.label} is {measured(factor, 6)} times that of {a.label}"

@@ -1,0 +1,250 @@
+"""Compute in numpy what layers are known to compute where implementations differ: each variant of a kind, by name.
+
+Hypotheses map a layer's input, its arrays (the reference's, in the shared layout) and its recorded output to outputs.
+Those of another shape may be left out, and are where they cost much. What was recorded is used for its shape, and to
+solve it for an epsilon.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from specs.numbers import measured
+
+Weights = Mapping[str, np.ndarray]
+Hypotheses = Iterator[tuple[str, np.ndarray]]
+Shape = tuple[int, ...]
+
+WORK = 1 << 31  # multiplications that all hypotheses about one output may take: seconds, where a guess is worth no more
+
+EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
+            float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
+
+SOLVED = 100  # roundings of a variance below which an epsilon that was solved for would be noise
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+NONE = "no activation"
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    NONE: lambda x: x,
+    "GELU by the error function": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "GELU by tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "GELU by a sigmoid": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "ReLU": lambda x: np.maximum(x, 0),
+    "SiLU": lambda x: x / (1 + np.exp(-x)),
+    "hard swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "hard sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "Mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "ReLU6": lambda x: np.clip(x, 0, 6),
+    "leaky ReLU": lambda x: np.where(x > 0, x, 0.01 * x),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+
+
+def dense(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    """Multiply over the last axis, or over the rows of a matrix."""
+    kernel, bias = w["kernel"], w.get("bias")
+    if x.shape[-1] == len(kernel):
+        yield from _dense(x, kernel, bias, lambda y: y)
+    if x.ndim == 3 and x.shape[1] == len(kernel):
+        yield from _dense(x.swapaxes(1, 2), kernel, bias, lambda y: y.swapaxes(1, 2))
+
+
+def _dense(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, turn: Callable[[np.ndarray], np.ndarray]
+) -> Hypotheses:
+    """Multiply with a kernel (in, out) and add a bias, in several wrong ways too; None: the layer has no bias."""
+    shift, beside = (0.0, "") if bias is None else (bias, " and the bias")
+    yield f"the kernel as (in, out){beside}", turn(x @ kernel + shift)
+    if kernel.shape[0] == kernel.shape[1]:
+        yield f"the kernel transposed{beside}", turn(x @ kernel.T + shift)
+    if bias is not None:
+        yield "the kernel as (in, out) and no bias", turn(x @ kernel)
+    yield f"reversed input features{beside}", turn(x[..., ::-1] @ kernel + shift)
+    yield f"reversed output features{beside}", turn((x @ kernel + shift)[..., ::-1])
+
+
+def epsilons(
+    centred: np.ndarray, variance: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarray
+) -> dict[float, str]:
+    """Return the usual epsilons, and the one, to two digits, with which a norm would return what was recorded."""
+    if recorded.shape != centred.shape or recorded.dtype.name not in ("float32", "float64"):
+        return EPSILONS
+    with np.errstate(all="ignore"):
+        normed = (recorded.astype(np.float64) - bias) / scale
+        found = np.square(centred / normed) - variance
+    found = found[np.isfinite(found)]
+    epsilon = float(measured(float(np.median(found)), 2)) if found.size else 0.0
+    noise = SOLVED * float(np.finfo(recorded.dtype).eps) * float(np.median(variance))
+    if not noise < epsilon < 1:
+        return EPSILONS
+    name = measured(epsilon, 2)
+    return {epsilon: name, float(np.float32(epsilon)): f"float32({name})", **EPSILONS}
+
+
+def norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    """Normalize over the last axis, or over the channels of images (n, c, h, w)."""
+    scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
+    features = max(len(scale), len(bias))
+    if x.shape[-1] == features:
+        yield from _norm(x, scale, bias, recorded)
+    if x.ndim == recorded.ndim == 4 and x.shape[1] == features:
+        for name, out in _norm(np.moveaxis(x, 1, -1), scale, bias, np.moveaxis(recorded, 1, -1)):
+            yield name, np.moveaxis(out, -1, 1)
+
+
+def _norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarray) -> Hypotheses:
+    centred = x - x.mean(-1, keepdims=True)
+    solved = epsilons(centred, x.var(-1, keepdims=True), scale, bias, recorded)
+    for (epsilon, name), ddof in itertools.product(solved.items(), (0, 1)):
+        normed = centred / np.sqrt(x.var(-1, ddof=ddof, keepdims=True) + epsilon)
+        variance = "an unbiased variance" if ddof else "a biased variance"
+        yield f"epsilon {name} and {variance}", normed * scale + bias
+        yield f"epsilon {name} and {variance}, without the bias", normed * scale
+    yield "no normalisation", x
+
+
+def rms_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    if x.shape[-1] != len(w["scale"]):
+        return
+    square = (x * x).mean(-1, keepdims=True)
+    for epsilon, name in epsilons(x, square, w["scale"], np.zeros(1), recorded).items():
+        normed = x / np.sqrt(square + epsilon)
+        yield f"epsilon {name}", normed * w["scale"]
+        yield f"epsilon {name}, its scale as what is added to 1", normed * (1 + w["scale"])
+        centred = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+        yield f"epsilon {name}, its input centred", centred * w["scale"]
+    yield "no normalisation", x
+
+
+def batch_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    if x.ndim < 2 or "mean" not in w or "var" not in w or x.shape[1] != len(w["mean"]):
+        return
+    scale, bias = w.get("scale", np.ones_like(w["mean"])), w.get("bias", np.zeros_like(w["mean"]))
+    wide = (slice(None), *[None] * (x.ndim - 2))
+    n = x.size // x.shape[1]
+    axes = (0, *range(2, x.ndim))
+    statistics = {
+        "": (w["mean"], w["var"]),
+        ", its running variance unbiased": (w["mean"], w["var"] * n / max(n - 1, 1)),
+        ", its statistics never copied (0 and 1)": (np.zeros_like(w["mean"]), np.ones_like(w["var"])),
+        ", this batch's statistics": (x.mean(axes), x.var(axes)),
+        ", mean and variance swapped": (w["var"], np.abs(w["mean"])),
+    }
+    solved = epsilons(x - w["mean"][wide], w["var"][wide], scale[wide], bias[wide], recorded)
+    for (epsilon, name), (of, (mean, var)) in itertools.product(solved.items(), statistics.items()):
+        normed = (x - mean[wide]) / np.sqrt(var[wide] + epsilon)
+        yield f"epsilon {name}{of}", normed * scale[wide] + bias[wide]
+
+
+def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    kernel, bias, shape = w["kernel"], w.get("bias"), recorded.shape
+    if x.ndim != 4 or x.shape[1] % kernel.shape[1] or not math.prod(shape):
+        return
+    shift = 0.0 if bias is None else bias[:, None, None]
+    kernels = {"": kernel, ", the kernel flipped": kernel[:, :, ::-1, ::-1]}
+    if kernel.shape[2] == kernel.shape[3]:
+        kernels[", the kernel's height and width swapped"] = kernel.swapaxes(2, 3)
+    if kernel.shape[0] == kernel.shape[1]:
+        kernels[", the kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
+    cost, left = math.prod(shape) * math.prod(kernel.shape[1:]), WORK
+    for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
+        if _convolved(x, kernel, stride, pads) != shape:
+            continue
+        for of, array in kernels.items():
+            left -= cost
+            if left < 0:
+                return
+            out = convolve(x, array, stride, pads)
+            yield f"stride {stride[0]}x{stride[1]}, {padding}{of}", out + shift
+            if bias is not None:
+                yield f"stride {stride[0]}x{stride[1]}, {padding}{of}, no bias", out
+
+
+def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:
+    h, w = kernel.shape[2:]
+    return list(dict.fromkeys([(1, 1), (h, w), (2, 2), (2, 1), (1, 2), (4, 4)]))
+
+
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
+    """Return (pads, name), each pads once and by its plainest name."""
+    h, w = kernel.shape[2:]
+    half = (h // 2, h // 2, w // 2, w // 2)
+    same = ((h - 1) // 2, h // 2, (w - 1) // 2, w // 2)
+    low = (h // 2, (h - 1) // 2, w // 2, (w - 1) // 2)
+    short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (h, w), strict=True)]
+    tiled = (short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2)
+    paddings: dict[Pads, str] = {(0, 0, 0, 0): "no padding"}
+    paddings.update({(p, p, p, p): f"padding {p}" for p in range(1, min(max(h, w), 4))})
+    for pads, name in (
+        (half, "padding of half the kernel"), (same, "SAME padding"),
+        (low, "SAME padding, its odd pixel on the low side"), (tiled, "SAME padding of patches"),
+    ):  # fmt: skip
+        paddings.setdefault(pads, name)
+    return list(paddings.items())
+
+
+def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> Shape:
+    """Return the shape of `convolve`; with a side below 1 where the kernel does not fit."""
+    y = (x.shape[2] + sum(pads[:2]) - kernel.shape[2]) // stride[0] + 1
+    return len(x), len(kernel), y, (x.shape[3] + sum(pads[2:]) - kernel.shape[3]) // stride[1] + 1
+
+
+def convolve(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> np.ndarray:
+    """Compute a grouped convolution, x (n c h w), kernel (o i h w), in little more memory than its result."""
+    shape = _convolved(x, kernel, stride, pads)
+    x = np.pad(x, ((0, 0), (0, 0), pads[:2], pads[2:]))
+    o, i, h, w = kernel.shape
+    groups = x.shape[1] // i
+    split = kernel.reshape(groups, o // groups, i, h, w)
+    out = np.zeros((len(x), groups, o // groups, shape[2] * shape[3]))
+    for v, u in itertools.product(range(h), range(w)):
+        seen = x[:, :, v :: stride[0], u :: stride[1]][:, :, : shape[2], : shape[3]]
+        out += split[..., v, u] @ seen.reshape(len(x), groups, i, -1)
+    return out.reshape(shape)
+
+
+def heads(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    kernel = w["kernel"]
+    bias = w.get("bias", np.zeros_like(kernel[:, 0]))
+    h, i, o = kernel.shape
+    if x.ndim != 3 or x.shape[2] != h * i:
+        return
+    split = x.reshape(*x.shape[:2], h, i).swapaxes(1, 2)
+    yield "a head's own part of the features", split @ kernel + bias[:, None]
+    yield "no bias", split @ kernel
+    if i == o:
+        yield "transposed kernels", split @ kernel.swapaxes(1, 2) + bias[:, None]
+    strided = x.reshape(*x.shape[:2], i, h).transpose(0, 3, 1, 2)
+    yield "features dealt out to the heads in turn", strided @ kernel + bias[:, None]
+
+
+HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, np.ndarray], Hypotheses]] = {
+    "dense": dense, "norm": norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
+}  # fmt: skip
+
+
+def orders(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Return ways in which the same numbers come in another order, in the same shape."""
+    for axis in range(1, x.ndim):
+        yield f"reversed along axis {axis}", np.flip(x, axis)
+    for order in itertools.permutations(range(1, x.ndim)):
+        if list(order) != sorted(order):
+            moved = x.transpose(0, *order).reshape(x.shape)
+            yield f"flattened in the order of axes {(0, *order)}", moved
+    if x.ndim > 1:
+        for factor in range(2, x.shape[-1]):
+            if x.shape[-1] % factor == 0:
+                split = x.reshape(*x.shape[:-1], factor, -1).swapaxes(-1, -2).reshape(x.shape)
+                other = x.shape[-1] // factor
+                yield f"its last axis read as ({other} {factor}) for ({factor} {other})", split

@@ -1,0 +1,236 @@
+"""Name the modules of two models alike by the Table between them, so that `parity.compare` compares each pair."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convert.errors import UsageError
+from parity.given.own import PairedNames, recognise
+from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
+from parity.results.naming import ARRAYS
+from specs.applied.layout import Entry, Layout
+from specs.notation.lines import TableError
+from specs.solving.sizes import SizeError
+from specs.table import Table
+
+Shapes = Mapping[str, tuple[int, ...]]
+# Why modules whose arrays have another number of axes are not compared.
+STACKED = "one model stacks the arrays of several blocks, as under nn.scan"
+OTHER_AXES = "their arrays have an axis more in one model, as of heads"
+SPLIT = "the models split modules otherwise"
+FLAT = "their arrays have axes of length 1 more in one model"
+Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
+
+
+def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, PairedNames]:
+    """Return names for `parity.compare`: {label: {path of a module: name of its pair}}, by the left model's path.
+
+    Arrays are paired by the Table's lines as well, where no length of these is open.
+
+    Args:
+      given: a Table, or what parity.derive returned.
+      models: two models as their frameworks have them, the left one of the Table first.
+    Raises: UsageError for other models, for a Table that does not fit them, and for one that pairs nothing.
+    """
+    if len(models) != 2:
+        raise UsageError(f"a Table names the modules of two models, not of {len(models)}")
+    table: Table = getattr(given, "table", given)
+    sides = [_Side.of(model) for model in models.values()]
+    layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
+    pairs, unlike, flat, alone = _pairs(layout, *sides)
+    if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
+        raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
+    names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
+    for k, found in enumerate(names):
+        found.unlike = {
+            why: sorted({pair[k] for pair, its in unlike.items() if all(pair) and its == why})
+            for why in dict.fromkeys(unlike.values())
+        }
+        found.flat = sorted(pair for pair in flat if all(pair))
+    names[1].rows = _rows([*pairs, *alone])
+    for k, found in enumerate(names):
+        found.reasons = {pair[k]: unlike.get(pair) or (FLAT if pair in flat else SPLIT) for pair in alone}
+    names[1].order = _order(getattr(given, "input_order", ()), *sides)
+    if is_open and check in ARRAYS:
+        raise UsageError(
+            f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
+            f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
+        )
+    for k, found in enumerate(names):
+        found.open = is_open
+        found.arrays = None if is_open else OneSide(_arrays(table, layout, *sides), k)
+    return dict(zip(models, names, strict=True))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A model as a Table names its arrays.
+
+    Args:
+      home: module in ports.runners. shapes: of all arrays. ties: {name: name of the array that it shares}.
+    """
+
+    home: str
+    shapes: Shapes
+    ties: Mapping[str, str]
+
+    @classmethod
+    def of(cls, model: Any) -> _Side:
+        from parity.derive.trace.call import call_of
+        from parity.derive.trace.sides import side
+
+        of = side(model, call_of(()))
+        tied = {name: of.parameters[first] for name, first in of.ties.items()}
+        arrays = {**of.parameters, **tied, **of.others}
+        return cls(recognise(model)[0], {name: tuple(array.shape) for name, array in arrays.items()}, of.ties)
+
+    def module(self, name: str) -> str:
+        """Return the path of the module that an array belongs to, as the framework's models list it."""
+        if self.home == "function":
+            return ""
+        if self.home in ("torch", "paddle"):
+            return name.rpartition(".")[0]
+        from ports.runners.jax_trees import dotted  # the model has imported jax
+
+        return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
+
+
+def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]:
+    """Return the order of axes in which the right model takes what `parity.compare` gives to both; () as it is.
+
+    Args:
+      derived: the order in which derive gave it the left model's input. `compare` itself gives images with channels
+        last to flax models, and `derive` gives each model what it takes.
+    """
+    axes = list(range(len(derived)))
+    is_flax = [len(axes) == 4 and side.home in ("linen", "nnx", "function") for side in (left, right)]
+    taken = [axes[k] for k in (0, 2, 3, 1)] if is_flax[0] else axes
+    taken = [taken[k] for k in derived]
+    taken = [taken[k] for k in (0, 3, 1, 2)] if is_flax[1] else taken
+    return () if taken == axes else tuple(taken)
+
+
+def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, tuple[str, ...]]:
+    """Return the layout of a Table, and the lengths that no shape shows; for these, 1 is taken.
+
+    Which array becomes which is the same whatever the lengths, and 1 divides any.
+    Raises: UsageError for a Table that does not fit.
+    """
+    try:
+        try:
+            return table.layout(left, right), ()
+        except SizeError as error:
+            return table.layout(left, right, dict.fromkeys(error.enough, 1)), error.enough
+    except TableError as error:
+        if _fits(table.reverse(), left, right):
+            raise UsageError(
+                f"names: the Table's left side is {labels[1]}, and {labels[0]} is given first: exchange the models, "
+                f"{{{labels[1]!r}: ..., {labels[0]!r}: ...}}, or pass names=table.reverse()"
+            ) from None
+        what = f"names: the Table does not fit {' and '.join(labels)}, of which the first is its left side"
+        raise UsageError(f"{what}: {error.message}", error.problems) from error
+
+
+def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
+    try:
+        table.layout(left, right)
+    except SizeError:
+        return True
+    except TableError:
+        return False
+    return True
+
+
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[Pair, str], list[Pair], list[Pair]]:
+    """Return pairs of modules; those whose arrays have other numbers of axes, with what the axis more is of; those that
+    have 1s more alone; and all that share arrays and are no pair.
+
+    Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
+    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
+    many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
+    convolution returns images, and a dense layer none.
+    """
+    lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
+    unlike, flat = dict[Pair, str](), dict[Pair, None]()
+    for entry in layout.entries:
+        for source in entry.sources:
+            one, other = left.module(source), right.module(entry.name)
+            lefts.setdefault(one, set()).add(other)
+            rights.setdefault(other, set()).add(one)
+            if len(left.shapes[source]) == len(entry.shape):
+                continue
+            long = [sorted(length for length in shape if length > 1) for shape in (left.shapes[source], entry.shape)]
+            if long[0] == long[1]:
+                flat[one, other] = None
+            else:
+                unlike.setdefault((one, other), STACKED if _is_stacked(entry, left.shapes) else OTHER_AXES)
+    alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
+    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in {*unlike, *flat}]
+    pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
+    shared = [(one, other) for one, of in lefts.items() for other in sorted(of) if one and other]
+    return pairs, unlike, [p for p in flat if p not in unlike], [p for p in shared if p not in {*pairs}]
+
+
+def _rows(shared: Sequence[Pair]) -> dict[str, str]:
+    """Map right modules to the left modules in whose rows they are listed.
+
+    Such a pair shares arrays, its own or those of the modules inside it, with no other module.
+
+    Args:
+      shared: all modules that share arrays.
+    """
+    owners = tuple({pair[k] for pair in shared} for k in (0, 1))
+    rows: dict[str, str] = {}
+    for one in {path[:k] for path in owners[0] for k, sign in enumerate(f"{path}.") if sign == "."}:
+        other = _around(shared, one, 0)
+        if other and _around(shared, other, 1) == one and (one in owners[0]) == (other in owners[1]):
+            rows[other] = one
+    return rows
+
+
+def _around(shared: Sequence[Pair], path: str, side: int) -> str:
+    """Return the innermost module around all that share arrays with a module, or with those inside it."""
+    others = [pair[1 - side] for pair in shared if f"{pair[side]}.".startswith(f"{path}.")]
+    return posixpath.commonpath([other.replace(".", "/") for other in others]).replace("/", ".")
+
+
+def _is_stacked(entry: Entry, shapes: Shapes) -> bool:
+    """Tell whether one side stacks arrays of the other one along an axis of its own.
+
+    Args:
+      shapes: of the left arrays.
+    """
+    for part in entry.moves:
+        source = shapes[part.source]
+        of_left, of_right = (source, part.source_atoms, part.select), (entry.shape, part.target_atoms, part.place)
+        shape, atoms, picks = of_left if len(source) > len(entry.shape) else of_right
+        before = [math.prod(atoms[:k]) for k in range(len(atoms))]
+        edges = {math.prod(shape[:d]): size for d, size in enumerate(shape)}
+        if any(isinstance(pick, int) and edges.get(at) == n for pick, at, n in zip(picks, before, atoms, strict=True)):
+            return True
+    return False
+
+
+def _arrays(table: Table, layout: Layout, left: _Side, right: _Side) -> ArrayPairs:
+    """Pair arrays, in the order of the model that has more of them: it shows more of the order in which they run."""
+    back = table.reverse().layout(right.shapes, left.shapes)
+    finer = left if len(left.shapes) > len(right.shapes) else right
+    place = {name: k for k, name in enumerate(finer.shapes)}
+    places = {e.name: min((place[n] for n in (e.name, *e.sources) if n in place), default=-1) for e in layout.entries}
+    one, other = (Names(side.home, list(side.shapes), side.ties) for side in (left, right))
+    return pairs_of(layout, back, one, other, places)
+
+
+def _inside(partners: Mapping[str, set[str]], path: str, other: str) -> bool:
+    """Tell whether the partners of all modules inside this one are inside that one."""
+    inner = (of for module, of in partners.items() if module.startswith(f"{path}."))
+    return all(partner.startswith(f"{other}.") for of in inner for partner in of)
+
+
+def is_paired(names: Any) -> bool:
+    """Tell whether this is a Table, or what parity.derive returned."""
+    return isinstance(getattr(names, "table", names), Table)

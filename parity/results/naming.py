@@ -1,0 +1,92 @@
+"""Say what arrays are called in each framework: reports use one name for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from parity.given.own import OWN
+from parity.given.quoting import quoted
+from ports.runners.inputs import INPUT
+from specs.kinds import FRAMEWORKS, KINDS, PORTED
+from specs.words import in_a_row
+
+from .result import Result
+
+ARRAYS = ("gradients", "train")  # checks that compare arrays of the models, and not what layers return
+
+
+@cache
+def _leaves(framework: str) -> dict[str, str]:
+    """Return a framework's names of the arrays of layers, by the common name: {"kernel": "weight"}."""
+    places = {leaf: place for kind in KINDS.values() for leaf, place in kind.leaves[PORTED[framework]].items()}
+    return {leaf: place.name for leaf, place in places.items() if leaf and place is not None}
+
+
+def elsewhere(leaf: str, frameworks: Iterable[str]) -> str:
+    """Say what a layer's array is called where it has another name: "weight in torch and paddle"; "" if nowhere."""
+    names: dict[str, list[str]] = {}
+    for framework in frameworks:
+        name = _leaves(framework).get(leaf, leaf)
+        if name != leaf:
+            names.setdefault(name, []).append(framework)
+    return in_a_row(f"{name} in {in_a_row(homes)}" for name, homes in names.items())
+
+
+def frameworks_of(results: Iterable[Result]) -> list[str]:
+    """Return the frameworks that the sides are labelled by; all where a label is none."""
+    labels = dict.fromkeys(side.partition("@")[0] for r in results for side in r.sides)
+    return list(labels) if labels and set(labels) <= {*FRAMEWORKS} else list(FRAMEWORKS)
+
+
+def with_own(name: str, *results: Result) -> str:
+    """Add to the name of an array of known layers what it is called elsewhere: "norm.scale (weight in torch)"."""
+    leaf = name.rpartition(".")[2]
+    if results[0].check not in ARRAYS:
+        return name
+    if results[0].architecture != OWN:
+        own = elsewhere(leaf, frameworks_of(results))
+        return f"{name} ({own})" if own else name
+    known, leaves = own_name(name, *results), _leaves_of(name, results)
+    others = [f"{own} in {quoted(side)}" for side, own in leaves.items() if own != leaf and known == name]
+    return f"{known} ({in_a_row(others)})" if others else known
+
+
+def own_name(name: str, *results: Result) -> str:
+    """Return the name of an array that all of the user's models share, "norm.weight" for "norm.scale" of torch alone.
+
+    Where they share none, it is the name that reports use.
+    """
+    leaves = {*_leaves_of(name, results).values()}
+    return ".".join([*name.split(".")[:-1], *leaves]) if len(leaves) == 1 else name
+
+
+def _leaves_of(name: str, results: Sequence[Result]) -> dict[str, str]:
+    """Return the last part of an array's name in each of the user's models, by label; {} of known architectures."""
+    array, leaf = name.rpartition(": ")[2], name.rpartition(".")[2]
+    of_arrays = [r for r in results if r.architecture == OWN and r.check in ARRAYS]
+    return {side: r.spelled.get(side, {}).get(array, leaf) for r in of_arrays for side in r.sides}
+
+
+def whose(results: Sequence[Result]) -> str:
+    """Say whose names the arrays of a report bear, with the translation of those that occur; "" if none is compared."""
+    arrays = [r for r in results if r.check in ARRAYS and r.curve and r.architecture != OWN]
+    if not arrays:
+        return ""
+    leaves = dict.fromkeys(name.rpartition(".")[2] for r in arrays for name, _, _ in r.curve)
+    alike: dict[str, list[str]] = {}
+    for leaf in leaves:
+        if own := elsewhere(leaf, frameworks_of(arrays)):
+            alike.setdefault(own, []).append(leaf)
+    texts = [f"{in_a_row(some)} {'are' if some[1:] else 'is'} called {own}" for own, some in alike.items()]
+    return f"Arrays bear one name for all frameworks: {'; '.join(texts)}." if texts else ""
+
+
+def of_inputs(results: Iterable[Result]) -> str:
+    """Say what gradients of inputs are called, which no layer names; "" if none is compared."""
+    taps = (tap for r in results if r.check == "gradients" for tap, _, _ in r.curve)
+    names = [tap for tap in dict.fromkeys(taps) if tap == INPUT or tap.startswith(f"{INPUT}:")]
+    if not names:
+        return ""
+    kind, s = ("are the gradients", "s") if names[1:] else ("is the gradient", "")
+    return f"In gradients, {in_a_row(names)} {kind} with respect to the model's input{s}."

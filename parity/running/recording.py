@@ -1,0 +1,344 @@
+"""Record what one model does, as plain arrays: all that a comparison needs, without any framework."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from convert.errors import ConvertError
+from parity.given.own import OWN, Own
+from parity.given.quoting import some
+from parity.results.elements import by_feature, double, feature_axis, movement
+from ports.port import Port
+from ports.runners.inputs import OUTPUT, Inputs
+from ports.runners.records import Optimizer, Tap, outputs
+from specs.notation.paths import pattern
+from specs.words import count, hint, in_a_row
+
+from .hub import own_leaves, to_hub
+from .training_settings import momenta
+
+CHECKS = ("forward", "layers", "single-step", "gradients", "train")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SEEDS = 64  # of dropout: each call's masks are looked at together
+# Shares by which weights are moved to measure how a run amplifies rounding: eight roundoffs, as much as rounding
+# gathers over some layers. In float32 once each way: what crosses the kink of a ReLU one way stays put the other.
+JITTER = {"float64": (2.0**-50,), "float32": (2.0**-21, -(2.0**-21))}
+ACTIVATIONS = ("forward", "layers", "single-step")  # checks of activations: cheap, so that truths are jittered too
+WEIGHTS = 64 << 20  # bytes of weights that a recording may carry along for its guesses
+
+
+@dataclass
+class Recording:
+    """One model under one check.
+
+    Args:
+      architecture: of a port; OWN for a user's model.
+      arrays: what is compared, in the order in which a fault would show first.
+      taps: inputs and outputs of each call, for single steps and guesses.
+      weights: the model's arrays in the shared names and layout, for guesses.
+      kinds: kind of layer at each path.
+      truth: the same recorded in float64, where this is in a lower dtype.
+      cause: why there is nothing, where there is nothing.
+      unable: whether that is the framework's limit, and not a failure.
+      masks: beside the arrays of training, which then runs without dropout: what `_masks` measures of each call of it.
+      spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
+      untrained: shapes of the model's arrays that take no gradient, for `gradients`.
+      random: whether its outputs are known to depend on random numbers, other than those of dropout.
+      origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
+      holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
+      file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
+      spelled: what the model calls the arrays of known layers that have another name here: {"fc.kernel": "weight"}.
+      tabled: whether a Table pairs its modules: by their arrays, so that what they return may have other shapes.
+      momenta: of the model's batch norms, see momentum; read for `train` alone.
+      notes: what was computed otherwise than the framework does, not run or not measured, and why.
+    """
+
+    label: str
+    framework: str
+    dtype: str
+    device: str
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    taps: list[Tap] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    truth: Recording | None = None
+    cause: str = ""
+    unable: bool = False
+    masks: list[list[float]] | None = None
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
+    untrained: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    random: bool = False
+    origin: str = ""
+    holds: str = ""
+    momenta: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    architecture: str = OWN
+    file: str = ""
+    part: str = ""
+    tabled: bool = False
+    spelled: dict[str, str] = field(default_factory=dict)
+
+
+def record(
+    model: Port | Own,
+    inputs: Any,
+    check: str,
+    label: str = "",
+    feed: Recording | None = None,
+    steps: int = 10,
+) -> Recording:
+    """Run a check on a model, and on its float64 twin where its dtype is lower.
+
+    Args:
+      inputs: images (n, c, h, w), or whatever the model takes.
+      feed: for single-step, the reference whose inputs each layer gets.
+      steps: of training, each on other inputs.
+    """
+    training = check not in ACTIVATIONS
+    rates = model.dropout_rates() if training else []
+    with model.no_dropout() if rates else nullcontext(model) as settled:
+        recording = _record(settled, inputs, check, label, feed, steps)
+    if rates and check == "train":
+        recording.masks = _masks(model, inputs)
+    if rates:
+        recording.notes.append(_dropout_note(list(dict.fromkeys(rates)), recording.masks))
+    recording.notes += model.switched(training)
+    recording.notes += model.turned() if isinstance(model, Own) else []
+    if isinstance(model, Port) and check in ("layers", "single-step"):
+        recording.notes += _uncalled_maps(model, recording)
+    if isinstance(model, Port) and model.source:
+        for one in filter(None, (recording, recording.truth)):
+            one.file, one.part = model.source.path, model.source.part
+    return recording
+
+
+def _dropout_note(rates: Sequence[str], masks: Sequence[Any] | None) -> str:
+    """Say where dropout is judged; or that no mask is, as a rate of the Config reaches no call of dropout.
+
+    Args:
+      rates: what makes training random, see `dropout_rates`. masks: None where the check does not run dropout.
+    """
+    if masks is not None and not masks:
+        return f"no mask of dropout was judged: {in_a_row(rates)} is above 0, but no call of dropout has a rate above 0"
+    return f"dropout was off ({', '.join(rates)}): train judges its masks by themselves"
+
+
+def _uncalled_maps(port: Port, recording: Recording) -> Iterator[str]:
+    """Say which feature maps of the page no call and no layer has: names that may be misspelt."""
+    called = {pattern(tap.name.partition("#")[0]) for tap in recording.taps}
+    known = called | {pattern(layer.path) for layer in port.layers()}
+    for path in port.spec.feature_maps:
+        if path not in known and not any(name.startswith(f"{path}.") for name in known):
+            yield f"feature_maps lists {path!r}, which this model never calls{hint(path, known)}"
+
+
+def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    """Record a model without random drops, its spread and its twin."""
+    recording = _run(model, inputs, check, label, feed, steps)
+    recording.spread = _spread(recording, model, inputs, check, feed, steps)
+    recording.origin, recording.holds = _origin(recording, model, inputs)
+    if model.dtype != "float64":
+        feed = feed.truth if feed is not None and feed.truth is not None else feed
+        with precision_kept():  # the models that are run next compute in their own dtype
+            twin = model.with_dtype("float64")
+            recording.truth = _run(twin, inputs, check, label, feed, steps)
+            if check in ACTIVATIONS:
+                recording.truth.spread = _spread(recording.truth, twin, inputs, check, feed, steps)
+                recording.truth.origin, recording.truth.holds = _origin(recording.truth, twin, inputs)
+    return recording
+
+
+@contextmanager
+def precision_kept() -> Iterator[None]:
+    """Restore jax's float64 mode, which the float64 twin of a float32 model turns on, when the block ends."""
+    jax = sys.modules.get("jax")
+    before = jax.config.jax_enable_x64 if jax else None
+    try:
+        yield
+    finally:
+        if jax:
+            jax.config.update("jax_enable_x64", before)
+
+
+def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
+    r.tabled = isinstance(model, Own) and model.paired is not None
+    _RECORDERS[check](r, model, inputs, feed, steps)
+    r.notes += model.notes
+    if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
+        r.unable, r.cause = True, f"computes in {r.arrays[OUTPUT].dtype}, although its weights are float64"
+    return r
+
+
+def _spread(
+    recording: Recording, model: Port | Own, inputs: Any, check: str, feed: Recording | None, steps: int
+) -> dict[str, np.ndarray]:
+    """Measure how far a recording's arrays move with the weights; {} and a note where the model cannot be copied."""
+    spread: dict[str, np.ndarray] = {}
+    for share in JITTER.get(model.dtype, ()):
+        moved = Recording(recording.label, recording.framework, recording.dtype, recording.device)
+        try:
+            _RECORDERS[check](moved, model.jittered(share, seed=0), inputs, feed, steps)
+        except Exception as error:  # whatever a model raises when it is copied; the comparison itself does not need it
+            recording.notes.append(f"how it amplifies rounding was not measured: {type(error).__name__}: {error}")
+            return {}
+        for name, array in recording.arrays.items():
+            if name in moved.arrays and moved.arrays[name].shape == array.shape:
+                moves = movement(array, moved.arrays[name])
+                largest = by_feature(moves, feature_axis(check, name, moves))
+                spread[name] = np.maximum(spread.get(name, 0.0), largest)
+    return spread
+
+
+def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
+    """Describe the first tap of inference with NaN, else with infinities, and what brings them in; "" for neither."""
+    kinds = (("NaN starts", np.isnan), ("infinities start", np.isinf))
+    kind, is_bad = next((k for k in kinds if any(_any(k[1], array) for array in r.arrays.values())), ("", np.isnan))
+    if not kind:
+        return "", ""
+    try:
+        taps = r.taps or model.trace(inputs)
+    except ConvertError:  # modules that cannot be taps; `layers` reports them
+        return "", ""
+    for tap in taps:
+        if any(_any(is_bad, array) for array in tap.outputs):
+            where = f"{kind} in {tap.name!r}"
+            if not all(_finite(array) for array in tap.inputs):
+                return f"{where}, whose inputs are not finite either", ""
+            weights = _shared(model, model.state())
+            bad = [name for name, a in weights.items() if name.startswith(f"{tap.name.partition('#')[0]}.")]
+            bad = [name for name in bad if not _finite(weights[name])]
+            holds = f"{bad[0]} holds {'NaN' if _any(np.isnan, weights[bad[0]]) else 'infinities'}" if bad else ""
+            return f"{where}, whose inputs are finite" + f": {holds}" * bool(holds), holds
+    return "", ""
+
+
+def _any(test: Callable[[Any], Any], array: np.ndarray) -> bool:
+    return bool(test(double(array)).any())
+
+
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(double(array)).all())
+
+
+def _forward(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    r.arrays = model.outputs(inputs)
+
+
+def _layers(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    r.taps = model.trace(inputs)
+    r.arrays = dict(outputs(r.taps))
+    _describe(r, model)
+
+
+def _single_step(r: Recording, model: Port | Own, inputs: Any, feed: Recording | None, *_: Any) -> None:
+    """Run each layer on the reference's recorded input, and record the input that it would have had as well.
+
+    The whole model's own inputs are the same on all sides, whatever the order of its arguments is.
+    """
+    r.taps = model.trace(inputs, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
+    for tap in r.taps:
+        if tap.name != OUTPUT:
+            r.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
+        r.arrays.update(outputs([tap]))
+    _describe(r, model)
+
+
+def _describe(r: Recording, model: Port | Own) -> None:
+    """Add what guesses need, and a note on modules that never ran."""
+    state = model.state()
+    if sum(array.nbytes for array in state.values()) <= WEIGHTS:
+        r.weights = _shared(model, state)
+    r.kinds = {model.shared(layer.path): layer.kind for layer in model.layers()}
+    r.notes += [*model.unreached(r.taps), *model.left_out()]
+
+
+def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays under the names and in the layout that all frameworks share."""
+    named = to_hub(model.layers(), model.framework, arrays)
+    return {model.shared(own): array for own, array in named.items()}
+
+
+def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays as the other model has them too: by a Table, if there is one, or else by shared names.
+
+    What a Table leaves unjudged becomes a note.
+    """
+    by_table = model.paired.arrays if isinstance(model, Own) and model.paired is not None else None
+    if by_table is None:
+        leaves = own_leaves(model.layers(), model.framework)
+        r.spelled = {model.shared(name): leaf for name, leaf in leaves.items()}
+        return _shared(model, arrays)
+    r.notes += [note for note in by_table.notes(arrays) if note not in r.notes]
+    return by_table.named(arrays)
+
+
+def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    """Record in the order of the backward pass: a wrong gradient spoils only what comes after it here."""
+    gradients = model.gradients(inputs)
+    named = _paired(r, model, gradients.parameters)
+    r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
+    r.arrays.update({name: named[name] for name in reversed(named)})
+    r.arrays.update(gradients.inputs)
+    r.notes += _without_effect(named)
+    if isinstance(model, Own):
+        state = _paired(r, model, model.state())
+        r.untrained = {name: array.shape for name, array in state.items() if name not in named}
+
+
+def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
+    """Name the parameters of which an agreement says nothing, as they may be read nowhere."""
+    names = [name for name, gradient in gradients.items() if gradient.size and not gradient.any()]
+    whose = f"{count(len(names), 'parameter')} {'has' if len(names) == 1 else 'have'} a gradient of 0 as a whole"
+    why = "no code reads it, or it has no effect, as in a softmax over one value"
+    return [f"{whose}, which says that {why}: {some(names)}"] * bool(names)
+
+
+def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:
+    r.momenta = momenta(model.runner.model)
+    for name in OPTIMIZERS:
+        trained = model.train(batches(inputs, steps), Optimizer(name=name))
+        named = _paired(r, model, {**trained.parameters, **trained.statistics})
+        r.arrays[f"{name}: losses"] = np.asarray(trained.losses)
+        r.arrays.update({f"{name}: {key}": array for key, array in named.items()})
+        r.notes += [note for note in trained.notes if note not in r.notes]
+
+
+def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:
+    """Return [rate, units, units with nonzero input, kept among these, worst deviation of scale] for every call of
+    dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
+    """
+    runs = [model.dropout_calls(inputs, seed) for seed in range(SEEDS)]
+    calls = zip(*runs, strict=True)
+    return [
+        [
+            call[0].rate,
+            sum(d.units for d in call),
+            sum(d.kept.size for d in call),
+            sum(int(d.kept.sum()) for d in call),
+            max(d.scale for d in call),
+        ]
+        for call in calls
+    ]
+
+
+def batches(inputs: Any, steps: int) -> Sequence[Inputs]:
+    """Return as many batches as steps, each with other noise on what is no integer: the same for all frameworks."""
+    rng = np.random.default_rng(1)
+
+    def noisy(array: np.ndarray) -> np.ndarray:
+        floating = np.issubdtype(array.dtype, np.floating)
+        return array + 0.5 * rng.standard_normal(array.shape) if floating else array
+
+    return [Inputs.of(inputs).map(noisy) for _ in range(steps)]
+
+
+_RECORDERS: Mapping[str, Callable[..., None]] = {
+    "forward": _forward, "layers": _layers, "single-step": _single_step, "gradients": _gradients, "train": _train,
+}  # fmt: skip

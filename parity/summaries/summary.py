@@ -1,0 +1,428 @@
+"""Summarise results for people: the verdict in a sentence, counts, and what differs first in each model."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from parity.given.own import OWN
+from parity.given.quoting import marked, place, quoted
+from parity.results.naming import own_name
+from parity.results.result import ABSENT, NO_PORT, Result
+from specs.numbers import limit
+from specs.words import count, counted, in_a_row
+
+from . import findings
+
+LARGEST = "largest error compared with its limit"  # it need not be the largest, as arrays have limits of their own
+UNDECIDED = ("failed", "not run", "not judged")
+DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
+
+
+def model(result: Result, own: str = "own models") -> str:
+    """Name a result's model: ARCHITECTURE:VARIANT, or ARCHITECTURE alone of no known variant.
+
+    Args:
+      own: what the user's models are called.
+    """
+    if result.variant == OWN:
+        return own if result.architecture == OWN else result.architecture
+    return f"{result.architecture}:{result.variant}"
+
+
+def grades(results: Iterable[Result]) -> Counter[str]:
+    """Count results by grade."""
+    return Counter(r.grade for r in results)
+
+
+def compared(results: Iterable[Result], own: str) -> str:
+    """Name what was compared, marked: a model, up to three of them, or their architectures; a checkpoint's file alone.
+
+    Args:
+      own: what the user's models are called.
+    """
+    names = {model(r): r.variant if _is_of_file(r) else model(r) for r in results}
+    models = [own if name == "own models" else marked(text) for name, text in names.items()]
+    return in_a_row(models if len(models) < 4 else dict.fromkeys(marked(name.partition(":")[0]) for name in names))
+
+
+def _is_of_file(r: Result) -> bool:
+    """Tell whether a variant is named after a checkpoint: "model.npz S/16"."""
+    return r.architecture != OWN and any(os.path.basename(file.rstrip("/")) in r.variant for file in r.files)
+
+
+def assumptions(results: Iterable[Result]) -> str:
+    """List the settings that nobody states: "Assumed: gelu=erf, norm_eps=1e-6"; by marked models where these differ."""
+    models: dict[tuple[str, ...], dict[str, None]] = {}
+    for r in results:
+        models.setdefault(r.assumed, {})[model(r)] = None
+    texts = [
+        ", ".join(settings) + f" in {_listed([marked(name) for name in names])}" * (len(models) > 1)
+        for settings, names in models.items()
+        if settings
+    ]
+    return f"Assumed: {'; '.join(texts)}" if texts else ""
+
+
+def verdict(results: Sequence[Result], alone: bool = False) -> str:
+    """Say in one sentence whether the models agree, before it which weights differ, after it what is assumed.
+
+    Of what differs first it states the cause, if that is known. Names are marked.
+
+    Args:
+      alone: leave out in which comparison the first difference is, which a card says.
+    """
+    assumed = assumptions(results)
+    weights = next((f"The weights differ: {r.weights}. " for r in results if r.weights), "")
+    return f"{weights}{_judgement(results, alone)}" + (f" {assumed}." if assumed else "")
+
+
+def _judgement(results: Sequence[Result], alone: bool) -> str:
+    counts = grades(results)
+    compared = counts["agrees"] + counts["close"] + counts["differs"]
+    skipped = f" {counted(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
+    skipped += f" {counted(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
+    if counts["differs"]:
+        (first, *_) = findings.find(results)
+        array = first.result.first_divergence
+        at = f", first at {_at(array, first.result)}" if array is not None else ""
+        where = "" if alone else f" ({subject(first.result)})"
+        failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
+        return f"{_culprit(results)}{_share(counts, compared)}{at}{_briefly(first)}{where}.{failed}{skipped}"
+    if counts["failed"]:
+        agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
+        return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
+    if compared and (unproven := unjudged(results)):
+        agree = f"{count(compared, 'comparison')} {'agrees' if compared == 1 else 'agree'}"
+        return f"Nothing is proven of {in_a_row(unproven)}; of others, {agree}.{skipped}"
+    if not compared:
+        return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
+    number = {1: "the only comparison", 2: "both comparisons"}.get(compared, f"all {compared:,} comparisons")
+    models = len({model(r) for r in results if r.passed})
+    each = f" on each of {models:,} models," if models > 1 else ""
+    near = f", {near}" if (near := closeness(results)) else ""
+    return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def _briefly(finding: findings.Finding) -> str:
+    """State the cause of what differs first, without its evidence: ": epsilon is 1e-5 in a, 1e-3 in b"; "" for none."""
+    first = finding.result.first_divergence
+    if first is None or first.weights:
+        return ""
+    cause = finding.guess.partition(" (")[0].rpartition(", after ")
+    text = cause[0] or cause[2] or finding.result.word(first)
+    for label in finding.result.sides:  # marked as ahead of it
+        text = text.replace(quoted(label), _label(label)) if quoted(label) != label else text
+    return f": {text}" if text else ""
+
+
+def _share(counts: Mapping[str, int], compared: int) -> str:
+    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran"."""
+    if compared < 2:
+        return ""
+    kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
+    if counts["differs"] < compared:
+        return f" in {counts['differs']:,} of {compared:,} comparisons{kind}"
+    return f" in {'both' if compared == 2 else f'all {compared:,}'} comparisons{kind}"
+
+
+def passed(results: Sequence[Result]) -> bool:
+    """Tell whether something was compared of each model, but for what could not run, and nothing of it differs."""
+    return any(r.passed for r in results) and not any(r.passed is False for r in results) and not unjudged(results)
+
+
+def unjudged(results: Iterable[Result]) -> list[str]:
+    """Name the models of which something could not be judged, as NaN, and nothing was."""
+    grades_of: dict[str, set[str]] = {}
+    for r in results:
+        grades_of.setdefault(model(r), set()).add(r.grade)
+    return [name for name, found in grades_of.items() if "not judged" in found <= {"not judged", "not run"}]
+
+
+def closeness(results: Iterable[Result]) -> str:
+    """Count the checks in which some pair is close to its limit: "1 check close to its limit"; "" for none."""
+    number = len(near(results))
+    return f"{count(number, 'check')} close to {'its limit' if number == 1 else 'their limits'}" if number else ""
+
+
+def absent(results: Sequence[Result]) -> list[Result]:
+    """List the comparisons with a side that cannot run here at all, as a framework that is not installed.
+
+    Returns: [] if no others are left.
+    """
+    lacking = [r for r in results if r.grade == "not run" and any(_is_absent(why) for _, why in r.missing)]
+    return lacking if len(lacking) < len(results) else []
+
+
+def present(results: Sequence[Result]) -> list[Result]:
+    """List the comparisons of which `absences` does not speak."""
+    lacking = {id(r) for r in absent(results)}
+    return [r for r in results if id(r) not in lacking]
+
+
+def _is_absent(why: str) -> bool:
+    return any(words in why for words in ABSENT)
+
+
+def absences(results: Sequence[Result]) -> list[str]:
+    """Say of each side that cannot run here why, and what did not run for that: "paddle is not installed, so ..."."""
+    reasons: dict[str, list[Result]] = {}
+    for r in absent(results):
+        for side, why in r.missing:
+            if _is_absent(why):
+                named = NO_PORT in why or why.startswith(side.partition("@")[0])
+                reasons.setdefault(why if named else f"{side} {why}", []).append(r)
+    sentences = []
+    for reason, group in reasons.items():
+        what, _, remedy = reason.partition(": ")
+        pairs = in_a_row(dict.fromkeys(r.pair for r in group))
+        number = "one comparison" if len(group) == 1 else count(len(group), "comparison")
+        sentences.append(f"{what}, so {number} did not run ({pairs}){f': {remedy}' * bool(remedy)}")
+    return sentences
+
+
+def near(results: Iterable[Result]) -> list[list[Result]]:
+    """Group the results that agree close to their limits by model, check, dtype and device."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for r in results:
+        if r.grade == "close":
+            groups.setdefault(findings.key(r), []).append(r)
+    return list(groups.values())
+
+
+def close_calls(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return a note for each check below float64 that agrees close to its limit, and the comparisons: see `notes`."""
+    found = []
+    for group in near(results):
+        worst = max(group, key=lambda r: r.ratio)
+        if worst.dtype == "float64":
+            continue
+        exact = findings.exact_error(group, results)
+        sure = f"it agrees in float64 ({exact}), so this is rounding" if exact else "compare in float64 to be sure"
+        what = f"{findings.worst_array(worst)} passes close to its limit in {worst.dtype}, at {worst.ratio:.0%} of it"
+        which = "" if len(group) == len(results) else _concerned([("", r) for r in group], results)
+        found.append((f"{what}: {sure}", which))
+    return found
+
+
+def _culprit(results: Iterable[Result]) -> str:
+    """Name what differs: "torch differs from flax and paddle" where one model is on a side of every difference."""
+    off = [r for r in results if r.grade == "differs"]
+    common = set.intersection(*(set(r.sides) for r in off))
+    others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
+    if len(common) == 1 and len(others) > 1:
+        return f"{_label(common.pop())} differs from {in_a_row(map(_label, others))}"
+    sides = list(dict.fromkeys(_label(side) for r in off for side in r.sides))
+    return f"{in_a_row(sides)} differ" if len(sides) == 2 else "The models differ"
+
+
+def _label(name: str) -> str:
+    """Mark the label of a model that would run into its sentence."""
+    return name if quoted(name) == name else marked(name)
+
+
+def _sides(results: Iterable[Result]) -> str:
+    names = list(dict.fromkeys(_label(side) for r in results if r.passed for side in r.sides))
+    return in_a_row(names) if 1 < len(names) < 7 else "All models"
+
+
+def subject(result: Result) -> str:
+    """Name what a result compares: model, check and dtype; the model is marked."""
+    name = model(result)
+    return f"{name if name == 'own models' else marked(name)}, check {result.check} in {result.dtype}"
+
+
+def totals(results: Sequence[Result]) -> str:
+    """Count comparisons by outcome: "12 comparisons: 10 agree, 2 differ"; of one outcome, "12 comparisons agree"."""
+    counts = grades(results)
+    agree, differ = counts["agrees"] + counts["close"], counts["differs"]
+    known = {
+        "agrees" if agree == 1 else "agree": agree,
+        "differs" if differ == 1 else "differ": differ,
+        "failed to run": counts["failed"],
+        **{grade: counts[grade] for grade in ("not run", "not judged")},
+    }
+    parts = [(number, words) for words, number in known.items() if number]
+    if len(parts) == 1:
+        return f"{count(parts[0][0], 'comparison')} {parts[0][1]}"
+    return f"{count(len(results), 'comparison')}: {', '.join(f'{number:,} {words}' for number, words in parts)}"
+
+
+def closing(results: Sequence[Result]) -> str:
+    """Say what a verdict does not: "6,310 arrays; largest error compared with its limit: 1.9e-14 in float64 (...)"."""
+    arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
+    return "; ".join(filter(None, [count(arrays, "array") * bool(arrays), extremes(results)]))
+
+
+def _judged(results: Iterable[Result]) -> list[Result]:
+    return [r for r in results if r.grade in ("agrees", "close", "differs")]
+
+
+def extremes(results: Sequence[Result], places: bool = False) -> str:
+    """State the error of each dtype that is the largest share of its limit, float64 first:
+    "largest error compared with its limit: 2.1e-4 in float64 (limit 1e-10), 6.6e-7 in float32 (limit 5.7e-6)".
+
+    It need not be the largest, as limits differ by dtype, check and array. Where there are no two numbers to compare,
+    a word stands without a limit: "not called in float64".
+
+    Args:
+      places: name the model, pair, check and array that has it, both names marked.
+    """
+    judged = _judged(results)
+    worst: dict[str, Result] = {}  # by dtype
+    for r in judged:
+        if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
+            worst[r.dtype] = r
+    several = len({model(r) for r in results}) > 1
+    words, errors = dict[tuple[str, str], list[str]](), list[str]()
+    for dtype in _ordered(worst):
+        r = worst[dtype]
+        known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
+        about = f" ({'; '.join(known)})" if known else ""
+        if r.is_number:
+            errors.append(f"{r.shown} in {dtype}{about}")
+        else:
+            words.setdefault((r.shown, about), []).append(dtype)
+    stated = [f"{LARGEST}: {', '.join(errors)}"] * bool(errors)
+    return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
+
+
+def _place(r: Result, several: bool) -> str:
+    """Name where the error is that a result states; its model too, where there are several."""
+    array = findings.worst_array(r)
+    at = f" at {_at(array, r)}" if array else ""
+    return f"{f'{marked(model(r))}, ' * several}{r.pair}, {r.check}{at}"
+
+
+def _at(array: str, r: Result) -> str:
+    """Name an array of a result, marked."""
+    return place(own_name(array, r), [name for name, *_ in r.curve])
+
+
+def _ordered(dtypes: Iterable[str]) -> list[str]:
+    """Put float64, which decides, in front of the other dtypes."""
+    return sorted(dtypes, key=lambda dtype: dtype != "float64")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why results are undecided: "torch failed: its process died (2 comparisons: flax-torch and torch-paddle)".
+
+    Args:
+      sides: which share it: "torch"; "" where it is of no side, or begins with it.
+      grade: of the results.
+      reason: the cause, with the comparisons that it concerns.
+    """
+
+    sides: str
+    grade: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.sides} {self.grade}: {self.reason}".lstrip()
+
+
+def causes(results: Sequence[Result]) -> list[Cause]:
+    """List each cause why results are undecided, once."""
+    groups: dict[tuple[str, str], list[tuple[str, Result]]] = {}
+    for r in results:
+        if r.grade in UNDECIDED:
+            for side, why in r.missing or [("", r.cause)]:
+                groups.setdefault((r.grade, why.replace(r.dtype, DTYPE)), []).append((side, r))
+    ordered = sorted(_of_one_fault(groups).items(), key=lambda item: UNDECIDED.index(item[0][0]))
+    return [_cause(grade, why, group, results) for (grade, why), group in ordered]
+
+
+Group = list[tuple[str, Result]]  # results with one cause, each with the side that it is of
+
+
+def _of_one_fault(groups: Mapping[tuple[str, str], Group]) -> dict[tuple[str, str], Group]:
+    """Join the causes of several models of one architecture that are the same but for numbers: one fault makes them."""
+    merged: dict[tuple[object, ...], tuple[tuple[str, str], Group]] = {}
+    for (grade, why), group in groups.items():
+        where = frozenset((side, r.architecture, r.check, r.dtype, r.device, r.pair) for side, r in group)
+        alike = (grade, re.sub(r"{[\d.,]+}|\d+", "#", why), where)
+        known = merged.setdefault(alike, ((grade, why), []))[1]
+        known += group
+    return dict(merged.values())
+
+
+def _cause(grade: str, why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> Cause:
+    """State a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
+    others = list(dict.fromkeys(quoted(r.variant) for side, r in group if not _states(r, side, why)))
+    sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
+    why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in results if any(r is other for _, other in group))))
+    also = f"; in {_listed(others)} with other numbers" if others else ""
+    named, _, rest = why.partition(": ")
+    if rest and any(named in r.sides for _, r in group):  # the reason itself begins with its side
+        sides, why = named, rest
+    return Cause(sides, grade, f"{why} ({_concerned(group, results)}{also})")
+
+
+def _states(r: Result, side: str, why: str) -> bool:
+    """Tell whether a result's own cause is this one, numbers included."""
+    own = [reason for label, reason in r.missing or [("", r.cause)] if label == side]
+    return any(reason.replace(r.dtype, DTYPE) == why for reason in own)
+
+
+def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
+    """Name comparisons by their pairs, and by model and check where these are not all that there are."""
+    pairs, models = dict.fromkeys(r.pair for r in group), dict.fromkeys(map(model, group))
+    parts = [_listed(list(pairs))]
+    parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
+    asked = {(r.check, r.dtype) for r in results}
+    parts += [findings.checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
+    return "; ".join(parts)
+
+
+def _some(names: Sequence[str]) -> str:
+    """List up to four names, or three and how many others."""
+    return _listed(list(map(quoted, names)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return in_a_row(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return (remark on results that ran, the comparisons that it concerns: "2 comparisons: a-b"), each remark once.
+
+    "" for the comparisons where one pair was compared, and the remark is on all results.
+
+    A remark that several models share names them together: "a and b: ...".
+    """
+    groups: dict[str, list[tuple[str, Result]]] = {}  # by the text without the model in front
+    for r in results:
+        if r.cause and r.passed is not None and not r.missing and not _is_cause(r):
+            for note in r.remarks or (r.cause,):
+                label, _, text = note.partition(": ")
+                own = bool(text) and label in r.sides
+                groups.setdefault(text if own else note, []).append((label if own else "", r))
+    alone = len({r.pair for r in results}) == 1
+    every = {text for text, group in groups.items() if alone and len({id(r) for _, r in group}) == len(results)}
+    return [
+        (_of_sides(text, group), "" if text in every else _concerned(group, results)) for text, group in groups.items()
+    ]
+
+
+def _is_cause(r: Result) -> bool:
+    """Tell whether a result's cause is that of its first divergence, which is stated with it."""
+    return r.first_divergence is not None and r.cause == r.first_divergence.worst.cause
+
+
+def _of_sides(text: str, group: Sequence[tuple[str, Result]]) -> str:
+    """Put the models of a remark in front of it: none where it is of both models in each comparison."""
+    if not any(label for label, _ in group):
+        return text
+    sides = dict.fromkeys(side for label, r in group for side in ([label] if label else r.sides))
+    return f"{in_a_row(sides)}: {text}"
+
+
+def _concerned(group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> str:
+    """Name the comparisons of a remark, and count several."""
+    concerned = [r for r in results if any(r is other for _, other in group)]
+    number = f"{count(len(concerned), 'comparison')}: " * (len(concerned) > 1)
+    return f"{number}{_which(concerned, results)}"

@@ -1,0 +1,115 @@
+"""Plain numbers of a training beside its weights and its optimizer, as an epoch, go along or into the record."""
+
+import json
+
+import pytest
+
+from parity_tests.conftest import needs
+
+NUMBERS = {"epoch": 3, "best": 0.5, "offset": -7, "step": 1, "many": 2**40}
+OTHERS = {"arch": "net", "losses": [1.0, 2.0], "args": {"lr": 1}, "never": float("nan")}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a training after a step with other entries, and new models of both sides."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    training = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**training, **NUMBERS, **OTHERS}, tmp_path / "own.pt")
+    torch.save({"run": {**training, **NUMBERS}, "version": 2}, tmp_path / "nested.pt")
+    torch.save(model.state_dict(), tmp_path / "new.pt")
+    (tmp_path / "torch.table").write_text(
+        "table 1: torch <-> torch\nweight: o i <-> weight: o i\nbias: o <-> bias: o\n"
+    )
+    lines = "weight: o i <-> params/kernel: i o\nbias: o <-> params/bias: o\n"
+    (tmp_path / "flax.table").write_text(f"table 1: torch <-> flax\n{lines}")
+
+
+@pytest.fixture
+def convert(run, tmp_path):
+    def convert(table, source, out, *words):
+        like = ["--like", tmp_path / "new.pt"] if out.endswith(".pt") else []
+        base = ["--table", tmp_path / f"{table}.table", tmp_path / source, "--with-optimizer", *like]
+        code, _, err = run(*base, "-o", tmp_path / out, *words)
+        assert code == 0, err
+        return err
+
+    return convert
+
+
+def numbers(path):
+    import torch
+
+    return {name: value for name, value in torch.load(path).items() if name not in ("model", "optimizer")}
+
+
+def test_numbers_beside_a_state_go_along_to_torch(saved, convert, tmp_path):
+    err = convert("torch", "own.pt", "out.pt")
+    assert numbers(tmp_path / "out.pt") == NUMBERS
+    assert "note: numbers beside the state go along: epoch=3, best=0.5, offset=-7, step=1, many=1099511627776\n" in err
+    assert "set aside arch (a text)\n" in err and "set aside never, args/lr (plain numbers)\n" in err
+    err = convert("torch", "nested.pt", "of_part.pt")
+    assert numbers(tmp_path / "of_part.pt") == NUMBERS and "set aside version (plain numbers)\n" in err
+
+
+def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_path):
+    """A TrainState has its own step, and from_bytes refuses a file that has fields beside it."""
+    err = convert("flax", "own.pt", "out.msgpack")
+    kept = {name: value for name, value in NUMBERS.items() if name != "step"}
+    assert "go into the record, from which a conversion back restores them: epoch=3, best=0.5, offset=-7, " in err
+    record = json.loads((tmp_path / "out.msgpack.json").read_text())
+    assert record["optimizer"]["beside"] == kept
+    err = convert("flax", "out.msgpack", "back.pt", "--reverse")
+    assert numbers(tmp_path / "back.pt") == kept
+    assert "go along, from the record: epoch=3" in err
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_an_epoch_that_is_an_array_goes_along_as_the_number_does(saved, run, tmp_path, table):
+    import torch
+
+    import ports
+
+    if table:
+        training = torch.load(tmp_path / "own.pt")
+        words = ["--table", tmp_path / "torch.table", tmp_path / "array.pt", "--like", tmp_path / "new.pt"]
+    else:
+        port = ports.build("mlp_mixer", "tiny S/16", "torch")
+        optimizer = torch.optim.AdamW(port.model.parameters())
+        for parameter in port.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        training = {"model": port.model.state_dict(), "optimizer": optimizer.state_dict()}
+        port.save(tmp_path / "settings.safetensors")
+        words = ["torch2torch", tmp_path / "array.pt", "--config", tmp_path / "settings.safetensors"]
+    training = {name: value for name, value in training.items() if name in ("model", "optimizer")}
+    torch.save({**training, "epoch": torch.tensor(-3), "step": torch.tensor([7])}, tmp_path / "array.pt")
+    code, _, err = run(*words, "--with-optimizer", "-o", tmp_path / "out.pt")
+    assert code == 0 and "set aside" not in err, err
+    assert "note: numbers beside the state go along: epoch=-3, step=7\n" in err
+    assert numbers(tmp_path / "out.pt") == {"epoch": -3, "step": 7}
+    if table:  # a TrainState has its own step
+        code, _, err = run(
+            "--table", tmp_path / "flax.table", *words[2:3], "--with-optimizer", "-o", tmp_path / "o.msgpack"
+        )
+        assert code == 0 and "note: set aside step=7, as the target's own count has this name\n" in err, err
+        assert json.loads((tmp_path / "o.msgpack.json").read_text())["optimizer"]["beside"] == {"epoch": -3}
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_numbers_beside_the_weights_go_along_where_the_state_has_a_file(saved, convert, tmp_path, part):
+    import torch
+
+    training = torch.load(tmp_path / "own.pt")
+    weights = {"model": training["model"]} if part else training["model"]
+    torch.save({**weights, "epoch": 3}, tmp_path / "weights.pt")
+    torch.save(training["optimizer"], tmp_path / "state.pt")
+    err = convert("torch", "weights.pt", "out.pt", "--optimizer", tmp_path / "state.pt")
+    assert numbers(tmp_path / "out.pt") == {"epoch": 3}
+    assert "note: numbers beside the state go along: epoch=3\n" in err and "set aside epoch" not in err

@@ -1,0 +1,73 @@
+"""Lay out a Table from names and shapes, and prove it in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from specs.applied.layout import Layout
+from specs.applied.moves import Shape
+from specs.notation.lines import Lines, Misfit, TableError
+from specs.solving.binding import bind
+from specs.solving.matching import Matcher
+from specs.solving.sizes import ABSENT, LIKE, NO_LINE
+from specs.words import in_a_row
+
+from .filling import Filling
+
+
+def lay_out(
+    table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+) -> Layout:
+    """Lay out a Table; arguments and errors as in Table.layout."""
+    envs, absent = bind(table, shapes, like, sizes)
+    filling = Filling(table, envs, shapes, like)
+    layout = filling.layout(absent)
+    return layout if like is None else layout._replace(unread=_unread(table, filling, like))
+
+
+def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Compare the right arrays with those of the file to be like; return which of these the table drops."""
+    misfits = []
+    for name, (line, shape) in filling.targets.items():
+        if name not in like:
+            misfits.append((name, ABSENT))
+        elif like[name] != shape:
+            own = f"line {line.number} makes {list(shape)} of {in_a_row(array.label for array in line.left.arrays)}"
+            misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {own}"))
+    drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
+    found = Matcher(replace(table, lines=drops), like).match()
+    dropped = {
+        name for line in drops for _, arrays in found.groups(line) for named in arrays for name in named.values()
+    }
+    others = [name for name in like if name not in filling.targets and name not in dropped]
+    made = {_form(name) for name in filling.targets}
+    more = [name for name in others if _form(name) in made]
+    misfits += [(name, f"is in {LIKE}, and is not made here") for name in more]
+    others = [name for name in others if name not in more]
+    misfits += [(name, f"{NO_LINE} (drop <- NAME leaves it to the model)") for name in others]
+    if misfits:
+        raise Misfit(f"{table.name}: does not fit", [], [], misfits)
+    return tuple(sorted(dropped))
+
+
+def prove(
+    table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+) -> Layout:
+    """Prove a Table from names and shapes; arguments and errors as in Table.prove."""
+    there = lay_out(table, shapes, like, sizes)
+    left = {name: shape for name, shape in shapes.items() if name not in there.dropped}
+    # A tied name that the left side leaves out comes back: `left` settles sizes, and is compared here.
+    envs, _ = bind(table.reverse(), there.shapes, left, sizes)
+    returned = Filling(table.reverse(), envs, there.shapes, left).layout().shapes
+    back = {name: shape for name, shape in returned.items() if name not in there.absent}
+    if back != left:
+        wrong = sorted(name for name in {**back, **left} if back.get(name) != left.get(name))
+        raise TableError(f"{table.name}: does not lead back to the same arrays", wrong)
+    return there
+
+
+def _form(name: str) -> str:
+    """Return a name without its numbers: blocks differ in those alone."""
+    return re.sub(r"\d+", "#", name)

@@ -1,0 +1,186 @@
+"""Say which lengths of axes stay open, and which few of them determine the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from specs.notation.axes import Dim, extent
+from specs.notation.claims import derived_lengths
+from specs.notation.lines import Lines
+from specs.notation.signature import Signature
+from specs.words import in_a_row
+
+from .env import Env
+from .sizes import LIKE, SizeError, View
+
+SIZE_OF_HEAD = "d"  # in derived Tables: users know the number of heads, so that this follows rather than is asked for
+MOST = 40  # axes and dimensions that one message lists
+
+
+class Open(NamedTuple):
+    """A dimension with axes of unknown length.
+
+    Args:
+      names: of those axes. known: whether the length of the whole dimension is known.
+    """
+
+    env: Env
+    array: Signature
+    dim: Dim
+    names: frozenset[str]
+    known: bool
+
+    @property
+    def follows(self) -> frozenset[str]:
+        """Return the axes whose length follows from the others': beside a window of unknown parts only its own axis."""
+        unknown = [factor for factor in self.dim.factors if extent(factor, self.env.sizes) is None]
+        windows = frozenset(part.name for factor in unknown for part in factor if part.window)
+        return (self.names & windows if windows else self.names) if self.known else frozenset()
+
+    def __str__(self) -> str:
+        listed = [p.name for factor in self.dim.factors for p in factor if p.name in self.names]
+        return f"line {self.env.line.number}: {in_a_row(dict.fromkeys(listed))} in {self.dim} of {self.array.label}"
+
+
+def open_dims(env: Env, views: Iterable[View]) -> list[Open]:
+    """Return the dimensions of a line's arrays that have axes of unknown length."""
+    shown = {id(view.array): view.shape for view in views if view.shape is not None}
+    return [
+        Open(env, array, dim, names, bool(shown.keys() & {id(array), id(env.line.resolved(array))}))
+        for array in env.line.arrays
+        for dim in array.axes or ()
+        if (names := frozenset(p.name for f in dim.factors for p in f if p.name).difference(env.sizes))
+    ]
+
+
+def enough(dims: Sequence[Open]) -> list[str]:
+    """Return few of the open axes from whose lengths all others follow, in the order in which lines name them.
+
+    Lengths follow within a line, where a dimension of known length has one axis left; that is less than a Solver can
+    do, so that the answer is never too small.
+    """
+    by_env: dict[Env, list[Open]] = {}
+    for one in dims:
+        by_env.setdefault(one.env, []).append(one)
+    parts = {tuple((one.names, one.follows) for one in own): None for own in by_env.values()}
+    written = [p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names]
+    wanted = list(dict.fromkeys(written))
+    for name in [*({SIZE_OF_HEAD} & {*wanted}), *wanted[::-1]][:MOST]:
+        rest = [other for other in wanted if other != name]
+        if all(_settles(part, rest) for part in parts):
+            wanted = rest
+    return wanted
+
+
+def _settles(part: tuple[tuple[frozenset[str], frozenset[str]], ...], given: Iterable[str]) -> bool:
+    """Tell whether all open axes of a line follow from the lengths of some.
+
+    Args:
+      part: of each dimension its open axes, and those of which one may follow.
+    """
+    known, before = set(given), -1
+    while len(known) != before:
+        before = len(known)
+        for names, follows in part:
+            if len(left := names - known) == 1 and left <= follows:
+                known |= left
+    return all(names <= known for names, _ in part)
+
+
+def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
+    """Build the error for open axes, which says where they are and what states them; `like` as in `_error`."""
+    built = _error(table.name, dims, like)
+    built.enough = tuple(enough(dims))
+    derived = derived_lengths(table)
+    if known := [f"{name}={derived[name]}" for name in built.enough if name in derived]:
+        what = "in the models that the Table was derived from: give those of this file's model"
+        built.problems.append(f"{in_a_row(known)} {what}")
+    built.axes = {
+        number: frozenset().union(*(one.names for one in dims if one.env.line.number == number))
+        for number in {one.env.line.number for one in dims}
+    }
+    built.dims = tuple((one.env.line.number, one.dim) for one in dims)
+    return built
+
+
+def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
+    """Write the error for open axes.
+
+    Args:
+      like: whether the shapes of a file of the other side are known too.
+    """
+    names = dict.fromkeys(p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names)
+    few = enough(dims)
+    follow = [name for name in names if name not in few]
+    remedy = " ".join(f"--set {name}=..." for name in few)
+    remedy += f", from which {in_a_row(follow)} follow{'s' if len(follow) == 1 else ''}" if follow else ""
+    problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims)]
+    if not like:
+        what = "lengths of axes that the names and shapes at hand leave open"
+        return SizeError(
+            f"{table}: {what}: give a file of the other side (--like FILE) or lengths ({remedy})", problems
+        )
+    numbers = sorted({one.env.line.number for one in dims})
+    where = f"line{'s' * (len(numbers) > 1)} {in_a_row(numbers[:MOST])}"
+    both = all(one.env.line.left.arrays and one.env.line.right.arrays for one in dims)
+    why = ", as both sides flatten them" if both else ""
+    what = f"neither the shapes at hand nor those of {LIKE} show {in_a_row(names)} on {where}{why}"
+    return SizeError(f"{table}: {what}: give lengths ({remedy})", problems)
+
+
+def _widest(dims: Sequence[Open]) -> list[Open]:
+    """Leave out each dimension whose open axes another one of its line has too: the wider one, or else the first."""
+    by_line: dict[int, list[Open]] = {}
+    for one in sorted(dims, key=lambda one: -len(one.names)):  # stable: the first of the widest
+        kept = by_line.setdefault(one.env.line.number, [])
+        if not any(one.names <= other.names for other in kept):
+            kept.append(one)
+    return [one for one in dims if any(one is other for other in by_line[one.env.line.number])]
+
+
+def _two_lengths(dims: Sequence[Open]) -> list[str]:
+    """Return advice on names that are open on lines that share no other open axis: they may be of two lengths."""
+    beside: dict[str, dict[int, set[str]]] = {}
+    for one in dims:
+        for name in one.names:
+            if not name[:1].isupper():
+                beside.setdefault(name, {}).setdefault(one.env.line.number, set()).update(one.names - {name})
+    return [
+        f"{name} may stand for two lengths (lines {in_a_row([min(by_line), *others])}): then rename one"
+        for name, by_line in sorted(beside.items())
+        if (others := sorted(by_line.keys() - _linked(by_line, min(by_line))))
+    ]
+
+
+def _linked(beside: Mapping[int, set[str]], first: int) -> set[int]:
+    """Return the lines that share an axis with a line, or with one that does.
+
+    Args:
+      beside: number of a line -> the axes with which it composes one axis.
+    """
+    found, axes = {first}, set(beside[first])
+    while more := {number for number, names in beside.items() if number not in found and names & axes}:
+        found |= more
+        axes.update(*(beside[number] for number in more))
+    return found
+
+
+def contradicted(
+    given: Mapping[str, int], taken: Mapping[str, Mapping[int, set[str]]], wrong: set[int]
+) -> list[tuple[str, str]]:
+    """Return what is wrong with lengths given by the user that fit some lines with an axis of their name alone.
+
+    Args:
+      taken: axis -> number of each line for which its length was taken -> the axes with which it composes it.
+      wrong: numbers of the lines that do not fit.
+    """
+    problems = []
+    for name, beside in taken.items():
+        for bad in sorted(beside.keys() & wrong):
+            linked = _linked(beside, bad)
+            if (good := sorted(beside.keys() - linked)) and not wrong & set(good):
+                what = f"was given, and fits line {in_a_row(good)} but not {in_a_row(sorted(linked & wrong))}"
+                problems.append((f"{name}={given[name]}", f"{what}: if {name} stands for two lengths, rename one"))
+                break
+    return problems

@@ -1,0 +1,125 @@
+"""State in a Table's lines the lengths that one side's shapes leave open, as the record of a conversion needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from specs.applied.moves import Shape
+from specs.notation.axes import Dim, Part
+from specs.notation.lines import Line, Lines, TableError
+from specs.notation.signature import Signature
+
+from .binding import bind
+from .matching import Matcher
+from .sizes import SizeError
+
+T = TypeVar("T", bound=Lines)
+Lengths = Mapping[int, Mapping[str, int]]  # by line number
+
+
+def stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], lengths: Lengths) -> T:
+    """Return a Table that needs no lengths from its user for these arrays, whichever side is read.
+
+    Only lines with open axes change. They state every axis of such a dimension: files of other lengths are refused.
+    A Table comes back as it is where blocks have different lengths on one line, which a line cannot state.
+
+    Args:
+      left, right: arrays of the two sides.
+      lengths: of the axes of each line in the conversion.
+    """
+    numbers = _composed(table)
+    if not numbers:
+        return table
+    part = replace(table, lines=tuple(line for line in table.lines if line.number in numbers))
+    try:
+        part = _stated(part, _spoken(part, left), _spoken(part.reverse(), right), lengths)
+    except TableError:
+        return table
+    lines = {line.number: line for line in part.lines}
+    return replace(table, lines=tuple(lines.get(line.number, line) for line in table.lines))
+
+
+def without_lengths(line: Line) -> Line:
+    """Return a line without the lengths that it states, to compare it with one that states others."""
+    return _changed(line, lambda part: part._replace(length=0))
+
+
+def _composed(table: Lines) -> set[int]:
+    """Return the numbers of lines that compose axes, and of those that may tell their lengths.
+
+    Lengths pass between lines of one array, and everywhere for names that begin with a capital letter.
+    """
+    waiting = list(table.lines)
+    keys = {
+        line.number: {array.label for array in line.arrays} | set(filter(table.shared, line.axes)) for line in waiting
+    }
+    found = {line.number for line in waiting if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())}
+    known = set[str]().union(*(keys[number] for number in found))
+    while more := {number for number, own in keys.items() if number not in found and own & known}:
+        found |= more
+        known.update(*(keys[number] for number in more))
+    return found
+
+
+def _names(dim: Dim) -> int:
+    return sum(bool(part.name) for factor in dim.factors for part in factor)
+
+
+def _spoken(table: Lines, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the arrays of which some line of a Table speaks."""
+    others = set(Matcher(table, shapes).match().unexpected)
+    return {name: shape for name, shape in shapes.items() if name not in others}
+
+
+def _stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], lengths: Lengths) -> T:
+    """State lengths as `stated` does, of a Table all of whose lines may need it. Raises: TableError where it cannot."""
+    own = table
+    for backwards, shapes in ((False, left), (True, right)):
+        while dims := _open(own.reverse() if backwards else own, shapes):
+            lines = tuple(_with(line, dims, lengths) for line in own.lines)
+            if lines == own.lines:
+                raise TableError(f"{table.name}: lengths stay open")
+            own = replace(own, lines=lines)
+    if own is not table:
+        bind(own, left, right, {})  # where blocks have different lengths, those of one do not fit another
+    return own
+
+
+def _open(table: Lines, shapes: Mapping[str, Shape]) -> dict[tuple[int, Dim], None]:
+    """Return (line number, dimension) of each dimension with axes that one side's shapes leave open."""
+    try:
+        bind(table, shapes, None, {})
+    except SizeError as error:
+        return dict.fromkeys(error.dims)
+    return {}
+
+
+def _with(line: Line, dims: Mapping[tuple[int, Dim], None], lengths: Lengths) -> Line:
+    """Return a line that states the lengths of all axes of its open dimensions, each where it is first composed."""
+    found = [dim for number, dim in dims if number == line.number]
+    names = {part.name for dim in found for factor in dim.factors for part in factor} - line.lengths.keys()
+    missing = {name: length for name, length in lengths.get(line.number, {}).items() if name in names}
+
+    return _changed(line, lambda one: one._replace(length=missing.pop(one.name, one.length)), found)
+
+
+def _changed(line: Line, change: Callable[[Part], Part], dims: Collection[Dim] | None = None) -> Line:
+    """Return a line with other parts of its axes.
+
+    Args:
+      dims: the dimensions in which parts are changed; None for all.
+    """
+
+    def array(one: Signature) -> Signature:
+        if one.axes is None:
+            return one
+        return one._replace(axes=tuple(_map(dim, change) if dims is None or dim in dims else dim for dim in one.axes))
+
+    left, right = (side._replace(arrays=tuple(map(array, side.arrays))) for side in (line.left, line.right))
+    return replace(line, left=left, right=right)
+
+
+def _map(dim: Dim, part: Callable[[Part], Part]) -> Dim:
+    return dim._replace(factors=tuple(tuple(map(part, factor)) for factor in dim.factors))
