@@ -71,11 +71,11 @@ BOUNDS: list[tuple[str, type, Callable[[float], bool], str]] = [
 @cache
 def _bounds(config: type) -> list[tuple[str, Callable[[float], bool], str]]:
     """Return (field, test of its numbers, what it asks for) for each of BOUNDS that applies to a field."""
-    kinds = {name: float if "float" in str(hint) else int for name, hint in types_of(config).items()}
+    kinds = {name: float if "float" in str(of) else int for name, of in types_of(config).items()}
     return [
-        (name, fits, bounds)
+        (name, test, bounds)
         for name, kind in kinds.items()
-        for pattern, of, fits, bounds in BOUNDS
+        for pattern, of, test, bounds in BOUNDS
         if kind is of and re.search(pattern, name)
     ]
 

@@ -117,7 +117,7 @@ def _beyond(values: Mapping[str, Any]) -> list[str]:
         "image": (image is None or min(_each(image)) > 0, "at least 1"),
     }
     return [
-        f"{name}={exact(values[name])}: {what}" for name, (fits, what) in tests.items() if name in values and not fits
+        f"{name}={exact(values[name])}: {what}" for name, (valid, what) in tests.items() if name in values and not valid
     ]
 
 

@@ -237,8 +237,8 @@ def own_position(side: Steps, step: Step, at: int) -> list[int] | None:
         else:
             taken = iter([inside[move.order.index(axis)] for axis in range(len(move.order))])
             ranges = zip(move.select, move.source_atoms, strict=True)
-            chosen = [range(size)[entry] if isinstance(entry, slice) else entry for entry, size in ranges]
-            atoms = [entry if isinstance(entry, int) else entry[next(taken)] for entry in chosen]
+            chosen = [range(size)[index] if isinstance(index, slice) else index for index, size in ranges]
+            atoms = [index if isinstance(index, int) else index[next(taken)] for index in chosen]
             number = np.ravel_multi_index(atoms, move.source_atoms) if atoms else 0
             return [int(k) for k in np.unravel_index(number, side.sources[move.source].shape)]
     return None

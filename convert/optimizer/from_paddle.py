@@ -61,7 +61,7 @@ def read_paddle(
     step, betas, counts = stated.get("step"), dict[str, float](), dict[str, int]()
     if family == "adam":
         step, betas, counts = _paddle_steps(reader, slots, stated)
-    steps = {name: count for key, count in counts.items() for name in ours.get(key, ())}
+    steps = {name: steps_taken for key, steps_taken in counts.items() for name in ours.get(key, ())}
     stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
     return State(
         "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,

@@ -102,7 +102,7 @@ def derive(
 def _unlike(known: Left, best: Candidate) -> bool:
     """Tell whether the models have other depths, or outputs of other lengths: more time would find no Table."""
     sides = known.side.parameters, best.side.parameters
-    elements = [sum(array.size for array in side.values()) for side in sides]
+    elements = [sum(array.size for array in arrays.values()) for arrays in sides]
     if elements[0] != elements[1] and differing(*sides):
         return True
     left_sizes, right_sizes = (sorted(map(np.size, program.outputs)) for program in (known.program, best.programs[1]))

@@ -81,7 +81,7 @@ class Plot:
             if line is None:
                 lines.append(line := [])
             line.append(result)
-        return cls(results, lines, [pairs.index(line[0].pair) for line in lines])
+        return cls(results, lines, [pairs.index(points[0].pair) for points in lines])
 
 
 def _is_alike(scale: Scale, one: Result, other: Result) -> bool:

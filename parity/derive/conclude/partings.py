@@ -173,7 +173,7 @@ def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
-    seen = {place.right for place in places}
+    seen = {parting.right for parting in places}
     return [*places, *(place for place in known if place.right not in {*seen, OUTPUT})] or known
 
 

@@ -160,7 +160,7 @@ def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
     Numbers that grow together are one. In each list the blocks have to count from the same number by the same step,
     but lists may have different lengths: stages of 1, 3 and 2 blocks become {i}.{j}.
     """
-    values = np.array([numbers for numbers, _ in group])
+    values = np.array([counted for counted, _ in group])
     alike: dict[tuple[int, ...], dict[int, tuple[int, int]]] = {}  # a block's places -> {position: its scale and shift}
     for p in range(values.shape[1]):
         first = int(values[:, p].min())

@@ -88,7 +88,7 @@ def _one_for_all(
             return None
         found[ranges.pop()] = name
         sums.add(tuple(sorted((part.name for part in left_parts), key=lefts.names.index)))
-    terms, names = sums.pop(), [found[block] for block in sorted(found)]
+    terms, names = sums.pop(), [found[key] for key in sorted(found)]
     size, cells = lefts.shapes[terms[0]][0] // len(names), grid(names)
     every = [(at, at + size) for at in range(0, size * len(names), size)]
     whole = all(lefts.shapes[name] == (size * len(names),) for name in terms) and sorted(found) == every

@@ -162,8 +162,8 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
     A term meets values only where its sum is read: behind the selection. Infinite where nothing is selected.
     """
     sides = (a, left), (b, right)
-    outputs = [run.tape.nodes[use.node].output for use, run in sides]
-    shapes = [run.program.shapes[output] for (_, run), output in zip(sides, outputs, strict=True)]
+    outputs = [execution.tape.nodes[use.node].output for use, execution in sides]
+    shapes = [execution.program.shapes[output] for (_, execution), output in zip(sides, outputs, strict=True)]
     sizes = [math.prod(shape) for shape in shapes]
     if sizes[0] != sizes[1] or any(np.size(use.x) >= size for (use, _), size in zip(sides, sizes, strict=True)):
         return math.inf

@@ -20,7 +20,7 @@ def anchors(found: Derivation) -> dict[tuple[str, str], str]:
     """Return the address of the row of each place where the models part, by (left, right)."""
     used = {where(use) for use in found.compared}
     places = dict.fromkeys((card.left, card.right) for card in found.divergences)
-    return {place: f"place-{k}" for k, place in enumerate(place for place in places if place in used)}
+    return {spot: f"place-{k}" for k, spot in enumerate(spot for spot in places if spot in used)}
 
 
 def stopping(found: Derivation) -> list[Unmatched]:

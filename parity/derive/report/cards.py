@@ -84,7 +84,7 @@ def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
     rows = []
     dropped_by = dropped_by_side(found.table)
     for side, path in (("left", place.left), ("right", place.right)):
-        alone = [name for name in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", name), path)]
+        alone = [array for array in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", array), path)]
         names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
                  for name in use.names)  # fmt: skip
         if leaves := dict.fromkeys(split(name)[1] for name in (*alone, *names)):

@@ -144,7 +144,7 @@ def _head(text: str, title: str | None = None) -> Markup:
 def _right_alone(found: Derivation) -> Iterator[Markup]:
     """Yield the rows of what on the right has no partner; uses that are alike but for numbers share one."""
     alike: dict[object, list[Unmatched]] = {}
-    reasons = {name: k for k, (names, _) in enumerate(found.alone) for name in names}
+    reasons = {array: k for k, (names, _) in enumerate(found.alone) for array in names}
     for use in found.unmatched:
         if use.side == "right":
             alike.setdefault((use.kind, alike_names(use.names), reasons.get(use.names[0])), []).append(use)
