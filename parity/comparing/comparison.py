@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from convert.errors import ConvertError, UsageError
-from convert.versions import version
 from parity.given.own import OWN, Own, recognise, wrap
 from parity.given.usage import (
     EACH_ITS_OWN,
@@ -28,14 +24,14 @@ from parity.judging.judge import Subject, judge
 from parity.report import Report, Result
 from parity.results.unequal_weights import UnequalWeights, unequal
 from parity.running.job import cause_of, raised
-from parity.running.provenance import fingerprint, script, surroundings
 from parity.running.recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
 from specs.table import Table
-from specs.words import count, in_a_row
 
+from .about import describe, variant
+from .inputs import every_input, listed
 from .paired_names import is_paired, paired
 
 if TYPE_CHECKING:
@@ -90,7 +86,7 @@ def compare(
     if dtype is not None:
         require_known("dtype", dtype, DTYPES)
     require_mapping(training)
-    inputs = _every_input(images, models, check)
+    inputs = every_input(images, models, check)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     if is_paired(names):
         models = {label: model.model if isinstance(model, Port) else model for label, model in models.items()}
@@ -113,7 +109,7 @@ def compare(
         recordings[0].notes += _uncompared_weights(ports)
         results = [replace(result, weights=weights) for result in _results(subject, recordings, dtype is None)]
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
-    return Report(results, _about(ports, inputs, check, steps, results), modules)
+    return Report(results, describe(ports, inputs, check, steps, results), modules)
 
 
 def _recorded(
@@ -216,89 +212,6 @@ def _draws(
             recording.truth.random = recording.random
 
 
-def _call_class() -> Any:
-    """Return the class `parity.Call`; None where nobody has imported it, so that there is no such object."""
-    return getattr(sys.modules.get("parity.derive.trace.call"), "Call", None)
-
-
-def _of_call(images: Any) -> Any:
-    """Return the arguments of a `parity.Call`, which `derive` takes; anything else as it is. Raises: UsageError."""
-    call = _call_class()
-    if call is None or not isinstance(images, call):
-        return images
-    plain = call()
-    if (images.method, images.output) != (plain.method, plain.output):
-        raise UsageError("compare runs a model as a whole: it takes a parity.Call without method and output")
-    return Inputs(*images.args, **images.kwargs)
-
-
-def _every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str, Inputs]:
-    """Return the inputs of each model: its own if they are given by label, else the same. Raises: UsageError."""
-    if not _by_label(images, models):
-        return dict.fromkeys(models, _inputs(images))
-    from parity.derive.trace.inputs import check_inputs
-
-    every = {}
-    for label in models:
-        try:
-            every[label] = _inputs(images[label])
-        except UsageError as error:
-            raise UsageError(f"{label}: {error.message}") from None
-    first, *others = every
-    for label in others:
-        try:
-            check_inputs(every[first].named(is_numpy), every[label].named(is_numpy))
-        except UsageError:
-            shapes = " and ".join(f"{_listed(every[one])} for {one}" for one in (first, label))
-            raise UsageError(f"models are compared on the same values: {shapes} have other ones") from None
-        if check not in ACTIVATIONS:
-            _require_pairs(every[first], every[label], f"{first} and {label}", check)
-    return every
-
-
-def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
-    """Raise UsageError where the n-th arrays of two models are not the same."""
-    named, others = one.named(is_numpy), [*other.named(is_numpy).values()]
-    pairs = ((name, a, b) for (name, a), b in zip(named.items(), others, strict=False))
-    unlike = [(name, a, b) for name, a, b in pairs if not np.array_equal(a, b)]
-    if len(named) != len(others) or any(a.size != b.size or a.shape == b.shape for _, a, b in unlike):
-        raise UsageError(f"{check} pairs the arrays of inputs by their order, which differs for {models}")
-    for name, a, b in unlike[:1]:
-        what = f"{check} takes arrays with one order of axes: {name} has another one for {models}"
-        shapes = f"{list(a.shape)} and {list(b.shape)}"
-        raise UsageError(f"{what}, {shapes}: wrap one of them in a model that exchanges these axes")
-
-
-def _by_label(images: Any, models: Mapping[str, Any]) -> bool:
-    """Tell whether inputs are given by the labels of models. Raises: UsageError where a model has none."""
-    kinds = (Inputs, _call_class() or Inputs)
-    if not isinstance(images, Mapping) or not any(isinstance(one, kinds) for one in images.values()):
-        return False
-    if images.keys() != models.keys() or not all(isinstance(one, kinds) for one in images.values()):
-        raise UsageError(f"inputs by label: give a parity.Inputs for each of {in_a_row(models)}")
-    return True
-
-
-def _listed(inputs: Inputs) -> str:
-    """List arrays: "images [2, 3, 8, 8] float32, images:mask [2, 5] bool"."""
-    return ", ".join(f"{name} {list(a.shape)} {a.dtype}" for name, a in inputs.named(is_numpy).items())
-
-
-def _inputs(images: Any) -> Inputs:
-    """Convert the inputs to arrays. Raises: UsageError for an empty batch and for what is no array of numbers."""
-    inputs = Inputs.of(_of_call(images)).arrays()
-    named = inputs.named(is_numpy)
-    if not named:
-        raise UsageError("the inputs hold no array: there is nothing to run the models on")
-    for name, array in named.items():
-        if array.dtype.kind not in "fiub":
-            other = "" if array.dtype.kind != "O" else ": pass an array, a tuple of them, a dict or parity.Inputs(...)"
-            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}{other}")
-        if not array.size:
-            raise UsageError(f"{name} of shape {list(array.shape)} are empty: nothing would be compared")
-    return inputs
-
-
 def _port(
     label: str,
     model: Any,
@@ -324,7 +237,7 @@ def _called_with(error: Exception, is_flax: bool, inputs: Inputs) -> str:
         return ""
     images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
     if not (is_flax and images):
-        return f"; it was called with {_listed(inputs)}: {EACH_ITS_OWN}"
+        return f"; it was called with {listed(inputs)}: {EACH_ITS_OWN}"
     shape = images[0]
     last = [shape[0], *shape[2:], shape[1]]
     return (
@@ -349,76 +262,3 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
     models = [port for port in ports.values() if isinstance(port, Port)]
     assumed = (text for port in models for name, text in written(port.config).items() if name in port.assumed)
     return Subject(first.architecture, name, check, first.dtype, first.device, tuple(dict.fromkeys(assumed)))
-
-
-def variant(port: Port | Own) -> str:
-    """Return the name of the official variant or tiny twin that a port is, or "own"."""
-    if isinstance(port, Own):
-        return OWN
-    return next((name for name, config in port.spec.named.items() if config == port.config), OWN)
-
-
-def _about(
-    ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, steps: int, results: Sequence[Result]
-) -> dict[str, str]:
-    """Return what was run on what, by label."""
-    about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
-    arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
-    listed = {label: _listed(of) for label, of in inputs.items()}
-    one = len(set(map(id, inputs.values()))) == 1  # the same for all
-    first = next(iter(listed))
-    about["inputs"] = listed[first] if one else "; ".join(f"{label}: {text}" for label, text in listed.items())
-    own = {label: port for label, port in ports.items() if isinstance(port, Own)}
-    if len(own) == len(ports):
-        about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
-        about["models"] = in_a_row(f"{port.modules[''].kind} ({label})" for label, port in own.items())
-    devices = {port.device for port in ports.values()}
-    known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
-    about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
-    alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
-    alone |= {label: f"{port.modules[''].kind}{f' in {port.file}' * bool(port.file)}; " for label, port in own.items()}
-    sides, weights = _states(ports, check, results)
-    return {
-        **about,
-        **script(),
-        **surroundings("gpu" if "gpu" in devices else "cpu"),
-        **{label: alone.get(label, "") + text for label, text in sides.items()},
-        "hash of inputs": fingerprint(arrays[first])
-        if one
-        else "; ".join(f"{label}: {fingerprint(of)}" for label, of in arrays.items()),
-        **weights,
-    }
-
-
-def _states(
-    ports: Mapping[str, Port | Own], check: str, results: Sequence[Result]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """State of each model, by its label, what it is; and by "LABEL weights" its file with a hash, or its own hash."""
-    known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
-    digests = {source: source.digest() for source in known.values() if source}  # each file is read once
-    sides, weights = dict[str, str](), dict[str, str]()
-    for label, port in ports.items():
-        state, source = port.state(), known.get(label)
-        sides[label] = _side(port, state, check, results)
-        part = f" under {source.part!r}" if source and source.part else ""
-        own = f"from no file, {count(len(state), 'array')}"
-        weights[f"{label} weights"] = (
-            f"{source.path}{part}, {digests[source]}" if source else f"{own}, {fingerprint(state)}"
-        )
-    return sides, weights
-
-
-def _known(port: Port) -> str:
-    """State the architecture, the variant and every setting of a port."""
-    settings = ", ".join(text + " (assumed)" * (name in port.assumed) for name, text in written(port.config).items())
-    name = variant(port)
-    return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
-
-
-def _side(port: Port | Own, state: Mapping[str, Any], check: str, results: Sequence[Result]) -> str:
-    """State the framework, version, dtypes, device and mode of a model."""
-    mode = "evaluation" if check in ACTIVATIONS else "training"
-    others = {array.dtype.name for array in state.values() if array.dtype.kind == "f"} - {port.dtype}
-    mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
-    dtypes = in_a_row(dict.fromkeys([*(r.dtype for r in results), port.dtype]))
-    return f"{port.framework} {version(port.framework)}, {dtypes}{mixed}, {port.device}, {mode} mode"

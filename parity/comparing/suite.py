@@ -26,7 +26,7 @@ from parity.running.job import Job, Recordings, Run, run_here
 from parity.running.processes import Processes
 from parity.running.provenance import surroundings
 from parity.running.recording import Recording
-from parity.summaries import report_text, summary
+from parity.summaries import notes, report_text
 from ports.frameworks import available, declared, quick_xla_flags
 from specs.config import written
 from specs.words import count, in_a_row
@@ -204,7 +204,7 @@ def finish(report: Report, arguments: Namespace) -> int:
         print(report_text.render(report.results, colour, arguments.report or "", width), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
-    for cause in summary.causes(report.results):
+    for cause in notes.causes(report.results):
         if cause.grade == "not run":
             print(f"{called('parity')}: {cause}", file=sys.stderr)
     if not any(r.curve for r in report):

@@ -10,23 +10,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-import specs
-from parity.given.own import OWN
 from parity.given.quoting import pair_of, possessive, some
-from parity.results.elements import Worst, double, worst
+from parity.results.elements import double, worst
 from parity.results.result import Divergence, Result
-from parity.results.tolerance import FLOAT64
 from parity.running.recording import ACTIVATIONS, Recording
 from parity.running.training_settings import unlike
 from ports.runners.inputs import OUTPUT
 from specs.kinds import STATISTICS
-from specs.notation.folding import fold
-from specs.notation.paths import normal
-from specs.words import in_a_row
 
 from . import remarks
 from .agreement import Verdict
 from .masks import judge_masks
+from .pairing import Pairing, correspond, required
+from .uncalled import incomparable
 from .verdicts import noise_of, verdicts_of
 
 PAIR = "give modules common names, and leave out those that correspond to none (names=)"
@@ -92,198 +88,10 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
 
 
 def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    pairing = _correspond(s.check, a, b)
+    pairing = correspond(s.check, a, b)
     if not pairing.names:
-        return _incomparable(unjudged, a, b, everyone)
+        return incomparable(unjudged, a, b, everyone)
     return _compare(unjudged, s, a, b, [r for r in everyone if not r.cause], pairing)
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Which arrays of two recordings correspond.
-
-    Args:
-      names: arrays that both have in one shape, and those that must agree whatever their shapes are.
-      shapes: further arrays of activations that both have, in different shapes, of modules of one name.
-      alone: what one side alone has, in words.
-      odd: arrays that both have in different shapes, of which `shapes` are some; each optimizer's one once.
-      why: what of these is compared.
-      unproven: whether gradients without a partner may be others on both sides.
-    """
-
-    names: list[str]
-    shapes: tuple[str, ...] = ()
-    alone: tuple[str, ...] = ()
-    odd: tuple[str, ...] = ()
-    why: str = ""
-    unproven: bool = False
-
-    @property
-    def unpaired(self) -> str:
-        """List in a sentence what has no partner; "" for nothing."""
-        return self.without()
-
-    def without(self, first: str = "") -> str:
-        """List what has no partner, but for the array whose other shape is what differs first."""
-        odd = [name for name in self.odd if name != first]
-        lists = [f"{some(odd)} of other shapes"] * bool(odd) + [*self.alone]
-        return f"{self.why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
-
-
-def _required(check: str, name: str) -> bool:
-    """Tell whether both sides must have an array, in one shape: losses, what the model returns, its inputs."""
-    if check == "train":
-        return name.endswith(": losses")
-    whole = ("output",) if check in ACTIVATIONS else ("output", "loss", "images")
-    return name.partition(":")[0] in whole
-
-
-def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
-    """Pair arrays by name and shape.
-
-    Modules may be split differently (fused query, key and value): what has no partner is listed, and the outputs
-    decide. Return no pairs if an output has no partner, if there is no output, or if two ports of one architecture have
-    different taps, which are the same by contract.
-    """
-    both = [n for n in a.arrays if n in b.arrays]
-    same = [n for n in both if _required(check, n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
-    strict = check in ACTIVATIONS and (
-        a.architecture == b.architecture != OWN or not any(_required(check, n) for n in same)
-    )
-    unpaired = [n for n in [*a.arrays, *b.arrays] if n not in both]
-    if any(strict or _required(check, n) for n in unpaired):
-        return Pairing([])
-    if strict:
-        return Pairing(both)
-    odd = [n for n in both if n not in same]
-    shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
-    alone = [
-        f"{possessive(r.label)} {some(_without_run(check, names))}"
-        for r, other in ((a, b), (b, a))
-        if (names := [n for n in r.arrays if n not in other.arrays])
-    ]
-    paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
-    why = "compared by their sorted values alone" if paired else "not compared"
-    unproven = check == "gradients" and not paired
-    return Pairing(same, shapes, tuple(alone), tuple(_without_run(check, odd)), why, unproven)
-
-
-def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
-    """Tell whether a pair of a Table's modules returns other shapes because it computes something else.
-
-    The same values may stand along other axes or in another order of them, as those of tokens in a grid and in a row.
-    """
-    return np.ndim(left) == np.ndim(right) and np.size(left) != np.size(right)
-
-
-def _same_values(a: Recording, b: Recording, names: Sequence[str]) -> bool:
-    """Tell whether the arrays beside these have the same values in some order, as a fused projection and its parts do.
-
-    Zeros do not count, as a parameter that no output depends on has them.
-    """
-    rest = [[double(r.arrays[name]).ravel() for name in r.arrays if name not in names] for r in (a, b)]
-    left, right = (np.concatenate([*arrays, np.zeros(0)]) for arrays in rest)
-    size = max(left.size, right.size, 1)
-    left, right = (np.sort(np.pad(values, (0, size - values.size))) for values in (left, right))
-    return worst(left, right).error <= FLOAT64["gradients"]
-
-
-def _without_run(check: str, names: Sequence[str]) -> list[str]:
-    """Return names without the optimizer in front, each once."""
-    return list(dict.fromkeys(n.partition(": ")[2] if check == "train" else n for n in names))
-
-
-def _incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    """Return the result of a pair whose arrays do not correspond: the first that one side lacks, and the one before."""
-    odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
-    first, before = _first_alone(a, b)
-    if first and unjudged.check in ACTIVATIONS and a.architecture == b.architecture != OWN:
-        lacking = [(other, odd[r.label]) for r, other in ((a, b), (b, a)) if odd[r.label]]
-        said = [_uncalled(r, names, everyone) for r, names in sorted(lacking, key=lambda side: first not in side[1])]
-        why = f": {_why_uncalled(first, a)}" if _has_layer(first, a) and not _is_again(first) else ""
-        cause = "; ".join([said[0] + why, *said[1:]])
-    else:
-        cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
-        cause = cause or "nothing to compare: no side has any array"
-    previous = (before, worst(a.arrays[before], b.arrays[before]).error) if before else None
-    nothing = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
-    divergence = Divergence.at(first, nothing, 0.0, previous) if first else None
-    return replace(unjudged, error=math.inf, tolerance=None, passed=False, first_divergence=divergence, cause=cause)
-
-
-def _first_alone(a: Recording, b: Recording) -> tuple[str | None, str | None]:
-    """Return the first array that one side alone has, and the array before it that both have.
-
-    Where each side has one: the earlier one; of two at one place a module's first call rather than a further one.
-    """
-    found = []
-    for side, (r, other) in enumerate(((a, b), (b, a))):
-        names = list(r.arrays)
-        at = next((k for k, name in enumerate(names) if name not in other.arrays), None)
-        if at is not None:
-            found.append((at, _is_again(names[at]), side, names[at], names[at - 1] if at else None))
-    return min(found)[3:] if found else (None, None)
-
-
-def _is_again(name: str) -> bool:
-    """Tell whether a tap is a further call of a module: "norm#1" is the second one."""
-    return "#" in name
-
-
-def _uncalled(r: Recording, names: Sequence[str], everyone: Sequence[Recording]) -> str:
-    """Say which modules a port never calls, and which ports do: "torch never calls 'norm'; flax and paddle do"."""
-    paths = list(dict.fromkeys(name.partition(" <- ")[0] for name in names))
-    again = {path.partition("#")[0] for path in paths if _is_again(path) and path.partition("#")[0] not in paths}
-    never = [path for path in paths if not _is_again(path)]
-    said = [_called_less(r, sorted(again), everyone)] if again else []
-    if not never:
-        return said[0]
-    callers = [other.label for other in everyone if never[0] in other.arrays]
-    modules = some(fold(never))
-    if _has_layer(never[0], r):
-        never_calls = f"{r.label} never calls {modules}; {in_a_row(callers)} {'do' if callers[1:] else 'does'}"
-        return "; ".join([never_calls, *said])
-    others = [other.label for other in everyone if not other.cause and never[0] not in other.arrays]
-    calls, do = "call" if callers[1:] else "calls", "do" if others[1:] else "does"
-    where = f"{in_a_row(callers)} {calls} {modules}, where the page has no layer; {in_a_row(others)} {do} not"
-    return "; ".join([where, *said])
-
-
-def _called_less(r: Recording, paths: Sequence[str], everyone: Sequence[Recording]) -> str:
-    """Say which modules a port calls less often than others: "flax calls 'norm' once, torch twice ('norm#1')"."""
-    numbers = {other.label: _calls(other, paths[0]) for other in everyone if not other.cause}
-    more = [label for label, number in numbers.items() if number > numbers[r.label]]
-    times = _times(max(numbers[label] for label in more))
-    again = f"{paths[0]}#{numbers[r.label]}"
-    return (
-        f"{r.label} calls {some(fold(paths))} {_times(numbers[r.label])}, {in_a_row(more)} {times} "
-        f"({again!r} is call {numbers[r.label] + 1} of one module)"
-    )
-
-
-def _calls(r: Recording, path: str) -> int:
-    """Count the calls of a module."""
-    return sum(name == path or re.fullmatch(re.escape(path) + r"#\d+", name) is not None for name in r.arrays)
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
-
-
-def _has_layer(name: str, r: Recording) -> bool:
-    """Tell whether the page has a layer at or below a tap; True where a recording does not know."""
-    path = name.partition(" <- ")[0].partition("#")[0].partition(":")[0]
-    return not r.kinds or any(f"{layer}.".startswith(f"{path}.") for layer in r.kinds)
-
-
-def _why_uncalled(name: str, r: Recording) -> str:
-    """Say why a port may have no output of a module that another one calls."""
-    why = "its forward leaves it out, or computes with the layer's arrays itself"
-    maps = specs.get(r.architecture).feature_maps if r.architecture in specs.names() else ()
-    path = normal(name.partition("#")[0])
-    if path in map(normal, maps):
-        return f"{why}, or feature_maps, which lists it, names what some frameworks alone call, such as a list"
-    return why
 
 
 def _compare(
@@ -359,8 +167,8 @@ def _curve(
 
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
     """Say why an agreement shows nothing of the models, "" if it does."""
-    whole = [name for name in pairing.names if _required(check, name) and not name.startswith("images")]
-    others = any(not _required(check, name) for name in pairing.names)
+    whole = [name for name in pairing.names if required(check, name) and not name.startswith("images")]
+    others = any(not required(check, name) for name in pairing.names)
     if check in ("layers", "single-step"):
         alone = pairing.unpaired and not others
         return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
@@ -424,7 +232,7 @@ def _returned(check: str, name: str, a: Recording, b: Recording, limit: float) -
     """Tell whether an array of training that differs is an output or a loss that no gradient has changed yet."""
     if check == "train" and name.endswith(": losses"):
         return worst(np.ravel(a.arrays[name])[:1], np.ravel(b.arrays[name])[:1]).error > limit
-    return check == "gradients" and _required(check, name) and not name.startswith("images")
+    return check == "gradients" and required(check, name) and not name.startswith("images")
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

@@ -8,7 +8,7 @@ from string import Template
 
 from parity.given.own import OWN
 from parity.results.result import Result
-from parity.summaries import summary
+from parity.summaries import notes, summary
 from specs.words import begun
 
 from .cards import divergences, headline, near, provenance
@@ -91,14 +91,14 @@ def _asset(name: str) -> str:
 
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
-    rows = [_cause(cause) for cause in summary.causes(results)]
-    rows += [prose(f"{_begun(note, results)}{f' ({which})' * bool(which)}") for note, which in summary.notes(results)]
+    rows = [_cause(cause) for cause in notes.causes(results)]
+    rows += [prose(f"{_begun(note, results)}{f' ({which})' * bool(which)}") for note, which in notes.notes(results)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")
 
 
-def _cause(cause: summary.Cause) -> Markup:
+def _cause(cause: notes.Cause) -> Markup:
     """Write why results are undecided; their grade stands out."""
     grade = cause.grade if cause.sides else begun(cause.grade)
     return join(prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}"))

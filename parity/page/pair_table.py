@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from parity.results.result import Result
-from parity.summaries import summary
+from parity.summaries import notes, summary
 from parity.summaries.row_limit import own_limit, row_limit
 from specs.numbers import limit
 from specs.words import begun, count
@@ -98,7 +98,7 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
-    undecided = r.grade in summary.UNDECIDED
+    undecided = r.grade in notes.UNDECIDED
     text = r.grade if undecided else graded(r.grade, r.shown)
     own = "" if undecided else own_limit(r, usual)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")

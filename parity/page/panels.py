@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from parity.results import naming
 from parity.results.result import Result
-from parity.summaries import findings, summary
+from parity.summaries import findings, notes, summary
 from specs.numbers import limit
 from specs.words import begun, count
 
@@ -151,7 +151,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) 
       line: its line in the plot. first: a cell in front of it.
     """
     head = join(first, tag("th", line, prose(r.pair), scope="row"))
-    if r.grade in summary.UNDECIDED:
+    if r.grade in notes.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))

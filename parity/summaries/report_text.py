@@ -14,7 +14,7 @@ from parity.results.result import Result
 from specs.numbers import limit
 from specs.words import count
 
-from . import findings, summary
+from . import findings, notes, summary
 from .row_limit import own_limit, row_limit
 
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
@@ -214,7 +214,7 @@ def _words(result: Result | None, usual: str) -> str:
     if result is None:
         return ""
     grade = result.grade
-    if grade in summary.UNDECIDED:
+    if grade in notes.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = own_limit(result, usual)
     return (
@@ -251,13 +251,12 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
 
 def _causes(results: Sequence[Result], screen: Screen) -> str:
     return "\n".join(
-        screen.mark(screen.wrap(str(cause), "", "", "  "), cause.grade, cause.grade)
-        for cause in summary.causes(results)
+        screen.mark(screen.wrap(str(cause), "", "", "  "), cause.grade, cause.grade) for cause in notes.causes(results)
     )
 
 
 def _notes(results: Sequence[Result], screen: Screen) -> str:
-    remarks = [*summary.close_calls(results), *summary.notes(results)]
+    remarks = [*notes.close_calls(results), *notes.notes(results)]
     lines = [
         screen.wrap(f"note: {note}{f' ({which})' * bool(which)}", "soft", "", "  ") for note, which in remarks[:NOTES]
     ]

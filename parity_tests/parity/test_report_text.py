@@ -15,7 +15,7 @@ from parity.report import Report
 from parity.results.guesses import Guess
 from parity.results.result import Result
 from parity.running.recording import Recording
-from parity.summaries import report_text, summary
+from parity.summaries import notes, report_text, summary
 from specs.numbers import short
 
 from .slipped import LABELS, recording, results, without
@@ -88,9 +88,9 @@ def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
         sides = [recording("flax"), *(Recording(f, f, dtype, "cpu", unable=True) for f in ("torch", "paddle"))]
         sides[1].cause = sides[2].cause = f"no pad in {dtype}"
         made += judge(Subject("x", "v", "forward", dtype, "cpu"), sides)
-    (cause,) = summary.causes(made)
+    (cause,) = notes.causes(made)
     reason = "no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle and torch-paddle)"
-    assert cause == summary.Cause("torch and paddle", "not run", reason)
+    assert cause == notes.Cause("torch and paddle", "not run", reason)
     assert str(cause) == f"torch and paddle not run: {reason}"
 
 
@@ -198,10 +198,10 @@ def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
     for variant, cause in (("tiny A", "torch: no blocks.{0..1}.fc of 7"), ("tiny B", "torch: no blocks.0.fc of 5")):
         failed = Recording("torch", "torch", "float64", "cpu", cause=cause)
         made += judge(Subject("x", variant, "layers", "float64", "cpu"), [recording("flax"), failed])
-    assert list(map(str, summary.causes(made))) == [
+    assert list(map(str, notes.causes(made))) == [
         "torch failed: no blocks.{0..1}.fc of 7 (2 comparisons: flax-torch; in 'tiny B' with other numbers)"
     ]
-    assert len(summary.causes([made[0], replace(made[1], architecture="y")])) == 2
+    assert len(notes.causes([made[0], replace(made[1], architecture="y")])) == 2
 
 
 def test_a_strangers_text_cannot_steer_the_terminal() -> None:
