@@ -34,10 +34,10 @@ def describe(
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
     arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
-    listed = {label: listed(of) for label, of in inputs.items()}
+    texts = {label: listed(of) for label, of in inputs.items()}
     one = len(set(map(id, inputs.values()))) == 1  # the same for all
-    first = next(iter(listed))
-    about["inputs"] = listed[first] if one else "; ".join(f"{label}: {text}" for label, text in listed.items())
+    first = next(iter(texts))
+    about["inputs"] = texts[first] if one else "; ".join(f"{label}: {text}" for label, text in texts.items())
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     if len(own) == len(ports):
         about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
