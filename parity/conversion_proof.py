@@ -78,8 +78,8 @@ def _not_finite(plan: Plan) -> str:
     """Say which arrays of the source have NaNs or infinities, and how many; "" if none has."""
     fillings = {tensor.name: filling for tensor, filling in plan.steps}
     odd = {name: int(array.size - np.isfinite(array).sum()) for name, array in plan.arrays() if array.dtype.kind == "f"}
-    found = [f"{number:,} in {' + '.join(sources_of(fillings[name]))}" for name, number in odd.items() if number]
-    return f" (NaNs or infinities of the source: {'; '.join(found)})" if found else ""
+    texts = [f"{number:,} in {' + '.join(sources_of(fillings[name]))}" for name, number in odd.items() if number]
+    return f" (NaNs or infinities of the source: {'; '.join(texts)})" if texts else ""
 
 
 def _called_alone(plan: Plan, one: tuple[str, Outputs], other: tuple[str, Outputs]) -> str:
@@ -106,9 +106,9 @@ def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict
         status.show(f"proving: runs {what} in float64")
         try:
             with watched(watch):
-                found = port.taps(images)
+                taps = port.taps(images)
             status.show(f"proving: runs {what} in float64, as a whole")
-            return {**found, "output": port(images)}
+            return {**taps, "output": port(images)}
         except ConvertError:
             raise
         except Exception as error:  # a framework may raise anything, as where memory runs out

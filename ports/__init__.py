@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from convert.arrays.casting import Tally
     from convert.config.settings import Settings, Stated
+    from convert.plans.plan import Plan
 
     from .port import Port
 
@@ -106,12 +107,7 @@ def load(
     planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
     with planned as loaded:
         source = Source.of(loaded.reader.path, loaded.reading.prefix)
-        notes = *loaded.doubts(), *loaded.taken_from_dialect(), *loaded.filled(), *loaded.counts()[1]
-        remarks = [note.removeprefix(WARNING) for note in (*loaded.part(), *loaded.left_out(), *notes)]
-        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
-        if dtype is None:
-            dtype = widest(dtypes)
-            remarks += [f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}"] * (len(dtypes) > 1)
+        dtype, remarks = _dtype_and_remarks(loaded, dtype)
         _warn(path, remarks)
         lost: Tallies = {}
         arrays = _counted(loaded.arrays(), dtype, lost)
@@ -149,6 +145,17 @@ def _stated(settings: Stated, config: dict[str, Any]) -> Settings:
 
         settings = settings_of(given)
     return Settings.of(settings).above(config)
+
+
+def _dtype_and_remarks(loaded: Plan, dtype: str | None) -> tuple[str, list[str]]:
+    """Return what to compute in, as `load` is asked or as the file holds it, and what there is to know of the file."""
+    notes = *loaded.doubts(), *loaded.taken_from_dialect(), *loaded.filled(), *loaded.counts()[1]
+    remarks = [note.removeprefix(WARNING) for note in (*loaded.part(), *loaded.left_out(), *notes)]
+    if dtype is not None:
+        return dtype, remarks
+    dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+    dtype = widest(dtypes)
+    return dtype, remarks + [f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}"] * (len(dtypes) > 1)
 
 
 def widest(dtypes: set[str]) -> str:

@@ -40,15 +40,15 @@ GLANCE = 500  # names of arrays that `likely` looks at
 @cache
 def _pages() -> dict[str, str]:
     """Return {architecture: its sign}, read off the text of the pages: importing all of them would take too long."""
-    found = {}
+    signs = {}
     for entry in sorted(os.listdir(__path__[0])):
         if entry.endswith(".py"):
             with open(os.path.join(__path__[0], entry), "rb") as file:
                 text = file.read()
             if b"\nSPEC = " in text:
                 _, _, rest = text.partition(b'\nSIGN = r"')
-                found[entry.removesuffix(".py")] = rest.partition(b'"\n')[0].decode()
-    return found
+                signs[entry.removesuffix(".py")] = rest.partition(b'"\n')[0].decode()
+    return signs
 
 
 _added: dict[str, Page] = {}  # pages from outside that the user named, by architecture

@@ -56,8 +56,8 @@ def preprocessing(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = {"CROP_PCT": "crop", "IMAGENET_MEAN": "mean", "IMAGENET_STD": "std", "IMAGE_SIZE": "image"}
     data = mapping.get("DATA")
-    found = {ours: data[key] for key, ours in names.items() if key in data} if isinstance(data, Mapping) else {}
-    return {**found, "range": (0.0, 1.0), "interpolation": "bicubic"} if found else {}
+    own = {ours: data[key] for key, ours in names.items() if key in data} if isinstance(data, Mapping) else {}
+    return {**own, "range": (0.0, 1.0), "interpolation": "bicubic"} if own else {}
 
 
 def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,5 +17,5 @@ _KEYS: paddlevit.Keys = {
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Return Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
-    found = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
-    return found | ({"act": found["act"].lower()} if "act" in found else {})
+    fields = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
+    return fields | ({"act": fields["act"].lower()} if "act" in fields else {})

@@ -19,9 +19,9 @@ USUAL = 224  # pixels, the default of the network and of PaddleViT's files
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Return Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
-    found = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
+    fields = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
     data = mapping.get("DATA")
     image = data.get("IMAGE_SIZE", USUAL) if isinstance(data, Mapping) else USUAL
     if type(image) is not int:
         raise ValueError(f"DATA.IMAGE_SIZE={image!r} does not fit: it is int")
-    return found if image == USUAL else {**found, "image": image}
+    return fields if image == USUAL else {**fields, "image": image}

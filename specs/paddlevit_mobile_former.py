@@ -36,10 +36,10 @@ def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
     Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
     """
-    found = paddlevit.stated(mapping, _KEYS)
-    if problems := list(_contradictions(found)):
+    stated = paddlevit.stated(mapping, _KEYS)
+    if problems := list(_contradictions(stated)):
         raise ValueError("; ".join(problems))
-    return paddlevit.fields(found, _KEYS) | _combined(found)
+    return paddlevit.fields(stated, _KEYS) | _combined(stated)
 
 
 def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:

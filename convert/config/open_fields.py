@@ -89,7 +89,7 @@ def _without_default(names: Sequence[str], without: Collection[str]) -> str:
 def _record(name: str) -> records.Record:
     """Read a record in a checkpoint or a .json file, compared with the checkpoint if that is there."""
     own = name.removesuffix(".json")
-    return records.beside(own) if own != name and os.path.isfile(own) else records.at(name)
+    return records.of_file(own) if own != name and os.path.isfile(own) else records.at(name)
 
 
 def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str]) -> Iterator[str]:

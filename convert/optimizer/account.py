@@ -18,7 +18,7 @@ from specs.words import count, in_a_row
 from .averages import Averages
 from .builder import Written
 from .holding import Held
-from .plain_numbers import Beside
+from .plain_numbers import PlainNumbers
 from .state import NO_INITIAL, State
 
 LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs
@@ -43,7 +43,7 @@ class Moves:
     Args:
       out: the target. library: whose state it holds.
       without: weights without a state in the source. average: the copy of the weights that goes along.
-      beside: numbers of the training, as its epoch.
+      numbers: those of the training, as its epoch.
     """
 
     held: Held
@@ -53,7 +53,7 @@ class Moves:
     without: tuple[str, ...]
     average: Averages | None
     written: Written
-    beside: Beside
+    numbers: PlainNumbers
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of the state."""
@@ -69,7 +69,7 @@ class Moves:
             "moments": len({tensor.name for arrays in state.moments.values() for tensor in arrays.values()}),
             "without": list(self.without),
             **({"assumed": list(state.assumed)} if state.assumed else {}),
-            **self.beside.about(),
+            **self.numbers.about(),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
@@ -81,7 +81,7 @@ class Moves:
             where = f"{document('training')}, {section}"
             what, present = NOT_SHOWN[self.state.library]
             lines.append(f"{self.state.library}'s state shows no {what}: if {present}, see {where}")
-        lines += [*self._others_aside(), *self.beside.remarks()]
+        lines += [*self._others_aside(), *self.numbers.remarks()]
         if self.average:
             names = self.average.uncounted
             counters = count(len(names), "batch counter")
@@ -168,7 +168,7 @@ class Moves:
         """Return the arrays of the weights' file that are no weights and of which something is said."""
         held = self.held
         of_state = held.state_names if held.path else held.state_names | self.state.used
-        of_state |= {*filter(None, [self._step()]), *self.beside.stored}
+        of_state |= {*filter(None, [self._step()]), *self.numbers.stored}
         places = tuple(self._schedulers())
         of_state |= {name for name in held.reader.skipped.values if places and name.startswith(places)}
         plain = held.reader.skipped.values.keys() if self.average is None else set[str]()  # its count stays behind

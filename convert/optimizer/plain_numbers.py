@@ -25,7 +25,7 @@ MOST = 1000  # numbers that go along
 NAMED = 20  # of them that a note names
 
 
-class Beside(NamedTuple):
+class PlainNumbers(NamedTuple):
     """Numbers of a training.
 
     Args:
@@ -56,7 +56,9 @@ class Beside(NamedTuple):
         return [f"numbers beside the state {where}{whence}: {what}", *aside]
 
 
-def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[str, Any]) -> tuple[Written, Beside]:
+def added(
+    written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[str, Any]
+) -> tuple[Written, PlainNumbers]:
     """Add the numbers beside the state to a target, if it has a place for them: a dict of the weights and the state.
 
     Args:
@@ -70,7 +72,7 @@ def added(written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[
     stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
     tree = {**written.tree, **free} if placed else written.tree
     aside = {name: found[name] for name in counts if name.rpartition("/")[2] not in free}
-    return replace(written, tree=tree), Beside(free, stored, placed, aside)
+    return replace(written, tree=tree), PlainNumbers(free, stored, placed, aside)
 
 
 def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:

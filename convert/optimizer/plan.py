@@ -25,14 +25,12 @@ from . import (
     like,
     moving,
     parameters,
+    plain_numbers,
     reading,
     ties,
     to_optax,
     variances,
     writing,
-)
-from . import (
-    plain_numbers as beside,
 )
 from .account import Moves
 from .from_paddle import USUAL_BETAS
@@ -155,8 +153,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         _check_no_count(plan, request, behind)
     along = average if written.averages else None
     own = read_record(held.reader).optimizer if held.path else earlier
-    written, others_beside = beside.added(written, plan, held, own)
-    moves = Moves(held, state, out, library, tuple(model.without), along, written, others_beside)
+    written, numbers = plain_numbers.added(written, plan, held, own)
+    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*behind, *(along.notes if along else ())]

@@ -86,7 +86,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     In a file of nothing else, as that of an optimizer, it is what the file has.
     """
     groups: dict[tuple[str, str], list[Tensor]] = {}
-    found = beside(tensors)
+    found = training_and_copies(tensors)
     for name, (container, reason) in found.items() if len(found) < len(tensors) else ():
         groups.setdefault((container, reason), []).append(tensors[name])
     return [
@@ -96,7 +96,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     ]
 
 
-def beside(names: Collection[str]) -> dict[str, tuple[str, str]]:
+def training_and_copies(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return {name: (its container, why it is no array of a model)} for a file of an unknown architecture."""
     state = {name: (container, STATE) for name in names if (container := training(name))}
     copies = {place: (place, _copy_reason(place)) for place in likely_places(names)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from convert.files.base import Tensor
 from specs.kinds import KINDS, STATISTICS
 
-from .aside import beside
+from .aside import training_and_copies
 
 OWN = {"running_mean", "running_var", "num_batches_tracked", "_mean", "_variance"}  # nothing else is called so
 COLLECTION = "batch_stats"  # of linen
@@ -25,7 +25,7 @@ def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
     "parameters": all others.
     "named": whether most of these have names of parameters, so that they may be called so.
     """
-    gone = beside(tensors)
+    gone = training_and_copies(tensors)
     model = {name: tensor for name, tensor in tensors.items() if name not in gone}
     others = no_parameters(model)
     rest = [name for name in model if name not in others]

@@ -191,7 +191,7 @@ def read(reader: Reader) -> Record:
         return _compared(reader, Record(INSIDE, content, _damage(text, content)))
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
-    record = beside(reader.path)
+    record = of_file(reader.path)
     return record if record.change or not record.content else _compared(reader, record)
 
 
@@ -203,7 +203,7 @@ def _compared(reader: Reader, record: Record) -> Record:
     return record._replace(change=change, sample=sample)
 
 
-def beside(path: str) -> Record:
+def of_file(path: str) -> Record:
     """Return the record in the .json beside a file, as far as it can be checked without opening the file."""
     place = path + ".json"
     if not os.path.isfile(place):

@@ -39,7 +39,7 @@ def check(path: str) -> list[str]:
             record = records.read(reader)
             metadata = _metadata(reader, record.content)
     except FormatError as error:
-        if not os.path.isfile(path) or not (record := records.beside(path)).content:
+        if not os.path.isfile(path) or not (record := records.of_file(path)).content:
             raise
         return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
     if not record.place:

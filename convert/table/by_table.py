@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from convert.arrays.dtypes import check_target
@@ -29,7 +30,7 @@ from specs.table import Table
 from .file import check_complete, doubts_on_record, load
 from .laying_out import lay_out, read_like
 from .lengths import check_record, contradictions, supplied, unlike
-from .like import NOTHING, copies
+from .like import copies
 from .misfit import replicas
 from .part import TablePart, matching, without_training
 from .plan import TablePlan
@@ -75,33 +76,50 @@ def plan(
     stored = open_checkpoint(path)
     try:
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
-        sources, lengths = own.sources, sizes or {}
-        its_like = read_like(lines, like, like_weights)
+        target = read_like(lines, like, like_weights)
         laid_out = partial(
-            lay_out, lines, path, sources, like, its=its_like.shapes, like_weights=like_weights, backwards=backwards,
+            lay_out, lines, path, own.sources, like, its=target.shapes, like_weights=like_weights, backwards=backwards,
             prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
-        layout = laid_out(lengths)
-        steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
-        checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
+        planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path)
         its = checked.read(stored, sampled)
-        others = copies(lines, layout, like, like_weights, its.carried) if complete else NOTHING
-        check_record(path, its, lines, layout.sizes)
-        earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
-        needed = _needed(lengths, laid_out)
-        remarks = *_remarks(lines, layout, lengths, needed, own, its), *masters.remarks(stored, sources.values())
-        outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
-        return TablePlan(
-            own.reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix,
-            aside=tuple(name for name in outside if name not in own.taken | accounted),
-            remarks=(*remarks, *(its_like.notes if complete else ())),
-            given=needed,
-            earlier=earlier, partly=partly, accounted=accounted, copies=others, ties=its_like.ties if complete else (),
-            altered=altered.facts(os.path.basename(path), its.content, its.change),
-        )  # fmt: skip
+        if complete:
+            others = copies(lines, planned.layout, like, like_weights, its.carried)
+            planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
+        planned = replace(
+            planned, accounted=accounted, aside=tuple(name for name in planned.aside if name not in accounted)
+        )
+        planned = _with_record(planned, its, path)
+        remarks = *_remarks(planned, sizes or {}, own, its), *masters.remarks(stored, own.sources.values())
+        return replace(planned, remarks=(*remarks, *(target.notes if complete else ())))
     except BaseException:
         stored.close()
         raise
+
+
+def _plan_lines(
+    own: TablePart, lines: Table, laid_out: Callable[[Mapping[str, int]], Layout], lengths: Mapping[str, int],
+    backwards: bool, dtype: str | None, path: str,
+) -> TablePlan:  # fmt: skip
+    """Plan what the lines of a Table say, without the record of the source and what no line fills."""
+    layout = laid_out(lengths)
+    steps = tuple(_step(entry, own.sources, dtype, path) for entry in layout.entries)
+    checks = tuple(_promise(check, own.sources, path, lines) for check in layout.checks)
+    outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
+    aside = tuple(name for name in outside if name not in own.taken)
+    return TablePlan(
+        own.reader, lines, backwards, layout, steps, own.sources, checks, own.prefix, aside,
+        given=_needed(lengths, laid_out),
+    )  # fmt: skip
+
+
+def _with_record(planned: TablePlan, its: Record, path: str) -> TablePlan:
+    """Add what the record of the source says. Raises: ConvertError where it contradicts the Table."""
+    check_record(path, its, planned.table, planned.layout.sizes)
+    facts = altered.facts(os.path.basename(path), its.content, its.change)
+    if its.damage:
+        return replace(planned, altered=facts)
+    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part)
 
 
 def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], Layout]) -> Mapping[str, int]:
@@ -117,20 +135,19 @@ def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], 
     return needed or ({} if fits({}) else lengths)
 
 
-def _remarks(
-    lines: Table, layout: Layout, lengths: Mapping[str, int], needed: Mapping[str, int], own: TablePart, its: Record
-) -> Iterator[str]:
+def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, its: Record) -> Iterator[str]:
     """Yield what a user should know of a plan.
 
     Args:
-      lengths: that the user gives. needed: those of them without which axes are open.
+      lengths: that the user gives.
       own: what the Table is applied to. its: the record of the source.
     """
+    lines, layout = planned.table, planned.layout
     if doubt := unproven(lines):
         yield f"{lines.name}: {doubt}"
-    yield from supplied(lines, needed, layout.sizes)
+    yield from supplied(lines, planned.given, layout.sizes)
     yield from contradictions(lines, lengths, layout.sizes)
-    yield from unlike(layout.constants, layout.shapes, needed)
+    yield from unlike(layout.constants, layout.shapes, planned.given)
     yield from own.reader.remarks
     yield from own.notes
     yield from doubts_on_record(its)

@@ -34,8 +34,8 @@ Explanation = tuple[tuple[str, ...], float] | None
 
 def guess(name: str, check: str, a: Recording, b: Recording) -> Guess:
     """Say what `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing fits."""
-    found = _guess(name, check, a, b)
-    return found if isinstance(found, Guess) else Guess(found)
+    cause = _guess(name, check, a, b)
+    return cause if isinstance(cause, Guess) else Guess(cause)
 
 
 def _guess(name: str, check: str, a: Recording, b: Recording) -> str:

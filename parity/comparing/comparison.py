@@ -87,29 +87,47 @@ def compare(
         require_known("dtype", dtype, DTYPES)
     require_mapping(training)
     inputs = every_input(images, models, check)
-    own = [label for label, model in models.items() if not isinstance(model, Port)]
-    if is_paired(names):
-        models = {label: model.model if isinstance(model, Port) else model for label, model in models.items()}
-        names = paired(names, models, check)
-    else:
-        require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
-    names = cast(Mapping[str, Mapping[str, str]], names or {})
+    models, names = _named(models, names, check)
     with precision_kept():
         ports = _ports(models, inputs, names, feature_maps, training)
         _require_modules(ports, check)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
-        subject = _subject(ports, check)
-        weights = _unequal_weights(ports)
-        recordings: list[Recording] = []
-        for label, port in ports.items():
-            reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
-        _draws(ports, inputs, check, recordings)
-        recordings[0].notes += _uncompared_weights(ports)
-        results = [replace(result, weights=weights) for result in _results(subject, recordings, dtype is None)]
+        results = _results(ports, inputs, check, steps, first_float64=dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, describe(ports, inputs, check, steps, results), modules)
+
+
+def _named(
+    models: Mapping[str, Any], names: Mapping[str, Mapping[str, str]] | Table | Derivation | None, check: str
+) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, str]]]:
+    """Return the models as they are wrapped, and the names of their modules; arguments and errors as in `compare`."""
+    if is_paired(names):
+        models = {label: model.model if isinstance(model, Port) else model for label, model in models.items()}
+        names = paired(names, models, check)
+    else:
+        ports = [label for label, model in models.items() if isinstance(model, Port)]
+        require_names(names or {}, [label for label in models if label not in ports], ports, OUTPUT)
+    return models, cast(Mapping[str, Mapping[str, str]], names or {})
+
+
+def _results(
+    ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, steps: int, first_float64: bool
+) -> list[Result]:
+    """Record all models, and judge each pair; `layers` also of copies in float64, whose results come first."""
+    subject = _subject(ports, check)
+    weights = _unequal_weights(ports)
+    recordings: list[Recording] = []
+    for label, port in ports.items():
+        reference = recordings[0] if recordings and check == "single-step" else None
+        recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
+    _draws(ports, inputs, check, recordings)
+    recordings[0].notes += _uncompared_weights(ports)
+    results = judge(subject, recordings)
+    twins = [recording.truth for recording in recordings if recording.truth is not None]
+    if check == "layers" and first_float64 and len(twins) == len(recordings):
+        results = judge(replace(subject, dtype="float64"), twins) + results
+    return [replace(result, weights=weights) for result in results]
 
 
 def _recorded(
@@ -184,14 +202,6 @@ def _uncompared_weights(ports: Mapping[str, Port | Own]) -> list[str]:
 
 def _is_own_flax(port: Port | Own) -> bool:
     return isinstance(port, Own) and port.framework == "flax"
-
-
-def _results(subject: Subject, recordings: list[Recording], first_float64: bool) -> list[Result]:
-    results = judge(subject, recordings)
-    twins = [recording.truth for recording in recordings if recording.truth is not None]
-    if subject.check == "layers" and first_float64 and len(twins) == len(recordings):
-        results = judge(replace(subject, dtype="float64"), twins) + results
-    return results
 
 
 def _draws(

@@ -10,6 +10,7 @@ weights and inputs, and explained where the models differ (conclusion).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -79,24 +80,32 @@ def derive(
         a.fix(fixed.left)
         return matched_as_called(read(a, left_weights), right, right_inputs, start, stop, rounds, fixed.right)
 
-    best = matched(Alone([], []))
-    if any(buffers := alone(best.known, best.best)):
-        again = matched(buffers)
-        better, before = success(again.best), success(best.best)
-        if better > before or (better == before and best.best.found.failure):
-            best = again
+    best = _with_buffers(matched)
     known, candidate = best.known, best.best
     if candidate.found.failure and not _unlike(known, candidate):
         candidate = _completed(best, stop, rounds)
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
-    found = replace(
-        concluded(known, candidate, began),
-        momentum=unlike(momenta(left), momenta(right)),
-        dropout=unlike_dropouts(dropouts(left), dropouts(right)),
-    )
-    return replace(found, classes=(known.side.classes, candidate.side.classes))
+    derivation = concluded(known, candidate, began)
+    derivation = replace(derivation, classes=(known.side.classes, candidate.side.classes))
+    return _with_training_settings(derivation, left, right)
+
+
+def _with_buffers(matched: Callable[[Alone], Matched]) -> Matched:
+    """Match, and match again with the buffers of one side alone at their own values: take what is better."""
+    best = matched(Alone([], []))
+    if not any(buffers := alone(best.known, best.best)):
+        return best
+    again = matched(buffers)
+    better, before = success(again.best), success(best.best)
+    return again if better > before or (better == before and best.best.found.failure) else best
+
+
+def _with_training_settings(derivation: Derivation, left: Any, right: Any) -> Derivation:
+    """Add in what the models differ in training alone."""
+    momentum = unlike(momenta(left), momenta(right))
+    return replace(derivation, momentum=momentum, dropout=unlike_dropouts(dropouts(left), dropouts(right)))
 
 
 def _unlike(known: Left, best: Candidate) -> bool:

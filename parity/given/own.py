@@ -293,12 +293,12 @@ class Own(Model):
         """Return the loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
         taken = self._taken(inputs)
         self.runner.require_training(taken)
-        found = self.runner.gradients(taken)
+        gradients = self.runner.gradients(taken)
         if not self._order:
-            return found
+            return gradients
         order = np.argsort(self._order)
-        inputs = {name: a.transpose(order) if a.ndim == len(order) else a for name, a in found.inputs.items()}
-        return replace(found, inputs=inputs)
+        inputs = {name: a.transpose(order) if a.ndim == len(order) else a for name, a in gradients.inputs.items()}
+        return replace(gradients, inputs=inputs)
 
     def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
         """Take a step a batch on loss mean(output ** 2); the model itself stays as it is."""

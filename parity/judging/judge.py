@@ -120,9 +120,8 @@ def _compare(
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
     first = _divergence(off, judged, pairing.shapes, s, a, b) if off else None
     shape = first if first is not None and first not in judged else None  # what differs first, in its shape
-    unpaired = pairing.without(shape or "")
-    beside = [void, *remarks.remarks(s.dtype, a, b, names, unpaired, judged, nans)]
-    beside = [void, remarks.origins(a, b)] if empty and empty == nans else beside  # the reason alone
+    notes = [void, *remarks.remarks(s.dtype, a, b, names, pairing.without(shape or ""), judged, nans)]
+    notes = [void, remarks.origins(a, b)] if empty and empty == nans else notes  # the reason alone
     curve, rounding = _curve(judged, noise, a, None if shape is None else str(shape), nearest.limit)
     return replace(
         unjudged,
@@ -131,8 +130,8 @@ def _compare(
         basis=nearest.reason,
         passed=None if empty else not off,
         first_divergence=first,
-        cause=remarks.join(empty, *beside),
-        remarks=tuple(dict.fromkeys(filter(None, beside))),
+        cause=remarks.join(empty, *notes),
+        remarks=tuple(dict.fromkeys(filter(None, notes))),
         curve=tuple(curve),
         noise={label: tuple(errors_of) for label, errors_of in rounding.items()},
         copies=tuple(name for name, v in judged.items() if v.copies),
@@ -220,12 +219,12 @@ def _between(
     name: str, before: tuple[str, float] | None, a: Recording, b: Recording
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """List what one side alone has between the array that differs first and the one before it, by its label."""
-    found = []
+    alone_of = []
     for r, other in ((a, b), (b, a)):
         order = list(r.arrays)
         start = order.index(before[0]) + 1 if before else 0
-        found.append((r.label, tuple(tap for tap in order[start : order.index(name)] if tap not in other.arrays)))
-    return tuple((label, alone) for label, alone in found if alone)
+        alone_of.append((r.label, tuple(tap for tap in order[start : order.index(name)] if tap not in other.arrays)))
+    return tuple((label, alone) for label, alone in alone_of if alone)
 
 
 def _returned(check: str, name: str, a: Recording, b: Recording, limit: float) -> bool:

@@ -27,13 +27,13 @@ def remarks(
     """
     lost = [name for name in names if name not in judged]
     off = [name for name, verdict in judged.items() if verdict.off]
-    found = [f"{drowned(dtype, some(lost))}: not judged"] if lost else []
-    found += [unpaired, both_nan if off else ""]
+    sentences = [f"{drowned(dtype, some(lost))}: not judged"] if lost else []
+    sentences += [unpaired, both_nan if off else ""]
     if both_nan or any(not np.isfinite(_values(judged[name].worst)).all() for name in off):
-        found.append(origins(a, b))
+        sentences.append(origins(a, b))
     if not off:
-        found.append(_amplified(dtype, judged))
-    return [*found, _infinite(a, b, names), *notes(a, b)]
+        sentences.append(_amplified(dtype, judged))
+    return [*sentences, _infinite(a, b, names), *notes(a, b)]
 
 
 def _amplified(dtype: str, judged: Mapping[str, Verdict]) -> str:

@@ -41,13 +41,13 @@ def _first_alone(a: Recording, b: Recording) -> tuple[str | None, str | None]:
 
     Where each side has one: the earlier one; of two at one place a module's first call rather than a further one.
     """
-    found = []
+    firsts = []
     for side, (r, other) in enumerate(((a, b), (b, a))):
         names = list(r.arrays)
         at = next((k for k, name in enumerate(names) if name not in other.arrays), None)
         if at is not None:
-            found.append((at, _is_again(names[at]), side, names[at], names[at - 1] if at else None))
-    return min(found)[3:] if found else (None, None)
+            firsts.append((at, _is_again(names[at]), side, names[at], names[at - 1] if at else None))
+    return min(firsts)[3:] if firsts else (None, None)
 
 
 def _is_again(name: str) -> bool:

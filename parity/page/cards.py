@@ -89,11 +89,11 @@ def divergences(
       limits: the reasons that the page lists, which cards do not repeat.
       modules: of models of no known architecture, by label.
     """
-    found = findings.find(results)
-    if not found:
+    firsts = findings.find(results)
+    if not firsts:
         return Markup()
     cards = []
-    for finding in found:
+    for finding in firsts:
         r = finding.result
         links = {findings.ALSO_DIFFERS: _checks(finding, home), findings.ALSO_IN: _models(finding, home)}
         rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
@@ -111,8 +111,8 @@ def _class(r: Result, modules: Mapping[str, Tree]) -> list[tuple[str, str]]:
     """
     tap = str(r.first_divergence).partition("#")[0]  # of several calls of one module
     trees = {label: by_name(modules[label]) for label in r.sides if label in modules}
-    found = {label: tree[tap] for label, tree in trees.items() if tap in tree}
-    classes = {label: one.kind + f" ({one.path})" * (one.path not in ("", tap)) for label, one in found.items()}
+    modules_of = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    classes = {label: one.kind + f" ({one.path})" * (one.path not in ("", tap)) for label, one in modules_of.items()}
     if len({*classes.values()}) < 2:
         return [("class", kind) for kind in classes.values()][:1]
     return [("class", ", ".join(f"{kind} in {label}" for label, kind in classes.items()))]
@@ -144,7 +144,7 @@ def _models(finding: findings.Finding, home: Mapping[int, str]) -> Markup:
     """List the further models that part alike, each as a link to its plot."""
     parts = list[Markup]()
     for other in finding.also:
-        variant, text = finding.beside(other)
+        variant, text = finding.states(other)
         link = tag("a", tag("code", name(variant)), href=f"#{home[id(other.result)]}")
         parts.append(join("; " * bool(parts), link, prose(text)))
     return join(*parts)

@@ -64,13 +64,13 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         listed = [tree.get(tap) for tree in trees.values()]
         cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]))
                  for label, one in zip(trees, listed, strict=True)]  # fmt: skip
-        found = [of.get(tap) for of in errors.values()]
-        if any(found):
-            cells += [cell for dtype, error in zip(errors, found, strict=True) for cell in _error(error, dtype)]
+        of_tap = [of.get(tap) for of in errors.values()]
+        if any(of_tap):
+            cells += [cell for dtype, error in zip(errors, of_tap, strict=True) for cell in _error(error, dtype)]
         elif errors:
             text, kind = _uncompared(tap, trees)
             cells.append(tag("td", prose(text), class_=f"{kind} alone", colspan=2 * len(errors)))
-        is_first = any(error is not None and error.state == "first" for error in found)
+        is_first = any(error is not None and error.state == "first" for error in of_tap)
         rows.append(tag("tr", *cells, class_="differs" if is_first else None))
     heads = [tag("th", name(label), scope="col") for label in trees]
     for dtype in errors:
@@ -96,16 +96,16 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
         of = errors.setdefault(r.dtype, {})
         for tap, error, bound in r.curve:
             state = "first" if tap == r.first_divergence and error > bound else ""
-            found = Error(error, bound, state, r.word(tap))
-            if tap not in of or _rank(found) > _rank(of[tap]):
-                of[tap] = found
+            known = Error(error, bound, state, r.word(tap))
+            if tap not in of or _rank(known) > _rank(of[tap]):
+                of[tap] = known
     for dtype, of in errors.items():
         alike = [r for r in results if r.dtype == dtype]
         nans = {tap for r in alike for tap in r.nans}
-        for tap, found in of.items():
-            off = "" if found.error <= found.bound else found.state or "follows"
+        for tap, known in of.items():
+            off = "" if known.error <= known.bound else known.state or "follows"
             of[tap] = replace(
-                found, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else found.word
+                known, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else known.word
             )
         start = next((tap for tap in of if tap in nans), "")
         if start and of[start].state == "follows":

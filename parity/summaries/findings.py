@@ -67,7 +67,7 @@ class Finding:
         texts = (re.sub(r"\d[\d.e-]*", "#", text) for text in words)
         return r.architecture, r.check, r.dtype, r.device, str(first), self.pairs, self.equal, self.exact, *texts
 
-    def beside(self, other: Finding) -> tuple[str, str]:
+    def states(self, other: Finding) -> tuple[str, str]:
         """Return the name of a further model that parts alike, and ": " with what is its own: its error, its cause."""
         first = other.result.first_divergence
         assert first is not None
@@ -141,8 +141,8 @@ def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Fi
 def exact_error(group: Sequence[Result], results: Iterable[Result]) -> str:
     """Write the largest error of the same pairs in float64, if all agree there and none is close; else ""."""
     twin, pairs = key(replace(group[0], dtype="float64")), {r.pair for r in group}
-    found = [r for r in results if key(r) == twin and r.pair in pairs and r.grade == "agrees"]
-    return short(max(r.error or 0.0 for r in found)) if {r.pair for r in found} == pairs else ""
+    agreeing = [r for r in results if key(r) == twin and r.pair in pairs and r.grade == "agrees"]
+    return short(max(r.error or 0.0 for r in agreeing)) if {r.pair for r in agreeing} == pairs else ""
 
 
 def key(r: Result) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def facts(finding: Finding) -> Facts:
     further = {
         "agrees": ", ".join(finding.equal),
         ALSO_DIFFERS: checks(finding.others),
-        ALSO_IN: "; ".join(f"{quoted(variant)}{text}" for variant, text in map(finding.beside, finding.also)),
+        ALSO_IN: "; ".join(f"{quoted(variant)}{text}" for variant, text in map(finding.states, finding.also)),
         "next": following(result, first, finding.exact, finding.inferred),
     }
     return [*rows, *((label, text) for label, text in further.items() if text)]

@@ -21,7 +21,7 @@ Group = list[tuple[str, Result]]  # results with one cause, each with the side t
 
 def close_calls(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return a note for each check below float64 that agrees close to its limit, and the comparisons: see `notes`."""
-    found = []
+    calls = []
     for group in near(results):
         worst = max(group, key=lambda r: r.ratio)
         if worst.dtype == "float64":
@@ -30,8 +30,8 @@ def close_calls(results: Sequence[Result]) -> list[tuple[str, str]]:
         sure = f"it agrees in float64 ({exact}), so this is rounding" if exact else "compare in float64 to be sure"
         what = f"{findings.worst_array(worst)} passes close to its limit in {worst.dtype}, at {worst.ratio:.0%} of it"
         which = "" if len(group) == len(results) else _concerned([("", r) for r in group], results)
-        found.append((f"{what}: {sure}", which))
-    return found
+        calls.append((f"{what}: {sure}", which))
+    return calls
 
 
 @dataclass(frozen=True)

@@ -113,12 +113,12 @@ def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
     import numpy as np
 
-    found = apply(check.parts, check.shape, arrays.__getitem__)
-    if check.dtype and kind(check.dtype) != kind(found.dtype.name):
-        what = f"{check.name} has dtype {found.dtype.name}, and the table says that it is {check.dtype}"
+    array = apply(check.parts, check.shape, arrays.__getitem__)
+    if check.dtype and kind(check.dtype) != kind(array.dtype.name):
+        what = f"{check.name} has dtype {array.dtype.name}, and the table says that it is {check.dtype}"
         raise TableError(f"line {check.line.number}: {what}")
-    other = apply(check.others, check.shape, arrays.__getitem__) if check.others else _in(found.dtype, check.value)
-    return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=_has_nan(found.dtype)))
+    other = apply(check.others, check.shape, arrays.__getitem__) if check.others else _in(array.dtype, check.value)
+    return bool(np.array_equal(array, np.broadcast_to(other, check.shape), equal_nan=_has_nan(array.dtype)))
 
 
 def _in(dtype: Any, value: Any) -> Any:

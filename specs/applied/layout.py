@@ -1,7 +1,8 @@
 """Define a Layout: what a Table comes to for arrays that are known by name and shape.
 
-The left side is read, the right side written. proof.py builds a Layout: it binds the Table to the arrays (binding.py),
-and filling.py divides every array among the lines and proves that the division is complete on both sides.
+The left side is read, the right side written. covering/proof builds a Layout: it binds the Table to the arrays
+(solving/binding), and covering/filling divides every array among the lines and proves that the division is complete on
+both sides.
 """
 
 from collections.abc import Mapping

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
-from itertools import combinations
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 from specs import config as configs
 from specs import words
@@ -16,7 +15,7 @@ from specs.dialects import PORTS, shapes
 from specs.init import INITS, SPREADS
 from specs.kinds import ANY, GATES, KINDS
 from specs.layer import Layer, count, parameters
-from specs.notation.paths import normal, pattern
+from specs.notation.paths import normal
 from specs.numbers import exact
 from specs.raised import first_of, line_of
 from specs.spec import Spec, described
@@ -24,12 +23,11 @@ from specs.spec import __file__ as spec_file
 from specs.words import in_a_row, unknown, with_article
 
 from .asked import Asked, Unanswered
+from .unseen import unseen
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
 FILLING = ("lecun_normal", "zeros", "ones")  # inits of a scale: the default of every kind, of which it begins at 1
 FUNCTIONS = ("layers", "infer", "input_shape", "check_images", "immaterial")  # fields of Spec
-EPSILONS = {1e-5, 1e-6, 9.999999747378752e-06}  # defaults of norms: of torch, of flax, and of paddle in float32
-TWIN = "give one Config in tiny another value"
 NAMED = 3  # layers with the same fault that are named; the others are counted
 
 
@@ -54,56 +52,16 @@ def faults(spec: Spec) -> list[str]:
             raised += [fault._replace(config=f"{what} {name!r}") for fault in some]
             if what == "tiny" and not some:
                 sound[name] = config
-    found = list(_each_once(raised))
-    found += {name: fault for config in sound.values() for name, fault in _undeclared(spec, config)}.values()
-    found += [*_of_conventions(spec, sound), *_of_sign(spec, sound)]
-    found += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
+    listed = list(_each_once(raised))
+    listed += {name: fault for config in sound.values() for name, fault in _undeclared(spec, config)}.values()
+    listed += [*_of_conventions(spec, sound), *_of_sign(spec, sound)]
+    listed += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
     for name, published in spec.published.items():
         counted = _counted(spec, spec.variants[name])
         if counted is not None and counted != published:
-            found.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
-    found += [*_of_choices(spec), *_of_epsilons(spec), *_of_lengths(spec)] if not raised else []
-    return found
-
-
-def _of_choices(spec: Spec) -> Iterator[str]:
-    """Describe the values of a field with a few that no Config in tiny has: no test would run them."""
-    for name, choices in configs.types_of(spec.config).items():
-        used = [getattr(config, name) for config in spec.tiny.values()]
-        if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
-            yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
-
-
-def _of_epsilons(spec: Spec) -> Iterator[str]:
-    """Describe epsilons that every Config in tiny has as a framework does: a port that forgets them would agree."""
-    own = {spec.norms.get("eps"), *(field.name for field in fields(spec.config) if field.name.endswith("eps"))}
-    for name in sorted(name for name in own if isinstance(name, str)):
-        values = {getattr(config, name) for config in spec.tiny.values()}
-        if len(values) == 1 and values <= EPSILONS:
-            value = exact(values.pop())
-            yield f"tiny: every Config has {name}={value}, a framework's default, as a port has that forgets it: {TWIN}"
-
-
-def _of_lengths(spec: Spec) -> Iterator[str]:
-    """Describe axes of an array that are of one length in every Config in tiny, and of several in a variant."""
-    (known, apart), (_, of_variants) = (_axes(spec, configs.values()) for configs in (spec.tiny, spec.variants))
-    same = [f"{one} and {other} of {name}" for name, one, other in known if (name, one, other) in of_variants - apart]
-    if same:
-        more = f" and {len(same) - NAMED} more" if same[NAMED:] else ""
-        what = "are of one length in every Config, and of two in a variant, so that a transposed array would fit"
-        yield f"tiny: {', '.join(same[:NAMED])}{more} {what}: {TWIN}"
-
-
-def _axes(spec: Spec, some: Iterable[Any]) -> tuple[dict[tuple[str, str, str], None], set[tuple[str, str, str]]]:
-    """Return each pair of axes of an array, numbers of blocks aside, and those of two lengths in some Config."""
-    known, apart = dict[tuple[str, str, str], None](), set[tuple[str, str, str]]()
-    for parameter in (one for config in some for one in parameters(list(spec.layers(config)))):
-        for (one, m), (other, n) in combinations(zip(parameter.axes, parameter.shape, strict=True), 2):
-            pair = pattern(parameter.name), one, other
-            known[pair] = None
-            if m != n:
-                apart.add(pair)
-    return known, apart
+            listed.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
+    listed += unseen(spec) if not raised else []
+    return listed
 
 
 def _said(spec: Spec, error: Exception) -> str:

@@ -109,10 +109,10 @@ def _faults_of_ports(spec: Spec, folder: str) -> Iterator[str]:
     for framework, port in spec.ports.items():
         file: str | None = os.path.join(folder, port)
         if not port.endswith(".py"):
-            found = _module(port)
-            if found is None and port not in sys.modules:
+            module = _module(port)
+            if module is None and port not in sys.modules:
                 yield f"ports: {framework!r}: {port}: there is no such module"
-            file = found.origin if found is not None else None
+            file = module.origin if module is not None else None
         elif not os.path.isfile(os.path.join(folder, port)):
             yield f"ports: {framework!r}: {file}: there is no such file"
             file = None
@@ -151,14 +151,14 @@ def _module(dotted: str) -> ModuleSpec | None:
     """Find a module without importing the packages around it; None if there is none."""
     top, *rest = dotted.split(".")
     try:
-        found = importlib.util.find_spec(top)
+        place = importlib.util.find_spec(top)
     except ValueError:  # an empty name, or a module that no file is behind
         return None
     for n in range(len(rest)):
-        if found is None or found.submodule_search_locations is None:
+        if place is None or place.submodule_search_locations is None:
             return None
-        found = PathFinder.find_spec(".".join([top, *rest[: n + 1]]), found.submodule_search_locations)
-    return found
+        place = PathFinder.find_spec(".".join([top, *rest[: n + 1]]), place.submodule_search_locations)
+    return place
 
 
 def _entry_points() -> list[str]:

@@ -261,13 +261,13 @@ class Filling:
 
     def _places(self, env: Env, cell: Cell, shape: Shape, name: str) -> list[Place]:
         """Tell what a cell takes of each atom of its array."""
-        found = []
+        places = []
         for d, dim in enumerate(cell.array.axes or ()):
             base = 0
             if dim.window is not None:
                 base = slice(*dim.window).indices(shape[d])[0]
                 if not dim.factors:
-                    found.append(Place(shape[d], "", base, 1))
+                    places.append(Place(shape[d], "", base, 1))
             extents = [extent(factor, env.sizes) for factor in dim.factors]
             known = math.prod(length for length in extents if length is not None)
             for f, factor in enumerate(dim.factors):
@@ -276,8 +276,8 @@ class Filling:
                 size = shape[d] // known if size is None else size  # of a window with fixed ends
                 inside = slice(*(factor[0].window or (None, None))).indices(size)[0]
                 start = base + inside + total(factor[:chosen], env.sizes)
-                found.append(self._place(env, factor[chosen], size, start, name))
-        return found
+                places.append(self._place(env, factor[chosen], size, start, name))
+        return places
 
     def _place(self, env: Env, part: Part, size: int, start: int, name: str) -> Place:
         length = env.sizes[part.name] if part.name else 1

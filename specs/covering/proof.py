@@ -37,9 +37,9 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
             own = f"line {line.number} makes {list(shape)} of {in_a_row(array.label for array in line.left.arrays)}"
             misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {own}"))
     drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
-    found = Matcher(replace(table, lines=drops), like).match()
+    matched = Matcher(replace(table, lines=drops), like).match()
     dropped = {
-        name for line in drops for _, arrays in found.groups(line) for named in arrays for name in named.values()
+        name for line in drops for _, arrays in matched.groups(line) for named in arrays for name in named.values()
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
     made = {_form(name) for name in filling.targets}

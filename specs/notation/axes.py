@@ -109,10 +109,10 @@ def parse_axes(text: str) -> tuple[Dim, ...]:
             factors = tuple(_factor(word, text) for word in re.sub(r"\s*\+\s*", "+", text[at + 1 : end]).split())
             end += 1
         else:
-            found = _PART.match(text, at)
-            if not found:
+            part = _PART.match(text, at)
+            if not part:
                 raise ValueError(f"axes {text!r}: {text[at:]!r}: an axis is a name, a composition such as (s u), or 1")
-            factors, end = ((_part(found),),), found.end()
+            factors, end = ((_part(part),),), part.end()
         window = _WINDOW.match(text, end)
         dims.append(_dim(factors, _window(window, text) if window else None, text))
         at = window.end() if window else end
@@ -134,12 +134,12 @@ def _dim(factors: tuple[Factor, ...], window: Window | None, text: str) -> Dim:
 
 
 def _factor(word: str, text: str) -> Factor:
-    found = [_PART.fullmatch(item) for item in word.split("+")]
-    if len(found) == 1 and (one := _PART.match(word)) and (range_ := _WINDOW.fullmatch(word, one.end())):
+    terms = [_PART.fullmatch(item) for item in word.split("+")]
+    if len(terms) == 1 and (one := _PART.match(word)) and (range_ := _WINDOW.fullmatch(word, one.end())):
         return (_part(one)._replace(window=_window(range_, text)),)
-    if not all(found):
+    if not all(terms):
         raise ValueError(f"axes {text!r}: {word!r} is neither a name nor a sum of names and 1")
-    return tuple(_part(match) for match in found if match)
+    return tuple(_part(match) for match in terms if match)
 
 
 def _part(found: re.Match[str]) -> Part:

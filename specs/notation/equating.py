@@ -28,9 +28,9 @@ def names_of(line: Line) -> set[str]:
 
 def fresh_name(name: str, taken: set[str]) -> str:
     """Take a name like this one that is free, and return it."""
-    found = next(word for k in itertools.count(1) if (word := f"{name}{k}") not in taken)
-    taken.add(found)
-    return found
+    fresh = next(word for k in itertools.count(1) if (word := f"{name}{k}") not in taken)
+    taken.add(fresh)
+    return fresh
 
 
 def equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Values:

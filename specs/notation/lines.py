@@ -225,17 +225,17 @@ class Line:
         for array in right:
             for cell in self.cells(array):
                 waiting.setdefault(self.variables(cell), []).append(cell)
-        found = []
+        pairs = []
         for array in left:
             for cell in self.cells(array):
                 if waiting.get(key := self.variables(cell)):
-                    found.append((cell, waiting[key].pop(0)))
-        taken = [{id(pair[side].array) for pair in found} for side in (0, 1)]
+                    pairs.append((cell, waiting[key].pop(0)))
+        taken = [{id(pair[side].array) for pair in pairs} for side in (0, 1)]
         for arrays, used, others in ((left, taken[0], right), (right, taken[1], left)):
             for array in arrays:
                 if id(array) not in used:
                     raise ValueError(self._unmatched(array, others))
-        return found
+        return pairs
 
     def _unmatched(self, array: Signature, others: tuple[Signature, ...]) -> str:
         ours = set().union(*map(self.variables, self.cells(array)))

@@ -68,12 +68,12 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
 
 def header(text: str) -> tuple[str, str]:
     """Return the names of the sides. Raises: ValueError where the text is no header of this version."""
-    found = re.fullmatch(HEADER, text)
-    if not found:
+    parsed = re.fullmatch(HEADER, text)
+    if not parsed:
         raise ValueError(f"{text[:60]!r}: {REMEDY}")
-    if int(found[1]) != VERSION:
-        raise ValueError(f"is a table of version {int(found[1])}: this program reads version {VERSION}")
-    return (found[2], found[3]) if found[2] else ("left", "right")
+    if int(parsed[1]) != VERSION:
+        raise ValueError(f"is a table of version {int(parsed[1])}: this program reads version {VERSION}")
+    return (parsed[2], parsed[3]) if parsed[2] else ("left", "right")
 
 
 def parse_line(text: str) -> Line:

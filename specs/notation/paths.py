@@ -127,15 +127,15 @@ def _leading(piece: str | Hole) -> str:
 
 def escaped(text: str, special: str = "{}\\") -> str:
     """Return text of a name as a path spells it."""
-    found = []
+    letters = []
     for at, c in enumerate(text):
         if c in special or (c == "#" and at == 0) or (c == ":" and at == len(text) - 1):
-            found.append("\\" + c)
+            letters.append("\\" + c)
         elif c.isprintable() and not c.isspace():
-            found.append(c)
+            letters.append(c)
         else:
-            found.append(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}")
-    return "".join(found)
+            letters.append(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}")
+    return "".join(letters)
 
 
 def unescaped(text: str) -> str:
@@ -212,11 +212,11 @@ def _hole(text: str) -> Hole:
         if not re.fullmatch(NAME, name) or len(set(values)) != len(values):
             raise ValueError(f"{{{text}}}: write a name and distinct values, as in {{s=query|key|value}} or {{i=0..5}}")
         return Hole(name, values=values)
-    found = _HOLE.fullmatch(text)
-    if not found:
+    parsed = _HOLE.fullmatch(text)
+    if not parsed:
         raise ValueError(f"{{{text}}} is no hole: write {{i}}, {{i+2}}, {{2*i+1}} or {{s=query|key|value}}")
-    shift = int(found[4] or 0)
-    return Hole(found[2], int(found[1] or 1), -shift if found[3] == "-" else shift)
+    shift = int(parsed[4] or 0)
+    return Hole(parsed[2], int(parsed[1] or 1), -shift if parsed[3] == "-" else shift)
 
 
 def _values(text: str) -> Iterator[str]:

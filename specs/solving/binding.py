@@ -37,10 +37,10 @@ class _Binding:
 
     def run(self) -> tuple[list[Env], list[str]]:
         table = self.table
-        found = Matcher(table, self.shapes).match()
-        if found.problems or found.missing or found.unexpected:
-            raise Misfit(f"{table.name}: does not fit", found.missing, found.unexpected, found.problems)
-        envs = [self.solver.env(line, key, arrays) for line in table.lines for key, arrays in found.groups(line)]
+        matched = Matcher(table, self.shapes).match()
+        if matched.problems or matched.missing or matched.unexpected:
+            raise Misfit(f"{table.name}: does not fit", matched.missing, matched.unexpected, matched.problems)
+        envs = [self.solver.env(line, key, arrays) for line in table.lines for key, arrays in matched.groups(line)]
         if self.like is not None:
             theirs = Matcher(table.reverse(), self.like).match()
             for env in envs:
@@ -61,7 +61,7 @@ class _Binding:
             raise SizeError(f"{table.name}: {'; '.join(unused)}: leave it out, or correct it")
         self._check_ranges(ranges, names)
         self._raise_misfits()
-        return envs + made, found.absent
+        return envs + made, matched.absent
 
     def _raise_misfits(self, others: Sequence[tuple[str, str]] = ()) -> None:
         """Raise a Misfit of what is known not to fit, and of arrays that the file to be like lacks, if there is any.
@@ -132,8 +132,8 @@ class _Binding:
         arrays = [line.resolved(array) for array in line.right.arrays]
         keys: dict[tuple[tuple[str, int], ...], None] = {}
         for array in arrays:
-            found = list(ranges.expected(line, array))
-            if not found:
+            expected = list(ranges.expected(line, array))
+            if not expected:
                 self.misfits.append((array.label, f"counts what no other line counts (line {line.number})"))
-            keys.update((tuple(sorted(index.items())), None) for index, _ in found)
+            keys.update((tuple(sorted(index.items())), None) for index, _ in expected)
         yield from (self.solver.env(line, key, []) for key in keys)

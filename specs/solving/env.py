@@ -34,19 +34,19 @@ class Env:
 
     def indices(self, array: Signature, given: Mapping[str, int] = MappingProxyType({})) -> list[Index]:
         """Return the indices of each array that a path of the right side stands for, at those that are given."""
-        found: list[Index] = [dict(self.key)]
+        indices: list[Index] = [dict(self.key)]
         for variable in dict.fromkeys(map(self.line.variable, array.holes)):
             if variable in given:
-                found = [{**index, variable: given[variable]} for index in found]
-            elif variable not in found[0]:
-                if len(found) * self.sizes[variable] > MAX_NAMES:
+                indices = [{**index, variable: given[variable]} for index in indices]
+            elif variable not in indices[0]:
+                if len(indices) * self.sizes[variable] > MAX_NAMES:
                     raise TableError(
                         f"line {self.line.number}: {array.label} would stand for over {MAX_NAMES:,} arrays"
                     )
                 if not self.sizes[variable]:
                     return []
-                found = [{**index, variable: k} for index in found for k in range(self.sizes[variable])]
-        return found
+                indices = [{**index, variable: k} for index in indices for k in range(self.sizes[variable])]
+        return indices
 
     def first(self, array: Signature) -> str:
         """Return the name of the first of them, whatever the lengths of axes."""

@@ -55,12 +55,12 @@ def _composed(table: Lines) -> set[int]:
     keys = {
         line.number: {array.label for array in line.arrays} | set(filter(table.shared, line.axes)) for line in waiting
     }
-    found = {line.number for line in waiting if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())}
-    known = set[str]().union(*(keys[number] for number in found))
-    while more := {number for number, own in keys.items() if number not in found and own & known}:
-        found |= more
+    numbers = {line.number for line in waiting if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())}
+    known = set[str]().union(*(keys[number] for number in numbers))
+    while more := {number for number, own in keys.items() if number not in numbers and own & known}:
+        numbers |= more
         known.update(*(keys[number] for number in more))
-    return found
+    return numbers
 
 
 def _names(dim: Dim) -> int:
@@ -98,11 +98,11 @@ def _open(table: Lines, shapes: Mapping[str, Shape]) -> dict[tuple[int, Dim], No
 
 def _with(line: Line, dims: Mapping[tuple[int, Dim], None], lengths: Lengths) -> Line:
     """Return a line that states the lengths of all axes of its open dimensions, each where it is first composed."""
-    found = [dim for number, dim in dims if number == line.number]
-    names = {part.name for dim in found for factor in dim.factors for part in factor} - line.lengths.keys()
+    open_dims = [dim for number, dim in dims if number == line.number]
+    names = {part.name for dim in open_dims for factor in dim.factors for part in factor} - line.lengths.keys()
     missing = {name: length for name, length in lengths.get(line.number, {}).items() if name in names}
 
-    return _changed(line, lambda one: one._replace(length=missing.pop(one.name, one.length)), found)
+    return _changed(line, lambda one: one._replace(length=missing.pop(one.name, one.length)), open_dims)
 
 
 def _changed(line: Line, change: Callable[[Part], Part], dims: Collection[Dim] | None = None) -> Line:

@@ -1,0 +1,63 @@
+"""Find faults that no Config in `tiny` would show: each test runs on these twins alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from itertools import combinations
+from typing import Any, Literal, get_args, get_origin
+
+from specs import config as configs
+from specs.layer import parameters
+from specs.notation.paths import pattern
+from specs.numbers import exact
+from specs.spec import Spec
+
+NAMED = 3  # axes that are named; the others are counted
+EPSILONS = {1e-5, 1e-6, 9.999999747378752e-06}  # defaults of norms: of torch, of flax, and of paddle in float32
+TWIN = "give one Config in tiny another value"
+
+
+def unseen(spec: Spec) -> list[str]:
+    """Describe what the twins of a page do not show, with the remedy."""
+    return [*_of_choices(spec), *_of_epsilons(spec), *_of_lengths(spec)]
+
+
+def _of_choices(spec: Spec) -> Iterator[str]:
+    """Describe the values of a field with a few that no Config in tiny has: no test would run them."""
+    for name, choices in configs.types_of(spec.config).items():
+        used = [getattr(config, name) for config in spec.tiny.values()]
+        if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
+            yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
+
+
+def _of_epsilons(spec: Spec) -> Iterator[str]:
+    """Describe epsilons that every Config in tiny has as a framework does: a port that forgets them would agree."""
+    own = {spec.norms.get("eps"), *(field.name for field in fields(spec.config) if field.name.endswith("eps"))}
+    for name in sorted(name for name in own if isinstance(name, str)):
+        values = {getattr(config, name) for config in spec.tiny.values()}
+        if len(values) == 1 and values <= EPSILONS:
+            value = exact(values.pop())
+            yield f"tiny: every Config has {name}={value}, a framework's default, as a port has that forgets it: {TWIN}"
+
+
+def _of_lengths(spec: Spec) -> Iterator[str]:
+    """Describe axes of an array that are of one length in every Config in tiny, and of several in a variant."""
+    (known, apart), (_, of_variants) = (_axes(spec, configs.values()) for configs in (spec.tiny, spec.variants))
+    same = [f"{one} and {other} of {name}" for name, one, other in known if (name, one, other) in of_variants - apart]
+    if same:
+        more = f" and {len(same) - NAMED} more" if same[NAMED:] else ""
+        what = "are of one length in every Config, and of two in a variant, so that a transposed array would fit"
+        yield f"tiny: {', '.join(same[:NAMED])}{more} {what}: {TWIN}"
+
+
+def _axes(spec: Spec, some: Iterable[Any]) -> tuple[dict[tuple[str, str, str], None], set[tuple[str, str, str]]]:
+    """Return each pair of axes of an array, numbers of blocks aside, and those of two lengths in some Config."""
+    known, apart = dict[tuple[str, str, str], None](), set[tuple[str, str, str]]()
+    for parameter in (one for config in some for one in parameters(list(spec.layers(config)))):
+        for (one, m), (other, n) in combinations(zip(parameter.axes, parameter.shape, strict=True), 2):
+            pair = pattern(parameter.name), one, other
+            known[pair] = None
+            if m != n:
+                apart.add(pair)
+    return known, apart
