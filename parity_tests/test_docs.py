@@ -303,8 +303,7 @@ def test_the_readme_is_short_and_names_every_document():
 
 def test_the_error_of_a_table_is_the_one_that_the_quick_start_names():
     from convert.errors import ConvertError
-    from specs.notation.lines import TableError
-    from specs.table import Table
+    from specs.table import Table, TableError
 
     assert "`specs.table.TableError`, a `ValueError`" in documents.read("docs/quick-start.md")
     with pytest.raises(TableError) as caught:
