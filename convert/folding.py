@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from specs.notation.folding import LINES, capped, counted, fold, misfits
 
@@ -43,6 +43,18 @@ def missing(names: list[str], unused: list[str]) -> list[str]:
     near = nearest(folded, fold(unused))
     lines = [f"missing {name}{f' (nearest unused: {near[name]})' if name in near else ''}" for name in folded]
     return capped(lines, "missing")
+
+
+def no_arrays(
+    names: Iterable[str], described: Callable[[str], str], remedy: str = "save it as an array"
+) -> dict[str, str]:
+    """Return {name that is missing: what the file has under it, which is no array, and the remedy}.
+
+    Args:
+      described: says what the file has under a name; "" if nothing.
+    """
+    has = {name: what for name in names if (what := described(name))}
+    return {name: f"{name} is {what} in the file, no array: {remedy}" for name, what in has.items()}
 
 
 def unexpected(names: list[str]) -> list[str]:

@@ -243,3 +243,15 @@ def test_an_average_under_paddles_own_names_is_set_aside_with_the_reason(trained
     code, _, err = run("paddle2torch", path, "--config", config, "-o", tmp_path / "y.npz")
     assert code == 0, err
     assert "under paddle's own names of parameters: save it under those of model.state_dict()" in err, err
+
+
+def test_numbers_of_the_training_beside_weights_are_named(trained, run, tmp_path):
+    """As PaddleClas saves the epoch and metrics."""
+    file, config = trained
+    path = tmp_path / "x.pdparams"
+    assert run("torch2paddle", file, "--config", config, "-o", path)[0] == 0
+    (tmp_path / "x.pdstates").write_bytes(pickle.dumps({"epoch": 3}))
+    code, _, err = run("paddle2torch", path, "--config", config, "-o", tmp_path / "y.npz")
+    assert code == 0 and f"note: {tmp_path / 'x.pdstates'} lies beside it, by its name the epoch and metrics" in err, (
+        err
+    )

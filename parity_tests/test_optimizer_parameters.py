@@ -191,6 +191,7 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
     write(TWO_LINES, TWO, TWO_NAMES, {"linear_1.w_0": 0.25})
     code, err = convert("net.pdparams", "net.pt")
     assert code == 0 and "without a state in the source, and none here, as before their first step: one" in err, err
+    assert "the target's group lists these, too" in err, err
     found = arrays(tmp_path / "net.pt")
     states = {name: value for name, value in found.items() if name.startswith("optimizer/state/")}
     assert states == {
@@ -245,6 +246,12 @@ def test_parameters_that_are_in_no_group_stay_out_of_the_target_s(groups, run, t
         trainer.train(batches("mlp_mixer")[3:5])
     pairs = zip(*(trainer.model.parameters() for trainer in trainers), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    hyper = ["--hyper", "weight_decay=0.5"] if groups > 1 else []  # optax has one group
+    code, _, err = run("torch2flax", tmp_path / "ours.pt", "--with-optimizer", "--config", config, *hyper)
+    frozen = "to keep them so, chain optax.masked(optax.set_to_zero(), ...) behind the optimizer"
+    names = "params/stem/kernel, params/stem/bias"
+    what = "in no group of the source's optimizer, as frozen parameters"
+    assert code == 0 and f"{what}: {frozen}: {names}\n" in err, err
 
 
 def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):

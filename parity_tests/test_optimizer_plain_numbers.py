@@ -113,3 +113,32 @@ def test_numbers_beside_the_weights_go_along_where_the_state_has_a_file(saved, c
     err = convert("torch", "weights.pt", "out.pt", "--optimizer", tmp_path / "state.pt")
     assert numbers(tmp_path / "out.pt") == {"epoch": 3}
     assert "note: numbers beside the state go along: epoch=3\n" in err and "set aside epoch" not in err
+
+
+def test_other_entries_of_the_state_s_own_file_are_named(saved, convert, tmp_path):
+    import torch
+
+    training = torch.load(tmp_path / "own.pt")
+    torch.save(training["model"], tmp_path / "weights.pt")
+    torch.save({**training["optimizer"], "epoch": 3.5, "arch": "net"}, tmp_path / "state.pt")
+    err = convert("torch", "weights.pt", "out.pt", "--optimizer", tmp_path / "state.pt")
+    assert f"note: set aside, of {tmp_path / 'state.pt'}: epoch (plain numbers)\n" in err, err
+    assert f"note: set aside, of {tmp_path / 'state.pt'}: arch (a text)\n" in err, err
+
+
+@pytest.mark.parametrize("epoch", [3.5, float("nan")])
+def test_an_epoch_may_be_an_array_of_floats(saved, convert, tmp_path, epoch):
+    import torch
+
+    training = {
+        name: value for name, value in torch.load(tmp_path / "own.pt").items() if name in ("model", "optimizer")
+    }
+    torch.save({**training, "epoch": torch.tensor(epoch)}, tmp_path / "own.pt")
+    err = convert("torch", "own.pt", "out.pt")
+    assert numbers(tmp_path / "out.pt") == ({"epoch": epoch} if epoch == epoch else {})
+    said = (
+        "numbers beside the state go along: epoch=3.5\n"
+        if epoch == epoch
+        else "set aside epoch=nan, which is no number of a count"
+    )
+    assert said in err, err

@@ -147,9 +147,16 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
     saved = torch.load(tmp_path / "net.pt")
     assert saved["optimizer"]["param_groups"][0]["param_names"] == [name for name, _ in again.named_parameters()]
     weights, state = again.state_dict(), their_optimizer.state_dict()
+
+    def under(place):
+        return {place + name: tensor for name, tensor in weights.items()}
+
     for whole, place, rest in (
         ({"model": weights, "optimizer": state}, "model", ""),
         ({"ema": weights, "state_dict": weights, "epoch": 3}, "state_dict", " and set aside ema/"),
+        ({"state_dict": under("model.") | under("ema_model.")}, "state_dict/model.", " and set aside state_dict/ema"),
+        ({"state_dict": under("module.")}, "", ""),
+        (under("model._orig_mod."), "", ""),
     ):
         torch.save(whole, tmp_path / "like.pt")
         code, _, err = run(*words[:4], tmp_path / "two.pt", *words[5:], "--weights", "params",

@@ -16,6 +16,7 @@ from convert.records.record import Record
 from convert.table import by_table
 
 from .commands import GOOGLE, spoiled
+from .conftest import needs
 
 
 def test_a_plan_is_immutable():
@@ -98,3 +99,23 @@ def test_the_table_of_a_plan_converts_alike(tmp_path):
         returned = {name: array.tobytes() for name, array in payload.arrays(back)}
     with open_checkpoint(GOOGLE) as own:
         assert returned == {name: bytes(own.read(name)) for name in own.tensors}
+
+
+@pytest.mark.parametrize("part", ["params", "state/params"])
+def test_what_a_file_has_in_the_place_of_an_array_is_named(tmp_path, part):
+    needs("flax")
+    from flax import serialization
+
+    with convert.plan(GOOGLE, dst="flax") as plan:
+        plan.write(tmp_path / "x.msgpack")
+    tree = serialization.msgpack_restore((tmp_path / "x.msgpack").read_bytes())
+    tree["params"]["head"]["bias"], tree["params"]["blocks_0"]["norm1"]["scale"] = None, 1.5
+    for level in part.split("/")[-2::-1]:
+        tree = {level: tree}
+    (tmp_path / "x.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+    with pytest.raises(PlanError) as caught:
+        convert.plan(tmp_path / "x.msgpack", src="flax", dst="torch")
+    assert sorted(caught.value.problems) == [
+        f"params/{name} in the file, no array: save it as an array"
+        for name in ("blocks_0/norm1/scale is the number 1.5", "head/bias is None")
+    ]

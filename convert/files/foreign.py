@@ -15,6 +15,7 @@ _EXPORTED = {
     "serialized_exported_program.json",
     "archive_format",
 }  # members of torch.export
+_OF_TORCH = "serialization_id"  # a member that torch writes also where it stops at a value that it cannot save
 _COMPRESSED = "unpack it first, then convert what was inside"
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
     (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
@@ -88,6 +89,10 @@ def _unknown_zip(path: str) -> FormatError:
     if any(os.path.basename(name) in _EXPORTED for name in members):
         remedy = "save torch.export.load(file).state_dict with torch.save"
         return FormatError(path, "is a program of torch.export", remedy)
+    if any(os.path.basename(name) == _OF_TORCH for name in members):
+        return FormatError(
+            path, "is a file that torch.save began and did not finish", "save it again, and see why it ends"
+        )
     return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
 
 

@@ -64,6 +64,8 @@ class Skipped:
         """Say what the file has under a name instead of an array: "a list of 8 numbers", "None"; "" if nothing."""
         if name in self.none:
             return "None"
+        if name in self.empty:
+            return "an empty dict"
         value = self.values.get(name)
         if isinstance(value, list):
             kind = "numbers" if all(isinstance(each, (int, float)) for each in value) else "numbers or texts"

@@ -132,11 +132,13 @@ class Moves:
             yield known + SCHEDULED.format(times, '**saved["optimizer"]' if "model" in self.written.tree else "**saved")
 
     def _others_aside(self) -> Iterator[str]:
-        """Say which arrays of the optimizer's own file are set aside."""
+        """Say which entries of the optimizer's own file are set aside."""
         path = self.held.path
         others = [name for name in self.held.reader.tensors if name not in self.state.used] if path else []
         if others:
             yield f"set aside, of {path}: {', '.join(folding.fold(others))}"
+        for entries in folding.skipped(self.held.reader.skipped.without(self.state.used)) if path else ():
+            yield f"set aside, of {path}: {entries}"
         if any(STATIC_EMA.search(name) for name in others):
             yield f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}"
 

@@ -67,7 +67,7 @@ def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], di
     slots: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, float] = {}
     used = set[str]()
-    states = f"{root}state/"
+    states, groups = f"{root}state/", f"{root}param_groups/"
     for name, tensor in reader.tensors.items():
         if name.startswith(states):
             key, _, slot = name.removeprefix(states).rpartition("/")
@@ -77,11 +77,11 @@ def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], di
             else:
                 slots.setdefault(slot, {})[key] = tensor
     for name, value in reader.skipped.values.items():
-        if name.startswith(root):
+        if name.startswith((states, groups)):
             used.add(name)
             if name.startswith(states) and name.endswith("/step"):
                 counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
-    used |= {name for name in reader.tensors if name.startswith(f"{root}param_groups/")}
+    used |= {name for name in reader.tensors if name.startswith(groups)}
     return slots, counts, used
 
 

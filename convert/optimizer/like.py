@@ -15,7 +15,7 @@ from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.families import lost_names
 from convert.reading.recognise import dialects
-from convert.reading.weights_alone import partly_read, place_of
+from convert.reading.weights_alone import partly_read, weights_of
 from convert.records import record
 from specs.kinds import FRAMEWORKS
 from specs.words import with_article
@@ -110,15 +110,14 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
             what = "is written by a conversion, in an order that need not be torch's"
             raise UsageError(f"--like {like}: {what}: {_wanted(plan, library)}")
-        place = place_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
-        if place is None and reader.tensors.keys() != shapes.keys():
+        found = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
+        if found is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
-        inside = {name.removeprefix(place or ""): name for name in reader.tensors if name.startswith(place or "")}
-        inside = {name: own for name, own in inside.items() if place is None or name in shapes}
+        place, inside = found or ("", {name: name for name in reader.tensors})
         theirs = {name: reader.tensors[key].shape for name, key in inside.items()}
         own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
         aliases = dict(reader.ties({name: reader.tensors[key] for name, key in inside.items()}))
-        notes = partly_read(reader, place or "", inside.values())
+        notes = partly_read(reader, place, inside.values())
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)

@@ -28,6 +28,11 @@ FARTHER = "as each term takes a step of its own, a sum moves farther than one pa
 SUM = f"the sum of parameters of the source: {FARTHER}"
 TERM = f"a term of a sum that is one parameter in the source: {FARTHER}"
 
+FREEZE = {  # how users of a library exempt parameters from training, of which no file says anything
+    "optax": "to keep them so, chain optax.masked(optax.set_to_zero(), ...) behind the optimizer",
+    "paddle": "to keep them so, set their stop_gradient=True, or leave them out of the optimizer's parameters=",
+}
+
 
 def model(
     plan: Plan | TablePlan,
@@ -219,6 +224,7 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
     trained = {name for tensor, filling in plan.steps if tensor.name in names for name in sources_of(filling)}
+    lines += _unlisted(plan, model, state, library)
     if isinstance(plan, Plan):
         frozen = [tensor.name for tensor, filling in plan.steps if state.buffers.intersection(sources_of(filling))]
         what = "in no group of the source's optimizer, as frozen parameters, and in none of the target's"
@@ -235,6 +241,14 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
         lines.append(f"{what}: {folding.listed(tied)}")
     left = "moments stay behind, of parameters that the target has not"
     return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]
+
+
+def _unlisted(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
+    """Report what the source's optimizer does not train, and the target's does unless its user freezes it again."""
+    sources = {tensor.name: sources_of(filling) for tensor, filling in plan.steps}
+    frozen = [name for name in model.without if state.unlisted.intersection(sources[name])]
+    what = f"in no group of the source's optimizer, as frozen parameters: {FREEZE.get(library, '')}"
+    return [f"{what}: {folding.listed(frozen)}"] if frozen else []
 
 
 def _one_of_source(fillings: Mapping[str, Filling], sources: Mapping[str, Tensor]) -> list[list[str]]:

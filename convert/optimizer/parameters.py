@@ -95,9 +95,11 @@ def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
     Args:
       library: of the target.
     """
+    tied = ties.of(plan)
+    buffers = frozenset(name for name in state.buffers if tied.get(name, frozenset({name})) <= state.buffers)
+    state = replace(state, buffers=buffers, unlisted=buffers if state.library == "torch" != library else frozenset())
     if isinstance(plan, Plan) and not (library == state.library == "torch"):
         state = replace(state, buffers=frozenset(), unclear=())
-    tied = ties.of(plan)
     if not tied:
         return state
     moments = {
@@ -105,11 +107,10 @@ def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
         for slot, arrays in state.moments.items()
     }
     steps = {other: count for name, count in state.steps.items() for other in tied.get(name, ())} | dict(state.steps)
-    buffers = frozenset(name for name in state.buffers if tied.get(name, {name}) <= state.buffers)
     grouped = {name for group in state.groups for name in group.parameters}
     others = [{other for name in group.parameters for other in tied.get(name, ())} for group in state.groups]
     groups = tuple(
         group._replace(parameters=(*group.parameters, *sorted(names - grouped)))
         for group, names in zip(state.groups, others, strict=True)
     )
-    return replace(state, moments=moments, steps=steps, buffers=buffers, groups=groups)
+    return replace(state, moments=moments, steps=steps, groups=groups)

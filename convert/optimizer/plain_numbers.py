@@ -16,6 +16,7 @@ from specs.numbers import exact
 
 from .builder import Written
 from .holding import Held
+from .shared import scalar
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -31,7 +32,7 @@ class PlainNumbers(NamedTuple):
     Args:
       values: by their own names. stored: the names of those that the file has, in the file.
       placed: whether the target has a place for them; else its record has them.
-      aside: arrays of one number whose names stand for something else in the target.
+      aside: arrays of one number that is not finite, or whose names stand for something else in the target.
     """
 
     values: Mapping[str, float]
@@ -45,7 +46,8 @@ class PlainNumbers(NamedTuple):
 
     def remarks(self) -> list[str]:
         """Say what becomes of them."""
-        aside = [f"set aside {name}={exact(value)}, as the target's own count has this name"
+        own = "as the target's own count has this name"
+        aside = [f"set aside {name}={exact(value)}, {own if math.isfinite(value) else 'which is no number of a count'}"
                  for name, value in self.aside.items()]  # fmt: skip
         if not self.values:
             return aside
@@ -65,13 +67,14 @@ def added(
       record: what that of the file says of an optimizer.
     """
     counts = [] if held.path else counts_beside(held.reader, held.found)
-    found = {**_numbers(plan, held), **{name: _integer(held.reader, name) for name in counts}}
+    of_arrays = {name: _of_array(held.reader, name) for name in counts}
+    found = {**_numbers(plan, held), **{name: value for name, value in of_arrays.items() if _is_number(value)}}
     values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record, held)
     placed = "model" in written.tree
     free = {name: value for name, value in values.items() if name not in written.tree}
     stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
     tree = {**written.tree, **free} if placed else written.tree
-    aside = {name: found[name] for name in counts if name.rpartition("/")[2] not in free}
+    aside = {name: of_arrays[name] for name in counts if name.rpartition("/")[2] not in free}
     return replace(written, tree=tree), PlainNumbers(free, stored, placed, aside)
 
 
@@ -95,9 +98,12 @@ def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
     return numbers if len(numbers) <= MOST else {}
 
 
-def _integer(reader: Reader, name: str) -> int:
-    """Read an array of one integer."""
-    return int.from_bytes(bytes(reader.read(name)), "little", signed=reader.tensors[name].dtype.startswith("int"))
+def _of_array(reader: Reader, name: str) -> float:
+    """Read an array of one number."""
+    tensor = reader.tensors[name]
+    if tensor.dtype.startswith("float"):
+        return scalar(reader, tensor)
+    return int.from_bytes(bytes(reader.read(name)), "little", signed=tensor.dtype.startswith("int"))
 
 
 def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:

@@ -42,6 +42,7 @@ class State:
       counted: whether optax's state counts steps apart from Adam's own, as a schedule does.
       groups: torch's, where they differ, of which `hyper` is the first one's.
       buffers: arrays of the source that the file shows to be no parameters of the optimizer.
+      unlisted: parameters that are in no group of torch's, and that a target of another library trains all the same.
       unclear: arrays without a state of which it does not show whether they are parameters.
       switches: torch's options that are True in its first group and change how steps are computed: fused, capturable.
       changed: hyperparameters that the user states otherwise than the file or its record, with their values.
@@ -61,6 +62,7 @@ class State:
     groups: tuple[Group, ...] = ()
     steps: Mapping[str, int] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
+    unlisted: frozenset[str] = frozenset()
     unclear: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)

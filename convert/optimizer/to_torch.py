@@ -39,6 +39,10 @@ UNCOUNTED = (
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
+LISTED = (
+    "the target's group lists these, too, as the source does not say whether its optimizer trains them: an optimizer "
+    "over the others alone is loaded as {} shows, Groups of parameters in torch"
+)
 LACKING = "Hyperparameters that a file lacks"  # a heading of docs/training.md
 DISTRIBUTED = "optim"  # where torch's own examples of distributed checkpoints keep the state
 DCP_LOAD = (
@@ -68,6 +72,8 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
     notes = [f"load it by {DCP_LOAD}"] if distributed else []
     notes += stateless(model, ZEROS if distributed else AT_FIRST)
+    if model.without and state.library != "torch" and not distributed:
+        notes.append(LISTED.format(document("training")))
     if rates:
         own: list[dict[str, Any]] = [{} if rate is None else {"initial_lr": rate} for rate in rates]
         groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]

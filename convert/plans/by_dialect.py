@@ -11,7 +11,8 @@ from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
 from convert.documents import document
 from convert.errors import PlanError, option
-from convert.files.base import PADDLE_BFLOAT16, Tensor, meant
+from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
+from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
 from convert.reading.recognise import lines as dialect_lines
@@ -105,19 +106,24 @@ class Paired(NamedTuple):
 
 
 def translate(
-    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, int], dtype: str | None
+    reader: Reader,
+    reading: Reading,
+    configuration: Configuration,
+    dst: str,
+    counters: Mapping[str, int],
+    dtype: str | None,
 ) -> Translation:
     """Translate a file into the dialect `dst`.
 
     Args:
-      path: of the file, for messages.
+      reader: of the file, for messages.
       counters: batch counters that the file's record carries.
       dtype: of the target's floating-point tensors; None keeps the source's.
     Raises: PlanError that lists every tensor that is missing, unexpected or does not fit.
     """
     config, tables = configuration.config, dialects(reading.architecture)
     own, other = tables[reading.dialect], tables.get(dst)  # None: our own names
-    problems = Problems(reading)
+    problems = Problems(reading, reader.skipped)
     arrays = [
         _paired(parameter, place(parameter, own, config), place(parameter, other, config), counters, problems)
         for parameter in parameters(list(reading.spec.layers(config)))
@@ -125,7 +131,7 @@ def translate(
     spare = {one.name: one for one in extras(own, config) if one.name in reading.tensors}
     for one in spare.values():
         problems.check(one, counts=True)
-    _check(path, reading, configuration, problems, {one.name for one in arrays if not one.fits})
+    _check(reader.path, reading, configuration, problems, {one.name for one in arrays if not one.fits})
     pairs: list[Pair] = [(one.source, one.target, Constant(one.recorded or 0, "int64")) for one in arrays]
     unused = [(spare.get(one.name) if reading.dialect == dst else None, one) for one in extras(other, config)]
     pairs += [(source, target, UNUSED) for source, target in unused]
@@ -204,8 +210,8 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
 class Problems:
     """Collects everything that does not fit between a layout and a file."""
 
-    def __init__(self, reading: Reading):
-        self.reading, self.used = reading, set[str]()
+    def __init__(self, reading: Reading, skipped: Skipped):
+        self.reading, self.skipped, self.used = reading, skipped, set[str]()
         bits = (PADDLE_BFLOAT16,) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
         self.weights = ("float", "bfloat", *bits)  # how the dtypes of weights begin
         self.missing: list[str] = []
@@ -270,7 +276,16 @@ class Problems:
         """Return a line for each kind of problem."""
         unused = [name for name in self.reading.tensors if name not in self.used]
         misfits = [(name, problem + self._beside(name)) for name, problem in self.misfits]
-        return [*folding.missing(self.missing, unused), *folding.misfits(misfits), *folding.unexpected(unused)]
+        no_arrays = folding.no_arrays(self.missing, self._described)
+        missing = folding.missing([name for name in self.missing if name not in no_arrays], unused)
+        return [*folding.capped(list(no_arrays.values()), "no arrays"), *missing, *folding.misfits(misfits),
+                *folding.unexpected(unused)]  # fmt: skip
+
+    def _described(self, name: str) -> str:
+        """Say what the file has under a name of the dialect, whose collection (params/) may be the place itself."""
+        head, slash, _ = name.partition("/")
+        starts = dict.fromkeys((self.reading.place, self.reading.place.removesuffix(head + slash)))
+        return next(filter(None, (self.skipped.described(start + name) for start in starts)), "")
 
     def _beside(self, name: str) -> str:
         """Name the weight beside a bias that does not fit: either may be wrong, and sizes are read off the weight."""

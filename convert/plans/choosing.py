@@ -112,7 +112,7 @@ def _plan(request: Request, reading: Reading) -> Plan:
         problems = [f"{n} is {theirs} in {dst}'s code, and {has[n]} in this model" for n, (theirs, _) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
     own = configuration.record
-    translation = translate(path, reading, configuration, dst, own.carried, dtype)
+    translation = translate(reader, reading, configuration, dst, own.carried, dtype)
     if problems := _tied_extras(reader, reading, configuration.config):
         raise PlanError(f"{path}: what the page of {architecture} lists as unused is used", problems)
     return Plan(reader, own, reading, configuration, dst, translation)

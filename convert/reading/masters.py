@@ -1,4 +1,4 @@
-"""Find what paddle stores beside weights: an optimizer, averages, and the float32 masters of half-precision weights."""
+"""Find what paddle stores beside weights: an optimizer, averages, numbers, and float32 masters of half precision."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from convert.files.base import PDOPT, Reader, Tensor
 
 HALF = ("float16", "bfloat16")
 AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
+NUMBERS = ".pdstates"  # of PaddleClas
 PLACE = "master_weights/"  # in the state_dict of a paddle.optimizer that trains in mixed precision
 
 
@@ -28,12 +29,14 @@ def optimizer_place(reader: Reader) -> str:
 
 
 def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
-    """Name the files beside a .pdparams with more of the training: an average of the weights, and an optimizer."""
+    """Name the files beside a .pdparams with more of the training: an optimizer, averages of the weights, numbers."""
     if reader.format != "pdparams" or not reader.on_disk:
         return []
     stem, path = os.path.splitext(reader.path)[0], optimizer_file(reader)
     averages = [one for suffix in AVERAGES if os.path.isfile(one := stem + suffix) and one != reader.path]
     lines = [f"{one} lies beside it, by its name an average of the weights: convert it by itself" for one in averages]
+    if os.path.isfile(numbers := stem + NUMBERS):
+        lines.append(f"{numbers} lies beside it, by its name the epoch and metrics of the training: set aside")
     what = "by its name the state of the optimizer: --with-optimizer converts it too"
     return [*([f"{path} lies beside it, {what}"] if optimizer and path else []), *lines]
 

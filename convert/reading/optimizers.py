@@ -135,10 +135,18 @@ def step_beside(found: Found) -> str:
 
 
 def counts_beside(reader: Reader, found: Found | None) -> list[str]:
-    """Name arrays of one integer that count epochs, and steps where that is no count of the state's own, beside it."""
+    """Name arrays of one number that count epochs, and steps where that is no count of the state's own, beside it."""
     names = [_beside(found, name) for name in ("epoch", "step")] if found else []
     own = _own_step(found) if found else ""
-    return [name for name in names if name != own and _is_integer(reader, name)]
+    return [name for name in names if name != own and _is_number(reader, name)]
+
+
+def _is_number(reader: Reader, name: str) -> bool:
+    """Tell whether an entry of a file is an array of one number; an epoch may be half done."""
+    tensor = reader.tensors.get(name)
+    return _is_integer(reader, name) or (
+        tensor is not None and tensor.size == 1 and tensor.dtype in ("float32", "float64")
+    )
 
 
 def _is_integer(reader: Reader, name: str) -> bool:

@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from convert.errors import option
 from convert.files.base import Reader
 
 from . import optimizers
-from .nesting import by_container, has_word, label, rank, training
+from .nesting import by_container, copied_place, has_word, label, rank, training, unwrapped
 
 
-def place_of(reader: Reader, names: Collection[str]) -> str | None:
-    """Return the place in which a file has arrays of these names, and beside them nothing but training state.
+class Weights(NamedTuple):
+    """The weights in a file.
 
-    Of weights and an average of them, it is that of the weights. None where there is no such place.
+    Args:
+      place: where they lie, as "state_dict/model."; "" for the root. names: {name of the model: name in the file}.
+    """
+
+    place: str
+    names: dict[str, str]
+
+
+def weights_of(reader: Reader, names: Collection[str]) -> Weights | None:
+    """Return where a file has arrays of these names, and beside them nothing but training state.
+
+    Of weights and an average of them, it is the weights. Wrappers in names, as module., are left out where needed.
+    None where there is no such place.
+    """
+    return _below(reader, {name: name for name in reader.tensors}, names) or _below(
+        reader, {unwrapped(name): name for name in reader.tensors}, names
+    )
+
+
+def _below(reader: Reader, files: Mapping[str, str], names: Collection[str]) -> Weights | None:
+    """Return what `weights_of` does, of names as they are or without wrappers.
+
+    Args:
+      files: {name that is read: name in the file}.
     """
     one = next(iter(names), "")
-    places = {name.removesuffix(one) for name in reader.tensors if f"/{name}".endswith(f"/{one}")}
+    if len(files) < len(reader.tensors):  # two names became one
+        return None
+    places = {name.removesuffix(one) for name in files if name.endswith(one) and name[: -len(one)][-1:] in ("", *"/.")}
     for place in sorted(places, key=rank):
-        inside = {name.removeprefix(place) for name in reader.tensors if name.startswith(place)}
-        if inside >= set(names) and all(_is_beside(name) for name in inside - set(names)):
-            return place
+        inside = {name.removeprefix(place): own for name, own in files.items() if name.startswith(place)}
+        whole = inside.keys() >= set(names) and all(_is_beside(name) for name in inside.keys() - set(names))
+        if whole and (place[-1:] != "." or _is_most(files, names)):
+            return Weights(place, {name: own for name, own in inside.items() if name in names})
     return None
+
+
+def _is_most(files: Iterable[str], names: Collection[str]) -> bool:
+    """Tell whether a model is most of a file, so that it is no part of a larger one."""
+    return 2 * len(names) > sum(1 for name in files if not (training(name) or copied_place(name)))
 
 
 def _is_beside(name: str) -> bool:

@@ -246,9 +246,8 @@ def _taken_by(case: Case, names: list[str]) -> str:
 
 def _no_arrays(case: Case) -> dict[str, str]:
     """Return {name that lines need: what the file has under it, which is no array, and the remedy}."""
-    has = {name: what for name in case.error.missing if (what := case.described(f"{case.prefix}{name}"))}
     remedy = "save it as an array, or without it and with a Table that leaves it out"
-    return {name: f"{name} is {what} in the file, no array: {remedy}" for name, what in has.items()}
+    return folding.no_arrays(case.error.missing, lambda name: case.described(f"{case.prefix}{name}"), remedy)
 
 
 def _first_names(sources: Iterable[str], missing: Iterable[str]) -> list[str]:

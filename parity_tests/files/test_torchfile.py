@@ -203,6 +203,23 @@ def test_what_other_formats_cannot_hold(save: Callable[[Any], Path], value: Call
         TorchReader(save({"model": {"v": torch.ones(2), "w": value()}}))
 
 
+def test_a_tensor_that_is_spread_over_devices_is_named(save: Callable[[Any], Path], tmp_path: Path) -> None:
+    """As a masked tensor, which torch stores in the same way as a DTensor."""
+    from torch.masked import masked_tensor
+
+    value = masked_tensor(torch.ones(2), torch.ones(2, dtype=torch.bool))
+    remedy = r"spread over devices .*value\.full_tensor\(\)"
+    with pytest.raises(FormatError, match=rf"tensor 'model/w': is of a subclass: {remedy}"):
+        TorchReader(save({"model": {"v": torch.ones(2), "w": value}}))
+
+
+def test_a_file_that_torch_did_not_finish_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotImplementedError):
+        torch.save({"w": torch.ones(2).to_mkldnn()}, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match=r"torch\.save began and did not finish"):
+        open_checkpoint(tmp_path / "x.pt")
+
+
 def test_a_compiled_module_that_was_pickled_whole_is_named(save: Callable[[Any], Path]) -> None:
     with pytest.raises(FormatError, match=r"a module of torch\.compile"):
         TorchReader(save({"model": torch.compile(torch.nn.Linear(2, 3))}))

@@ -47,6 +47,10 @@ ALIASES = {
 DTYPES = {f"torch.{name}": name for name in ITEMSIZE} | {f"torch.{name}": dtype for name, dtype in ALIASES.items()}
 
 _PLAIN = "save plain, dense tensors: state_dict() of the model before quantization or compilation"
+_WRAPPED = (
+    "is of a subclass: spread over devices (DTensor), or quantized",
+    "where it was written save {name: value.full_tensor()} of DTensors, value.dequantize() of quantized ones",
+)
 _NOT_PLAIN = {
     "qtensor": "is quantized",
     "sparse_tensor": "is sparse",
@@ -55,15 +59,10 @@ _NOT_PLAIN = {
     "meta_tensor_no_storage": "is a tensor without data (device 'meta')",
 }
 UNSUPPORTED = {
-    "torch._utils._rebuild_wrapper_subclass": (
-        "tensors of a subclass: spread over devices (DTensor), or quantized",
-        "where they were written save {name: value.full_tensor()} of DTensors, value.dequantize() of quantized ones",
-    ),
     "torch._dynamo.eval_frame.OptimizedModule": (
         "a module of torch.compile that was pickled whole",
         "load it by the program that wrote it, and save model.state_dict()",
     ),
-    "torch.distributed.tensor.DTensor": ("tensors spread over devices", "gather them: full_tensor()"),
     "torch.jit._pickle.restore_type_tag": ("a TorchScript module", "save torch.jit.load(file).state_dict()"),
 }
 MAX_FLAGS = 8  # of one tensor; torch has two
@@ -165,11 +164,11 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
     raise unexpected("a tensor's constructor")
 
 
-def _refuse(problem: str) -> Handler:
+def _refuse(problem: str, remedy: str = _PLAIN) -> Handler:
     """Return the handler of tensors that are not stored as plain numbers."""
 
     def handle(args: tuple[Any, ...]) -> View:
-        raise Refused(problem, _PLAIN)
+        raise Refused(problem, remedy)
 
     return handle
 
@@ -211,6 +210,8 @@ def _from_type(args: tuple[Any, ...]) -> View:
             kind in TYPES or (is_foreign(kind) and not kind.startswith("torch."))
         ):
             return replace(REBUILD[function](inner), attributes=bool(state))
+        case (Symbol(name=function), *_) if function == WRAPPER:
+            raise Refused(*_WRAPPED)
         case (Symbol(name=function), *_) if function not in REBUILD and is_foreign(function):
             raise Refused(f"is of a subclass that {shown(function)[1:-1]} builds; nothing was run", _PLAIN)
     raise unexpected("a tensor subclass")
@@ -231,9 +232,11 @@ REBUILD: dict[str, Handler] = {
 }
 TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 
+WRAPPER = "torch._utils._rebuild_wrapper_subclass"
 DEVICES = ("xla_tensor", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")
 _TENSORS: dict[str, Handler] = {
     **REBUILD,
+    **dict.fromkeys([WRAPPER, "torch.distributed.tensor.DTensor"], _refuse(*_WRAPPED)),
     **dict.fromkeys(["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter),
     **dict.fromkeys(["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type),
     **{f"torch._utils._rebuild_{name}": _from_device for name in DEVICES},
