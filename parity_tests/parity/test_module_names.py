@@ -202,3 +202,31 @@ def test_a_module_follows_the_name_of_the_one_around_it_where_that_has_a_partner
     assert chosen(paths, stated, {"enc.fc.a"})["enc.fc.a"] == "enc.fc.a"
     swapped = chosen(["a", "a.x", "b", "b.x"], {"a": "b", "b": "a"}, {"a.x", "b.x"})
     assert swapped == {"a": "b", "a.x": "b.x", "b": "a", "b.x": "a.x"}
+
+
+def test_a_name_of_one_side_pairs_modules_that_are_else_not_compared_on_the_other() -> None:
+    """The other side has a Sequential for a block, and an activation has no parameters."""
+
+    plain, block = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU())), nested()
+    block.block.fc.load_state_dict(plain[0][0].state_dict())
+    models = {"block": block.double(), "plain": plain.double()}
+    assert taps(models, {"block": {"block": "0", "block.act": "0.1"}}) == [["0.1", "0"]]
+    assert taps(models, {"plain": {"0": "block", "0.1": "block.act"}}) == [["block.act", "block"]]
+    assert taps(models, {"block": {"block.fc": "0.0"}}) == [["0.0"]]
+
+
+def nested() -> Any:
+    """Build a model of a block with a Linear and an activation."""
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.act = torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU()
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.fc(x))
+
+    model = torch.nn.Module()
+    model.block = Block()
+    model.forward = lambda x: model.block(x)
+    return model
