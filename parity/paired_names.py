@@ -11,6 +11,7 @@ from typing import Any
 from convert.errors import UsageError
 from specs.layout import Entry, Layout
 from specs.lines import TableError
+from specs.paths import dotted
 from specs.sizes import SizeError
 from specs.table import Table
 
@@ -95,8 +96,6 @@ class _Side:
             return ""
         if self.home in ("torch", "paddle"):
             return name.rpartition(".")[0]
-        from ports.runners.jax_trees import dotted  # the model has imported jax
-
         return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
 
 

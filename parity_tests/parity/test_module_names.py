@@ -230,3 +230,16 @@ def nested() -> Any:
     model.block = Block()
     model.forward = lambda x: model.block(x)
     return model
+
+
+def test_a_numbered_attribute_goes_with_the_numbered_module_of_linen() -> None:
+    paths = ["layer_0", "layer_0.fc", "Dense_1", "head_2"]
+    offered = {"layer.0", "layer.0.fc", "Dense.1"}
+    assert chosen(paths, {}, offered) == dict(zip(paths, ["layer.0", "layer.0.fc", "Dense.1", "head_2"], strict=True))
+    assert chosen([*paths, "layer.0"], {}, offered)["layer_0"] == "layer_0"  # a model that has both keeps its paths
+    assert chosen(["a", "a.b_0"], {"a": "x"}, {"x.b.0"}) == {"a": "x", "a.b_0": "x.b.0"}
+    named = torch_model()
+    attributes = torch.nn.Module()
+    attributes.layer_0, attributes.layer_1 = named.blocks
+    attributes.forward = lambda x: attributes.layer_1(attributes.layer_0(x))
+    assert taps({"torch": attributes, "linen": linen_model()}, {}) == [[re.sub("^blocks", "layer", n) for n in EVERY]]
