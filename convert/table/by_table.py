@@ -28,7 +28,7 @@ from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
 from .fit import lay_out, read_like
-from .lengths import check_record, contradictions, supplied, unlike
+from .lengths import check_given, check_record, contradictions, supplied, unlike
 from .like import NOTHING, copies
 from .misfit import replicas
 from .part import TablePart, matching, without_training
@@ -86,6 +86,7 @@ def plan(
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         its = checked.read(stored, sampled)
         others = copies(lines, layout, like, like_weights, its.carried) if complete else NOTHING
+        check_given(path, lines, lengths, layout.sizes)
         check_record(path, its, lines, layout.sizes)
         earlier, partly = (frozenset[str](),) * 2 if its.damage else (its.supplied, its.supplied_in_part)
         needed = _needed(lengths, laid_out)
