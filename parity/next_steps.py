@@ -116,6 +116,11 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
         )
     if first.returned:
         return "what the models return differs already: compare layer by layer first (check layers)"
+    if first.pooling:
+        return (
+            f"look for AvgPool2D or AdaptiveAvgPool2D in {first.pooling}: paddle rounds 1/n to float32 in their "
+            f"backward pass (CONVENTIONS.md), and mean is exact; else {LOOK[result.check]}"
+        )
     if result.check in LOOK:
         return LOOK[result.check]
     if result.check == "forward":
