@@ -7,6 +7,7 @@ import shlex
 
 from convert.errors import called, command_or_call
 from ports.runners.inputs import OUTPUT
+from specs.paths import pattern
 
 from .guesses import ACTIVATION, EPSILON
 from .own import OWN
@@ -132,10 +133,13 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
 
 def _named(first: Divergence) -> str:
     """Say how to pair modules by other names, where each side has some ahead of what differs that the other lacks."""
-    (label, ours), (_, theirs) = first.between
-    pair = f"names={{{label!r}: {{{ours[0]!r}: {theirs[0]!r}}}}}"
+    (label, (one, *_)), (_, (other, *_)) = first.between
+    both = "these two"
+    if pattern(one).count("#") == pattern(other).count("#") > 0:
+        one, other, both = pattern(one), pattern(other), "these two of every block"
+    pair = f"names={{{label!r}: {{{one!r}: {other!r}}}}}"
     return (
-        f"compare the modules in between, too: {pair} pairs these two if they are one layer, and "
+        f"compare the modules in between, too: {pair} pairs {both} if they are one layer, and "
         "names=parity.derive(...) pairs all by their values"
     )
 

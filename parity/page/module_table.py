@@ -78,7 +78,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         heads += [tag("th", "limit", scope="col", class_="number bound")]
     title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    keys = [row for row in KEYS if any(re.search(rf'class="(number )?{row[0]}[" ]', text) for text in rows)]
+    keys = [row for row in KEYS if any(re.search(rf'class="(number {row[0]}|{row[0]} alone)"', text) for text in rows)]
     legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
     body = join(legend, tag("div", table, class_="scroll"))
     if not errors:  # names alone

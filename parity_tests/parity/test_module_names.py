@@ -243,3 +243,11 @@ def test_a_numbered_attribute_goes_with_the_numbered_module_of_linen() -> None:
     attributes.layer_0, attributes.layer_1 = named.blocks
     attributes.forward = lambda x: attributes.layer_1(attributes.layer_0(x))
     assert taps({"torch": attributes, "linen": linen_model()}, {}) == [[re.sub("^blocks", "layer", n) for n in EVERY]]
+
+
+def test_the_advice_to_name_modules_is_for_those_of_every_block() -> None:
+    models = {"a": torch_model(), "b": torch_model("ffn", "layers")}
+    with torch.no_grad():
+        models["b"].layers[1].ffn.fc1.weight += 1
+    said = " ".join(str(parity.compare(models, X, "layers")).split())
+    assert "names={'a': {'blocks.#.mlp.fc1': 'layers.#.ffn.fc1'}} pairs these two of every block if they are" in said
