@@ -81,7 +81,9 @@ def _add_models(flags: Arguments) -> None:
         "--spec", metavar="PAGE", action="append", default=[],
         help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
     )  # fmt: skip
-    flags.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
+    flags.add_argument(
+        "--src", metavar="DIALECT", help="dialect of the checkpoints, if the names of their arrays do not tell"
+    )
     flags.add_argument("--step", type=int, metavar="N", help="step of a training run's folder (default: newest)")
     flags.add_argument("--weights", metavar="PART", help="part of checkpoints, e.g. state_dict_ema; / is the root")
     flags.add_argument(

@@ -119,3 +119,34 @@ def test_a_length_that_the_record_of_a_file_contradicts_is_refused(tmp_path, cap
     np.savez(b, qkv=np.ones((48, 2)))  # a record of other bytes says nothing of these
     code, _, error = run(capsys, *words, "h=4", "--force")
     assert code == 0 and "it is ignored" in error, error
+
+
+GROUPED = "q.weight: (h2 d) i <-> q: i h2 d\nk.weight: (h d) i <-> k: i h d\nv.weight: (h d) i <-> v: i h d\n"
+
+
+def _grouped(tmp_path, rows=24):
+    (tmp_path / "x.table").write_text(f"table 1: torch <-> linen\n{GROUPED}")
+    shapes = {"q.weight": (48, 5), "k.weight": (24, 5), "v.weight": (rows, 5)}
+    source = save(tmp_path / "a.npz", {name: np.ones(shape, "f4") for name, shape in shapes.items()})
+    return ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--force"]
+
+
+def test_the_size_of_a_head_is_asked_for_where_two_numbers_of_heads_follow_from_it(tmp_path, capsys):
+    words = _grouped(tmp_path)
+    assert "lengths (--set d=..., from which h2 and h follow)" in run(capsys, *words)[2]
+    assert "given, as no shape shows it: --set d=6, beside h2=8 and h=4" in run(capsys, *words, "--set", "d=6")[2]
+
+
+def test_given_lengths_that_contradict_each_other_are_refused(tmp_path, capsys):
+    words = _grouped(tmp_path)
+    code, _, error = run(capsys, *words, "--set", "h2=8", "--set", "h=3")
+    said = "lengths contradict each other, as h2=8 makes d=6 on line 2 and h=3 makes d=8 on line 3: give lengths"
+    assert code == 2 and said in error, error
+    assert not (tmp_path / "b.npz").exists() and run(capsys, *words, "--set", "h2=8", "--set", "h=4")[0] == 0
+
+
+def test_heads_of_values_may_have_another_size_but_no_other_number(tmp_path, capsys):
+    words = _grouped(tmp_path, rows=36)
+    code, _, error = run(capsys, *words, "--set", "d=6")
+    assert code == 2 and "as d=6 makes h=4 on line 3 and d=6 makes h=6 on line 4" in error, error
+    assert run(capsys, *words, "--set", "h2=8", "--set", "h=4")[0] == 0

@@ -86,7 +86,7 @@ HOSTILE = {
     "table 1\na: o[2:2] <-> b: o": "empty",
     "table 1\na: (h d)[2:] <-> b: h d": "window stands at a single axis",
     "table 1\na: o[@nowhere] <-> b: o": "numbers of this order are not given",
-    "table 1\na: o = 0 <-> b: o": "constant stands alone",
+    "table 1\na: o = 0 <-> b: o": "a constant has no array on the other side",
     "table 1\n<-> b: o = zero": "no constant",
     "table 1\n<-> b: o = 0 string": "no constant",
     "table 1\n<-> b: o": "write path -> drop",

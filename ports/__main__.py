@@ -9,7 +9,7 @@ from convert.errors import UsageError, called
 from convert.running import Arguments, Version, dumps, guarded
 from specs.numbers import exact
 
-HEAD = "Config fields, of --set, ports.load and ports.build"
+HEAD = "Config fields, for --set, ports.load and ports.build"
 DEFAULTS = (
     "Defaults are those of ports.build. Where a checkpoint's outputs depend on a field that nobody states, --assume "
     "accepts its default."
@@ -18,7 +18,7 @@ HXW = " HxW is a height and a width, as in 4x8; in Python (4, 8) is the same."
 
 OPEN = "Fields that no array shows, so that a checkpoint may leave them open:"
 SMALL = (
-    "Small models, for tests and trials, with what no default states of them. "
+    "Small models, for tests and trials, with the fields that are not at their defaults. "
     'ports.build("{}", "tiny {}", "torch") builds the first.'
 )
 

@@ -203,7 +203,7 @@ def routes(arguments: Namespace) -> int:
         for dialect, entry in dialects(name).items():
             about = (place(name, dialect) or "no port") if dialect in PORTS else entry.about
             rows.append((dialect, entry.framework, entry.suffix or SUFFIX[entry.framework], about))
-        for line in aligned(("dialect", "library", "suffix", "of"), rows):
+        for line in aligned(("dialect", "library", "suffix", "code"), rows):
             say(printable(line))
     return 0
 

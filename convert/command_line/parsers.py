@@ -83,7 +83,7 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="CKPT", help="a checkpoint, or a folder that is one")
     parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
     parser.add_argument(
-        "--table", metavar="FILE", help="which line of a Table reads which arrays, and the lengths of its axes"
+        "--table", metavar="FILE", help="say which line of this Table reads which arrays, and how long its axes are"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: the file is of its right side")
     _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", assume="")
@@ -97,7 +97,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument(
         "--step", type=int, metavar="N", action="append", default=[],
-        help="which step of folders of steps, or given twice, of A and of B (default: newest)",
+        help="step of a training run's folder (default: newest); given twice: of A, then of B",
     )  # fmt: skip
     parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
     parser.add_argument(
@@ -105,7 +105,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights", metavar="PART", action="append", default=[],
-        help="which part of both files, or given twice, of A and of B; / is a file's root",
+        help="part of both files, e.g. state_dict_ema; / is the root; given twice: of A, then of B",
     )  # fmt: skip
     parser.add_argument(
         "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"

@@ -153,7 +153,7 @@ class SafetensorsReader(Reader):
                 raise FormatError(self.path, problem, "holes and overlaps are refused: " + DAMAGED)
             end += self.tensors[name].nbytes
         if self._data + end != self.file.size:
-            problem = f"has {self.file.size:,} bytes, its header describes {self._data + end:,}"
+            problem = f"has {self.file.size:,} bytes, but its header describes {self._data + end:,}"
             cut = self._data + end > self.file.size
             remedy = (
                 "it is truncated: copy or download it again" if cut else "bytes follow its last tensor: save it again"

@@ -29,7 +29,7 @@ from specs.table import Table
 
 from .file import check_complete, doubts_on_record, load
 from .laying_out import lay_out, read_like
-from .lengths import check_record, contradictions, supplied, unlike
+from .lengths import check_given, check_record, contradictions, supplied, unlike
 from .like import copies
 from .misfit import replicas
 from .part import TablePart, matching, without_training
@@ -83,6 +83,7 @@ def plan(
         )  # fmt: skip
         planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path)
         its = checked.read(stored, sampled)
+        check_given(path, lines, sizes or {}, planned.layout.sizes)
         if complete:
             others = copies(lines, planned.layout, like, like_weights, its.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,6 +11,7 @@ from convert.records.record import Record
 from specs.applied.moves import Shape
 from specs.notation.axes import parts
 from specs.notation.signature import Signature
+from specs.solving.open_axes import SIZE_OF_HEAD
 from specs.solving.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
@@ -68,6 +70,45 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
             what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
             remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
             yield f"{what}: {remedy}"
+
+
+def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> None:
+    """Check that the lengths that the user gives agree on what follows from them in modules of one module.
+
+    With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. A number of heads may
+    go with several sizes, as those of keys and of values, but a size with one number in each line of a name.
+
+    Args:
+      path: of the file. sizes: lengths of axes by line number.
+    Raises: UsageError.
+    """
+    found: dict[tuple[str, str], dict[str, dict[int, int]]] = {}  # (parent, axis) -> given axis -> length: line
+    for line in lines.lines:
+        own = sizes.get(line.number, {})
+        for names in (names for array in line.arrays for names in _composed(array)):
+            for axis, beside in itertools.product(names - given.keys(), names & given.keys()):
+                if axis in own and own.get(beside) == given[beside]:
+                    place = _module(_module(line.arrays[0].label)[:-1]), axis
+                    found.setdefault(place, {}).setdefault(beside, {}).setdefault(own[axis], line.number)
+    for (_, axis), by in found.items():
+        for clash in _clashes(by):
+            made = in_a_row(f"{name}={given[name]} makes {axis}={length} on line {n}" for name, length, n in clash)
+            remedy = f"give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
+            raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy}")
+
+
+def _clashes(by: Mapping[str, Mapping[int, int]]) -> Iterator[tuple[tuple[str, int, int], tuple[str, int, int]]]:
+    """Yield pairs of (given axis, length of another axis that follows from it, line) that contradict each other.
+
+    Args:
+      by: of each given axis the lengths that follow, with a line of each.
+    """
+    for (one, at), (other, there) in itertools.combinations(by.items(), 2):
+        if at.keys().isdisjoint(there):
+            yield (one, *next(iter(at.items()))), (other, *next(iter(there.items())))
+    if len(at := by.get(SIZE_OF_HEAD, {})) > 1:
+        first, second, *_ = at.items()
+        yield (SIZE_OF_HEAD, *first), (SIZE_OF_HEAD, *second)
 
 
 def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:

@@ -11,6 +11,7 @@ from parity.given.quoting import INPUT, place, unmarked
 from parity.results.guesses import ACTIVATION, EPSILON
 from parity.results.result import Divergence, Result
 from ports.runners.inputs import OUTPUT
+from specs.notation.paths import pattern
 
 # What to look for where an array differs in a check that has no finer one.
 LOOK = {
@@ -115,6 +116,11 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
         )
     if first.returned:
         return "what the models return differs already: compare layer by layer first (check layers)"
+    if first.pooling:
+        return (
+            f"look for AvgPool2D or AdaptiveAvgPool2D in {first.pooling}: paddle rounds 1/n to float32 in their "
+            f"backward pass (CONVENTIONS.md), and mean is exact; else {LOOK[result.check]}"
+        )
     if result.check in LOOK:
         return LOOK[result.check]
     if result.check == "forward":
@@ -126,10 +132,13 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
 
 def _named(first: Divergence) -> str:
     """Say how to pair modules by other names, where each side has some ahead of what differs that the other lacks."""
-    (label, ours), (_, theirs) = first.between
-    pair = f"names={{{label!r}: {{{ours[0]!r}: {theirs[0]!r}}}}}"
+    (label, (one, *_)), (_, (other, *_)) = first.between
+    both = "these two"
+    if pattern(one).count("#") == pattern(other).count("#") > 0:
+        one, other, both = pattern(one), pattern(other), "these two of every block"
+    pair = f"names={{{label!r}: {{{one!r}: {other!r}}}}}"
     return (
-        f"compare the modules in between, too: {pair} pairs these two if they are one layer, and "
+        f"compare the modules in between, too: {pair} pairs {both} if they are one layer, and "
         "names=parity.derive(...) pairs all by their values"
     )
 

@@ -164,6 +164,8 @@ def _ports(
     spelled = {label: port.spellings() for label, port in own.items()}
     for label, port in own.items():
         port.take({name: path for other in own if other != label for name, path in spelled[other].items()})
+    for label, port in own.items():
+        port.want({name for other in own if other != label for name in own[other].stated_names()})
     names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
     for label, port in own.items():
         port.match({name for other, found in names_of.items() if other != label for name in found})

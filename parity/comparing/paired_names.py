@@ -14,6 +14,7 @@ from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.results.naming import ARRAYS
 from specs.applied.layout import Entry, Layout
 from specs.notation.lines import TableError
+from specs.notation.paths import dotted
 from specs.solving.sizes import SizeError
 from specs.table import Table
 
@@ -94,8 +95,6 @@ class _Side:
             return ""
         if self.home in ("torch", "paddle"):
             return name.rpartition(".")[0]
-        from ports.runners.jax_trees import dotted  # the model has imported jax
-
         return dotted(name.split("/")[1 if self.home == "linen" else 0 : -1])
 
 

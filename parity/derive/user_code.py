@@ -56,7 +56,7 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
             spec.loader.exec_module(module)
             if not callable(getattr(module, name, None)):
                 functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-                near = hint(name, functions) or f", it has {', '.join(functions) or 'none'}"
+                near = hint(name, functions) or f"; it has {', '.join(functions) or 'none'}"
                 raise UsageError(f"{path}: has no function {name!r}{near}")
             function = getattr(module, name)
             _check_arguments(function, path, name)

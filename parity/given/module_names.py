@@ -9,7 +9,7 @@ from typing import NamedTuple
 from convert.errors import UsageError
 from ports.runners.inputs import OUTPUT
 from ports.runners.records import Module
-from specs.notation.paths import pattern
+from specs.notation.paths import dotted, pattern
 
 from .usage import require_known
 
@@ -92,15 +92,18 @@ def chosen(paths: Sequence[str], stated: Mapping[str, str], offered: Collection[
     """Return the name of each module.
 
     It is the one that the user states. A module inside of one with such a name follows it, where another model offers
-    a module of that name. All others have their own paths, marked where another module has taken that name.
+    a module of that name. "layer_0.fc" is "layer.0.fc", where another model offers that. All others have their own
+    paths, marked where another module has taken that name.
 
     Args:
       offered: the possible names of the other models' modules.
     """
     names, taken = dict(stated), {OUTPUT, *stated.values()}
-    for path in paths:
-        name = _within(path, stated)
-        if path not in stated and name != path and name in offered and name not in taken:
+    for path in (path for path in paths if path not in stated):
+        within = _within(path, stated)
+        free = [name for one in (within, path) if (name := dotted(one.split("."))) not in paths]
+        name = next((name for name in (*free, within) if name in offered and name not in taken), path)
+        if name != path:
             names[path] = name
             taken.add(name)
     return {path: names.get(path) or (f"{path} (module)" if path in taken else path) for path in paths}

@@ -150,6 +150,7 @@ class Own(Model):
         self._order = self.paired.order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
         self._stated = {} if self.paired is not None else written_out(names or {}, spellings(self.modules))
+        self._wanted = set[str]()
         for path in self._stated:
             if self.modules[path].inside:
                 raise UsageError(f"names: module {path!r} is {INSIDE}: name one outside of it")
@@ -175,6 +176,14 @@ class Own(Model):
     def take(self, others: Mapping[str, str]) -> None:
         """Take a stated name that is another model's own spelling of a module as the path of that module."""
         self._stated = {path: path_of(name, others) for path, name in self._stated.items()}
+
+    def stated_names(self) -> set[str]:
+        """Return the names that the user gives to its modules."""
+        return {*self._stated.values()}
+
+    def want(self, names: Collection[str]) -> None:
+        """Make taps of the modules whose paths the user states as names of another model's modules."""
+        self._wanted = {path for path in names if path and path in self.modules and not self.modules[path].inside}
 
     def possible_names(self) -> set[str]:
         """Return every name that one of its taps may get from `match`."""
@@ -204,8 +213,9 @@ class Own(Model):
         ]
 
     def _tapped(self) -> list[str]:
-        """List the modules to compare: those with parameters, and those that the user names."""
-        return [path for path, module in self.modules.items() if path in self._stated or _is_tap(path, module)]
+        """List the modules to compare: those with parameters, and those that the user names, here or as a partner."""
+        named = {*self._stated, *self._wanted}
+        return [path for path, module in self.modules.items() if path in named or _is_tap(path, module)]
 
     def _is_map(self, name: str) -> bool:
         return name == OUTPUT or self.feature_maps is None or name in self.feature_maps
@@ -238,6 +248,7 @@ class Own(Model):
         """
         uncalled = self._uncalled(taps)
         called = [path for path in self.chosen if path not in uncalled]
+        uncalled = [path for path in uncalled if self.modules[path].trained]
         alone = [path for path in uncalled if not any(other.startswith(f"{path}.") for other in called)]
         used = self._trainable() if alone else ()
         alone = [path for path in alone if not any(name.startswith(f"{path}.") for name in used)]

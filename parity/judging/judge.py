@@ -26,6 +26,7 @@ from .uncalled import incomparable
 from .verdicts import noise_of, verdicts_of
 
 PAIR = "give modules common names, and leave out those that correspond to none (names=)"
+POOLED = 1e-6  # relative: several poolings of paddle, of which each rounds its 1/n to float32 (6e-8)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _divergence(
     holds = "; ".join(sick) if verdict.worst.cause else ""
     return Divergence.at(
         name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
-        _momentum(off, a, b),
+        _momentum(off, a, b), _pooling(s, verdict.worst.error, a, b),
     )  # fmt: skip
 
 
@@ -213,6 +214,14 @@ def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
     """State the momentum of BatchNorm in two models where it differs, and running statistics alone differ."""
     alone = all(re.split("[./]", name)[-1] in STATISTICS for name in off)
     return unlike(a.momenta, b.momenta, (f"in {a.label}", f"in {b.label}")) if alone else ""
+
+
+def _pooling(s: Subject, error: float, a: Recording, b: Recording) -> str:
+    """Name the side of paddle where gradients in float64 differ by as little as its average pooling rounds."""
+    paddle = [r.label for r in (a, b) if r.framework == "paddle"]
+    return (
+        paddle[0] if s.check not in ACTIVATIONS and s.dtype == "float64" and len(paddle) == 1 and error < POOLED else ""
+    )
 
 
 def _between(

@@ -13,6 +13,11 @@ from specs.words import in_a_row
 from .limit_notes import coarse
 from .markup import Markup, prose, tag
 
+# derive compares each use of a parameter; layers compares modules.
+BETWEEN = [
+    "layers compares what modules return: what a model computes between two of them shows in the next one alone."
+]
+
 
 def caveats(results: Sequence[Result], about: Mapping[str, str]) -> Markup:
     """Build the section; nothing where nothing was compared.
@@ -46,6 +51,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
     assumed = unmarked(summary.assumptions(compared)).partition(": ")[2]
     return [
         f"Only this was compared: {findings.checks(compared)}, on {devices}.",
+        *(BETWEEN if any(r.check in ("layers", "single-step") and r.architecture == OWN for r in compared) else []),
         *(small if any(r.variant.startswith("tiny") for r in named) else []),
         *(random if any(not r.files for r in named) else []),
         f"The inputs {inputs}: code that they do not reach is not tested.",

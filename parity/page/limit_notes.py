@@ -1,8 +1,8 @@
-"""Explain the limits of a page: each number that is one bears a letter, and a list says why it is as it is."""
+"""Explain the limits of a page: a list says why each is as it is, and a letter beside the number leads there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from string import ascii_lowercase
 
 from parity.results.result import Result
@@ -37,16 +37,23 @@ class LimitNotes:
         self.results = dict(
             sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
         )
+        half = sum(map(len, self.results.values())) / 2
+        most = [reason for reason, group in self.results.items() if len(group) > half and len(self.results) > 1]
+        self.usual = most[0] if most else ""  # the reason of most limits, which a sentence states in place of a letter
+        self.lettered = [reason for reason in self.results if reason != self.usual and len(self.results) > 1]
 
     def mark(self, *results: Result) -> Markup:
-        """Build the letters of these results' reasons, which lead to the list; none where all have one reason."""
+        """Build the letters of these results' reasons, which lead to the list; none of the usual one."""
         return self.letters(*(r.basis for r in results if r.basis))
 
     def letters(self, *reasons: str) -> Markup:
-        """Build the letters of reasons, " [a] [b]", each a link to its place in the list; none where it has but one."""
-        known = list(self.results)
-        places = sorted({known.index(reason) for reason in reasons}) if len(known) > 1 else []
+        """Build the letters of reasons, " [a] [b]", each a link to its place in the list; none of the usual one."""
+        places = sorted({self.lettered.index(reason) for reason in reasons if reason in self.lettered})
         return join(*(tag("a", f" {_letter(k)}", href=f"#{_address(k)}", class_="note") for k in places))
+
+    def of_most(self) -> str:
+        """Say why the limits without a letter are as they are; "" where every limit has one or none has."""
+        return f"Limits without a letter have one reason: {self.usual}." if self.usual else ""
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""
@@ -55,15 +62,21 @@ class LimitNotes:
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
         rows = [
-            tag("li", *_head(k, len(self.results)), tag("b", f"limit {_range(group)}"), *_where(reason, group),
-                id=_address(k) if len(self.results) > 1 else None)
-            for k, (reason, group) in enumerate(self.results.items())
+            tag("li", *head, tag("b", f"limit {_range(self.results[reason])}"), *_where(reason, self.results[reason]),
+                id=address)
+            for reason, head, address in self._entries()
         ]  # fmt: skip
         if not rows and not about:
             return Markup()
         listed = tag("ul", *rows, class_="lettered" if rows[1:] else None)
         parts = [tag("p", prose(about), class_="soft")] * bool(about) + [listed] * bool(rows)
         return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
+
+    def _entries(self) -> Iterator[tuple[str, list[Markup], str | None]]:
+        """Yield (reason, head, address) of the rows of the list: the reason without a letter, then those with one."""
+        yield from ((reason, [], None) for reason in self.results if reason not in self.lettered)
+        for k, reason in enumerate(self.lettered):
+            yield reason, [tag("span", _letter(k), class_="letter")], _address(k)
 
 
 def _letter(k: int) -> str:
@@ -74,11 +87,6 @@ def _letter(k: int) -> str:
 
 def _address(k: int) -> str:
     return f"{ID}-{_letter(k).strip('[]')}"
-
-
-def _head(k: int, reasons: int) -> list[Markup]:
-    """Build the letter of a reason in the list, to which its marks lead; none where there is one reason."""
-    return [tag("span", _letter(k), class_="letter")] * (reasons > 1)
 
 
 def definition(results: Iterable[Result]) -> str:

@@ -65,7 +65,7 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    texts = [_about(group, models) for group in groups.values()]
+    texts = [" ".join(filter(None, (_about(group, models), limits.of_most()))) for group in groups.values()]
     parts = [
         _matrix(title, group, limits, "" if texts[k] in texts[:k] else texts[k])
         for k, (title, group) in enumerate(groups.items())

@@ -31,7 +31,7 @@ KEYS = (
     ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
     ("only", "no partner", "one model alone has or calls a module of this name, and no partner of it is known"),
     ("absent", "-", "not compared: it has no parameters, or is no output of the same shape on both sides"),
-    ("container", "container", "holds modules in a row, and was not compared itself"),
+    ("container", "container", "holds modules in a row in a model, and was not compared itself"),
 )
 
 
@@ -78,7 +78,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         heads += [tag("th", "limit", scope="col", class_="number bound")]
     title = tag("caption", "Modules of each model, and the errors of their outputs", class_="unseen")
     table = tag("table", title, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    keys = [row for row in KEYS if any(re.search(rf'class="(number )?{row[0]}[" ]', text) for text in rows)]
+    keys = [row for row in KEYS if any(re.search(rf'class="(number {row[0]}|{row[0]} alone)"', text) for text in rows)]
     legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
     body = join(legend, tag("div", table, class_="scroll"))
     if not errors:  # names alone
@@ -129,7 +129,7 @@ def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]]) -> tuple[st
     for one in having.values():
         if one.reason:
             return f"not compared: {one.reason}", "reason"
-    if all(re.search(LISTS, one.kind) for one in having.values()):
+    if any(re.search(LISTS, one.kind) for one in having.values()):
         return "container", "container"
     if len(having) < len(trees):
         lacking = f" in {in_a_row(label for label in trees if label not in having)}"

@@ -27,7 +27,8 @@ class Divergence(str):
     between which taps the cause lies, where it is not known; "" where that is no news.  weights: which arrays of
     this layer differ between two ports of one architecture; "" where none does.  momentum: of BatchNorm in each
     model, where running statistics alone differ after training.  returned: whether a check of training differs
-    before any gradient is used: in an output, in the loss, or in the loss of the first step.
+    before any gradient is used: in an output, in the loss, or in the loss of the first step.  pooling: the label of a
+    paddle model whose rounding in average pooling explains a difference of this size; "" for none.
     """
 
     error: float
@@ -42,6 +43,7 @@ class Divergence(str):
     between: tuple[tuple[str, tuple[str, ...]], ...]
     holds: str
     momentum: str
+    pooling: str
 
     @classmethod
     def at(
@@ -58,6 +60,7 @@ class Divergence(str):
         between: tuple[tuple[str, tuple[str, ...]], ...] = (),
         holds: str = "",
         momentum: str = "",
+        pooling: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
@@ -65,6 +68,7 @@ class Divergence(str):
         divergence.guess = guess if isinstance(guess, Guess) else Guess(guess)
         divergence.weights, divergence.basis, divergence.returned = weights, basis, returned
         divergence.between, divergence.holds, divergence.momentum = between, holds, momentum
+        divergence.pooling = pooling
         return divergence
 
     def sentence(self) -> str:

@@ -90,7 +90,7 @@ SCORES = 5.0
 # Reasons of limits, as reports state them; those of limits below float64 are made by `below`.
 TRAINED = "fixed, ten times that of the other checks, as training feeds rounding back"
 FIXED = {
-    **dict.fromkeys(FLOAT64, "fixed: rounding of equal models stays at least a hundred times below it"),
+    **dict.fromkeys(FLOAT64, "fixed, as rounding of equal models stays at least a hundred times below it"),
     "train": TRAINED,
 }
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"

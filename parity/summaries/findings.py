@@ -168,7 +168,7 @@ def facts(finding: Finding) -> Facts:
     if first.previous:
         before = f"{_named(first.previous[0], result)}, error {short(first.previous[1])}"
     rows.append((f"{what} before", before))
-    between = "; ".join(f"{listed(names)} (only in {label})" for label, names in first.between)
+    between = "; ".join(f"{listed(names)} (in {label}, no partner)" for label, names in first.between)
     rows += [("between", between)] if between else []
     further = {
         "agrees": ", ".join(finding.equal),

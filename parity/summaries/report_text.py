@@ -20,6 +20,7 @@ from .row_limit import own_limit, row_limit
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
+LABEL = 12  # characters of the label of a fact, unless a longer one occurs
 # Codes of ANSI terminals by a result's grade or the kind of a line.
 CODES = {
     "good": "32;1",
@@ -241,7 +242,9 @@ def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterato
     for finding in divergences[:FINDINGS]:
         subject = unmarked(summary.subject(finding.result))
         lines = [screen.wrap(f"{subject}: {', '.join(finding.pairs)}", "head")]
-        lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in findings.facts(finding)]
+        facts = findings.facts(finding)
+        wide = max(LABEL, *(len(label) for label, _ in facts))
+        lines += [screen.wrap(value, "", f"  {label:{wide}}  ", " " * (wide + 4)) for label, value in facts]
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:
         where = report or "a page (--report FILE)"

@@ -142,7 +142,7 @@ def _intercept(runner: Any, path: str, faulty: Callable[..., Any]) -> None:
     """Let the submodule at a path of a linen module compute something else, under everything that records."""
     import flax.linen as nn
 
-    from ports.runners.jax_trees import dotted
+    from specs.notation.paths import dotted
 
     run = runner.run
 

@@ -44,7 +44,8 @@ def test_where_nothing_agrees_equal_models_are_no_subject() -> None:
 def test_nothing_is_said_of_original_code_where_the_models_are_the_users() -> None:
     own = stated([replace(row(("a",)), architecture="own")], inputs="[4, 16] float32")
     assert own[-1] == "Equal models may all be wrong."
-    assert own[1].startswith("The inputs were [4, 16] float32: ")
+    assert own[1].startswith("layers compares what modules return: what a model computes between two of them")
+    assert own[2].startswith("The inputs were [4, 16] float32: ")
 
 
 def test_limits_that_are_large_are_said_to_hide_differences() -> None:

@@ -101,6 +101,9 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
     assert facts["largest error"] == "1.0 at output, compared with its limit"
+    lines = report_text.render([made]).splitlines()
+    assert "  layer          blocks.1.norm1" in lines  # values stand below each other, also beside a longer label
+    assert "  largest error  1.0 at output, compared with its limit" in lines
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:

@@ -136,3 +136,14 @@ def test_float64_copies_have_one_scale_in_each_dtype() -> None:
     assert (exact.error, exact.basis, single.basis) == (pytest.approx(1.2), FIXED["layers"], TWINS)
     assert single.error == exact.error and single.first_divergence is not None
     assert single.first_divergence.worst.remark.startswith("relative to 0.5, the largest of feature 1 alone")
+
+
+def test_the_reason_of_most_limits_stands_once_above_the_table_and_their_rows_bear_no_letter() -> None:
+    checks = "forward", "layers", "gradients", "train"
+    made = [replace(row(("a",)), check=check, basis=FIXED[check]) for check in checks]
+    page = re.sub(r"<(?!a |td)[^>]*>", "", Report(made).to_html().partition("<main")[2])
+    above, table = page.partition("Each number is")[2].split('<td data-label="limit">', 1)
+    assert f"Limits without a letter have one reason: {FIXED['layers']}." in above
+    assert re.findall(r'class="note"> (\[\w\])', table.partition("Error of every array")[0]) == ["[a]"]  # of training
+    notes = page.partition("How errors are measured")[2]
+    assert notes.index("forward, layers and gradients in float64:") < notes.index("[a]limit 1e-10 train in float64:")

@@ -202,3 +202,52 @@ def test_a_module_follows_the_name_of_the_one_around_it_where_that_has_a_partner
     assert chosen(paths, stated, {"enc.fc.a"})["enc.fc.a"] == "enc.fc.a"
     swapped = chosen(["a", "a.x", "b", "b.x"], {"a": "b", "b": "a"}, {"a.x", "b.x"})
     assert swapped == {"a": "b", "a.x": "b.x", "b": "a", "b.x": "a.x"}
+
+
+def test_a_name_of_one_side_pairs_modules_that_are_else_not_compared_on_the_other() -> None:
+    """The other side has a Sequential for a block, and an activation has no parameters."""
+
+    plain, block = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU())), nested()
+    block.block.fc.load_state_dict(plain[0][0].state_dict())
+    models = {"block": block.double(), "plain": plain.double()}
+    assert taps(models, {"block": {"block": "0", "block.act": "0.1"}}) == [["0.1", "0"]]
+    assert taps(models, {"plain": {"0": "block", "0.1": "block.act"}}) == [["block.act", "block"]]
+    assert taps(models, {"block": {"block.fc": "0.0"}}) == [["0.0"]]
+
+
+def nested() -> Any:
+    """Build a model of a block with a Linear and an activation."""
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.act = torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU()
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.fc(x))
+
+    model = torch.nn.Module()
+    model.block = Block()
+    model.forward = lambda x: model.block(x)
+    return model
+
+
+def test_a_numbered_attribute_goes_with_the_numbered_module_of_linen() -> None:
+    paths = ["layer_0", "layer_0.fc", "Dense_1", "head_2"]
+    offered = {"layer.0", "layer.0.fc", "Dense.1"}
+    assert chosen(paths, {}, offered) == dict(zip(paths, ["layer.0", "layer.0.fc", "Dense.1", "head_2"], strict=True))
+    assert chosen([*paths, "layer.0"], {}, offered)["layer_0"] == "layer_0"  # a model that has both keeps its paths
+    assert chosen(["a", "a.b_0"], {"a": "x"}, {"x.b.0"}) == {"a": "x", "a.b_0": "x.b.0"}
+    named = torch_model()
+    attributes = torch.nn.Module()
+    attributes.layer_0, attributes.layer_1 = named.blocks
+    attributes.forward = lambda x: attributes.layer_1(attributes.layer_0(x))
+    assert taps({"torch": attributes, "linen": linen_model()}, {}) == [[re.sub("^blocks", "layer", n) for n in EVERY]]
+
+
+def test_the_advice_to_name_modules_is_for_those_of_every_block() -> None:
+    models = {"a": torch_model(), "b": torch_model("ffn", "layers")}
+    with torch.no_grad():
+        models["b"].layers[1].ffn.fc1.weight += 1
+    said = " ".join(str(parity.compare(models, X, "layers")).split())
+    assert "names={'a': {'blocks.#.mlp.fc1': 'layers.#.ffn.fc1'}} pairs these two of every block if they are" in said

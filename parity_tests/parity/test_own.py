@@ -145,7 +145,7 @@ def test_modules_of_other_names_ahead_of_what_differs_are_compared_by_names() ->
 
     x = np.random.default_rng(0).standard_normal((3, 8), dtype="float32")
     text = str(parity.compare({"mine": Net("fc", 1), "other": Net("mid", 2)}, x, check="layers"))
-    assert "  between       fc (only in mine); mid (only in other)\n" in text, text
+    assert "  between       fc (in mine, no partner); mid (in other, no partner)\n" in text, text
     said = " ".join(text.split())
     assert "next compare the modules in between, too: names={'mine': {'fc': 'mid'}} pairs these two" in said, text
     names = {"mine": {"fc": "mid"}}

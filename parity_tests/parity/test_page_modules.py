@@ -123,6 +123,8 @@ def test_modules_that_were_not_compared_say_why_and_the_legend_explains_only_the
     assert cells == [("container", "container"), ("absent", "-"), ("only", "no partner")]
     legend = re.findall(r'<dt><span class="(\w+)">', page.partition("<h2>Modules side")[2])
     assert legend == ["only", "absent", "container"]
+    lacking = Report([row(("fc",))], modules={"a": [*both[2:], ("extra", "Linear")], "b": both[2:]}).to_html()
+    assert '<span class="absent">' not in lacking  # "-" in the column of a model: it has no such module
 
 
 def test_each_column_has_the_names_of_its_own_model_and_says_once_why_a_module_is_not_compared() -> None:

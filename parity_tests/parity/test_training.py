@@ -13,8 +13,8 @@ import ports
 import specs
 from ports.runners.records import describe_drop
 
-pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("paddle", reason="paddle is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
+paddle = pytest.importorskip("paddle", reason="paddle is not installed")
 
 SPEC = specs.get("mobile_former")
 PLAIN = SPEC.tiny["plain"]
@@ -52,3 +52,16 @@ def test_units_are_counted_whatever_they_hold() -> None:
     assert (drop.units, drop.kept.tolist()) == (6, [False, True, True])
     whole = describe_drop(into[[0, 2]], into[[0, 2]] * [[0.0], [2.0]], 0.5, [1])
     assert (whole.units, whole.kept.tolist()) == (2, [False, True])
+
+
+@pytest.mark.parametrize("windows", [3, 4], ids=["1/9 rounds", "1/16 is exact, and a scale of 1e-4 more is a fault"])
+def test_average_pooling_of_paddle_is_named_where_gradients_differ_by_what_it_rounds(windows: int) -> None:
+    left = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AvgPool2d(windows)).double()
+    right = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.AvgPool2D(windows)).to(dtype="float64")
+    right.set_state_dict({name: paddle.to_tensor(array.numpy()) for name, array in left.state_dict().items()})
+    if windows == 4:
+        left[0].weight.register_hook(lambda gradient: gradient * 1.0001)
+    images = np.random.default_rng(0).standard_normal((2, 3, 10, 10))
+    text = " ".join(str(parity.compare({"torch": left, "mine": right}, images, "gradients")).split())
+    assert ("next look for AvgPool2D or AdaptiveAvgPool2D in mine: paddle rounds 1/n" in text) == (windows == 3), text
+    assert "look for a detached tensor" in text

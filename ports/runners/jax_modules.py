@@ -10,10 +10,11 @@ import jax
 from jax.extend.core import get_opaque_trace_state
 
 from convert.errors import UsageError
+from specs.notation.paths import dotted
 
 from . import trees
 from .inputs import Inputs
-from .jax_trees import dotted, to_numpy
+from .jax_trees import to_numpy
 from .modes import evaluating, signed
 from .records import Drop, Gradients, Module, classes, describe_drop
 

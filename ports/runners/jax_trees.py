@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,11 +12,6 @@ import numpy as np
 from convert.errors import UsageError
 
 from .base import complex_of
-
-
-def dotted(path: Iterable[Any]) -> str:
-    """Name a path as the other frameworks do: ("blocks_3", "norm1") or ("blocks", 3, "norm1") -> "blocks.3.norm1"."""
-    return ".".join(re.sub(r"_(?=\d+(_\d+)*$)", ".", str(part)) for part in path)
 
 
 def slashed(path: Sequence[Any]) -> str:

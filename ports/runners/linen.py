@@ -15,6 +15,7 @@ from flax.core import unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert.errors import UsageError
+from specs.notation.paths import dotted
 from specs.words import with_article
 
 from ..structure import Structure, of_module
@@ -109,7 +110,7 @@ class Runner(functional.Runner):
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
-            path = jax_trees.dotted(context.module.path)
+            path = dotted(context.module.path)
             opened.append(path)
             try:
                 return handler(call, context.module, path, args, kwargs)

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.extend.core import get_opaque_trace_state
 
 from convert.errors import UsageError
+from specs.notation.paths import dotted
 
 from ..structure import Structure, of_module
 from . import functional, jax_modules, jax_trees, modes
@@ -69,14 +70,14 @@ class Runner(functional.Runner):
 
     def modules(self, inputs: Inputs) -> dict[str, Module]:
         """List every module by its path; nnx.scan and the like call copies, of which the class alone is known."""
-        spelled = {jax_trees.dotted(path): ".".join(map(str, path)) for path, _ in nnx.iter_modules(self.model)}
+        spelled = {dotted(path): ".".join(map(str, path)) for path, _ in nnx.iter_modules(self.model)}
         found = {
             path: dataclasses.replace(module, own=spelled.get(path, ""))
             for path, module in super().modules(inputs).items()
         }
         uncalled = {path for path, module in found.items() if not module.classes}
         copied = _copied(self, inputs) if uncalled else set()
-        own = {jax_trees.dotted(path): module for path, module in nnx.iter_modules(self.model)}
+        own = {dotted(path): module for path, module in nnx.iter_modules(self.model)}
         inner = {path for path in uncalled if type(own.get(path)) in copied}
         return {
             path: dataclasses.replace(module, classes=classes(own[path]), inside=True) if path in inner else module
@@ -165,7 +166,7 @@ def calls(handler: ModuleHandler, stranger: Callable[[Any], None] = lambda modul
                 return original(self, *args, **kwargs)
             if not running:
                 paths.clear()
-                paths.update((id(module), jax_trees.dotted(path)) for path, module in nnx.iter_modules(self))
+                paths.update((id(module), dotted(path)) for path, module in nnx.iter_modules(self))
             path = paths.get(id(self))
             if path is None:  # built or copied during the call: it has no place in the model
                 stranger(self)

@@ -42,7 +42,9 @@ def _check_arrow(line: Line) -> None:
     if line.kind == "constant":
         away = "->" if line.left.arrays else "<-"  # written in one direction, dropped in the other
         if line.arrow not in ("<->", away) or (line.left.arrays and line.right.arrays):
-            raise ValueError("a constant stands alone on its side: <-> path: axes = 0, or drop <- path: axes = 0")
+            raise ValueError(
+                "a constant has no array on the other side, as in `<-> bias: o = 0` or `drop <- bias: o = 0`"
+            )
     elif line.kind == "drop":
         kept, arrow = (line.left, "->") if line.left.arrays else (line.right, "<-")
         if line.arrow != arrow or not kept.arrays or kept.join != ",":

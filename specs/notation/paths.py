@@ -26,6 +26,11 @@ def pattern(path: str) -> str:
     return BLOCK.sub("#", path)
 
 
+def dotted(path: Iterable[Any]) -> str:
+    """Write a path with each number by itself: ("blocks_3", "norm1") or ("blocks", 3, "norm1") -> "blocks.3.norm1"."""
+    return ".".join(re.sub(r"_(?=\d+(_\d+)*$)", ".", str(part)) for part in path)
+
+
 class Hole(NamedTuple):
     """A gap in a path: the word that `values` lists for its index, or the number scale * index + shift.
 

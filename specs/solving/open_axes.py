@@ -14,8 +14,11 @@ from specs.words import in_a_row
 from .env import Env
 from .sizes import LIKE, SizeError, View
 
-SIZE_OF_HEAD = "d"  # in derived Tables: users know the number of heads, so that this follows rather than is asked for
+SIZE_OF_HEAD = "d"  # in derived Tables: users know numbers of heads, so it is asked for where it stands for two of them
 MOST = 40  # axes and dimensions that one message lists
+
+
+Following = tuple[tuple[frozenset[str], frozenset[str]], ...]  # see _settles
 
 
 class Open(NamedTuple):
@@ -66,14 +69,21 @@ def enough(dims: Sequence[Open]) -> list[str]:
     parts = {tuple((one.names, one.follows) for one in own): None for own in by_env.values()}
     written = [p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names]
     wanted = list(dict.fromkeys(written))
-    for name in [*({SIZE_OF_HEAD} & {*wanted}), *wanted[::-1]][:MOST]:
-        rest = [other for other in wanted if other != name]
+    head, others = [name for name in wanted if name == SIZE_OF_HEAD], [n for n in wanted[::-1] if n != SIZE_OF_HEAD]
+    return min((_spared(wanted, order, parts) for order in (head + others, others + head)), key=len)
+
+
+def _spared(wanted: Sequence[str], order: Sequence[str], parts: Iterable[Following]) -> list[str]:
+    """Leave out the axes whose lengths follow from the others', in this order."""
+    left = list(wanted)
+    for name in order[:MOST]:
+        rest = [other for other in left if other != name]
         if all(_settles(part, rest) for part in parts):
-            wanted = rest
-    return wanted
+            left = rest
+    return left
 
 
-def _settles(part: tuple[tuple[frozenset[str], frozenset[str]], ...], given: Iterable[str]) -> bool:
+def _settles(part: Following, given: Iterable[str]) -> bool:
     """Tell whether all open axes of a line follow from the lengths of some.
 
     Args:

@@ -34,9 +34,9 @@ SUMMARY = "Each parameter, where it is used, with its partner"
 READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
 values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
 difference of the rows in it."""
-PARTED = """A row to which a card above leads has the number of the card, that of its worst feature; other rows have the
-mean over their features. After a difference, the right model continues with the left one's values where possible, so
-that later rows show new differences alone. Where that was not possible, they are marked: follows."""
+PARTED = """The row that a card above leads to states the number of the card, which is that of its worst feature; other
+rows state the mean over their features. After a difference, the right model continues with the left one's values where
+possible, so that later rows show new differences alone. Where that was not possible, they are marked: follows."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
