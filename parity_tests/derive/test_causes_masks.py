@@ -113,3 +113,24 @@ def test_a_row_of_padding_that_paddle_reads_as_zeros_is_named():
     assert parity.derive(padded, model(paddle, padding_idx=6), (ids,)).proven
     found = parity.derive(plain, model(paddle, padding_idx=4), (ids,))
     assert found.proven and found.absent.startswith("4, which no input has")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_rows_of_padding_are_named_where_three_tables_are_added(swapped: bool):
+    """Without the mask all three are one sum, so that the use at which the models part is none of its own any more."""
+
+    def model(masked: bool) -> Net:
+        def forward(m: Any, ids: Any, kinds: Any) -> Any:
+            words = m.words(ids) * (ids != 0)[..., None] if masked else m.words(ids)
+            return m.out(m.norm(words + m.positions(torch.arange(ids.shape[1])) + m.kinds(kinds)))
+
+        tables = {name: torch.nn.Embedding(n, 6) for name, n in (("words", 10), ("positions", 7), ("kinds", 3))}
+        return Net(forward, **tables, norm=torch.nn.LayerNorm(6), out=linear(6, 5))
+
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 10, (2, 7)), rng.integers(0, 3, (2, 7))
+    sides, zeros = ("left", "right")[:: -1 if swapped else 1], int((inputs[0] == 0).sum())
+    found = parity.derive(model(swapped), model(not swapped), inputs)
+    (place,) = found.divergences
+    what = f"the {sides[1]} applies a mask that hides {zeros} of 14 places, the {sides[0]} does not"
+    assert zeros and not found.missing and found.confirmed and place.what == what

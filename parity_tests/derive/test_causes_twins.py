@@ -140,6 +140,23 @@ def test_two_causes_that_act_before_the_same_use_are_found_together():
     assert found.divergences[0].size > found.divergences[1].size and "for the next cause)" in found.divergences[0].cause
 
 
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-2])
+def test_an_activation_and_an_epsilon_at_one_place_are_two_causes(epsilon: float):
+    """One edit of all operations in a row would make both sides equal too, and say neither."""
+
+    def net(epsilon: float, kind: str) -> Net:
+        norm = torch.nn.LayerNorm(6, epsilon)
+        return Net(
+            lambda m, x: m.out(m.norm(f.gelu(m.fc(x), approximate=kind))), fc=linear(), norm=norm, out=linear(6, 4)
+        )
+
+    found = parity.derive(net(1e-6, "none"), net(epsilon, "tanh"), (images(7, 6),))
+    assert found.confirmed and not found.missing
+    assert {place.kind: place.both[0] for place in found.divergences} == {
+        "activation": "GELU by the error function", "epsilon": "1e-6"
+    }  # fmt: skip
+
+
 def test_edits_late_in_a_deep_model_are_tried_on_a_few_of_its_operations(monkeypatch: pytest.MonkeyPatch):
     def deep(factor: float) -> Net:
         def forward(m: Any, x: Any) -> Any:

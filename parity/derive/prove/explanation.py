@@ -40,6 +40,7 @@ from .pairs import pairs as pairs_of
 from .recomputation import BEHIND, SPAN, Recomputation, Sides
 
 BESIDE = 8  # pairs of values of parameters in which causes are looked for
+FIRSTS = 3  # causes with each of which a second one is looked for
 CAUSES = 8  # causes that are looked for one after the other
 
 Explained = tuple[list[Divergence], Sides | None]  # causes, and both sides without them if they can be run on so
@@ -124,7 +125,11 @@ def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: in
             return [Divergence(*sites, pair.gap, words.what, kind="convolution window", both=words.both)], None
     trial = Recomputation((left, right), mapped, pairs, at, stop)
     cause, sides = _tried(trial)
-    return ([cause], sides) if cause else _two(trial)
+    if cause is None and (two := _two(trial))[0]:
+        return two
+    if cause is None:
+        cause, sides = trial.best(_stretches(trial))
+    return ([cause] if cause else []), sides
 
 
 def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
@@ -135,19 +140,20 @@ def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
 
 
 def _two(trial: Recomputation) -> Explained:
-    """Return two causes that make the sides equal together: the edit that leaves the least difference, and another."""
-    left_over, edit = trial.nearest
-    sides = trial.replaced(edit) if edit else None
-    if edit is None or sides is None:
-        return [], None
-    pairs = list(pairs_of(*sides, trial.mapped))
-    at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
-    if at != trial.at:
-        return [], None
-    other = Recomputation(sides, trial.mapped, pairs, at, trial.stop)
-    other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
-    cause, without = _tried(other)
-    return ([trial.cause(edit, left_over)._replace(partial=True), cause], without) if cause else ([], None)
+    """Return two causes that make the sides equal together: one of the edits that leave the least, and another."""
+    for left_over, edit in sorted(trial.nearest.values(), key=lambda one: one[0])[:FIRSTS]:
+        if (sides := trial.replaced(edit)) is None:
+            continue
+        pairs = list(pairs_of(*sides, trial.mapped))
+        at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
+        if at != trial.at:
+            continue
+        other = Recomputation(sides, trial.mapped, pairs, at, trial.stop)
+        other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
+        cause, without = _tried(other)
+        if cause:
+            return [trial.cause(edit, left_over)._replace(partial=True), cause], without
+    return [], None
 
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
@@ -228,7 +234,7 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
     """Yield what may make the sides equal, behind the last use that agrees.
 
-    In turn: other numbers, sums, tables, operations and functions; then several operations in a row.
+    In turn: other numbers, sums, tables, operations and functions; then values on the way.
     """
     left, right = trial.both
     read = trial.read()
@@ -245,6 +251,12 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
         yield from filter(None, few)
     for met in _met(trial):
         yield from earlier_values((left.program, right.program), met, near)
+
+
+def _stretches(trial: Recomputation) -> Iterator[Edit]:
+    """Yield several operations in a row for several: the last resort, which explains two other causes at once too."""
+    left, right = trial.both
+    near = [_unseen(trial, side) for side in (0, 1)]
     for met in itertools.chain(_met(trial), _beside(trial, near)):
         yield from restretched(left.program, right.program, met)
 

@@ -21,7 +21,7 @@ from .pairs import Mapped, Pair, Run, first, pairs, run
 
 SPAN = 2  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
-NEARER = 0.5  # part of a difference that may remain of it with one of two causes removed
+NEARER = 0.9  # part of a difference that may remain of it with one of two causes removed
 TERM = "term"  # the kind of edits of numbers that are added
 MORE = 12  # edits that are tried after one that is right here: another one may be right in later places too
 
@@ -33,14 +33,14 @@ class Recomputation:
 
     Args:
       every: all pairs of uses. at: the first that parts. terms: those right before it, if it is a term of a sum too.
-      nearest: the smallest difference that remains where the sides part, with the edit that leaves it.
+      nearest: the smallest differences that remain where the sides part, with the edits that leave them, by kind.
       stop: the thread's CPU time from which nothing more is tried.
     """
 
     def __init__(self, both: Sides, mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
         self.both, self.mapped, self.pairs, self.at, self.stop = both, mapped, every, at, stop
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
-        self.nearest: tuple[float, Edit | None] = every[at].gap * NEARER, None
+        self.nearest: dict[str, tuple[float, Edit]] = {}
         self.ends = _ends(both, every[: at + 2])
         kinds = [pair.right.kind if pair.right else "" for pair in every[at::-1]]
         self.terms = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[1:])) * (kinds[0] == "add")
@@ -82,8 +82,8 @@ class Recomputation:
         for edit in itertools.takewhile(lambda _: time.thread_time() < self.stop, edits):
             left_over -= best[0] is not None
             early = self._early(edit)
-            if self.limit < early < self.nearest[0]:
-                self.nearest = early, edit
+            if self.limit < early < self.nearest.get(edit.kind, (self.pairs[self.at].gap * NEARER, None))[0]:
+                self.nearest[edit.kind] = early, edit
             for one in (edit, *edit.wider) if early <= self.limit else ():
                 sides = self.replaced(one)
                 gap = self._agreement(sides, self.at)
@@ -138,20 +138,22 @@ class Recomputation:
         whole = self.both[edit.side]
         for few in self.excerpts:
             if (tape := few.edited(edit, whole)) is not None:
-                return self._agreement(_replaced(few.sides, edit.side, tape), few.at)
+                return self._agreement(_replaced(few.sides, edit.side, tape), few.at, cut=True)
         early = self.early  # before the ends, which it may void
         part = edit.tape(whole.tape).until(self.ends[edit.side]) if self.ends else None
-        return self._agreement(_replaced(early, edit.side, part), self.at) if part else 0.0
+        return self._agreement(_replaced(early, edit.side, part), self.at, cut=True) if part else 0.0
 
-    def _agreement(self, sides: Sides | None, at: int) -> float:
+    def _agreement(self, sides: Sides | None, at: int, cut: bool = False) -> float:
         """Return the relative difference of the use where the sides parted; infinity where they part before that place.
 
-        Terms of one sum may be compared in another order, as where an edit leaves out the factor of some of them.
+        Terms of one sum may be compared in another order, as where an edit leaves out the factor of some of them. An
+        edit may also join them to one term, as of tables that are added: then what follows tells how far sides differ.
 
         Args:
           at: the number of that pair of uses.
+          cut: whether the sides are run no further, so that 0 says that nothing can be told.
         """
-        use, gap = self.pairs[self.at].right, math.inf
+        use, gap, last = self.pairs[self.at].right, math.inf, math.inf
         for k, pair in enumerate(pairs(*sides, self.mapped)) if sides else ():
             same = use is None or (pair.right is not None and pair.right.kind == use.kind
                                    and first(pair.right.ids) == first(use.ids))  # fmt: skip
@@ -160,8 +162,10 @@ class Recomputation:
             if k >= at and gap < math.inf:
                 return gap
             if pair.parts:
-                break
-        return math.inf
+                return last
+            if k >= at and (pair.right is None or pair.right.kind != "add"):
+                last = pair.gap
+        return 0.0 if cut and sides else last
 
 
 def _agreeing(sides: Sides | None, mapped: Mapped) -> int:
