@@ -12,6 +12,7 @@ import torch
 import parity
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
+from parity_tests.conftest import needs
 
 from .pairs import images
 from .test_kinds_matching import Net, linear, numbers
@@ -301,3 +302,28 @@ def test_a_product_of_matrices_or_vectors_and_one_with_out(name: str):
         program = Program(tape, recorded.parameters, arrays)
         assert np.allclose(program.outputs[0], wanted, rtol=1e-12)  # rounding of sums in another order
         assert ("product" in {node.kind for node in program.tape.nodes}) == (run is not out)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_an_inner_product_of_two_parameters_is_one_of_their_sums(first: bool):
+    """As in differential attention, whose lambda is exp(q1 k1) - exp(q2 k2) + 0.8 of four vectors."""
+    needs("flax")
+    import jax.numpy as jnp
+
+    torch.manual_seed(0)
+    names, others = [("q1", "k1"), ("q2", "k2")], [("lambda_q1", "lambda_k1"), ("lambda_q2", "lambda_k2")]
+
+    def summed(m: Any, x: Any) -> Any:
+        a, b = (torch.exp(torch.sum(getattr(m, q) * getattr(m, k), -1)) for q, k in names)
+        return m.head(m.up(x).sin() - (a - b + 0.8) * m.down(x).cos())
+
+    def multiplied(p: Any, x: Any) -> Any:
+        a, b = (jnp.exp(jnp.dot(p[q], p[k])) for q, k in others)
+        return (jnp.sin(x @ p["one"]) - (a - b + 0.8) * jnp.cos(x @ p["two"])) @ p["out"]
+
+    vectors = {name: weight(4) for pair in names for name in pair}
+    layers = {"up": linear(8, 6, False), "down": linear(8, 6, False), "head": linear(6, 3, False)}
+    arrays = {"one": np.ones((8, 6)), "two": np.ones((8, 6)), "out": np.ones((6, 3))}
+    sides = Net(summed, **vectors, **layers), (multiplied, arrays | {n: np.ones(4) for pair in others for n in pair})
+    found = parity.derive(*(sides if first else sides[::-1]), (images(5, 8),))
+    assert found.proven and not found.missing, found

@@ -5,4 +5,5 @@ products       scales moves factors to one side of products, bilinear and modula
 convolutions   unfolded writes them as products over patches, crops those whose result is cropped
 rows           gathered chooses results in place of matrices, routed lets experts read every row, one_hot looks
                rows up by their numbers, selects adds what is chosen
+values         cancelled leaves out running maxima and masks that do not show in outputs
 """

@@ -250,8 +250,10 @@ class Walk:
         bare = next((n for n in of if n is not None), None) if node.kind == "add" and len(found) == 1 else None
         return Pending(node.kind, x, parts, bare) if parts else x
 
-    def _product(self, at: int, node: Node, operands: list[Any]) -> Array:
+    def _product(self, at: int, node: Node, operands: list[Any]) -> Any:
         x, w = operands
+        if isinstance(x, Symbol) and isinstance(w, Symbol) and node.output not in self.program.active:
+            return delayed.combined(self.program, node, operands)
         if isinstance(x, Symbol) and isinstance(w, Symbol):  # rows that tokens read meet the other one
             if node.inputs[1] in self.program.active and node.inputs[0] not in self.program.active:
                 w = self._forced(at, w)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from parity.derive.forms.bilinear import bilinears, turned
+from parity.derive.forms.cancelled import cancelled
 from parity.derive.forms.gathered import gathered
 from parity.derive.forms.mixed import mixed
 from parity.derive.forms.modulated import modulated
@@ -26,12 +27,20 @@ NEAREST = 3  # bilinear products before the end of a match whose matrices are tr
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match with tables looked up, factors at one place, means in one form, taps one by one,
-    matrices turned.
+    matrices turned: with masks and maxima that do not show, and without them.
     """
-    for form in (looked_up, _of_all_experts, modulated, scaled_before, scaled_behind, mixed):
-        best = _formed(known, best, stop, form) if best.found.failure else best
+    best = _in_forms(known, best, stop)
+    if best.found.failure and (plain := _formed(known, best, stop, _cancelled, always=True)) is not best:
+        best = max(best, _in_forms(known, plain, stop), key=lambda candidate: candidate.depth)
     for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best
+    return best
+
+
+def _in_forms(known: Left, best: Candidate, stop: float) -> Candidate:
+    """Return the deepest match of tapes in other forms, each of which is taken if the match goes further so."""
+    for form in (looked_up, _of_all_experts, modulated, scaled_before, scaled_behind, mixed):
+        best = _formed(known, best, stop, form) if best.found.failure else best
     return best
 
 
@@ -41,14 +50,25 @@ def _of_all_experts(program: Program) -> Tape:
     return gathered(program) if tape is program.tape else tape
 
 
-def _formed(known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape]) -> Candidate:
-    """Match tapes of another form, if one of them changes and the match goes further so."""
-    a, b = map(form, best.programs)
-    if a is best.programs[0].tape and b is best.programs[1].tape:
-        return best
+def _cancelled(program: Program) -> Tape:
+    """Return the tape with all rows for all experts, without the masks and maxima that do not show then."""
+    tape = _of_all_experts(program)
+    if tape is not program.tape:
+        program = Program(tape, program.parameters, [*program.inputs.values()])
+    return cancelled(program)
+
+
+def _formed(
+    known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape], always: bool = False
+) -> Candidate:
+    """Match tapes of another form, if one of them changes and the match goes further so, or always."""
     try:
+        a, b = map(form, best.programs)
+        if a is best.programs[0].tape and b is best.programs[1].tape:
+            return best
         own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
-        return _deeper(best, walked(own, known.elements), b, stop)
+        new = _matched(best, walked(own, known.elements), b, stop)
+        return new if always or new.depth > best.depth else best
     except Refused:
         return best
 
@@ -86,8 +106,13 @@ def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidat
 
 def _deeper(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
     """Match a right tape of another form; return that if it goes further than the best match, which else stays."""
+    new = _matched(best, left, tape, stop)
+    return new if new.depth > best.depth else best
+
+
+def _matched(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
+    """Match a right tape of another form."""
     target = Program(tape, best.side.parameters, best.inputs)
     limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
     found = match(left, target, best.side.parameters, limit, given)
-    new = best._replace(found=found, programs=(left.program, target))
-    return new if new.depth > best.depth else best
+    return best._replace(found=found, programs=(left.program, target))

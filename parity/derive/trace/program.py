@@ -59,7 +59,8 @@ class Program:
     """A tape with what one run of it tells: shapes, which values are activations, who reads a value, indices.
 
     Activations (`active`) depend on the inputs, or on a product of two parameters: a decoder's first layer may read its
-    queries alone, and its values are evidence as any others are.
+    queries alone, and its values are evidence as any others are. An inner product of two parameters is none, as in the
+    lambda of differential attention: other models write it as a sum of products.
 
     Args:
       parameters: any values of the parameters.
@@ -67,7 +68,7 @@ class Program:
     """
 
     def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
-        self.tape = tape = tape.live()
+        self.tape, self.parameters = (tape := tape.live()), parameters
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
@@ -79,10 +80,6 @@ class Program:
         self.makers = {node.output: at for at, node in enumerate(tape.nodes)}  # of each value, the operation
         own = {*names}  # computed from parameters alone, without a product of two
         for at, node in enumerate(tape.nodes):
-            if self.active.intersection(node.inputs) or (node.kind == "product" and own.issuperset(node.inputs)):
-                self.active.add(node.output)
-            elif own.intersection(node.inputs):
-                own.add(node.output)
             for slot, number in enumerate(node.inputs):
                 self.consumers.setdefault(number, []).append((at, slot))
                 self.last[number] = at
@@ -105,6 +102,10 @@ class Program:
             for at, node in enumerate(tape.nodes):
                 values[node.output] = computed(node, *map(read, node.inputs))
                 self._note(node.output, values[node.output])
+                if self.active.intersection(node.inputs) or (own.issuperset(node.inputs) and self._is_matrix(node)):
+                    self.active.add(node.output)
+                elif own.intersection(node.inputs):
+                    own.add(node.output)
                 self._sort(node, whole, values)
                 for number in node.inputs:
                     if self.last[number] == at and number not in tape.outputs:
@@ -240,6 +241,10 @@ class Program:
             if names and node.output not in self.active:
                 found[node.output] = tuple(names)
         return found
+
+    def _is_matrix(self, node: Node) -> bool:
+        """Tell whether an operation is a product that is more than an inner product of two vectors."""
+        return node.kind == "product" and max(self.shapes[node.output][1:], default=1) > 1
 
     def _multiplied(self, number: int) -> bool:
         """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""
