@@ -188,6 +188,11 @@ def test_of_equal_blocks_all_are_named():
     assert [spacing(first) == spacing(other) for other in (second, third, crossed)] == [True, True, False]
     gates = [f"outputs of b.{k}.gate and b.{k}.up with inputs of b.{k}.down.1" for k in range(2)]
     assert spacing(gates[0]) == spacing(gates[1]) != spacing(gates[0].replace("b.0.up", "b.1.up"))
+    sums = [f"b.{k}.0.short.bias and b.{k}.0.layer.2.bias (right: b.{k}.0.x): only their sum" for k in range(2)]
+    assert spacing(sums[0]) == spacing(sums[1])
+    assert (
+        numbered(sums) == "b.{i}.0.short.bias and b.{i}.0.layer.2.bias (right: b.{i}.0.x): only their sum for i = 0..1"
+    )
     assert numbered([first, second, third]) == "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"
     lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
     assert numbered(lines) == "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"

@@ -269,6 +269,16 @@ def test_a_matrix_is_of_no_other_size_than_a_free_one_of_its_shape():
     assert found.missing and not found.sizes, found.sizes
 
 
+def test_a_free_matrix_of_its_shape_that_nothing_reads_hides_no_other_size():
+    def deep(m: Any, x: Any) -> Any:
+        return m.b(m.a(x).relu())
+
+    left = Net(deep, a=linear(5, 9), b=linear(9, 3), unread=linear(5, 8))
+    right = Net(deep, a=linear(5, 8), b=linear(8, 3), unread=linear(5, 8))
+    found = parity.derive(left, right, (images(3, 5),), seconds=1)
+    assert "the left model has 9 where the right one has 8, in a.weight (9, 5)" in str(found), str(found)
+
+
 def test_two_vectors_that_the_other_side_has_in_one_are_no_other_size():
     """Scores of a graph attention: one side has vectors of sources and of targets, the other one both in one array."""
     torch.manual_seed(4)  # weights and edges with which the second of two layers is not matched

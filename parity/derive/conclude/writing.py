@@ -80,8 +80,9 @@ def written(left: Left, best: Candidate) -> Written:
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
-    notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
-    return Written(table, mapped, found.plus, rights, reasons, [*inferred, *blank], notes, filled, in_rows)
+    unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
+    notes = [*untranslated(a, b, partners), *unread]
+    return Written(table, mapped, found.plus, rights, reasons, inferred, notes, filled, in_rows)
 
 
 def _folded(

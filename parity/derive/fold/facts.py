@@ -44,10 +44,14 @@ class Facts:
     blank: Mapping[str, float] = field(default_factory=dict)
     programs: Sequence[Program] = ()
 
+    def zeroed(self, name: str) -> bool:
+        """Tell whether a right parameter has elements that are zero, as a bias that the left model lacks."""
+        return bool(self.rights.part(self.found, name).min(initial=0) < 0)
+
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""
         numbers = self.rights.part(self.found, name)
-        return np.maximum(numbers, 0) if numbers.min(initial=0) < 0 else numbers
+        return np.maximum(numbers, 0) if self.zeroed(name) else numbers
 
     def back(self, right_names: Sequence[str]) -> Array:
         """Invert the map: return for each left element its right element among these parameters, or 0."""

@@ -145,7 +145,7 @@ def _table(
         row for row in facts.extra if not {path for path, _ in (*row.left, *row.right)} & {*map(escaped, used | made)}
     ]
     extra += [
-        constant(name, len(facts.rights.shapes[name]), exact(value))
+        constant(name, len(facts.rights.shapes[name]), exact(value), "<->" if facts.zeroed(name) else "<-")
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
     rows, lengths = [row for _, _, rows in groups for row in rows], dict(names.lengths)

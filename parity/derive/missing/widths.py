@@ -52,8 +52,8 @@ def resized(
     """Return what reads the same values on both sides and has another size.
 
     These are right parameters with a part of a left one, of which the left model reads all, and a matrix without a
-    partner that reads what one on the left reads, unless a free left array has its size; then all whose sizes differ
-    by the same two lengths.
+    partner that reads what one on the left reads, unless a free left array that is read has its size; then all whose
+    sizes differ by the same two lengths.
 
     Args:
       partners: right parameters that consist of elements of one left one, which no other has; and that one.
@@ -113,8 +113,9 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
 
 
 def _fitting(use: Use, left: Run, right: Run, owned: Array) -> bool:
-    """Tell whether a left parameter without a partner has the lengths of one of a right use, in any order."""
-    free = [name for name in left.elements.names if not left.elements.part(owned, name).any()]
+    """Tell whether a left parameter without a partner, which something reads, has the lengths of one of a right use."""
+    read = {name for seen in left.uses for name in left.elements.owners(seen.ids)}
+    free = [name for name in left.elements.names if name in read and not left.elements.part(owned, name).any()]
     lengths = [_counted(left.elements.shapes[name]) for name in free]
     return any(_counted(right.elements.shapes[name]) in lengths for name in right.elements.owners(use.ids))
 

@@ -159,7 +159,7 @@ def spacing(text: str) -> tuple[int, ...] | str:
     of numbers, those are alike that differ in what both begin with: the text without the numbers of that.
     """
     text = RIGHT.sub("", text)
-    names = BETWEEN.split(text)
+    names = BETWEEN.split(text.partition(": ")[0])  # without what is said of a sum
     numbers = [[int(number) for number in NUMBER.findall(name)] for name in names]
     if len({len(some) for some in numbers}) > 1:
         words = [re.split(r"(?<=[./])", name.split(" ", 2)[-1]) for name in names]  # after "outputs of", "inputs of"

@@ -11,24 +11,29 @@ from typing import Any
 @contextlib.contextmanager
 def forgotten(modules: Iterable[Any]) -> Iterator[None]:
     """Restore the attributes of modules, and the entries of their dictionaries and lists, at the end."""
-    before = [(module, {name: (value, _entries(value)) for name, value in vars(module).items()}) for module in modules]
+    before = [(vars(module), vars(module).copy(), _entries(vars(module))) for module in modules]
     try:
         yield
     finally:
-        for module, attributes in before:
-            for name in vars(module).keys() - attributes.keys():
-                del vars(module)[name]
-            for name, (value, entries) in attributes.items():
-                vars(module)[name] = value
-                if isinstance(value, dict) and not _same(value, entries):  # one that refuses changes has none
-                    value.clear()
-                    value.update(entries)
-                elif isinstance(value, list):
-                    value[:] = entries
+        for own, attributes, entries in before:
+            for name in own.keys() - attributes.keys():
+                del own[name]
+            own.update(attributes)
+            for name, copied in entries.items():
+                _refill(attributes[name], copied)
 
 
-def _entries(value: Any) -> Any:
-    return value.copy() if isinstance(value, (dict, list)) else None
+def _entries(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return copies of the dictionaries and lists among attributes, most of which are empty in a module."""
+    return {name: value.copy() for name, value in attributes.items() if isinstance(value, (dict, list))}
+
+
+def _refill(value: Any, entries: Any) -> None:
+    if isinstance(value, list):
+        value[:] = entries
+    elif (value or entries) and not _same(value, entries):  # one that refuses changes has none
+        value.clear()
+        value.update(entries)
 
 
 def _same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
