@@ -1,5 +1,6 @@
 """Small checkpoints for tests of commands, and what is asked of files and processes; `run` is a fixture of conftest."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def spoiled(tmp_path, change):
     change(arrays)
     np.savez(tmp_path / "spoiled.npz", **arrays)
     return tmp_path / "spoiled.npz"
+
+
+def python_path(*folders):
+    """Return PYTHONPATH with these folders and ours before what it has: site-packages may come by it."""
+    there = filter(None, [os.environ.get("PYTHONPATH")])
+    return {"PYTHONPATH": os.pathsep.join([*map(str, folders), str(ROOT), *there])}
 
 
 def python(*words):

@@ -19,7 +19,7 @@ from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
 from .files.samples import hollow
-from .golden import Case, tap_inputs
+from .golden import Case, differentiated, tap_inputs
 from .test_routes import write_numbers
 
 FRAMEWORKS = ("flax", "torch", "paddle")
@@ -54,8 +54,7 @@ def test_every_intermediate(case, framework):
             assert relative_error(truth, taps[tap]) <= 1e-10, name  # rounding is 1e-15
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "framework"), differentiated(CASES))
 def test_a_step_of_training(case, framework):
     """Loss, every gradient and every running statistic of the original's own code."""
     port = load(case, framework)

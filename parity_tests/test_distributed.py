@@ -17,12 +17,11 @@ from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 
-from .commands import GOOGLE
+from .commands import GOOGLE, ROOT, python_path
 from .conftest import needs, tiny
 from .golden import Case
 from .test_routes import contents
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = (".orbax", ".dcp")
 
 
@@ -43,12 +42,12 @@ def translate(source, target, dst, src=None, **how):
     return target
 
 
-def script(code, *arguments, processes=1, **environment):
+def script(code, *arguments, processes=1, cwd=ROOT, **environment):
     """Run code in fresh interpreters, at once; what the first one printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    environment = {**os.environ, **python_path(), "OMP_NUM_THREADS": "1", **environment}
     words = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     started = [
-        subprocess.Popen(words, cwd=ROOT, env={**environment, "RANK": str(rank)}, stdout=-1, stderr=-1, text=True)
+        subprocess.Popen(words, cwd=cwd, env={**environment, "RANK": str(rank)}, stdout=-1, stderr=-1, text=True)
         for rank in range(processes)
     ]
     try:
@@ -297,35 +296,6 @@ def assert_same_model(folder, dialect):
         np.testing.assert_array_equal(array, expected[name])
 
 
-SHARDED = """
-    import os, sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
-    folder, store, rank = sys.argv[1], sys.argv[2], int(os.environ["RANK"])
-    dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    mesh, grid = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (1, 2))
-    full = torch.arange(35.0).reshape(5, 7)
-    placed = {"rows": (full, mesh, [Shard(0)]), "columns": (full, mesh, [Shard(1)]),
-              "both": (full, grid, [Shard(1), Shard(0)]), "copied": (full, mesh, [Replicate()]),
-              "one": (full[:1], mesh, [Shard(0)])}
-    dcp.save({name: distribute_tensor(*how) for name, how in placed.items()}, checkpoint_id=folder)
-    dist.barrier()
-    os._exit(0)  # threads of gloo's abort an ordinary exit now and then
-"""
-
-
-def test_tensors_sharded_over_two_processes_are_read(tmp_path):
-    needs("torch")
-    script(SHARDED, tmp_path / "x", tmp_path / "store", processes=2)
-    assert len(list((tmp_path / "x").glob("*.distcp"))) == 2
-    full = np.arange(35, dtype=np.float32).reshape(5, 7)
-    with open_checkpoint(tmp_path / "x") as reader:
-        assert reader.tensors.keys() == {"rows", "columns", "both", "one", "copied"}
-        for name in reader.tensors:
-            expected = full[:1].tobytes() if name == "one" else full.tobytes()
-            assert bytes(reader.read(name)) == expected
-            assert b"".join(bytes(reader.read(name, k, k + 4)) for k in range(0, len(expected), 4)) == expected
-
-
 # Engines restore it sharded
 
 MESH = """
@@ -372,45 +342,69 @@ def test_orbax_restores_into_a_sharded_mesh(tmp_path):
     assert_same_logits(logits[: len(case.images)], ports.load(plain, framework="flax", dtype="float64"), case)
 
 
-FSDP = """
+TWO = """
     import os, sys, numpy as np, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
     from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import DTensor, init_device_mesh
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, init_device_mesh
     import ports
-    plain, folder, images, out, store = sys.argv[1:]
     rank = int(os.environ["RANK"])
-    dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    model = ports.load(plain, framework="torch", dtype="float64").model
+    dist.init_process_group("gloo", "file://" + os.path.abspath("store"), rank=rank, world_size=2)
+    mesh, grid = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (1, 2))
+
+    full = torch.arange(35.0).reshape(5, 7)
+    placed = {"rows": (full, mesh, [Shard(0)]), "columns": (full, mesh, [Shard(1)]),
+              "both": (full, grid, [Shard(1), Shard(0)]), "copied": (full, mesh, [Replicate()]),
+              "one": (full[:1], mesh, [Shard(0)])}
+    dcp.save({name: distribute_tensor(*how) for name, how in placed.items()}, checkpoint_id="sharded")
+
+    model = ports.load("m.safetensors", framework="torch", dtype="float64").model
     for parameter in model.parameters():
         parameter.data.zero_()  # every value has to come out of the folder
-    mesh = init_device_mesh("cpu", (2,))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     state = get_model_state_dict(model)
     assert all(isinstance(value, DTensor) for value in state.values())
-    dcp.load(state, checkpoint_id=folder)
+    dcp.load(state, checkpoint_id="m.dcp")
     set_model_state_dict(model, state)
     with torch.no_grad():
-        logits = model(torch.from_numpy(np.load(images)))
+        logits = model(torch.from_numpy(np.load("images.npy")))
     if rank == 0:
-        np.save(out, logits.numpy())
+        np.save("out.npy", logits.numpy())
     dist.barrier()
     os._exit(0)  # threads of gloo's abort an ordinary exit now and then
 """
 
 
-def test_dcp_restores_into_two_processes(tmp_path):
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """Let two processes save sharded tensors and restore a model; starting them takes 5 s. Return their folder."""
     needs("torch")
-    case, plain = Case("flax_mixer"), tmp_path / "m.safetensors"
+    folder = tmp_path_factory.mktemp("two")
     with convert.plan(GOOGLE, dst="torch", dtype="float64") as plan:
-        plan.write(plain)
-    translate(plain, tmp_path / "m.dcp", "torch")
-    np.save(tmp_path / "images.npy", case.images.astype("f8"))
-    files = [tmp_path / name for name in ("m.dcp", "images.npy", "out.npy", "store")]
-    script(FSDP, plain, *files, processes=2)
-    assert_same_logits(np.load(tmp_path / "out.npy"), ports.load(plain, framework="torch", dtype="float64"), case)
+        plan.write(folder / "m.safetensors")
+    translate(folder / "m.safetensors", folder / "m.dcp", "torch")
+    np.save(folder / "images.npy", Case("flax_mixer").images.astype("f8"))
+    script(TWO, processes=2, cwd=folder)
+    return folder
+
+
+def test_tensors_sharded_over_two_processes_are_read(two_processes):
+    folder = two_processes / "sharded"
+    assert len(list(folder.glob("*.distcp"))) == 2
+    full = np.arange(35, dtype=np.float32).reshape(5, 7)
+    with open_checkpoint(folder) as reader:
+        assert reader.tensors.keys() == {"rows", "columns", "both", "one", "copied"}
+        for name in reader.tensors:
+            expected = full[:1].tobytes() if name == "one" else full.tobytes()
+            assert bytes(reader.read(name)) == expected
+            assert b"".join(bytes(reader.read(name, k, k + 4)) for k in range(0, len(expected), 4)) == expected
+
+
+def test_dcp_restores_into_two_processes(two_processes):
+    port = ports.load(two_processes / "m.safetensors", framework="torch", dtype="float64")
+    assert_same_logits(np.load(two_processes / "out.npy"), port, Case("flax_mixer"))
 
 
 def assert_same_logits(found, port, case):

@@ -18,7 +18,7 @@ from convert.errors import ConvertError
 from convert.files import atomic_folder as folders
 from convert.files import open_checkpoint
 
-from .commands import GOOGLE, ROOT, listing
+from .commands import GOOGLE, ROOT, listing, python_path
 from .test_distributed import needs_module, suffix, translate  # noqa: F401  (suffix is a fixture)
 
 
@@ -145,7 +145,7 @@ def test_killed_while_publishing(where, tmp_path):
     with open_checkpoint(out) as reader:  # as messages call it
         assert reader.called == "orbax folder"
     words = [sys.executable, "-c", textwrap.dedent(KILLED), where, str(GOOGLE), str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **python_path()}
     killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with convert.plan(out) as plan:  # the old one or the new one, whole

@@ -12,6 +12,14 @@ from .commands import GOOGLE, TIMM, python
 from .conftest import needs
 from .golden import Case
 
+BARE = "import sys; bare = set(sys.modules)"  # what .pth files of site-packages import is not ours
+
+
+def imported(names):
+    """Return the code of a list: those of some modules that were imported after BARE."""
+    return f"[m for m in {names} if m in sys.modules and m not in bare]"
+
+
 LOADED = "import sys; print([m for m in ('jax', 'flax', 'torch', 'paddle', 'numpy') if m in sys.modules])"
 
 
@@ -78,8 +86,8 @@ def test_only_one_spec_is_imported_and_which_does_not_matter(monkeypatch, run):
 def test_help_imports_next_to_nothing():
     """40 ms of start-up are argparse and little else: what would cost more is not there."""
     heavy = ("numpy", "dataclasses", "json", "zipfile", "specs")
-    code = "import sys\nfrom convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    done = python("-c", f"{code}print([m for m in {heavy} if m in sys.modules])")
+    code = "from convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    done = python("-c", f"{BARE}\n{code}\nprint({imported(heavy)})")
     assert done.stdout.splitlines()[-1] == "[]"
     assert "google2torch" in done.stdout
     assert python("-m", "convert", "--help").returncode == 0
@@ -96,8 +104,8 @@ INSPECT_NEEDS_NOT = (  # what reads payloads, hashes, writes and compares, and w
 
 
 def test_inspect_imports_only_what_describes_a_file():
-    code = f"from convert.__main__ import main; main(['inspect', r'{GOOGLE}', '--json']); import sys; "
-    done = python("-c", f"{code}print([m for m in {INSPECT_NEEDS_NOT} if m in sys.modules])")
+    code = f"{BARE}; from convert.__main__ import main; main(['inspect', r'{GOOGLE}', '--json']); "
+    done = python("-c", f"{code}print({imported(INSPECT_NEEDS_NOT)})")
     assert done.stdout.splitlines()[-1] == "[]"
 
 

@@ -18,7 +18,7 @@ from convert.version import __version__
 from parity.__main__ import parser as parity
 from ports.__main__ import main as ports
 
-from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM
+from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM, python_path
 from .conftest import needs
 from .golden import Case
 
@@ -36,7 +36,7 @@ def triptych(tmp_path):
     script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
 
     def call(*words, path=()):
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(ROOT)])}
+        env = {**os.environ, **python_path(*path)}
         command = [sys.executable, str(script), *map(str, words)]
         return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=120, check=False)
 
@@ -91,6 +91,14 @@ def test_the_command_runs_as_a_module_too():
         assert (done.stdout + done.stderr).startswith(said), done
 
 
+def test_processes_of_tests_find_what_the_path_has(monkeypatch):
+    """Packages may be installed in a folder of PYTHONPATH alone."""
+    monkeypatch.setenv("PYTHONPATH", "/packages")
+    assert python_path("/first")["PYTHONPATH"].split(os.pathsep) == ["/first", str(ROOT), "/packages"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert python_path()["PYTHONPATH"] == str(ROOT)
+
+
 def test_a_path_that_hides_our_packages_is_named(triptych, tmp_path):
     done = triptych("ports", path=[str(tmp_path / "home")])
     assert (done.returncode, done.stdout) == (1, "")
@@ -104,7 +112,7 @@ def test_an_import_beside_a_file_of_the_same_name_says_which(tmp_path, statement
     """As of a script: Python then looks into its folder first."""
     (tmp_path / "convert.py").write_text("")
     (tmp_path / "script.py").write_text(statement)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, **python_path()}
     for words, code in ((["script.py"], 1), (["-P", "script.py"], 0)):
         done = subprocess.run(
             [sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False

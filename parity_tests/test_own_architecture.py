@@ -22,10 +22,10 @@ from ports.__main__ import main as ports_main
 from ports.port import Port
 
 from . import test_assumed, test_ports
+from .commands import ROOT, python_path
 from .conftest import needs, needs_port
 from .optimizing import save_one_step
 
-ROOT = Path(__file__).parent.parent
 GENERIC = ["test_specs.py", "test_tables.py", "test_ports.py", "test_routes.py", "test_goldens.py"]
 
 
@@ -42,8 +42,8 @@ def new(tmp_path, monkeypatch, capsys):
     return write
 
 
-def run(*words, cwd=ROOT, **env):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+def run(*words, cwd=ROOT, path=()):
+    env = {**os.environ, **python_path(*path)}
     return subprocess.run([sys.executable, "-W", "ignore", *map(str, words)], cwd=cwd, env=env, capture_output=True,
                           text=True, timeout=300, check=False)  # fmt: skip
 
@@ -217,16 +217,16 @@ def test_no_checkpoint_loads_a_page(installed, tmp_path):
     source = weights(installed, tmp_path / "a.safetensors", architecture="tenth", config={})
     trace = Path(f"{installed}.loaded")
     trace.unlink()
-    path = f"{ROOT}:{installed.parent}"
+    path = [installed.parent]
     for words in (["inspect", source], ["diff", source, source], ["original2torch", source], ["verify", source]):
-        done = run("-m", "convert", *words, PYTHONPATH=path)
+        done = run("-m", "convert", *words, path=path)
         assert "Traceback" not in done.stderr
         assert not trace.exists(), words
-    assert run("-m", "parity", source, PYTHONPATH=path).returncode != 0
+    assert run("-m", "parity", source, path=path).returncode != 0
     assert not trace.exists()
-    done = run("-m", "convert", "torch2flax", source, PYTHONPATH=path)
+    done = run("-m", "convert", "torch2flax", source, path=path)
     assert "its record names the architecture 'tenth', which needs a page of its own: add --spec PAGE" in done.stderr
-    done = run("-m", "convert", "inspect", source, "--spec", "tenth", PYTHONPATH=path)
+    done = run("-m", "convert", "inspect", source, "--spec", "tenth", path=path)
     assert "architecture: tenth" in done.stdout
     assert trace.exists()
 
@@ -234,7 +234,7 @@ def test_no_checkpoint_loads_a_page(installed, tmp_path):
 def test_an_entry_point_is_a_name_like_any_other(installed):
     needs("torch")
     code = "import ports; port = ports.build('tenth', 'S', 'torch', depth=1, classes=2); print(port.architecture)"
-    done = run("-c", code, PYTHONPATH=f"{ROOT}:{installed.parent}")
+    done = run("-c", code, path=[installed.parent])
     assert done.stdout == "tenth\n", done.stderr
 
 

@@ -18,7 +18,7 @@ from parity.conversion_proof import relative_error
 from ports.frameworks import quick_xla_flags
 from ports.port import pattern
 from ports.runners.inputs import OUTPUT
-from ports.runners.records import outputs
+from ports.runners.records import Optimizer, outputs
 from specs.layer import count, parameters
 
 from .conftest import needs, needs_port, tiny
@@ -271,16 +271,22 @@ def test_only_functions_without_gradients_are_compiled_at_the_lowest_level(flags
     monkeypatch.setenv("XLA_FLAGS", quick_xla_flags() if flags == "quick" else "--xla_backend_optimization_level=3")
     levels, jit = [], jax.jit
 
-    def noted(function, *, compiler_options):
-        levels.append(compiler_options.get("xla_backend_optimization_level"))
-        return jit(function, compiler_options=compiler_options)
+    def noted(function, **options):
+        if "compiler_options" in options:  # optax compiles functions too
+            levels.append(options["compiler_options"].get("xla_backend_optimization_level"))
+        return jit(function, **options)
 
     monkeypatch.setattr(jax, "jit", noted)
     port = ports.build("mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), "flax")
     x = images(port.spec, port.config)
     for compute in (port, port.trace, port.gradients):
         compute(x)
-    assert levels == ([0, 0, None] if flags == "quick" else [None] * 3)
+    for optimizer in ("sgd", "adam", "sgd"):
+        port.train([x, x], Optimizer(name=optimizer))
+    for seed in range(2):
+        port.dropout_calls(x, seed)
+    trained, dropped = [0, 0, 0, 0], [0]  # begin and step of each optimizer; all calls of dropout in one program
+    assert levels == ([0, 0, None, *trained, *dropped] if flags == "quick" else [None] * 8)
 
 
 def other_values(spec, config, field):

@@ -11,25 +11,12 @@ from specs.raft_mlp import VARIANTS
 
 from . import upstream
 from .conftest import needs
-from .golden import CASES, Case, shortest
+from .golden import CASES, Case, differentiated
 
-FRAMEWORKS = ("flax", "torch", "paddle")
 COMPUTED = [case for case in map(Case, CASES) if "settings" in case.about and "train/loss.f64" in case.arrays]
 
 
-def differentiated():
-    """Every case in torch and paddle; in flax, the one of fewest layers among those with the same kinds of layers.
-
-    XLA takes 3 to 10 seconds to compile the gradient of a case; `test_goldens` compares the logits of all in flax.
-    """
-    in_flax = shortest(COMPUTED)
-    for case in COMPUTED:
-        for framework in FRAMEWORKS:
-            if framework != "flax" or case.name in in_flax:
-                yield pytest.param(case, framework, id=f"{case}-{framework}")
-
-
-@pytest.mark.parametrize(("case", "framework"), differentiated())
+@pytest.mark.parametrize(("case", "framework"), differentiated(COMPUTED))
 def test_a_step_of_training(case, framework):
     """Compare loss, logits and every gradient with what upstream's code computes."""
     needs(framework)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,15 @@ def linen_net() -> Any:
     return Net(), Net().init(jax.random.key(0), X.transpose(0, 2, 3, 1))
 
 
-def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
+@functools.cache
+def derived() -> Any:
+    """Derive the Table of both nets once; it is the same whatever their values are."""
     needs("flax")
-    left, right = torch_net(), linen_net()
-    found = parity.derive(left, right, (X,))
+    return parity.derive(torch_net(), linen_net(), (X,))
+
+
+def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
+    found, left, right = derived(), torch_net(), linen_net()
     assert found.proven
     right = parity.transfer(left, right, (X,))
     found.table.save(str(tmp_path / "my.table"))
@@ -108,9 +114,7 @@ def test_modules_around_the_same_modules_are_listed_beside_each_other():
 
 @pytest.mark.parametrize("labels", ["ba", "abc"])
 def test_a_table_of_other_models_is_refused(labels: str):
-    needs("flax")
-    left, right = torch_net(), linen_net()
-    found = parity.derive(left, right, (X,))
+    found, left, right = derived(), torch_net(), linen_net()
     models = dict(zip(labels, [right, left, left] if labels == "ba" else [left, right, left], strict=False))
     why = "the Table's left side is a, and b is given first: exchange" if labels == "ba" else "two models, not of 3"
     with pytest.raises(UsageError, match=why) as caught:
@@ -174,8 +178,8 @@ def test_gradients_of_arrays_that_a_table_pairs_with_no_module_have_to_agree_too
             weight = 2 * self.weight - self.weight.detach()  # the same value, twice the gradient
             return torch.nn.functional.linear(x, weight, self.bias)
 
-    left = torch_net()
-    found, other = parity.derive(left, linen_net(), (X,)), parity.transfer(left, linen_net(), (X,))
+    found, left = derived(), torch_net()
+    other = parity.transfer(left, linen_net(), (X,))
 
     def compared() -> Any:
         return parity.compare({"a": left, "b": other}, X, dtype="float64", check="gradients", names=found)
@@ -233,8 +237,6 @@ def test_the_order_of_axes_that_derive_found_is_that_of_the_input(check: str):
 def test_channels_last_are_given_to_flax_once():
     """Derive finds channels last for a flax model, and `compare` gives them to it already."""
     needs("torch")
-    needs("flax")
-    left, right = torch_net(), linen_net()
-    found = parity.derive(left, right, (X,))
+    found, left, right = derived(), torch_net(), linen_net()
     assert found.input_order == (0, 2, 3, 1)
     assert not paired(found, {"a": left, "b": right}, "layers")["b"].order

@@ -77,7 +77,7 @@ class Runner(base.Runner):
             raise base.Unavailable("jax", f"no {self.device.upper()} found here") from error
         if self.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
-        self.compiled: dict[Any, tuple[Any, list[Any]]] = {}
+        self.compiled: dict[Any, tuple[Any, Any]] = {}
 
     def tensor(self, array: np.ndarray) -> jax.Array:
         array = np.asarray(array)
@@ -87,7 +87,7 @@ class Runner(base.Runner):
     def inward(self, array: np.ndarray, is_map: bool = True) -> jax.Array:
         return self.tensor(array.transpose(0, 2, 3, 1) if is_map and is_image(array) else array)
 
-    def _compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any], *key: Any) -> tuple[Any, list[Any]]:
+    def compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any], *key: Any) -> tuple[Any, list[Any]]:
         """Compile a function once for each structure of inputs; its second part lists names, known once it has run."""
         key = (what, inputs.structure(), self.without_dropout, *key)
         if key not in self.compiled:
@@ -138,7 +138,7 @@ class Runner(base.Runner):
 
             return call
 
-        function, names = self._compile("call", inputs, make)
+        function, names = self.compile("call", inputs, make)
         out = function(*self.split(), self.arrays(inputs))
         return name_outputs(dict(zip(names, out, strict=True)), outward)
 
@@ -164,7 +164,7 @@ class Runner(base.Runner):
 
             return call
 
-        function, names = self._compile("trace", inputs, make, taps)
+        function, names = self.compile("trace", inputs, make, taps)
         fed = {
             name: [self.inward(array, taps.is_map(name.partition("#")[0])) for array in arrays]
             for name, arrays in (feed or {}).items()
@@ -199,7 +199,7 @@ class Runner(base.Runner):
 
             return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
 
-        return self._compile(GRADIENTS, inputs, make)
+        return self.compile(GRADIENTS, inputs, make)
 
     def _loss_and_gradients(self, params: Any, rest: Any, inputs: Inputs) -> Differentiated:
         arrays = dict(enumerate(self.arrays(inputs)))
@@ -223,20 +223,37 @@ class Runner(base.Runner):
         )
 
     def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
-        import optax  # imported only to train
-
-        from .jax_optimizers import OPTIMIZERS
-
         params, rest = self.split()
         losses = []
-        update = OPTIMIZERS[optimizer.name](optimizer)
-        memory = update.init(params)
+        begin, step = self._stepping(optimizer)
+        memory = begin(params)
         for inputs in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
             found = self._loss_and_gradients(params, rest, inputs)
-            changes, memory = update.update(found.gradients, memory, params)
-            params, rest = optax.apply_updates(params, changes), found.rest
+            params, memory = step(found.gradients, memory, params)
+            rest = found.rest
             losses.append(float(found.loss))
         return Training(losses, self.flat(params, {}), self.flat({}, rest))
+
+    def _stepping(self, optimizer: Optimizer) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return optax's init, and its step: gradients, memory, parameters -> parameters, memory.
+
+        Both are compiled: operations that run one by one are compiled for each shape, which takes longer. They round
+        as those do, without excess precision in bfloat16.
+        """
+        if optimizer not in self.compiled:
+            import optax  # imported only to train
+
+            from .jax_optimizers import OPTIMIZERS
+
+            update = OPTIMIZERS[optimizer.name](optimizer)
+
+            def step(gradients: Any, memory: Any, params: Any) -> tuple[Any, Any]:
+                changes, memory = update.update(gradients, memory, params)
+                return optax.apply_updates(params, changes), memory
+
+            options = {"xla_allow_excess_precision": False, **quick_forward_options()}
+            self.compiled[optimizer] = tuple(jax.jit(part, compiler_options=options) for part in (update.init, step))
+        return self.compiled[optimizer]
 
     def dropout_calls(self, inputs: Inputs, seed: int) -> list[Drop]:
         return jax_modules.dropout_calls(self, inputs, seed)

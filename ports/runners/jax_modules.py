@@ -32,6 +32,7 @@ class Runner(Protocol):
     def with_arrays(self, inputs: Inputs, arrays: Sequence[Any]) -> Inputs: ...
     def state(self) -> dict[str, Any]: ...
     def gradients(self, inputs: Inputs) -> Gradients: ...
+    def compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any]) -> tuple[Any, list[Any]]: ...
 
 
 def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
@@ -137,16 +138,33 @@ def _each_dropout(runner: Runner, record: Callable[[Any, Any, Any], None]) -> It
 
 def dropout_calls(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
     """Record every call of dropout. Raises: UsageError for one inside a transformation."""
-    calls: list[Drop] = []
 
-    def record(module: Any, into: Any, out: Any) -> None:
-        if isinstance(out, jax.core.Tracer):
-            raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
-        calls.append(describe_drop(to_numpy(into), to_numpy(out), module.rate, module.broadcast_dims))
+    def make(drops: list[Any]) -> Any:
+        def call(params: Any, rest: Any, arrays: list[Any], seed: Any) -> list[Any]:
+            outside = get_opaque_trace_state()
+            pairs: list[Any] = []
+            drops.clear()
 
-    with _each_dropout(runner, record):  # not compiled, so that masks have values
-        runner.run(*runner.split(), runner.with_arrays(inputs, runner.arrays(inputs)), True, seed)
-    return calls
+            def record(module: Any, into: Any, out: Any) -> None:
+                if get_opaque_trace_state() != outside:
+                    raise UsageError(
+                        "masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged"
+                    )
+                drops.append((module.rate, module.broadcast_dims))
+                pairs.append((into, out))
+
+            with _each_dropout(runner, record):
+                runner.run(params, rest, runner.with_arrays(inputs, arrays), True, seed)
+            return pairs
+
+        return call
+
+    function, drops = runner.compile("dropout", inputs, make)
+    pairs = function(*runner.split(), runner.arrays(inputs), seed)
+    return [
+        describe_drop(to_numpy(into), to_numpy(out), rate, whole)
+        for (into, out), (rate, whole) in zip(pairs, drops, strict=True)
+    ]
 
 
 def dropout_rates(runner: Runner, inputs: Inputs) -> list[float]:

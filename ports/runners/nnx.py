@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.extend.core import get_opaque_trace_state
@@ -60,7 +61,8 @@ class Runner(functional.Runner):
         model = self.joined(params, rest)
         values = modes.switched(self.training, training)
         set_attributes(model, values)
-        nnx.reseed(model, default=seed, dropout=seed)
+        key = jax.random.key(seed)  # a seed may be traced, which `reseed` takes as a key alone
+        nnx.reseed(model, default=key, dropout=key)
         switches = modes.arguments(model, values)
         out = model(*inputs.args, **({**inputs.kwargs, **switches} if training else {**switches, **inputs.kwargs}))
         return out, nnx.state(model, nnx.Not(nnx.Param))
