@@ -72,7 +72,7 @@ HOSTILE = {
     "table 1\na: (o <-> b: o": "parentheses",
     "table 1\na: q+k <-> b: q": "parentheses",
     "table 1\na: 2 o <-> b: o": "an axis is a name",
-    "table 1\na o <-> b: o": "without white space",
+    "table 1\na o <-> b: o": "no colon: write a: o",
     "table 1\na <-> b": "write its axes",
     "table 1\na{: o <-> b: o": "{ without }",
     "table 1\na}: o <-> b: o": "} without {",

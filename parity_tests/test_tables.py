@@ -22,7 +22,7 @@ from .golden import Case
 WRONG = {
     "stem patch": "line 1 of the table, 'stem patch': write path: axes <-> path: axes",
     "stem  patch  embed": "one arrow",
-    "stem <-> patch embed": "the path without white space",
+    "stem <-> patch embed": "'patch embed' has no colon: write patch: embed, or \\u0020 for a space in a path",
     "stem -> drop": "a line of a dialect has one name on each side of <->",
     "norm.scale: c <-> a: c, b: c": "a line of a dialect has one name on each side of <->",
     "blocks.{i}.norm1 <-> b.{i}.{s=x|y}": "hole {s=x|y} lists values",

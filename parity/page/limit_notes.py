@@ -20,7 +20,7 @@ MEASURE = (
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
     " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”. A "
-    "range below is that of the numbers with its letter; `Values` has the limit of every array."
+    "range below is that of all limits of one reason; “Values” has the limit of every array."
 )
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list

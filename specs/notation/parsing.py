@@ -129,7 +129,8 @@ def _array(words: list[str]) -> Signature:
     if PATH.fullmatch(path):
         return Signature(parse_path(path[:-1]), parse_axes(" ".join(axes)))
     if axes:
-        raise ValueError(f"{path}: write path: axes, the path without white space (\\u0020 stands for a space)")
+        text = " ".join(words)
+        raise ValueError(f"{text!r} has no colon: write {path}: {' '.join(axes)}, or \\u0020 for a space in a path")
     return Signature(parse_path(path), None)
 
 
