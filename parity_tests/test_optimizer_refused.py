@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from convert.errors import ConvertError
@@ -176,9 +177,14 @@ def test_all_that_a_target_needs_is_asked_for_at_once_or_comes_from_a_record(tra
     asked = "does not say beta1 and beta2: --hyper beta1=... --hyper beta2=..., as paddle counts steps by their powers"
     nothing = f"(--config {trained[1]} says nothing of an optimizer: the record of a checkpoint of the same training"
     assert code == 2 and f"{asked}; eps and weight_decay may stay open {nothing}" in err, err
-    kind, asked = "whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw; nor ", asked.partition("say ")[2]
+    kind, asked = (
+        "whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw (that of LAMB, ",
+        asked.partition("say ")[2],
+    )
     code, _, err = run(*words, "--config", trained[1])
-    assert code == 2 and f"does not say {kind}{asked}; lr, eps and weight_decay may stay open" in err, err
+    assert code == 2 and f"does not say {kind}" in err and f"; nor {asked}; lr, eps and weight_decay may stay" in err, (
+        err
+    )
     betas = ["--hyper", "kind=adamw", "--hyper", "beta1=0.75", "--hyper", "beta2=0.9375"]
     assert run(*words[:3], tmp_path / "open.pdparams", *words[4:], "--config", trained[1], *betas)[0] == 0
     code, _, err = run(*words, "--config", there)
@@ -346,3 +352,27 @@ def test_a_format_of_another_library_is_refused_with_those_that_fit(run, tmp_pat
     words = ["--with-optimizer", "--config", tmp_path / "settings.safetensors", "-o", tmp_path / "x.dcp"]
     code, _, err = run("torch2flax", tmp_path / "x.pt", *words)
     assert code == 2 and "goes into such a file, and flax is of flax: use one of .msgpack .flax .orbax\n" in err, err
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (
+            {"0/v_row/w": [2], "0/v_col/w": [3]},
+            "is none of SGD with momentum, Adam and AdamW: it keeps opt_state/0/v_row/w, opt_state/0/v_col/w: "
+            "leave --with-optimizer out",
+        ),
+        ({"0/mu/w": [2, 3]}, "has no state of an optimizer"),
+        ({"1/count": []}, "keeps opt_state/1/count alone: plain SGD keeps no state"),
+    ],
+    ids=["adafactor", "no state", "plain SGD on a schedule"],
+)
+def test_another_optimizer_than_those_converted_is_named(arrays, said, run, tmp_path):
+    """As optax.adafactor; without the container, the arrays are those of no optimizer."""
+    place = "" if "has no" in said else "opt_state/"
+    state = {place + name: np.ones(shape, "i4" if not shape else "f4") for name, shape in arrays.items()}
+    np.savez(tmp_path / "x.npz", **{"params/w": np.ones((2, 3), "f4"), **state})
+    (tmp_path / "x.table").write_text("table 1: flax <-> torch\nparams/w: i o <-> w: o i\n")
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", OPTIMIZER]
+    code, _, err = run(*words, "-o", tmp_path / "x.pt")
+    assert code == 1 and said in err, err

@@ -12,7 +12,7 @@ from convert.reading.families import CONVERTED, FAMILIES, HYPERPARAMETERS, MOMEN
 from convert.reading.optimizers import VALUE, Found, state_names, step_beside
 from specs.numbers import measured
 
-from .shared import family_of, one_step, scalar
+from .shared import ALONE, family_of, one_step, scalar
 from .state import State
 
 MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
@@ -86,7 +86,7 @@ def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
             strangers.append(name)
     if strangers:
         what = f"its optimizer also keeps {folding.listed(strangers)}"
-        raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone")
+        raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone: {ALONE}")
     return Entries(slots, steps, hyper, counted)
 
 

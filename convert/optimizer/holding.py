@@ -11,22 +11,25 @@ from convert.errors import ConvertError, FormatError, command_or_call
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.pickled.tree import NO_TENSORS
-from convert.files.skipped import NAMELESS, Skipped
+from convert.files.skipped import NAMELESS
 from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.plans.refusal import NotReplicated
 from convert.reading import optimizers
 from convert.reading.families import FRAMEWORK
 from convert.reading.masters import left_beside, optimizer_file, optimizer_place
+from convert.reading.nesting import training
 from convert.reading.recognise import USUAL, dialects
 from convert.reading.replicas import FirstReplica
 
 from . import copies
-from .shared import PLAIN_SGD
+from .shared import ALONE, PLAIN_SGD
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
 
+SHOWN = 3  # names of the arrays of an optimizer that is not converted
+COUNTS = ("count", "step")  # which the state of plain SGD has where its rate follows a schedule
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 
@@ -102,7 +105,7 @@ def held(
     reader = stack.enter_context(_opened(path)) if path else plan.reader
     found = optimizers.find(reader)
     if found is None:
-        raise ConvertError(_without_state(plan.reader, path, reader.skipped))
+        raise ConvertError(_without_state(plan.reader, path, reader))
     _check_library(plan, reader, found)
     state_names = frozenset[str]() if path else optimizers.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
@@ -167,12 +170,23 @@ def _beside(reader: Reader) -> str | None:
     return beside if beside and optimizers.find(reader) is None else None
 
 
-def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
-    """Say that there is no state of an optimizer, and where it may be.
+def _others_arrays(holder: Reader, whole: bool) -> list[str]:
+    """Name the arrays that an optimizer keeps which is not converted, as optax.adafactor.
 
     Args:
-      skipped: of the file that was searched.
+      whole: whether the file is that of an optimizer, so that all its arrays are.
     """
+    tops = ((name, training(name).rstrip("/").rpartition("/")[2]) for name in holder.tensors)
+    return [name for name, top in tops if whole or (top.startswith("opt") and top != name.rpartition("/")[2])]
+
+
+def _without_state(reader: Reader, path: str | None, holder: Reader) -> str:
+    """Say that there is no state of an optimizer that is converted, and where it may be.
+
+    Args:
+      holder: the file that was searched.
+    """
+    skipped = holder.skipped
     if nameless := skipped.names.get(NAMELESS):
         names = summarised(nameless)
         what = f"a pickle does not store the names of the fields of {names}, by which an optimizer's state is found"
@@ -182,6 +196,11 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
     if entries := [*empty, *(name.rstrip("/") for name in schedulers)]:
         what = "has a learning-rate scheduler alone" if schedulers else "is empty"
         return f"{path or reader.path}: the entry {entries[0]!r}, of its optimizer, {what}: {PLAIN_SGD}"
+    if others := _others_arrays(holder, whole=path is not None):
+        if all(name.rpartition("/")[2] in COUNTS for name in others):
+            return f"{holder.path}: its optimizer keeps {summarised(others)} alone: {PLAIN_SGD}"
+        what = f"its optimizer is none of SGD with momentum, Adam and AdamW: it keeps {summarised(others, SHOWN)}"
+        return f"{holder.path}: {what}: {ALONE}"
     lacks = f"{path or reader.path}: has no state of an optimizer (SGD with momentum, Adam or AdamW)"
     if path:
         return lacks

@@ -21,6 +21,7 @@ from .state import Group, State
 
 WHOSE_RECORD = "the record of a checkpoint of the same training does"
 RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
+ALIKE = {"paddle": "Lamb's", "optax": "that of LAMB, NAdam, RAdam, AdaBelief, Yogi or Adamax"}
 # What a target cannot be written without, by its suffix, and why.
 NEEDS = {
     **dict.fromkeys(PADDLE, (("beta1", "beta2"), "paddle counts steps by their powers")),
@@ -60,8 +61,9 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
     needed = [name for name in missing if name in names]
     parts = []
     if "kind" not in hyper:
-        lamb = " (Lamb's, whose arrays have the same names, is not converted)" if state.library == "paddle" else ""
-        parts.append(f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{lamb}")
+        other = ALIKE.get(state.library, "")
+        alike = f" ({other}, whose arrays have the same names, is not converted)" if other else ""
+        parts.append(f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}")
     if needed:
         parts.append(f"{in_a_row(needed)}: {options(needed)}, as {why}")
     if not parts:

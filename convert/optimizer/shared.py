@@ -15,6 +15,8 @@ from specs.numbers import measured
 
 PLAIN_SGD = "plain SGD keeps no state, nor does an optimizer before its first step: convert without --with-optimizer"
 
+ALONE = "leave --with-optimizer out, which converts the weights alone"
+
 
 def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping[str, Any]) -> str:
     """Return the family that keeps exactly these arrays.
@@ -36,7 +38,7 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
             if library != "torch" or option in group:
                 return family
             arrays += f", and its param_groups have no {option}"
-    raise ConvertError(f"{reader.path}: its optimizer is none of {CONVERTED.of(library)}: {arrays}")
+    raise ConvertError(f"{reader.path}: its optimizer is none of {CONVERTED.of(library)}: {arrays}: {ALONE}")
 
 
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:

@@ -220,6 +220,16 @@ def test_a_file_that_torch_did_not_finish_is_named(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "x.pt")
 
 
+def test_an_optimizer_that_was_pickled_whole_is_named(save: Callable[[Any], Path]) -> None:
+    optimizer = torch.optim.SGD([weight := torch.nn.Parameter(torch.ones(2))], lr=1.0, momentum=0.5)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    with pytest.raises(
+        FormatError, match=r"in 'optimizer/state' by something .*of an optimizer, .*save state_dict\(\)"
+    ):
+        TorchReader(save({"w": weight, "optimizer": optimizer}))
+
+
 def test_a_compiled_module_that_was_pickled_whole_is_named(save: Callable[[Any], Path]) -> None:
     with pytest.raises(FormatError, match=r"a module of torch\.compile"):
         TorchReader(save({"model": torch.compile(torch.nn.Linear(2, 3))}))

@@ -228,8 +228,11 @@ def joined(path: tuple[Any, ...]) -> str:
     """
     levels = [level for part in path for level in (part[: MAX_DEPTH + 1] if type(part) is tuple and part else (part,))]
     if not all(isinstance(level, (str, int)) for level in levels):
-        long = f"names a tensor by something that is neither a text of up to {MAX_NAME:,} bytes nor a number"
-        raise Refused(long, "name tensors by short texts")
+        known = list(itertools.takewhile(lambda level: isinstance(level, (str, int)), levels))
+        where = f" in {shown(spelt(tuple(known)))}" if known else ""
+        long = f"names a tensor{where} by something that is neither a text of up to {MAX_NAME:,} bytes nor a number"
+        remedy = "name tensors by short texts; of an optimizer, whose own state is named by tensors, save state_dict()"
+        raise Refused(long, remedy)
     if len(levels) > MAX_DEPTH:
         raise Refused(f"has a tensor's name of more than {MAX_DEPTH} levels", "save only the model's state_dict")
     name = "/".join(map(str, levels)) if levels else ROOT
