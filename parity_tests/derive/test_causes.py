@@ -368,3 +368,21 @@ def test_a_cause_that_says_more_than_two_values_has_none():
     right = Net(lambda m, x: m.out(m.fc(x)), fc=linear(), out=linear())
     (place,) = parity.derive(left, right, (images(4, 6),)).divergences
     assert place.cause.startswith("the left adds") and place.to_dict()["values"] == []
+
+
+def test_choices_that_equal_outputs_or_scales_confirm_are_not_marked():
+    """Both models are equal until a limit that one side alone has: they are not proven, but their lines are right."""
+
+    def branches(act: Callable[[Any], Any], turned: bool) -> Net:
+        parts = {name: linear() for name in ("ab", "ba")[turned]}
+        return Net(lambda m, x: act(m.a(x)) - act(m.b(x)).flip(-1), **parts)
+
+    found = parity.derive(branches(f.relu6, False), branches(f.relu, True), (images(5, 6),))
+    assert not found.proven and not found.missing and found.chosen == found.doubtful == []
+
+    def last(limit: float) -> Net:
+        conv, norm = torch.nn.Conv2d(3, 3, 3, bias=False), torch.nn.BatchNorm2d(3)
+        return Net(lambda m, x: torch.log(m.norm(m.conv(x)) - limit), conv=conv, norm=norm)
+
+    found = parity.derive(last(0), last(0), (images(2, 3, 8, 8),))
+    assert found.incomparable and not found.missing and found.chosen == []

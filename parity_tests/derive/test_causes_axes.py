@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -237,3 +238,62 @@ def test_an_rms_norm_in_place_of_a_layer_norm_is_named(framework: str, rms_left:
     words = "an RMSNorm", "a norm that subtracts the mean"
     assert place.both == (words if rms_left else words[::-1]), found
     assert found.explained == "two norms" and found.confirmed and not found.missing, found
+
+
+def rotated(x: Any, exchanged: bool = False) -> Any:
+    """Rotate halves of the channels of heads (..., positions, channels) by positions."""
+    half = x.shape[-1] // 2
+    angles = torch.arange(x.shape[-2])[:, None] * 100.0 ** -(torch.arange(half, dtype=torch.float64) / half)
+    cosines, sines = (angles.sin(), angles.cos()) if exchanged else (angles.cos(), angles.sin())
+    one, other = x[..., :half], x[..., half:]
+    return torch.cat([one * cosines - other * sines, other * cosines + one * sines], -1)
+
+
+def rotary(queries: Callable[[Any], Any], keys: Callable[[Any], Any]) -> Net:
+    """Two blocks of attention whose queries and keys are rotated by these functions."""
+
+    def forward(m: Any, x: Any) -> Any:
+        for k in range(2):
+            q, key, v = (getattr(m, f"{name}{k}")(x).unflatten(-1, (3, 4)).transpose(1, 2) for name in ("q", "k", "v"))
+            scores = (queries(q) @ keys(key).mT / 2).softmax(-1)
+            x = x + getattr(m, f"out{k}")((scores @ v).transpose(1, 2).flatten(2))
+        return m.head(x)
+
+    layers = {f"{name}{k}": torch.nn.Linear(12, 12, bias=False) for k in range(2) for name in ("q", "k", "v", "out")}
+    return Net(forward, **layers, head=torch.nn.Linear(12, 5))
+
+
+SINES = "sines and cosines of positions of base 100"
+
+
+@pytest.mark.parametrize(("queries", "keys", "what"), [
+    (rotated, lambda x: x, f"the left applies {SINES}, the right does not"),
+    (*[lambda x: rotated(x, True)] * 2, f"{SINES} stand in one another's place on the right"),
+])  # fmt: skip
+def test_keys_that_are_rotated_otherwise_are_named_and_keep_their_lines(queries: Any, keys: Any, what: str):
+    found = parity.derive(rotary(rotated, rotated), rotary(queries, keys), (images(2, 5, 12),))
+    assert not found.missing and found.confirmed and {place.what for place in found.divergences} == {what}
+    assert "k1.weight: o i <-> k1.weight: o i" in found.table.print()
+
+
+def test_heads_of_keys_repeated_in_another_order_are_named_by_the_biases_that_they_meet():
+    """Queries can stand in another order of heads in the Table; biases by heads (ALiBi) cannot."""
+
+    def net(repeat: Callable[[Any], Any]) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            q, k, v = (layer(x).unflatten(-1, (-1, 3)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+            places = torch.arange(x.shape[1])
+            biases = -(places[:, None] - places).abs() * torch.tensor([0.5, 0.25, 0.125, 0.0625])[:, None, None]
+            scores = (q @ repeat(k).mT / 3**0.5 + biases).softmax(-1)
+            return m.head(x + m.out((scores @ repeat(v)).transpose(1, 2).flatten(2)))
+
+        keys = {name: torch.nn.Linear(12, 6) for name in ("k", "v")}
+        return Net(forward, q=linear(12, 12), **keys, out=linear(12, 12), head=linear(12, 5))
+
+    def tiled(x: Any) -> Any:
+        return x.repeat(1, 2, 1, 1)
+
+    found = parity.derive(net(tiled), net(lambda x: x.repeat_interleave(2, 1)), (images(2, 5, 12),))
+    (place,) = found.divergences
+    assert not found.missing and found.confirmed
+    assert "table of 4 x 5 x 5 of the right with its rows along axis 0 in the order 0, 2, 1, 3" in place.what

@@ -16,7 +16,7 @@ from parity.derive.findings.derivation import Derivation
 from parity.derive.fold.followed import behind_lists
 from parity.derive.fold.lone import lone
 from parity.derive.fold.this_depth import this_depth
-from parity.derive.limits import LARGE_MODEL, PARTNER
+from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import to_check
 from parity.derive.missing.chosen import chosen
@@ -123,9 +123,10 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
     found, lefts, rights = best.found, left.elements, of.rights
     tapes, proven, steps = (left.tape, best.tape), verdict.proven, explained.steps
     sure = proven or confirmed(explained.places)  # without the causes that were found the models are equal
-    doubtful = [] if sure else [name for name in _doubtful(found.steps) if name not in of.reasons]
+    certain = sure or (verdict.proof.exact <= EQUAL_OUTPUTS and not of.reasons)  # equal outputs confirm each choice
+    doubtful = [] if certain else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
-    several = [] if sure else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
+    several = [] if certain else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
     return Derivation(
         **vars(_reported(verdict.proof, of, explained)),
         **({} if proven else _built_otherwise(left, best, of, explained)),

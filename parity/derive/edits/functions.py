@@ -17,6 +17,7 @@ from .texts import named as table_named
 
 FUNCTION, MASK = "function", "mask"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
+FEW = 2  # functions at one place that are left out one by one, as of queries and keys
 MOST = 12  # functions of a side that are tried, the shortest first
 
 Signature = tuple[str, ...]
@@ -41,6 +42,7 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             if len(of) > len(every[1 - side].get(signature, ()))
             and any(program.makers[function.result] in near[side] for function in of)
         }
+        single = list[LeftOut]()  # as rotations of queries alone, where one side has those of keys too
         for signature in sorted(more, key=len)[:MOST]:
             some = [function for function in more[signature] if program.makers[function.result] in near[side]]
             site = some[0].nodes[-1].site
@@ -48,7 +50,13 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             named = _named(program, some[0])
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            yield LeftOut(side, kind, text, _passed(beside), times=len(beside)).everywhere(_passed(more[signature]))
+            one, *others = (
+                LeftOut(side, kind, text, _passed(few), times=len(few)).everywhere(_passed(more[signature]))
+                for few in (beside, *([function] for function in beside[:FEW] if len(beside) > 1))
+            )
+            single += others
+            yield one
+        yield from single
 
 
 def _passed(some: Sequence[Stretch]) -> dict[int, int]:

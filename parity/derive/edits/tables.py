@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,10 +15,12 @@ from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
 from .edit import Valued
-from .texts import difference, without_copies
+from .texts import difference, named, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
 DOUBLED = {"halves", "pairs"}
+ROWS = 128  # along an axis of a table, as of heads, up to which other orders are tried
+SHOWN = 8  # rows whose order is written
 MOST = 4  # tables of one shape that are tried in place of one another
 
 
@@ -92,6 +95,40 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
         texts = dict.fromkeys(difference(one.value.reshape(of.value.shape), of.value) for one, of in some)
         yield OtherTables(1, "table", in_a_row(texts), values, times=len(some))
     yield from _other_copies(own, others, every)
+    yield from _exchanged(own, others, every)
+    yield from _rearranged(own, others, every)
+
+
+def _exchanged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
+    """Yield edits that exchange two right tables, both of which the left side has too: sines for cosines, say."""
+    shared = [core for core in others if any(core.is_like(one) for one in own)]
+    pairs = [pair for pair in itertools.combinations(shared, 2) if pair[0].form == pair[1].form]
+    for one, other in pairs[:MOST]:
+        values = {n: of.filled(other) for n, of in every.items() if of.is_like(one)}
+        values |= {n: of.filled(one) for n, of in every.items() if of.is_like(other)}
+        names = dict.fromkeys(named(np.squeeze(core.value)) for core in (one, other))
+        text = f"{in_a_row(names)} stand in one another's place on the right"
+        yield OtherTables(1, "table", text, values, times=len(values))
+
+
+def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
+    """Yield edits that put the rows of a table of both sides in another order, as heads that share keys may have it."""
+    for core in [core for core in others if any(core.is_like(one) for one in own)][:MOST]:
+        shape = core.value.shape
+        for axis, length in enumerate(shape):
+            for parts in range(2, length // 2 + 1 if length < min(ROWS, core.value.size) else 0):
+                if length % parts:
+                    continue
+                order = np.arange(length).reshape(parts, -1).T.ravel()
+                values = {n: of.filled(core._replace(value=core.value.take(order, axis)))
+                          for n, of in every.items() if of.is_like(core)}  # fmt: skip
+                size = " x ".join(map(str, shape))
+                rows = ", ".join(map(str, [*order[:SHOWN], *["..."] * (length > SHOWN)]))
+                text = (
+                    f"the left reads the table of {size} of the right with its rows along axis {axis} in the order "
+                    f"{rows}, as where one side repeats each head of keys, and the other all of them in turn"
+                )
+                yield OtherTables(1, "table", text, values, times=len(values))
 
 
 def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:

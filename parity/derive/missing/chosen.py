@@ -9,9 +9,11 @@ from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.trace.program import Program
 
+FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, which agree by no chance
+
 
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
-    """List right parameters that fit several left ones, where no product behind them meets the same values.
+    """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
@@ -22,21 +24,21 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
 
 
 def _agreeing(steps: Sequence[Step]) -> set[str]:
-    """Return the parameters of products that meet the same values on both sides, before the models part.
+    """Return the parameters of products and scales that meet the same values on both sides, before the models part.
 
     Behind that place the right side goes on with the left one's values, which confirms nothing.
     """
     before = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)
-    return {name for step in before if step.kind == "product" for name in step.right}
+    return {name for step in before if step.kind in FACTORS for name in step.right}
 
 
 def _confirmed(program: Program, agreeing: set[str]) -> set[str]:
-    """Return the parameters from which the values are computed that products with some others meet."""
+    """Return the parameters from which the values are computed that are multiplied by some others."""
     weights, bits = program.weights(), {name: 1 << k for k, name in enumerate(program.tape.parameters)}
     behind = {number: bits[name] for name, number in program.tape.parameters.items()}  # parameters as bits: many nodes
     found = 0
     for node in program.tape.nodes:
-        for number, other in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind == "product" else ():
+        for number, other in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind in FACTORS else ():
             if other in weights and number in program.active and agreeing.issuperset(weights[other]):
                 found |= behind.get(number, 0)
         behind[node.output] = 0
