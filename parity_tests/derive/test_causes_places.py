@@ -230,21 +230,47 @@ def test_a_term_with_which_a_function_begins_is_no_cause_of_its_own():
     assert not any(place.kind == "term" for place in found.divergences), found
 
 
-def test_a_bias_of_the_forget_gate_is_one_cause_at_every_step():
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_bias_of_the_forget_gate_is_one_cause_at_every_step(joined: bool):
+    """Also where one matrix multiplies inputs and states, as haiku has it."""
+
     def stepped(m: Any, x: Any) -> Any:
         h = c = torch.zeros(len(x), 4, dtype=x.dtype)
         for step in x.unbind(1):
-            i, forget, g, o = (m.wi(step) + m.wh(h)).chunk(4, -1)
+            i, forget, g, o = (m.w(torch.cat([step, h], -1)) if joined else m.wi(step) + m.wh(h)).chunk(4, -1)
             c = (forget + 1).sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
         return m.out(h)
 
-    right = Net(stepped, wi=linear(5, 16), wh=linear(4, 16), out=linear(4, 3))
+    kernels = {"w": linear(9, 16)} if joined else {"wi": linear(5, 16), "wh": linear(4, 16)}
+    right = Net(stepped, **kernels, out=linear(4, 3))
     left = Net(lambda m, x: m.out(m.lstm(x)[0][:, -1]), lstm=torch.nn.LSTM(5, 4, batch_first=True), out=linear(4, 3))
     found = parity.derive(left, right, (images(3, 3, 5),))
     (place,) = found.divergences
     assert place.what == "a term of 1 on the right, which the left does not have" and place.times == 3
     assert found.confirmed and not found.missing
+
+
+def test_a_gate_before_a_product_or_behind_it_is_one_cause_at_every_step():
+    """A GRU applies its reset gate to the state, or to what a matrix makes of the state, as torch does."""
+
+    def stepped(before: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            h = torch.zeros(len(x), 8, dtype=x.dtype)
+            for step in x.unbind(1):
+                xr, xz, xn = m.wi(step).chunk(3, -1)
+                r, z = (xr + m.wr(h)).sigmoid(), (xz + m.wz(h)).sigmoid()
+                n = (xn + (m.wn(r * h) if before else r * m.wn(h))).tanh()
+                h = (1 - z) * n + z * h
+            return m.out(h)
+
+        states = {name: linear(8, 8, False) for name in ("wr", "wz", "wn")}
+        return Net(forward, wi=linear(6, 24), **states, out=linear(8, 3))
+
+    found = parity.derive(stepped(False), stepped(True), (images(2, 4, 6),))
+    (place,) = found.divergences
+    assert place.what == "the right multiplies by a gate before the product with wn.weight, the left behind it"
+    assert place.times == 3 and not found.missing and found.confirmed
 
 
 def test_relative_biases_that_one_side_does_not_read_are_a_missing_parameter():

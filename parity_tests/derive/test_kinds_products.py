@@ -327,3 +327,27 @@ def test_an_inner_product_of_two_parameters_is_one_of_their_sums(first: bool):
     sides = Net(summed, **vectors, **layers), (multiplied, arrays | {n: np.ones(4) for pair in others for n in pair})
     found = parity.derive(*(sides if first else sides[::-1]), (images(5, 8),))
     assert found.proven and not found.missing, found
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_factors_of_a_low_rank_kernel_are_multiplied_first_or_one_after_the_other(plain: bool):
+    """As LoRA has it: merged with a trained kernel, or beside it; or without one."""
+
+    def merged(m: Any, x: Any) -> Any:
+        low = 2 * m.b @ m.a
+        return m.head(x.matmul((low if plain else m.base.weight + low).T).add(m.base.bias).tanh())
+
+    def beside(m: Any, x: Any) -> Any:
+        low = x @ m.down @ m.up * 2
+        return m.head((low + m.bias if plain else x @ m.kernel + m.bias + low).tanh())
+
+    torch.manual_seed(0)
+    left = Net(merged, base=linear(8, 6), a=weight(3, 8), b=weight(6, 3), head=linear(6, 4))
+    kernel = {} if plain else {"kernel": weight(8, 6)}
+    right = Net(beside, down=weight(8, 3), up=weight(3, 6), bias=weight(6), head=linear(6, 4), **kernel)
+    if plain:
+        del left.base.weight
+    found = both_ways(left, right, 2, 5, 8)
+    moved = found.table.apply(given := numbers(left, images(2, 5, 8)))
+    assert np.array_equal(moved["down"], given["a"].T) and np.array_equal(moved["up"], given["b"].T)
+    assert parity.derive(left, left, (images(2, 5, 8),)).proven

@@ -9,6 +9,7 @@ from parity.derive.trace.program import Program
 from .activated_sums import moved_activations
 from .affine import exchanged, without_chains
 from .edit import Edit
+from .gates import behind_products
 from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
 from .sums import without_terms
@@ -32,4 +33,5 @@ def rewirings(
         yield from retaken(programs[side], firsts[side], side)
         yield from behind_reductions(programs[side], firsts[side], side)
         yield from exchanged(programs[side], firsts[side], side)
+        yield from behind_products(programs[side], firsts[side], side)
         yield from without_chains(programs[side], firsts[side], side, may[side])

@@ -98,15 +98,31 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
             return
         if use.kind == "place" or not element:
             continue
-        turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
-        left_uses = [
-            other
-            for other, low, high in by_kind.get(use.kind, [])
-            if low <= element <= high and _holds(other.ids, element)
-        ]
-        if turn < len(left_uses):
-            yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, found)
+        for element in _heads(use, left, found):
+            turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
+            left_uses = [
+                other
+                for other, low, high in by_kind.get(use.kind, [])
+                if low <= element <= high and _holds(other.ids, element)
+            ]
+            if turn < len(left_uses):
+                yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, found)
     yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
+
+
+def _heads(use: Use, left: Run, found: Array) -> list[int]:
+    """Return the left element of the first one of a use; of inputs that it joins, one for each left parameter.
+
+    An LSTM may multiply its input and its state by one matrix, or each by its own. A state of zeros is no evidence.
+    """
+    if use.kind != "product" or len(use.ids) > 1 or len(use.x) > 1 or use.ids.shape[1] != use.x.shape[2]:
+        return [int(found[first(use.ids)])]
+    own = np.asarray(use.ids)[0, use.x[0].any(0), 0].astype(np.int64)
+    numbers = np.asarray(found[own]) if len(own) else np.zeros(0, np.int64)
+    numbers = numbers[numbers > 0]
+    owners = np.searchsorted(left.elements.starts, numbers, "right")
+    at = np.sort(np.unique(owners, return_index=True)[1])
+    return numbers[at].tolist() if len(at) > 1 else [int(found[first(use.ids)])]
 
 
 def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:
@@ -147,6 +163,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
     if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
         return _of_some(a.x, b.x)
+    if windows == (None, None) and len(a.x) == len(b.x) == 1 and a.x.shape[-1] != b.x.shape[-1]:
+        return _of_joined(a, b, found)
     statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
     scale = max(map(columns.size_of, statistics))
     if columns.equal(*statistics):  # in one order, as most are: none is nearer
@@ -175,6 +193,22 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
         *_, last = Program(part, run.weights, run.inputs).outputs
         whole.append(np.sort(np.ravel(last)))
     return float(np.abs(whole[0] - whole[1]).max(initial=0) / max(np.abs(whole[0]).max(initial=0), 1e-300))
+
+
+def _of_joined(a: Use, b: Use, found: Array) -> float:
+    """Return the relative difference of the inputs that two products multiply by the same elements; others are joined.
+
+    Infinite where there are none.
+    """
+    left, right = (np.asarray(use.ids)[0].astype(np.int64) for use in (a, b))
+    right = np.asarray(found[right])
+    row_of = np.full(max(left.max(initial=0), right.max(initial=0)) + 1, -1)
+    row_of[left] = np.arange(len(left))[:, None]
+    rows = np.where(right > 0, row_of[np.maximum(right, 0)], -1).max(1, initial=-1)
+    x, y = a.x[0][:, rows[rows >= 0]], b.x[0][:, rows >= 0]
+    if x.size != y.size or not x.size:
+        return _of_some(x, y) if x.size and y.size else math.inf
+    return float(np.abs(np.sort(x, 0) - np.sort(y, 0)).max() / max(np.abs(x).max(), 1e-300))
 
 
 def _of_some(x: Array, y: Array) -> float:

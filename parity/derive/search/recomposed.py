@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from parity.derive.forms.bilinear import bilinears, turned
 from parity.derive.forms.cancelled import cancelled
+from parity.derive.forms.factored import factored
 from parity.derive.forms.gathered import gathered
 from parity.derive.forms.mixed import mixed
 from parity.derive.forms.modulated import modulated
@@ -26,8 +27,10 @@ NEAREST = 3  # bilinear products before the end of a match whose matrices are tr
 
 
 def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
-    """Return the deepest match with tables looked up, factors at one place, means in one form, taps one by one,
-    matrices turned: with masks and maxima that do not show, and without them.
+    """Return the deepest match of tapes in other forms, where the plain ones end early.
+
+    Masks and maxima that do not show are left out where the match still ends early; then convolutions are taken tap by
+    tap, and matrices turned.
     """
     best = _in_forms(known, best, stop)
     if best.found.failure and (plain := _formed(known, best, stop, _cancelled, always=True)) is not best:
@@ -39,7 +42,7 @@ def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candi
 
 def _in_forms(known: Left, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match of tapes in other forms, each of which is taken if the match goes further so."""
-    for form in (looked_up, _of_all_experts, modulated, scaled_before, scaled_behind, mixed):
+    for form in (looked_up, factored, _of_all_experts, modulated, scaled_before, scaled_behind, mixed):
         best = _formed(known, best, stop, form) if best.found.failure else best
     return best
 

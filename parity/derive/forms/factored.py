@@ -1,0 +1,101 @@
+"""Multiply by both factors of a low-rank kernel, where a model multiplies these first: x (w + a b) = x w + (x a) b.
+
+LoRA adds such a kernel to a trained one. Code that merges both computes one product; other code adds two results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape, recording
+
+DEPTH = 12  # operations between the factors and the product that reads their kernel, at most
+
+
+class Term(NamedTuple):
+    """A term of a kernel.
+
+    Args:
+      value: its number. run: lays it out as the kernel. scales: the numbers of the constants that it is multiplied by.
+    """
+
+    value: int
+    run: Callable[[Array], Array]
+    scales: tuple[int, ...]
+
+
+def factored(program: Program) -> Tape:
+    """Return the tape with such products apart; the same one where there are none."""
+    tape = program.tape
+    given = {*tape.inputs}
+    for node in tape.nodes:
+        if not given.isdisjoint(node.inputs):
+            given.add(node.output)
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+        x, w = node.inputs[0], node.inputs[-1]
+        if node.kind != "product" or node.window or x not in given or w in given or program.shapes[w][0] > 1:
+            return [node]
+        terms = _terms(program, Term(w, lambda a: a, ()), DEPTH)
+        if all(_factors(program, term) is None for term in terms):
+            return [node]
+        return _apart(program, node, terms, number)
+
+    return tape.rewritten(instead)
+
+
+def _terms(program: Program, of: Term, depth: int) -> list[Term]:
+    """Return the terms of a kernel, each before layouts of it and before factors of one number."""
+    at = program.makers.get(of.value)
+    node = program.tape.nodes[at] if at is not None and depth else None
+    if node is None:
+        return [of]
+    if node.kind == "layout" and len(node.inputs) == 1:
+        run, last = node.run, of.run
+        return _terms(program, Term(node.inputs[0], lambda a: last(run(a)), of.scales), depth - 1)
+    alike = [n for n in node.inputs if program.shapes[n] == program.shapes[of.value]]
+    if node.kind == "add" and len(alike) == 2:
+        return [term for n in node.inputs for term in _terms(program, of._replace(value=n), depth - 1)]
+    single = [n for n in node.inputs if n in program.tape.constants and np.size(program.tape.constants[n]) == 1]
+    if node.kind == "mul" and len(single) == 1 and len(alike) == 1:
+        return _terms(program, Term(alike[0], of.run, (*of.scales, *single)), depth - 1)
+    return [of]
+
+
+def _factors(program: Program, term: Term) -> tuple[int, int, bool] | None:
+    """Return both factors of a low-rank term, and whether its layout transposes it; None of another term."""
+    at = program.makers.get(term.value)
+    node = program.tape.nodes[at] if at is not None else None
+    if node is None or node.kind != "product" or node.window or program.shapes[term.value][0] > 1:
+        return None
+    places = np.arange(np.prod(program.shapes[term.value])).reshape(program.shapes[term.value])
+    moved = term.run(places)
+    for transposed in (False, True):
+        if np.array_equal(moved, places.swapaxes(1, 2) if transposed else places):
+            return (*node.inputs, transposed)
+    return None
+
+
+def _apart(program: Program, node: Node, terms: list[Term], number: Callable[[], int]) -> list[Node]:
+    """Return the products with each term of a kernel, and their sum."""
+    nodes, results = list[Node](), list[int]()
+    record, x = recording(nodes, number, node.site), node.inputs[0]
+    for term in terms:
+        if (factors := _factors(program, term)) is None:
+            y = record("product", (x, record("layout", (term.value,), term.run)), node.run)
+        else:
+            *pair, transposed = factors
+            if transposed:
+                pair = [record("layout", (n,), lambda a: a.swapaxes(1, 2)) for n in pair[::-1]]
+            y = record("product", (record("product", (x, pair[0]), node.run), pair[1]), node.run)
+        for scale in term.scales:
+            one = record("layout", (scale,), lambda a: np.reshape(a, (1, 1, 1)))
+            y = record("mul", (y, one), np.multiply)
+        results.append(y)
+    while len(results) > 1:
+        results[:2] = [record("add", (results[0], results[1]), np.add)]
+    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
