@@ -10,8 +10,9 @@ ifeq ($(VENV),)  # nothing is installed: the project is found where it lies
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 endif
 DEVICE ?= cpu
-# Processes of tests: one per core here, none beside the first where they would share an accelerator.
-WORKERS ?= $(if $(filter cpu,$(DEVICE)),2,0)
+# Processes of tests. Beside a GPU there are as many as cores, up to 8; they share it, as none takes its memory ahead.
+CORES = $(shell $(RUN) -c 'import os; print(min(os.cpu_count(), 8))')
+WORKERS ?= $(if $(filter cpu,$(DEVICE)),2,$(CORES))
 FUZZ ?= 60
 
 .PHONY: demo parity example lint bench fuzz pairs clean
@@ -26,7 +27,7 @@ demo: $(READY)
 	@$(RUN) -W ignore -m parity.demo parity_tests/goldens/flax_mixer
 
 parity: $(READY)
-	PARITY_DEVICE=$(DEVICE) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
+	PARITY_DEVICE=$(DEVICE) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 example: $(READY)
 	$(INSTALL) '.[examples]'

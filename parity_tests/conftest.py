@@ -6,6 +6,8 @@ import functools
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ import specs
 from convert.errors import ConvertError
 from convert.pages import use
 from ports.frameworks import declared, quick_xla_flags
+from specs.numerals import short
 
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU; what needs it has processes of its own
@@ -45,13 +48,45 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+# The files that take longest, longest first: none of them is still running when all others have ended.
+LONGEST = (
+    "parity/test_device.py", "test_ports.py", "test_own_architecture.py", "derive/test_causes_selections.py",
+    "test_optimizer.py", "test_dangers.py", "test_mobile_former.py", "test_dynamixer.py", "test_distributed.py",
+    "test_upstream.py", "test_raft_mlp.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; this needs --no-loadscope-reorder, as xdist puts the files of most tests first."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def unit(nodeid: str) -> str:
+    """Return what a worker takes at once: a file, or one of the tests on a GPU, which take minutes."""
+    return nodeid if "::test_on_the_gpu[" in nodeid else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a unit at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_report_header() -> list[str]:
     missing = [name for name in ("flax", "torch", "paddle") if name not in ports.available()]
     return [f"not installed, their tests are skipped: {', '.join(missing)}"] if missing else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the golden cases that were left out, and the table of planted faults with what detected them."""
+    """Print the golden cases that were left out, the planted faults with what detected them, and errors on a GPU."""
     from .golden import LEFT_OUT
 
     if LEFT_OUT:
@@ -59,12 +94,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in LEFT_OUT:
             terminalreporter.write_line(line)
     reports = [report for found in ("passed", "failed") for report in terminalreporter.stats.get(found, [])]
-    rows = [value for report in reports for key, value in report.user_properties if key == "planted fault"]
+    properties = [pair for report in reports for pair in report.user_properties]
+    rows = [value for key, value in properties if key == "planted fault"]
     if rows:
         terminalreporter.section("planted faults")
         terminalreporter.write_line(f"{'planted fault':70} {'detected by':34} first divergence")
         for row in rows:
             terminalreporter.write_line(row)
+    errors = [value for key, value in properties if key == "error on the GPU"]
+    if errors:
+        terminalreporter.section("errors on the GPU")
+        for line in gpu_table(errors):
+            terminalreporter.write_line(line)
+
+
+def gpu_table(errors: list[tuple[str, str, str, float]]) -> list[str]:
+    """Write the table of docs/parity.md: the largest of errors (architecture, model, dtype, error)."""
+    models: dict[str, set[str]] = {}
+    largest: dict[tuple[str, str], float] = {}
+    for architecture, model, dtype, error in errors:
+        models.setdefault(architecture, set()).add(model)
+        largest[architecture, dtype] = max(error, largest.get((architecture, dtype), 0.0))
+    dtypes = list(dict.fromkeys(dtype for _, dtype in largest))
+    lines = [f"| architecture | models | {' | '.join(dtypes)} |", f"|---|---|{'---|' * len(dtypes)}"]
+    for name, ran in models.items():
+        cells = [short(largest[name, dtype]) if (name, dtype) in largest else "not run" for dtype in dtypes]
+        lines.append(f"| `{name}` | {len(ran)} | {' | '.join(cells)} |")
+    return lines
 
 
 def needs(framework: str) -> None:

@@ -12,7 +12,8 @@ from torch.nn import functional as f
 
 import parity
 from parity.derive.forms.gathered import gathered
-from parity.derive.trace.call import Call
+from parity.derive.trace import torch_values
+from parity.derive.trace.call import Call, without
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
 from parity_tests.conftest import needs
@@ -470,3 +471,15 @@ def test_experts_with_biases_are_those_of_one_array(form: str, first: bool):
             weights, biases = ([own[f"{name}.{k}.{kind}"] for k in range(EXPERTS)] for kind in ("weight", "bias"))
             assert np.array_equal(moved[name], np.stack([weight.T for weight in weights]))
             assert np.array_equal(moved[f"{name}_bias"], np.stack(biases))
+
+
+def test_an_operation_that_runs_again_walks_its_arguments_no_more(monkeypatch: pytest.MonkeyPatch):
+    """It runs thousands of times. Other arguments stay as they are, and tensors are none of what it keeps."""
+    left, right = np.arange(6.0).reshape(2, 3), np.ones((1, 3))
+    given = without(([torch.zeros(2), 3, (torch.ones(1), None)], {"a": [1, 2], "b": torch.zeros(1)}), torch.Tensor)
+    run = torch_values.runner(torch.cat, ([torch.zeros(1, 3), torch.zeros(1, 3)],), {"dim": 0}, 0, True)
+    monkeypatch.setattr(torch_values, "flatten", None)
+    assert np.array_equal(run(left, right), np.concatenate([left, right]))
+    assert given("xyz") == (["x", 3, ("y", None)], {"a": [1, 2], "b": "z"})
+    with pytest.raises(ValueError, match="2 tensors in place of 3"):
+        given("xy")

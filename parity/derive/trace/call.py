@@ -89,9 +89,38 @@ def rebuild(tree: Any, leaves: Mapping[str, Any], path: str = "") -> Any:
 
 def without(tree: Any, tensor: type) -> Callable[[Iterable[Any]], Any]:
     """Return what builds the tree with others in place of its tensors, of which it keeps none."""
-    paths = [path for path, leaf in flatten(tree) if isinstance(leaf, tensor)]
-    rest = rebuild(tree, dict.fromkeys(paths))
-    return lambda tensors: rebuild(rest, dict(zip(paths, tensors, strict=True)))
+    build, size = _builder(tree, tensor), sum(isinstance(leaf, tensor) for _, leaf in flatten(tree))
+    kept = tree if build is None else None
+
+    def given(tensors: Iterable[Any]) -> Any:
+        tensors = list(tensors)
+        if len(tensors) != size:
+            raise ValueError(f"{len(tensors)} tensors in place of {size}")
+        return build(iter(tensors)) if build else kept
+
+    return given
+
+
+def _builder(tree: Any, tensor: type) -> Callable[[Iterator[Any]], Any] | None:
+    """Return what builds a tree and takes its tensors in the order of `flatten`; None for a tree without tensors.
+
+    Operations run again thousands of times: nothing but the way to their tensors is walked then.
+    """
+    if isinstance(tree, tensor):
+        return next
+    if isinstance(tree, Mapping):
+        keys, items = list(tree), list(tree.values())
+        make: Callable[[list[Any]], Any] = lambda values: dict(zip(keys, values, strict=True))  # noqa: E731
+    elif isinstance(tree, (list, tuple)):
+        items = list(tree)
+        make = getattr(tree, "_make", list if isinstance(tree, list) else tuple)
+    else:
+        return None
+    builders = [_builder(item, tensor) for item in items]
+    if not any(builders):
+        return None
+    parts = [(build, None if build else item) for build, item in zip(builders, items, strict=True)]
+    return lambda tensors: make([build(tensors) if build else item for build, item in parts])
 
 
 def call_of(inputs: Any) -> Call:

@@ -29,10 +29,15 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
     given, rows = without((list(args), kwargs), torch.Tensor), [len(tensor) for tensor in _arrays((args, kwargs))]
 
     def run(*arrays: np.ndarray) -> np.ndarray:
-        again, named = given(map(_tensor, arrays))
+        tensors = [_tensor(array) for array in arrays]
+        again, named = given(tensors)
         if clone:
             again[0] = again[0].clone()
-        changed = {old: len(one) for old, one in zip(rows, _arrays((again, named)), strict=False) if old != len(one)}
+        changed = {
+            old: len(one)
+            for old, one in zip(rows, (one for one in tensors if one.ndim), strict=False)
+            if old != len(one)
+        }
         again = [_with_rows(one, changed) for one in again] if changed else again
         with torch.no_grad():
             out = func(*again, **named)
