@@ -149,4 +149,13 @@ def test_heads_of_values_may_have_another_size_but_no_other_number(tmp_path, cap
     words = _grouped(tmp_path, rows=36)
     code, _, error = run(capsys, *words, "--set", "d=6")
     assert code == 2 and "as d=6 makes h=4 on line 3 and d=6 makes h=6 on line 4" in error, error
+    code, out, error = run(capsys, "inspect", words[2], "--table", words[1])
+    assert code == 0 and "open: " in out and not error  # a length that is not known contradicts nothing
     assert run(capsys, *words, "--set", "h2=8", "--set", "h=4")[0] == 0
+
+
+def test_letters_of_other_axes_may_have_two_lengths(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\na.w: (p c) <-> a: (c p)\nb.w: (q c) <-> b: (c q)\n")
+    source = save(tmp_path / "a.npz", {"a.w": np.ones(12, "f4"), "b.w": np.ones(40, "f4")})
+    words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz"]
+    assert run(capsys, *words, "--set", "p=4", "--set", "q=8")[0] == 0

@@ -73,15 +73,19 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
 
 
 def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> None:
-    """Check that the lengths that the user gives agree on what follows from them in modules of one module.
+    """Check that the lengths that the user gives agree on heads, in modules of one module.
 
     With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. A number of heads may
-    go with several sizes, as those of keys and of values, but a size with one number in each line of a name.
+    go with several sizes, as those of keys and of values, but a size with one number in each line of a name. Other
+    letters are not checked: each has its own length on each line.
 
     Args:
-      path: of the file. sizes: lengths of axes by line number.
+      path: of the file.
+      given: one of 1 is not checked, as it also stands for a length that is not known.
+      sizes: lengths of axes by line number.
     Raises: UsageError.
     """
+    given = {name: length for name, length in given.items() if length > 1}
     found: dict[tuple[str, str], dict[str, dict[int, int]]] = {}  # (parent, axis) -> given axis -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
@@ -91,20 +95,22 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
                     place = _module(_module(line.arrays[0].label)[:-1]), axis
                     found.setdefault(place, {}).setdefault(beside, {}).setdefault(own[axis], line.number)
     for (_, axis), by in found.items():
-        for clash in _clashes(by):
+        for clash in _clashes(axis, by):
             made = in_a_row(f"{name}={given[name]} makes {axis}={length} on line {n}" for name, length, n in clash)
             remedy = f"give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy}")
 
 
-def _clashes(by: Mapping[str, Mapping[int, int]]) -> Iterator[tuple[tuple[str, int, int], tuple[str, int, int]]]:
-    """Yield pairs of (given axis, length of another axis that follows from it, line) that contradict each other.
+def _clashes(
+    axis: str, by: Mapping[str, Mapping[int, int]]
+) -> Iterator[tuple[tuple[str, int, int], tuple[str, int, int]]]:
+    """Yield pairs of (given axis, length of the axis that follows from it, line) that contradict each other.
 
     Args:
       by: of each given axis the lengths that follow, with a line of each.
     """
     for (one, at), (other, there) in itertools.combinations(by.items(), 2):
-        if at.keys().isdisjoint(there):
+        if axis == SIZE_OF_HEAD and at.keys().isdisjoint(there):
             yield (one, *next(iter(at.items()))), (other, *next(iter(there.items())))
     if len(at := by.get(SIZE_OF_HEAD, {})) > 1:
         first, second, *_ = at.items()

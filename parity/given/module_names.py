@@ -98,10 +98,10 @@ def chosen(paths: Sequence[str], stated: Mapping[str, str], offered: Collection[
     Args:
       offered: the possible names of the other models' modules.
     """
-    names, taken = dict(stated), {OUTPUT, *stated.values()}
+    names, taken, own = dict(stated), {OUTPUT, *stated.values()}, {*paths}
     for path in (path for path in paths if path not in stated):
         within = _within(path, stated)
-        free = [name for one in (within, path) if (name := dotted(one.split("."))) not in paths]
+        free = [name for one in (within, path) if (name := dotted(one.split("."))) not in own]
         name = next((name for name in (*free, within) if name in offered and name not in taken), path)
         if name != path:
             names[path] = name

@@ -219,9 +219,8 @@ def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:
 def _pooling(s: Subject, error: float, a: Recording, b: Recording) -> str:
     """Name the side of paddle where gradients in float64 differ by as little as its average pooling rounds."""
     paddle = [r.label for r in (a, b) if r.framework == "paddle"]
-    return (
-        paddle[0] if s.check not in ACTIVATIONS and s.dtype == "float64" and len(paddle) == 1 and error < POOLED else ""
-    )
+    is_small = s.check not in ACTIVATIONS and s.dtype == "float64" and error < POOLED
+    return paddle[0] if is_small and len(paddle) == 1 else ""
 
 
 def _between(

@@ -37,10 +37,21 @@ class LimitNotes:
         self.results = dict(
             sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
         )
-        half = sum(map(len, self.results.values())) / 2
-        most = [reason for reason, group in self.results.items() if len(group) > half and len(self.results) > 1]
-        self.usual = most[0] if most else ""  # the reason of most limits, which a sentence states in place of a letter
+        self.usual = self._usual()
         self.lettered = [reason for reason in self.results if reason != self.usual and len(self.results) > 1]
+
+    def _usual(self) -> str:
+        """Return the reason of most limits, which a sentence states in place of a letter.
+
+        "" where there is none, or where a row of the table has another reason beside it.
+        """
+        rows: dict[tuple[str, ...], set[str]] = {}
+        for r in (r for group in self.results.values() for r in group):
+            rows.setdefault((r.architecture, r.variant, r.check, r.dtype, r.device), set()).add(r.basis)
+        alone = [reason for reason in self.results if all(own == {reason} for own in rows.values() if reason in own)]
+        half = sum(map(len, self.results.values())) / 2
+        most = [reason for reason in alone if len(self.results[reason]) > half]
+        return most[0] if most and len(self.results) > 1 else ""
 
     def mark(self, *results: Result) -> Markup:
         """Build the letters of these results' reasons, which lead to the list; none of the usual one."""

@@ -337,17 +337,17 @@ def test_chromium_does_not_break_the_name_of_a_file_that_was_run_on_a_wide_scree
     assert probed(chromium, tmp_path, opened, (1200,), height) == ["1200,true"]
 
 
-def test_chromium_shows_the_type_of_plots_at_12_px_and_within_them(chromium: str, tmp_path: object) -> None:
+def test_chromium_shows_the_type_of_plots_at_12_to_16_px_and_within_them(chromium: str, tmp_path: object) -> None:
     names = ("patch_embedding", *(f"encoder_layers.{k // 4}.n{k}" for k in range(16)), "head")
     others = ("stem", *(f"{k}.norm_before_projection" for k in range(12)))
     results = [row(names), row(names, "float32"), replace(row(others), check="gradients")]
-    type = """Math.min(...[...page.querySelectorAll(".chart text")].map(e => parseFloat(getComputedStyle(e).fontSize)
-      * e.ownerSVGElement.getBoundingClientRect().width / 640)) >= 12"""
+    type = """[...page.querySelectorAll(".chart text")].map(e => parseFloat(getComputedStyle(e).fontSize)
+      * e.ownerSVGElement.getBoundingClientRect().width / 640).every(size => 12 <= size && size <= 16)"""
     out = """[...page.querySelectorAll(".chart text")].filter(e => e.getClientRects().length).filter(e => {
       const [mine, its] = [e, e.ownerSVGElement].map(e => e.getBoundingClientRect());
       return mine.left < its.left || mine.right > its.right || mine.bottom > its.bottom }).length"""
-    assert probed(chromium, tmp_path, Report(results).to_html(), (400, 800, 1280), type, out) == [
-        "400,true,0", "800,true,0", "1280,true,0",
+    assert probed(chromium, tmp_path, Report(results).to_html(), (400, 800, 1000, 1280), type, out) == [
+        "400,true,0", "800,true,0", "1000,true,0", "1280,true,0",
     ]  # fmt: skip
 
 
