@@ -254,6 +254,34 @@ def test_parameters_that_are_in_no_group_stay_out_of_the_target_s(groups, run, t
     assert code == 0 and f"{what}: {frozen}: {names}\n" in err, err
 
 
+@pytest.mark.parametrize("how", ["betas", "names", "an empty group"])
+def test_groups_that_compute_alike_go_along_to_one(how, run, tmp_path):
+    """Betas may be tensors, groups may have names, and one may be empty."""
+    needs("torch")
+    import torch
+
+    config, trainer = save_config("mlp_mixer", tmp_path / "config.json"), Torch("mlp_mixer", "adamw")
+    named = list(trainer.model.named_parameters())
+    groups = {
+        "betas": [{"params": named, "betas": (torch.tensor(0.75), torch.tensor(0.5)), "lr": torch.tensor(1e-3)}],
+        "names": [{"params": named[:4], "name": "first"}, {"params": named[4:], "name": "others"}],
+        "an empty group": [{"params": [], "lr": 1.0}, {"params": [parameter for _, parameter in named]}],
+    }
+    options = {"foreach": False, "capturable": False} if how == "betas" else {}
+    trainer.optimizer = torch.optim.AdamW(groups[how], lr=0.125, betas=(0.75, 0.5), **options)
+    trainer.train(batches("mlp_mixer")[:2])
+    trainer.save(tmp_path / "ours.pt")
+    words = [tmp_path / "ours.pt", "--with-optimizer", "--config", config]
+    code, _, err = run("torch2flax", *words)
+    rate = "1e-3" if how == "betas" else "0.125"
+    assert code == 0 and f"optax.adamw(learning_rate={rate}, b1=0.75, b2=0.5, eps=1e-8" in err, err
+    assert ("which are alike but for these: name\n" in err) == (how == "names"), err
+    code, _, err = run("torch2torch", *words, "-o", tmp_path / "there.pt")
+    own, saved = (torch.load(tmp_path / name)["optimizer"]["param_groups"] for name in ("ours.pt", "there.pt"))
+    assert code == 0 and len(own) == len(saved), err
+    assert [group["params"] for group in own] == [group["params"] for group in saved]
+
+
 def test_each_parameter_keeps_its_count_of_steps(write, convert, tmp_path):
     """As of a linear probe before a fine-tuning: torch and paddle count the steps of each parameter, optax one."""
     steps = {"linear_0.w_0": 3, "linear_1.w_0": 7}

@@ -376,3 +376,15 @@ def test_another_optimizer_than_those_converted_is_named(arrays, said, run, tmp_
     words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", OPTIMIZER]
     code, _, err = run(*words, "-o", tmp_path / "x.pt")
     assert code == 1 and said in err, err
+
+
+def test_a_file_beside_the_weights_that_may_be_the_optimizers_is_named(run, tmp_path):
+    """As HuggingFace's trainer writes them."""
+    np.savez(tmp_path / "x.npz", w=np.ones(2))
+    (tmp_path / "x.table").write_text("table 1: torch <-> torch\nw: i <-> w: i\n")
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", OPTIMIZER, "-o", tmp_path / "y.pt"]
+    code, _, err = run(*words)
+    assert code == 1 and err.endswith("give the state's file by --optimizer FILE\n"), err
+    (tmp_path / "optimizer.pt").write_bytes(b"")
+    code, _, err = run(*words)
+    assert code == 1 and err.endswith(f"by --optimizer {tmp_path / 'optimizer.pt'}, by its name one\n"), err

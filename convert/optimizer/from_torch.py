@@ -33,6 +33,7 @@ def read_torch(
 ) -> State:
     """Read the state_dict of a torch.optim optimizer; see `reading.read`."""
     groups = _groups(reader, found.root)
+    first = next((group for group in groups if group["params"]), groups[0])
     numbers = [number for group in groups for number in group["params"]]
     if given := _stored_names(reader, groups, numbers):
         names, notes, assumed = _named(reader, given, parameters)
@@ -40,7 +41,7 @@ def read_torch(
         root = found.root
         names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
     slots, counts, used = _stored(reader, found.root)
-    family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
+    family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", first)
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
@@ -48,7 +49,7 @@ def read_torch(
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
-    hyper = _torch_hyper(reader, family, groups[0], stated)
+    hyper = _torch_hyper(reader, family, first, stated)
     options = other_options(reader.path, family, groups, stated)
     initial = tuple(group.get("initial_lr") for group in groups)
     step, steps = stated.get("step"), dict[str, int]()
@@ -58,7 +59,7 @@ def read_torch(
         "torch", family, step, hyper, moments, frozenset(used), (*notes, *options),
         assumed=assumed, groups=_unlike(groups, by_key),
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
-        switches=tuple(name for name in SWITCHES if groups[0].get(name) is True),
+        switches=tuple(name for name in SWITCHES if first.get(name) is True),
     )  # fmt: skip
 
 
@@ -96,12 +97,16 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
     for name, tensor in reader.tensors.items():
         if name.startswith(base):
             number, _, key = name.removeprefix(base).partition("/")
-            groups.setdefault(number, {})[key] = scalar(reader, tensor)
+            option, several, _ = key.partition("/")
+            if several:  # as betas of a capturable optimizer, one by one
+                groups.setdefault(number, {}).setdefault(option, []).append(scalar(reader, tensor))
+            else:
+                groups.setdefault(number, {})[key] = scalar(reader, tensor)
     ordered = list(groups.values())
     for number, group in groups.items():
         if not number.isdigit():  # torch's flatten_optimizer_state_dict: a group a parameter, by its name
             group.setdefault("params", [number])
-        if not isinstance(group.get("params"), list):
+        if not isinstance(group.setdefault("params", []), list):  # an empty list has no entry
             raise ConvertError(f"{reader.path}: {base}{number} lists no parameters: its optimizer is damaged")
     for group in ordered:
         if group.get("amsgrad"):

@@ -51,13 +51,22 @@ def other_options(path: str, family: str, groups: Sequence[Mapping[str, Any]], s
     return [f"set aside, of the optimizer's groups of parameters: {folding.listed(list(others))}"] if others else []
 
 
-def check(path: str, state: State, library: str) -> None:
-    """Check that a target holds groups of parameters. Raises: ConvertError with a way on."""
-    unlike = unstated(state)
-    problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(unlike)}"
-    if library != "torch":
+def check(path: str, state: State, library: str) -> list[str]:
+    """Check that a target holds groups of parameters; return a note on names of groups, which it has no place for.
+
+    Raises: ConvertError with a way on.
+    """
+    if library == "torch":
+        return []
+    trained = [group.values for group in state.groups if group.parameters]
+    unlike = [key for key in unstated(state) if any(each.get(key) != trained[0].get(key) for each in trained)]
+    labels = [key for key in unlike if all(isinstance(each.get(key, ""), str) for each in trained)]
+    if others := [key for key in unlike if key not in labels]:
+        problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(others)}"
         shown = f"{document('training')} shows how its users exempt parameters"
         raise ConvertError(f"{problem}: {library} keeps one of each: {alike(state)}; {shown}")
+    what = "set aside, of the optimizer's groups of parameters, which are alike but for these"
+    return [f"{what}: {', '.join(labels)}"] if labels else []
 
 
 def alike(state: State) -> str:

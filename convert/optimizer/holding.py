@@ -206,4 +206,13 @@ def _without_state(reader: Reader, path: str | None, holder: Reader) -> str:
         return lacks
     if beside := optimizer_place(reader):
         lacks = f"no {os.path.basename(beside)} beside {reader.path}, and no state of an optimizer in it"
-    return f"{lacks}: give the state's file by --optimizer FILE"
+    likely = _likely_beside(reader)
+    return f"{lacks}: give the state's file by --optimizer {likely or 'FILE'}{', by its name one' if likely else ''}"
+
+
+def _likely_beside(reader: Reader) -> str:
+    """Return the file or folder beside the weights whose name is that of an optimizer; "" unless there is one alone."""
+    folder = os.path.dirname(os.path.abspath(reader.path)) if reader.on_disk else ""
+    listed = os.listdir(folder) if os.path.isdir(folder) else []  # a URL has none
+    names = [name for name in listed if name.lower().startswith("opt")]
+    return os.path.join(os.path.dirname(reader.path), names[0]) if len(names) == 1 else ""

@@ -144,8 +144,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     earlier = (plan.record if isinstance(plan, Plan) else read_record(plan.reader)).optimizer
     average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated, earlier)
     sources |= averaged
-    if state.groups:
-        groups.check(held.reader.path, state, library)
+    of_groups = groups.check(held.reader.path, state, library) if state.groups else []
+    if state.groups and library == "torch":
         model = replace(model, groups=groups.of(plan, state, model.trained))
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
@@ -157,7 +157,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
-    others += [*behind, *(along.notes if along else ())]
+    others += [*of_groups, *behind, *(along.notes if along else ())]
     weights = replace(plan, accounted=moves.accounted())
     if isinstance(weights, Plan):
         weights = replace(weights, target_part=_part(model.weights, written.steps))

@@ -140,8 +140,8 @@ def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> 
     if not groups:
         return []
     each = [
-        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: "
-        f"{folding.summarised(weights, NAMED)}"
+        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}"
+        + (f": {folding.summarised(weights, NAMED)}" if weights else "")
         for weights, values in groups
     ]
     return [f"{len(groups)} groups of parameters go along, to be built in this order: {'; then '.join(each)}"]

@@ -48,7 +48,8 @@ def find(reader: Reader) -> Found | None:
         where = ", ".join(sorted(repr(one.root) for one in found))
         raise ConvertError(
             f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
-            "library's optimizer has parts of its own for parts of a model in the same way"
+            "library's optimizer has parts of its own for parts of a model in the same way: leave --with-optimizer "
+            "out, or save the model with its own one alone"
         )
     return next(iter(found), None)
 
