@@ -315,7 +315,8 @@ def _powers(left: Array, right: Array) -> str:
     ratios = [np.unique(np.round(side.ravel()[1:] / side.ravel()[:-1], POWER_DIGITS)) for side in (left, right)]
     if left.size < 3 or any(len(some) > 1 or not 0 < some[0] != 1 for some in ratios):
         return ""
-    return f"a table of {_shape(left)} has the powers of {two_sided(*apart(*(float(some[0]) for some in ratios)))}"
+    one, other = (float(some[0]) for some in ratios)
+    return f"a table of {_shape(left)} has the powers of {two_sided(*apart(one, other))}"
 
 
 def _later_rows(left: Array, right: Array) -> str:
