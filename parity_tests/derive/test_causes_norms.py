@@ -133,3 +133,36 @@ def test_a_shift_that_is_added_before_the_scale_is_named_and_the_table_is_comple
     assert found.confirmed and not found.missing
     state = {name: value.numpy() for name, value in left.state_dict().items()}
     assert all(np.array_equal(array, state[name]) for name, array in found.table.apply(state).items())
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_norm_behind_a_term_that_is_one_for_all_positions_is_named(swapped: bool):
+    """A U-Net adds time steps before its norm: moving both norms behind the branch would make both sides alike too."""
+
+    def net(behind: bool) -> Net:
+        def forward(m: Any, x: Any, times: Any) -> Any:
+            y, step = m.fc(x), m.step(torch.tanh(times))[:, None]
+            y = m.norm(y + step) if behind else m.norm(y) + step
+            return m.head(x + m.out(f.silu(y)))
+
+        return Net(forward, fc=linear(), step=linear(4, 6), norm=torch.nn.LayerNorm(6), out=linear(), head=linear(6, 5))
+
+    times = np.random.default_rng(4).standard_normal((2, 4))
+    found = parity.derive(net(swapped), net(not swapped), (images(2, 5, 6), times))
+    (place,) = found.divergences
+    sides = ("right", "left") if swapped else ("left", "right")
+    assert place.what == f"the {sides[0]} normalizes before the sum, the {sides[1]} after it, with norm"
+    assert found.confirmed and not found.missing
+
+
+def test_tables_of_the_powers_of_other_numbers_are_named():
+    def net(base: float) -> Net:
+        def forward(m: Any, x: Any, times: Any) -> Any:
+            angles = times[:, None] * base ** (-torch.arange(4, dtype=torch.float64) / 4)
+            return m.head(x + m.step(torch.cat([angles.sin(), angles.cos()], -1)))
+
+        return Net(forward, step=linear(8, 6), head=linear(6, 5))
+
+    found = parity.derive(net(1e4), net(1e3), (images(2, 6), np.array([3.0, 17.0])))
+    (place,) = found.divergences
+    assert found.confirmed and place.what == "a table of 4 has the powers of 0.1 on the left, 0.178 on the right"

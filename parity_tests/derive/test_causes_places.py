@@ -327,3 +327,20 @@ def test_numbers_that_cannot_let_the_match_go_further_are_not_tried(first: bool,
     assert not found.proven, found
     assert any("0.7" in what for what in tried), tried
     assert not any("50" in what or (not first and "of 7" in what) for what in tried), tried
+
+
+@pytest.mark.parametrize(("kind", "turned", "count"), [("GRU", "x", 1), ("GRU", "xy", 2), ("LSTM", "x", 1)])
+def test_a_recurrent_layer_that_reads_its_input_backwards_is_named(kind: str, turned: str, count: int):
+    """The product of all steps agrees in any order: gates that meet other steps have no partners before the edit."""
+
+    def net(turned: str) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.rnn(x.flip(1) if "x" in turned else x)[0]
+            return m.out(y.flip(1) if "y" in turned else y)
+
+        return Net(forward, rnn=getattr(torch.nn, kind)(6, 5, batch_first=True), out=linear(5, 4))
+
+    found = parity.derive(net(""), net(turned), (images(3, 4, 6),))
+    (place,) = found.divergences
+    assert found.confirmed and not found.missing and not found.doubtful
+    assert place.what == "the right reverses axis 1, the left does not" and place.times == count

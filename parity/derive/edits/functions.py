@@ -15,7 +15,7 @@ from .edit import SIDES, LeftOut
 from .texts import dropout, mask
 from .texts import named as table_named
 
-FUNCTION, MASK = "function", "mask"  # the kinds of these edits
+FUNCTION, MASK, ORDER = "function", "mask", "reversal"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
 FEW = 2  # functions at one place that are left out one by one, as of queries and keys
 MOST = 12  # functions of a side that are tried, the shortest first
@@ -57,6 +57,31 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             single += others
             yield one
         yield from single
+
+
+def without_turns(programs: Sequence[Program]) -> Iterator[LeftOut]:
+    """Yield edits that leave out a reversed order, as of the steps that a recurrent layer reads.
+
+    A product of all steps agrees in any order, so that the sides part behind it only.
+    """
+    turns = [dict(_turns(program)) for program in programs]
+    for side, own in enumerate(turns):
+        program, text = programs[side], f"the {SIDES[side]} reverses axis {{}}, the {SIDES[1 - side]} does not"
+        for value in list(own)[: FEW if len(own) > len(turns[1 - side]) else 0]:
+            entry = program.tape.nodes[program.makers[value]].inputs[0]
+            yield LeftOut(side, ORDER, text.format(own[value]), {value: entry})
+
+
+def _turns(program: Program) -> Iterator[tuple[int, int]]:
+    """Yield (value, axis) of each layout that reverses an axis of activations, and does nothing else."""
+    for node in program.tape.nodes:
+        shape = program.shapes[node.output]
+        if node.kind != "layout" or len(node.inputs) > 1 or program.shapes[node.inputs[0]] != shape:
+            continue
+        if node.output in program.active and (few := [axis for axis, n in enumerate(shape) if n > 1]):
+            x = np.arange(np.prod(shape)).reshape(shape)
+            y = node.run(x)
+            yield from ((node.output, axis) for axis in few if np.array_equal(np.flip(x, axis), y))
 
 
 def _passed(some: Sequence[Stretch]) -> dict[int, int]:

@@ -222,7 +222,8 @@ def _total(program: Program, result: int) -> tuple[Node | None, int]:
         terms = reached.intersection(node.inputs)
         if not terms:
             continue
-        if len(terms) == 1 and adds(program, node) and program.shapes[node.output] == program.shapes[result]:
+        joins = node.kind == "add" and program.active.issuperset(node.inputs)  # a term may be one for all positions
+        if len(terms) == 1 and joins and program.shapes[node.output] == program.shapes[result]:
             return node, terms.pop()
         reached.add(node.output)
     return None, result

@@ -19,6 +19,7 @@ from .edit import SIDES, two_sided
 SHIFTS = 8  # rows by which positions may be off, and at most half of all: a few rows are alike by chance
 SINES = "sines and cosines of positions"
 CLOSE = 1e-6  # relative difference of angles that rounding of sines explains
+POWER_DIGITS = 6  # of the ratio of two neighbours in a table of powers, which float32 has
 LIKE = 1e-3  # the same of bases, which are a power of the ratio of angles
 
 
@@ -180,7 +181,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_buckets, _masks, _rotations, _columns, _multiples, _later_rows):
+    for compare in (_buckets, _masks, _rotations, _columns, _multiples, _powers, _later_rows):
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -307,6 +308,15 @@ def _multiples(left: Array, right: Array) -> str:
     if not ratio or not np.allclose(right, ratio * left, 1e-9, 0):
         return ""
     return f"a table that is {measured(ratio, 6)} times as large on the right"
+
+
+def _powers(left: Array, right: Array) -> str:
+    """Tell tables of the powers of one number, as frequencies of time steps are."""
+    ratios = [np.unique(np.round(side.ravel()[1:] / side.ravel()[:-1], POWER_DIGITS)) for side in (left, right)]
+    if left.size < 3 or any(len(some) > 1 or not 0 < some[0] != 1 for some in ratios):
+        return ""
+    one, other = (float(some[0]) for some in ratios)
+    return f"a table of {_shape(left)} has the powers of {two_sided(*apart(one, other))}"
 
 
 def _later_rows(left: Array, right: Array) -> str:

@@ -19,7 +19,7 @@ from parity.derive.edits.affine import without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
 from parity.derive.edits.edit import Edit
-from parity.derive.edits.functions import without_functions
+from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
 from parity.derive.edits.rewiring import rewirings
@@ -244,7 +244,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
     sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
     near = [_unseen(trial, side) for side in (0, 1)]
     tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
-    functions = without_functions((left.program, right.program), near)
+    both = left.program, right.program
+    functions = itertools.chain(without_turns(both), without_functions(both, near))
     weights = plain_weights((left.program, right.program), near)
     axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
     for few in itertools.zip_longest(axes, scores, numbers, epsilons, sums, tables, operations, functions, weights):

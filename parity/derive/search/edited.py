@@ -10,7 +10,7 @@ from typing import NamedTuple
 from parity.derive.edits.activations import others
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import Edit
-from parity.derive.edits.functions import FUNCTION, MASK, without_functions
+from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
@@ -103,6 +103,7 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     nodes = list(map(_near, programs, firsts))
     spans = [(some.start, first + BEHIND) for some, first in zip(nodes, firsts, strict=True)]
     near = itertools.chain(
+        without_turns(programs),
         others(programs, spans),
         rewirings(programs, firsts),
         without_functions(programs, nodes),
