@@ -11,7 +11,7 @@ import pytest
 
 import specs
 from parity.__main__ import main
-from parity.processes import Processes
+from parity.running.processes import Processes
 
 from ..conftest import LONGEST, gpu_table, pytest_collection_modifyitems, unit
 
@@ -38,7 +38,7 @@ def shared():
 @pytest.mark.parametrize(("architecture", "twin"), TWINS)
 def test_on_the_gpu(architecture, twin, shared, monkeypatch, record_property):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)  # conftest says cpu, and the processes inherit it
-    monkeypatch.setattr("parity.suite.Processes", lambda: shared)
+    monkeypatch.setattr("parity.comparing.suite.Processes", lambda: shared)
     found = rows(f"{architecture}:tiny {twin}", "--device", DEVICE, *CHECKS)
     for row in found:
         if row["error"] is not None:

@@ -76,8 +76,8 @@ def _factors(program: Program, term: Term) -> tuple[int, int, bool] | None:
     moved = term.run(places)
     for transposed in (False, True):
         if np.array_equal(moved, places.swapaxes(1, 2) if transposed else places):
-            first, second = node.inputs
-            return first, second, transposed
+            one, other = node.inputs
+            return one, other, transposed
     return None
 
 
