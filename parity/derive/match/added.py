@@ -13,9 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
+from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
+from .stepped import Stepped, stepped
 from .uses import Seen
 
 MOST = 1 << 20  # elements of all values of a side, above which nothing is told
@@ -106,12 +108,13 @@ class Added:
 
     def __init__(self, products: Sequence[Seen], program: Program, count: int):
         self._products, self._program, self._count = products, program, count
-        self._read = dict[int, Array]()  # right product -> the elements of its matrix
+        self._read = dict[int, Array | Stepped]()  # right product -> the elements of its matrix
         self._known, self._done, self._attempt = np.zeros(0, np.int64), set[int](), -1
 
     def note(self, at: int, ids: Array) -> None:
-        """Note the elements (b, k, columns) of a matrix that a right product reads."""
-        self._read.setdefault(at, ids)
+        """Note the elements (b, k, columns) of a matrix that a right product reads: large ones by their steps."""
+        if at not in self._read:
+            self._read[at] = ids if ids.size <= LARGE_USE else stepped(ids)
 
     def otherwise(self, at: int, own: Array, seen: Seen, others: Array, found: Array, attempt: int) -> bool:
         """Tell whether left columns are not added to the partners of what the right ones are added to.
