@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from convert.__main__ import main
+from convert.table import gaps
 
 from .commands import GOOGLE
 from .test_table_command import WIDTH, WORDS, files, run, save
@@ -285,6 +286,14 @@ def test_a_table_without_lines_is_said_to_have_none(run, tmp_path):
     code, _, error = run("--table", table, tmp_path / "a.npz", "-o", tmp_path / "o.npz")
     assert code == 1
     assert error.splitlines()[2:] == ["  - the Table has no line that needs an array: derive or write it first"]
+
+
+def test_the_blocks_of_a_file_are_folded_once_for_all_that_are_absent(monkeypatch):
+    """A file of thousands of blocks may lack many."""
+    folded = []
+    monkeypatch.setattr(gaps, "fold", lambda names: folded.append(names) or ["a.{0..99}"])
+    absent, single = gaps.gaps([f"a.{n}.w" for n in range(1, 99, 2)], [f"a.{n}.w" for n in range(0, 100, 2)])
+    assert (len(absent), single, len(folded)) == (49, [], 1)
 
 
 def test_a_block_that_is_absent_between_others_is_one_line(tmp_path, capsys):

@@ -14,22 +14,27 @@ def gaps(missing: Iterable[str], names: Collection[str]) -> tuple[list[str], lis
     for name in names:
         for at in LEVEL.finditer(name):
             there.setdefault(name[: at.start()], set()).add(int(at[0]))
+    ends = {before: (min(numbers), max(numbers)) for before, numbers in there.items()}
     blocks: dict[tuple[str, str], int] = {}
     others = []
     for name in missing:
         found = ((name[: at.start()], at[0]) for at in LEVEL.finditer(name))
-        block = next(((before, n) for before, n in found if _is_between(int(n), there.get(before, set()))), None)
+        block = next(
+            ((before, n) for before, n in found if before in there and _is_gap(int(n), there[before], ends[before])),
+            None,
+        )
         if block:
             blocks[block] = blocks.get(block, 0) + 1
         else:
             others.append(name)
-    return [_line(*block, number, there[block[0]]) for block, number in blocks.items()], others
+    present = {before: fold(f"{before}{n}" for n in there[before])[0] for before in {before for before, _ in blocks}}
+    lines = [
+        f"missing {before}{number}, with {count(arrays, 'array')}: the file has {present[before]}"
+        for (before, number), arrays in blocks.items()
+    ]
+    return lines, others
 
 
-def _is_between(number: int, numbers: set[int]) -> bool:
-    return bool(numbers) and number not in numbers and min(numbers) < number < max(numbers)
-
-
-def _line(before: str, number: str, arrays: int, numbers: set[int]) -> str:
-    (present,) = fold(f"{before}{n}" for n in numbers)
-    return f"missing {before}{number}, with {count(arrays, 'array')}: the file has {present}"
+def _is_gap(number: int, numbers: Collection[int], ends: tuple[int, int]) -> bool:
+    """Tell whether a number is absent between the lowest and the highest of others."""
+    return ends[0] < number < ends[1] and number not in numbers
