@@ -141,6 +141,7 @@ def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
 
 def _two(trial: Recomputation) -> Explained:
     """Return two causes that make the sides equal together: one of the edits that leave the least, and another."""
+    stop = (time.thread_time() + trial.stop) / 2  # the other half is left for several operations in a row
     for left_over, edit in sorted(trial.nearest.values(), key=lambda one: one[0])[:FIRSTS]:
         if (sides := trial.replaced(edit)) is None:
             continue
@@ -148,7 +149,7 @@ def _two(trial: Recomputation) -> Explained:
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at != trial.at:
             continue
-        other = Recomputation(sides, trial.mapped, pairs, at, trial.stop)
+        other = Recomputation(sides, trial.mapped, pairs, at, stop)
         other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
         cause, without = _tried(other)
         if cause:
