@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs.numerals import short
+from specs.numbers import short
 
 import ports
 import specs
