@@ -15,7 +15,7 @@ from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor
 from convert.reading.counting import no_parameters
 from convert.reading.nesting import by_container, within
 from convert.records import record
-from specs.applied.layout import Layout
+from specs.applied.layout import Layout, Sum
 from specs.applied.moves import Move
 from specs.notation.claims import UNPROVEN, claim, unproven
 from specs.numbers import exact
@@ -90,7 +90,7 @@ class TablePlan:
             (COUNTED, self._counts[0]),
             ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
-            ("added into one array, which cannot be separated again", self.layout.sums),
+            (f"added into one array{self._rounding()}, which cannot be separated again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("zeros in the part that the table drops", self.layout.blank),
             *self._constants(),
@@ -107,6 +107,12 @@ class TablePlan:
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
         lines += self._counts[1]
         return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
+
+    def _rounding(self) -> str:
+        """Say to which dtypes sums are rounded; nothing of float64, to which they are not."""
+        dtypes = dict.fromkeys(tensor.dtype for tensor, filling in self.steps if isinstance(filling, Sum))
+        rounded = " and ".join(dtype for dtype in dtypes if dtype != "float64")
+        return f" and rounded to {rounded}" if rounded else ""
 
     def around(self) -> list[str]:
         """Name the arrays around the part of the file that is read."""

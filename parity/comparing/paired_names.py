@@ -20,7 +20,7 @@ from specs.table import Table
 
 Shapes = Mapping[str, tuple[int, ...]]
 # Why modules whose arrays have another number of axes are not compared.
-STACKED = "one model stacks the arrays of several blocks, as under nn.scan"
+STACKED = "one model stacks arrays that the other has apart, as under nn.scan"
 OTHER_AXES = "their arrays have an axis more in one model, as of heads"
 SPLIT = "the models split modules otherwise"
 FLAT = "their arrays have axes of length 1 more in one model"

@@ -130,6 +130,20 @@ def test_inputs_that_the_proof_does_not_draw_are_named(times: Any, why: str):
     assert said in str(found) and said in found.table.print() and found.to_dict()["kept"] == [said]
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_right_gets_inputs_of_one_value_in_its_order_of_axes(value: float):
+    class Last(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv1d(3, 4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.conv(x.transpose(1, 2)).transpose(1, 2)
+
+    found = parity.derive(torch.nn.Conv1d(3, 4, 3), Last(), (np.full((2, 3, 9), value),))
+    assert found.proven, str(found)
+
+
 def test_a_lone_number_is_drawn():
     x = np.random.default_rng(0).standard_normal((1, 4))
     assert parity.derive(Timed(0.1), Timed(0.1), (x, np.ones(1))).kept == []

@@ -128,7 +128,9 @@ def test_modules_that_return_other_shapes_are_counted_and_never_the_first_diverg
     report = compared(left, right, "layers")
     said = " ".join(str(report).split())
     assert report.passed and "name and shape: 'bias' of other shapes note:" in said, said
-    assert "torch: 6 modules not compared, as one model stacks the arrays of several blocks, as under nn.scan: " in said
+    assert (
+        "torch: 6 modules not compared, as one model stacks arrays that the other has apart, as under nn.scan: " in said
+    )
     right.last.eps = 1e-3
     wrong = compared(left, right, "layers")
     assert wrong.first_divergence == "last", str(wrong)
@@ -160,7 +162,7 @@ def test_modules_with_axes_of_heads_are_counted_apart_from_stacked_ones():
     report = parity.compare({"torch": right, "flax": left}, x, dtype="float64", check="layers", names=found)
     said = " ".join(str(report).split())
     assert report.passed, said
-    stacked, heads = "one model stacks the arrays of several blocks", "their arrays have an axis more in one model"
+    stacked, heads = "one model stacks arrays that the other has apart", "their arrays have an axis more in one model"
     for label, names, number in (("torch", "'layers.0', 'layers.1', 'layers.2'", "3 modules"),
                                   ("flax", "'layers.fc'", "1 module")):  # fmt: skip
         assert f"{label}: {number} not compared, as {stacked}, as under nn.scan: {names}" in said
