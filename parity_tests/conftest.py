@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # The files that take longest, longest first: none of them is still running when all others have ended.
 LONGEST = (
-    "parity/test_device.py", "test_ports.py", "test_own_architecture.py", "derive/test_causes_selections.py",
+    "parity/test_device.py", "test_ports.py", "test_own_architecture.py", "derive/test_kinds_routed.py",
     "test_optimizer.py", "test_dangers.py", "test_mobile_former.py", "test_dynamixer.py", "test_distributed.py",
     "test_upstream.py", "test_raft_mlp.py",
 )  # fmt: skip

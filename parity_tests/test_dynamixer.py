@@ -279,10 +279,10 @@ def test_images_that_do_not_fill_the_grid_are_refused():
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_drop_path_rises_over_all_blocks(framework):
     needs(framework)
-    config = dataclasses.replace(TINY["two halvings"], drop_path=0.3)
+    config = dataclasses.replace(TINY["wider, headless"], drop_path=0.3)
     images = np.random.default_rng(0).standard_normal((5, *input_shape(config)))
     port = ports.build("dynamixer", config, framework, seed=1, init="random", dtype="float64")
-    assert np.array_equal(port(images), tiny("dynamixer", "two halvings", framework)(images))
+    assert np.array_equal(port(images), tiny("dynamixer", "wider, headless", framework)(images))
     drops = port.dropout_calls(images, seed=0)  # three blocks, two branches each; the first block drops nothing
     assert [drop.rate for drop in drops] == pytest.approx([0.15, 0.15, 0.3, 0.3])
     # whole samples, rescaled; paddle's dropout keeps 1 / (1 - rate) in float32

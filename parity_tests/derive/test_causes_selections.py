@@ -144,10 +144,10 @@ def test_the_cell_state_in_place_of_the_output_of_an_lstm_is_named(swapped: bool
     """The output is a product of a gate and of a function of the cell state: neither alone leads to it."""
 
     def net(which: int) -> Net:
-        return Net(lambda m, x: m.head(m.rnn(x)[1][which][-1]), rnn=torch.nn.LSTM(5, 4, batch_first=True),
-                   head=linear(4, 3))  # fmt: skip
+        return Net(lambda m, x: m.head(m.rnn(x)[1][which][-1]), rnn=torch.nn.LSTM(3, 2, batch_first=True),
+                   head=linear(2, 3))  # fmt: skip
 
-    found = parity.derive(*(net(which) for which in ((1, 0) if swapped else (0, 1))), (images(3, 2, 5),))
+    found = parity.derive(*(net(which) for which in ((1, 0) if swapped else (0, 1))), (images(3, 2, 3),))
     (place,) = found.divergences
     sides = ("right", "left") if swapped else ("left", "right")
     assert place.what == f"the {sides[0]} computes tanh and a product of a value that the {sides[1]} takes as it is"
@@ -163,14 +163,14 @@ def test_the_last_step_in_place_of_a_mean_is_named_where_one_side_reads_all_inpu
 
     class Stepped(nnx.Module):
         def __init__(self, rngs: nnx.Rngs) -> None:
-            self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
+            self.rnn = nnx.RNN(nnx.SimpleCell(3, 4, rngs=rngs))
             self.head = nnx.Linear(4, 2, rngs=rngs)
 
         def __call__(self, x: Any) -> Any:
             return self.head(self.rnn(x)[:, -1] if swapped else self.rnn(x).mean(1))
 
     at_once = Net(lambda m, x: m.head(m.rnn(x)[0].mean(1) if swapped else m.rnn(x)[0][:, -1]),
-                  rnn=torch.nn.LSTM(3, 4, batch_first=True), head=linear(4, 2))  # fmt: skip
+                  rnn=torch.nn.RNN(3, 4, batch_first=True), head=linear(4, 2))  # fmt: skip
     sides = (Stepped(nnx.Rngs(0)), at_once) if swapped else (at_once, Stepped(nnx.Rngs(0)))
     found = parity.derive(*sides, (images(2, 5, 3),))
     (place,) = found.divergences
