@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs.numbers import short
 
 import ports
 import specs
 from convert.errors import ConvertError
 from convert.pages import use
 from ports.frameworks import declared, quick_xla_flags
+from specs.numbers import short
 
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU; what needs it has processes of its own
