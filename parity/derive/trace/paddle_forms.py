@@ -35,7 +35,7 @@ def positional(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def lifted(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def lifted(args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Make casts to lower precision void."""
 
     def lift(value: Any) -> Any:
@@ -50,7 +50,7 @@ def is_inexact(tensor: Any) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool:
+def is_layout(name: str, args: Any, results: Sequence[Any]) -> bool:
     first = next(leaf for _, leaf in flatten(list(args)) if isinstance(leaf, paddle.Tensor))
     if not all(map(is_inexact, results)) or ("int" in str(first.dtype) and name != "embedding"):
         return False

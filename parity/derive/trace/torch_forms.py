@@ -22,7 +22,7 @@ LAYOUT = frozenset([
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+def lifted(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Make casts to lower precision void, and constants as exact as they can be."""
     dtype = kwargs.get("dtype")
     wide = torch.float64 if dtype in LOW else torch.complex128 if dtype == torch.complex64 else dtype
