@@ -103,7 +103,7 @@ def _places(program: Program, before: bool, first: int) -> Iterator[Place]:
         if at < first or not adds(program, total):
             continue
         if before:
-            made = [program.tape.nodes[program.makers[n]] for n in total.inputs if n in program.makers]
+            made = filter(None, map(program.maker, total.inputs))
             every = [(node, node.output) for node in made if program.only_reader(node.output)]
             yield from (Place(one, total, term, True) for node, term in every if (one := activation(program, node)))
         else:

@@ -102,8 +102,7 @@ def _reaches(program: Program, start: int, end: int) -> bool:
 
 def _maker(program: Program, number: int) -> Node | None:
     """Return the operation that computes a value, before it is laid out otherwise; None for an input of the model."""
-    while number in program.makers:
-        node = program.tape.nodes[program.makers[number]]
+    while (node := program.maker(number)) is not None:
         active = [n for n in node.inputs if n in program.active]
         if node.kind != "layout" or len(active) != 1:
             return node

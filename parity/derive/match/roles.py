@@ -182,7 +182,7 @@ def _present(program: Program, number: int) -> Array:
     """Return zeros where a value that no input reaches is the constant zero, as the bias of keys alone; else ones."""
     if number in program.tape.constants:
         return np.asarray(program.tape.constants[number] != 0, np.float64)
-    node = program.tape.nodes[program.makers[number]] if number in program.makers else None
+    node = program.maker(number)
     if node is None or node.kind != "layout":
         return np.ones(program.shapes[number])
     return node.run(*(program.indices.get(each, _present(program, each)) for each in node.inputs))
