@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, alike, widened
+from .edit import SIDES, Edit, LeftOut, repeats, widened
 
 MOST = 4  # sums of a side that are tried
 
@@ -44,7 +44,7 @@ def without_terms(programs: Sequence[Program], firsts: Sequence[int]) -> Iterato
         every = [node for node, _ in sums[side]]
         late = [node for node, kind in sums[side] if program.makers[node.output] >= firsts[side] and kind in more]
         for node in late[:MOST]:
-            sets = alike(node, every, lambda other: other.site)
+            sets = repeats(node, every, lambda other: other.site)
             for remaining in (0, 1):
                 yield widened(_left_out(program, some, remaining, side) for some in sets)
 

@@ -81,14 +81,14 @@ class Reader(NamedTuple):
     axis: int | None = None
 
 
-def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
+def same_group_sizes(a: Sequence[Group], b: Sequence[Group]) -> bool:
     """Tell whether columns fall into groups of the same sizes: then neither product seems a part of the other."""
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
 
 
 def unmet(a: Sequence[Group], b: Sequence[Group]) -> int:
     """Count the groups of one product that have none of their role in another; 0 for groups of other sizes."""
-    rest = [group.role for group in b] if alike(a, b) else []
+    rest = [group.role for group in b] if same_group_sizes(a, b) else []
     found = 0
     for group in a if rest else ():
         same = [role for role in rest if difference(group.role, role) < 2]

@@ -11,7 +11,7 @@ import paddle
 from .call import flatten
 from .einsum import read_einsum
 from .paddle_values import LOW
-from .tape import Operation, Tape, same
+from .tape import Operation, Tape, identity
 
 LAYOUT = frozenset([
     "reshape", "transpose", "squeeze", "unsqueeze", "concat", "stack", "split", "split_with_num", "slice",
@@ -161,7 +161,7 @@ class Forms:
         shape = list(args[0].shape)
         space = shape[1:-1] if args[4][-1] == "C" else shape[2:]
         fits = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
-        return self.tape.layout(inputs[0], same, self.path[-1]) if fits else None
+        return self.tape.layout(inputs[0], identity, self.path[-1]) if fits else None
 
     _linear_interp = _bicubic_interp = _trilinear_interp = _bilinear_interp
 

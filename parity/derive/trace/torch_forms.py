@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .tape import Tape, same
+from .tape import Tape, identity
 from .torch_values import length_of, places_of, results_of, tensors_of
 
 LAYOUT = frozenset([
@@ -106,7 +106,7 @@ class Forms:
 
     def _upsample_bilinear2d(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
-        return self.tape.layout(inputs[0], same, self.path[-1]) if out.shape == args[0].shape else None
+        return self.tape.layout(inputs[0], identity, self.path[-1]) if out.shape == args[0].shape else None
 
     _upsample_linear1d = _upsample_bicubic2d = _upsample_trilinear3d = _upsample_bilinear2d
 
