@@ -101,6 +101,14 @@ NOT_COMPOSED = {
     "a tie comes apart": (
         "x: o <-> b: o = c: o", "b: (p+q) <-> y: p, z: q\nc: o <-> w: o", "1:2: what its = joins is apart in 2"
     ),
+    "two constants": (
+        "a: o <-> b: o\n<-> n: o = 0", "b: o <-> c: o\nn: o = 1 <->", "1:3: n: o: is 0 here and 1 there (2:3)"
+    ),
+    "a part of a sum": (
+        "p: o + q: o -> t: o", "t: (a+b) <-> x: a, y: b",
+        "1:2: what it becomes is no line of a table: an arrow in one direction is for sums, total: o <- first: o + "
+        "second: o, and for drop",
+    ),
     "divided in two ways": (
         "a: h d <-> b: (h d)", "b: (g e) <-> c: g e",
         "1:2: b: (h d): (h d) and (g e) divide one axis in two ways: give equal axes one name in both tables (2:2)",
@@ -152,6 +160,12 @@ def test_what_has_no_line_is_not_composed(name):
         first.compose(second)
     assert caught.value.message == "1 and 2 cannot be composed: mend these lines, or apply both tables in turn"
     assert problem in caught.value.problems
+
+
+def test_an_array_of_b_alone_has_no_line():
+    first = Table.parse("table 1\na: o <-> b: o\n<-> n: = 0\n<-> m: = 1\ndrop <- k")
+    second = Table.parse("table 1\nb: o <-> c: o\nn -> drop\nm: = 1 <->\nk -> drop")
+    assert str(first.compose(second)) == "table 1\na: o <-> c: o\n"
 
 
 def test_tables_of_one_name_are_told_apart():

@@ -34,13 +34,7 @@ def compose(one: Lines, two: Lines) -> Lines:
         raise TableError(message, work.problems[:40])
     plain = [replace(line, number=0, above=(), comment="") for line in lines]
     plain = [line.reverse() for line in plain] if backwards else plain
-    composed = Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), {**one.orders, **two.orders}, name)
-    for line in composed.lines:
-        try:
-            check(line)
-        except ValueError as error:
-            raise TableError(f"{name}: cannot be composed: {line}: {error}: apply both tables in turn") from None
-    return composed
+    return Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), {**one.orders, **two.orders}, name)
 
 
 def _spelt_out(one: Lines, two: Lines) -> tuple[list[Line], list[Line]]:
@@ -113,7 +107,17 @@ class _Work:
 
     def lines(self) -> list[Line]:
         """Return the composed lines; `problems` says which could not be."""
-        return [composed for line in self.first for composed in self.through(line)] + self.rest()
+        lines = list[Line]()
+        for line in self.first:
+            composed = [each for each in self.through(line) if each.arrays]
+            for each in composed:
+                try:
+                    check(each)
+                except ValueError as error:
+                    what = f"what it becomes is no line of a table: {error}"
+                    self.problems.append(f"{self.one.where(line)}: {what}")
+            lines += composed
+        return lines + self.rest()
 
     def through(self, line: Line) -> list[Line]:
         """Return what becomes of a line of the first table."""
@@ -161,6 +165,10 @@ class _Work:
             found += [made] if made else []
         if found or problems:
             return found, problems
+        value = line.right.constant
+        for other in (self.second[k] for k, _ in places):
+            if value and other.left.constant and value.value != other.left.constant.value:
+                return [], [f"is {value} here and {other.left.constant} there ({self.two.where(other)})"]
         if places and line.kind in ("constant", "drop"):
             return [Line(Side(), Side())], []
         of = "its elements" if places else "it"
