@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from specs.notation.folding import LINES, capped, counted, fold, misfits
 
@@ -30,6 +30,14 @@ def equations(rows: Iterable[Sequence[str]]) -> list[str]:
         one_each = all(len(names) == 1 for names in folded)
         lines += [" = ".join(row) for row in (zip(*folded, strict=True) if in_order and one_each else group)]
     return lines
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group names, {name: why}, by their reason: {why: folded names}."""
+    names: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        names.setdefault(why, []).append(name)
+    return {why: fold(some) for why, some in names.items()}
 
 
 def _numbers(name: str) -> tuple[list[int], str]:

@@ -12,7 +12,7 @@ from parity.given.own import wrap
 from specs.dialects import PORTS, UNUSED, bind, place
 from specs.init import draw, sample
 from specs.kinds import FRAMEWORKS, IMAGES, KINDS, LIBRARIES
-from specs.layer import Layer, array, parameters
+from specs.layer import Layer, array, embedding, gru_cell, lstm_cell, parameters
 from specs.notation.axes import names, parse_axes
 from specs.table import Table
 
@@ -102,6 +102,21 @@ def test_a_librarys_own_layer_is_of_its_kind(library, kind):
     (layer,) = wrap(_module(library, text, inputs), (inputs,)).layers()
     left_out = without.get(library, ()) if isinstance(without, dict) else without
     assert (layer.path, layer.kind, dict(layer.sizes), layer.without) == ("a", kind, sizes, left_out)
+
+
+@pytest.mark.parametrize(
+    "layer", [embedding("a", 5, 3), lstm_cell("a", 2, 5), gru_cell("a", 2, 5)], ids=lambda layer: layer.kind
+)
+def test_a_short_form_has_the_sizes_of_its_kind(layer):
+    *_, sizes, _, _ = MODULES[layer.kind]
+    assert layer.sizes == sizes
+    assert [parameter.leaf for parameter in layer.parameters()] == list(KINDS[layer.kind].axes)
+
+
+@pytest.mark.parametrize("short", [lstm_cell, gru_cell])
+def test_a_cell_without_biases_has_its_kernels(short):
+    leaves = [parameter.leaf for parameter in short("a", 2, 5, bias=False).parameters()]
+    assert leaves == ["input_kernel", "hidden_kernel"]
 
 
 def _module(library, text, inputs):

@@ -233,7 +233,7 @@ class Stored(NamedTuple):
 
     @property
     def alternatives(self) -> tuple["Stored", ...]:
-        """Return each of the tied arrays alone, which is all of it."""
+        """Return one Stored for each tied array: any of them alone has all elements."""
         if not self.ties:
             return (self,)
         return tuple(self._replace(theirs=one, ties=()) for one in (self.theirs, *self.ties))

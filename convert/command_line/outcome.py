@@ -198,9 +198,9 @@ def _narrow(plan: Plan) -> str:
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
-    left, right = plan.table.sides
-    if left == right:  # two models of one framework
-        left, right = ("right", "left") if plan.backwards else ("left", "right")
+    from convert.table.misfit import sides_of
+
+    left, right = sides_of(plan.table, plan.backwards)
     ends = f"{result['out']} (format {format_of(result['out'])}, side {right}) from {plan.reader.path} (side {left})"
     say(printable(f"{_verb(result)} {ends}: {_contents(plan, result)}"))
     _print_steps(plan, result)

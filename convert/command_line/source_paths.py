@@ -41,10 +41,7 @@ class Sources:
 
 def over(reasons: Mapping[str, str]) -> list[str]:
     """Return what is passed over, {path: why}, for people: a line a reason, names folded."""
-    paths: dict[str, list[str]] = {}
-    for path, reason in reasons.items():
-        paths.setdefault(reason, []).append(path)
-    return [f"passed over, {reason}: {', '.join(folding.fold(some))}" for reason, some in paths.items()]
+    return [f"passed over, {why}: {', '.join(paths)}" for why, paths in folding.by_reason(reasons).items()]
 
 
 Made = Callable[[Mapping[str, Any]], bool]  # whether a checkpoint with this record is what the same command writes

@@ -7,11 +7,11 @@ recorded.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from convert.config.conventions import same
 from convert.errors import UsageError
 from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
 from specs.numbers import exact
@@ -96,7 +96,7 @@ def _regrouped(state: State, stated: Mapping[str, Any]) -> tuple[tuple[Group, ..
 
 def contradicted(known: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return the known values of those hyperparameters that the user states otherwise."""
-    return {name: known[name] for name, value in stated.items() if name in known and not _same(known[name], value)}
+    return {name: known[name] for name, value in stated.items() if name in known and not same(known[name], value)}
 
 
 def spelt(value: Any) -> str:
@@ -113,10 +113,3 @@ def _check_family(path: str, state: State, stated: Mapping[str, Any]) -> None:
         raise UsageError(f"{holds}: kind={kind} contradicts it")
     for name in stated.keys() - {"kind", "step", *NEEDED[state.family]}:
         raise UsageError(f"{holds}: {name} is no hyperparameter of {kinds_of(state.family)}")
-
-
-def _same(stored: Any, stated: Any) -> bool:
-    """Tell whether two values are equal, if only as float32, in which optax stores hyperparameters."""
-    if isinstance(stored, float) and isinstance(stated, float):
-        return array("f", [stored]) == array("f", [stated])
-    return bool(stored == stated)

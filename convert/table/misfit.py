@@ -17,7 +17,7 @@ from convert.reading.nesting import WRAPPERS, training, unwrapped
 from convert.reading.own_names import own_names
 from convert.reading.parametrized import parametrized
 from convert.reading.replicas import leading, replication
-from specs.notation.lines import Misfit
+from specs.notation.lines import Lines, Misfit
 from specs.solving.matching import Matcher
 from specs.solving.sizes import LIKE, NO_LINE, SizeError
 from specs.table import Table, TableError
@@ -212,7 +212,8 @@ def _problems(case: Case) -> ConvertError:
         what += "" if own else f": another model?{_architecture(case.path)}"
         problems = [what, *(problems if fit else [*known, *_first_names(case.sources, error.missing)])]
     where = f", under {case.prefix!r}" if case.prefix else ""
-    what = f"does not fit {called(table, case.path)}, read from {_direction(case)}{where}"
+    direction = " to ".join(sides_of(table, case.backwards))
+    what = f"does not fit {called(table, case.path)}, read from {direction}{where}"
     return ConvertError(f"{case.path}: {what}", problems)
 
 
@@ -303,9 +304,8 @@ def _nested(table: Table, places: list[str]) -> str:
     return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
 
 
-def _direction(case: Case) -> str:
+def sides_of(table: Lines, backwards: bool) -> tuple[str, str]:
     """Name the side that is read and the one that is made; of one framework, by where the Table's file has them."""
-    first, second = case.table.sides
-    if first == second:
-        first, second = ("right", "left") if case.backwards else ("left", "right")
-    return f"{first} to {second}"
+    if table.sides[0] != table.sides[1]:
+        return table.sides
+    return ("right", "left") if backwards else ("left", "right")

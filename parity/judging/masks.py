@@ -33,7 +33,7 @@ def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
         return _failed(arrays, Divergence.at("dropout", differ, 0.0, guess=_guess(a, b)), error=math.inf)
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
-        scores = [_score(*side) for side in sides]
+        scores = [_score(rate, *kept) for _, _, *kept in sides]
         curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), SCORES))
     off = [(name, score) for name, score, limit in curve if not score <= limit]
     if not off:
@@ -78,6 +78,6 @@ def _calls(masks: Sequence[Sequence[float]]) -> str:
     return listed or "none"
 
 
-def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:
+def _score(rate: float, seen: float, kept: float, off: float) -> float:
     spread = math.sqrt(seen * rate * (1 - rate)) or 1.0
     return abs(kept - seen * (1 - rate)) / spread if off < 1e-2 else math.inf

@@ -300,7 +300,7 @@ def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
     return [f"{whose}, which says that {why}: {some(names)}"] * bool(names)
 
 
-def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:
+def _train(r: Recording, model: Port | Own, inputs: Any, _feed: Any, steps: int) -> None:
     r.momenta = momenta(model.runner.model)
     for name in OPTIMIZERS:
         trained = model.train(batches(inputs, steps), Optimizer(name=name))

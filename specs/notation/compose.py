@@ -20,29 +20,21 @@ from .signature import Signature
 
 def compose(one: Lines, two: Lines) -> Lines:
     """Compose two Tables; arguments and errors as in Table.compose."""
-    if any(line.left.join != "," for line in two.lines) and all(line.right.join == "," for line in one.lines):
-        return _composed(two.reverse(), one.reverse()).reverse()  # what joins arrays of B stands in the first table
-    return _composed(one, two)
-
-
-def _composed(one: Lines, two: Lines) -> Lines:
-    orders = {**one.orders, **two.orders}
-    if any(one.orders[name] != two.orders[name] for name in one.orders.keys() & two.orders.keys()):
-        raise TableError(f"{one.name} and {two.name} give different numbers for one order")
-    first, second = _spelt_out(one, two)
-    work = _Work(first, second)
-    lines = [line for k in range(len(first)) for line in work.through(k)] + work.rest()
-    if work.problems:
-        raise TableError(f"{one.name} and {two.name} cannot be composed", work.problems[:40])
     name = f"{one.name} * {two.name}"
+    if one.name == two.name:  # as of texts: messages say which of the two they speak of
+        one, two = replace(one, name=f"the first {one.name}"), replace(two, name=f"the second {two.name}")
+    for order in sorted(one.orders.keys() & two.orders.keys()):
+        if one.orders[order] != two.orders[order]:
+            raise TableError(f"[@{order}] has other numbers in {two.name} than in {one.name}: rename one of the two")
+    backwards = any(line.left.join != "," for line in two.lines) and all(line.right.join == "," for line in one.lines)
+    work = _Work(two.reverse(), one.reverse()) if backwards else _Work(one, two)  # the first may join arrays of B
+    lines = work.lines()
+    if work.problems:
+        message = f"{one.name} and {two.name} cannot be composed: mend these lines, or apply both tables in turn"
+        raise TableError(message, work.problems[:40])
     plain = [replace(line, number=0, above=(), comment="") for line in lines]
-    composed = Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), orders, name)
-    for line in composed.lines:
-        try:
-            check(line)
-        except ValueError as error:
-            raise TableError(f"{name}: cannot be composed: {line}: {error}") from None
-    return composed
+    plain = [line.reverse() for line in plain] if backwards else plain
+    return Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), {**one.orders, **two.orders}, name)
 
 
 def _spelt_out(one: Lines, two: Lines) -> tuple[list[Line], list[Line]]:
@@ -101,26 +93,40 @@ def _separated(line: Line) -> Line:
 
 
 class _Work:
-    """Two lists of lines, and what was composed of them so far."""
+    """Two Tables, and what was composed of their lines so far."""
 
-    def __init__(self, first: list[Line], second: list[Line]):
-        self.first, self.second = first, second
+    def __init__(self, one: Lines, two: Lines):
+        self.one, self.two = one, two
+        self.first, self.second = _spelt_out(one, two)
         self.places: dict[tuple[object, ...], list[tuple[int, int]]] = {}  # by path, of the second table's left side
-        for k, line in enumerate(second):
+        for k, line in enumerate(self.second):
             for position, array in enumerate(line.left.arrays):
                 self.places.setdefault(_shape(array), []).append((k, position))
         self.met: set[tuple[int, int]] = set()  # (line of the second table, array of its left side)
         self.problems: list[str] = []
 
-    def through(self, k: int) -> list[Line]:
+    def lines(self) -> list[Line]:
+        """Return the composed lines; `problems` says which could not be."""
+        lines = list[Line]()
+        for line in self.first:
+            composed = [each for each in self.through(line) if each.arrays]
+            for each in composed:
+                try:
+                    check(each)
+                except ValueError as error:
+                    what = f"what it becomes is no line of a table: {error}"
+                    self.problems.append(f"{self.one.where(line)}: {what}")
+            lines += composed
+        return lines + self.rest()
+
+    def through(self, line: Line) -> list[Line]:
         """Return what becomes of a line of the first table."""
-        line = self.first[k]
         if not line.right.arrays:
             return [line]
         found: list[list[Line]] = []
         for array in line.right.arrays:
             lines, problems = self._meetings(line, array)
-            self.problems += [f"line {line.number}: {array}: {why}" for why in problems]
+            self.problems += [f"{self.one.where(line)}: {array}: {why}" for why in problems]
             found.append(lines)
         if line.right.join == "," or not all(found):
             return [each for lines in found for each in lines]
@@ -134,7 +140,8 @@ class _Work:
         ends = [each for lines in real for each in lines]
         whole = all(len(lines) == 1 for lines in real) and all(len(each.right.arrays) == 1 for each in ends)
         if not whole or len({each.left for each in ends}) > 1 or any(each.kind == "sum" for each in ends):
-            self.problems.append(f"line {line.number}: what its {line.right.join} joins is apart in the other table")
+            what = f"what its {line.right.join} joins is apart in {self.two.name}"
+            self.problems.append(f"{self.one.where(line)}: {what}")
             return []
         arrays = dict.fromkeys(each.right.arrays[0] for each in ends)
         join = line.right.join if len(arrays) > 1 else ","
@@ -153,24 +160,27 @@ class _Work:
             try:
                 made = _meet(line, array, other, other.left.arrays[position])
             except ValueError as error:
-                problems.append(f"{error} (line {other.number})")
+                problems.append(f"{error} ({self.two.where(other)})")
                 continue
             found += [made] if made else []
         if found or problems:
             return found, problems
+        value = line.right.constant
+        for other in (self.second[k] for k, _ in places):
+            if value and other.left.constant and value.value != other.left.constant.value:
+                return [], [f"is {value} here and {other.left.constant} there ({self.two.where(other)})"]
         if places and line.kind in ("constant", "drop"):
             return [Line(Side(), Side())], []
         of = "its elements" if places else "it"
-        return [], [f"no line of the other table speaks of {of}"]
+        return [], [f"no line of {self.two.name} speaks of {of}: add one"]
 
     def rest(self) -> list[Line]:
         """Return lines of the second table that do not begin in B; those that no line reaches are problems."""
         for k, line in enumerate(self.second):
             for position, array in enumerate(line.left.arrays):
                 if (k, position) not in self.met:
-                    self.problems.append(
-                        f"line {line.number} of the second: {array}: no line of the first speaks of it"
-                    )
+                    what = f"no line of {self.one.name} speaks of it: add one"
+                    self.problems.append(f"{self.two.where(line)}: {array}: {what}")
         return [line for line in self.second if not line.left.arrays]
 
 
@@ -189,9 +199,12 @@ def through(source: Side, hub: Axes, other: Axes, target: Side) -> Line:
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
     """Return the line from A to C through one array of B. None where the two speak of different elements of it."""
     other, theirs = _primed(line, other, theirs)
-    values = equated(line, array, other, theirs)
-    left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
-    right = other.right._replace(arrays=tuple(substituted(a, values) for a in other.right.arrays))
+    try:
+        values = equated(line, array, other, theirs)
+        left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
+        right = other.right._replace(arrays=tuple(substituted(a, values) for a in other.right.arrays))
+    except ValueError as error:
+        raise ValueError(str(error).replace("'", "")) from None  # without the marks that _primed sets
     if line.kind == "drop" or other.kind == "drop":
         if line.kind != "drop" and line.kind != "constant":
             return Line(left, Side(), "->")
@@ -205,7 +218,7 @@ def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line 
     if line.kind == "sum" and other.kind == "sum":
         raise ValueError("a sum of a sum has no line")
     if other.left.join != ",":
-        raise ValueError(f"what {other.left.join} joins there comes apart here: compose the tables the other way round")
+        raise ValueError(f"what {other.left.join} joins there comes apart here: only one of the tables may join arrays")
     arrow = (
         line.arrow if line.kind == "sum" and line.left.join == "+" else other.arrow if other.kind == "sum" else "<->"
     )

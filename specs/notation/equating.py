@@ -34,7 +34,10 @@ def fresh_name(name: str, taken: set[str]) -> str:
 
 
 def equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Values:
-    """Equate the axes of two lines through an array that both write. Raises: ValueError where no axes express it."""
+    """Equate the axes of two lines through an array that both write; names of the second end in '.
+
+    Raises: ValueError where no axes express it.
+    """
     values: Values = {}
     for ours, his in zip(array.holes, theirs.holes, strict=True):
         values[his.name] = Value(((Part(ours.name),),))
@@ -68,9 +71,9 @@ def _equate(one: Dim, two: Dim, values: Values) -> None:
     elif other is not None and _plain(one.factors) and window is None:
         values[one.factors[0][0].name] = Value(two.factors, other)
     elif window is not None or other is not None:
-        raise ValueError(f"the windows of {one} and {_unprimed(two)} do not match")
+        raise ValueError(f"the windows of {one} and {two} do not match")
     else:
-        _equate_factors(one.factors, two.factors, values, f"{one} and {_unprimed(two)}")
+        _equate_factors(one.factors, two.factors, values, f"{one} and {two}")
 
 
 def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Values, what: str) -> None:
@@ -85,7 +88,7 @@ def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Va
     elif _plain(one) and two:
         values[one[0][0].name] = Value(two)
     elif one or two:
-        raise ValueError(f"{what} divide one axis in two ways: name what is alike alike")
+        raise ValueError(f"{what} divide one axis in two ways: give equal axes one name in both tables")
     return None
 
 
@@ -100,7 +103,7 @@ def _alike(one: Factor, two: Factor, values: Values) -> bool:
     if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
         return False
     if one[0].window != two[0].window:
-        raise ValueError(f"the windows of {one[0]} and {_unprimed(Dim((two,)))} do not match")
+        raise ValueError(f"the windows of {one[0]} and {Dim((two,))} do not match")
     if len(one) > 1 and [p.turn for p in one] != [p.turn for p in two]:
         return False
     for ours, his in zip(one, two, strict=True):
@@ -111,8 +114,7 @@ def _alike(one: Factor, two: Factor, values: Values) -> bool:
 
 
 def _equate_parts(one: Part, two: Part, values: Values) -> None:
-    if not one.name or not two.name:
-        raise ValueError("an axis of length 1 meets a longer one")
+    assert one.name and two.name, "an axis of length 1 has no factors"
     if one.turn == two.turn:
         values[two.name] = Value(((Part(one.name, length=one.length or two.length),),))
     elif not any(two.turn):
@@ -121,10 +123,6 @@ def _equate_parts(one: Part, two: Part, values: Values) -> None:
         values[one.name] = Value(((two,),))
     else:
         raise ValueError(f"the orders of {one} and {two} do not combine")
-
-
-def _unprimed(dim: Dim) -> str:
-    return str(dim).replace("'", "")
 
 
 def substituted(array: Signature, values: Values) -> Signature:

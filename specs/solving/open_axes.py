@@ -159,21 +159,21 @@ def _two_lengths(dims: Sequence[Open]) -> list[str]:
     return [
         f"{name} may stand for two lengths (lines {in_a_row([min(by_line), *others])}): then rename one"
         for name, by_line in sorted(beside.items())
-        if (others := sorted(by_line.keys() - _linked(by_line, min(by_line))))
+        if (others := sorted(by_line.keys() - linked({min(by_line)}, by_line)))
     ]
 
 
-def _linked(beside: Mapping[int, set[str]], first: int) -> set[int]:
-    """Return the lines that share an axis with a line, or with one that does.
+def linked(first: set[int], names: Mapping[int, set[str]]) -> set[int]:
+    """Return the numbers of lines that share a name with one of the first lines, or with another that does.
 
     Args:
-      beside: number of a line -> the axes with which it composes one axis.
+      names: number of a line -> the names of its axes or arrays that link it.
     """
-    found, axes = {first}, set(beside[first])
-    while more := {number for number, names in beside.items() if number not in found and names & axes}:
-        found |= more
-        axes.update(*(beside[number] for number in more))
-    return found
+    reached, known = set(first), set[str]().union(*(names[number] for number in first))
+    while more := {number for number, own in names.items() if number not in reached and own & known}:
+        reached |= more
+        known.update(*(names[number] for number in more))
+    return reached
 
 
 def contradicted(
@@ -188,9 +188,9 @@ def contradicted(
     problems = []
     for name, beside in taken.items():
         for bad in sorted(beside.keys() & wrong):
-            linked = _linked(beside, bad)
-            if (good := sorted(beside.keys() - linked)) and not wrong & set(good):
-                what = f"was given, and fits line {in_a_row(good)} but not {in_a_row(sorted(linked & wrong))}"
+            together = linked({bad}, beside)
+            if (good := sorted(beside.keys() - together)) and not wrong & set(good):
+                what = f"was given, and fits line {in_a_row(good)} but not {in_a_row(sorted(together & wrong))}"
                 problems.append((f"{name}={given[name]}", f"{what}: if {name} stands for two lengths, rename one"))
                 break
     return problems

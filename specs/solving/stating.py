@@ -13,6 +13,7 @@ from specs.notation.signature import Signature
 
 from .binding import bind
 from .matching import Matcher
+from .open_axes import linked
 from .sizes import SizeError
 
 T = TypeVar("T", bound=Lines)
@@ -51,16 +52,14 @@ def _composed(table: Lines) -> set[int]:
 
     Lengths pass between lines of one array, and everywhere for names that begin with a capital letter.
     """
-    waiting = list(table.lines)
     keys = {
-        line.number: {array.label for array in line.arrays} | set(filter(table.shared, line.axes)) for line in waiting
+        line.number: {array.label for array in line.arrays} | set(filter(table.shared, line.axes))
+        for line in table.lines
     }
-    numbers = {line.number for line in waiting if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())}
-    known = set[str]().union(*(keys[number] for number in numbers))
-    while more := {number for number, own in keys.items() if number not in numbers and own & known}:
-        numbers |= more
-        known.update(*(keys[number] for number in more))
-    return numbers
+    composing = {
+        line.number for line in table.lines if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())
+    }
+    return linked(composing, keys)
 
 
 def _names(dim: Dim) -> int:

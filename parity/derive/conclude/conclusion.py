@@ -19,7 +19,6 @@ from parity.derive.fold.this_depth import this_depth
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import to_check
-from parity.derive.missing.chosen import chosen
 from parity.derive.missing.depths import DEPTHS, differing
 from parity.derive.missing.strides import same_shapes, unlike_strides
 from parity.derive.missing.unmatched import Unmatched, unmatched
@@ -39,6 +38,7 @@ from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Tape
 from specs.words import in_a_row
 
+from .chosen import chosen
 from .partings import divergences, partings
 from .verdict import Verdict, judged
 from .writing import Written, unseen, without_drops, written

@@ -1,13 +1,16 @@
 """Change one side's tape so that it may become equal to the other side's: each change is a possible cause.
 
-edit defines a change. These yield such changes: numbers (epsilons, scales), roots (epsilons under a root or added to
-it), activations (activated_sums: before or after a sum or a norm), axes (of softmax, groups of norms), norms
-(reduced_norms: before or behind a mean), sums, gates (before or behind a product), affine (parameters that are added or
-multiplied), functions (without parameters, that one side alone computes), weights (functions of parameters, or one
-parameter at two places), tables (masks, rotations, positions, rows), swaps (one operation for another), pools (of
-poolings), stretches (several for several; selections says what they take of values, resizes by which kernel they
-resize), earlier (what is computed before a value), outputs (in another order) and scores (factors of attention).
-rewiring joins those that change how a side is composed. texts says how calls and tables differ.
+edit defines a change. A look at both tapes finds it; only running them with it tells whether it is right
+(prove/recomputation). These yield changes of
 
-A change is found by one look at both tapes; only running them with it tells whether it is right (prove/recomputation).
+    numbers     numbers (epsilons, scales), roots (epsilons under a root, or added to it), scores (factors of attention)
+    functions   activations, functions (of one value, that one side alone computes), axes (of softmax, groups of
+                norms), swaps (one operation for another), stretches (several for several)
+    places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
+                gates (before or behind a product), earlier (values on the way), outputs (in another order)
+    terms       sums (terms that are left out), affine (parameters that are added or multiplied)
+    parameters  weights (functions of them, or one at two places), tables (masks, rotations, positions, rows)
+
+rewiring joins those that change how a side is composed: norms, sums, gates and affine. texts says how calls and tables
+differ, pools and resizes name windows and kernels, and selections says what stretches take of values.
 """

@@ -12,12 +12,12 @@ from convert.folding import fold as folded_names
 from parity.causes.hypotheses import ACTIVATIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown_once
-from parity.derive.trace.tape import Array, Node, Tape, same
+from parity.derive.trace.tape import Array, Node, Tape, identity
 from specs.words import in_a_row
 
 from .activations import Activation, activation
 from .affine import chains
-from .edit import SIDES, Edit, alike, widened
+from .edit import SIDES, Edit, repeats, widened
 from .norms import each_norm
 from .sums import adds
 
@@ -63,7 +63,7 @@ class Moved(Edit):
         size, nodes = tape.size, list[Node]()
         for node in tape.nodes:
             if node.output in skipped:
-                nodes.append(Node("layout", (skipped[node.output],), node.output, same, node.site, None))
+                nodes.append(Node("layout", (skipped[node.output],), node.output, identity, node.site, None))
             elif (place := totals.get(node.output)) is None:
                 nodes.append(node)
             elif place.before:
@@ -90,7 +90,7 @@ def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Ite
             near = (place for place in every if program.makers[place.total.output] >= firsts[side])
             for place in itertools.islice(near, 2 * MOST):
                 some = [other for other in every if other.alike == place.alike]
-                yield widened(_moved(of, side) for of in alike(place, some, _site))
+                yield widened(_moved(of, side) for of in repeats(place, some, _site))
 
 
 def _site(place: Place) -> str:
@@ -103,7 +103,7 @@ def _places(program: Program, before: bool, first: int) -> Iterator[Place]:
         if at < first or not adds(program, total):
             continue
         if before:
-            made = [program.tape.nodes[program.makers[n]] for n in total.inputs if n in program.makers]
+            made = filter(None, map(program.maker, total.inputs))
             every = [(node, node.output) for node in made if program.only_reader(node.output)]
             yield from (Place(one, total, term, True) for node, term in every if (one := activation(program, node)))
         else:

@@ -48,7 +48,7 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
     for side, own in enumerate(found):
         names = dict.fromkeys([*(one.name for one in found[1 - side]), NONE])
         for one in own:
-            alike = _alike(programs[side], one)
+            alike = _written_as(programs[side], one)
             for name in names:
                 if name != one.name:
                     both = (one.name, name) if side == 0 else (name, one.name)
@@ -56,7 +56,7 @@ def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Ite
                     yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
 
 
-def _alike(program: Program, one: Activation) -> dict[int, int]:
+def _written_as(program: Program, one: Activation) -> dict[int, int]:
     """Return {result: entry} of each activation that is written as this one is."""
     every = (activation(program, node) for node in program.tape.nodes if node.kind == one.result.kind)
     return {other.result.output: other.entry for other in every

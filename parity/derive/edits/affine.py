@@ -12,7 +12,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, alike, widened
+from .edit import SIDES, Edit, LeftOut, repeats, widened
 
 MOST = 4  # chains of a side that are tried
 MOVED = "product in another place"  # the kind of edits that exchange it with a sum
@@ -111,7 +111,7 @@ def without_chains(program: Program, first: int, side: int, names: Collection[st
     every = [chain for chain in chains(program) if all(name in names for one in chain for name in one.names)]
     late = [chain for chain in every if program.makers[chain[-1].node.output] >= first]
     for chain in late[:MOST]:
-        yield widened(_left_out(some, side) for some in alike(chain, every, lambda other: other[-1].node.site))
+        yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
 
 
 def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
@@ -120,7 +120,7 @@ def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
     every = [(one, two) for one, two in pairs if one.node.kind != two.node.kind]
     late = [pair for pair in every if program.makers[pair[1].node.output] >= first]
     for pair in late[:1]:  # a match ends at the first one
-        yield widened(_exchanged(some, side) for some in alike(pair, every, lambda other: other[1].node.site))
+        yield widened(_exchanged(some, side) for some in repeats(pair, every, lambda other: other[1].node.site))
 
 
 def _exchanged(pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
-from parity.derive.trace.tape import Array, Node, Tape, same
+from parity.derive.trace.tape import Array, Node, Tape, identity
 from specs.words import count
 
 SIDES = ("left", "right")
@@ -133,7 +133,7 @@ class LeftOut(Replaced):
     """
 
     def instead(self, node: Node) -> Node:
-        return Node("layout", (self.values[node.output],), node.output, same, node.site, None)
+        return Node("layout", (self.values[node.output],), node.output, identity, node.site, None)
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ def widened(edits: Iterable[Edit]) -> Edit:
     return replace(one, wider=tuple(wider))
 
 
-def alike(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
-    """Return one alone, and all that stand at the same place of modules that differ in their numbers alone."""
+def repeats(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
+    """Return [one], then larger sets with it: what stands at its place in modules of other numbers."""
     sets = [[one]]
     for pattern in NUMBERS if site(one).strip() else ():
         ranks, counts = dict[int, tuple[str, int]](), Counter[str]()
@@ -175,7 +175,7 @@ def alike(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]
             where = site(other)
             ranks[id(other)] = pattern.sub("#", where), counts[where]
             counts[where] += 1
-        alike = [other for other in every if ranks[id(other)] == ranks[id(one)]]
-        if len(alike) > len(sets[-1]):
-            sets.append(alike)
+        numbered = [other for other in every if ranks[id(other)] == ranks[id(one)]]
+        if len(numbered) > len(sets[-1]):
+            sets.append(numbered)
     return sets

@@ -15,7 +15,7 @@ from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
 from .affine import Applied, chains
-from .edit import NUMBERS, SIDES, Edit, LeftOut, Replaced, alike, widened
+from .edit import NUMBERS, SIDES, Edit, LeftOut, Replaced, repeats, widened
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
@@ -101,7 +101,7 @@ def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
         sums = {id(norm): at for norm in every if (at := _residual(program, norm, before)) is not None}
         some = [norm for norm in every if id(norm) in sums]
         for norm in [norm for norm in some if sums[id(norm)] >= first][:MOST]:
-            yield widened(_taken(program, of, sums, before, side) for of in alike(norm, some, _site))
+            yield widened(_taken(program, of, sums, before, side) for of in repeats(norm, some, _site))
 
 
 def _residual(program: Program, norm: Norm, before: bool) -> int | None:
@@ -145,9 +145,9 @@ def norm_edits(program: Program, first: int, side: int, names: Collection[str]) 
         if out and len(beside) > 1 and _parent(norm) not in parents:  # of queries and keys, which meet each other
             parents.add(_parent(norm))
             yield _left_out(beside, side)
-        edits: list[list[Edit]] = [[_left_out(some, side) for some in alike(norm, every, _site)]] if out else []
+        edits: list[list[Edit]] = [[_left_out(some, side) for some in repeats(norm, every, _site)]] if out else []
         if norm.total:
-            sets = alike(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
+            sets = repeats(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
             edits.insert(0, [_after_sum(some, side) for some in sets])
             if norm.branch != norm.result:
                 edits.insert(0, [_after_branch(some, side) for some in sets])

@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Tape
 from specs.numbers import apart, measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Valued, alike, two_sided
+from .edit import SIDES, Valued, repeats, two_sided
 from .texts import Words
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -63,7 +63,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                 change = partial(_change, side, what, (value, other, other in others))
                 # where one number of a side would stand for two of the other one, each place is for itself
                 for some in _choices(places, near, every == len(places) <= len(known)):
-                    sets = alike(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
+                    sets = repeats(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
                     wider = (change(of) for of in sets[1:] if len(of) < len(places))
                     yield replace(change(some), wider=tuple(wider))
     yield from _together(surplus)

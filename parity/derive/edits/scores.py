@@ -58,7 +58,7 @@ def _factors(program: Program, node: Node) -> list[int]:
     """Return the single numbers by which a product of queries and keys, or either of these, is multiplied."""
     found, value = list[int](), node.output
     for number in node.inputs:
-        while (made := _made(program, number)) is not None and (constants := _passed(program, made)) is not None:
+        while (made := program.maker(number)) is not None and (constants := _passed(program, made)) is not None:
             found += constants
             number = next(n for n in made.inputs if n not in constants)
     while (reading := program.only_reader(value)) is not None:
@@ -67,10 +67,6 @@ def _factors(program: Program, node: Node) -> list[int]:
             break
         found, value = found + constants, then.output
     return found
-
-
-def _made(program: Program, number: int) -> Node | None:
-    return program.tape.nodes[program.makers[number]] if number in program.makers else None
 
 
 def _passed(program: Program, node: Node) -> list[int] | None:

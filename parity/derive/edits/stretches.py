@@ -77,7 +77,7 @@ def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterato
         for order in orders(left.shapes[a.entry], right.shapes[b.entry])
         if _fits(left.shapes[a.result], right.shapes[b.result], order)
     }
-    every = _alike(right) if turns else {}
+    every = _by_signature(right) if turns else {}
     for a, b, signature, order in itertools.islice(reversed(turns.values()), MOST):
         alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
         words, run = _difference(a, b, (left, right)), turned(left.function(a), order)
@@ -154,7 +154,7 @@ def _stretches(program: Program, value: int) -> list[Stretch]:
     return found
 
 
-def _alike(program: Program) -> dict[Signature, list[Stretch]]:
+def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
     """Return all stretches of a program by what they compute, of each value the shortest one of each kind."""
     found: dict[Signature, dict[int, Stretch]] = defaultdict(dict)
     for node in program.tape.nodes:

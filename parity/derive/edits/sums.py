@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, alike, widened
+from .edit import SIDES, Edit, LeftOut, repeats, widened
 
 MOST = 4  # sums of a side that are tried
 
@@ -44,7 +44,7 @@ def without_terms(programs: Sequence[Program], firsts: Sequence[int]) -> Iterato
         every = [node for node, _ in sums[side]]
         late = [node for node, kind in sums[side] if program.makers[node.output] >= firsts[side] and kind in more]
         for node in late[:MOST]:
-            sets = alike(node, every, lambda other: other.site)
+            sets = repeats(node, every, lambda other: other.site)
             for remaining in (0, 1):
                 yield widened(_left_out(program, some, remaining, side) for some in sets)
 
@@ -102,8 +102,7 @@ def _reaches(program: Program, start: int, end: int) -> bool:
 
 def _maker(program: Program, number: int) -> Node | None:
     """Return the operation that computes a value, before it is laid out otherwise; None for an input of the model."""
-    while number in program.makers:
-        node = program.tape.nodes[program.makers[number]]
+    while (node := program.maker(number)) is not None:
         active = [n for n in node.inputs if n in program.active]
         if node.kind != "layout" or len(active) != 1:
             return node

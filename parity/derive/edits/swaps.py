@@ -94,7 +94,7 @@ def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iter
     left_some, right_some = (list(_unary(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
     every = list(_unary(right, range(len(right.tape.nodes))))
     for one in right_some[::-1][:MOST]:
-        alike = {other.node.output: other.slot for other in every if _same(other, one)}
+        alike = {other.node.output: other.slot for other in every if _one_function(other, one)}
         for other in left_some[::-1][:MOST]:
             shapes = left.shapes[other.entry], right.shapes[one.entry]
             for order in orders(*shapes):
@@ -131,7 +131,7 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
     return pools(left.run, right.run, shapes) or other_values(left.at, right.at)
 
 
-def _same(one: Unary, other: Unary) -> bool:
+def _one_function(one: Unary, other: Unary) -> bool:
     """Tell whether operations are one function: of single values, or the same call with the same known operands."""
     if one.node.output == other.node.output:
         return True

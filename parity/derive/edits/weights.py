@@ -44,8 +44,8 @@ def _functions(program: Program) -> dict[int, str]:
     for node in program.tape.nodes:
         for number in node.inputs if not program.active.isdisjoint([*node.inputs, node.output]) else ():
             value = program.before_layouts(number)[0]
-            made = program.makers.get(value)
-            if value in weights and made is not None and program.tape.nodes[made].kind in ("mul", "other"):
+            made = program.maker(value)
+            if value in weights and made is not None and made.kind in ("mul", "other"):
                 shape, parameters = program.shapes[value], program.tape.parameters
                 if names := [name for name in weights[value] if program.shapes[parameters[name]] == shape]:
                     found[value] = names[0]

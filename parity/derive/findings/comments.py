@@ -69,7 +69,7 @@ def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
         comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
     if lengths := _lengths(table):
         comments.append(f"{LENGTHS} {lengths}")
-    if numbers := _stated(table):
+    if numbers := _stated_lengths(table):
         comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
     comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
@@ -85,7 +85,7 @@ def _lengths(table: DerivedTable) -> str:
     return " ".join(f"{' '.join(some)}{f' ({of})' * bool(of)}" for of, some in groups.items())
 
 
-def _stated(table: DerivedTable) -> list[str]:
+def _stated_lengths(table: DerivedTable) -> list[str]:
     """List the numbers of parts that lines state, as s=2, and a=1+b=1+e=1 for parts in another order."""
     factors = [
         factor for line in table.lines for array in line.arrays for dim in array.axes or () for factor in dim.factors

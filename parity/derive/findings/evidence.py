@@ -175,7 +175,7 @@ class Evidence(Proof):
 
     @property
     def inferred_apart(self) -> list[str]:
-        """Return the same of models that part somewhere: they may read all of a parameter, and other values with it."""
+        """Return the inferred parameters of models that part: code may read all of these, on values that differ."""
         return self._inferred_otherwise if self.divergences else []
 
     @property

@@ -112,7 +112,7 @@ def remarks(found: Evidence) -> Iterator[Remark]:
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
-    if pairs := _alike(found):
+    if pairs := _rotary_pairs(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     yield from (Remark(f"free to permute: {text}") for text in found.freedom)
     yield from map(Remark, found.correspondence)
@@ -148,7 +148,7 @@ def stated(table: Table, text: str) -> bool:
     return any(f"# {text}" in line.above for line in table.lines)
 
 
-def _alike(found: Evidence) -> list[str]:
+def _rotary_pairs(found: Evidence) -> list[str]:
     """List the letters of an axis that may be the pairs of rotary positions, and of which one is not checked."""
     dims = ((line, dim) for line in found.table.lines for array in line.arrays for dim in array.axes or ())
     for line, dim in dims:

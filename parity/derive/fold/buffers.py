@@ -67,11 +67,13 @@ def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements
         home = homes.get(split(name)[0], set())
         near = {other: one for other, one in a.others.items() if split(other)[0] in home}
         named = {other: one for other, one in near.items() if split(other)[1] == split(name)[1]}
-        inside = [other for other, one in named.items() if _counts(one, array) or _alike(one, array)]
-        inside = inside or [other for other, one in near.items() if _alike(one, array)]
+        inside = [other for other, one in named.items() if _counts(one, array) or _equal_integers(one, array)]
+        inside = inside or [other for other, one in near.items() if _equal_integers(one, array)]
         if not home and array.ndim:  # no counter, which stands beside the parameters of its module
             places, own = around.get(split(name)[0], set()), split(name)[1]
-            inside = [other for other, one in a.others.items() if split(other)[1] == own and _alike(one, array)]
+            inside = [
+                other for other, one in a.others.items() if split(other)[1] == own and _equal_integers(one, array)
+            ]
             inside = [other for other in inside if split(other)[0] in places]
             home = {split(other)[0] for other in inside}
         if len(home) == len(inside) == 1 and inside[0] not in taken:
@@ -108,7 +110,7 @@ def orders(one: Any, other: Any) -> Iterator[tuple[int, ...]]:
             yield order
 
 
-def _alike(one: Any, other: Any) -> bool:
+def _equal_integers(one: Any, other: Any) -> bool:
     """Tell whether arrays are integers of one kind, shape and value: two new models have the same there."""
     return bool(one.dtype == other.dtype and one.dtype.kind in "iu" and np.array_equal(one, other))
 

@@ -227,13 +227,13 @@ def _composition(parts: Parts, split: Split) -> str:
     """Return the axis of the parts: "(o+p)", "(g r+1+1 d)"."""
     total = "+".join(composed(axes.target[split.part]) for axes in parts.values())
     group, width = (
-        next((" ".join(_stated(axes.target[d])) for axes in parts.values() if axes.target[d]), "")
+        next((" ".join(_with_lengths(axes.target[d])) for axes in parts.values() if axes.target[d]), "")
         for d in (split.group, split.width)
     )
     return f"({' '.join(filter(None, (group, total, width)))})"
 
 
-def _stated(atoms: Sequence[Atom]) -> list[str]:
+def _with_lengths(atoms: Sequence[Atom]) -> list[str]:
     """Return the names of pieces; of several, the only one of length 2 states it: pairs stay pairs in wider heads."""
     pairs = [atom for atom in atoms if atom.length == PAIR] if len(atoms) > 1 else []
     return [atom.name + f"={PAIR}" * (pairs == [atom]) for atom in atoms]

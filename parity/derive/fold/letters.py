@@ -54,7 +54,7 @@ def _letters(axes: Iterable[str]) -> dict[str, None]:
 
 
 def open_letters(row: Row) -> list[str]:
-    """List the letters that stand in a sum wherever the row has them, and on both sides, without those it states."""
+    """List the letters that both sides have inside sums (a+b) alone, and whose length no side states (a=3)."""
     sides = [[axes or "" for _, axes in arrays] for arrays in (row.left, row.right)]
     alone = set(_letters(SUM.sub("", text) for side in sides for text in side))
     summed = [_letters(sum_ for text in side for sum_ in SUM.findall(text)) for side in sides]

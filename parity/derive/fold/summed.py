@@ -75,7 +75,7 @@ def sums(
 def _one_for_all(
     sides: Sequence[tuple[Sequence[Part], Sequence[Part]]], lefts: Elements, rights: Elements
 ) -> Row | None:
-    """Return one line where each right vector is the sum of one block of the same left ones; None where not all are.
+    """Return one line if every right vector is a sum of the same left vectors, one block of each; else None.
 
     That is `bias_ih: (s c) + bias_hh: (s c) -> {s=hi|hf|hg|ho}/bias: c`.
     """

@@ -47,7 +47,7 @@ def exchanged(axes: Axes, names: Names, side: int, name: str, stacked: int) -> l
     """
     found = []
     for own, atoms in enumerate(axes.source[stacked:]):
-        at = next((k for k, others in enumerate(axes.target) if len(atoms) == 2 and _same(atoms, others)), None)
+        at = next((k for k, others in enumerate(axes.target) if len(atoms) == 2 and _same_atoms(atoms, others)), None)
         if at is None or not atoms[0].backwards:
             continue
         count, width = (atom.length for atom in atoms)
@@ -123,5 +123,5 @@ def in_other_order(row: Row, swap: Swap) -> Row:
     return replace(row, left=left, right=((row.right[0][0], " ".join(target)),))
 
 
-def _same(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:
+def _same_atoms(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:
     return len(atoms) == len(others) and all(a is b for a, b in zip(atoms, others, strict=True))

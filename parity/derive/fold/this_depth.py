@@ -31,7 +31,7 @@ def this_depth(table: Lines) -> list[str]:
         arrays = (*line.left.arrays, *line.right.arrays)
         groups.setdefault(tuple(_blanked(array.path) for array in arrays), []).append(line)
     for lines in groups.values():
-        found.update(dict.fromkeys(_apart([line.left.arrays[0].path for line in lines])))
+        found.update(dict.fromkeys(_varying_beginnings([line.left.arrays[0].path for line in lines])))
     inside = _inside(table)
     return [place for place in found if _is_block(place, found, inside)]
 
@@ -80,7 +80,7 @@ def _each(path: Path, shared: set[str]) -> Iterator[str]:
     yield from map("".join, itertools.product(*pieces))
 
 
-def _apart(paths: list[Path]) -> Iterator[str]:
+def _varying_beginnings(paths: list[Path]) -> Iterator[str]:
     """Yield the beginnings of paths that differ in numbers of blocks, up to the last of these."""
     texts = [_plain(path) for path in paths]
     every = [_numbers(text) for text in texts]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, same
+from parity.derive.trace.tape import Array, Node, Tape, identity
 
 
 class Crop(NamedTuple):
@@ -43,7 +43,7 @@ def cropped(program: Program) -> Tape:
         inserted[at] = Node("layout", node.inputs[:1], size, _cut(part), node.site, None)
         nodes[at] = node._replace(inputs=(size, node.inputs[1]))
         for reader in crop.readers:
-            nodes[reader] = nodes[reader]._replace(run=same)
+            nodes[reader] = nodes[reader]._replace(run=identity)
         for reader, order in crop.turns.items():
             nodes[reader] = nodes[reader]._replace(run=partial(np.transpose, axes=order))
         size += 1

@@ -43,7 +43,7 @@ def factored(program: Program) -> Tape:
         terms = _terms(program, Term(w, lambda a: a, ()), DEPTH)
         if all(_factors(program, term) is None for term in terms):
             return [node]
-        return _apart(program, node, terms, number)
+        return _separate_products(program, node, terms, number)
 
     return tape.rewritten(instead)
 
@@ -81,7 +81,7 @@ def _factors(program: Program, term: Term) -> tuple[int, int, bool] | None:
     return None
 
 
-def _apart(program: Program, node: Node, terms: list[Term], number: Callable[[], int]) -> list[Node]:
+def _separate_products(program: Program, node: Node, terms: list[Term], number: Callable[[], int]) -> list[Node]:
     """Return the products with each term of a kernel, and their sum."""
     nodes, results = list[Node](), list[int]()
     record, x = recording(nodes, number, node.site), node.inputs[0]

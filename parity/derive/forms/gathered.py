@@ -106,7 +106,7 @@ def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Nod
         Node("layout", (rows.value,), stacked, rows.layout, node.site, None),
         Node("layout", (of.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site, None),
         node._replace(inputs=(stacked, matrices), output=product),
-        Node("layout", (product,), full, _apart(experts, rows.shared), node.site, None),
+        Node("layout", (product,), full, _split_by_expert(experts, rows.shared), node.site, None),
         _choice(forms, Chosen(full, of.which, places if slot else places.swapaxes(2, 3)), node),
     ]
 
@@ -175,7 +175,7 @@ def _side_by_side(matrix: Array, shared: bool) -> Callable[[Array], Array]:
     return run
 
 
-def _apart(experts: int, shared: bool) -> Callable[[Array], Array]:
+def _split_by_expert(experts: int, shared: bool) -> Callable[[Array], Array]:
     """Return what lays results out as (e, n, c)."""
     return lambda y: y.reshape(y.shape[1], experts, -1).swapaxes(0, 1) if shared else y
 

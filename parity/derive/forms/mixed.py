@@ -30,7 +30,7 @@ def mixed(program: Program) -> Tape:
 
 def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
     """Return x, y and m of a sum that is a mean of x and y; None of others."""
-    terms = [program.tape.nodes[program.makers[n]] for n in node.inputs if n in program.makers]
+    terms = [*filter(None, map(program.maker, node.inputs))]
     if len(terms) != 2 or any(term.kind != "mul" for term in terms):
         return None
     pairs = [sorted(term.inputs, key=program.active.__contains__) for term in terms]  # (weight, activation)
@@ -59,11 +59,11 @@ def _negates(node: Node) -> bool:
 
 def _is_rest(program: Program, weight: tuple[int, Array], rest: tuple[int, Array]) -> bool:
     """Tell whether each element of the second value is 1 minus that of the first one."""
-    node = program.tape.nodes[program.makers[rest[0]]] if rest[0] in program.makers else None
+    node = program.maker(rest[0])
     if node is None or node.kind != "add":
         return False
     one = [n for n in node.inputs if np.all(np.equal(program.tape.constants.get(n, 0), 1))]
-    minus = [program.tape.nodes[program.makers[n]] for n in node.inputs if n in program.makers]
+    minus = [*filter(None, map(program.maker, node.inputs))]
     if len(one) != 1 or len(minus) != 1 or not _negates(minus[0]):
         return False
     number, places = _laid_out(program, minus[0].inputs[0])

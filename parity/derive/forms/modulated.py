@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, picked, recording, same
+from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, identity, picked, recording
 
 
 class Part(NamedTuple):
@@ -135,8 +135,8 @@ def _before_padding(program: Program, of: int, picks: list[Array]) -> tuple[int,
         own = [np.full(np.prod(shape, dtype=int), -1) for _ in picks]
         for each, pick in zip(own, picks, strict=True):
             each[moved[moved > 0] - 1] = pick[moved > 0]
-        same = (((each[moved - 1] == pick) | (moved == 0)).all() for each, pick in zip(own, picks, strict=True))
-        if not all(same) or any((each < 0).any() for each in own):
+        consistent = (((each[moved - 1] == pick) | (moved == 0)).all() for each, pick in zip(own, picks, strict=True))
+        if not all(consistent) or any((each < 0).any() for each in own):
             break
         of, picks = node.inputs[0], [each.reshape(shape) for each in own]
         layouts.insert(0, node)
@@ -176,4 +176,4 @@ def _written(program: Program, node: Node, found: Modulated, number: Callable[[]
     )
     y = record("layout", (nodes[-1].output,), lambda a: a.reshape(out))
     y = scaled(y, found.behind, [spread(part, out) for part in found.behind])
-    return [*nodes, Node("layout", (y,), node.output, same, node.site, None)]
+    return [*nodes, Node("layout", (y,), node.output, identity, node.site, None)]

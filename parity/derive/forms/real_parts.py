@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.derive.trace.tape import Array, Node, Tape, negative, same
+from parity.derive.trace.tape import Array, Node, Tape, identity, negative
 
 JOINED = frozenset(["complex"])  # of two real arrays
 PAIRED = frozenset(["view_as_complex", "as_complex"])  # of the last axis of one
@@ -201,7 +201,7 @@ class _Writer:
 
     def _alias(self, number: int, node: Node) -> None:
         """Give an operation's result the number that later ones read."""
-        self.tape.nodes.append(Node("layout", (number,), node.output, same, node.site, None))
+        self.tape.nodes.append(Node("layout", (number,), node.output, identity, node.site, None))
 
 
 def _is_complex(value: Array) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, same
+from parity.derive.trace.tape import Array, Node, Tape, identity
 
 GATHERS, ADDS, PUTS = ("index", "index_select"), ("index_add",), ("index_put",)  # names of operations
 
@@ -86,7 +86,7 @@ def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], n
     axes = [axis for axis, (n, k) in enumerate(zip(source, shape, strict=False)) if (n, k) == (count, len(index))]
     if len(node.inputs) == 2 and len(source) == len(shape) and len(axes) == 1:
         rows[node.output] = Rows(node.inputs[1], axes[0])
-        return [Node("layout", node.inputs[:1], node.output, same, node.site, None)]
+        return [Node("layout", node.inputs[:1], node.output, identity, node.site, None)]
     if shape[:1] != (len(index),):
         raise Unlike
     some = number()

@@ -144,7 +144,7 @@ def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:
     scale = max(size_of(a), size_of(b))
     if not scale:
         return 0.0
-    if limit < np.inf and any(_apart(here, there) > limit * scale for here, there in zip(a.T, b.T, strict=True)):
+    if limit < np.inf and any(_mean_gap(here, there) > limit * scale for here, there in zip(a.T, b.T, strict=True)):
         return np.inf
     if len(a) * len(b) > BLOCK:
         return float(nearest(a, b)[1].mean() / scale)
@@ -156,7 +156,7 @@ def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:
     return float(total / len(a) / scale)
 
 
-def _apart(a: Array, b: Array) -> float:
+def _mean_gap(a: Array, b: Array) -> float:
     """Return the mean distance of numbers from the nearest of others."""
     b = np.sort(b)
     after = np.clip(np.searchsorted(b, a), 1, max(len(b) - 1, 1))

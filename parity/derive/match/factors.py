@@ -99,7 +99,9 @@ class Factors(Biases):
         if not options and np.shape(use.x) == np.shape(use.ids):
             options = [
                 (
-                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
+                    self._order(
+                        use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _size_gap(use, seen)
+                    ),
                     gap,
                     seen,
                     (seen.numbers[index], None),
@@ -154,7 +156,7 @@ class Factors(Biases):
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():
             likely = seen in strays, not self._free(seen, seen.numbers)
-            order = self._order(use, seen, *likely, gap > EXACT and gap, _apart(use, seen))
+            order = self._order(use, seen, *likely, gap > EXACT and gap, _size_gap(use, seen))
             options.append((order, gap, seen, None))
         return options
 
@@ -221,7 +223,7 @@ class Factors(Biases):
         return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
 
 
-def _apart(use: Use, seen: uses.Seen) -> float:
+def _size_gap(use: Use, seen: uses.Seen) -> float:
     """Tell by how much the values to which two terms were first added differ in size; 0 if hardly."""
     apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
     return apart if apart > ALIKE else 0.0

@@ -51,7 +51,7 @@ class Near(NamedTuple):
     counted: int = 0
 
     def rows(self, seen: uses.Seen) -> Array | None:
-        """Return the left row of each right one; None if they differ."""
+        """Match the rows of the right product to those of a left use; None if the two meet different values."""
         if seen in self.partial:
             return self.partial[seen]
         parted = self.gaps.get(seen, 0.0) > ALIKE
@@ -206,7 +206,7 @@ class Products(Regrouping):
             hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
-            split = not roles.alike(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
+            split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these

@@ -81,14 +81,14 @@ class Reader(NamedTuple):
     axis: int | None = None
 
 
-def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
+def same_group_sizes(a: Sequence[Group], b: Sequence[Group]) -> bool:
     """Tell whether columns fall into groups of the same sizes: then neither product seems a part of the other."""
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
 
 
 def unmet(a: Sequence[Group], b: Sequence[Group]) -> int:
     """Count the groups of one product that have none of their role in another; 0 for groups of other sizes."""
-    rest = [group.role for group in b] if alike(a, b) else []
+    rest = [group.role for group in b] if same_group_sizes(a, b) else []
     found = 0
     for group in a if rest else ():
         same = [role for role in rest if difference(group.role, role) < 2]
@@ -182,7 +182,7 @@ def _present(program: Program, number: int) -> Array:
     """Return zeros where a value that no input reaches is the constant zero, as the bias of keys alone; else ones."""
     if number in program.tape.constants:
         return np.asarray(program.tape.constants[number] != 0, np.float64)
-    node = program.tape.nodes[program.makers[number]] if number in program.makers else None
+    node = program.maker(number)
     if node is None or node.kind != "layout":
         return np.ones(program.shapes[number])
     return node.run(*(program.indices.get(each, _present(program, each)) for each in node.inputs))

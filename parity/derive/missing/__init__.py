@@ -1,5 +1,5 @@
 """Say why no full Table comes out.
 
 unmatched lists what has no partner, depths compares numbers of blocks, widths the sizes of parameters, strides those of
-convolutions, weight_norms finds weight normalization of one side, and chosen says which partners nothing confirms.
+convolutions, and weight_norms finds weight normalization of one side.
 """

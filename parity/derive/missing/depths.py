@@ -22,9 +22,9 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
       left, right: arrays by name.
     """
     left_depths, right_depths = _lists(left, right)
-    if _same(left_depths, right_depths) and _elements(left) != _elements(right):  # a stem may stand for a list
+    if _equal_lengths(left_depths, right_depths) and _elements(left) != _elements(right):  # a stem may stand for a list
         left_depths, right_depths = _lists(left, right, layers=False)
-    if not left_depths or len(left_depths) != len(right_depths) or _same(left_depths, right_depths):
+    if not left_depths or len(left_depths) != len(right_depths) or _equal_lengths(left_depths, right_depths):
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
@@ -48,7 +48,7 @@ def _lists(
     return left_depths, right_depths
 
 
-def _same(left: Mapping[str, int], right: Mapping[str, int]) -> bool:
+def _equal_lengths(left: Mapping[str, int], right: Mapping[str, int]) -> bool:
     """Tell whether two models have lists of the same lengths, whatever they are called."""
     return sorted(left.values()) == sorted(right.values())
 
@@ -94,7 +94,7 @@ def depths(arrays: Mapping[str, Any], single: bool = False, layers: bool = True)
         places = list(NUMBER.finditer(name))
         for at in [*(at for at in places if _list(name, at) in several), *places][:1]:
             numbers.setdefault(_list(name, at), {}).setdefault(at[0], set()).add(name[at.end() :])
-    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single, layers)}
+    found = {place: len(blocks) for place, blocks in numbers.items() if _is_list(list(blocks.values()), single, layers)}
     return {**found, **stacked}
 
 
@@ -135,7 +135,7 @@ def _below(name: str, places: Iterable[str]) -> bool:
     return any(name.startswith(f"{place}/") for place in places)
 
 
-def _alike(blocks: list[set[str]], single: bool, layers: bool) -> bool:
+def _is_list(blocks: list[set[str]], single: bool, layers: bool) -> bool:
     """Tell whether at least two blocks have arrays of the same names, each several of them.
 
     Args:

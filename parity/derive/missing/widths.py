@@ -103,7 +103,7 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
         )
         wanted = of_product(use, right)
         lefts, rights = (
-            [seen for seen in some if _alike(wanted, of_product(seen, side))]
+            [seen for seen in some if _equal_columns(wanted, of_product(seen, side))]
             for side, some in ((left, lefts), (right, rights))
         )
         # of one size, one side has in several what the other has in one; and a free left array may be the partner
@@ -134,7 +134,7 @@ def _first(right: Run, mapped: Mapped) -> Use | None:
     return use if use is not None and use.kind == "product" else None
 
 
-def _alike(a: Array, b: Array) -> bool:
+def _equal_columns(a: Array, b: Array) -> bool:
     """Tell whether columns of two products have the same values."""
     return len(a) == len(b) and columns.distance(a, b) <= PARTED_USES
 

@@ -1,13 +1,16 @@
 """Prove a Table on other weights and inputs, list what may be permuted, and say why models differ.
 
-prove runs both models, decides, and says which inputs kept their values; translated gives the right model the left
-one's weights; gradients compares these parameter by parameter; observable tells which parameters no output depends on,
-unproven which integers and masks no proof exchanges, stored which numbers one side alone has, integers which are too
-large for JAX, and orders which stored permutations went into a Table. A trial runs both on other inputs and weights:
-signs with other signs, larger with larger weights, absent with tokens that no input has, zeros with an example of
-zeros, masks with other masks, examples with twice as many examples, and longer with longer inputs; constants runs them
-with numbers of the other side, and unreached with values beyond limits that one side alone has. freedom exchanges
-elements (reach tells which exchanges may have no effect); explanation says where values part and why (each place is a
-divergence), at the uses that pairs puts beside each other: recomputation runs both models with an edit of one
-(excerpts: from a few uses before they part on), convolutions compares their windows, and heads their numbers of heads.
+prove runs both models on weights that were not used to find the Table, and decides; what it cannot show is tried:
+
+    the proof              prove, with translated weights (translated); gradients, parameter by parameter; observable
+                           (parameters that no output depends on)
+    what it exchanges not  unproven (integers, masks), stored (numbers of one side alone), integers (too large for JAX),
+                           orders (permutations that went into the Table)
+    other runs             trial runs both on other weights or inputs: signs, larger (values), absent (tokens that no
+                           input has), zeros (an example of zeros), masks, examples (twice as many), longer (inputs),
+                           constants (numbers of the other side), unreached (values beyond the limits of one side)
+    what may be permuted   freedom; reach tells which exchanges may have no effect
+    where and why          explanation lists each divergence, at the uses that pairs puts beside each other;
+                           recomputation runs both with an edit of one, excerpts a part of them; convolutions compares
+                           windows, and heads numbers of heads
 """

@@ -29,7 +29,7 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
     if not own[0] or rare[0] != rare[1]:  # tokens of one side are counted from another number
         return ""
     for number in sorted(asked[0] ^ asked[1]):
-        if apart := _apart(trial, dict.fromkeys(rare[0], number)):
+        if apart := _difference(trial, dict.fromkeys(rare[0], number)):
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
             return _named(trial, number, rare[0], asks, apart)
     values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
@@ -38,10 +38,10 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
         return ""
     some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last
     together = dict(zip(map(int, values[::2]), some, strict=True))
-    if not (apart := _apart(trial, together)):
+    if not (apart := _difference(trial, together)):
         return ""
     for number in dict.fromkeys(some):
-        if one := _apart(trial, dict.fromkeys(rare[0], number)):
+        if one := _difference(trial, dict.fromkeys(rare[0], number)):
             return _named(trial, number, rare[0], "which no input has", one)
     exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
     new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
@@ -53,7 +53,7 @@ def _named(trial: Trial, number: int, rare: Collection[int], what: str, apart: f
     tokens = np.concatenate([array.ravel() for array in trial.given[0].values() if token_ids(array)])
     each, counts = np.unique(tokens[~np.isin(tokens, [*rare])], return_counts=True)
     known = int(each[counts.argmax()])
-    if not _apart(trial, dict.fromkeys(rare, known)):
+    if not _difference(trial, dict.fromkeys(rare, known)):
         return f"{number}, {what}: with it {differing(apart)}"
     return f"{number} in place of {in_a_row(sorted(rare))}: with it {differing(apart)}"
 
@@ -62,12 +62,12 @@ def _fewer(trial: Trial, instead: Mapping[int, int], apart: float) -> tuple[Mapp
     """Halve the exchanges of tokens while those of one half alone make outputs differ; return how far they then do."""
     pairs, middle = [*instead.items()], len(instead) // 2
     for half in (dict(pairs[:middle]), dict(pairs[middle:])) if middle else ():
-        if one := _apart(trial, half):
+        if one := _difference(trial, half):
             return _fewer(trial, half, one)
     return instead, apart
 
 
-def _apart(trial: Trial, instead: Mapping[int, int]) -> float:
+def _difference(trial: Trial, instead: Mapping[int, int]) -> float:
     """Return how far outputs differ with other tokens in place of some; 0 where rounding may explain it."""
     inputs = [
         {name: _exchanged(array, instead) if token_ids(given[name]) else array for name, array in drawn.items()}

@@ -225,7 +225,7 @@ class Gradients:
         return max(_largest(some - self._right.part(other, k * CHUNK, CHUNK)) for k, some in parts)
 
     def _moved(self, name: str, gradient: Array) -> float | None:
-        """Return how far it is from that of one right parameter of the same elements; None if that is not all."""
+        """Compare a left gradient with that of the right parameter of its elements; None if that has only some."""
         other = self._twin(name, gradient.size)
         if other is None:
             return None

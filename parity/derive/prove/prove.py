@@ -157,7 +157,7 @@ def prove(
 
 
 def _idle_in_all(right: Side, draws: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the right parameters without effect in all draws, each with the left one of which it is a part."""
+    """Map each right parameter that changes no output in any draw to the left parameter that contains it."""
     parts = [name for name in draws[0] if all(name in draw for draw in draws)] if draws else []
     return {name: draws[0][name] for name in effects(right, parts).without}
 

@@ -28,7 +28,7 @@ def alone(known: Left, best: Candidate) -> Alone:
     frequencies. Buffers of one value, as new statistics, stay: any could be the partner of another. Where outputs
     agree nothing is listed.
     """
-    if _apart(best) <= AGREEING_OUTPUTS:
+    if _distance(best) <= AGREEING_OUTPUTS:
         return Alone([], [])
     rights = Elements(best.side.parameters, known=False)
     placed = {*known.elements.owners(best.found.map), *known.elements.owners(best.found.plus)}
@@ -56,10 +56,10 @@ def _lengths(array: Array) -> tuple[int, ...]:
 def success(candidate: Candidate) -> tuple[bool, float, int]:
     """Return what grows with how well a match went: complete, with outputs that agree, or at least far."""
     complete, uses = candidate.depth
-    return complete, -_apart(candidate), uses
+    return complete, -_distance(candidate), uses
 
 
-def _apart(candidate: Candidate) -> float:
+def _distance(candidate: Candidate) -> float:
     """Return how far the outputs are apart, as matched, or values before them; infinite where it is not complete.
 
     Where values part a little, the right side goes on with the left ones, so that its outputs may agree all the same.

@@ -31,12 +31,12 @@ def _entries(attributes: dict[str, Any]) -> dict[str, Any]:
 def _refill(value: Any, entries: Any) -> None:
     if isinstance(value, list):
         value[:] = entries
-    elif (value or entries) and not _same(value, entries):  # one that refuses changes has none
+    elif (value or entries) and not _same_objects(value, entries):  # one that refuses changes has none
         value.clear()
         value.update(entries)
 
 
-def _same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+def _same_objects(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
     return now.keys() == before.keys() and all(now[key] is value for key, value in before.items())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
 
 
-def _same(out: Any) -> Any:
+def _identity(out: Any) -> Any:
     return out
 
 
@@ -27,10 +27,10 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     method: str = "__call__"
-    output: Callable[[Any], Any] = _same
+    output: Callable[[Any], Any] = _identity
 
     def __init__(
-        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = _same, **kwargs: Any
+        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = _identity, **kwargs: Any
     ) -> None:
         for name, value in (("args", args), ("kwargs", kwargs), ("method", method), ("output", output)):
             object.__setattr__(self, name, value)

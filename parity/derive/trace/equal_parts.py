@@ -171,7 +171,10 @@ class _Indices:
         return total
 
     def _meet(self, one: Array, other: Array) -> None:
-        """Note that indices meet, if each of one value meets a single one of the other: no table of all with all."""
+        """Unite the labels that stand at the same places of both values, if they pair one to one.
+
+        An outer sum pairs each label with all others, and says nothing.
+        """
         both = (one > 0) & (other > 0)
         pairs = np.unique(np.stack([one[both], other[both]]).astype(int), axis=1)
         if not pairs.size or any(len(np.unique(side)) < len(side) for side in pairs):

@@ -12,7 +12,7 @@ from jax.extend import core
 
 from .call import WIDE
 from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
-from .tape import Operation, Tape, same
+from .tape import Operation, Tape, identity
 
 CALLS = frozenset([
     "pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
@@ -72,7 +72,7 @@ class Reader:
         if special is not None:
             return [special(eqn, inputs, site)]
         if name in SAME:
-            return [self.tape.layout(value, same, site) for value in inputs]
+            return [self.tape.layout(value, identity, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
             return [self.tape.record("layout", inputs, run, site)]
@@ -135,9 +135,9 @@ class Reader:
     def _convert_element_type(self, eqn: Any, inputs: list[int], site: str) -> int:
         source, target = eqn.invars[0].aval.dtype, np.dtype(eqn.params["new_dtype"])
         if jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating):
-            return self.tape.layout(inputs[0], same, site)
+            return self.tape.layout(inputs[0], identity, site)
         if target.kind == "c" and source == target:
-            return self.tape.layout(inputs[0], same, site)
+            return self.tape.layout(inputs[0], identity, site)
         wide = np.float64 if target.name in LOW else WIDE["c"] if target.kind == "c" else target
         lifted = np.dtype(wide)  # bfloat16 has a kind of its own
         call = Operation.of("convert_element_type", {})

@@ -11,7 +11,7 @@ import paddle
 from .call import flatten
 from .einsum import read_einsum
 from .paddle_values import LOW
-from .tape import Operation, Tape, same
+from .tape import Operation, Tape, identity
 
 LAYOUT = frozenset([
     "reshape", "transpose", "squeeze", "unsqueeze", "concat", "stack", "split", "split_with_num", "slice",
@@ -35,7 +35,7 @@ def positional(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def lifted(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def lifted(args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Make casts to lower precision void."""
 
     def lift(value: Any) -> Any:
@@ -50,7 +50,7 @@ def is_inexact(tensor: Any) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool:
+def is_layout(name: str, args: Any, results: Sequence[Any]) -> bool:
     first = next(leaf for _, leaf in flatten(list(args)) if isinstance(leaf, paddle.Tensor))
     if not all(map(is_inexact, results)) or ("int" in str(first.dtype) and name != "embedding"):
         return False
@@ -161,7 +161,7 @@ class Forms:
         shape = list(args[0].shape)
         space = shape[1:-1] if args[4][-1] == "C" else shape[2:]
         fits = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
-        return self.tape.layout(inputs[0], same, self.path[-1]) if fits else None
+        return self.tape.layout(inputs[0], identity, self.path[-1]) if fits else None
 
     _linear_interp = _bicubic_interp = _trilinear_interp = _bilinear_interp
 

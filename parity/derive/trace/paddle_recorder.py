@@ -141,7 +141,7 @@ class Recorder(Forms):
 
     def _record(self, name: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         given = positional(args, kwargs)
-        args, kwargs = lifted(name, *given)
+        args, kwargs = lifted(*given)
         if _dtypes(args, kwargs) != _dtypes(*given):
             self.tape.lower(_lower(_dtypes(*given)), self.path[-1])
         tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
@@ -166,7 +166,7 @@ class Recorder(Forms):
         if value is not None:
             self.adopt(results[0], value)
             return out
-        kind = "layout" if is_layout(plain, args, kwargs, results) else "other"
+        kind = "layout" if is_layout(plain, args, results) else "other"
         for k, tensor in enumerate(results):
             run = runner(original, args, kwargs, k, in_place)
             self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1], call=call), random)

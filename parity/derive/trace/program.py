@@ -127,6 +127,10 @@ class Program:
         readers = self.readers(value)
         return readers[0] if len(readers) == 1 and value not in self.tape.outputs else None
 
+    def maker(self, value: int) -> Node | None:
+        """Return the operation that computes a value; None for an input, a parameter or a constant."""
+        return self.tape.nodes[self.makers[value]] if value in self.makers else None
+
     def use(self, name: str) -> str:
         """Return the kind of the first operation that reads a parameter, past layouts of it; "" if there is none."""
         values = {self.tape.parameters.get(name)}
@@ -140,10 +144,7 @@ class Program:
     def before_layouts(self, value: int) -> tuple[int, list[Node]]:
         """Return the value of which another one is a layout, itself if it is none, and the layouts in their order."""
         layouts = list[Node]()
-        while (at := self.makers.get(value)) is not None:
-            node = self.tape.nodes[at]
-            if node.kind != "layout" or len(node.inputs) > 1:
-                break
+        while (node := self.maker(value)) is not None and node.kind == "layout" and len(node.inputs) == 1:
             layouts.append(node)
             value = node.inputs[0]
         return value, layouts[::-1]

@@ -110,14 +110,14 @@ def _in_product(program: Program, node: Node, slot: int, labels: Array) -> Met |
     other = node.inputs[1 - slot]
     if node.window is None:
         summed = labels if slot else labels.swapaxes(1, 2)  # (b, summed, kept)
-        if not _alike(summed, 2):
+        if not _constant_along(summed, 2):
             return _own(program, node, slot, labels)
         first = summed[:, :, :1].swapaxes(1, 2) if slot else summed[:, :, :1]
         return Met(other, np.broadcast_to(first, program.shapes[other]))
     if slot == 0:
         return None
     groups, channels = node.window.groups, program.shapes[other][1]
-    if groups == 1 and _alike(labels, 0):
+    if groups == 1 and _constant_along(labels, 0):
         channelled = labels[0]
     elif groups == channels:  # each channel by itself
         channelled = labels[:: len(labels) // groups, 0]
@@ -138,14 +138,14 @@ def _own(program: Program, node: Node, slot: int, labels: Array) -> Met | None:
 
 def _summed(labels: Array, slot: int, node: Node) -> bool:
     """Tell whether labels differ along an axis that a product sums."""
-    return not _alike(labels, 1 if slot or node.window else 2)
+    return not _constant_along(labels, 1 if slot or node.window else 2)
 
 
 def _by_channel(labels: Array, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(along(labels, 1, len(shape)), shape)
 
 
-def _alike(labels: Array, axis: int) -> bool:
+def _constant_along(labels: Array, axis: int) -> bool:
     return bool((labels == np.take(labels, [0], axis)).all())
 
 

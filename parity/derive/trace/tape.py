@@ -353,7 +353,7 @@ def _convolve(x: Array, w: Array, window: Window) -> Array:
     return np.moveaxis(out.reshape(o, n, *space), 1, 0)
 
 
-def same(value: Array) -> Array:
+def identity(value: Array) -> Array:
     """Return a value as it is: the layout that moves nothing."""
     return value
 

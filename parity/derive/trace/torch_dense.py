@@ -15,7 +15,9 @@ from .torch_values import tensors_of
 
 
 class LinearGradients(TorchFunctionMode):
-    """Give `take` the gradient of each weight that one linear layer alone reads; autograd has those of others.
+    """Compute the gradient of each weight that a single linear layer reads, and pass it to `take`.
+
+    Autograd computes those of other weights.
 
     Args:
       weights: large ones, by name.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .tape import Tape, same
+from .tape import Tape, identity
 from .torch_values import length_of, places_of, results_of, tensors_of
 
 LAYOUT = frozenset([
@@ -22,7 +22,7 @@ LAYOUT = frozenset([
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+def lifted(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Make casts to lower precision void, and constants as exact as they can be."""
     dtype = kwargs.get("dtype")
     wide = torch.float64 if dtype in LOW else torch.complex128 if dtype == torch.complex64 else dtype
@@ -106,7 +106,7 @@ class Forms:
 
     def _upsample_bilinear2d(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
-        return self.tape.layout(inputs[0], same, self.path[-1]) if out.shape == args[0].shape else None
+        return self.tape.layout(inputs[0], identity, self.path[-1]) if out.shape == args[0].shape else None
 
     _upsample_linear1d = _upsample_bicubic2d = _upsample_trilinear3d = _upsample_bilinear2d
 

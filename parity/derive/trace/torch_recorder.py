@@ -47,7 +47,7 @@ class Lifted(TorchDispatchMode):
         name, kwargs = func._schema.name.split("::")[1], dict(kwargs or {})
         if name not in CASTS:
             self.names.append(name)
-        return func(*args, **(lifted(name, kwargs) if self.void else kwargs))
+        return func(*args, **(lifted(kwargs) if self.void else kwargs))
 
 
 class Recorder(Forms, TorchDispatchMode):
@@ -136,7 +136,7 @@ class Recorder(Forms, TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.split("::")[1]
         given = dict(kwargs or {})
-        kwargs = lifted(name, given)
+        kwargs = lifted(given)
         self.tape.lower(_lower(given.get("dtype")), self.path[-1])
         with self:
             if name in COMPOSED and not func._schema.is_mutable:  # with out=, its result lies elsewhere

@@ -22,7 +22,7 @@ def results_of(out: Any) -> list[torch.Tensor]:
 
 
 def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False) -> Callable[..., np.ndarray]:
-    """Call `func` again with other tensors in place of those it had, and with their number of rows for that of those.
+    """Build a function that calls `func` on other tensors; an argument that states the number of rows follows.
 
     Code states that number, as in `x.view(len(x), 2, 8)`, and a router that reads other values chooses more or fewer.
     """
