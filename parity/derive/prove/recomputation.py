@@ -163,7 +163,8 @@ class Recomputation:
                 return gap
             if pair.parts:
                 return last
-            if k >= at and (pair.right is None or pair.right.kind != "add"):
+            is_term = use is not None and use.kind == "add"
+            if k >= at and is_term and (pair.right is None or pair.right.kind != "add"):
                 last = pair.gap
         return 0.0 if cut and sides else last
 
