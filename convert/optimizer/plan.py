@@ -141,8 +141,10 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
     model, sources = moving.model(plan, trained, state, request.dtype, request.like, library, held.prefix, numbered)
-    earlier = (plan.record if isinstance(plan, Plan) else read_record(plan.reader)).optimizer
-    average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated, earlier)
+    record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
+    average, averaged, behind = averages.chosen(
+        held.averages, plan, trained, request.dtype, request.stated, record.optimizer
+    )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
     if state.groups and library == "torch":
@@ -152,8 +154,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if not written.averages:
         _check_no_count(plan, request, behind)
     along = average if written.averages else None
-    own = read_record(held.reader).optimizer if held.path else earlier
-    written, numbers = plain_numbers.added(written, plan, held, own)
+    own = read_record(held.reader) if held.path else record
+    written, numbers = plain_numbers.added(written, plan, held, own, request.config[1])
     moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
