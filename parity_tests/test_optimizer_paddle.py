@@ -1,5 +1,6 @@
 """paddle's own names of parameters, by which its optimizer's moments are found: in two files, and on the way back."""
 
+import json
 import pickle
 
 import numpy as np
@@ -217,6 +218,25 @@ def test_a_note_on_the_rate_alone_asks_for_it(trained, run, tmp_path):
     code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
     assert code == 0 and "optax's state does not say lr: --hyper lr=..., or load the file as " in err, err
     assert "torch's first step fails without it\n" in err, err
+
+
+@pytest.mark.parametrize("known, missing", [("beta2=0.9375", "beta1"), ("beta1=0.75", "beta2")])
+def test_a_beta_alone_is_in_the_record_of_a_file_of_torch(trained, run, tmp_path, known, missing):
+    import torch
+
+    file, config = trained
+    words = ["--config", config, OPTIMIZER]
+    assert run("torch2flax", file, *words, "-o", tmp_path / "x.msgpack")[0] == 0
+    (tmp_path / "x.msgpack.json").unlink()
+    words += ["--hyper", "kind=adamw", "--hyper", known, "-o", tmp_path / "x.pt"]
+    code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words)
+    name = known.partition("=")[0]
+    said = f"note: {known} is in the record alone, as a file of torch has {name} only together with {missing}\n"
+    assert code == 0 and said in err, err
+    assert "betas" not in torch.load(tmp_path / "x.pt")["optimizer"]["param_groups"][0]
+    assert json.loads((tmp_path / "x.pt.json").read_text())["optimizer"]["hyperparameters"] == {
+        name: float(known.partition("=")[2])
+    }
 
 
 def test_arrays_under_paddles_own_names_are_called_that(run, tmp_path):
