@@ -131,12 +131,16 @@ def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trai
     assert run("torch2flax", file, *words, "-o", path)[0] == 0
     (tmp_path / "other.msgpack").replace(path)
     back = ["flax2torch", path, OPTIMIZER, "-o", tmp_path / "x.pt", "--force", "--config"]
-    unused = "only its configuration is used, not what it says of the optimizer, which --config FILE takes"
+    used = "only its configuration and what it says of the optimizer are used"
     for named in (path, f"{path}.json"):
         code, _, err = run(*back, named)
         assert code == 0 and f"note: from --config {named}: eps=1.953125e-3, weight_decay=0.125" in err, err
-        assert unused in err  # of the file that is converted, which does not name its own record
-    assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
+        assert err.count("no longer fits the file") == 1 == err.count(used), err
+    code, _, err = run(*back[:-1])
+    remedy = f"(--config {path}.json takes all but lr from the record of its earlier steps)"
+    assert code == 2 and "whether it is Adam's or AdamW's" in err and remedy in err, err
+    code, _, err = run(*back[:-1], "--hyper", "kind=adamw")
+    assert code == 0 and "not what it says of the optimizer, which --config FILE takes" in err, err
     code, _, err = run(*back, config)
     assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
 

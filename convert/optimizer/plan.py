@@ -227,8 +227,10 @@ def _state(
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
-    nothing = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}"
-    return settled(held.reader.path, state, hyper, suffix, nothing if file and not of_config else RECORD), notes
+    remedy = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}" if file and not of_config else RECORD
+    if not file and record.earlier_optimizer.get("to") == held.found.library:
+        remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
+    return settled(held.reader.path, state, hyper, suffix, remedy), notes
 
 
 def _supplied(
