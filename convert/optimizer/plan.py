@@ -156,7 +156,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     along = average if written.averages else None
     own = read_record(held.reader) if held.path else record
     written, numbers = plain_numbers.added(written, plan, held, own, request.config[1])
-    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers)
+    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers, own.optimizer)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*of_groups, *behind, *(along.notes if along else ())]
