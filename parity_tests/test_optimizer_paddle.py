@@ -201,6 +201,21 @@ def test_a_scheduler_that_a_conversion_set_aside_is_remembered_by_the_record(tra
     assert "learning-rate scheduler" not in run("flax2paddle", there, *words)[2]
 
 
+def test_inspect_states_the_dtypes_of_the_weights_alone(trained, run, tmp_path):
+    """torch counts the steps of an optimizer in float32, whatever the model's dtype is."""
+    import torch
+
+    saved = torch.load(trained[0])
+    saved["model"] = {name: tensor.half() for name, tensor in saved["model"].items()}
+    torch.save(saved, tmp_path / "half.pt")
+    words = ["inspect", tmp_path / "half.pt", "--config", trained[1]]
+    code, printed, err = run(*words)
+    assert code == 0 and "\ndtype:        float16\n" in printed, (printed, err)
+    described = json.loads(run(*words, "--json")[1])
+    assert described["dtype"] == "float16"
+    assert "float32" in {tensor["dtype"] for tensor in described["tensors"].values()}
+
+
 def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):
     import torch
 
