@@ -1,5 +1,6 @@
 """paddle's own names of parameters, by which its optimizer's moments are found: in two files, and on the way back."""
 
+import json
 import pickle
 
 import numpy as np
@@ -130,12 +131,16 @@ def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trai
     assert run("torch2flax", file, *words, "-o", path)[0] == 0
     (tmp_path / "other.msgpack").replace(path)
     back = ["flax2torch", path, OPTIMIZER, "-o", tmp_path / "x.pt", "--force", "--config"]
-    unused = "only its configuration is used, not what it says of the optimizer, which --config FILE takes"
+    used = "only its configuration and what it says of the optimizer are used"
     for named in (path, f"{path}.json"):
         code, _, err = run(*back, named)
         assert code == 0 and f"note: from --config {named}: eps=1.953125e-3, weight_decay=0.125" in err, err
-        assert unused in err  # of the file that is converted, which does not name its own record
-    assert "only its configuration and what it says of the optimizer are used" in run(*back, path)[2]
+        assert err.count("no longer fits the file") == 1 == err.count(used), err
+    code, _, err = run(*back[:-1])
+    remedy = f"(--config {path}.json takes all but lr from the record of its earlier steps)"
+    assert code == 2 and "whether it is Adam's or AdamW's" in err and remedy in err, err
+    code, _, err = run(*back[:-1], "--hyper", "kind=adamw")
+    assert code == 0 and "not what it says of the optimizer, which --config FILE takes" in err, err
     code, _, err = run(*back, config)
     assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
 
@@ -160,20 +165,55 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
     words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdopt"]
     need, maybe = "its learning-rate scheduler needs an entry", "if the training has a schedule of learning rates, "
     sources = (
-        (file, ""),
+        (file, f"{maybe}which the file does not show, {REACHED}; {need}"),
         (tmp_path / "scheduled.pt", f"note: {need}"),
         (tmp_path / "beside.pt", "on a new one 3 times,"),
     )
     for source, said in sources:
         code, _, err = run("torch2paddle", source, "--config", config, *words)
-        assert (code, need in err) == (0, bool(said)) and said in err, err
-        assert (f"{maybe}which the file does not show, {REACHED}" in err) == (not said), err
+        assert (code, err.count(need)) == (0, 1) and said in err, err
+        assert ("which the file does not show" in err) == (source == file), err
     assert "schedule of" not in run("torch2paddle", file, "--config", config, *words, "--hyper", "lr=0.5")[2]
     assert "schedule of" not in run("torch2torch", file, "--config", config, OPTIMIZER, "-o", tmp_path / "x.pt")[2]
     record = ["--config", tmp_path / "plain.msgpack", "--hyper", "lr=0.5"]
     for source, said in ((tmp_path / "plain.msgpack", ""), (tmp_path / "scheduled.msgpack", f"note: {maybe}{need}")):
         code, _, err = run("flax2paddle", source, *record, *words)
         assert (code, need in err) == (0, bool(said)) and said in err, err
+
+
+def test_a_scheduler_that_a_conversion_set_aside_is_remembered_by_the_record(trained, new, run, tmp_path):
+    """Until the file is trained further."""
+    import torch
+
+    file, config = trained
+    scheduler = {"last_epoch": 3, "_step_count": 4}
+    torch.save({**torch.load(file), "scheduler": scheduler}, tmp_path / "x.pt")
+    there, again = tmp_path / "x.msgpack", tmp_path / "again.msgpack"
+    assert run("torch2flax", tmp_path / "x.pt", "--config", config, OPTIMIZER, "-o", there)[0] == 0
+    assert run("flax2flax", there, OPTIMIZER, "-o", again)[0] == 0
+    words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdparams"]
+    for source in (there, again):
+        code, _, err = run("flax2paddle", source, *words)
+        assert (
+            code == 0 and "note: its learning-rate scheduler needs an entry: call step() on a new one 3 times" in err
+        ), err
+    assert run("torch2flax", file, "--config", config, OPTIMIZER, "--force", "-o", there)[0] == 0
+    assert "learning-rate scheduler" not in run("flax2paddle", there, *words)[2]
+
+
+def test_inspect_states_the_dtypes_of_the_weights_alone(trained, run, tmp_path):
+    """torch counts the steps of an optimizer in float32, whatever the model's dtype is."""
+    import torch
+
+    saved = torch.load(trained[0])
+    saved["model"] = {name: tensor.half() for name, tensor in saved["model"].items()}
+    torch.save(saved, tmp_path / "half.pt")
+    words = ["inspect", tmp_path / "half.pt", "--config", trained[1]]
+    code, printed, err = run(*words)
+    assert code == 0 and "\ndtype:        float16\n" in printed, (printed, err)
+    described = json.loads(run(*words, "--json")[1])
+    assert described["dtype"] == "float16"
+    assert "float32" in {tensor["dtype"] for tensor in described["tensors"].values()}
 
 
 def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):
@@ -217,6 +257,25 @@ def test_a_note_on_the_rate_alone_asks_for_it(trained, run, tmp_path):
     code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words, "-o", tmp_path / "x.pt")
     assert code == 0 and "optax's state does not say lr: --hyper lr=..., or load the file as " in err, err
     assert "torch's first step fails without it\n" in err, err
+
+
+@pytest.mark.parametrize("known, missing", [("beta2=0.9375", "beta1"), ("beta1=0.75", "beta2")])
+def test_a_beta_alone_is_in_the_record_of_a_file_of_torch(trained, run, tmp_path, known, missing):
+    import torch
+
+    file, config = trained
+    words = ["--config", config, OPTIMIZER]
+    assert run("torch2flax", file, *words, "-o", tmp_path / "x.msgpack")[0] == 0
+    (tmp_path / "x.msgpack.json").unlink()
+    words += ["--hyper", "kind=adamw", "--hyper", known, "-o", tmp_path / "x.pt"]
+    code, _, err = run("flax2torch", tmp_path / "x.msgpack", *words)
+    name = known.partition("=")[0]
+    said = f"note: {known} is in the record alone, as a file of torch has {name} only together with {missing}\n"
+    assert code == 0 and said in err, err
+    assert "betas" not in torch.load(tmp_path / "x.pt")["optimizer"]["param_groups"][0]
+    assert json.loads((tmp_path / "x.pt.json").read_text())["optimizer"]["hyperparameters"] == {
+        name: float(known.partition("=")[2])
+    }
 
 
 def test_arrays_under_paddles_own_names_are_called_that(run, tmp_path):

@@ -62,12 +62,36 @@ def test_numbers_come_back_from_the_record_of_a_train_state(saved, convert, tmp_
     """A TrainState has its own step, and from_bytes refuses a file that has fields beside it."""
     err = convert("flax", "own.pt", "out.msgpack")
     kept = {name: value for name, value in NUMBERS.items() if name != "step"}
-    assert "go into the record, from which a conversion back restores them: epoch=3, best=0.5, offset=-7, " in err
+    assert (
+        "go into the record, from which a conversion back restores them, unless the file is trained further: epoch=3, "
+        in err
+    )
     record = json.loads((tmp_path / "out.msgpack.json").read_text())
     assert record["optimizer"]["beside"] == kept
     err = convert("flax", "out.msgpack", "back.pt", "--reverse")
     assert numbers(tmp_path / "back.pt") == kept
     assert "go along, from the record: epoch=3" in err
+
+
+def test_numbers_of_earlier_steps_are_named_and_not_restored(saved, convert, tmp_path):
+    """A training that went on has another epoch than the record of its earlier steps."""
+    needs("flax")
+    from flax.serialization import msgpack_restore, msgpack_serialize
+
+    convert("flax", "own.pt", "first.msgpack")
+    state = msgpack_restore((tmp_path / "first.msgpack").read_bytes())
+    state["params"] = {name: array + 1 for name, array in state["params"].items()}
+    trained = msgpack_serialize(state)
+    (tmp_path / "later.msgpack").write_bytes(trained)
+    said = "note: numbers beside the state are not restored, as the training went on: epoch=3, best=0.5, "
+    first = ["--config", tmp_path / "first.msgpack"]
+    err = convert("flax", "later.msgpack", "later.pt", "--reverse", *first)
+    assert numbers(tmp_path / "later.pt") == {} and said in err, err
+    err = convert("torch", "own.pt", "own_numbers.pt", *first)
+    assert numbers(tmp_path / "own_numbers.pt") == NUMBERS and "not restored" not in err, err
+    (tmp_path / "first.msgpack").write_bytes(trained)
+    err = convert("flax", "first.msgpack", "over.pt", "--reverse", "--hyper", "kind=adamw")
+    assert numbers(tmp_path / "over.pt") == {} and said in err, err
 
 
 @pytest.mark.parametrize("table", [True, False])

@@ -33,8 +33,11 @@ def test_steps_that_paddle_counts_by_powers(steps, dtype):
     """The power of 0.9 is too small for float32 after 829 steps: then that of 0.999, if it is stated."""
     powers, both = Powers(dtype, steps, beta1=0.9, beta2=0.999), {"beta1": 0.9, "beta2": 0.999}
     if (dtype == "float32" and steps > 829) or steps > 6700:
-        with pytest.raises(UsageError, match=rf"one power .*; with beta2=0.999 it is {steps:,} steps: state --hyper b"):
+        asked = rf"one power .*; with beta2=0.999 it is {steps:,} steps: state --hyper beta2=..., or --hyper step=..."
+        with pytest.raises(UsageError, match=f"{asked}$"):
             from_paddle._paddle_step(powers, powers.slots, {"beta1": 0.9})
+        with pytest.raises(UsageError, match=f"{asked}, and --hyper beta1=..., whose power is too small to show it$"):
+            from_paddle._paddle_step(powers, powers.slots, {})
         assert from_paddle._paddle_step(powers, powers.slots, {"step": steps}) == (steps, {"beta2": 0.999})
     else:
         assert from_paddle._paddle_step(powers, powers.slots, {}) == (steps, both)
@@ -48,7 +51,7 @@ def test_steps_that_paddle_counts_by_powers(steps, dtype):
 
 def test_powers_that_are_too_small_need_the_number_of_steps():
     powers = Powers("float32", 120_000, beta1=0.9, beta2=0.999)
-    with pytest.raises(UsageError, match="too small to show a number of steps: state --hyper step="):
+    with pytest.raises(UsageError, match=r"state --hyper step=\.\.\., and --hyper beta1=\.\.\. --hyper beta2="):
         from_paddle._paddle_step(powers, powers.slots, {})
     assert from_paddle._paddle_step(powers, powers.slots, {"step": 120_000}) == (120_000, {})
     assert power(0.9, 120_000, "float32") == powers.values["beta1"][0]

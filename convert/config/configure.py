@@ -11,6 +11,7 @@ What is known of a Config field, in the words of this file:
                  to accept the default; messages call it open, and OpenFields lists it
 """
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from convert.errors import ConvertError, UsageError, option, subject
 from convert.files.modules import Module
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
+from convert.records.altered import WARNING
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL, Record
 from specs import config as configs
 from specs.dialects import PORTS
@@ -117,14 +119,17 @@ def _gather(path: str, reading: Reading, record: Record, settings: Settings, mod
         stated = option("config", settings.file) if settings.file else "its configuration"
         raise UsageError(f"{path}: is {its}, and {stated} is of {other}: give that of {its}, or none")
     shown = _shown(path, reading, record, asked)
-    own, remarks = _admitted(record, reading, shown)
+    is_named = bool(settings.file) and _is_file(settings.file, path, record.file(path))
+    own, remarks = _admitted(record, reading, shown, is_named)
+    repeated = tuple(f": {remark.removeprefix(WARNING)}" for remark in remarks) if is_named else ()
+    notes = [note for note in settings.notes if not note.endswith(repeated)]
     recorded = _recorded(own, reading, shown)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     pickled = module_settings.stated(path, reading, modules)
     says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked,
             "modules": {name: one.value for name, one in pickled.items()}}  # fmt: skip
     stating = {name: len(one.paths) for name, one in pickled.items()}
-    evidence = Evidence(says, "", [*settings.notes, *remarks], own, stating)
+    evidence = Evidence(says, "", [*notes, *remarks], own, stating)
     _check_values(path, reading, settings, evidence)
     module_settings.check(path, reading, pickled, says, settings)
     variant, suggested = from_variant(reading.spec, evidence.values, sizes(reading))
@@ -212,17 +217,25 @@ def _is_of(record: Record, reading: Reading) -> bool:
     return bool(record.content.get("architecture") == reading.architecture)
 
 
-def _admitted(record: Record, reading: Reading, shown: Mapping[str, Any]) -> tuple[Record, list[str]]:
+def _is_file(path: str, *others: str) -> bool:
+    """Tell whether a path leads to one of some files."""
+    return os.path.realpath(path) in map(os.path.realpath, others)
+
+
+def _admitted(record: Record, reading: Reading, shown: Mapping[str, Any], is_named: bool) -> tuple[Record, list[str]]:
     """Return a file's record, an empty one in place of one that is of another model; and remarks on it.
 
     A record of another model states nothing of this one: no Config, no preprocessing, no counter.
+
+    Args:
+      is_named: whether --config names it, and so takes what it says of an optimizer too.
     """
     if "architecture" in record.content and not _is_of(record, reading):
         return Record(), [f"{record.place} is of another architecture: it is ignored"]
     compared = record.change and _is_of(record, reading)
     if problem := misfit(reading.spec, record.content["config"], shown) if compared else "":
         return Record(), [f"{record.place} is of another model ({problem}): it is not used"]
-    return record, record.notes()
+    return record, record.notes(is_named)
 
 
 def _recorded(record: Record, reading: Reading, shown: Mapping[str, Any]) -> dict[str, Any]:

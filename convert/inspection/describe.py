@@ -18,7 +18,7 @@ from convert.config.pixels import sized
 from convert.config.settings import Settings, stated
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
-from convert.files.base import Reader
+from convert.files.base import Reader, Tensor
 from convert.files.inside import look
 from convert.plans.choosing import Request, attempt
 from convert.plans.plan import Plan
@@ -175,9 +175,14 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
         "aside": [], "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
-    about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
+    every = reader.tensors.values()
+    about |= {"parameters": sum(t.size for t in every), "dtype": _dtypes(every)} | known
     about["notes"] = [*about["notes"], *left_beside(reader)]
-    return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
+    return {**about, "tensors": tensors}
+
+
+def _dtypes(tensors: Iterable[Tensor]) -> str:
+    return ", ".join(sorted({tensor.dtype for tensor in tensors}))
 
 
 def _fitting(plan: Plan) -> dict[str, Any]:
@@ -192,6 +197,7 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     notes = [*plan.part(), *plan.of_modules(), *plan.doubts(), *plan.unlike_its_code()]
     return about | {
         "parameters": plan.parameters,
+        "dtype": _dtypes(plan.sources.values()),
         "notes": notes,
         "aside": as_json(plan.aside),
         "skipped": plan.skipped(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from .holding import Held
 from .plain_numbers import PlainNumbers
 from .state import NO_INITIAL, State
 
-LAST = "last_epoch"  # what torch's schedulers count: steps, or epochs
+SCHEDULER = "scheduler"  # in the record: what schedulers of the training that were set aside count, as far as known
+LAST = "last_epoch"  # what schedulers of torch and paddle count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 REACHED = "the state's learning rate is the one that its schedule had reached, not the one that it began with"
 STATED = "the state's learning rate is the one that you state, not the one that its schedule had reached"
@@ -44,6 +45,7 @@ class Moves:
       out: the target. library: whose state it holds.
       without: weights without a state in the source. average: the copy of the weights that goes along.
       numbers: those of the training, as its epoch.
+      earlier: what the source's record says of the state.
     """
 
     held: Held
@@ -54,6 +56,7 @@ class Moves:
     average: Averages | None
     written: Written
     numbers: PlainNumbers
+    earlier: Mapping[str, Any]
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of the state."""
@@ -70,6 +73,7 @@ class Moves:
             "without": list(self.without),
             **({"assumed": list(state.assumed)} if state.assumed else {}),
             **self.numbers.about(),
+            **({SCHEDULER: sorted(counts)} if (counts := self._scheduler_counts()) is not None else {}),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
@@ -108,7 +112,7 @@ class Moves:
         state = self.state
         rate = STATED if "lr" in state.changed else REACHED
         if state.scheduler and self.library != "paddle":
-            last = state.scheduler.get("last_epoch")
+            last = state.scheduler.get(LAST)
             at = f", which counts {last:,}" if type(last) is int else ""
             yield f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {rate}"
         began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
@@ -121,15 +125,34 @@ class Moves:
         elif state.initial and self.library != "torch":
             yield f"{NO_INITIAL}, {began}; {rate}"
         elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
-            yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}"
+            wanted = f"; {self._entry_wanted()}" if self._lacks_entry() and self._scheduler_counts() is None else ""
+            yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}{wanted}"
 
     def _scheduler_wanted(self) -> Iterator[str]:
-        """Say how paddle's scheduler goes on where there was one of torch, or maybe a schedule of optax."""
-        counts = set(self._schedulers().values())
-        if self.library == "paddle" and (counts or self.state.initial or self.state.counted):
-            times = count(min(counts), "time") if len(counts) == 1 else "as many times as in the source run"
-            known = "" if counts or self.state.initial else "if the training has a schedule of learning rates, "
-            yield known + SCHEDULED.format(times, '**saved["optimizer"]' if "model" in self.written.tree else "**saved")
+        """Say how paddle's scheduler goes on where there was one, or maybe a schedule of optax."""
+        is_known = self._scheduler_counts() is not None
+        if self._lacks_entry() and (is_known or self.state.counted):
+            yield ("" if is_known else "if the training has a schedule of learning rates, ") + self._entry_wanted()
+
+    def _lacks_entry(self) -> bool:
+        """Tell whether the target is a state of paddle without the entry of a scheduler."""
+        return self.library == "paddle" and not self.state.scheduler
+
+    def _entry_wanted(self) -> str:
+        """Say how the entry is written that paddle asks for where the optimizer has a scheduler."""
+        counts = self._scheduler_counts() or set()
+        times = count(min(counts), "time") if len(counts) == 1 else "as many times as in the source run"
+        return SCHEDULED.format(times, '**saved["optimizer"]' if "model" in self.written.tree else "**saved")
+
+    def _scheduler_counts(self) -> set[int] | None:
+        """Return what schedulers of the training count, as far as file or record say; None if neither has one."""
+        if self.state.scheduler:
+            last = self.state.scheduler.get(LAST)
+            return {last} if type(last) is int else set()
+        if (counts := set(self._schedulers().values())) or self.state.initial:
+            return counts
+        recorded = self.earlier.get(SCHEDULER) if self.earlier.get("to") == self.state.library else None
+        return {last for last in recorded if type(last) is int} if isinstance(recorded, list) else None
 
     def _others_aside(self) -> Iterator[str]:
         """Say which entries of the optimizer's own file are set aside."""

@@ -17,6 +17,7 @@ from specs.numbers import exact, measured
 from specs.words import count, in_a_row
 
 from .powers import NEAR, beta_of, smallest, steps_of
+from .settling import options
 from .shared import family_of, one_step, plain_number, put, scalar
 from .state import State
 
@@ -251,9 +252,12 @@ def _uncounted(found: Powers, betas: Mapping[str, float]) -> str:
     """Say why powers show no number of steps, and with which other betas than the stated ones they would."""
     large = _large(found)
     asked = [beta for beta in USUAL_BETAS if beta in large - betas.keys()]
-    others = f"state {in_a_row([f'--hyper {beta}=...' for beta in asked])}, or --hyper step=..."
+    vanished = [beta for beta in USUAL_BETAS if beta not in large | betas.keys()]
+    whose, them = ("power is", "it") if len(vanished) == 1 else ("powers are", "them")
+    beside = f", and {options(vanished)}, whose {whose} too small to show {them}" if vanished else ""
+    others = f"state {in_a_row([f'--hyper {beta}=...' for beta in asked])}, or --hyper step=...{beside}"
     if not large:
-        return "too small to show a number of steps: state --hyper step=..."
+        return f"too small to show a number of steps: state --hyper step=...{beside}"
     if len(large) == len(asked) == 1:
         steps = "".join(f"; with {asked[0]}={exact(its[asked[0]])} it is {count(n, 'step')}"
                         for n, its in _readings(found, betas).items())  # fmt: skip

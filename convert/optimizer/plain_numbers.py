@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convert.files.base import Reader
 from convert.plans.plan import Plan
 from convert.reading.optimizers import counts_beside, step_beside
+from convert.records.record import Record
 from specs.numbers import exact
 
 from .builder import Written
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 KEY = "beside"  # in what a record says of an optimizer: the numbers for which its file has no place
 MOST = 1000  # numbers that go along
 NAMED = 20  # of them that a note names
+RESTORED = "from which a conversion back restores them, unless the file is trained further"
+OUTDATED = "not restored, as the training went on"
 
 
 class PlainNumbers(NamedTuple):
@@ -33,12 +36,14 @@ class PlainNumbers(NamedTuple):
       values: by their own names. stored: the names of those that the file has, in the file.
       placed: whether the target has a place for them; else its record has them.
       aside: arrays of one number that is not finite, or whose names stand for something else in the target.
+      outdated: those that a record has of earlier steps of the training alone.
     """
 
     values: Mapping[str, float]
     stored: frozenset[str] = frozenset()
     placed: bool = False
     aside: Mapping[str, float] = MappingProxyType({})
+    outdated: Mapping[str, float] = MappingProxyType({})
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of them."""
@@ -49,33 +54,33 @@ class PlainNumbers(NamedTuple):
         own = "as the target's own count has this name"
         aside = [f"set aside {name}={exact(value)}, {own if math.isfinite(value) else 'which is no number of a count'}"
                  for name, value in self.aside.items()]  # fmt: skip
-        if not self.values:
-            return aside
-        each = [f"{name}={exact(value)}" for name, value in self.values.items()]
-        what = ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED:,} more" if each[NAMED:] else "")
         whence = "" if self.stored else ", from the record"
-        where = "go along" if self.placed else "go into the record, from which a conversion back restores them"
-        return [f"numbers beside the state {where}{whence}: {what}", *aside]
+        where = f"go along{whence}" if self.placed else f"go into the record{whence}, {RESTORED}"
+        kept = [f"numbers beside the state {where}: {_listed(self.values)}"] if self.values else []
+        lost = [f"numbers beside the state are {OUTDATED}: {_listed(self.outdated)}"] if self.outdated else []
+        return [*kept, *lost, *aside]
 
 
 def added(
-    written: Written, plan: Plan | TablePlan, held: Held, record: Mapping[str, Any]
+    written: Written, plan: Plan | TablePlan, held: Held, record: Record, config: Mapping[str, Any]
 ) -> tuple[Written, PlainNumbers]:
     """Add the numbers beside the state to a target, if it has a place for them: a dict of the weights and the state.
 
     Args:
-      record: what that of the file says of an optimizer.
+      record: of the file. config: what the record of --config says of an optimizer.
     """
     counts = [] if held.path else counts_beside(held.reader, held.found)
     of_arrays = {name: _of_array(held.reader, name) for name in counts}
     found = {**_numbers(plan, held), **{name: value for name, value in of_arrays.items() if _is_number(value)}}
-    values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record, held)
+    values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record.optimizer, held)
     placed = "model" in written.tree
     free = {name: value for name, value in values.items() if name not in written.tree}
     stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
     tree = {**written.tree, **free} if placed else written.tree
     aside = {name: of_arrays[name] for name in counts if name.rpartition("/")[2] not in free}
-    return replace(written, tree=tree), PlainNumbers(free, stored, placed, aside)
+    earlier = _recorded(config, held) | _recorded(record.earlier_optimizer, held)
+    outdated = {name: value for name, value in earlier.items() if name not in values and name not in written.tree}
+    return replace(written, tree=tree), PlainNumbers(free, stored, placed, aside, outdated)
 
 
 def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
@@ -110,6 +115,11 @@ def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:
     values = record.get(KEY, {}) if record.get("to") == held.found.library else {}
     listed = values.items() if isinstance(values, dict) and len(values) <= MOST else ()
     return {name: value for name, value in listed if _is_number(value)}
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    each = [f"{name}={exact(value)}" for name, value in values.items()]
+    return ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED:,} more" if each[NAMED:] else "")
 
 
 def _is_number(value: object) -> bool:

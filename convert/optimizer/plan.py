@@ -141,8 +141,10 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
     model, sources = moving.model(plan, trained, state, request.dtype, request.like, library, held.prefix, numbered)
-    earlier = (plan.record if isinstance(plan, Plan) else read_record(plan.reader)).optimizer
-    average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated, earlier)
+    record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
+    average, averaged, behind = averages.chosen(
+        held.averages, plan, trained, request.dtype, request.stated, record.optimizer
+    )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
     if state.groups and library == "torch":
@@ -152,9 +154,9 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if not written.averages:
         _check_no_count(plan, request, behind)
     along = average if written.averages else None
-    own = read_record(held.reader).optimizer if held.path else earlier
-    written, numbers = plain_numbers.added(written, plan, held, own)
-    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers)
+    own = read_record(held.reader) if held.path else record
+    written, numbers = plain_numbers.added(written, plan, held, own, request.config[1])
+    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers, own.optimizer)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*of_groups, *behind, *(along.notes if along else ())]
@@ -225,8 +227,10 @@ def _state(
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
-    nothing = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}"
-    return settled(held.reader.path, state, hyper, suffix, nothing if file and not of_config else RECORD), notes
+    remedy = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}" if file and not of_config else RECORD
+    if not file and record.earlier_optimizer.get("to") == held.found.library:
+        remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
+    return settled(held.reader.path, state, hyper, suffix, remedy), notes
 
 
 def _supplied(

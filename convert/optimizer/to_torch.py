@@ -30,6 +30,8 @@ from .settling import options
 from .state import NO_INITIAL, State
 
 NAMED = 2  # folded names of a group that a note lists: the file has all of them, as param_names
+# Torch stores betas as a pair, and takes a missing nesterov for False: no step would fail.
+BESIDE = {"beta1": "beta2", "beta2": "beta1", "momentum": "nesterov"}
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
 AVERAGED = (
     f'the average is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
@@ -80,7 +82,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     elif state.initial:
         notes.append(NO_INITIAL)
     if left := missing_of(state):
-        notes.append(_lacking(state.library, left))
+        notes += _lacking(state, left)
     else:
         unlike = {key for _, values in model.groups for key in values}
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")
@@ -96,11 +98,21 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     return builder.written(tree, [*notes, how, *shared(averages)], AVERAGES)
 
 
-def _lacking(library: str, names: Sequence[str]) -> str:
+def _lacking(state: State, names: Sequence[str]) -> list[str]:
     """Say which hyperparameters nobody states, what states them, and how the file is loaded without them."""
-    what = f"{library}'s state does not say {in_a_row(names)}: {options(names)}"
+    what = f"{state.library}'s state does not say {in_a_row(names)}: {options(names)}"
     why = f"torch's first step fails without {'it' if len(names) == 1 else 'them'}"
-    return f"{what}, or load the file as {document('training')} shows, {LACKING}: {why}"
+    alone = [
+        f"{name}={exact(state.hyper[name])} is in the record alone, "
+        f"as a file of torch has {name} only together with {other}"
+        for name, other in _unpaired(state).items()
+    ]
+    return [f"{what}, or load the file as {document('training')} shows, {LACKING}: {why}", *alone]
+
+
+def _unpaired(state: State) -> dict[str, str]:
+    """Return {hyperparameter that torch's group cannot have: the missing one that it needs beside it}."""
+    return {name: other for name, other in BESIDE.items() if name in state.hyper and other not in state.hyper}
 
 
 def _states(builder: Builder, state: State, keys: Sequence[int | str], root: str) -> dict[int | str, dict[str, Tensor]]:
@@ -154,13 +166,12 @@ def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:
       values: what this group has otherwise than others.
     """
     plain = {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
-    hyper = {name: state.hyper[name] for name in NEEDED[state.family] if name in state.hyper}
+    unpaired = _unpaired(state)
+    hyper = {name: state.hyper[name] for name in NEEDED[state.family] if name in state.hyper and name not in unpaired}
     if state.family == "sgd":
-        if "nesterov" not in hyper:  # torch would take it for False, and no step would fail
-            hyper.pop("momentum", None)
         return {**hyper, **plain, "dampening": 0.0, **values}
     betas = [hyper.pop(beta) for beta in ("beta1", "beta2") if beta in hyper]
-    hyper |= {"betas": tuple(betas)} if betas[1:] else {}
+    hyper |= {"betas": tuple(betas)} if betas else {}
     adam = {"amsgrad": False, "capturable": False, "decoupled_weight_decay": state.kind == "adamw"}
     own = {key: tuple(value) if key == "betas" else value for key, value in values.items()}
     return {**hyper, **plain, **adam, **own}

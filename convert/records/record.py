@@ -91,6 +91,11 @@ class Record(NamedTuple):
         return {} if self.change or self.damage else self.content.get("optimizer", {})
 
     @property
+    def earlier_optimizer(self) -> dict[str, Any]:
+        """Return what the record says of the optimizer's state in other bytes, as before a training; else {}."""
+        return self.content.get("optimizer", {}) if self.change and not self.damage else {}
+
+    @property
     def supplied(self) -> frozenset[str]:
         """List arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
         names = [] if self.change else self.content.get("supplied", [])

@@ -13,6 +13,7 @@ from parity.given.own import OWN
 from parity.results.elements import double, relative_error
 from parity.results.guesses import Guess
 from parity.results.naming import elsewhere
+from parity.results.tolerance import WEIGHTS_RTOL
 from parity.running.recording import Recording
 from ports.runners.records import Tap
 from specs.notation.paths import pattern
@@ -105,11 +106,14 @@ def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
 
 
 def unequal_weights(name: str, a: Recording, b: Recording) -> str:
-    """List the arrays of a layer that differ between two ports of one architecture; "" if none does."""
+    """List the arrays of a layer that differ between two ports of one architecture, the worst first; "" if none does.
+
+    It counts the elements that differ by more than rounding apart, as weights of two trainings differ in most elements.
+    """
     if not a.architecture == b.architecture != OWN:
         return ""
     path = name.partition("#")[0].partition(" <- ")[0]
-    lines = []
+    lines: list[tuple[float, str]] = []
     for key, left in a.weights.items():
         right = b.weights.get(key)
         if key.rpartition(".")[0] != path or right is None or left.shape != right.shape:
@@ -118,8 +122,15 @@ def unequal_weights(name: str, a: Recording, b: Recording) -> str:
         if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
             verb = "differs" if other == 1 else "differ"
             own = elsewhere(key.rpartition(".")[2], dict.fromkeys(r.framework for r in (a, b)))
-            lines.append(f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}")
-    return "; ".join(lines)
+            worst, close = relative_error(x, y), WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
+            with np.errstate(invalid="ignore"):
+                beyond = other - int(np.count_nonzero((x != y) & (np.abs(x - y) <= close)))
+            by = f", by up to {measured(worst, 2)} of the largest" if math.isfinite(worst) else ""
+            some = f", {beyond:,} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < other else ""
+            lines.append(
+                (-worst, f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}{by}{some}")
+            )
+    return "; ".join(line for _, line in sorted(lines, key=lambda one: one[0]))
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:

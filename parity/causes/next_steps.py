@@ -10,8 +10,10 @@ from parity.given.own import OWN
 from parity.given.quoting import INPUT, place, unmarked
 from parity.results.guesses import ACTIVATION, EPSILON
 from parity.results.result import Divergence, Result
+from parity.results.tolerance import WEIGHTS_RTOL
 from ports.runners.inputs import OUTPUT
 from specs.notation.paths import pattern
+from specs.numbers import limit
 
 # What to look for where an array differs in a check that has no finer one.
 LOOK = {
@@ -148,4 +150,4 @@ def _checkpoints(result: Result) -> str:
     if len({*zip(result.files, result.parts, strict=False)}) < 2:
         return "A B"
     chosen = [word for part in result.parts for word in ("--weights", part or "/")] if any(result.parts) else []
-    return shlex.join([*result.files, *chosen])
+    return shlex.join([*result.files, *chosen, "--rtol", limit(WEIGHTS_RTOL)])

@@ -20,6 +20,8 @@ def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
     if isinstance(name, str) and name in known:
         return
     among = f": one of {', '.join(known)}" if known else ": there is none"
+    if isinstance(name, list | tuple | set | frozenset):
+        raise UsageError(f"{kind}={name!r}: give one name, and call once for each{among}")
     raise UsageError(f"no {kind} {name!r}{hint(str(name), known, FAR) or among}")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from string import ascii_lowercase
 
 from parity.results.result import Result
-from parity.results.tolerance import ROUNDOFF
+from parity.results.tolerance import GRADIENT_FLOOR, ROUNDOFF, TRAINED_FLOOR
 from parity.summaries import findings
 from specs.numbers import limit, measured
 
@@ -15,7 +16,9 @@ from .markup import Markup, join, prose, tag
 MEASURE = (
     "The error of an element is its difference between both models, divided by the largest value of its feature (a "
     "channel, a logit). The error of an array is the largest error of its elements. Parameters and gradients have no "
-    "features: their differences are divided by the largest value of the whole array."
+    "features: their differences are divided by the largest value of the whole array, those of a gradient by no less "
+    f"than {Fraction(GRADIENT_FLOOR)} of the largest of all gradients, and in float64 those of a trained array by no "
+    f"less than {Fraction(TRAINED_FLOOR)} of the largest parameter."
 )
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (

@@ -32,6 +32,9 @@ GRADIENT_FLOOR = 2.0**-4
 # optimizer does wrong moves parameters by a share of its rate, 2^-10: decades above what this lets pass.
 TRAINED_FLOOR = 2.0**-4
 
+# Weights of two trainings in float64 that go alike differ by rounding, by 1e-11 of the largest of an array at most.
+WEIGHTS_RTOL = 1e-9
+
 # A feature (a logit, a channel) is judged by its own largest element too, so that a large neighbour hides nothing. What
 # stands beside large numbers shares their rounding: differences below 64 roundoffs of the largest of all are let pass.
 FEATURE_FLOOR = 2.0**-47

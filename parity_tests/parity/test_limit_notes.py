@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.judging.judge import Subject, judge
-from parity.page.limit_notes import LimitNotes
+from parity.page.limit_notes import LimitNotes, definition
 from parity.report import Report
 from parity.results.result import Result
 from parity.results.tolerance import FIXED, TWINS, amplified, below
@@ -70,6 +70,21 @@ def test_limits_of_float64_are_fixed_or_what_moved_weights_do() -> None:
     wide = judged("train", "float64", moves=1e-8)
     assert (wide.tolerance, wide.basis) == (16e-8, amplified("float64")) and wide.basis.startswith("16 times ")
     assert judged("layers", "float64", small=1e-6, slip=1e-12).basis == FIXED["layers"]
+
+
+@pytest.mark.parametrize("small", [2.0**-3, 2.0**-10])
+def test_the_page_states_the_least_that_the_error_of_a_gradient_is_relative_to(small: float) -> None:
+    off = 2.0**-20
+    sides = [
+        Recording(label, label, "float64", "cpu", {"large": np.ones(1), "small": np.full(1, small + moved)})
+        for label, moved in (("a", 0.0), ("b", off))
+    ]
+    result = judge(Subject("x", "v", "gradients", "float64", "cpu"), sides)[0]
+    assert result.error == pytest.approx(off / max(small, 1 / 16), rel=1e-6)  # the digits of a float64 sum
+    stated = (
+        "divided by the largest value of the whole array, those of a gradient by no less than 1/16 of the largest of"
+    )
+    assert stated in definition([result])
 
 
 def test_copies_in_float64_that_differ_are_judged_by_what_float32_rounds() -> None:

@@ -92,7 +92,25 @@ def test_own_models_record_what_they_call_their_arrays() -> None:
 def test_weights_that_differ_have_the_name_of_their_framework_beside_them() -> None:
     sides = [Recording(f, f, "float64", "cpu", architecture="x", weights={"norm.scale": np.ones(3) * k})
              for k, f in enumerate(("flax", "torch"))]  # fmt: skip
-    assert unequal_weights("norm", *sides) == "norm.scale (weight in torch): 3 of 3 elements differ"
+    assert (
+        unequal_weights("norm", *sides)
+        == "norm.scale (weight in torch): 3 of 3 elements differ, by up to 1 of the largest"
+    )
+
+
+def test_elements_that_only_round_are_counted_apart_from_those_that_differ() -> None:
+    """As of two trainings that go alike, of which one has a fault in one element of one array."""
+    kernel = np.linspace(0.5, 1, 8)
+    off = kernel * (1 + 2.0**-50)
+    off[3] += 2.0**-10
+    weights = ({"fc.kernel": kernel, "fc.bias": kernel}, {"fc.kernel": off, "fc.bias": kernel * (1 + 2.0**-50)})
+    sides = [Recording(f, f, "float64", "cpu", architecture="x", weights=its)
+             for f, its in zip(("torch", "paddle"), weights, strict=True)]  # fmt: skip
+    first, second = unequal_weights("fc", *sides).split("; ")
+    assert first.endswith("8 of 8 elements differ, by up to 9.8e-4 of the largest, 1 of them by more than 1e-9"), first
+    assert second.startswith("fc.bias: 8 of 8 elements differ, by up to 8.9e-16 of the largest, 0 of them by"), second
+    weights[0]["fc.kernel"][0] = weights[1]["fc.kernel"][0] = np.nan
+    assert "fc.kernel (weight in torch and paddle): 7 of 8 elements differ" in unequal_weights("fc", *sides)
 
 
 @pytest.mark.parametrize("architecture", specs.names())

@@ -230,6 +230,10 @@ def test_inputs_that_a_model_does_not_take_are_named_with_the_remedy() -> None:
         ({"names": {"a": {"conv": "output"}}}, "'output' is the name of the whole model's output"),
         ({"feature_maps": ["cnv"]}, "no module 'cnv', did you mean 'conv'"),
         ({"feature_maps": "conv"}, "must be a collection"),
+        (
+            {"check": ["layers", "train"]},
+            r"check=\['layers', 'train'\]: give one name, and call once for each: one of f",
+        ),
         ({"check": "layer"}, "no check 'layer', did you mean 'layers'"),
         ({"check": "train", "steps": 0}, "steps must be a whole number from 1 on, not 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
