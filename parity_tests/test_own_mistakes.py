@@ -198,6 +198,10 @@ MISTAKES = {  # part of the page: what a user writes in its place, and what is s
         '    sign="classifier",\n    network=',
         "sign: 'classifier' matches no name of dialect 'paddle', as 'stem.weight' of tiny 'S'",
     ),
+    "    tiny=TINY,": (
+        '    tiny=TINY,\n    sign=r"(blocks|layers)[._]\\d",',
+        r"sign: '(blocks|layers)[._]\\d' matches no name of dialect 'flax', in nnx as 'stem/kernel' of tiny 'S'",
+    ),
     'network="Mistaken"': (
         'network="Mistakne"',
         "mistaken_paddle.py: have no class 'Mistakne', the `network` of this page: unknown name 'Mistakne', ",
