@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,6 +183,18 @@ def check(folder: str | os.PathLike[str], page: str = "") -> int:
     except (ConvertError, SpecError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def run(main: Callable[[], int]) -> int:
+    """Run the `main` of a script that writes a case, and print what its user has to mend as one error.
+
+    Returns: the exit status.
+    """
+    try:
+        return main()
+    except (ConvertError, SpecError) as error:
+        print(error, file=sys.stderr)
+        return error.code if isinstance(error, ConvertError) else UsageError.code
 
 
 def _open_settings(folder: str, error: OpenFields) -> ConvertError:

@@ -125,6 +125,7 @@ NETWORKS["paddle"] = (
 
 
 def test_the_block_of_the_page_is_the_same_in_every_framework(tmp_path, monkeypatch):
+    import ports
     import specs
     from parity.__main__ import main
     from specs.dialects import PORTS, shapes
@@ -141,6 +142,9 @@ def test_the_block_of_the_page_is_the_same_in_every_framework(tmp_path, monkeypa
         (snippet,) = re.findall(rf"```python {framework}\n(.*?)```", TEXT, re.DOTALL)
         (tmp_path / f"staged_{framework}.py").write_text(text.replace("{block}", snippet))
     assert main(["staged", "--spec", str(tmp_path / "staged.py"), "--check", "layers", "gradients"]) == 0
+    port = ports.build("staged", "tiny a", "torch")
+    counted = [name for name, _ in port.model.named_parameters()]
+    assert counted == [name for name in shapes(port.spec.layers(port.config), PORTS["torch"]) if name in counted]
     assert "params/stages_0_1/norm/scale" in shapes([norm("stages.0.1.norm", 3)], PORTS["flax"])
 
 

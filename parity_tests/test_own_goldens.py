@@ -76,7 +76,7 @@ def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(gold
     in_frameworks(monkeypatch, torch=1.0, flax=np.nan)
     assert goldens.check(case, str(page)) == 1
     assert " in the case, NaN in flax at [0, 0]\n" in capsys.readouterr().out
-    assert "sys.exit(main())" in page.with_name("golden_golden.py").read_text()
+    assert "sys.exit(goldens.run(main))" in page.with_name("golden_golden.py").read_text()
 
 
 def test_ports_that_miss_a_golden_case_by_the_same_are_not_sent_to_compare_each_other(golden, monkeypatch, capsys):
@@ -116,6 +116,21 @@ def test_what_is_no_golden_case_is_not_written(wrong, golden):
         write(**changes)
     assert message in str(caught.value)
     assert not (page.parent / "case.json").exists()
+
+
+def test_the_script_says_in_one_error_what_is_no_golden_case(golden, capsys):
+    page, write = golden
+    assert goldens.run(lambda: write(settings=lambda settings: {"imge": 6}) and 0) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.splitlines() == [
+        f"{page.parent}: this is no golden case",
+        "  - settings: unknown name 'imge', did you mean 'image'?",
+    ]
+    page.write_text(page.read_text().replace('"depth": sizes', '"dept": sizes'))
+    page.rename(page.with_name("other.py"))
+    assert goldens.run(lambda: specs.add(str(page.with_name("other.py"))) and 0) == 2
+    assert "infer: unknown name 'dept'" in capsys.readouterr().err
+    assert goldens.run(lambda: 1) == 1
 
 
 def test_the_page_of_a_case_need_not_be_added_before(golden):

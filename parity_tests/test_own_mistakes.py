@@ -198,6 +198,10 @@ MISTAKES = {  # part of the page: what a user writes in its place, and what is s
         '    sign="classifier",\n    network=',
         "sign: 'classifier' matches no name of dialect 'paddle', as 'stem.weight' of tiny 'S'",
     ),
+    "    tiny=TINY,": (
+        '    tiny=TINY,\n    sign=r"(blocks|layers)[._]\\d",',
+        r"sign: '(blocks|layers)[._]\\d' matches no name of dialect 'flax', in nnx as 'stem/kernel' of tiny 'S'",
+    ),
     'network="Mistaken"': (
         'network="Mistakne"',
         "mistaken_paddle.py: have no class 'Mistakne', the `network` of this page: unknown name 'Mistakne', ",
@@ -331,3 +335,31 @@ def test_names_that_cannot_be(new, tmp_path):
             specs.add(str(tmp_path / name))
     with pytest.raises(ValueError, match=r"neither a .py file nor an entry point of 'triptych.specs'"):
         specs.add("nothing")
+
+
+def test_arrays_that_no_line_of_a_dialect_places_may_lack_a_line(new, tmp_path, capsys):
+    """No advice to drop them comes first; `inspect` lists them while no value of the open field makes them fit."""
+    page = new("lineless")
+    text = page.read_text()
+    for good, bad in (
+        ('act: Literal["gelu", "relu"] = "gelu"', 'act: Literal["gelu", "relu"]'),
+        ("hidden=512", 'hidden=512, act="gelu"'), ("hidden=11", 'hidden=11, act="gelu"'),
+        ('{"act": "gelu", "norm_eps": 1e-6}', '{"norm_eps": 1e-6}'),
+        ("immaterial=immaterial,", 'immaterial=immaterial, unshown=frozenset({"act"}),'),
+    ):  # fmt: skip
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+    file = weights(page, tmp_path / "a.safetensors")
+    assert convert(["inspect", file, "--spec", str(page)]) == 0
+    assert "open:         act, set it" in capsys.readouterr().out
+    save_file({**load_file(file), "layers.0.grn": np.ones(7, "f4")}, file)
+    lacks = "dialect original may lack a line for what is unexpected: if the network computes with it, add one to"
+    assert convert(["inspect", file, "--spec", str(page)]) == 0
+    about = capsys.readouterr().out
+    assert "which does not fit:\n  - unexpected layers.0.grn\n" in about and "open:" not in about, about
+    words = ["original2flax", file, "-o", str(tmp_path / "b.msgpack"), "--set", "act=gelu", "--spec", str(page)]
+    assert convert(words) == 1
+    unexpected, first, second = capsys.readouterr().err.splitlines()[1:]
+    assert unexpected == "  - unexpected layers.0.grn" and first == f"  - {lacks} the page of lineless"
+    assert "save the weights without" in second

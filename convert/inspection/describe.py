@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from convert import folding
 from convert.config import module_settings
@@ -40,6 +41,7 @@ from specs.words import in_a_row
 
 from .text import BY_TABLE, HEADS, lines
 
+CHOICES = 64  # values of open fields that are tried: each is a plan
 LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
 
 
@@ -217,7 +219,12 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
-        return {**_unknown(reader, record, error, weights), "open": error}
+        unfit = _unfit(request, error, weights) if isinstance(error, OpenFields) else None
+        return (
+            _unknown(reader, record, unfit, weights)
+            if unfit
+            else {**_unknown(reader, record, error, weights), "open": error}
+        )
     reading, plan = fitting[0]
     modules = _of_modules(request, reading)
     says = {reading.dialect: _inferred(reading, modules) for reading, _ in fitting}
@@ -270,6 +277,25 @@ def _completed(request: Request, reading: Reading) -> Plan | None:
             if isinstance(trial, Plan):
                 return trial
     return None
+
+
+def _unfit(request: Request, error: OpenFields, weights: str | None) -> PlanError | None:
+    """Return what does not fit whichever values the open fields have; None if one fits, or has no list of values."""
+    group = next(candidates(request.reader, None, request.record.hints, weights))
+    if not isinstance(group, list) or group[0].architecture != error.architecture:
+        return None
+    hints = configs.types_of(group[0].spec.config)
+    if any(get_origin(hints[name]) is not Literal for name in error.fields):
+        return None
+    errors = list[PlanError]()
+    for values in itertools.product(*(error.choices[name] for name in error.fields)):
+        choice = {**dict(zip(error.fields, values, strict=True)), **request.settings.values}
+        trial = attempt(request._replace(settings=Settings.of(choice)), group[0])
+        if isinstance(trial, Plan) or not isinstance(trial.error, PlanError) or len(errors) == CHOICES:
+            return None
+        errors.append(trial.error)
+    common = [p for p in errors[0].problems if all(p in one.problems for one in errors)]
+    return PlanError(errors[0].message, common) if common else None
 
 
 def _of_modules(request: Request, reading: Reading) -> dict[str, Any]:

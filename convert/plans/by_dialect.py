@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import specs
 from convert import folding
 from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
@@ -30,6 +31,7 @@ MORE = (
     "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network "
     "computes with it, convert by a Table ({})"
 )
+LACKS = "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}"
 
 
 class Translation(NamedTuple):
@@ -182,8 +184,14 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     if lines:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
         only_more = not problems.missing and not problems.misfits
-        lines += [MORE.format(document("own-model"))] if only_more else []
+        lines += [*_lacking(reading), MORE.format(document("own-model"))] if only_more else []
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
+
+
+def _lacking(reading: Reading) -> Iterator[str]:
+    """Say that a dialect may lack a line, if the user wrote its page: our own pages are tested on files of each."""
+    if specs.folder(reading.architecture) is not None and reading.dialect in reading.spec.dialects:
+        yield LACKS.format(reading.dialect, reading.architecture)
 
 
 def _names(stored: Iterable[Stored]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from parity.given.own import OWN
 from parity.results.elements import double, relative_error
 from parity.results.guesses import Guess
-from parity.results.naming import elsewhere
+from parity.results.naming import called_elsewhere
 from parity.results.tolerance import WEIGHTS_RTOL
 from parity.running.recording import Recording
 from ports.runners.records import Tap
@@ -121,7 +121,7 @@ def unequal_weights(name: str, a: Recording, b: Recording) -> str:
         x, y = double(left), double(right)
         if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
             verb = "differs" if other == 1 else "differ"
-            own = elsewhere(key.rpartition(".")[2], dict.fromkeys(r.framework for r in (a, b)))
+            own = called_elsewhere(key, a.architecture, dict.fromkeys(r.framework for r in (a, b)))
             worst, close = relative_error(x, y), WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
             with np.errstate(invalid="ignore"):
                 beyond = other - int(np.count_nonzero((x != y) & (np.abs(x - y) <= close)))

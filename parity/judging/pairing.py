@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from parity.causes.guessing import CLOSE
 from parity.given.own import OWN
 from parity.given.quoting import possessive, some
-from parity.results.elements import double, worst
+from parity.results.elements import double, relative_error, worst
 from parity.results.tolerance import FLOAT64
 from parity.running.recording import ACTIVATIONS, Recording
 
@@ -72,12 +74,15 @@ def correspond(check: str, a: Recording, b: Recording) -> Pairing:
     if strict:
         return Pairing(both)
     odd = [n for n in both if n not in same]
+    turned = _turned(a, b, same) if check == "layers" else []  # where a module reads what the one before it returns
+    same = [n for n in same if n not in turned]
     shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
     alone = [
         f"{possessive(r.label)} {some(_without_run(check, names))}"
         for r, other in ((a, b), (b, a))
         if (names := [n for n in r.arrays if n not in other.arrays])
     ]
+    alone += [f"{some(turned)} with the same values in another order of axes"] * bool(turned)
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     unproven = check == "gradients" and not paired
@@ -90,6 +95,27 @@ def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
     The same values may stand along other axes or in another order of them, as those of tokens in a grid and in a row.
     """
     return np.ndim(left) == np.ndim(right) and np.size(left) != np.size(right)
+
+
+def _turned(a: Recording, b: Recording, names: Sequence[str]) -> list[str]:
+    """Return the arrays that differ in the order of their axes alone, if what runs next is equal in both models.
+
+    A norm before a permutation returns images, and one behind it tokens: their shapes may be equal by chance.
+    """
+    turned, next_is_equal = list[str](), False
+    for name in reversed(names):
+        left, right = double(a.arrays[name]), double(b.arrays[name])
+        if left.shape != right.shape:
+            next_is_equal = False
+        elif relative_error(left, right) <= CLOSE[a.dtype]:
+            next_is_equal = True
+        else:
+            views = (left.transpose(0, *order) for order in itertools.permutations(range(1, left.ndim)))
+            again = (view for view in views if view.shape == right.shape)
+            is_inner = next_is_equal and left.ndim > 2 and not required("layers", name)
+            next_is_equal = is_inner and any(relative_error(view, right) <= CLOSE[a.dtype] for view in again)
+            turned += [name] * next_is_equal
+    return turned[::-1]
 
 
 def _same_values(a: Recording, b: Recording, names: Sequence[str]) -> bool:

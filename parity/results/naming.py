@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cache
 
+import specs
 from parity.given.own import OWN
 from parity.given.quoting import quoted
 from ports.runners.inputs import INPUT
 from specs.kinds import FRAMEWORKS, KINDS, PORTED
+from specs.layer import parameters
+from specs.notation.paths import normal
 from specs.words import in_a_row
 
 from .result import Result
@@ -33,6 +36,25 @@ def elsewhere(leaf: str, frameworks: Iterable[str]) -> str:
     return in_a_row(f"{name} in {in_a_row(homes)}" for name, homes in names.items())
 
 
+def called_elsewhere(name: str, architecture: str, frameworks: Iterable[str]) -> str:
+    """Say what an array of an architecture is called elsewhere; "" for an `array` of its page, which has one name."""
+    return "" if _is_alone(name, _alone(architecture)) else elsewhere(name.rpartition(".")[2], frameworks)
+
+
+def _alone(architecture: str) -> set[str]:
+    """Return patterns of the names of all arrays of an architecture that belong to no layer with leaves."""
+    if architecture not in specs.names():
+        return set()
+    spec = specs.get(architecture)
+    every = (parameter for config in spec.tiny.values() for parameter in parameters(list(spec.layers(config))))
+    return {normal(parameter.name) for parameter in every if not parameter.leaf}
+
+
+def _is_alone(name: str, alone: Container[str]) -> bool:
+    """Tell whether an array of a report, "adam: norm.scale", is one of those."""
+    return normal(name.rpartition(": ")[2]) in alone
+
+
 def frameworks_of(results: Iterable[Result]) -> list[str]:
     """Return the frameworks that the sides are labelled by; all where a label is none."""
     labels = dict.fromkeys(side.partition("@")[0] for r in results for side in r.sides)
@@ -45,7 +67,7 @@ def with_own(name: str, *results: Result) -> str:
     if results[0].check not in ARRAYS:
         return name
     if results[0].architecture != OWN:
-        own = elsewhere(leaf, frameworks_of(results))
+        own = called_elsewhere(name, results[0].architecture, frameworks_of(results))
         return f"{name} ({own})" if own else name
     known, leaves = own_name(name, *results), _leaves_of(name, results)
     others = [f"{own} in {quoted(side)}" for side, own in leaves.items() if own != leaf and known == name]
@@ -73,7 +95,9 @@ def whose(results: Sequence[Result]) -> str:
     arrays = [r for r in results if r.check in ARRAYS and r.curve and r.architecture != OWN]
     if not arrays:
         return ""
-    leaves = dict.fromkeys(name.rpartition(".")[2] for r in arrays for name, _, _ in r.curve)
+    alone = {architecture: _alone(architecture) for architecture in {r.architecture for r in arrays}}
+    of_layers = (name for r in arrays for name, _, _ in r.curve if not _is_alone(name, alone[r.architecture]))
+    leaves = dict.fromkeys(name.rpartition(".")[2] for name in of_layers)
     alike: dict[str, list[str]] = {}
     for leaf in leaves:
         if own := elsewhere(leaf, frameworks_of(arrays)):

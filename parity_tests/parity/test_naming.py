@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html import unescape
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from parity.results.naming import elsewhere, of_inputs, own_name, whose, with_ow
 from parity.results.result import Divergence
 from parity.running.recording import Recording
 from parity.summaries import findings
-from specs.layer import parameters
+from specs.layer import array, norm
 
 from .pages import first, row
 
@@ -113,10 +114,17 @@ def test_elements_that_only_round_are_counted_apart_from_those_that_differ() -> 
     assert "fc.kernel (weight in torch and paddle): 7 of 8 elements differ" in unequal_weights("fc", *sides)
 
 
-@pytest.mark.parametrize("architecture", specs.names())
-def test_no_parameter_outside_of_layers_is_named_like_an_array_of_one(architecture: str) -> None:
-    """Such a name would be translated wrongly."""
-    for config in specs.get(architecture).tiny.values():
-        for parameter in parameters(list(specs.get(architecture).layers(config))):
-            leaf = parameter.name.rpartition(".")[2]
-            assert parameter.leaf or not elsewhere(leaf, ["torch", "paddle"]), parameter.name
+def test_an_array_that_is_no_leaf_of_a_layer_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though a page calls it as a leaf of layers is called: `array("grn.scale", ...)`."""
+    layers = [array("blocks.0.grn.scale", d=3), norm("norm", 3)]
+    spec = SimpleNamespace(tiny={"S": None}, layers=lambda config: layers)
+    monkeypatch.setattr(specs, "names", lambda: ["x"])
+    monkeypatch.setattr(specs, "get", lambda name: spec)
+    sides = [Recording(f, f, "float64", "cpu", architecture="x",
+                       weights={name: np.ones(3) * k for name in ("blocks.0.grn.scale", "norm.scale")})
+             for k, f in enumerate(("flax", "torch"))]  # fmt: skip
+    assert unequal_weights("blocks.0.grn", *sides) == "blocks.0.grn.scale: 3 of 3 elements differ"
+    assert unequal_weights("norm", *sides).startswith("norm.scale (weight in torch): ")
+    train = replace(row(("adam: blocks.1.grn.scale",)), check="train", sides=("flax", "torch"), architecture="x")
+    assert with_own("adam: blocks.1.grn.scale", train) == "adam: blocks.1.grn.scale" and whose([train]) == ""
+    assert with_own("adam: norm.scale", train) == "adam: norm.scale (weight in torch)"

@@ -156,3 +156,33 @@ def test_a_hypothesis_that_divides_by_zero_warns_of_nothing(recwarn: pytest.Warn
     tried = HYPOTHESES["batch_norm"](x, {"mean": zeros, "var": zeros}, x)
     assert best(tried, x / np.sqrt(1e-5), 1e-11)[0] == ("epsilon 1e-5",)
     assert not list(recwarn)
+
+
+def test_another_order_of_axes_is_no_divergence_where_what_follows_agrees():
+    """A norm before a permutation or behind it: on a grid of 4x4 with 4 channels, both outputs have one shape."""
+    needs("torch")
+    import torch
+
+    class ImageNorm(torch.nn.LayerNorm):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+    class Net(torch.nn.Module):
+        def __init__(self, norm: Any):
+            super().__init__()
+            self.first, self.norm, self.last = torch.nn.Conv2d(3, 4, 2, 2), norm(4), torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any) -> Any:
+            y = self.first(x)
+            of_images = isinstance(self.norm, ImageNorm)
+            return self.last(self.norm(y).movedim(1, -1) if of_images else self.norm(y.movedim(1, -1)))
+
+    left, right = Net(ImageNorm), Net(torch.nn.LayerNorm)
+    right.load_state_dict(left.state_dict())
+    report = parity.compare({"a": left, "b": right}, X, check="layers", dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.passed and "not compared" in said, said
+    assert "'norm' with the same values in another order of axes" in said
+    right.last.weight.data[0, 0] += 1  # what follows differs: the order of axes may be the cause
+    report = parity.compare({"a": left, "b": right}, X, check="layers", dtype="float64")
+    assert report.first_divergence == "norm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any, NamedTuple
 
@@ -319,10 +319,19 @@ def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
         for name, config in twins.items():
             with contextlib.suppress(ValueError, LookupError, AttributeError):  # of a line, which is reported as such
                 names = list(shapes(spec.layers(config), lines, config))
-                if not any(re.search(spec.sign, each) for each in names):
-                    where = f"dialect {dialect!r}, as {names[0]!r} of tiny {name!r}"
+                forms = (names, _as_nnx(names)) if lines.framework == "flax" else (names,)
+                missed = [form for form in forms if form and not any(re.search(spec.sign, each) for each in form)]
+                if missed:
+                    how = "as" if missed[0] is names else "in nnx as"
+                    where = f"dialect {dialect!r}, {how} {missed[0][0]!r} of tiny {name!r}"
                     yield f"sign: {spec.sign!r} matches no name of {where}"
                     break
+
+
+def _as_nnx(names: Iterable[str]) -> list[str]:
+    """Return names of linen as nnx has them: without a collection, and with numbers between slashes."""
+    inner = [name.partition("/")[2] for name in names if "/" in name]
+    return [re.sub(r"_(\d+)(/|$)", r"/\1\2", name) for name in inner]
 
 
 def _of_names(spec: Spec) -> Iterator[str]:
