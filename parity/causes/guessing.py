@@ -126,7 +126,11 @@ def unequal_weights(name: str, a: Recording, b: Recording) -> str:
             with np.errstate(invalid="ignore"):
                 beyond = other - int(np.count_nonzero((x != y) & (np.abs(x - y) <= close)))
             by = f", by up to {measured(worst, 2)} of the largest" if math.isfinite(worst) else ""
-            some = f", {beyond:,} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < other else ""
+            some = (
+                f", {f'{beyond:,}' if beyond else 'none'} of them by more than {limit(WEIGHTS_RTOL)}"
+                if beyond < other
+                else ""
+            )
             lines.append(
                 (-worst, f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}{by}{some}")
             )
