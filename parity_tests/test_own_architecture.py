@@ -288,6 +288,15 @@ def test_a_convention_that_only_another_dialect_states_is_asked_for(conventions,
     assert ("assumed: " in capsys.readouterr().err) == bool(asked)
 
 
+def test_a_convention_without_effect_on_a_model_has_nothing_to_do_with_its_images(new, run, tmp_path):
+    page = new("idle")
+    text = page.read_text().replace('return {"image"}', 'return {"image", "act"} if c.depth > 1 else {"image"}')
+    page.write_text(text)
+    words = [weights(page, tmp_path / "a.safetensors"), "-o", tmp_path / "b.msgpack", "--spec", page]
+    code, _, err = run("original2flax", *words)
+    assert code == 0 and "does not say: norm_eps=1e-6; act=gelu (no effect on this model)\n" in err, err
+
+
 def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):
     """A route names a dialect, and several architectures have one of that name."""
     page = new("twentieth")

@@ -5,8 +5,9 @@ A dialect's own code fixes some of them, a record all. A bare state dict of one 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from specs import config as configs
@@ -34,9 +35,6 @@ def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
     return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
 
 
-NO_EFFECT = "no effect at the model's own image size"  # of fields that `immaterial` lists, as a stem's padding
-
-
 def in_effect(spec: Spec, config: Any, shown: Iterable[str]) -> list[str]:
     """Return fields that change the outputs of this model and that its arrays do not show.
 
@@ -51,6 +49,19 @@ def without_effect(spec: Spec, config: Any) -> list[str]:
     """Return fields that no array shows, that change outputs of other models and change none of this one."""
     names = computing(spec) & spec.immaterial(config)
     return [f.name for f in fields(spec.config) if f.name in names]
+
+
+def no_effect(spec: Spec, config: Any, name: str) -> str:
+    """Say that a field that `immaterial` lists changes nothing: in this model, or at the size of its images alone.
+
+    The padding of a stem, for one, changes nothing where patches tile the images.
+    """
+    _, height, width = spec.input_shape(config)
+    for image in (height + 1, height - 1, (height + 1, width + 1), (height - 1, width - 1)):
+        with contextlib.suppress(TypeError, ValueError):  # no Config has that image
+            if name not in spec.immaterial(replace(config, image=image)):
+                return "no effect at the model's own image size"
+    return "no effect on this model"
 
 
 def same(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.config.configure import check_names
-from convert.config.conventions import NO_EFFECT, differing, same, without_effect
+from convert.config.conventions import differing, no_effect, same, without_effect
 from convert.config.inference import unshown
 from convert.config.pixels import SCALING, conflict
 from convert.config.settings import Settings, Stated
@@ -259,7 +259,8 @@ def _idle(left: Plan, right: Plan) -> Iterator[str]:
     both = without_effect(right.reading.spec, right.config)
     for name in without_effect(left.reading.spec, left.config):
         if name in both and not same(ours[name], theirs[name]):
-            yield f"{name}={exact(ours[name])} in A, {exact(theirs[name])} in B: {NO_EFFECT}"
+            effect = no_effect(left.reading.spec, left.config, name)
+            yield f"{name}={exact(ours[name])} in A, {exact(theirs[name])} in B: {effect}"
 
 
 def _optimizers(left: Plan, right: Plan) -> Iterator[str]:

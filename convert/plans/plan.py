@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convert import folding
 from convert.arrays.steps import ConstantFilling, Promise, Step, supplied
 from convert.config.configure import Configuration
-from convert.config.conventions import NO_EFFECT, differing, unshown_from, without_effect
+from convert.config.conventions import differing, no_effect, unshown_from, without_effect
 from convert.config.module_settings import share
 from convert.config.pixels import SCALING, conflict, published
 from convert.config.variants import restrictions, variant_of
@@ -170,7 +170,9 @@ class Plan:
         fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
         why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
         idle = [n for n in without_effect(self.reading.spec, self.config) if self.origins.get(n) == "dialect"]
-        beside = f"; {self._stated(idle)} ({NO_EFFECT})" if idle else ""
+        why_idle = {name: no_effect(self.reading.spec, self.config, name) for name in idle}
+        alike = ([name for name in idle if why_idle[name] == one] for one in dict.fromkeys(why_idle.values()))
+        beside = "".join(f"; {self._stated(names)} ({why_idle[names[0]]})" for names in alike)
         if fixed:
             yield f"as {self.src}'s own code computes, {why}: {fixed}{beside}"
 

@@ -130,9 +130,10 @@ def _dropout_note(rates: Sequence[str], masks: Sequence[Any] | None) -> str:
 
 
 def _uncalled_maps(port: Port, recording: Recording) -> Iterator[str]:
-    """Say which feature maps of the page no call and no layer has: names that may be misspelt."""
+    """Say which feature maps of the page no call and no layer of a small Config has: names that may be misspelt."""
     called = {pattern(tap.name.partition("#")[0]) for tap in recording.taps}
-    known = called | {pattern(layer.path) for layer in port.layers()}
+    every = [port.layers(), *(port.spec.layers(config) for config in port.spec.tiny.values())]
+    known = called | {pattern(layer.path) for layers in every for layer in layers}
     for path in port.spec.feature_maps:
         if path not in known and not any(name.startswith(f"{path}.") for name in known):
             yield f"feature_maps lists {path!r}, which this model never calls{hint(path, known)}"

@@ -148,9 +148,15 @@ def test_a_feature_map_that_no_port_calls_is_noted(page: Path, capsys: pytest.Ca
     """Beside a layer, where modules without arrays may lie: the page itself shows no mistake."""
     for framework in ("torch", "paddle"):
         needs(framework)
-    change(page, "    immaterial=immaterial,", '    immaterial=immaterial,\n    feature_maps=("blocks.#.nrom",),')
-    words = ["fragile:tiny S", "--spec", str(page), "--check", "layers", "--frameworks", "torch", "paddle"]
-    assert main(words) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    said = "feature_maps lists 'blocks.#.nrom', which this model never calls, did you mean 'blocks.#.norm'?"
-    assert printed.count(said) == 1
+        port = page.with_name(f"fragile_{framework}.py")
+        change(port, "if c.classes else nn.Identity()", "if c.classes else None")
+        change(port, "self.head(self.blocks(x).mean(1))", "(self.head or (lambda y: y))(self.blocks(x).mean(1))")
+    change(
+        page, "    immaterial=immaterial,", '    immaterial=immaterial,\n    feature_maps=("blocks.#.nrom", "head"),'
+    )
+    for twin in ("S", "relu, headless"):  # another twin has the head
+        words = [f"fragile:tiny {twin}", "--spec", str(page), "--check", "layers", "--frameworks", "torch", "paddle"]
+        assert main(words) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        said = "feature_maps lists 'blocks.#.nrom', which this model never calls, did you mean 'blocks.#.norm'?"
+        assert printed.count(said) == printed.count("feature_maps lists") == 1
