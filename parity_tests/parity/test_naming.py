@@ -125,7 +125,10 @@ def test_an_array_that_is_no_leaf_of_a_layer_has_one_name(monkeypatch: pytest.Mo
     sides = [Recording(f, f, "float64", "cpu", architecture="x",
                        weights={name: np.ones(3) * k for name in ("blocks.0.grn.scale", "norm.scale")})
              for k, f in enumerate(("flax", "torch"))]  # fmt: skip
-    assert unequal_weights("blocks.0.grn", *sides) == "blocks.0.grn.scale: 3 of 3 elements differ, by up to 1 of the largest"
+    assert (
+        unequal_weights("blocks.0.grn", *sides)
+        == "blocks.0.grn.scale: 3 of 3 elements differ, by up to 1 of the largest"
+    )
     assert unequal_weights("norm", *sides).startswith("norm.scale (weight in torch): ")
     train = replace(row(("adam: blocks.1.grn.scale",)), check="train", sides=("flax", "torch"), architecture="x")
     assert with_own("adam: blocks.1.grn.scale", train) == "adam: blocks.1.grn.scale" and whose([train]) == ""
