@@ -348,10 +348,11 @@ class Own(Model):
         return cast
 
     def shared(self, name: str) -> str:
-        """Name an array by the nearest tap above it, or by its own path."""
-        for path in sorted(self.chosen, key=len, reverse=True):
-            if name == path or name.startswith(f"{path}."):
-                return self.chosen[path] + name[len(path) :]
+        """Name an array by the nearest tap above it, or by its own path: linen's "layer_0.scale" is "layer.0.scale"."""
+        for paths in (spellings(self.modules), self.chosen):
+            around = (path for path in paths if f"{name}.".startswith(f"{path}."))
+            if path := max(around, key=len, default=""):
+                name = paths[path] + name[len(path) :]
         return name
 
     def layers(self) -> list[Layer]:

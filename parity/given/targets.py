@@ -122,9 +122,9 @@ def targets(
     elif "/" in text or os.path.splitext(text)[1]:
         raise MissingFile(text)
     else:
-        raise UsageError(
-            f"{text!r} is neither an architecture ({', '.join(specs.names())}) nor a file{hint(text, specs.names())}"
-        )
+        page = f"{architecture}.py"
+        more = f": if {page} is its page, add --spec {page}" if os.path.isfile(page) else hint(text, specs.names())
+        raise UsageError(f"{text!r} is neither an architecture ({', '.join(specs.names())}) nor a file{more}")
 
 
 def _models(architecture: str, variant: str, seed: int, stated: Settings) -> list[Target]:

@@ -144,6 +144,15 @@ def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: 
     assert "nothing was compared" not in printed.err
 
 
+def test_an_architecture_beside_its_page_says_how_the_page_is_named(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(page.parent)
+    for name in ("fragile", "fragile:S"):
+        assert main([name]) == 2
+        assert "nor a file: if fragile.py is its page, add --spec fragile.py\n" in capsys.readouterr().err
+
+
 def test_a_feature_map_that_no_port_calls_is_noted(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a layer, where modules without arrays may lie: the page itself shows no mistake."""
     for framework in ("torch", "paddle"):

@@ -245,6 +245,37 @@ def test_a_numbered_attribute_goes_with_the_numbered_module_of_linen() -> None:
     assert taps({"torch": attributes, "linen": linen_model()}, {}) == [[re.sub("^blocks", "layer", n) for n in EVERY]]
 
 
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_an_array_of_no_known_layer_goes_with_the_numbered_module_of_linen(check: str) -> None:
+    """Compared by sorted values, channels in another order would agree."""
+
+    class Scale(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return x * self.param("gamma", nn.initializers.ones, (3,))
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return Scale(name="scale_1")(Scale(name="scale_0")(x))
+
+    class TorchScale(torch.nn.Module):
+        def __init__(self, values: Any) -> None:
+            super().__init__()
+            self.gamma = torch.nn.Parameter(torch.tensor(values))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.gamma
+
+    gammas = [1.0, 2.0, 3.0], [0.5, 0.25, 4.0]
+    left = torch.nn.Sequential()
+    left.scale = torch.nn.Sequential(*map(TorchScale, gammas))
+    right = Linen(), {"params": {f"scale_{i}": {"gamma": np.array(g, "float32")} for i, g in enumerate(gammas)}}
+    (result,) = parity.compare({"torch": left, "linen": right}, X[:, :3].astype("float32"), check=check).results
+    named = {name.rpartition(": ")[2] for name, *_ in result.curve}
+    assert result.passed and {"scale.0.gamma", "scale.1.gamma"} <= named and "sorted" not in result.cause
+
+
 def test_the_advice_to_name_modules_is_for_those_of_every_block() -> None:
     models = {"a": torch_model(), "b": torch_model("ffn", "layers")}
     with torch.no_grad():
