@@ -22,7 +22,7 @@ from specs.resize import bicubic_matrix
 
 from .conftest import needs, tiny
 from .files.samples import hollow
-from .golden import Case, tap_inputs
+from .golden import Case, differentiated, tap_inputs
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [Case("raft_native"), Case("raft_interp"), Case("raft_mixer_sc")]
@@ -71,8 +71,7 @@ def test_every_intermediate(case, framework):
         assert relative_error(truth, as_upstream(name, port, taps, into)) <= 1e-10, name
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "framework"), differentiated(CASES))
 def test_a_step_of_training(case, framework):
     """Loss, logits and every gradient of the original's own code."""
     port = load(case, framework)

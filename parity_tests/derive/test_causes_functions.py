@@ -410,6 +410,8 @@ def test_operations_of_torch_and_of_jax_have_the_names_that_code_calls_them_by()
     needs("flax")
     import jax.numpy as jnp
 
+    torch.manual_seed(0)
+
     def pair(forward: Scores) -> Net:
         return Net(lambda m, x: m.b(forward(m.a(x))), a=linear(), b=linear())
 

@@ -123,4 +123,4 @@ def test_a_mask_and_a_maximum_that_show_stay():
     recorded = side(model, parity.Call(images(3, C)))
     inputs = recorded.call.arrays()
     program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
-    assert cancelled(program) is program.tape
+    assert cancelled(program, recorded.parameters) is program.tape

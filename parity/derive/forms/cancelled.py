@@ -7,7 +7,7 @@ compute without either: then both sides meet the same values.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,17 +24,20 @@ RUNS = 48  # of the tape at most
 Place = tuple[int, int]  # an operation, and which of its operands is a mask; -1 where its result is a maximum
 
 
-def cancelled(program: Program) -> Tape:
+def cancelled(program: Program, parameters: Mapping[str, Array]) -> Tape:
     """Return the tape without maxima and masks that do not show in its outputs; the same one where there are none.
 
     Earlier ones are left out first: of two masks that hide the same rows, one before experts and one behind them, the
     second stays.
+
+    Args:
+      parameters: with which the program ran. It keeps none, as large ones take gigabytes.
     """
-    kept, rest, runs = list[Place](), [list(_places(program))], 0
+    kept, rest, runs = list[Place](), [list(_places(program, parameters))], 0
     while rest and runs < RUNS:
         some = rest.pop()
         runs += 1
-        if some and _shows_nothing(program, {*kept, *some}):
+        if some and _shows_nothing(program, parameters, {*kept, *some}):
             kept += some
         elif len(some) > 1:
             middle = len(some) // 2
@@ -42,10 +45,10 @@ def cancelled(program: Program) -> Tape:
     return _without(program, set(kept)) if kept else program.tape
 
 
-def _places(program: Program) -> Iterator[Place]:
+def _places(program: Program, parameters: Mapping[str, Array]) -> Iterator[Place]:
     """Yield maxima of two values, and masks of zeros and ones that depend on parameters, as those of a router."""
     values = {**program.tape.constants, **program.inputs}
-    values |= {number: np.asarray(program.parameters[name]) for name, number in program.tape.parameters.items()}
+    values |= {number: np.asarray(parameters[name]) for name, number in program.tape.parameters.items()}
     masks = dict[int, bool]()
     with np.errstate(all="ignore"):
         for at, node in enumerate(program.tape.nodes):
@@ -75,9 +78,9 @@ def _is_mask(value: Array) -> bool:
     return bool(zeros.any() and (zeros | (value == 1)).all())
 
 
-def _shows_nothing(program: Program, places: Collection[Place]) -> bool:
+def _shows_nothing(program: Program, parameters: Mapping[str, Array], places: Collection[Place]) -> bool:
     """Tell whether the outputs are the same without these maxima and masks."""
-    outputs = replayed(_without(program, places), program.parameters, [*program.inputs.values()])
+    outputs = replayed(_without(program, places), parameters, [*program.inputs.values()])
     return equal(program.outputs, outputs)
 
 

@@ -117,7 +117,7 @@ def _heads(use: Use, left: Run, found: Array) -> list[int]:
     """
     if use.kind != "product" or len(use.ids) > 1 or len(use.x) > 1 or use.ids.shape[1] != use.x.shape[2]:
         return [int(found[first(use.ids)])]
-    own = np.asarray(use.ids)[0, use.x[0].any(0), 0].astype(np.int64)
+    own = use.ids[:1, use.x[0].any(0), :1].reshape(-1).astype(np.int64)
     numbers = np.asarray(found[own]) if len(own) else np.zeros(0, np.int64)
     numbers = numbers[numbers > 0]
     owners = np.searchsorted(left.elements.starts, numbers, "right")

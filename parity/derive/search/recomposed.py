@@ -33,7 +33,7 @@ def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candi
     tap, and matrices turned.
     """
     best = _in_forms(known, best, stop)
-    if best.found.failure and (plain := _formed(known, best, stop, _cancelled, always=True)) is not best:
+    if best.found.failure and (plain := _formed(known, best, stop, _cancelling(known, best), always=True)) is not best:
         best = max(best, _in_forms(known, plain, stop), key=lambda candidate: candidate.depth)
     for compose in (_by_taps, _turned):
         best = compose(known, uses, best, stop) if best.found.failure else best
@@ -53,12 +53,17 @@ def _of_all_experts(program: Program) -> Tape:
     return gathered(program) if tape is program.tape else tape
 
 
-def _cancelled(program: Program) -> Tape:
-    """Return the tape with all rows for all experts, without the masks and maxima that do not show then."""
-    tape = _of_all_experts(program)
-    if tape is not program.tape:
-        program = Program(tape, program.parameters, [*program.inputs.values()])
-    return cancelled(program)
+def _cancelling(known: Left, best: Candidate) -> Callable[[Program], Tape]:
+    """Return what makes the tape with all rows for all experts, without the masks and maxima that do not show then."""
+
+    def form(program: Program) -> Tape:
+        parameters = known.elements.arrays if program is best.programs[0] else best.side.parameters
+        tape = _of_all_experts(program)
+        if tape is not program.tape:
+            program = Program(tape, parameters, [*program.inputs.values()])
+        return cancelled(program, parameters)
+
+    return form
 
 
 def _formed(

@@ -68,7 +68,7 @@ class Program:
     """
 
     def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
-        self.tape, self.parameters = (tape := tape.live()), parameters
+        self.tape = tape = tape.live()
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
