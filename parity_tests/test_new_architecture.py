@@ -11,7 +11,7 @@ import specs
 from ports.__main__ import main as ports_main
 
 from .conftest import needs
-from .test_own_architecture import new
+from .test_own_architecture import new, rewrite
 
 __all__ = ["new"]  # a fixture
 
@@ -89,15 +89,11 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
     """Kernels, scales and a bias; other biases begin at 0."""
     needs(framework)
     page = new("constant")
-    text = page.read_text()
-    for good, bad in (
+    rewrite(page, (
         ('norm(f"blocks.{b}.norm", c.width)', 'Layer(f"blocks.{b}.norm", "norm", {"c": c.width}, init=1e-5)'),
         ("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"),
         ("c.width, c.hidden)", "c.width, c.hidden, init=2, bias_init=1)"),
-    ):  # fmt: skip
-        assert good in text
-        text = text.replace(good, bad)
-    page.write_text(text)
+    ))  # fmt: skip
     port = ports.build(str(page), "tiny S", framework, seed=1)
     port.save(tmp_path / "x.safetensors")
     values = {name: set(array.ravel().tolist()) for name, array in load_file(tmp_path / "x.safetensors").items()}

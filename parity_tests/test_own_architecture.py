@@ -42,6 +42,15 @@ def new(tmp_path, monkeypatch, capsys):
     return write
 
 
+def rewrite(page, changes):
+    """Replace texts of a page, each of which it has to contain. Args: changes: pairs of (text, other text)."""
+    text = page.read_text()
+    for good, bad in changes:
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+
+
 def run(*words, cwd=ROOT, path=()):
     env = {**os.environ, **python_path(*path)}
     return subprocess.run([sys.executable, "-W", "ignore", *map(str, words)], cwd=cwd, env=env, capture_output=True,
@@ -336,8 +345,7 @@ def test_a_parameter_that_no_port_reads_is_named(new, capsys):
 def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
     """As of query, key and value; the sizes of a file are read off names and shapes."""
     page = new("worded")
-    text = page.read_text()
-    for good, bad in (
+    rewrite(page, (
         ("hidden=11", "hidden=12"), ("hidden=13", "hidden=14"),
         ('dense(f"blocks.{b}.fc1", c.width, c.hidden)',
          'Layer(f"blocks.{b}.fc1", "dense", {"i": c.width, "o": c.hidden, "s": 2, "u": c.hidden // 2})'),
@@ -345,10 +353,7 @@ def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
         ("        blocks.{i}.fc1  <-> layers.{i}.1\n", """
         blocks.{i}.fc1.kernel: i (s u) <-> layers.{i}.{s=left|right}.weight: u i  # two arrays there
         blocks.{i}.fc1.bias: (s u) <-> layers.{i}.{s=left|right}.bias: u\n"""),
-    ):  # fmt: skip
-        assert good in text
-        text = text.replace(good, bad)
-    page.write_text(text)
+    ))  # fmt: skip
     source, out, back = (
         weights(page, tmp_path / "a.safetensors"),
         tmp_path / "b.safetensors",
@@ -368,17 +373,16 @@ def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
 def test_a_first_block_that_is_special_is_read_as_it_is_written(others, depth, new, tmp_path):
     """Its own line goes before that of all blocks, and is learnt, as is theirs, whichever blocks the last twin has."""
     page = new(f"special_{depth}_{len(others)}")  # what is learnt of a page is kept by its name
-    text = page.read_text()
-    for good, bad in (
-        ("patch=3, depth=1", f"patch=3, depth={depth}"),
-        ('fc1", c.width, c.hidden)', 'fc1", c.width, c.hidden + 4 * (not b))'),
-        ('fc2", c.hidden, c.width)', 'fc2", c.hidden + 4 * (not b), c.width)'),
-        ('sizes["blocks.0.fc1.kernel", "o"]', 'sizes["blocks.0.fc1.kernel", "o"] - 4'),
-        ("        blocks.{i}.fc1  <-> layers.{i}.1\n", f"        {others}\n        blocks.0.fc1 <-> first\n"),
-    ):
-        assert good in text
-        text = text.replace(good, bad)
-    page.write_text(text)
+    rewrite(
+        page,
+        (
+            ("patch=3, depth=1", f"patch=3, depth={depth}"),
+            ('fc1", c.width, c.hidden)', 'fc1", c.width, c.hidden + 4 * (not b))'),
+            ('fc2", c.hidden, c.width)', 'fc2", c.hidden + 4 * (not b), c.width)'),
+            ('sizes["blocks.0.fc1.kernel", "o"]', 'sizes["blocks.0.fc1.kernel", "o"] - 4'),
+            ("        blocks.{i}.fc1  <-> layers.{i}.1\n", f"        {others}\n        blocks.0.fc1 <-> first\n"),
+        ),
+    )
     source = weights(page, tmp_path / "a.safetensors")
     out, back = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
     assert {"first.weight", "rest.#.fc.bias"} <= spellings(page.stem, "original").keys()

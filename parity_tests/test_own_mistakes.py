@@ -13,7 +13,7 @@ from ports.frameworks import PortError
 from specs.spec import SpecError
 
 from .conftest import needs
-from .test_own_architecture import new, weights
+from .test_own_architecture import new, rewrite, weights
 
 __all__ = ["new"]  # a fixture
 
@@ -45,11 +45,7 @@ FAULTS = {
 
 def test_faults_of_a_pages_functions_are_reported_at_once(new):
     page = new("eleventh")
-    text = page.read_text()
-    for good, bad in FAULTS.items():
-        assert good in text
-        text = text.replace(good, bad)
-    page.write_text(text.replace("tiny=TINY,", 'tiny=TINY,\n    published={"S": 1},'))
+    rewrite(page, [*FAULTS.items(), ("tiny=TINY,", 'tiny=TINY,\n    published={"S": 1},')])
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     for part in (
@@ -340,16 +336,12 @@ def test_names_that_cannot_be(new, tmp_path):
 def test_arrays_that_no_line_of_a_dialect_places_may_lack_a_line(new, tmp_path, capsys):
     """No advice to drop them comes first; `inspect` lists them while no value of the open field makes them fit."""
     page = new("lineless")
-    text = page.read_text()
-    for good, bad in (
+    rewrite(page, (
         ('act: Literal["gelu", "relu"] = "gelu"', 'act: Literal["gelu", "relu"]'),
         ("hidden=512", 'hidden=512, act="gelu"'), ("hidden=11", 'hidden=11, act="gelu"'),
         ('{"act": "gelu", "norm_eps": 1e-6}', '{"norm_eps": 1e-6}'),
         ("immaterial=immaterial,", 'immaterial=immaterial, unshown=frozenset({"act"}),'),
-    ):  # fmt: skip
-        assert good in text
-        text = text.replace(good, bad)
-    page.write_text(text)
+    ))  # fmt: skip
     file = weights(page, tmp_path / "a.safetensors")
     assert convert(["inspect", file, "--spec", str(page)]) == 0
     assert "open:         act, set it" in capsys.readouterr().out
