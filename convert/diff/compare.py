@@ -165,16 +165,16 @@ def _scales(*files: tuple[str, Plan]) -> Iterator[str]:
 
 
 def _sizes(left: Plan, right: Plan) -> Iterator[str]:
-    """Say that the two models are stated to take images of other sizes, and whether either takes the other's."""
+    """Say that the two models are stated to take images of other sizes, and why A does not take those of B."""
     ours, theirs = (_image(plan) for plan in (left, right))
     if ours and theirs and ours != theirs:
         a, b = (f"{height}x{width}" for height, width in (ours, theirs))
-        both = ""
+        refused = ""
         try:
             left.reading.spec.check_images(left.config, *theirs)
         except ValueError as error:
-            both = f": A does not take those of B ({error})"
-        yield f"the arrays do not show the size of images: image={a} in A, {b} in B{both}"
+            refused = f": A does not take those of B ({error})"
+        yield f"the arrays do not show the size of images: image={a} in A, {b} in B{refused}"
 
 
 def _image(plan: Plan) -> tuple[int, int] | None:

@@ -219,12 +219,9 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
-        unfit = _unfit(request, error, weights) if isinstance(error, OpenFields) else None
-        return (
-            _unknown(reader, record, unfit, weights)
-            if unfit
-            else {**_unknown(reader, record, error, weights), "open": error}
-        )
+        if isinstance(error, OpenFields) and (unfit := _unfit(request, error, weights)):
+            return _unknown(reader, record, unfit, weights)
+        return {**_unknown(reader, record, error, weights), "open": error}
     reading, plan = fitting[0]
     modules = _of_modules(request, reading)
     says = {reading.dialect: _inferred(reading, modules) for reading, _ in fitting}

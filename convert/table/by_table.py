@@ -81,15 +81,12 @@ def plan(
             lay_out, lines, path, own.sources, like, its=target.shapes, like_weights=like_weights, backwards=backwards,
             prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
-        planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path)
+        planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path, accounted)
         its = checked.read(stored, sampled)
         check_given(path, lines, sizes or {}, planned.layout.sizes)
         if complete:
             others = copies(lines, planned.layout, like, like_weights, its.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
-        planned = replace(
-            planned, accounted=accounted, aside=tuple(name for name in planned.aside if name not in accounted)
-        )
         planned = _with_record(planned, its, path)
         remarks = *_remarks(planned, sizes or {}, own, its), *masters.remarks(stored, own.sources.values())
         return replace(planned, remarks=(*remarks, *(target.notes if complete else ())))
@@ -100,17 +97,17 @@ def plan(
 
 def _plan_lines(
     own: TablePart, lines: Table, laid_out: Callable[[Mapping[str, int]], Layout], lengths: Mapping[str, int],
-    backwards: bool, dtype: str | None, path: str,
+    backwards: bool, dtype: str | None, path: str, accounted: frozenset[str],
 ) -> TablePlan:  # fmt: skip
     """Plan what the lines of a Table say, without the record of the source and what no line fills."""
     layout = laid_out(lengths)
     steps = tuple(_step(entry, own.sources, dtype, path) for entry in layout.entries)
     checks = tuple(_promise(check, own.sources, path, lines) for check in layout.checks)
-    outside = (name for name in own.reader.tensors if not name.startswith(own.prefix))
-    aside = tuple(name for name in outside if name not in own.taken)
+    read = own.taken | accounted
+    aside = tuple(name for name in own.reader.tensors if not name.startswith(own.prefix) and name not in read)
     return TablePlan(
         own.reader, lines, backwards, layout, steps, own.sources, checks, own.prefix, aside,
-        given=_needed(lengths, laid_out),
+        given=_needed(lengths, laid_out), accounted=accounted,
     )  # fmt: skip
 
 
