@@ -50,12 +50,11 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
             named = _named(program, some[0])
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            one, *others = (
-                LeftOut(side, kind, text, _passed(few), times=len(few)).everywhere(_passed(more[signature]))
-                for few in (beside, *([function] for function in beside[:FEW] if len(beside) > 1))
-            )
-            single += others
-            yield one
+            everywhere = _passed(more[signature])
+            sets = [beside, *([function] for function in beside[:FEW] if len(beside) > 1)]
+            edits = [LeftOut(side, kind, text, _passed(few), times=len(few)).everywhere(everywhere) for few in sets]
+            single += edits[1:]
+            yield edits[0]
         yield from single
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit
+from .edit import SIDES, Valued
 
 MOST = 4  # matrices of a side that are tried
 MOVED = "gate in another place"  # the kind of these edits
@@ -29,24 +29,20 @@ class Gated(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Behind(Edit):
-    """Multiply by gates behind products. Args: places: by the results of the products."""
+class Behind(Valued):
+    """Multiply by gates behind products. Args: values: {result of a product: the product with its gate}."""
 
-    places: Mapping[int, Gated]
-
-    @property
-    def changed(self) -> Collection[int]:
-        return self.places
+    values: Mapping[int, Gated]
 
     def tape(self, tape: Tape) -> Tape:
         new = replace(tape, nodes=[], parts={})
         for node in tape.nodes:
-            new.nodes += self._moved(node, new) if node.output in self.places else [node]
+            new.nodes += self._moved(node, new) if node.output in self.values else [node]
         return new.live()
 
     def _moved(self, node: Node, tape: Tape) -> list[Node]:
         """Return a product of the value alone, and its multiplication by the gate in the same layout."""
-        place, nodes, ends = self.places[node.output], list[Node](), list[int]()
+        place, nodes, ends = self.values[node.output], list[Node](), list[int]()
         for number in (place.gate, place.value):
             for layout in place.layouts:
                 nodes.append(layout._replace(inputs=(number,), output=tape.number()))
@@ -80,8 +76,7 @@ def behind_products(program: Program, first: int, side: int) -> Iterator[Behind]
 def _gated(program: Program, node: Node) -> tuple[Gated, Gated] | None:
     """Return a product with either factor of what it reads as the gate; None where it reads something else."""
     value, layouts = program.before_layouts(node.inputs[0])
-    at = program.makers.get(value)
-    maker = program.tape.nodes[at] if at is not None else None
+    maker = program.maker(value)
     if maker is None or maker.kind != "mul" or not program.active.issuperset(maker.inputs):
         return None
     shapes = {program.shapes[number] for number in (*maker.inputs, value)}

@@ -312,9 +312,11 @@ def _multiples(left: Array, right: Array) -> str:
 
 def _powers(left: Array, right: Array) -> str:
     """Tell tables of the powers of one number, as frequencies of time steps are."""
+    if left.size < 3:
+        return ""
     with np.errstate(all="ignore"):
         ratios = [np.unique(np.round(side.ravel()[1:] / side.ravel()[:-1], POWER_DIGITS)) for side in (left, right)]
-    if left.size < 3 or any(len(some) > 1 or not 0 < some[0] != 1 for some in ratios):
+    if any(len(some) > 1 or not 0 < some[0] != 1 for some in ratios):
         return ""
     one, other = (float(some[0]) for some in ratios)
     return f"a table of {_shape(left)} has the powers of {two_sided(*apart(one, other))}"

@@ -5,15 +5,18 @@ LoRA adds such a kernel to a trained one. Code that merges both computes one pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, recording
+from parity.derive.trace.tape import Array, Node, Tape, identity, recording
 
 DEPTH = 12  # operations between the factors and the product that reads their kernel, at most
+
+
+Factors = tuple[int, int, bool]  # both factors of a low-rank term, and whether its layout transposes it
 
 
 class Term(NamedTuple):
@@ -40,18 +43,16 @@ def factored(program: Program) -> Tape:
         x, w = node.inputs[0], node.inputs[-1]
         if node.kind != "product" or node.window or x not in given or w in given or program.shapes[w][0] > 1:
             return [node]
-        terms = _terms(program, Term(w, lambda a: a, ()), DEPTH)
-        if all(_factors(program, term) is None for term in terms):
-            return [node]
-        return _separate_products(program, node, terms, number)
+        terms = _terms(program, Term(w, identity, ()), DEPTH)
+        factors = [_factors(program, term) for term in terms]
+        return _separate_products(node, terms, factors, number) if any(factors) else [node]
 
     return tape.rewritten(instead)
 
 
 def _terms(program: Program, of: Term, depth: int) -> list[Term]:
     """Return the terms of a kernel, each before layouts of it and before factors of one number."""
-    at = program.makers.get(of.value)
-    node = program.tape.nodes[at] if at is not None and depth else None
+    node = program.maker(of.value) if depth else None
     if node is None:
         return [of]
     if node.kind == "layout" and len(node.inputs) == 1:
@@ -66,10 +67,9 @@ def _terms(program: Program, of: Term, depth: int) -> list[Term]:
     return [of]
 
 
-def _factors(program: Program, term: Term) -> tuple[int, int, bool] | None:
+def _factors(program: Program, term: Term) -> Factors | None:
     """Return both factors of a low-rank term, and whether its layout transposes it; None of another term."""
-    at = program.makers.get(term.value)
-    node = program.tape.nodes[at] if at is not None else None
+    node = program.maker(term.value)
     if node is None or node.kind != "product" or node.window or program.shapes[term.value][0] > 1:
         return None
     places = np.arange(np.prod(program.shapes[term.value])).reshape(program.shapes[term.value])
@@ -81,15 +81,17 @@ def _factors(program: Program, term: Term) -> tuple[int, int, bool] | None:
     return None
 
 
-def _separate_products(program: Program, node: Node, terms: list[Term], number: Callable[[], int]) -> list[Node]:
-    """Return the products with each term of a kernel, and their sum."""
+def _separate_products(
+    node: Node, terms: Sequence[Term], factors: Sequence[Factors | None], number: Callable[[], int]
+) -> list[Node]:
+    """Return the products with each term of a kernel, and their sum. Args: factors: of each term, if it has some."""
     nodes, results = list[Node](), list[int]()
     record, x = recording(nodes, number, node.site), node.inputs[0]
-    for term in terms:
-        if (factors := _factors(program, term)) is None:
+    for term, both in zip(terms, factors, strict=True):
+        if both is None:
             y = record("product", (x, record("layout", (term.value,), term.run)), node.run)
         else:
-            *pair, transposed = factors
+            *pair, transposed = both
             if transposed:
                 pair = [record("layout", (n,), lambda a: a.swapaxes(1, 2)) for n in pair[::-1]]
             y = record("product", (record("product", (x, pair[0]), node.run), pair[1]), node.run)

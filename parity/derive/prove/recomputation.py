@@ -154,6 +154,7 @@ class Recomputation:
           cut: whether the sides are run no further, so that 0 says that nothing can be told.
         """
         use, gap, last = self.pairs[self.at].right, math.inf, math.inf
+        is_term = use is not None and use.kind == "add"
         for k, pair in enumerate(pairs(*sides, self.mapped)) if sides else ():
             same = use is None or (pair.right is not None and pair.right.kind == use.kind
                                    and first(pair.right.ids) == first(use.ids))  # fmt: skip
@@ -163,7 +164,6 @@ class Recomputation:
                 return gap
             if pair.parts:
                 return last
-            is_term = use is not None and use.kind == "add"
             if k >= at and is_term and (pair.right is None or pair.right.kind != "add"):
                 last = pair.gap
         return 0.0 if cut and sides else last
