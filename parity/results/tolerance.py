@@ -32,7 +32,7 @@ GRADIENT_FLOOR = 2.0**-4
 # optimizer does wrong moves parameters by a share of its rate, 2^-10: decades above what this lets pass.
 TRAINED_FLOOR = 2.0**-4
 
-# Weights of two trainings in float64 that go alike differ by rounding: in ten steps of a small Mixer, by
+# Weights of two trainings in float64 that go alike differ by rounding: in ten steps of a small network, by
 # 5e-12 of the largest of an array. This is two decades above.
 WEIGHTS_RTOL = 1e-9
 
