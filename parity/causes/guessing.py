@@ -119,22 +119,25 @@ def unequal_weights(name: str, a: Recording, b: Recording) -> str:
         if key.rpartition(".")[0] != path or right is None or left.shape != right.shape:
             continue
         x, y = double(left), double(right)
-        if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
-            verb = "differs" if other == 1 else "differ"
+        if text := _unequal(x, y):
             own = called_elsewhere(key, a.architecture, dict.fromkeys(r.framework for r in (a, b)))
-            worst, close = relative_error(x, y), WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
-            with np.errstate(invalid="ignore"):
-                beyond = other - int(np.count_nonzero((x != y) & (np.abs(x - y) <= close)))
-            by = f", by up to {measured(worst, 2)} of the largest" if math.isfinite(worst) else ""
-            some = (
-                f", {f'{beyond:,}' if beyond else 'none'} of them by more than {limit(WEIGHTS_RTOL)}"
-                if beyond < other
-                else ""
-            )
-            lines.append(
-                (-worst, f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}{by}{some}")
-            )
+            lines.append((-relative_error(x, y), f"{key}{f' ({own})' if own else ''}: {text}"))
     return "; ".join(line for _, line in sorted(lines, key=lambda one: one[0]))
+
+
+def _unequal(x: np.ndarray, y: np.ndarray) -> str:
+    """Count the elements in which two arrays differ, and those that differ by more than rounding; "" if none does."""
+    differ = (x != y) & ~(np.isnan(x) & np.isnan(y))
+    if not (number := int(np.count_nonzero(differ))):
+        return ""
+    text = f"{number:,} of {x.size:,} elements {'differs' if number == 1 else 'differ'}"
+    if math.isfinite(worst := relative_error(x, y)):
+        text += f", by up to {measured(worst, 2)} of the largest"
+    close = WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= close)))
+    some = f"{beyond:,}" if beyond else "none"
+    return f"{text}, {some} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < number else text
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
