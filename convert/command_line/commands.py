@@ -50,7 +50,8 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
 
     Returns: also notes on what is not compared.
     """
-    from convert.diff.arrays import across, by_names
+    from convert.diff.across import across
+    from convert.diff.arrays import by_names
     from convert.table.lengths import lengths
 
     a, b = arguments.a, arguments.b
@@ -109,7 +110,7 @@ def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
     arrays, remarks = compared
     return Comparison(
         arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
-        but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
+        but=arrays.but, notes=tuple(remarks), layout=arrays.layout, of=arrays.of,
     )  # fmt: skip
 
 
