@@ -151,12 +151,12 @@ def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
     many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
-    convolution returns images, and a dense layer none.
+    convolution returns images, and a dense layer none. An array that stands for a sum goes to all terms of it.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
     unlike, flat = dict[Pair, str](), dict[Pair, None]()
     for entry in layout.entries:
-        for source in entry.sources:
+        for source in [*entry.sources, *[entry.like] * (entry.name in layout.zeroed)]:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
