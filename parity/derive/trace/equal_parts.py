@@ -27,6 +27,8 @@ def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
     if met.fixed:  # so many constants are in the code
         return True
     length = program.shapes[value][axis]
+    if follows(axis_roles(program, name, axis).heads, count, length // count):  # another model has more heads
+        return False
     labels = _numbered(program, [value], axis - len(program.shapes[value]))
     if _meet(program, labels, Met(value, labels[value]), count) or _cut(program, name, axis, count):
         return True
