@@ -190,7 +190,7 @@ class Evidence(Proof):
     @property
     def reordered(self) -> list[str]:
         """List the right arrays whose axes are flattened in another order than the left one's."""
-        return reordered(self.table)
+        return list(reordered(self.table))
 
     @property
     def transposed(self) -> list[str]:
@@ -209,7 +209,14 @@ class Evidence(Proof):
     @property
     def exchanged(self) -> list[str]:
         """List the right arrays whose parts stand in another order than the left one's."""
-        return exchanged(self.table)
+        return list(exchanged(self.table))
+
+    @property
+    def summed(self) -> list[str]:
+        """List the arrays that are the sum of several on the other side."""
+        sums = (line for line in self.table.lines if line.kind == "sum")
+        sides = ((line.left, line.right) for line in sums)
+        return [(right if left.join == "+" else left).arrays[0].label for left, right in sides]
 
     @property
     def left_over(self) -> list[str]:
