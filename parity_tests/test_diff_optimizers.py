@@ -323,3 +323,27 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
     code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
     what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
     assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err
+
+
+def test_the_state_of_an_optimizer_is_not_compared_with_anything_else(run, tmp_path):
+    """A Table would not help: the error says what each file is, also where only one is a state."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    ours, theirs, weights = (tmp_path / name for name in ("o.pt", "o.pdopt", "w.pt"))
+    torch.save(optimizer.state_dict(), ours)
+    torch.save(model.state_dict(), weights)
+    arrays = {f"linear_0.w_0_moment{k}_0": np.ones((4, 3), "f4") for k in (1, 2)}
+    theirs.write_bytes(pickle.dumps({**arrays, "LR_Scheduler": {"last_epoch": 1}}, protocol=4))
+    code, _, err = run("diff", theirs, ours)
+    two = f"{theirs} is the state of an optimizer of paddle and {ours} is the state of an optimizer of torch: convert"
+    assert code == 1 and two in err and "--table" not in err, err
+    for pair in ((theirs, weights), (weights, ours)):
+        code, _, err = run("diff", *pair)
+        state = next(path for path in pair if path != weights)
+        said = f"{state} is the state of an optimizer alone, and {weights} is not: give two files of weights"
+        assert code == 1 and said in err and "--table" not in err, err

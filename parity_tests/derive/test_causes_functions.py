@@ -328,6 +328,8 @@ def test_tables_with_copies_are_compared_by_what_they_hold():
     found = parity.derive(left, right, (images(2, 6, 8),))
     cause = "sines and cosines of positions of base 1e4 on the left, 1e6 on the right (recomputed so"
     assert found.confirmed and found.divergences[0].cause.startswith(cause), found.divergences
+    assert found.explained == "one table" and "make both models equal there" in found.following
+    assert len(found.divergences[0].places) == 1
 
 
 def test_a_constant_without_elements_is_no_table():

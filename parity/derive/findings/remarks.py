@@ -66,6 +66,7 @@ class Kind(NamedTuple):
 
 
 KINDS = (
+    Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind(
         "unobservable", "unobservable, outside any proof, as no output depends on this with these inputs", outside=True
     ),
@@ -90,7 +91,6 @@ KINDS = (
     Kind("this_depth", "for this depth alone", REFUSED),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),
-    Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
 )
 
