@@ -10,6 +10,7 @@ import specs
 from convert import folding
 from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
+from convert.config.inference import without_array
 from convert.documents import document
 from convert.errors import PlanError, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
@@ -183,7 +184,7 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     lines += _assumed(reading, configuration, unfit) if problems.misfits else []
     if lines:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
-        only_more = not problems.missing and not problems.misfits
+        only_more = not problems.missing and not problems.misfits and not without_array(reading, problems.skipped)
         lines += [*_lacking(reading), MORE.format(document("own-model"))] if only_more else []
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
 
