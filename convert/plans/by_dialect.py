@@ -32,6 +32,7 @@ MORE = (
     "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network "
     "computes with it, convert by a Table ({})"
 )
+EARLIER = "a training that began in torch has its counts so far in its file there; only momentum=None uses them"
 LACKS = "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}"
 
 
