@@ -69,7 +69,7 @@ def test_a_hostile_item_is_not_run(dcp_folder, tmp_path):
 @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
 def test_a_file_inside_of_a_checkpoint_leads_to_its_folder(name, dcp_folder):
     (path,) = dcp_folder.glob(name)
-    refused(path, f"is a part of the dcp checkpoint {dcp_folder} (give the folder)")
+    refused(path, f"is a part of the dcp checkpoint {dcp_folder} .give the folder.")
 
 
 def edited(folder, change):
