@@ -109,7 +109,8 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     )
     code, _, err = run(*words, "--assume")
     counters = (
-        "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more\n"
+        "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more; "
+        "a training that began in torch has its counts so far in its file there; only momentum=None uses them\n"
     )
     fixed = "note: as paddlevit's own code computes, since the file does not say: softmax=True\n"
     assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{fixed}{counters}")

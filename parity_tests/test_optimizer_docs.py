@@ -88,6 +88,20 @@ def test_the_hook_trains_biased_variances():
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
 
 
+def test_batch_counters_are_taken_from_an_earlier_file(tmp_path, monkeypatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("five.pt", 5), ("ten.pt", 0)):
+        state = torch.nn.BatchNorm1d(2).state_dict() | {"num_batches_tracked": torch.tensor(steps)}
+        torch.save({"model": state | {"weight": torch.full((2,), steps)}}, name)
+    (block,) = (block for block in BLOCKS if "num_batches_tracked" in block)
+    exec(block, {"torch": torch})
+    saved = torch.load("ten.pt")["model"]
+    assert saved["num_batches_tracked"] == 5 and not saved["weight"].any()
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
     needs("torch")
@@ -153,7 +167,7 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 12  # those of paddle in test_optimizer_hyper.py, and the one of `loading`
+    assert len(BLOCKS) == 13  # those of paddle in test_optimizer_hyper.py, and the one of `loading`
 
 
 def test_the_momentum_of_sgd_moves_into_a_schedule():

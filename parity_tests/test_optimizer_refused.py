@@ -9,6 +9,7 @@ from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import from_paddle
+from convert.optimizer.state import KIND
 from convert.reading import optimizers
 
 from .conftest import needs
@@ -128,8 +129,11 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
 
     there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
     assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    stated = ["flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1], "--hyper", "kind=adamw"]
+    code, _, err = run(*stated)
+    assert code == 0 and "not checkable" not in err  # the record knows
     there.with_name("there.msgpack.json").unlink()
-    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1], "--hyper", "kind=adamw")
+    code, _, err = run(*stated, "--force")
     assert (
         code == 0 and "optax's state does not say lr, beta1, beta2, eps and weight_decay: --hyper lr=... --hyp" in err
     )
@@ -388,3 +392,25 @@ def test_a_file_beside_the_weights_that_may_be_the_optimizers_is_named(run, tmp_
     (tmp_path / "optimizer.pt").write_bytes(b"")
     code, _, err = run(*words)
     assert code == 1 and err.endswith(f"by --optimizer {tmp_path / 'optimizer.pt'}, by its name one\n"), err
+
+
+def test_a_kind_that_the_user_alone_states_stays_marked(run, tmp_path):
+    """The arrays of LAMB have the names of Adam's."""
+    state = {f"opt_state/0/{name}/w": np.ones((2, 3), "f4") for name in ("mu", "nu")} | {
+        "opt_state/0/count": np.int32(3)
+    }
+    np.savez(tmp_path / "x.npz", **{"params/w": np.ones((2, 3), "f4")}, **state)
+    (tmp_path / "x.table").write_text("table 1: flax <-> flax\nparams/w: i o <-> params/w: i o\n")
+
+    def convert(source, target, *words):
+        words = ["--table", tmp_path / "x.table", tmp_path / source, OPTIMIZER, "-o", tmp_path / target, *words]
+        code, _, err = run(*words)
+        assert code == 0, err
+        return err, json.loads((tmp_path / f"{target}.json").read_text())["optimizer"].get("assumed")
+
+    err, assumed = convert("x.npz", "y.msgpack", "--hyper", "kind=adamw")
+    assert "note: kind=adamw as you state, not checkable: that of LAMB, " in err and assumed == [KIND]
+    err, assumed = convert("y.msgpack", "z.msgpack")
+    assert f"assumed when the record was written, not known: {KIND} in the opt" in err and assumed == [KIND]
+    _, assumed = convert("x.npz", "config.msgpack", "--config", tmp_path / "z.msgpack")
+    assert assumed == [KIND]

@@ -17,7 +17,7 @@ from specs.words import count
 
 from .groups import SWITCHES, other_options
 from .shared import family_of, plain_number, scalar, steps_of
-from .state import ORDER, Group, State
+from .state import KIND, ORDER, Group, State
 
 LEFT = "is converted to no library: leave --with-optimizer out"
 
@@ -50,14 +50,14 @@ def read_torch(
     buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, first, stated)
-    options = other_options(reader.path, family, groups, stated)
+    options, is_stated = other_options(reader.path, family, groups, stated)
     initial = tuple(group.get("initial_lr") for group in groups)
     step, steps = stated.get("step"), dict[str, int]()
     if family == "adam":
         step, steps = steps_of(reader, {by_key[key]: n for key, n in counts.items()}, moments["first"], stated)
     return State(
         "torch", family, step, hyper, moments, frozenset(used), (*notes, *options),
-        assumed=assumed, groups=_unlike(groups, by_key),
+        assumed=(*assumed, KIND) if is_stated else assumed, groups=_unlike(groups, by_key),
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
         switches=tuple(name for name in SWITCHES if first.get(name) is True),
     )  # fmt: skip

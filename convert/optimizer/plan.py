@@ -35,7 +35,7 @@ from . import (
 from .account import Moves
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import ORDER, State, lost_groups, recorded
+from .state import KIND, ORDER, State, lost_groups, recorded
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -254,20 +254,19 @@ def _with_record(state: State, optimizer: Mapping[str, Any], stated: Mapping[str
     values = recorded(optimizer)
     if KINDS.get(values.get("kind", ""), state.family) != state.family:
         return state, []
-    added = {name: value for name, value in values.items() if name not in state.hyper and name not in stated}
+    added = _unstated(values, state, stated)
     notes = (
         [f"from the record: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"] if added else []
     )
-    if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
-        notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
-        state = replace(state, assumed=(*state.assumed, ORDER))
-    others = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
-    notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in others.items()]
+    state, marks = _marked(state, optimizer, (ORDER, KIND))
+    notes += marks
+    changed = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
+    notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in changed.items()]
     lost = lost_groups(optimizer)
     if lost:
         unlike = ", ".join(f"{name}={spelt(each)}" for name, each in lost.items())
         notes.append(f"its record: torch's groups of parameters had {unlike}; this file has one value for all")
-    return replace(state, hyper={**added, **state.hyper}, changed={**lost, **others}), notes
+    return replace(state, hyper={**added, **state.hyper}, changed={**lost, **changed}), notes
 
 
 def _with_config(
@@ -275,13 +274,34 @@ def _with_config(
 ) -> tuple[State, list[str]]:
     """Add kind and hyperparameters that the record of --config states; its learning rate is that of its own step."""
     values = recorded(optimizer)
-    known = {*state.hyper, *stated, "lr"}
-    added = {name: value for name, value in values.items() if name not in known}
+    added = _unstated(values, state, stated)
+    added.pop("lr", None)
     kind = state.hyper.get("kind", stated.get("kind", values.get("kind")))
     if not added or kind != values.get("kind") or KINDS.get(kind or "", "") != state.family:
         return state, []
     note = f"from --config {file}: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"
-    return replace(state, hyper={**added, **state.hyper}), [note]
+    state, marks = _marked(state, optimizer, (KIND,))
+    return replace(state, hyper={**added, **state.hyper}), [note, *marks]
+
+
+def _unstated(values: Mapping[str, Any], state: State, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record adds to a state and to what the user states: also the kind if both state the same one."""
+    others = {name for name, value in stated.items() if name != "kind" or value != values.get("kind")}
+    return {name: value for name, value in values.items() if name not in state.hyper and name not in others}
+
+
+def _marked(state: State, optimizer: Mapping[str, Any], names: Sequence[str]) -> tuple[State, list[str]]:
+    """Return a state marked as assumed where a record is, with notes; a kind that the record knows is not assumed.
+
+    Args:
+      names: of what the record may mark.
+    """
+    listed = optimizer.get("assumed")
+    marked = [name for name in names if isinstance(listed, list) and name in listed]
+    known = {KIND} - {*marked} if "kind" in recorded(optimizer) else set()
+    new = [name for name in marked if name not in state.assumed]
+    notes = [f"assumed when the record was written, not known: {name} in the optimizer's state" for name in new]
+    return replace(state, assumed=(*(name for name in state.assumed if name not in known), *new)), notes
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:

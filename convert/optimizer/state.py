@@ -75,6 +75,7 @@ class State:
 
 
 ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
+KIND = "kind of the optimizer"  # where the file does not show it: others keep arrays of the same names
 NO_INITIAL = "set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters"
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
 SETTABLE = (*HYPERPARAMETERS, "kind", *COUNTS)

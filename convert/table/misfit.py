@@ -118,6 +118,7 @@ def explained(case: Case) -> ConvertError:
         or _other_side_elsewhere(case)
         or _state_alone(case)
         or _like_of_one_side(case)
+        or _like_of_copies(case)
         or _like_of_no_side(case)
         or _like_of_other_arrays(case)
         or _problems(case)
@@ -163,6 +164,20 @@ def _like_of_one_side(case: Case) -> ConvertError | None:
     if not case.its or strange(case.table, case.its) >= strange(case.other, case.its):
         return None
     what = f"its arrays are named as those of {case.path}: give a file of the other side of {case.table.name}"
+    return ConvertError(f"{case.like}: {what}")
+
+
+def _like_of_copies(case: Case) -> ConvertError | None:
+    """Tell whether the file given by --like has all that the table makes at several places."""
+    if not case.its or case.like_weights or case.error.unexpected:
+        return None
+    found = places(case.other, _made(case.table)[:1], case.its)
+    if not Matcher(case.other, case.its).match().missing:
+        found.insert(0, "")
+    if len(found) < 2:
+        return None
+    where = " and ".join(f"under {place!r}" if place else "at its root" for place in found)
+    what = f"all names that {case.table.name} makes lie {where}: give a file with one of these copies alone"
     return ConvertError(f"{case.like}: {what}")
 
 
