@@ -92,14 +92,20 @@ def _explained(left: Left, best: Candidate, of: Written, verdict: Verdict, unlik
     if verdict.reads_numbers or verdict.proof.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
-    places = divergences(best.found, verdict.proof, verdict.proven, lows)
-    if verdict.proven:
-        return Explained(places, steps)
+    equal = verdict.proven or (bool(of.reasons) and _equal(verdict.proof, of))
+    places = divergences(best.found, verdict.proof, equal, lows)
+    if equal:
+        return Explained(places, steps, unlike, depths)
     unequal = bool(of.reasons or verdict.proof.incomparable)
     alike = same_shapes(left.program, best.programs[1])
     sized = not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, of, places, sized)
     return Explained(places, steps, unlike or others, depths)
+
+
+def _equal(proof: Proof, of: Written) -> bool:
+    """Tell whether outputs are equal in float64, and depend on no parameter that lacks a line."""
+    return proof.exact <= EQUAL_OUTPUTS and not (of.reasons and proof.incomparable)
 
 
 def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained) -> tuple[Written, list[Unmatched]]:
@@ -123,7 +129,7 @@ def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, expl
     found, lefts, rights = best.found, left.elements, of.rights
     tapes, proven, steps = (left.tape, best.tape), verdict.proven, explained.steps
     sure = proven or confirmed(explained.places)  # without the causes that were found the models are equal
-    certain = sure or (verdict.proof.exact <= EQUAL_OUTPUTS and not of.reasons)  # equal outputs confirm each choice
+    certain = sure or _equal(verdict.proof, of)  # equal outputs confirm each choice
     doubtful = [] if certain else [name for name in _doubtful(found.steps) if name not in of.reasons]
     inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
     several = [] if certain else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
@@ -201,9 +207,10 @@ def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> st
 
 def _reported(proof: Proof, of: Written, explained: Explained) -> Proof:
     """Return a proof without what the causes explain, and without errors that missing parameters make void."""
+    void = bool(of.reasons) and not _equal(proof, of)
     if confirmed(explained.places):
         proof = replace(proof, incomparable=without_places(proof.incomparable))
-    return replace(proof, exact=math.nan, gradient=None) if of.reasons else proof
+    return replace(proof, exact=math.nan, gradient=None) if void else proof
 
 
 def _misordered(left: Left, best: Candidate) -> str:
