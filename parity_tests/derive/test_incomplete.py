@@ -154,6 +154,27 @@ def test_a_term_of_a_sum_is_no_place_where_models_part():
     assert not divergences(Match(none, none, steps), Proof(error=1e-15, exact=1e-15, gradient=None), True)
 
 
+def test_models_that_lack_a_line_for_an_unread_parameter_alone_part_nowhere():
+    """One multiplies by gain before it multiplies by 3, so that its partner is taken though values differ."""
+    needs("torch")
+    import torch
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, unread: str, first: bool):
+            super().__init__()
+            self.up, self.down, self.first = torch.nn.Linear(5, 5), torch.nn.Linear(5, 3), first
+            self.gain = torch.nn.Parameter(torch.rand(5))
+            setattr(self, unread, torch.nn.Parameter(torch.rand(2, 4)))
+
+        def forward(self, x: Any) -> Any:
+            x = self.up(x).tanh()
+            return self.down((self.gain * 3 * x if self.first else x * 3 * self.gain).tanh())
+
+    found = parity.derive(Scaled("table", True), Scaled("other", False), (np.random.default_rng(0).random((3, 5)),))
+    assert found.missing == ["other"] and found.left_over == ["table"] and found.exact < 1e-12, str(found)
+    assert not (found.divergences or found.doubtful or found.inferred), str(found)
+
+
 def test_names_without_a_partner_are_folded():
     reasons = {f"layer.{k}.bias": "no evidence" for k in range(3)}
     assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]

@@ -90,14 +90,20 @@ def _explained(left: Left, best: Candidate, of: Written, judgement: Judgement, u
     if judgement.reads_numbers or judgement.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
-    places = divergences(best.found, judgement, judgement.proven, lows)
-    if judgement.proven:
-        return Explained(places, steps)
+    equal = judgement.proven or (bool(of.reasons) and _equal(judgement, of))
+    places = divergences(best.found, judgement, equal, lows)
+    if equal:
+        return Explained(places, steps, unlike, depths)
     unequal = bool(of.reasons or judgement.incomparable)
     alike = same_shapes(left.program, best.programs[1])
     sized = not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, of, places, sized)
     return Explained(places, steps, unlike or others, depths)
+
+
+def _equal(judgement: Judgement, of: Written) -> bool:
+    """Tell whether outputs are equal in float64, and depend on no parameter that lacks a line."""
+    return judgement.exact <= EQUAL_OUTPUTS and not (of.reasons and judgement.incomparable)
 
 
 def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained) -> tuple[Written, list[Unmatched]]:
@@ -139,7 +145,7 @@ def _matching(
     Args:
       rows: what has no partner. sure: whether the models are equal, without the causes that were found.
     """
-    certain = sure or (judgement.exact <= EQUAL_OUTPUTS and not of.reasons)  # equal outputs confirm each choice
+    certain = sure or _equal(judgement, of)  # equal outputs confirm each choice
 
     def of_table(names: Iterable[str]) -> list[str]:
         return [name for name in dict.fromkeys(names) if name not in of.reasons]
@@ -211,9 +217,10 @@ def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> st
 
 def _reported(judgement: Judgement, of: Written, explained: Explained) -> Judgement:
     """Return a judgement without what the causes explain, and without errors that missing parameters make void."""
+    void = bool(of.reasons) and not _equal(judgement, of)
     if confirmed(explained.places):
         judgement = replace(judgement, incomparable=without_places(judgement.incomparable))
-    return replace(judgement, exact=math.nan, gradient=None) if of.reasons else judgement
+    return replace(judgement, exact=math.nan, gradient=None) if void else judgement
 
 
 def _misordered(left: Left, best: Candidate) -> str:

@@ -44,15 +44,18 @@ class Mapped(NamedTuple):
 
     Args:
       whole: whether each has one that needs one; else uses after the first of others tell nothing.
+      plus: a second left element that is added to it, or 0.
     """
 
     numbers: Array
     whole: bool = True
+    plus: Array | Sequence[int] = ()
 
     def owned(self, lefts: Elements) -> Array:
-        """Tell of each left element whether a right one has it."""
+        """Tell of each left element whether a right one has it, or is a sum with it."""
         marks = np.zeros(len(lefts), bool)
-        marks[np.maximum(self.numbers, 0)] = True
+        for numbers in (self.numbers, np.asarray(self.plus, int)):
+            marks[np.maximum(numbers, 0)] = True
         return marks
 
 
@@ -85,7 +88,7 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
 
     Where a use has elements without a partner, it is the end: what follows depends on them.
     """
-    found, whole = mapped
+    found, whole = mapped.numbers, mapped.whole
     known = np.zeros(0, bool) if whole else found != 0
     by_kind: dict[str, list[tuple[Use, int, int]]] = {}
     for use in left.uses:
