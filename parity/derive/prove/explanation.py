@@ -11,11 +11,12 @@ padding, strides and dilations in which they differ are named, of attention the 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
+
 from parity.derive.edits.activations import others
-from parity.derive.edits.affine import without_parameters
+from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
 from parity.derive.edits.edit import Edit
@@ -29,10 +30,12 @@ from parity.derive.edits.stretches import restretched
 from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights, shared
-from parity.derive.limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
+from parity.derive.edits.windows import other_window
+from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 
-from .convolutions import differing
 from .divergence import Divergence
 from .heads import HEADS, unlike_heads
 from .pairs import Mapped, Pair, Run
@@ -50,7 +53,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
     """Return where the models part, each with its cause, until a difference has none; and both without these causes."""
     places: list[Divergence] = []
     is_reshaped = False
-    end = time.thread_time() + CAUSES_SECONDS
+    work = CAUSES_WORK
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
@@ -59,7 +62,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         if is_reshaped:  # what follows has numbers that were recorded of other lengths, as of a mean
             places[-1] = places[-1]._replace(whole=False)
             break
-        pair, stop = pairs[at], min(end, time.thread_time() + CAUSE_SECONDS)
+        pair = pairs[at]
         sites = left.site(pair.left), right.site(pair.right)
         heads, times = unlike_heads(left, right, pairs, at)
         if heads:
@@ -67,9 +70,11 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
                 Divergence(*sites, pair.gap, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
             )
             break
-        causes, sides_without = _causes(left, right, mapped, pairs, at, stop)
+        trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
+        causes, sides_without = _causes(trial)
+        work -= trial.spent
         if not causes:
-            late = time.thread_time() >= stop
+            late = trial.work <= 0
             behind = _is_behind(pairs, at, right)
             advice = SUMMED if behind else _advice(pair, right)
             places.append(Divergence(*sites, pair.gap, advice=advice, late=late, behind=behind))
@@ -115,15 +120,15 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.program.patches(right.tape.nodes[pair.right.node]))
 
 
-def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Explained:
+def _causes(trial: Recomputation) -> Explained:
     """Return the cause of a difference, or two that act at once, and both sides without them."""
-    pair = pairs[at]
+    (left, right), pair = trial.both, trial.pairs[trial.at]
     if pair.left is not None and pair.right is not None:
-        window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
-        if words := differing((pair.left.x, pair.right.x), window):
+        nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
+        if edit := other_window(nodes, (pair.left.x, pair.right.x)):
+            cause, sides = trial.best([edit])
             sites = left.site(pair.left), right.site(pair.right)
-            return [Divergence(*sites, pair.gap, words.what, kind="convolution window", both=words.both)], None
-    trial = Recomputation((left, right), mapped, pairs, at, stop)
+            return [cause or Divergence(*sites, pair.gap, edit.what, kind=edit.kind, both=edit.both)], sides
     cause, sides = _tried(trial)
     if cause is None and (two := _two(trial))[0]:
         return two
@@ -141,7 +146,7 @@ def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
 
 def _two(trial: Recomputation) -> Explained:
     """Return two causes that make the sides equal together: one of the edits that leave the least, and another."""
-    stop = (time.thread_time() + trial.stop) / 2  # the other half is left for several operations in a row
+    work = trial.work // 2  # the other half is left for several operations in a row
     for left_over, edit in sorted(trial.nearest.values(), key=lambda one: one[0])[:FIRSTS]:
         if (sides := trial.replaced(edit)) is None:
             continue
@@ -149,9 +154,10 @@ def _two(trial: Recomputation) -> Explained:
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at != trial.at:
             continue
-        other = Recomputation(sides, trial.mapped, pairs, at, stop)
+        other = Recomputation(sides, trial.mapped, pairs, at, work)
         other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
         cause, without = _tried(other)
+        work, trial.work = other.work, trial.work - other.spent
         if cause:
             return [trial.cause(edit, left_over)._replace(partial=True), cause], without
     return [], None
@@ -202,6 +208,8 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Seque
         # where not all have been matched, those behind this place may have partners yet
         span = None if trial.mapped.whole else spans[side]
         yield from without_parameters(trial.both[side].program, names, side, span)
+    for side, parts in enumerate(_in_part(*trial.both, trial.mapped)):
+        yield from without_elements(trial.both[side].program, parts, side)
     left, right = trial.both
     if alone[0]:
         yield from shared(left.program, alone[0], _partners(left, right, trial.mapped))
@@ -216,7 +224,7 @@ def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
 
 def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     """List the parameters of each side of which no element has a partner that the other side reads."""
-    known = (left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)
+    known = _marks(left, right, mapped)
     alone = [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
     dead = [{*run.tape.unread()} for run in (left, right)]
     if not any(dead):
@@ -230,6 +238,18 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
         read = {pair[side] for pair in pairs if pair[1 - side] not in dead[1 - side]}
         alone[side] += [*dict.fromkeys(pair[side] for pair in pairs if pair[side] not in read | dead[side])]
     return alone
+
+
+def _marks(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]]:
+    """Return the elements of each side, and which of them have a partner."""
+    return [(left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)]
+
+
+def _in_part(left: Run, right: Run, mapped: Mapped) -> list[dict[str, Array]]:
+    """Return the parameters of each side of which some elements have a partner, and which ones; none of a part."""
+    known = _marks(left, right, mapped) if mapped.whole else []
+    parts = [{name: np.asarray(of.part(marks, name)) for name in of.names} for of, marks in known]
+    return [{name: marks for name, marks in of.items() if marks.any() and not marks.all()} for of in parts]
 
 
 def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
