@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,19 +15,16 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut
+from .edit import SIDES, Edit, LeftOut, Scope
 
 FUNCTION, SHARED = "function of a parameter", "shared parameter"  # the kinds of these edits
 MOST = 4  # parameters that are tried one by one
 
 
-def plain_weights(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[Edit]:
-    """Yield edits by which a side uses a parameter as it is, where it computes something of it first.
-
-    Args:
-      near: on each side, the numbers of the operations in which the sides may differ.
-    """
-    for side, program in enumerate(programs):
+def plain_weights(scope: Scope) -> Iterator[Edit]:
+    """Yield edits by which a side uses a parameter as it is, where it computes something of it first."""
+    near = scope.near
+    for side, program in enumerate(scope.programs):
         every = _functions(program)
         near_values = [value for value in every if program.makers[value] in near[side]]
         calls = {value: _calls(program, value) for value in every} if near_values else {}

@@ -19,7 +19,7 @@ from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
-from parity.derive.edits.edit import Edit
+from parity.derive.edits.edit import Edit, Scope
 from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
@@ -139,9 +139,16 @@ def _causes(trial: Recomputation) -> Explained:
 
 def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
     """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
-    alone = _without_partner(*trial.both, trial.mapped)
-    found = trial.best(_simple(trial, _spans(trial, BEHIND), alone))
-    return found if found[0] else trial.best(_edits(trial, _spans(trial, SPAN), alone))
+    found = trial.best(_simple(trial, _scope(trial, BEHIND)))
+    return found if found[0] else trial.best(_edits(trial, _scope(trial, SPAN)))
+
+
+def _scope(trial: Recomputation, uses: int) -> Scope:
+    """Return both sides, with the operations from the last `uses` that agree to where they part."""
+    one, other = trial.both
+    spans, near = _spans(trial, uses), [_unseen(trial, side) for side in (0, 1)]
+    alone = _without_partner(one, other, trial.mapped)
+    return Scope((one.program, other.program), [first for first, _ in spans], spans, near, alone)
 
 
 def _two(trial: Recomputation) -> Explained:
@@ -200,20 +207,19 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
     return found
 
 
-def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
+def _simple(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     """Yield what is told by one look: outputs in another order, parameters that one side lacks, other activations."""
     if trial.pairs[trial.at].right is None:
-        yield from rearranged(*(run.program for run in trial.both))
-    for side, names in enumerate(alone):
+        yield from rearranged(scope)
+    for side, names in enumerate(scope.alone):
         # where not all have been matched, those behind this place may have partners yet
-        span = None if trial.mapped.whole else spans[side]
-        yield from without_parameters(trial.both[side].program, names, side, span)
+        span = None if trial.mapped.whole else scope.spans[side]
+        yield from without_parameters(scope.programs[side], names, side, span)
     for side, parts in enumerate(_in_part(*trial.both, trial.mapped)):
-        yield from without_elements(trial.both[side].program, parts, side)
-    left, right = trial.both
-    if alone[0]:
-        yield from shared(left.program, alone[0], _partners(left, right, trial.mapped))
-    yield from others([run.program for run in trial.both], spans)
+        yield from without_elements(scope.programs[side], parts, side)
+    if scope.alone[0]:
+        yield from shared(scope.programs[0], scope.alone[0], _partners(*trial.both, trial.mapped))
+    yield from others(scope)
 
 
 def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
@@ -252,7 +258,7 @@ def _in_part(left: Run, right: Run, mapped: Mapped) -> list[dict[str, Array]]:
     return [{name: marks for name, marks in of.items() if marks.any() and not marks.all()} for of in parts]
 
 
-def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
+def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     """Yield what may make the sides equal, behind the last use that agrees.
 
     In turn: other numbers, sums, tables, operations and functions; then values on the way.
@@ -261,26 +267,22 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
     read = trial.read()
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
-    scores = rescaled(left.program, right.program)
-    sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
-    near = [_unseen(trial, side) for side in (0, 1)]
-    tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
-    both = left.program, right.program
-    functions = itertools.chain(without_turns(both), without_functions(both, near))
-    weights = plain_weights((left.program, right.program), near)
-    axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
-    for few in itertools.zip_longest(axes, scores, numbers, epsilons, sums, tables, operations, functions, weights):
+    functions = itertools.chain(without_turns(scope), without_functions(scope))
+    kinds = (
+        reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope), retabled(scope), swaps(scope),
+        functions, plain_weights(scope),
+    )  # fmt: skip
+    for few in itertools.zip_longest(*kinds):
         yield from filter(None, few)
     for met in _met(trial):
-        yield from earlier_values((left.program, right.program), met, near)
+        yield from earlier_values(scope, met)
 
 
 def _stretches(trial: Recomputation) -> Iterator[Edit]:
     """Yield several operations in a row for several: the last resort, which explains two other causes at once too."""
-    left, right = trial.both
-    near = [_unseen(trial, side) for side in (0, 1)]
-    for met in itertools.chain(_met(trial), _beside(trial, near)):
-        yield from restretched(left.program, right.program, met)
+    scope = _scope(trial, SPAN)
+    for met in itertools.chain(_met(trial), _beside(trial, scope.near)):
+        yield from restretched(scope, met)
 
 
 def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:
