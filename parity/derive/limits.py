@@ -39,13 +39,16 @@ AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match ne
 # CPU time in seconds, of one thread unless it says otherwise
 MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
 EDIT_SECONDS = 15  # for finding edits with which a match goes further
-CAUSE_SECONDS = 5  # for the cause of one place where models part
-CAUSES_SECONDS = 20  # for those of all places, which are looked for in turn while each has one
 EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
 
 # What may be permuted: how much is run for that, alike on every machine
 FREE_RUNS = 200  # of a model at most
 FREE_OPERATIONS = 1 << 35  # multiplications and other results of single operations in all runs together
+
+# Where models part: what is computed to find out why, alike on every machine; 1 << 30 take about a second
+CAUSE_WORK = 5 << 30  # multiplications and other results of single operations, for the cause of one place
+CAUSES_WORK = 20 << 30  # for those of all places, which are looked for in turn while each has one
+CALL_WORK = 1 << 17  # what calling an operation takes beside them
 
 # Numbers of elements from which on memory or time counts more than what is simple
 LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time

@@ -196,6 +196,19 @@ def test_the_setting_of_an_operation_on_images_is_named(left: Net, right: Net, c
     assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
 
 
+def test_a_mask_that_is_a_factor_is_compared_by_its_zeros():
+    """Its rows are those of the other one, one later, as those of a table of positions are."""
+
+    def net(first: int) -> Net:
+        shown = (torch.arange(6) >= first).double()[:, None]
+        return Net(lambda m, x: m.head((m.fc(x) * shown.to(x.dtype)).cumsum(1)), fc=linear(8, 8), head=linear(8, 5))
+
+    found = parity.derive(net(1), net(2), (images(2, 6, 8),))
+    (place,) = found.divergences
+    zeros = "a table of zeros and ones has zeros at 1 of 6 places on the left, 2 on the right"
+    assert place.what == f"{zeros}; the first that differs is [1]" and found.confirmed
+
+
 def of_a_parameter(function: Scores) -> Net:
     """A sum with a function of a parameter, which is a table of 3 x 3 positions."""
 

@@ -431,7 +431,7 @@ def test_where_a_product_agrees_the_sum_behind_it_is_to_be_compared(monkeypatch:
             h = self.norm(x)
             return self.head((h if self.of_norm else x) + self.down(self.up(h).tanh()))
 
-    monkeypatch.setattr(explanation, "CAUSE_SECONDS", 0)  # no cause is tried
+    monkeypatch.setattr(explanation, "CAUSE_WORK", 0)  # no cause is tried
     found = parity.derive(Block(False), Block(True), (np.random.default_rng(0).standard_normal((4, 6)),))
     assert (place := found.divergences[0]).right == "down" and place.behind and place.late and not place.cause
     assert found.following.startswith(

@@ -14,7 +14,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
-from .edit import Valued
+from .edit import Scope, Valued
 from .texts import difference, named, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
@@ -79,12 +79,9 @@ class OtherTables(Valued):
         return with_tables(tape, self.values)
 
 
-def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[OtherTables]:
-    """Yield edits that put left tables in place of right ones.
-
-    Args:
-      near: on each side, the numbers of the operations that read the tables.
-    """
+def retabled(scope: Scope) -> Iterator[OtherTables]:
+    """Yield edits that put left tables in place of right ones."""
+    (left, right), near = scope.programs, scope.near
     lefts, every = _tables(left), _tables(right)
     own, others = _distinct(lefts, left, near[0]), _distinct(every, right, near[1])
     pairs = [pair for form in dict.fromkeys(core.form for core in others) for pair in _pairs(own, others, form)]

@@ -181,7 +181,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_buckets, _masks, _rotations, _columns, _multiples, _powers, _later_rows):
+    for compare in (_buckets, _masks, _zeros_and_ones, _rotations, _columns, _multiples, _powers, _later_rows):
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -241,6 +241,16 @@ def _masks(left: Array, right: Array) -> str:
     if not (hides(left) or hides(right)) or any(len(np.unique(side[side != 0])) != 1 for side in (left, right)):
         return ""
     return between(*masks).what
+
+
+def _zeros_and_ones(left: Array, right: Array) -> str:
+    """Tell tables of nothing but zeros and ones, as of masks that are factors, by their zeros."""
+    if not (np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()):
+        return ""
+    one, other = map(np.squeeze, without_copies(left == 0, right == 0))
+    first = ", ".join(map(str, np.argwhere(one != other)[0]))
+    both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
+    return f"a table of zeros and ones has zeros at {both}; the first that differs is [{first}]"
 
 
 def _rotations(left: Array, right: Array) -> str:

@@ -44,17 +44,17 @@ class Mapped(NamedTuple):
 
     Args:
       whole: whether each has one that needs one; else uses after the first of others tell nothing.
-      plus: a second left element that is added to it, or 0.
+      plus: a second left element that is added to the first one, or 0; None where there are none.
     """
 
     numbers: Array
     whole: bool = True
-    plus: Array | Sequence[int] = ()
+    plus: Array | None = None
 
     def owned(self, lefts: Elements) -> Array:
-        """Tell of each left element whether a right one has it, or is a sum with it."""
+        """Tell of each left element whether a right one has it, alone or as a term."""
         marks = np.zeros(len(lefts), bool)
-        for numbers in (self.numbers, np.asarray(self.plus, int)):
+        for numbers in (self.numbers,) if self.plus is None else (self.numbers, self.plus):
             marks[np.maximum(numbers, 0)] = True
         return marks
 
@@ -81,6 +81,18 @@ def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side:
     program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
     return Run(side, program.tape, weights, inputs, elements, program, uses)
+
+
+def arithmetic(program: Program) -> int:
+    """Count the multiplications in products, and the results of other operations, of one run."""
+    work = 0
+    for node in program.tape.nodes:
+        size = math.prod(program.shapes[node.output])
+        if node.kind == "product":
+            w = program.shapes[node.inputs[1]]
+            size *= math.prod(w[1:]) if node.window else w[-2]
+        work += size
+    return work
 
 
 def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
@@ -201,8 +213,10 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
 def _of_joined(a: Use, b: Use, found: Array) -> float:
     """Return the relative difference of the inputs that two products multiply by the same elements; others are joined.
 
-    Infinite where there are none.
+    Infinite where there are none, or an edit has changed how many there are.
     """
+    if any(use.ids.shape[1] != use.x.shape[2] for use in (a, b)):
+        return math.inf
     left, right = (np.asarray(use.ids)[0].astype(np.int64) for use in (a, b))
     right = np.asarray(found[right])
     row_of = np.full(max(left.max(initial=0), right.max(initial=0)) + 1, -1)
