@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from specs.notation.lines import Lines, Side
+from collections.abc import Callable
+
+from specs.notation.lines import Line, Lines, Side
 
 ORDER = (
     "the models join the parts of an axis in different orders, and these lines exchange the parts: those of (-p=2 c) "
@@ -14,26 +16,23 @@ FLATTENED = "the models flatten the same axes in different orders, which the Tab
 
 def exchanged(table: Lines) -> list[str]:
     """Return the right paths of lines that reverse the parts of an axis, or put them into another order."""
-    found: dict[str, None] = {}
-    for line in table.lines:
-        if line.kind != "move":
-            continue
-        left, right = _sums(line.left), _sums(line.right)
-        if any(sorted(one) == sorted(other) and one != other for one in left for other in right) or _reversed(
-            line.left
-        ):
-            found.update(dict.fromkeys(array.label for array in line.right.arrays))
-    return list(found)
+    return _right_paths(table, lambda line: _is_reordered(line, _sums) or _reversed(line.left))
 
 
 def reordered(table: Lines) -> list[str]:
     """Return the right paths of lines that compose an axis of the same pieces in different orders on both sides."""
-    found: dict[str, None] = {}
-    for line in table.lines:
-        left, right = _composed(line.left), _composed(line.right)
-        if line.kind == "move" and any(sorted(a) == sorted(b) and a != b for a in left for b in right):
-            found.update(dict.fromkeys(array.label for array in line.right.arrays))
-    return list(found)
+    return _right_paths(table, lambda line: _is_reordered(line, _composed))
+
+
+def _right_paths(table: Lines, holds: Callable[[Line], bool]) -> list[str]:
+    moves = (line for line in table.lines if line.kind == "move")
+    return list(dict.fromkeys(array.label for line in moves if holds(line) for array in line.right.arrays))
+
+
+def _is_reordered(line: Line, names: Callable[[Side], list[list[str]]]) -> bool:
+    """Tell whether something on the left has the same names as something on the right, in another order."""
+    left, right = names(line.left), names(line.right)
+    return any(sorted(one) == sorted(other) and one != other for one in left for other in right)
 
 
 def _composed(side: Side) -> list[list[str]]:
