@@ -53,8 +53,11 @@ CALL_WORK = 1 << 17  # what calling an operation takes beside them
 # Numbers of elements from which on memory or time counts more than what is simple
 LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time
 LARGE_GRADIENT = 1 << 22  # elements of a matrix whose gradient is formed in pieces
+LARGE_ORIGINS = 1 << 22  # elements on the way, from which on it is not looked up what meets and makes an axis
 LARGE_TABLES = 1 << 22  # elements of the tables of one side together, above which none is compared
 LARGE_MATRIX = 1 << 21  # elements of a matrix that are cast at once
+LARGE_COLUMNS = 1 << 20  # elements of all values on the way, from which on columns are not followed through sums
+LARGE_PIECE = 1 << 20  # elements that are moved, mapped or compared at once
 LARGE_DRAW = 1 << 20  # elements from which on a new draw is uniform, of float32: a fifth of the time, half the memory
 LARGE_COPY = 1 << 18  # elements from which on a model reads an array without copying it
 LARGE_USE = 1 << 17  # values that a use meets, above which it is known by their statistics alone

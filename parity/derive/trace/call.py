@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .tape import identity
+
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
-
-
-def _identity(out: Any) -> Any:
-    return out
 
 
 @dataclass(frozen=True, init=False)
@@ -27,10 +25,10 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     method: str = "__call__"
-    output: Callable[[Any], Any] = _identity
+    output: Callable[[Any], Any] = identity
 
     def __init__(
-        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = _identity, **kwargs: Any
+        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = identity, **kwargs: Any
     ) -> None:
         for name, value in (("args", args), ("kwargs", kwargs), ("method", method), ("output", output)):
             object.__setattr__(self, name, value)
