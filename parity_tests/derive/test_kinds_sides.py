@@ -157,6 +157,29 @@ def test_a_dead_parameter_without_a_sibling_has_the_one_order_that_its_lengths_a
     assert (found.proven and line) if width == 5 else found.missing == ["pooler.kernel"], str(found)
 
 
+class Unread(torch.nn.Module):
+    """A table, and two kernels of which nothing reads the second one, whose name is like that of the table."""
+
+    def __init__(self, transposed: bool, unlike: str):
+        super().__init__()
+        self.transposed = transposed
+        shapes = {"text_table": (4, 5), "up": (5, 6), "text": (6, 5), unlike: (7, 7)}
+        for name, shape in shapes.items():
+            layer = torch.nn.Module()
+            shape = shape[::-1] if transposed and name != "text_table" else shape
+            layer.weight = torch.nn.Parameter(torch.randn(shape))
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        return ((x @ self.text_table.weight).tanh() @ (self.up.weight.mT if self.transposed else self.up.weight)).sin()
+
+
+def test_a_dead_parameter_follows_the_most_similar_sibling_whose_order_fits():
+    found = parity.derive(Unread(False, "one"), Unread(True, "other"), (images(3, 4),))
+    assert "text.weight: o i <-> text.weight: i o" in found.table.print(), found.table.print()
+    assert found.missing == ["other.weight"] and found.left_over == ["one.weight"], str(found)
+
+
 class Heads(torch.nn.Module):
     """Layers of fused projections in a list, or separate projections that are stacked over layers."""
 

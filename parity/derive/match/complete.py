@@ -165,13 +165,15 @@ def _by_name(
     modules = _modules(patterns, found, lefts, rights)
     for name in unseen:
         free = [other for other in lefts.names if other not in used]
-        pattern = _sibling(name, patterns, rights, alike) if whole else None
-        orders = {
-            other: order
-            for other in free
-            if (pattern is None or split(other)[1] == pattern.leaf)
-            and (order := _order(lefts.shapes[other], rights.shapes[name], pattern)) is not None
-        }
+        for pattern in (*(_siblings(name, patterns, rights, alike) if whole else ()), None):
+            orders = {
+                other: order
+                for other in free
+                if (pattern is None or split(other)[1] == pattern.leaf)
+                and (order := _order(lefts.shapes[other], rights.shapes[name], pattern)) is not None
+            }
+            if orders:
+                break
         same = [other for other in orders if pattern and modules.get(split(name)[0]) == split(other)[0]]
         likeness = {
             other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
@@ -229,13 +231,8 @@ def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(length for length in shape if length > 1)
 
 
-def _ranks(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the number of axes, and of those that are longer than 1."""
-    return len(shape), len(_longer(shape))
-
-
-def _sibling(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> Pattern | None:
-    """Return the pattern of the most similar right parameter of the same leaf, and of as many axes, and longer ones."""
-    leaf, ranks = split(name)[1], _ranks(rights.shapes[name])
-    siblings = [other for other in patterns if split(other)[1] == leaf and _ranks(rights.shapes[other]) == ranks]
-    return patterns[max(siblings, key=lambda other: alike(name, other))] if siblings else None
+def _siblings(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> list[Pattern]:
+    """Return the patterns of right parameters of the same leaf and rank, those of the most similar names first."""
+    leaf, rank = split(name)[1], len(rights.shapes[name])
+    siblings = [other for other in patterns if split(other)[1] == leaf and len(rights.shapes[other]) == rank]
+    return list(dict.fromkeys(patterns[other] for other in sorted(siblings, key=lambda other: -alike(name, other))))
