@@ -157,6 +157,20 @@ def test_tables_that_agree_in_a_few_rows_by_chance_are_no_later_rows():
     assert text == "4 of 6 values of a table of 6 x 1, first at [1, 0]: 0.75 on the left, 0.6 on the right"
 
 
+def test_columns_that_rounding_alone_changes_stand_in_no_other_order():
+    """Sorted by their first row, columns that are equal but for rounding change places."""
+    table = np.array([[1.0, 1 + 1e-9, 0.3], [0.5, 0.5, 0.2]])
+    text = difference(table, table[:, [1, 0, 2]])
+    assert text.startswith("2 of 6 values of a table of 2 x 3, first at [0, 0]: 1 on the left"), text
+
+
+def test_a_difference_from_zeros_is_relative_to_the_other_side():
+    layers = {"first": torch.nn.Linear(5, 6), "head": linear(6, 5)}
+    left, right = (Net(lambda m, x, k=k: m.head(m.first(x).tanh() * k), **layers) for k in (0.0, 1.0))
+    found = parity.derive(left, right, (np.random.default_rng(0).random((3, 5)),))
+    assert found.divergences and all(1 <= place.size < 10 for place in found.divergences), str(found)
+
+
 def between(function: Scores, **options: Any) -> Net:
     layers = {"first": torch.nn.Conv2d(3, 6, 3), "second": torch.nn.Conv2d(6, 4, 3, padding=1, **options)}
     return Net(lambda m, x: m.head(m.second(function(m.first(x))).relu().mean((2, 3))), **layers, head=linear(4, 5))

@@ -112,7 +112,7 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
         return of, []
     sizes = {pair.right: pair.why for pair in explained.resized if pair.right in of.reasons}
     reasons = dict.fromkeys(of.reasons, DEPTHS) if explained.depths else {**of.reasons, **sizes}
-    rows = unmatched(left, best, reasons)
+    rows = unmatched(left, best, of.map, reasons)
     return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
 
 

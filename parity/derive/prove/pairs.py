@@ -15,7 +15,7 @@ from parity.derive.match.stepped import Stepped
 from parity.derive.match.symbols import Elements, Use
 from parity.derive.match.uses import compact, statistics
 from parity.derive.match.walk import Walk
-from parity.derive.trace.outputs import parted
+from parity.derive.trace.outputs import parted, size_of
 from parity.derive.trace.precomputed import nearest
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import OUTPUT, place
@@ -173,7 +173,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
         if len(left_numbers) == len(right_numbers) and np.size(a.x) != np.size(b.x):
             return _of_some(a.x, b.x)
         left_columns = left_columns[index]
-        gap = float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
+        size = columns.size_of(left_columns) or columns.size_of(right_columns) or 1
+        gap = float(np.abs(right_columns - left_columns).max(initial=0) / size)
         return min(gap, _before_selection(a, b, left, right)) if gap > PARTED_USES else gap
     windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
     if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
@@ -207,7 +208,7 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
             return math.inf
         *_, last = Program(part, run.weights, run.inputs).outputs
         whole.append(np.sort(np.ravel(last)))
-    return float(np.abs(whole[0] - whole[1]).max(initial=0) / max(np.abs(whole[0]).max(initial=0), 1e-300))
+    return float(np.abs(whole[0] - whole[1]).max(initial=0)) / size_of(*whole)
 
 
 def _of_joined(a: Use, b: Use, found: Array) -> float:
@@ -225,7 +226,7 @@ def _of_joined(a: Use, b: Use, found: Array) -> float:
     x, y = a.x[0][:, rows[rows >= 0]], b.x[0][:, rows >= 0]
     if x.size != y.size or not x.size:
         return _of_some(x, y) if x.size and y.size else math.inf
-    return float(np.abs(np.sort(x, 0) - np.sort(y, 0)).max() / max(np.abs(x).max(), 1e-300))
+    return float(np.abs(np.sort(x, 0) - np.sort(y, 0)).max()) / size_of(x, y)
 
 
 def _of_some(x: Array, y: Array) -> float:
@@ -235,8 +236,7 @@ def _of_some(x: Array, y: Array) -> float:
     few, many = sorted((np.ravel(side[np.abs(side) < columns.HUGE]) for side in (x, y)), key=len)
     if not len(few):
         return math.inf
-    apart = np.abs(nearest(np.sort(many), few) - few).max()
-    return float(apart / max(np.abs(few).max(), 1e-300))
+    return float(np.abs(nearest(np.sort(many), few) - few).max()) / size_of(few, many)
 
 
 def of_product(use: Use, side: Run) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from .tape import identity
 
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
+KEY = "key<"  # how the dtypes of JAX's keys for random numbers begin: these stay as they are given
 
 
 @dataclass(frozen=True, init=False)
@@ -34,10 +35,10 @@ class Call:
             object.__setattr__(self, name, value)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays among the arguments by path; floats as float64, complex numbers as complex128."""
+        """Return the arrays of numbers among the arguments by path; floats as float64, complex ones as complex128."""
         found = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
-            if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+            if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not str(leaf.dtype).startswith(KEY):
                 array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
                 found[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
         return found
