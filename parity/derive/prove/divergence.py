@@ -65,8 +65,13 @@ class Divergence(NamedTuple):
     @property
     def everywhere(self) -> str:
         """Name all places of a cause that names some of them, folded; "" of one that names each."""
+        return f"places on the {self.changed}: {self.all_places}" if self.more and self.places else ""
+
+    @property
+    def all_places(self) -> str:
+        """List all places, folded, and count their uses where one is used several times."""
         uses = f" (together {count(len(self.places), 'use')})" if len(set(self.places)) < len(self.places) else ""
-        return f"places on the {self.changed}: {listed(self.places)}{uses}" if self.more and self.places else ""
+        return f"{listed(self.places)}{uses}"
 
     @property
     def _recomputed(self) -> str:
