@@ -232,8 +232,14 @@ def _state(
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.of(plan))
-    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped, repeated)
+
+    def read(known: Mapping[str, int]) -> State:
+        stated = {**betas, **known, **hyper}
+        return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+
+    state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
+    notes += counted
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
@@ -241,6 +247,27 @@ def _state(
     if not file and record.earlier_optimizer.get("to") == held.found.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
+
+
+def _counted(
+    read: Callable[[Mapping[str, int]], State], optimizer: Mapping[str, Any], stated: Mapping[str, Any]
+) -> tuple[State, list[str]]:
+    """Return a state with the steps that its record counts, where the file does not show them, and a note on these.
+
+    Args:
+      read: reads the state with the number of steps, or without.
+      optimizer: what the record of the file says of it. stated: what the user states.
+    """
+    step = optimizer.get("step")
+    is_known = type(step) is int and step >= 0 and "steps" not in optimizer and "step" not in stated
+    try:
+        state = read({})
+        if state.step is not None or not is_known:
+            return state, []
+    except UsageError:
+        if not is_known:
+            raise
+    return read({"step": step}), [f"from the record: step={step}"]
 
 
 def _supplied(
