@@ -233,7 +233,7 @@ def _state(
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.of(plan))
 
-    def read(known: Mapping[str, int]) -> State:
+    def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
         return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
 
@@ -250,7 +250,7 @@ def _state(
 
 
 def _counted(
-    read: Callable[[Mapping[str, int]], State], optimizer: Mapping[str, Any], stated: Mapping[str, Any]
+    read: Callable[[Mapping[str, Any]], State], optimizer: Mapping[str, Any], stated: Mapping[str, Any]
 ) -> tuple[State, list[str]]:
     """Return a state with the steps that its record counts, where the file does not show them, and a note on these.
 
@@ -260,14 +260,15 @@ def _counted(
     """
     step = optimizer.get("step")
     is_known = type(step) is int and step >= 0 and "steps" not in optimizer and "step" not in stated
+    known = {"step": step} if is_known else {}
     try:
         state = read({})
-        if state.step is not None or not is_known:
+        if state.step is not None or not known:
             return state, []
     except UsageError:
-        if not is_known:
+        if not known:
             raise
-    return read({"step": step}), [f"from the record: step={step}"]
+    return read(known), [f"from the record: step={step}"]
 
 
 def _supplied(
