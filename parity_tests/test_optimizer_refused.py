@@ -412,6 +412,8 @@ def test_a_kind_that_the_user_alone_states_stays_marked(run, tmp_path):
     assert "note: kind=adamw as you state, not checkable: that of LAMB, " in err and assumed == [KIND]
     err, assumed = convert("y.msgpack", "z.msgpack")
     assert f"assumed when the record was written, not known: {KIND} in the opt" in err and assumed == [KIND]
+    printed = run("inspect", tmp_path / "z.msgpack")[1]
+    assert f"adamw after 3 steps, as its record says (assumed, not known: {KIND})\n" in printed
     _, assumed = convert("x.npz", "config.msgpack", "--config", tmp_path / "z.msgpack")
     assert assumed == [KIND]
 
