@@ -83,13 +83,15 @@ def _pixels(known: dict[str, Any]) -> Iterator[str]:
 
 def _optimizer(known: dict[str, Any]) -> Iterator[str]:
     """Say which optimizer's state the record of a file describes, with its steps, hyperparameters and averages."""
-    from convert.optimizer.state import recorded
+    from convert.optimizer.state import KIND, recorded
 
     hyper = recorded(known)
     if kind := hyper.pop("kind", ""):
         steps = [f"after {count(known['step'], 'step')}"] if type(known.get("step")) is int else []
         settings = [f"{name}={exact(value)}" for name, value in hyper.items()]
-        yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says"
+        listed = known.get("assumed")
+        assumed = f" (assumed, not known: {KIND})" if isinstance(listed, list) and KIND in listed else ""
+        yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says{assumed}"
     averages = known.get("averages")
     for one in averages if isinstance(averages, list) else ():
         if isinstance(one, dict) and isinstance(one.get("to"), str) and type(one.get("averaged")) is int:

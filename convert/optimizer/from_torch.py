@@ -40,8 +40,8 @@ def read_torch(
     else:
         root = found.root
         names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
-    slots, counts, used = _stored(reader, found.root)
-    family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", first)
+    slots, counts, others, used = _stored(reader, found.root)
+    family = family_of(reader, [*slots, *others], "torch", first)
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
@@ -63,11 +63,14 @@ def read_torch(
     )  # fmt: skip
 
 
-def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], set[str]]:
-    """Return torch's arrays as {slot: {parameter's key: array}}, its counts of steps, and the names of all of them."""
+def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], set[str], set[str]]:
+    """Return torch's arrays as {slot: {parameter's key: array}}, its counts of steps, other slots, and all names.
+
+    Slots of plain numbers and texts, other than steps, are those of another optimizer.
+    """
     slots: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, float] = {}
-    used = set[str]()
+    others, used = set[str](), set[str]()
     states, groups = f"{root}state/", f"{root}param_groups/"
     for name, tensor in reader.tensors.items():
         if name.startswith(states):
@@ -80,10 +83,13 @@ def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], di
     for name, value in reader.skipped.values.items():
         if name.startswith((states, groups)):
             used.add(name)
-            if name.startswith(states) and name.endswith("/step"):
-                counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
+            key, _, slot = name.removeprefix(states).rpartition("/")
+            if name.startswith(states) and slot == "step":
+                counts[key] = plain_number(reader, name, value)
+            elif name.startswith(states):
+                others.add(slot)
     used |= {name for name in reader.tensors if name.startswith(groups)}
-    return slots, counts, used
+    return slots, counts, others, used
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:

@@ -239,8 +239,14 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
         tied = sorted({name.partition(": ")[2] for tie in model.ties for name in (tie.name, tie.other)})
         what = "one parameter of the target, their moments compared before anything is written"
         lines.append(f"{what}: {folding.listed(tied)}")
-    left = "moments stay behind, of parameters that the target has not"
-    return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]
+    checked = {check.name for check in plan.checks if not check.other}
+    cut = checked if isinstance(plan, Plan) else checked.union(plan.layout.cut)
+    left = {
+        "moments stay behind, of parameters that the target has not": model.behind,
+        "moments stay behind in part, of parameters that the target has in part": cut.difference(model.behind),
+    }
+    behind = {what: [name for name in state.moments[slot] if name in names] for what, names in left.items()}
+    return [*lines, *(f"{what}: {', '.join(folding.fold(names))}" for what, names in behind.items() if names)]
 
 
 def _unlisted(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:

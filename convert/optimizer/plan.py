@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from convert import folding
 from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans.plan import Plan
 from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
@@ -137,6 +138,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _asked_state(plan, held, trained, request, suffix, numbered)
+    _check_real(held.reader.path, state, library)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
@@ -169,6 +171,14 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         (*state.notes, *written.notes, *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
+
+
+def _check_real(path: str, state: State, library: str) -> None:
+    """Check that no second moment is of a complex parameter, if it moves to another library. Raises: ConvertError."""
+    moments = state.moments.get("second", {}) if state.library != library else {}
+    if names := [name for name, moment in moments.items() if moment.dtype.startswith("complex")]:
+        why = "torch squares real and imaginary parts of a gradient each, and optax its absolute value"
+        raise ConvertError(f"{path}: {folding.listed(names)}: complex parameters: {why}: leave --with-optimizer out")
 
 
 def _asked_state(
@@ -222,8 +232,14 @@ def _state(
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.of(plan))
-    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped, repeated)
+
+    def read(known: Mapping[str, Any]) -> State:
+        stated = {**betas, **known, **hyper}
+        return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+
+    state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
+    notes += counted
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
@@ -231,6 +247,28 @@ def _state(
     if not file and record.earlier_optimizer.get("to") == held.found.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
+
+
+def _counted(
+    read: Callable[[Mapping[str, Any]], State], optimizer: Mapping[str, Any], stated: Mapping[str, Any]
+) -> tuple[State, list[str]]:
+    """Return a state with the steps that its record counts, where the file does not show them, and a note on these.
+
+    Args:
+      read: reads the state with the number of steps, or without.
+      optimizer: what the record of the file says of it. stated: what the user states.
+    """
+    step = optimizer.get("step")
+    is_known = type(step) is int and step >= 0 and "steps" not in optimizer and "step" not in stated
+    known = {"step": step} if is_known else {}
+    try:
+        state = read({})
+        if state.step is not None or not known:
+            return state, []
+    except UsageError:
+        if not known:
+            raise
+    return read(known), [f"from the record: step={step}"]
 
 
 def _supplied(

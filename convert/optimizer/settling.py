@@ -54,6 +54,7 @@ def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str, rem
         notes.append(f"kind={stated['kind']} as you state, not checkable: that of {other} has arrays of the same names")
         state = replace(state, assumed=tuple(dict.fromkeys([*state.assumed, KIND])))
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
+    _check_range(path, hyper)
     if open_ := _open(state, hyper, suffix, remedy):
         raise UsageError(f"{path}: {state.library}'s state does not say {open_}")
     return replace(
@@ -77,6 +78,15 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
         return ""
     others = [name for name in missing if name not in needed]
     return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({remedy})"
+
+
+def _check_range(path: str, hyper: Mapping[str, Any]) -> None:
+    """Check that hyperparameters are such as an optimizer takes. Raises: UsageError."""
+    for name, value in hyper.items():
+        if name in HYPERPARAMETERS and not 0 <= value < (1 if name.startswith("beta") else float("inf")):
+            limits = "from 0 to below 1" if name.startswith("beta") else "from 0 on"
+            remedy = f"a file that has it is damaged, and {options([name])} states another"
+            raise UsageError(f"{path}: {name}={exact(value)}, and {name} is {limits}: {remedy}")
 
 
 def options(names: Sequence[str]) -> str:

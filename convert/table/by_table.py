@@ -117,7 +117,9 @@ def _with_record(planned: TablePlan, its: Record, path: str) -> TablePlan:
     facts = altered.facts(os.path.basename(path), its.content, its.change)
     if its.damage:
         return replace(planned, altered=facts)
-    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part)
+    written = {tensor.name for tensor, _ in planned.steps}
+    counts = {name: count for name, count in its.carried.items() if name not in written}
+    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part, passed_on=counts)
 
 
 def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], Layout]) -> Mapping[str, int]:
