@@ -106,6 +106,32 @@ def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
         there["optimizer"].step(), there["scheduler"].step()
 
 
+def test_a_schedule_of_torch_goes_on_after_five_steps():
+    """By the scheduler's own state, and by the constructor that the text shows, which has `initial_lr` alone."""
+    needs("torch")
+    import torch
+    from torch.optim.lr_scheduler import CosineAnnealingLR
+
+    def rates(optimizer, scheduler):
+        for _ in range(5):
+            yield optimizer.param_groups[0]["lr"]
+            optimizer.step(), scheduler.step()
+
+    model = torch.nn.Linear(2, 1)
+    first = torch.optim.AdamW(model.parameters(), lr=0.001)
+    schedule = CosineAnnealingLR(first, T_max=20)
+    list(rates(first, schedule))
+    state, own = json.dumps(first.state_dict()), json.dumps(schedule.state_dict())
+    expected = list(rates(first, schedule))
+    (constructor,) = re.findall(r"`(CosineAnnealingLR\(optimizer, .*?\))`", TEXT)
+    optimizer, other = (torch.optim.AdamW(model.parameters(), lr=0.001) for _ in range(2))
+    optimizer.load_state_dict(json.loads(state))
+    assert list(rates(optimizer, eval(constructor))) == expected
+    restored = CosineAnnealingLR(other, T_max=20)
+    other.load_state_dict(json.loads(state)), restored.load_state_dict(json.loads(own))
+    assert list(rates(other, restored)) == expected
+
+
 def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
     needs("torch")
     (text,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
