@@ -1,5 +1,6 @@
 """States of optimizers and other training state in a comparison of two files."""
 
+import json
 import pickle
 
 import numpy as np
@@ -233,6 +234,41 @@ def test_optimizers_of_one_model_in_two_spellings_are_compared_by_number(run, tm
     assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
     how = "the two optimizers name their parameters differently (a.weight in A is a.proj.weight in B)"
     assert f"note: {how}, and are compared by number, as their param_names are not the same: one" in err, err
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_hyperparameter_that_one_file_alone_stores_is_a_difference(moved, run, tmp_path):
+    """As after a conversion from optax, which stores none. Flags that are off are no hyperparameters of older torch."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names[::-1] if moved else names, 0.5)], one)
+    grouped(names, [(names, 0.5)], two)
+    saved = torch.load(two)
+    (group,) = saved["optimizer"]["param_groups"]
+    del group["lr"]
+    torch.save({**saved, "optimizer": {**saved["optimizer"], "param_groups": [{**group, "maximize": False}]}}, two)
+    code, printed, err = run("diff", one, two, "--weights", "optimizer", "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    name = "lr of b.bias, b.weight, a.bias, a.weight" if moved else "optimizer/param_groups/0/lr"
+    assert f"plain values that differ: {name} is 1e-3 in A, not stored in B\n" in err
+    code, printed, err = run("diff", two, one, "--weights", "optimizer", "--weights", "optimizer", "--json")
+    (entry,) = json.loads(printed)["differences"]
+    assert (entry["a"], entry["b"], entry["detail"]) == (None, 1e-3, "not stored and 1e-3")
+    assert run("diff", one, two, "--weights", "model")[0] == 0
+
+
+def test_long_lists_are_told_apart(run, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    numbers = list(range(40))
+    for other, shown in (
+        (numbers[:-1], ("a list of 40", "a list of 39")),
+        ([*numbers[:-1], 9], ("39 at [39]", "9 at [39]")),
+    ):
+        for name, values in (("a", numbers), ("b", other)):
+            torch.save({"model": {"weight": torch.ones(3), "order": values}}, tmp_path / f"{name}.pt")
+        code, printed, _ = run("diff", tmp_path / "a.pt", tmp_path / "b.pt", "--weights", "model")
+        assert code == 1 and all(text in printed for text in shown), printed
 
 
 def by_name(path, named):

@@ -122,10 +122,10 @@ def by_names(
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
         parts = one.prefix, two.prefix
-        values, root = PlainValues.of(one.reader, two.reader, match, parts), common(parts)
-        is_asked = weights != (None, None) and (all(parts) or training(root))
-        asked = values.part(root if is_asked else "")
-        entries = [*asked.entries(), *arrays.entries]
+        root = common(parts)
+        asked = root if weights != (None, None) and (all(parts) or training(root)) else None
+        values = PlainValues.of(one.reader, two.reader, match, parts, asked)
+        entries = [*values.part(asked).entries(), *arrays.entries]
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
         numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()

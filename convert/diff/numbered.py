@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from specs.words import in_a_row
 
 LISTS = ("params", "param_names")  # of a group: what says whose it is, and not how it is trained
 ALONE = "parameters of one optimizer alone"  # the key of a difference
+IN_GROUP = re.compile(r"(?:^|/)param_groups/[^/]+/(?P<key>.+)$")
 
 
 class Numbered(NamedTuple):
@@ -156,22 +158,38 @@ def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
     return Match(one.named(known), two.named(known), (note,))
 
 
+def is_implied(name: str, values: tuple[object, object]) -> bool:
+    """Tell whether a value of a group that one file alone stores says nothing of the training.
+
+    These are numbers and names of parameters, and a flag that is off, which older versions of torch do not store.
+    """
+    entry = IN_GROUP.search(name)
+    return entry is not None and (entry["key"] in LISTS or _is_off(values))
+
+
+def _is_off(values: tuple[object, object]) -> bool:
+    """Tell whether one file stores a flag that is off, and the other one does not store it."""
+    return any(value is None for value in values) and any(value is False for value in values)
+
+
 def compared(one: Numbered, two: Numbered) -> tuple[frozenset[str], dict[str, tuple[Any, Any]]]:
     """Compare the hyperparameters of each parameter, by its name.
 
-    Returns: those that both have, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ, with
-      the parameters that one optimizer alone lists.
+    Returns: those that were compared, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ,
+      None where a file stores none, with the parameters that one optimizer alone lists.
     """
     ours, theirs = one.hyperparameters(), two.hyperparameters()
     a, b = (set(of.names.values()) for of in (one, two))
     differing: dict[str, tuple[Any, Any]] = {}
     if a != b:
         differing[ALONE] = folding.listed(sorted(a - b)) or "none", folding.listed(sorted(b - a)) or "none"
-    for key in ours.keys() & theirs.keys():
+    for key in ours.keys() | theirs.keys():
         unlike: dict[str, list[str]] = {}
-        for name, value in ours[key].items():
-            if not same(value, theirs[key].get(name, value)):
-                unlike.setdefault(repr((value, theirs[key][name])), []).append(name)
+        of_a, of_b = ours.get(key, {}), theirs.get(key, {})
+        for name in (name for name in one.names.values() if name in b):
+            values = of_a.get(name), of_b.get(name)
+            if not (same(*values) or _is_off(values)):
+                unlike.setdefault(repr(values), []).append(name)
         for names in unlike.values():
-            differing[f"{key} of {folding.listed(names)}"] = ours[key][names[0]], theirs[key][names[0]]
-    return frozenset(ours.keys() & theirs.keys()), dict(sorted(differing.items()))
+            differing[f"{key} of {folding.listed(names)}"] = of_a.get(names[0]), of_b.get(names[0])
+    return frozenset(ours.keys() | theirs.keys()), dict(sorted(differing.items()))
