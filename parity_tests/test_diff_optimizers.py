@@ -336,12 +336,45 @@ def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
     code, printed, err = run("diff", one, two)
     assert code == 1 and "ema/a.bias" in printed and printed.endswith("6 arrays compared, 1 differs\n"), printed
     assert "note: set aside ema/n_averaged, as one file alone says how often it was averaged\n" in err
+    saved["model_ema"]["module.a.bias"] -= 1
+    torch.save(saved, two)
+    averaged = "how often it was averaged, which one file does not store"
+    assert run("diff", one, two)[1].startswith(f"the same arrays, except {averaged}\n")
     grouped(names, [(names, 0.5)], two)
     saved = torch.load(two)
     saved["model"]["a.bias"] += 1
     torch.save({**saved, "model_ema": {f"module.{name}": tensor for name, tensor in saved["model"].items()}}, two)
     code, printed, _ = run("diff", one, two)
     assert code == 1 and "a.bias" in printed
+
+
+def test_the_counts_of_two_averages_are_compared(run, tmp_path):
+    """At a count of 0 the next average copies the weights: two averages of other counts do not go on alike."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    path, config = trained_mixer(tmp_path)
+    saved = torch.load(path)
+    average = {f"module.{name}": tensor + 1 for name, tensor in saved["model"].items()}
+    for name, count in (
+        ("five", {"n_averaged": torch.tensor(5)}),
+        ("six", {"n_averaged": torch.tensor(6)}),
+        ("none", {}),
+    ):
+        torch.save({**saved, "model_ema": {**count, **average}}, tmp_path / f"{name}.pt")
+
+    def compared(a, b, *words):
+        options = ("--weights", "model_ema", "--config", config, *words)
+        return run("diff", tmp_path / f"{a}.pt", tmp_path / f"{b}.pt", *options)
+
+    code, printed, err = compared("five", "five")
+    assert code == 0 and printed.startswith("the same model\n") and "agree: model_ema/n_averaged=5\n" in err, err
+    code, printed, err = compared("five", "six", "--json")
+    (entry,) = json.loads(printed)["differences"]
+    assert code == 1 and (entry["setting"], entry["a"], entry["b"]) == ("model_ema/n_averaged", 5, 6), err
+    lacking = "the same model, except how often it was averaged, which one file does not store\n"
+    for pair in (("five", "none"), ("none", "five")):
+        code, printed, err = compared(*pair)
+        assert code == 0 and printed.startswith(lacking), err
+    assert compared("none", "none")[1].startswith("the same model\n")
 
 
 def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compared(run, tmp_path):

@@ -112,7 +112,7 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages = _average_alike(one, two)
+        one, two, averages, uncounted = _average_alike(one, two)
         trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
         trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
         if trial is None:
@@ -126,7 +126,7 @@ def by_names(
         asked = root if weights != (None, None) and (all(parts) or training(root)) else None
         values = PlainValues.of(one.reader, two.reader, match, parts, asked)
         entries = [*values.part(asked).entries(), *arrays.entries]
-        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
+        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
         numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
         return arrays, [*nested, *averages, *numbers, *beside, *values.notes(), *arrays.notes(), *_renamed(one, two)]
@@ -200,21 +200,23 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
     return replace(side, sources=sources, steps=_copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
-    """Name the average of the weights in B as in A, where its place has another name; return both files and notes.
+def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str], list[str]]:
+    """Name the average of the weights in B as in A, where its place has another name.
 
     How often it was averaged is set aside where one file alone says it.
+    Returns: both files, notes, and what is not compared in words of the verdict.
     """
     names, alone = averaged.matched(one.sources, two.sources)
     if not names:
-        return one, two, []
+        return one, two, [], []
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    return replace(one, sources=a, steps=_copied(a)), replace(two, sources=b, steps=_copied(b)), notes
+    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    return replace(one, sources=a, steps=_copied(a)), replace(two, sources=b, steps=_copied(b)), notes, uncounted
 
 
 def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:

@@ -22,6 +22,7 @@ from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
 from specs.words import in_a_row
 
+from . import averaged
 from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
 from .arrays import of_both
 from .plain_values import PlainValues
@@ -122,7 +123,8 @@ def compare(
             left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
         except TwoArchitectures as two:
             return Comparison([_architectures(*two.args)])
-        values = _plain_values(left, right)
+        counts, uncounted = averaged.counted(left, right)
+        values = _plain_values(left, right).beside(counts)
         notes = of_both(a, _own_notes(left, values), b, _own_notes(right, values))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
@@ -130,7 +132,10 @@ def compare(
         notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         found = _compared(left, right, tolerance, values)
-        return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
+        return replace(
+            found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume, but=(*found.but, *uncounted),
+            differences=[*counts.entries(), *found.differences],
+        )  # fmt: skip
 
 
 def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues) -> Comparison:

@@ -65,6 +65,11 @@ class PlainValues:
         names = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
         return cls(frozenset(names), {**differing, **of_groups}, alike)
 
+    def beside(self, others: PlainValues) -> PlainValues:
+        """Return these and other values."""
+        differing, alike = {**others.differing, **self.differing}, {**others.alike, **self.alike}
+        return PlainValues(self.names | others.names, differing, alike)
+
     def only(self, kept: Callable[[str], bool]) -> PlainValues:
         """Return those of the values whose names `kept` takes."""
         differing = {name: values for name, values in self.differing.items() if kept(name)}
