@@ -193,9 +193,6 @@ def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, t
         assert code == 0 and "/param_names (a list" in err and "matched" not in err, (
             err
         )  # set aside, and the order is the same
-        code, printed, err = run("diff", one, other, *weights)
-        why = "group their parameters differently (4 and 2+2), and are compared by number, as B stores no param_names"
-        assert code == 1 and f"note: the two optimizers {why}: one number may be of two parameters\n" in err, err
     grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, rate=9.0)
     code, printed, err = run("diff", two, other, "--weights", "optimizer")
     assert (code, printed.splitlines()[0]) == (1, "different: 2 plain values")
@@ -302,6 +299,57 @@ def test_optimizers_of_torch_without_names_are_matched_within_groups_of_the_same
         assert f"and {silent} no param_names: {how}: assumed, not known\n" in err
         which = "a.bias, b.bias" if named else "{2..3}"
         assert f"plain values that differ: weight_decay of {which} is 0.0 in A, 0.25 in B\n" in err
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_groups_that_the_numbers_of_axes_divide_are_matched_with_one_group(named, run, tmp_path):
+    """As of timm's two groups without names, and of the one that a conversion to flax and back leaves."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names, 0.5)], one, named=named)
+    grouped(names, [(names[1::2], 0.25), (names[::2], 0.5)], two, named=False)
+    for path, order in ((one, names), (two, [*names[1::2], *names[::2]])):
+        saved = torch.load(path)
+        for number, name in enumerate(order):
+            moment = torch.arange(3.0) + names.index(name)
+            saved["optimizer"]["state"][number] = {"exp_avg": moment if "bias" in name else moment.repeat(2, 1)}
+        torch.save(saved, path)
+    silent = "B stores" if named else "A and B store"
+    how = "groups are matched by the numbers of axes, and by the places within each, as a conversion orders them"
+    both = ("--weights", "optimizer", "--weights", "optimizer")
+    code, printed, err = run("diff", one, two, *both)
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    assert f"differently (4 and 2+2), and {silent} no param_names: {how}: assumed, not known\n" in err
+    which = "a.bias, b.bias" if named else "{1,3}"
+    assert f"plain values that differ: weight_decay of {which} is 0.5 in A, 0.25 in B\n" in err
+    code, printed, err = run("diff", two, one, *both)
+    assert code == 1 and f"weight_decay of {which} is 0.25 in A, 0.5 in B\n" in err, err
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.ones(5)  # of no bias
+    torch.save(saved, two)
+    code, _, err = run("diff", one, two, *both)
+    assert code == 1 and "which of their numbers are of one parameter is not known" in err, err
+
+
+def test_numbers_that_nothing_relates_are_not_compared(run, tmp_path):
+    """All parameters have as many axes, and two groups: the order of the numbers is not known."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    grouped(names, [(names, 0.5)], one)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, named=False)
+    why = (
+        "group their parameters differently (4 and 2+2), and B stores no param_names: which of their numbers are of one"
+    )
+    code, printed, err = run("diff", one, other)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except training state, which is not compared")
+    assert f"note: the two optimizers {why} parameter is not known\n" in err, err
+    code, printed, err = run("diff", one, other, "--weights", "optimizer")
+    assert (
+        code == 1 and not printed and f"the two optimizers {why} parameter is not known: docs/training.md, Names" in err
+    )
+    code, printed, err = run("diff", one, other, "--weights", "model")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "the two optimizers" not in err
 
 
 def test_averages_of_other_names_are_no_hindrance(run, tmp_path):

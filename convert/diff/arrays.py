@@ -113,7 +113,8 @@ def by_names(
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
         one, two, averages, uncounted = _average_alike(one, two)
-        trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
+        tried = _may_be_aside(one, two, match)
+        trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
         trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
         if trial is None:
             if training(one.prefix) and training(two.prefix):
@@ -128,8 +129,23 @@ def by_names(
         entries = [*values.part(asked).entries(), *arrays.entries]
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict()))
         beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
-        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
+        has_state = any(training(one.prefix + name) for name in one.sources)
+        numbers = match.notes if has_state or not (match.known or STATE not in aside) else ()
         return arrays, [*nested, *averages, *numbers, *beside, *values.notes(), *arrays.notes(), *_renamed(one, two)]
+
+
+def _may_be_aside(one: Arrays, two: Arrays, match: Match) -> Sequence[tuple[str, ...]]:
+    """Return what may be set aside until names are alike: always the optimizers' state where nothing relates it.
+
+    Raises: ConvertError where both files, or the parts that are compared, are nothing else.
+    """
+    has_state = [training(one.prefix + name) for name in one.sources]
+    if match.known or not any(has_state):
+        return ASIDE
+    if all(has_state):
+        remedy = f"{document('training')}, Names for torch's parameters, shows how to add them"
+        raise ConvertError(f"{one.reader.path} and {two.reader.path}: {match.notes[0]}: {remedy}")
+    return [aside for aside in ASIDE if STATE in aside]
 
 
 def _renamed(one: Arrays, two: Arrays) -> list[str]:

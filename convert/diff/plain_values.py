@@ -12,7 +12,7 @@ from convert.reading.nesting import training
 from specs.numbers import exact
 from specs.words import count
 
-from .numbered import LISTS, Match, compared, is_implied
+from .numbered import LISTS, Match, compared, in_group, is_implied
 
 UNMATCHED = Match()
 
@@ -47,7 +47,8 @@ class PlainValues:
         """
         ours, theirs = a.skipped.load(), b.skipped.load()
         in_a, in_b = (_renamed(values, part, common(parts)) for values, part in zip((ours, theirs), parts, strict=True))
-        of_files = {name: (in_a.get(name, ""), in_b.get(name, "")) for name in {**in_a, **in_b}}
+        names = [name for name in {**in_a, **in_b} if match.known or not in_group(name)]
+        of_files = {name: (in_a.get(name, ""), in_b.get(name, "")) for name in names}
         grouped, of_groups = set[str](), dict[str, tuple[object, object]]()
         if match.a and match.b:
             keys, of_groups = compared(match.a, match.b)
@@ -62,8 +63,8 @@ class PlainValues:
         pairs = {name: values for name, values in pairs.items() if name not in left_out}
         differing = {name: values for name, values in pairs.items() if name in alone or not same(*values)}
         alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
-        names = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
-        return cls(frozenset(names), {**differing, **of_groups}, alike)
+        found = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
+        return cls(frozenset(found), {**differing, **of_groups}, alike)
 
     def beside(self, others: PlainValues) -> PlainValues:
         """Return these and other values."""
