@@ -430,8 +430,9 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
     path, config = trained_mixer(tmp_path)
     code, _, err = run("diff", path, path, "--config", config)
     said = (
-        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them\n"
+        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them, "
     )
+    said += "--weights / all parts of files that are laid out alike\n"
     assert code == 0 and said in err, err
     there = tmp_path / "there.msgpack"
     assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0

@@ -207,13 +207,18 @@ def in_group(name: str) -> bool:
     return IN_GROUP.search(name) is not None
 
 
+def is_list(name: str) -> bool:
+    """Tell whether an entry lists parameters of a group: it says whose its values are."""
+    entry = IN_GROUP.search(name)
+    return entry is not None and entry["key"] in LISTS
+
+
 def is_implied(name: str, values: tuple[object, object]) -> bool:
     """Tell whether a value of a group that one file alone stores says nothing of the training.
 
     These are numbers and names of parameters, and a flag that is off, which older versions of torch do not store.
     """
-    entry = IN_GROUP.search(name)
-    return entry is not None and (entry["key"] in LISTS or _is_off(values))
+    return is_list(name) or (in_group(name) and _is_off(values))
 
 
 def _is_off(values: tuple[object, object]) -> bool:

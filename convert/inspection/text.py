@@ -9,6 +9,7 @@ import specs
 from convert.errors import OpenFields
 from convert.files import format_called
 from convert.folding import fold
+from convert.reading.nesting import ROOT
 from convert.reading.readings import normal
 from convert.records.altered import WARNING
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL
@@ -18,7 +19,6 @@ from specs.numbers import exact
 from specs.words import count, with_article
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
-ROOT = "/"  # the part that is the whole file
 HEADS = ("dtype", "shape", "name")  # of the list of arrays
 REASONS = 5  # printed of why the nearest architecture does not fit
 
