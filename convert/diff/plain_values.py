@@ -8,6 +8,7 @@ from typing import Any
 
 from convert.config.conventions import same
 from convert.files.base import Reader
+from convert.folding import cut
 from convert.reading.nesting import training
 from specs.numbers import exact
 from specs.words import count
@@ -17,7 +18,6 @@ from .numbered import LISTS, Match, compared, in_group, is_implied
 UNMATCHED = Match()
 
 LISTED = 8  # values that a note lists
-LONGEST = 60  # characters of a value that a note has whole
 
 
 @dataclass(frozen=True)
@@ -133,5 +133,4 @@ def _apart(ours: object, theirs: object) -> tuple[str, str]:
 
 def _shortened(value: object) -> str:
     """Return a value as a text; None is what a file does not store."""
-    text = "not stored" if value is None else exact(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return "not stored" if value is None else cut(exact(value))

@@ -39,6 +39,7 @@ from specs.dialects import HUB
 from specs.numbers import exact
 from specs.words import in_a_row
 
+from .of_state import of_state
 from .text import BY_TABLE, HEADS, lines
 
 CHOICES = 64  # values of open fields that are tried: each is a plan
@@ -97,6 +98,9 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
     """
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
+        if state := of_state(stored, weights):
+            rest = stored.skipped.without(state["state"]["values"].keys())
+            return _whole(stored, {**state, "optimizer": record.optimizer, "skipped": folding.skipped(rest)})
         reader = respelled(stored)
         known = _known(reader, record, weights, settings)
         known["optimizer"] = record.optimizer
@@ -174,7 +178,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
-        "aside": [], "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
+        "aside": [], "state": {}, "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     every = reader.tensors.values()
