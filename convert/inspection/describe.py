@@ -39,7 +39,6 @@ from specs.dialects import HUB
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .of_state import of_state
 from .text import BY_TABLE, HEADS, lines
 
 CHOICES = 64  # values of open fields that are tried: each is a plan
@@ -98,9 +97,8 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
     """
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
-        if state := of_state(stored, weights):
-            rest = stored.skipped.without(state["state"]["values"].keys())
-            return _whole(stored, {**state, "optimizer": record.optimizer, "skipped": folding.skipped(rest)})
+        if weights and (state := _of_state(stored, weights)):
+            return _whole(stored, {**state, "optimizer": record.optimizer})
         reader = respelled(stored)
         known = _known(reader, record, weights, settings)
         known["optimizer"] = record.optimizer
@@ -112,6 +110,13 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
         return _whole(
             stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
         )  # names as a Table needs them
+
+
+def _of_state(reader: Reader, weights: str) -> dict[str, Any]:
+    """Describe the part of a file that `weights` names, if that is training state; {} for any other part."""
+    from .of_state import of_state  # which imports what few files need
+
+    return of_state(reader, weights)
 
 
 def _of_optimizer(path: str, record: Record) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from convert import folding
 from convert.arrays.counters import read
 from convert.errors import option
 from convert.files.base import Reader
@@ -16,7 +17,7 @@ OUTSIDE = "outside of this part"
 COUNTS = ("step", "count")  # of torch and optax: the last level of the names of what counts steps
 
 
-def of_state(reader: Reader, weights: str | None) -> dict[str, Any]:
+def of_state(reader: Reader, weights: str) -> dict[str, Any]:
     """Describe the part of a file that `weights` names, if that is training state; {} for any other part."""
     place, *others = chosen(reader.tensors, weights)
     inside = {name: tensor for name, tensor in reader.tensors.items() if name.startswith(place)}
@@ -36,6 +37,7 @@ def of_state(reader: Reader, weights: str | None) -> dict[str, Any]:
         "dtype": ", ".join(sorted({tensor.dtype for tensor in inside.values()})),
         "notes": [*reader.remarks, f"training state: {compares}{moves}"],
         "aside": as_json(_outside(reader, place)),
+        "skipped": folding.skipped(reader.skipped.without(values.keys())),
     }
 
 
