@@ -38,8 +38,9 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     assert note in capsys.readouterr().err
     again = ["flax2torch", "five.msgpack", "--with-optimizer", "--config", "five.msgpack", "-o", "back.pt"]
     assert main([*again, "--hyper", "lr=0.001"]) == 0
-    (check,) = re.findall(r"^    (python -m convert diff five.pt back.pt.*)$", TEXT, re.MULTILINE)
-    assert main(shlex.split(check)[3:]) == 0 and "the same arrays" in capsys.readouterr().out
+    checks = re.findall(r"^    (python -m convert diff five.pt back.pt.*)$", TEXT, re.MULTILINE)
+    for check, verdict in zip(checks, ("the same in all parts", "the same arrays"), strict=True):
+        assert main(shlex.split(check)[3:]) == 0 and verdict in capsys.readouterr().out
     exec(BLOCKS[1], here)
     exec(BLOCKS[0].replace("batches[:5]", "batches"), there)
     images = batches[0][0]
@@ -118,6 +119,32 @@ def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
     for rate in rates[5:]:
         assert there["optimizer"].param_groups[0]["lr"] == pytest.approx(rate, rel=1e-12)
         there["optimizer"].step(), there["scheduler"].step()
+
+
+def test_a_schedule_of_torch_goes_on_after_five_steps():
+    """By the scheduler's own state, and by the constructor that the text shows, which has `initial_lr` alone."""
+    needs("torch")
+    import torch
+    from torch.optim.lr_scheduler import CosineAnnealingLR
+
+    def rates(optimizer, scheduler):
+        for _ in range(5):
+            yield optimizer.param_groups[0]["lr"]
+            optimizer.step(), scheduler.step()
+
+    model = torch.nn.Linear(2, 1)
+    first = torch.optim.AdamW(model.parameters(), lr=0.001)
+    schedule = CosineAnnealingLR(first, T_max=20)
+    list(rates(first, schedule))
+    state, own = json.dumps(first.state_dict()), json.dumps(schedule.state_dict())
+    expected = list(rates(first, schedule))
+    (constructor,) = re.findall(r"`(CosineAnnealingLR\(optimizer, .*?\))`", TEXT)
+    optimizer, other = (torch.optim.AdamW(model.parameters(), lr=0.001) for _ in range(2))
+    optimizer.load_state_dict(json.loads(state))
+    assert list(rates(optimizer, eval(constructor))) == expected
+    restored = CosineAnnealingLR(other, T_max=20)
+    other.load_state_dict(json.loads(state)), restored.load_state_dict(json.loads(own))
+    assert list(rates(other, restored)) == expected
 
 
 def test_the_configuration_that_it_shows_builds_a_port(tmp_path):

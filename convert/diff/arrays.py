@@ -16,7 +16,7 @@ from convert.documents import document
 from convert.errors import ConvertError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
-from convert.reading.nesting import by_container, copied_place, training, within
+from convert.reading.nesting import ROOT, by_container, copied_place, training, within
 from convert.reading.optimizers import find_any
 from convert.reading.spelling import out_of_modules
 from convert.records import record
@@ -28,9 +28,10 @@ from specs.table import Table
 
 from . import averaged
 from .array_differences import Differences, Tolerance, differences
-from .numbered import Match, Numbered, matched
+from .numbered import Match, Numbered, is_list, matched
 from .plain_values import PlainValues, common
 
+BESIDE = "what is set aside"  # in the verdict
 SHOWN = 3  # names of each file that an error lists
 STATE, COPY = "training state", "a copy of the weights"
 PLACE = {STATE: training, COPY: copied_place}  # what finds it by its name, and returns its container
@@ -45,8 +46,10 @@ def by_names(
     None where most names of neither file are in the other.
 
     Args:
-      weights: which part of A and of B to take; None takes the whole file.
+      weights: which part of A and of B to take; None takes the whole file, without training state and copies of the
+        weights that the two name otherwise. ROOT takes all of it, where both files have it.
     """
+    whole = weights == (ROOT, ROOT)
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
         if weights == (None, None):
@@ -55,9 +58,10 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages = _average_alike(one, two)
-        trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
-        trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
+        one, two, averages, uncounted = _average_alike(one, two)
+        tried = _may_be_aside(one, two, match, whole)
+        trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
+        trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
         if trial is None:
             if training(one.prefix) and training(two.prefix):
                 raise _nested_otherwise(one, two, match)
@@ -65,23 +69,41 @@ def by_names(
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
         parts = one.prefix, two.prefix
-        values, root = PlainValues.of(one.reader, two.reader, match, parts), common(parts)
-        is_asked = weights != (None, None) and (all(parts) or training(root))
-        asked = values.part(root if is_asked else "")
-        entries = [*asked.entries(), *arrays.entries]
-        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
+        root = common(parts)
+        asked = root if whole or (weights != (None, None) and (all(parts) or training(root))) else None
+        values = PlainValues.of(one.reader, two.reader, match, parts, asked)
+        entries = [*values.part(asked).entries(), *arrays.entries]
+        left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
+        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
         outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
-        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
-        return arrays, [
-            *nested,
-            *averages,
-            *numbers,
-            *outside,
-            *values.notes(),
-            *arrays.notes(),
-            *_renamed(one, two),
-            *_terms(arrays, first, second),
-        ]
+        has_state = any(training(one.prefix + name) for name in one.sources)
+        numbers = match.notes if has_state or not (match.known or STATE not in aside) else ()
+        notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
+        return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
+
+
+def _not_plain(reader: Reader, compared: Set[str]) -> bool:
+    """Tell whether a file has entries that are neither arrays nor among the plain values that were compared.
+
+    Numbers and names of an optimizer's parameters do not count: they say whose its arrays are.
+    """
+    left = reader.skipped.without(compared)
+    return any(left.counts[reason] > sum(map(is_list, names)) for reason, names in left.names.items())
+
+
+def _may_be_aside(one: Arrays, two: Arrays, match: Match, whole: bool) -> Sequence[tuple[str, ...]]:
+    """Return what may be set aside until names are alike: always the optimizers' state where nothing relates it.
+
+    Raises: ConvertError where that is asked for: both files, or the parts that are compared, are nothing else, or all
+      of the files is compared.
+    """
+    has_state = [training(one.prefix + name) for name in one.sources]
+    if match.known or not any(has_state):
+        return ASIDE[:1] if whole else ASIDE
+    if whole or all(has_state):
+        remedy = f"{document('training')}, Names for torch's parameters, shows how to add them"
+        raise ConvertError(f"{one.reader.path} and {two.reader.path}: {match.notes[0]}: {remedy}")
+    return [aside for aside in ASIDE if STATE in aside]
 
 
 def _renamed(one: Arrays, two: Arrays) -> list[str]:
@@ -170,21 +192,23 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
     return replace(side, sources=sources, steps=copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
-    """Name the average of the weights in B as in A, where its place has another name; return both files and notes.
+def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str], list[str]]:
+    """Name the average of the weights in B as in A, where its place has another name.
 
     How often it was averaged is set aside where one file alone says it.
+    Returns: both files, notes, and what is not compared in words of the verdict.
     """
     names, alone = averaged.matched(one.sources, two.sources)
     if not names:
-        return one, two, []
+        return one, two, [], []
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes
+    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 
 def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
@@ -217,10 +241,16 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
     return replace(part_of, notes=(*part_of.notes, *notes))
 
 
-def _are_alike(one: Arrays, two: Arrays) -> bool:
-    """Tell whether over half of the names of one of two files are in the other, and all names of training state."""
+def _are_alike(one: Arrays, two: Arrays, whole: bool) -> bool:
+    """Tell whether over half of the names of one of two files are in the other, and all names of training state.
+
+    Args:
+      whole: whether all of the files is compared: training state that one alone has is a difference.
+    """
     both = one.sources.keys() & two.sources.keys()
     mostly = 2 * len(both) > min(len(one.sources), len(two.sources))
+    if whole:
+        return mostly
     return mostly and _found(one, STATE).keys() == _found(two, STATE).keys()
 
 

@@ -180,8 +180,8 @@ def _numbered(
     counted = [some for some in (*kept, once, parameters) if len(some) == len(numbers)]
     every, parameters = parameters, counted[0] if counted else once
     buffers = [name for name in every if name not in parameters and name in dropped]
-    by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
-    if not by_rank:
+    names = by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
+    if not names:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
     if len(numbers) != len(parameters):
         has = f"its optimizer has {count(len(numbers), 'parameter')}, its state_dict {len(parameters)}"
@@ -195,7 +195,7 @@ def _numbered(
     note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in the state_dict{within}, "
     note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
-    return by_rank, [note], (ORDER,)
+    return names, [note], (ORDER,)
 
 
 def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) -> list[str]:
@@ -213,7 +213,7 @@ def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) ->
     return [own[name.removeprefix(fitting[0])] for name in bare]
 
 
-def _by_rank(
+def by_rank(
     reader: Reader, root: str, groups: Sequence[Mapping[str, Any]], parameters: Mapping[str, Tensor]
 ) -> list[str]:
     """Name the parameters of groups that divide them by their number of axes, as weights with decay and others.

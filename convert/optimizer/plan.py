@@ -36,7 +36,7 @@ from . import (
 from .account import Moves
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import KIND, ORDER, State, lost_groups, recorded
+from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -158,7 +158,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     along = average if written.averages else None
     own = read_record(held.reader) if held.path else record
     written, numbers = plain_numbers.added(written, plan, held, own, request.config[1])
-    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers, own.optimizer)
+    frozen = tuple(moving.unlisted(plan, model, state))
+    moves = Moves(held, state, out, library, tuple(model.without), frozen, along, written, numbers, own.optimizer)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*of_groups, *behind, *(along.notes if along else ())]
@@ -240,6 +241,9 @@ def _state(
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
     notes += counted
+    unlisted = optimizer.get(UNLISTED)
+    before = set(unlisted) if isinstance(unlisted, list) and all(isinstance(one, str) for one in unlisted) else set()
+    state = replace(state, frozen=frozenset(name for name, tensor in trained.items() if tensor.name in before))
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
