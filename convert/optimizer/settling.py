@@ -61,15 +61,20 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
     needed = [name for name in missing if name in names]
     parts = []
     if "kind" not in hyper:
-        other = ALIKE.get(state.library, "")
-        alike = f" ({other}, whose arrays have the same names, is not converted)" if other else ""
-        parts.append(f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}")
+        parts.append(open_kind(state.library))
     if needed:
         parts.append(f"{in_a_row(needed)}: {options(needed)}, as {why}")
     if not parts:
         return ""
     others = [name for name in missing if name not in needed]
     return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({remedy})"
+
+
+def open_kind(library: str) -> str:
+    """Say what else the arrays of Adam's family may be, as what follows "the state does not say"."""
+    other = ALIKE.get(library, "")
+    alike = f" ({other}, whose arrays have the same names, is not converted)" if other else ""
+    return f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}"
 
 
 def options(names: Sequence[str]) -> str:
