@@ -105,7 +105,7 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert (
         code == 2
         and "stem_stride is open, set it (int)" in err
-        and "by --assume the default, which the record marks as assumed: stem_stride=2" in err
+        and "by --assume the default, which is then marked as assumed: stem_stride=2" in err
     )
     code, _, err = run(*words, "--assume")
     counters = (

@@ -96,6 +96,24 @@ def test_weights_alone_go_into_no_pdopt(trained, new, run, tmp_path):
     assert not (tmp_path / "x.pdopt").exists()
 
 
+def test_a_pdopt_has_no_part_of_weights_and_numbers_stay_in_its_record(trained, new, run, tmp_path):
+    import torch
+
+    file, config = trained
+    torch.save({**torch.load(file), "epoch": 1}, tmp_path / "own.pt")
+    like = [OPTIMIZER, "--like", new("new.pdparams")]
+    words = ["--config", config, "-o", tmp_path / "both.pdparams"]
+    assert run("torch2paddle", tmp_path / "own.pt", *like, *words)[0] == 0
+    words = [OPTIMIZER, "-o", tmp_path / "x.msgpack"]
+    code, _, err = run("paddle2flax", tmp_path / "both.pdparams", *words)
+    assert code == 0 and "go into the record alone, from which" in err, err
+    code, _, err = run("flax2paddle", tmp_path / "x.msgpack", *like, "-o", tmp_path / "x.pdopt")
+    assert code == 0 and "had them under" not in err, err
+    assert "beside the state stay in the record alone, from which" in err and err.count("the record alone") == 1, err
+    code, _, err = run("flax2paddle", tmp_path / "x.msgpack", "-o", tmp_path / "x.pdparams")
+    assert code == 0 and "had them under 'model': they are written without it" in err, err
+
+
 def test_moments_of_other_names_are_another_models(trained, new, run, tmp_path):
     file, config = trained
     words = ["--config", config, "--like", new("new.pdparams")]

@@ -111,3 +111,19 @@ def test_parameters_of_few_steps_show_the_betas_of_all():
 def test_powers_of_other_dtypes_and_after_very_many_steps():
     assert steps_of(0.9**5, 0.9, "bfloat16") == pytest.approx(4, abs=0.01)  # rounded to 16 bits it would be off by more
     assert power(0.9999999, MOST + 5, "float64") == 0.9999999 ** (MOST + 6)
+
+
+def test_powers_of_betas_that_are_rounded_to_float32_beside_float64_may_be_those_of_lamb():
+    powers = Powers("float64", 5, beta1=0.9, beta2=0.999)
+    for beta, value in (("beta1", 0.9), ("beta2", 0.999)):
+        powers.values[beta] = np.array([value * float(np.float32(value)) ** 5])
+    rounded = "no whole number of steps .* but 5 steps with these rounded to float32, as Lamb, which is not converted,"
+    remedy = "--hyper step=5 --hyper beta1=0.9 --hyper beta2=0.999"
+    with pytest.raises(UsageError, match=f": beta1_pow_acc = .*{rounded} .* state {remedy}$"):
+        from_paddle._paddle_step(powers, powers.slots, {"kind": "adamw"})
+    with pytest.raises(
+        UsageError, match=f"m.pdopt: paddle's state does not say .* kind=adam or .*; and beta1.*{rounded}"
+    ):
+        from_paddle._paddle_step(powers, powers.slots, {})
+    both = {"beta1": 0.9, "beta2": 0.999}
+    assert from_paddle._paddle_step(powers, powers.slots, {"step": 5, **both}) == (5, both)

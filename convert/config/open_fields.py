@@ -61,8 +61,8 @@ def open_error(
         problems += _by_value(path, near, names)
     if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
-        default = "default" if len(names) == 1 else "defaults"
-        problems.append(f"or accept by {option('assume')} the {default}, which the record marks as assumed: {chosen}")
+        default = "the default, which is" if len(names) == 1 else "the defaults, which are"
+        problems.append(f"or accept by {option('assume')} {default} then marked as assumed: {chosen}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: _wanted(spec, name, hints[name]) for name in names}

@@ -78,7 +78,8 @@ class Written:
       notes: how the target's optimizer is to be built and loaded.
       supplied: names of its arrays with values that no source states.
       averages: where the copy of the weights lies; "" where it stays behind.
-      counts: how many of the steps are "weights", "averages" of them, "moments" and "numbers", as counts of steps.
+      counts: how many of the steps are "weights", "averages" of them with their count, "moments", and "numbers" of the
+        state, as counts of steps.
     """
 
     steps: tuple[Step, ...]
@@ -123,8 +124,9 @@ class Builder:
             self.supplied.append(tensor.name)
         return self._add(tensor, filling)
 
-    def number(self, name: str, value: float, dtype: str, shape: tuple[int, ...] = ()) -> Tensor:
-        self.counts["numbers"] += 1
+    def number(self, name: str, value: float, dtype: str, shape: tuple[int, ...] = (), kind: str = "numbers") -> Tensor:
+        """Add a number of the state, or one that counts the averages."""
+        self.counts[kind] += 1
         return self._add(Tensor(name, shape, dtype), ConstantFilling(value))
 
     def _add(self, tensor: Tensor, filling: Filling) -> Tensor:

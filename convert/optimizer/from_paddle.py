@@ -17,7 +17,7 @@ from specs.numbers import exact, measured
 from specs.words import count, in_a_row
 
 from .powers import NEAR, beta_of, smallest, steps_of
-from .settling import options
+from .settling import open_kind, options
 from .shared import family_of, one_step, plain_number, put, scalar
 from .state import KIND, State
 
@@ -197,7 +197,8 @@ def _paddle_step(
     readings = _readings(found, betas)
     if "step" not in stated:
         if len(readings) != 1 or (len(_large(found)) == 1 and not betas.keys() & _large(found)):
-            raise UsageError(f"{reader.path}: {stored}: {_uncounted(found, betas)}")
+            kind = "" if "kind" in stated else f"paddle's state does not say {open_kind('paddle')}; and "
+            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(found, betas)}")
         return next(iter(readings.items()))
     step = int(stated["step"])
     shown = _betas(found, betas, step)
@@ -270,4 +271,9 @@ def _uncounted(found: Powers, betas: Mapping[str, float]) -> str:
         if some and (readings := _readings(found, {**betas, **usual})):
             each = in_a_row([f"{beta}={exact(value)}" for beta, value in usual.items()])
             return f"{what}; with {each} it is {count(next(iter(readings)), 'step')}"
+    if rounded := _readings({beta: (power, "float32") for beta, (power, _) in found.items()}, betas):
+        number, its = next(iter(rounded.items()))
+        way = " ".join([f"--hyper step={number}", *(f"--hyper {b}={exact(v)}" for b, v in its.items() if b in asked)])
+        lamb = "as Lamb, which is not converted, rounds them: if it is another optimizer's"
+        return f"{what}, but {count(number, 'step')} with these rounded to float32, {lamb}, state {way}"
     return f"{what}: {others if asked else 'state other betas'}"

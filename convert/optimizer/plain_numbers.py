@@ -54,8 +54,8 @@ class PlainNumbers(NamedTuple):
         own = "as the target's own count has this name"
         aside = [f"set aside {name}={exact(value)}, {own if math.isfinite(value) else 'which is no number of a count'}"
                  for name, value in self.aside.items()]  # fmt: skip
-        whence = "" if self.stored else ", from the record"
-        where = f"go along{whence}" if self.placed else f"go into the record{whence}, {RESTORED}"
+        along = "go along" if self.stored else "go along, from the record"
+        where = along if self.placed else f"{'go into' if self.stored else 'stay in'} the record alone, {RESTORED}"
         kept = [f"numbers beside the state {where}: {_listed(self.values)}"] if self.values else []
         lost = [f"numbers beside the state are {OUTDATED}: {_listed(self.outdated)}"] if self.outdated else []
         return [*kept, *lost, *aside]

@@ -34,6 +34,7 @@ from . import (
     writing,
 )
 from .account import Moves
+from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
 from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded
@@ -165,7 +166,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     others += [*of_groups, *behind, *(along.notes if along else ())]
     weights = replace(plan, accounted=moves.accounted())
     if isinstance(weights, Plan):
-        weights = replace(weights, target_part=_part(model.weights, written.steps))
+        weights = replace(weights, target_part=_part(model.weights, written))
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
@@ -212,10 +213,12 @@ def _check_no_count(plan: Plan | TablePlan, request: Request, behind: Sequence[s
         raise UsageError("; ".join([f"{plan.reader.path}: {given}: no average of the weights goes along", *behind]))
 
 
-def _part(weights: Sequence[Step], written: Sequence[Step]) -> str:
-    """Return in which part of a target its weights lie; "" where it has none, as a .pdopt."""
+def _part(weights: Sequence[Step], written: Written) -> str | None:
+    """Return in which part of a target its weights lie; None of a target without weights, as a .pdopt."""
+    if not written.counts.get("weights"):
+        return None
     own = weights[0][0].name
-    names = (step[0].name for step in written)  # weights stand before moments of the same names
+    names = (step[0].name for step in written.steps)  # weights stand before moments of the same names
     first = next((name for name in names if name == own or name.endswith(f"/{own}")), own)
     return first.removesuffix(own).rstrip("/")
 

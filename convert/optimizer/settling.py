@@ -69,9 +69,7 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
     needed = [name for name in missing if name in names]
     parts = []
     if "kind" not in hyper:
-        other = ALIKE[state.family].of(state.library)
-        alike = f" (that of {other}, whose arrays have the same names, is not converted)" if other else ""
-        parts.append(f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}")
+        parts.append(open_kind(state.library))
     if needed:
         parts.append(f"{in_a_row(needed)}: {options(needed)}, as {why}")
     if not parts:
@@ -87,6 +85,13 @@ def _check_range(path: str, hyper: Mapping[str, Any]) -> None:
             limits = "from 0 to below 1" if name.startswith("beta") else "from 0 on"
             remedy = f"a file that has it is damaged, and {options([name])} states another"
             raise UsageError(f"{path}: {name}={exact(value)}, and {name} is {limits}: {remedy}")
+
+
+def open_kind(library: str) -> str:
+    """Say what else the arrays of Adam's family may be, as what follows "the state does not say"."""
+    other = ALIKE["adam"].of(library)
+    alike = f" (that of {other}, whose arrays have the same names, is not converted)" if other else ""
+    return f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}"
 
 
 def options(names: Sequence[str]) -> str:

@@ -140,7 +140,7 @@ def _averages(builder: Builder, averages: Averages) -> dict[str, Tensor]:
     copy: dict[str, Tensor] = {}
     wrapper = "module." if averages.count is not None else ""
     if averages.count is not None:
-        copy["n_averaged"] = builder.number(f"{AVERAGES}/n_averaged", averages.count, "int64")
+        copy["n_averaged"] = builder.number(f"{AVERAGES}/n_averaged", averages.count, "int64", kind="averages")
     for step in averages.steps:
         name = f"{wrapper}{step[0].name}"
         copy[name] = builder.average(step, f"{AVERAGES}/{name}")

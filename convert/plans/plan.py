@@ -63,7 +63,9 @@ class Plan:
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     own_names: Mapping[str, str] = field(default_factory=dict)  # paddle's own names of the target's arrays
-    target_part: str = ""  # in which the target has these weights, as beside the state of an optimizer
+    target_part: str | None = (
+        ""  # in which the target has these weights, as beside an optimizer's state; None: has none
+    )
 
     @cached_property
     def _layout(self) -> Layout:
@@ -154,7 +156,7 @@ class Plan:
     def _unnested(self) -> Iterator[str]:
         """Report that the target has the model in another part than the file of its dialect had, or in none."""
         part, own = self._nested().get(self.dst), self.target_part
-        if part and part.rstrip("./") != own:
+        if part and own is not None and part.rstrip("./") != own:
             written = f"under {own!r}" if own else "without it"
             yield f"the {self.dst} file of these weights had them under {part!r}: they are written {written}"
 

@@ -28,7 +28,6 @@ from parity.running.provenance import surroundings
 from parity.running.recording import Recording
 from parity.summaries import notes, report_text
 from ports.frameworks import available, declared, quick_xla_flags
-from specs.config import written
 from specs.words import count, in_a_row
 
 
@@ -148,7 +147,7 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
     for target in chosen:
         name = f"{target.architecture}:{target.variant}"
         fields = {
-            "settings": _unlike(_settings(target), usual[target.architecture]),
+            "settings": _unlike(target.settings_with_origins(), usual[target.architecture]),
             "images": [str([batch, *specs.get(target.architecture).input_shape(target.config())])],
         }
         for label, texts in fields.items():
@@ -164,19 +163,13 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
     return {"models": "; ".join(listed)} | about
 
 
-def _settings(target: Target) -> dict[str, str]:
-    """Write the settings of a model by their names, and which of them are assumed."""
-    texts = written(target.config()).items()
-    return {name: text + " (assumed)" * (name in target.assumed) for name, text in texts}
-
-
 def _usual(chosen: list[Target]) -> dict[str, dict[str, str]]:
     """Return the settings that most models of each architecture have; none where there is one model."""
     counts: dict[str, dict[str, Counter[str]]] = {}
     models = Counter(target.architecture for target in chosen)
     for target in chosen:
         fields = counts.setdefault(target.architecture, {})
-        for name, text in _settings(target).items() if models[target.architecture] > 1 else ():
+        for name, text in target.settings_with_origins().items() if models[target.architecture] > 1 else ():
             fields.setdefault(name, Counter())[text] += 1
     return {
         architecture: {

@@ -14,6 +14,7 @@ from convert.config.settings import Settings, in_our_terms
 from convert.errors import MissingFile, UsageError, called, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
+from convert.records.record import DIALECT
 from convert.terminal import say_note
 from specs import config as configs
 from specs.spec import TINY, SpecError
@@ -35,7 +36,7 @@ class Target:
       path: the checkpoint; None for random weights, the same in every framework.
       src: the checkpoint's dialect, where it does not tell by itself.
       settings: Config fields that the user sets; of a checkpoint, all.
-      assumed: those of them that nobody knows.
+      assumed: those of them that nobody knows. origins: what states or suggests others that no array shows: "--set".
       weights: the part of the checkpoint that holds the model; None finds it.
     """
 
@@ -47,6 +48,7 @@ class Target:
     settings: Mapping[str, Any] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
     weights: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def small(self) -> bool:
@@ -77,6 +79,12 @@ class Target:
     def assumptions(self) -> tuple[str, ...]:
         """Return the settings that are assumed, each with its value: "gelu=erf"."""
         return tuple(text for name, text in configs.written(self.config()).items() if name in self.assumed)
+
+    def settings_with_origins(self) -> dict[str, str]:
+        """Write each setting by its name, with what states or suggests it: "gelu=erf (assumed)"."""
+        origins = {**self.origins, **dict.fromkeys(self.assumed, "assumed")}
+        texts = configs.written(self.config())
+        return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in texts.items()}
 
     def images(self, config: object, batch: int) -> np.ndarray:
         """Draw standard normal images (n, c, h, w) of the size that the network is built for."""
@@ -142,7 +150,8 @@ def _models(architecture: str, variant: str, seed: int, stated: Settings) -> lis
         raise UsageError(f"{architecture}: {file}: {error.args[0]}") from None
     for note in stated.notes:
         say_note(note)
-    models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
+    origins = {name: _stated_by(stated, name) for name in fields}
+    models = [Target(architecture, name, seed=seed, settings=fields, origins=origins) for name in chosen]
     for target in models:
         try:
             target.config()  # refused before the first one runs
@@ -172,4 +181,18 @@ def _checkpoint(
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)
         part = planned.reading.prefix
         name = " ".join(filter(None, (file, part and f"[{printable(part)}]", planned.variant)))
-        return Target(planned.architecture, name, path, seed, src, values, planned.assumed, part or "/")
+        stated = [f for f, by in planned.origins.items() if by == "user" and f not in planned.configuration.shown]
+        origins = {f: _stated_by(settings, f) for f in stated}
+        origins |= {f: _suggested_by(by) for f, by in planned.suggested.items()}
+        return Target(planned.architecture, name, path, seed, src, values, planned.assumed, part or "/", origins)
+
+
+def _stated_by(settings: Settings, name: str) -> str:
+    """Name the option that states a Config field; a name of the dialect's own users has become another field."""
+    option_of = "--config" if settings.of_file(name) else "--set"
+    return option_of if name in settings.values else "stated"
+
+
+def _suggested_by(origin: str) -> str:
+    """Name what suggests a Config field that nothing states: "default", "official's own code"."""
+    return f"{origin.removeprefix(DIALECT)}'s own code" if origin.startswith(DIALECT) else origin

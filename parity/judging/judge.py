@@ -126,7 +126,7 @@ def _compare(
     shape = first if first is not None and first not in judged else None  # what differs first, in its shape
     notes = [void, *remarks.remarks(s.dtype, a, b, names, pairing.without(shape or ""), judged, nans)]
     notes = [void, remarks.origins(a, b)] if empty and empty == nans else notes  # the reason alone
-    curve, rounding = _curve(judged, noise, a, None if shape is None else str(shape), nearest.limit)
+    curve, reasons, rounding = _curve(judged, noise, a, None if shape is None else str(shape), nearest)
     return replace(
         unjudged,
         error=nearest.worst.error if shape is None else math.inf,
@@ -137,6 +137,7 @@ def _compare(
         cause=remarks.join(empty, *notes),
         remarks=tuple(dict.fromkeys(filter(None, notes))),
         curve=tuple(curve),
+        reasons=tuple(reasons),
         noise={label: tuple(errors_of) for label, errors_of in rounding.items()},
         copies=tuple(name for name, v in judged.items() if v.copies),
         unjudged=tuple(name for name in names if name not in judged),
@@ -150,22 +151,25 @@ def _curve(
     noise: Mapping[str, Mapping[str, float]],
     a: Recording,
     shape: str | None,
-    most: float,
-) -> tuple[list[tuple[str, float, float]], dict[str, list[float]]]:
-    """Return (array, error, limit) of each array that is judged, and the errors of rounding by label, in that order.
+    nearest: Verdict,
+) -> tuple[list[tuple[str, float, float]], list[str], dict[str, list[float]]]:
+    """Return (array, error, limit) of each array that is judged, in that order the reasons of the limits, and the
+    errors of rounding by label.
 
     Args:
-      shape: the array that differs in its shape first, which stands where it runs. most: the limit that it gets.
+      shape: the array that differs in its shape first, which stands where it runs. nearest: whose limit it gets.
     """
     curve = [(name, verdict.worst.error, verdict.limit) for name, verdict in judged.items()]
+    reasons = [verdict.reason for verdict in judged.values()]
     rounding = {label: [errors[name] for name in judged] for label, errors in noise.items()}
     if shape is not None:
         at = next((k for k, name in enumerate(a.arrays) if name == shape), 0)
         place = sum(name in judged for name in [*a.arrays][:at])
-        curve.insert(place, (shape, math.inf, most))
+        curve.insert(place, (shape, math.inf, nearest.limit))
+        reasons.insert(place, nearest.reason)
         for errors_of in rounding.values():
             errors_of.insert(place, math.nan)
-    return curve, rounding
+    return curve, reasons, rounding
 
 
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:

@@ -35,14 +35,16 @@ def judge_masks(arrays: Result, a: Recording, b: Recording) -> Result:
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(rate, *kept) for _, _, *kept in sides]
         curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), SCORES))
+    reasons = (MASKS,) * len(curve)
     off = [(name, score) for name, score, limit in curve if not score <= limit]
     if not off:
-        return replace(arrays, curve=arrays.curve + tuple(curve))
+        return replace(arrays, curve=arrays.curve + tuple(curve), reasons=arrays.reasons + reasons)
     name, score = off[0]
     worst = Worst(score, cause=_wrong(score))
     first = Divergence.at(name, worst, SCORES, basis=MASKS)
     error = max(score for _, score, _ in curve)
-    return _failed(arrays, first, error=error, tolerance=SCORES, curve=tuple(curve), basis=MASKS)
+    about = {"error": error, "tolerance": SCORES, "curve": tuple(curve), "reasons": reasons, "basis": MASKS}
+    return _failed(arrays, first, **about)
 
 
 def _failed(arrays: Result, first: Divergence, **scores: Any) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from string import ascii_lowercase
@@ -22,39 +23,46 @@ MEASURE = (
 )
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
-    " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”. A "
-    "range below is that of all limits of one reason; “Values” has the limit of every array."
+    " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”, and "
+    "section 4, “What a run amplifies”. A range below is that of all arrays whose limits have one reason: “Values” "
+    "below a plot has the limit of every array."
 )
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list
 
 
 class LimitNotes:
-    """The reasons of limits, lettered by dtype, the most exact one first, and in the order of the results."""
+    """The reasons of the limits of all arrays, lettered by dtype, the most exact one first, and in the order of the
+    results.
+    """
 
-    def __init__(self, results: Iterable[Result]):
-        self.results: dict[str, list[Result]] = {}
+    def __init__(self, results: Sequence[Result]):
+        limits: dict[str, list[tuple[Result, float]]] = {}
         for r in results:
-            if r.basis and r.tolerance is not None and r.is_number:  # other cells state no limit
-                self.results.setdefault(r.basis, []).append(r)
-        self.results = dict(
-            sorted(self.results.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r in row[1]))
+            for reason, bound in r.limits:
+                limits.setdefault(reason, []).append((r, bound))
+        limits.pop("", None)
+        self.limits = dict(
+            sorted(limits.items(), key=lambda row: min(list(ROUNDOFF).index(r.dtype) for r, _ in row[1]))
         )
-        self.usual = self._usual()
-        self.lettered = [reason for reason in self.results if reason != self.usual and len(self.results) > 1]
+        self.usual = self._usual([r for r in results if r.basis and r.is_number])
+        self.lettered = [reason for reason in self.limits if reason != self.usual and len(self.limits) > 1]
 
-    def _usual(self) -> str:
-        """Return the reason of most limits, which a sentence states in place of a letter.
+    def _usual(self, stated: Sequence[Result]) -> str:
+        """Return the reason of most limits of the tables, which a sentence states in place of a letter.
 
         "" where there is none, or where a row of the table has another reason beside it.
+
+        Args:
+          stated: the results whose limits stand in tables of pairs.
         """
         rows: dict[tuple[str, ...], set[str]] = {}
-        for r in (r for group in self.results.values() for r in group):
-            rows.setdefault((r.architecture, r.variant, r.check, r.dtype, r.device), set()).add(r.basis)
-        alone = [reason for reason in self.results if all(own == {reason} for own in rows.values() if reason in own)]
-        half = sum(map(len, self.results.values())) / 2
-        most = [reason for reason in alone if len(self.results[reason]) > half]
-        return most[0] if most and len(self.results) > 1 else ""
+        for r in stated:
+            rows.setdefault(findings.key(r), set()).add(r.basis)
+        counts = Counter(r.basis for r in stated)
+        most = [reason for reason, number in counts.items() if number > len(stated) / 2]
+        alone = [reason for reason in most if all(own == {reason} for own in rows.values() if reason in own)]
+        return alone[0] if alone and len(self.limits) > 1 else ""
 
     def mark(self, *results: Result) -> Markup:
         """Build the letters of these results' reasons, which lead to the list; none of the usual one."""
@@ -71,13 +79,13 @@ class LimitNotes:
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""
-        return basis in self.results
+        return basis in self.limits
 
     def notes(self, about: str = "") -> Markup:
         """Build the section: what errors are, and of each reason the limits that it leads to, where, and the reason."""
         rows = [
-            tag("li", *head, tag("b", f"limit {_range(self.results[reason])}"), *_where(reason, self.results[reason]),
-                id=address)
+            tag("li", *head, tag("b", f"limit {_range([bound for _, bound in self.limits[reason]])}"),
+                *_where(reason, [r for r, _ in self.limits[reason]]), id=address)
             for reason, head, address in self._entries()
         ]  # fmt: skip
         if not rows and not about:
@@ -88,7 +96,7 @@ class LimitNotes:
 
     def _entries(self) -> Iterator[tuple[str, list[Markup], str | None]]:
         """Yield (reason, head, address) of the rows of the list: the reason without a letter, then those with one."""
-        yield from ((reason, [], None) for reason in self.results if reason not in self.lettered)
+        yield from ((reason, [], None) for reason in self.limits if reason not in self.lettered)
         for k, reason in enumerate(self.lettered):
             yield reason, [tag("span", _letter(k), class_="letter")], _address(k)
 
@@ -110,9 +118,9 @@ def definition(results: Iterable[Result]) -> str:
     return f"{MEASURE}{BELOW * is_below}{RULE * is_below}" if dtypes else ""
 
 
-def _range(results: Sequence[Result]) -> str:
+def _range(limits: Iterable[float]) -> str:
     """Write the least and the largest limit; large ones also as shares: "0.25 (25% of the largest value)"."""
-    values = sorted(r.tolerance for r in results if r.tolerance is not None)
+    values = sorted(limits)
     text = " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
     if not SHARE <= values[-1] <= 1:
         return text

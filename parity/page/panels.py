@@ -127,7 +127,7 @@ def _panel(
     rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
     table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
-    values = value_table(plot, f"Error of every array: {check} in {dtype}") if plot else NOTHING
+    values = value_table(plot, f"Error of every array: {check} in {dtype}", limits) if plot else NOTHING
     return tag("figure", tag("figcaption", title), *drawn, tag("div", table, values), id=address)
 
 

@@ -91,6 +91,7 @@ class Result:
       basis: the reason for the tolerance of the worst.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
+      reasons: the reason for the tolerance of each array of the curve.
       sides: the labels of both models; files: the checkpoints of their weights, if both have one;
         parts: the parts of these that have them.
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
@@ -123,6 +124,7 @@ class Result:
     parts: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     basis: str = ""
+    reasons: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     nans: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
@@ -134,6 +136,13 @@ class Result:
     def word(self, name: str) -> str:
         """Return what stands in place of an array's error: "NaN" or "other shape"; "" where it is a number."""
         return "NaN" if name in self.nans else OTHER_SHAPE if name in self.shapes else ""
+
+    @property
+    def limits(self) -> list[tuple[str, float]]:
+        """List (reason, limit) of every number that a report states: of the worst array, and of each of the curve."""
+        worst = [(self.basis, self.tolerance)] if self.is_number and self.tolerance is not None else []
+        curve = zip(self.reasons, self.curve, strict=True) if self.reasons else ()
+        return worst + [(reason, bound) for reason, (name, _, bound) in curve if not self.word(name)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

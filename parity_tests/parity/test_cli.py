@@ -386,3 +386,19 @@ def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
     assert (
         re.search(r"gelu=\w+ \(assumed\)", about["settings"]) and about["images"] == "mlp_mixer:S/16: [2, 3, 224, 224]"
     )
+
+
+def test_settings_that_neither_arrays_nor_a_record_show_are_marked_by_what_states_or_suggests_them(
+    tmp_path: Path,
+) -> None:
+    from convert.config.settings import read_config
+
+    path = str(Case("locuslab_convmixer_gelu").folder / "weights.pth")
+    (tmp_path / "c.json").write_text('{"act": "gelu", "kernel": 9}')
+    for stated, by in (({"act": "gelu"}, "--set"), (read_config(str(tmp_path / "c.json")), "--config")):
+        (target,) = targets(path, settings=stated)
+        texts = target.settings_with_origins()
+        assert texts["act"] == f"act=gelu ({by})" and texts["image"].endswith(" (default)")
+        assert texts["norm_eps"] == "norm_eps=1e-5 (official's own code)" and "(" not in texts["kernel"]
+    (twin, *_) = targets(TWIN, settings={"gelu": "erf"})
+    assert [text for text in twin.settings_with_origins().values() if "(" in text] == ["gelu=erf (--set)"]

@@ -12,7 +12,7 @@ from parity.judging.judge import Subject, judge
 from parity.page.limit_notes import LimitNotes, definition
 from parity.report import Report
 from parity.results.result import Result
-from parity.results.tolerance import FIXED, TWINS, amplified, below
+from parity.results.tolerance import FIXED, MASKS, TWINS, amplified, below
 from parity.running.recording import Recording
 
 from .pages import report, row
@@ -136,7 +136,36 @@ def test_limits_of_one_reason_are_stated_as_a_range() -> None:
 
 
 def test_every_limit_of_a_real_page_has_a_reason() -> None:
-    assert all(r.basis for r in report() if r.passed is not None)
+    judged = [r for r in report() if r.passed is not None]
+    assert all(r.basis and len(r.reasons) == len(r.curve) and all(r.reasons) for r in judged)
+
+
+def test_the_list_has_the_reason_and_the_range_of_the_limits_of_all_arrays() -> None:
+    sides = []
+    for label, noise in (("a", (0.0, 1e-6, 3e-6, 5e-6)), ("b", (1e-5, 1e-5, 1e-5, 1e-5))):
+        exact = {name: np.ones(2) for name in "pqrs"}
+        rounded = {name: array + off for (name, array), off in zip(exact.items(), noise, strict=True)}
+        truth = Recording(label, label, "float64", "cpu", exact)
+        sides.append(Recording(label, label, "float32", "cpu", rounded, truth=truth))
+    (result,) = judge(Subject("x", "v", "layers", "float32", "cpu"), sides)
+    page = Report([result]).to_html()
+    notes = re.sub("<[^>]*>", "", page.partition('id="limits">')[2].partition("</section>")[0])
+    assert "limit 7.2e-5 layers in float32: 24 times the rounding of the most exact framework, of the median" in notes
+    assert "limit 1.2e-4 layers in float32: 24 times the rounding of the most exact framework, of this array" in notes
+    values = page.partition("<summary>Values</summary>")[2].partition("</table>")[0]
+    assert values.count('<td class="number">7.2e-5</td>') == 3  # of the table's one limit: the usual reason
+    assert values.count('<td class="number">1.2e-4<a href="#limits-a" class="note"> [a]</a></td>') == 1
+
+
+@pytest.mark.parametrize("kept", [576, 300])
+def test_the_limits_of_dropout_masks_have_a_reason(kept: int) -> None:
+    sides = [
+        Recording(k, k, "float64", "cpu", {"sgd: losses": np.ones(3)}, masks=[[0.1, 640, 640, units, 0.0]])
+        for k, units in (("a", 576), ("b", kept))
+    ]
+    (result,) = judge(Subject("x", "v", "train", "float64", "cpu"), sides)
+    reasons = dict(zip([name for name, *_ in result.curve], result.reasons, strict=True))
+    assert result.passed == (kept == 576) and reasons["dropout 0 (rate 0.1)"] == MASKS
 
 
 def test_float64_copies_have_one_scale_in_each_dtype() -> None:
