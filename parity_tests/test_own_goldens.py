@@ -190,7 +190,8 @@ def test_a_proof_says_which_ports_a_page_lacks(declared, said, golden, run, monk
 def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
     needs("torch")
     monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
-    assert goldens.check(Case("timm_mixer").folder) == 0
+    for page in ("", "mlp_mixer"):
+        assert goldens.check(Case("timm_mixer").folder, page) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("timm_mixer, torch: error relative to the largest logit: ")
     assert printed.err.startswith("note: ") and "UserWarning" not in printed.err and "as timm's own code" in printed.err
