@@ -1,5 +1,6 @@
 """Golden cases and proofs of pages from outside: what runs there, and what is said where nothing can."""
 
+import contextlib
 import json
 import re
 import runpy
@@ -189,16 +190,42 @@ def test_a_proof_says_which_ports_a_page_lacks(declared, said, golden, run, monk
 def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
     needs("torch")
     monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
-    assert goldens.check(Case("timm_mixer").folder) == 0
+    for page in ("", "mlp_mixer"):
+        assert goldens.check(Case("timm_mixer").folder, page) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("timm_mixer, torch: error relative to the largest logit: ")
     assert printed.err.startswith("note: ") and "UserWarning" not in printed.err and "as timm's own code" in printed.err
 
 
 def test_a_dialect_without_a_golden_case_is_skipped_with_the_cause():
-    test_goldens.test_a_dialect_has_a_case("convmixer", "official")
-    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect timm of convmixer: "):
-        test_goldens.test_a_dialect_has_a_case("convmixer", "timm")
+    test_goldens.test_a_dialect_has_cases_of_all_its_lines("convmixer", "official")
+    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect seed of mlp_mixer: "):
+        test_goldens.test_a_dialect_has_cases_of_all_its_lines("mlp_mixer", "seed")
+
+
+@pytest.mark.parametrize(("requires", "skipped"), [
+    ({}, "no golden case of dialect original holds head.kernel and head.bias of golden: nothing compares line 5 "),
+    ({"classes": 0}, None),  # its files never have a head
+])  # fmt: skip
+def test_a_line_of_a_dialect_that_no_golden_case_uses_is_skipped_with_the_cause(requires, skipped, golden, monkeypatch):
+    page, _ = golden
+    spec = specs.get(specs.add(str(page)))
+    monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(requires=requires))
+    cases = {("golden", "original"): [spec.tiny["relu, headless"]]}
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    with pytest.raises(pytest.skip.Exception, match=skipped) if skipped else contextlib.nullcontext():
+        test_goldens.test_a_dialect_has_cases_of_all_its_lines("golden", "original")
+
+
+def test_an_option_that_no_golden_case_uses_is_skipped_with_the_cause(golden, monkeypatch):
+    page, _ = golden
+    spec = specs.get(specs.add(str(page)))
+    cases = {("golden", "original"): [spec.tiny["S"]]}
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    test_goldens.test_the_cases_use_every_option("golden")  # relu is none of an original: all dialects state gelu
+    monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(conventions={}))
+    with pytest.raises(pytest.skip.Exception, match="no golden case of golden has act=relu: nothing compares that"):
+        test_goldens.test_the_cases_use_every_option("golden")
 
 
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
