@@ -279,6 +279,6 @@ def test_a_quantized_module_is_refused_by_its_class(kind, run, tmp_path):
     )
     where = {"Linear": "1/_packed_params", "LSTM": "1/_all_weight_values/0"}[kind]
     code, _, err = run("inspect", tmp_path / "net.pt")
-    assert code == 1 and f"net.pt: '{where}', a torch.ao.nn.quantized." in err and "is quantized (save plain" in err, (
+    assert code == 1 and f"net.pt: '{where}', of torch.ao.nn.quantized." in err and "is quantized (save plain" in err, (
         err
     )

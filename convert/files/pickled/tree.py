@@ -98,7 +98,7 @@ def leaves(
         if isinstance(value, Object):
             if PACKED.fullmatch(value.name):
                 where = "/".join(str(key) for key in path if key != "_modules")
-                raise Refused(f"{shown(where)}, a {value.name}: is quantized", UNPACKED)
+                raise Refused(f"{shown(where)}, of {value.name}: is quantized", UNPACKED)
             if modules is not None:
                 _read_settings(path, value, modules)
             keys = {key for key, _ in value if isinstance(key, str)}
