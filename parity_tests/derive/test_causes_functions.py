@@ -223,6 +223,20 @@ def test_a_mask_that_is_a_factor_is_compared_by_its_zeros():
     assert place.what == f"{zeros}; the first that differs is [1]" and found.confirmed
 
 
+def test_the_mask_and_the_divisor_of_a_mean_are_two_causes():
+    """Some of the edits that are tried change how many inputs a product has, and are compared all the same."""
+
+    def net(length: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            shown = (torch.arange(6) < length).to(x.dtype)[None, :, None]
+            return m.head((m.fc(x) * shown).sum(1) / shown.sum(1))
+
+        return Net(run, fc=linear(8, 8), head=linear(8, 4))
+
+    found = parity.derive(net(4), net(5), (images(2, 6, 8),))
+    assert [place.kind for place in found.divergences] == ["table", "factor"] and found.confirmed, found
+
+
 def of_a_parameter(function: Scores) -> Net:
     """A sum with a function of a parameter, which is a table of 3 x 3 positions."""
 
