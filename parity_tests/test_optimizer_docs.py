@@ -171,6 +171,22 @@ def test_names_are_added_to_a_file_of_groups(tmp_path, monkeypatch):
     assert [group["param_names"] for group in groups] == [["1.weight", "1.bias"], ["0.weight", "0.bias"]]
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_target_gets_the_keys_of_timm(counted, tmp_path, monkeypatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    weight, other = torch.ones(2), torch.zeros(2)
+    average = {"n_averaged": torch.tensor(3), "module.weight": other} if counted else {"weight": other}
+    torch.save({"model": {"weight": weight}, "optimizer": {}, "model_ema": average, "epoch": 4}, "out.pt")
+    (block,) = (block for block in BLOCKS if "state_dict_ema" in block)
+    exec(block, {})
+    saved = torch.load("checkpoint-5.pth.tar")
+    assert saved.keys() == {"state_dict", "state_dict_ema", "optimizer", "epoch"} and saved["epoch"] == 4
+    assert torch.equal(saved["state_dict"]["weight"], weight) and saved["state_dict_ema"].keys() == {"weight"}
+
+
 def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
     """Its moments and its count go on; the rate and the decay are the groups'."""
     needs("torch")

@@ -78,6 +78,12 @@ def test_a_part_that_the_target_has_too_is_not_called_lost(trained, run, tmp_pat
     words = ["-o", tmp_path / "same.pt", OPTIMIZER, "--config", trained[1]]
     code, _, err = run("torch2torch", tmp_path / "net.pt", *words)
     assert code == 0 and "had them under 'net': they are written under 'model'" in err, err
+    torch.save(saved["model"], tmp_path / "bare.pt")  # a new model of timm, whose order and place --like reads
+    assert run("torch2timm", tmp_path / "bare.pt", "-o", tmp_path / "new.pt", "--config", trained[1])[0] == 0
+    torch.save({"state_dict": torch.load(tmp_path / "new.pt"), "epoch": 0}, tmp_path / "like.pt")
+    words = ["-o", tmp_path / "timm.pt", OPTIMIZER, "--config", trained[1], "--like", tmp_path / "like.pt"]
+    code, _, err = run("torch2timm", trained[0], *words)
+    assert code == 0 and "has its weights under 'state_dict', the target has them under 'model': " in err, err
 
 
 def test_names_that_torch_stores_are_followed(changed, run, tmp_path):
