@@ -64,6 +64,12 @@ def test_errors_have_two_digits_and_limits_no_zero_behind_them():
     assert [numbers.limit(value) for value, _ in limits] == [text for _, text in limits]
 
 
+def test_numbers_that_round_to_a_hundredth_are_written_alike():
+    for write, text in ((numbers.short, "0.010"), (numbers.limit, "0.01"), (numbers.measured, "0.01")):
+        assert {write(value) for value in (0.009999, 0.01, 0.010001)} == {text}
+    assert numbers.short(0.0099) == "9.9e-3" and numbers.measured(-0.009999) == "-0.01"
+
+
 def test_no_other_file_writes_exponents_by_itself():
     files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
     own = {str(path) for path in files if re.search(r"\{[^{}\"]*:\.?\d*[eg]\}", path.read_text())}

@@ -44,7 +44,7 @@ def _single(value: float) -> float:
 
 def measured(value: complex, digits: int = 3) -> str:
     """Write a measured value: "5.33e-5", "0.18", "NaN", "1+2j"."""
-    if isinstance(value, complex) or not 0 < abs(value) < SMALL:
+    if isinstance(value, complex) or value == 0 or not _is_small(value, digits):
         return _fixed(value, digits)
     return _with_exponent(value, digits)
 
@@ -81,14 +81,20 @@ def short(value: float | None) -> str:
     """Write an error in two digits: "1.9e-14", "1.0", "60", "0", "infinite", "NaN"; "-" for None."""
     if value is None or value == 0 or not math.isfinite(value):
         return _in_a_word(value)
-    return f"{value:#.2g}".rstrip(".") if SMALL <= value < 99.5 else _short_exponents(f"{value:.1e}")
+    has_exponent = _is_small(value, 2) or value >= 99.5
+    return _short_exponents(f"{value:.1e}") if has_exponent else f"{value:#.2g}".rstrip(".")
 
 
 def limit(value: float | None) -> str:
     """Write a tolerance in two digits, without a zero at the end: "5.7e-6", "1e-10", "infinite"; "-" for None."""
     if value is None or value == 0 or not math.isfinite(value):
         return _in_a_word(value)
-    return f"{value:.2g}" if SMALL <= value < 99.5 else _with_exponent(value, 2)
+    return _with_exponent(value, 2) if _is_small(value, 2) or value >= 99.5 else f"{value:.2g}"
+
+
+def _is_small(value: float, digits: int) -> bool:
+    """Tell whether a number has an exponent: by what is written, so that 0.00999 and 0.01001 look alike."""
+    return float(f"{abs(value):.{digits - 1}e}") < SMALL
 
 
 def _in_a_word(value: float | None) -> str:

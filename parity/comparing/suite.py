@@ -131,7 +131,7 @@ def _on_cpu(
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     """Return what was run on what, by label."""
     weights = " and random weights" * any(target.path is None for target in chosen)
-    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images{weights}"}
+    about = {"command": arguments.command, "seed": f"{arguments.seed} (images{weights})"}
     about["batch"] = count(arguments.batch, "image")
     if "train" in arguments.check:
         about["training"] = count(arguments.steps, "step")

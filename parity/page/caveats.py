@@ -39,7 +39,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
     devices = in_a_row(dict.fromkeys(r.device for r in compared))
     inputs = f"were {about['inputs']}" if "inputs" in about else "are one batch"
     if {"batch", "seed"} <= {*about}:
-        inputs = f"were {about['batch']} of seed {about['seed'].partition(',')[0]}"
+        inputs = f"were {about['batch']} of seed {about['seed'].partition(' ')[0]}"
     wrong = "Equal models may all be wrong"
     if all(r.architecture != OWN for r in compared):
         wrong += ": the tests of Triptych compare its own architectures with recorded outputs of the original code"

@@ -22,6 +22,10 @@ from .value_table import array_name, value_table
 NOTHING = Markup()
 NAMED = 3  # pairs that a title names; of more, their number
 PRINTED = "On paper, boxes of models that agree and long lists of what was run stay closed: open those that you want."
+COMPUTED = (
+    "In single-step, NAME is what a layer makes of the reference's input. NAME <- 0 is what its own model computed for "
+    "its first input, before the reference's replaced it."
+)
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 
 
@@ -48,9 +52,9 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
         kinds.add(kind)
         parts.append(tag("details", head, body, class_=kind, open="" if is_open else None))
     results = [r for model in models for r in model]
-    about = [naming.whose(results), naming.of_inputs(results)]
+    about = [naming.whose(results), naming.of_gradients(results)]
     if any(" <- " in tap for r in results for tap, _, _ in r.curve):
-        about.append("NAME <- 0 is the first input of a layer, NAME its output.")
+        about.append(COMPUTED)
     if len(models) > 1:
         about.append(f"Each box states the {summary.LARGEST}.")
     text = " ".join(filter(None, about))

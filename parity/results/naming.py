@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from functools import cache
 
 import specs
 from parity.given.own import OWN
 from parity.given.quoting import quoted
-from ports.runners.inputs import INPUT
+from ports.runners.inputs import INPUT, OUTPUT
 from specs.kinds import FRAMEWORKS, KINDS, PORTED
 from specs.layer import parameters
 from specs.notation.paths import normal
@@ -106,11 +107,14 @@ def whose(results: Sequence[Result]) -> str:
     return f"Arrays bear one name for all frameworks: {'; '.join(texts)}." if texts else ""
 
 
-def of_inputs(results: Iterable[Result]) -> str:
-    """Say what gradients of inputs are called, which no layer names; "" if none is compared."""
-    taps = (tap for r in results if r.check == "gradients" for tap, _, _ in r.curve)
-    names = [tap for tap in dict.fromkeys(taps) if tap == INPUT or tap.startswith(f"{INPUT}:")]
-    if not names:
-        return ""
+def of_gradients(results: Iterable[Result]) -> str:
+    """Say what arrays of gradients are that no layer names: values, and gradients of inputs; "" if none is compared."""
+    taps = list(dict.fromkeys(tap for r in results if r.check == "gradients" for tap, _, _ in r.curve))
+    values, names = (
+        [tap for tap in taps if re.fullmatch(f"({kind})(:.*)?", tap)] for kind in (f"loss|{OUTPUT}", INPUT)
+    )
+    alone = "are values" if values[1:] else "is a value"
     kind, s = ("are the gradients", "s") if names[1:] else ("is the gradient", "")
-    return f"In gradients, {in_a_row(names)} {kind} with respect to the model's input{s}."
+    parts = [f"{in_a_row(values)} {alone} and no gradient{'s' * len(values[1:2])}"] if values else []
+    parts += [f"{in_a_row(names)} {kind} with respect to the model's input{s}"] if names else []
+    return f"In gradients, {', and '.join(parts)}." if parts else ""

@@ -40,7 +40,9 @@ def compared(results: Iterable[Result], own: str) -> str:
     Args:
       own: what the user's models are called.
     """
-    names = {model(r): r.variant if _is_of_file(r) else model(r) for r in results}
+    results = list(results)
+    of_files = {model(r) for r in results if _is_of_file(r)}  # what did not run has no file
+    names = {model(r): r.variant if model(r) in of_files else model(r) for r in results}
     models = [own if name == "own models" else marked(text) for name, text in names.items()]
     return in_a_row(models if len(models) < 4 else dict.fromkeys(marked(name.partition(":")[0]) for name in names))
 

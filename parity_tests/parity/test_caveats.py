@@ -20,7 +20,7 @@ def stated(results: list[Result], **about: str) -> list[str]:
 def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_open() -> None:
     made = [row(("a",)), replace(row(("a",), "float32"), check="train")]
     skipped = replace(row(("a",)), check="gradients", passed=None, error=None, tolerance=None, curve=())
-    assert stated([*made, skipped], batch="2 images", seed="7, of images and random weights") == [
+    assert stated([*made, skipped], batch="2 images", seed="7 (images and random weights)") == [
         "Only this was compared: layers in float64; train in float32, on cpu.",
         "Where no file is named, the weights are random: no checkpoint was run.",
         "The inputs were 2 images of seed 7: code that they do not reach is not tested.",
@@ -31,7 +31,7 @@ def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_
 
 
 def test_small_models_are_told_from_published_ones_and_random_weights_from_checkpoints() -> None:
-    (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")], seed="0, of images and random weights")
+    (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")], seed="0 (images and random weights)")
     assert small == "The models named tiny are small: the published sizes were not run."
     assert random == "Where no file is named, the weights are random: no checkpoint was run."
     assert stated([replace(row(("a",)), files=("a.npz",))])[1].startswith("The inputs ")

@@ -154,7 +154,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert "None" not in facts["settings"] and re.fullmatch(
         rf"mlp_mixer:{re.escape(name)}: \[2, 3(, \d+){{2}}\]", facts["images"]
     )
-    assert (facts["seed"], facts["batch"]) == ("0, of images", "2 images")
+    assert (facts["seed"], facts["batch"]) == ("0 (images)", "2 images")
     assert "random" not in html
     assert done.stdout.startswith(
         "torch and paddle agree in the only comparison.\n\n"

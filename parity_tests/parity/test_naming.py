@@ -15,7 +15,7 @@ import specs
 from parity.causes.guessing import unequal_weights
 from parity.report import Report
 from parity.results.elements import Worst
-from parity.results.naming import elsewhere, of_inputs, own_name, whose, with_own
+from parity.results.naming import elsewhere, of_gradients, own_name, whose, with_own
 from parity.results.result import Divergence
 from parity.running.recording import Recording
 from parity.summaries import findings
@@ -32,13 +32,25 @@ def test_an_array_is_named_in_the_frameworks_where_it_has_another_name() -> None
     assert elsewhere("bias", ["flax", "torch", "paddle"]) == elsewhere("kernel", ["flax"]) == ""
 
 
-def test_the_page_says_what_gradients_of_inputs_are_called() -> None:
+def test_the_page_says_what_gradients_of_gradients_are_called() -> None:
     gradients = replace(row(("loss", "images", "fc.kernel")), check="gradients")
-    text = "In gradients, images is the gradient with respect to the model's input."
-    assert of_inputs([gradients]) == text and text in re.sub("<[^>]*>", "", unescape(Report([gradients]).to_html()))
-    several = replace(row(("images", "images:mask", "images_of.fc")), check="gradients")
-    assert of_inputs([several]).startswith("In gradients, images and images:mask are the gradients with respect to")
-    assert of_inputs([replace(gradients, check="layers"), replace(row(("fc",)), check="gradients")]) == ""
+    text = (
+        "In gradients, loss is a value and no gradient, and images is the gradient with respect to the model's input."
+    )
+    assert of_gradients([gradients]) == text and text in re.sub("<[^>]*>", "", unescape(Report([gradients]).to_html()))
+    several = replace(row(("loss", "output", "images", "images:mask", "images_of.fc")), check="gradients")
+    text = (
+        "In gradients, loss and output are values and no gradients, and images and images:mask are the gradients with"
+    )
+    assert of_gradients([several]).startswith(text)
+    assert of_gradients([replace(gradients, check="layers"), replace(row(("fc",)), check="gradients")]) == ""
+
+
+def test_the_page_says_which_input_of_a_layer_a_single_step_measures() -> None:
+    said = "NAME <- 0 is what its own model computed for its first input, before the reference's replaced it."
+    for curve, is_said in ((("fc <- 0", "fc"), True), (("fc", "act"), False)):
+        page = unescape(re.sub("<[^>]*>", "", Report([replace(row(curve), check="single-step")]).to_html()))
+        assert (said in page) == is_said
 
 
 def test_the_page_says_whose_names_its_arrays_bear() -> None:

@@ -314,7 +314,9 @@ def test_what_did_not_run_is_no_part_of_all() -> None:
 
 def test_a_checkpoint_is_named_by_its_file_only_where_its_variant_is() -> None:
     (one, *_) = results()
-    assert summary.compared([replace(one, variant="a.npz S/16", files=("x/a.npz",))], "") == "`a.npz S/16`"
+    of_file = replace(one, variant="a.npz S/16", files=("x/a.npz",))
+    for shown in ([of_file], [of_file, replace(of_file, files=(), passed=None)]):  # what did not run has no file
+        assert summary.compared(shown, "") == "`a.npz S/16`"
     assert summary.compared([replace(one, files=("x/a.npz", "x/b.npz"))], "") == "`mlp_mixer:tiny S/16`"
 
 
