@@ -228,6 +228,14 @@ def test_an_option_that_no_golden_case_uses_is_skipped_with_the_cause(golden, mo
         test_goldens.test_the_cases_use_every_option("golden")
 
 
+def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golden, run):
+    page, write = golden
+    case = write()
+    (case / "weights.pth.json").unlink()
+    out = run("inspect", case / "weights.pth", "--spec", page)[1]
+    assert "image=224" in out and "by default, not read off the file: image\n" in out and "pixels:" not in out
+
+
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
     _, write = golden
     (write() / "z.pth").touch()
