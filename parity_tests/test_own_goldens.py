@@ -228,6 +228,14 @@ def test_an_option_that_no_golden_case_uses_is_skipped_with_the_cause(golden, mo
         test_goldens.test_the_cases_use_every_option("golden")
 
 
+def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golden, run):
+    page, write = golden
+    case = write()
+    (case / "weights.pth.json").unlink()
+    out = run("inspect", case / "weights.pth", "--spec", page)[1]
+    assert "image=224" in out and "by default, not read off the file: image\n" in out and "pixels:" not in out
+
+
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
     _, write = golden
     (write() / "z.pth").touch()
@@ -236,10 +244,8 @@ def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
 
 
 def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch, capsys):
-    """As docs/own-architecture.md shows it, where the dialect states another epsilon than the original has."""
+    """As docs/own-architecture.md and the script show it, where the dialect states another epsilon."""
     needs("torch")
-    import torch
-
     monkeypatch.setattr(specs, "_added", {})
     monkeypatch.chdir(tmp_path)
     list(new.write("my_network", "."))
@@ -250,11 +256,13 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     (code,) = re.findall(
         "```text\n(import parity, ports, specs.dialects\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
     )
-    model, _ = runpy.run_path("my_network_golden.py")["build"]()
-    (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
-    torch.save(model.state_dict(), "goldens/my_network_small/weights.pth")
-    exec(code, {})
-    assert "first at blocks.0.norm" in capsys.readouterr().out
+    monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
+    assert runpy.run_path("my_network_golden.py")["main"]() == 1
+    printed = capsys.readouterr().out
+    assert "  - the network, as the page and all ports have it\n" in printed
+    for lines in (code, printed[printed.index("import parity") :]):
+        exec(lines, {})
+        assert "first at blocks.0.norm" in capsys.readouterr().out
     monkeypatch.setattr(specs, "_added", {})
     assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10
 

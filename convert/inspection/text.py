@@ -76,11 +76,11 @@ def _config(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _pixels(known: dict[str, Any]) -> Iterator[str]:
-    """Say with which pixels the model is fed, as far as that is known."""
-    if known:
+    """Say with which pixels the model is fed, as far as that is known, but for an assumed size that the Config has."""
+    if known and not (known.keys() == {"image", "assumed"} and known["assumed"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
-        yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
+        yield from ([f"{'':14}of these, not stated but assumed: {', '.join(assumed)}"] if assumed else [])
 
 
 def _optimizer(known: dict[str, Any]) -> Iterator[str]:

@@ -48,8 +48,9 @@ class Pairing:
     def without(self, first: str = "") -> str:
         """List what has no partner, but for the array whose other shape is what differs first."""
         odd = [name for name in self.odd if name != first]
-        lists = [f"{some(odd)} of other shapes"] * bool(odd) + [*self.alone]
-        return f"{self.why}, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
+        lists = [f"{some(odd)}, whose shapes differ"] * bool(odd) + [*self.alone]
+        why = f"{self.why}, as the other model has no array of this name and shape"
+        return f"{why}: {'; '.join(lists)}" if lists else ""
 
 
 def required(check: str, name: str) -> bool:

@@ -43,7 +43,7 @@ def test_a_stride_at_another_layer_is_named_where_it_is():
     assert report.first_divergence == "b", said
     assert "looks like stride 2x2, padding 1 in mine, stride 1x1, padding 1 in theirs" in said
     assert "shapes differ: [2, 4, 4, 4] in mine, [2, 4, 8, 8] in theirs" in said
-    assert "layer before a, error" in said and "of other shapes" not in said  # 'b' was compared: it differs
+    assert "layer before a, error" in said and "whose shapes differ" not in said  # 'b' was compared: it differs
 
 
 def test_a_dense_layer_against_a_convolution_of_one_pixel_is_said_once():
