@@ -433,7 +433,7 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
         "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them, "
     )
     said += "--weights / all parts of files that are laid out alike\n"
-    assert code == 0 and said in err, err
+    assert code == 0 and said in err and "param_groups" not in err, err  # which "optimizer/ 54 arrays" stands for
     there = tmp_path / "there.msgpack"
     assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
     code, _, err = run("diff", path, there, "--config", config)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -81,6 +82,24 @@ def five(tmp_path_factory):
     (folder / "net.table").write_text(TABLE)
     run.train(BATCHES[5:])
     return folder, run
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_note_says_how_dcp_loads_an_average(five, run, tmp_path):
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    folder, _ = five
+    words = ["--table", folder / "net.table", "--with-optimizer", "--like", folder / "new.pt"]
+    there, back = tmp_path / "there.msgpack", tmp_path / "back.dcp"
+    assert run(*words[:3], folder / "five.pt", "--weights", "model", "-o", there)[0] == 0
+    code, _, err = run(*words, "--reverse", there, "-o", back, *STATED)
+    assert code == 0, err
+    (call,) = re.findall(r"(saved = .*; dcp\.load\(.*\); averaged.*)\n", err)
+    averaged = InTorch().average
+    exec(call.replace("...", "back, no_dist=True"), {"averaged": averaged, "dcp": dcp, "back": back})
+    expected = torch.load(folder / "five.pt")["model_ema"]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in averaged.state_dict().items())
 
 
 def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_path):

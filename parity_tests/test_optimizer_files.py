@@ -255,10 +255,16 @@ def arrays(path):
 
 
 def test_an_optimizer_with_a_file_of_its_own(trained, run, tmp_path):
-    """As trainers save it beside the weights."""
+    """As trainers save it beside the weights, or beside several optimizers."""
     import torch
 
     saved = torch.load(trained[0])
+    torch.save({**saved, "optimizer_d": saved["optimizer"]}, tmp_path / "both.pt")
+    torch.save(saved["optimizer"], tmp_path / "own.pt")
+    words = ["torch2flax", tmp_path / "both.pt", "-o", tmp_path / "both.msgpack", OPTIMIZER, "--config", trained[1]]
+    code, _, err = run(*words)
+    assert code == 1 and "out, or give the file of its own one: --optimizer FILE" in err, err
+    assert run(*words, "--optimizer", tmp_path / "own.pt")[0] == 0
     torch.save(saved["model"], tmp_path / "weights.pt")
     torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
     words = ["-o", tmp_path / "one.msgpack", OPTIMIZER, "--config", trained[1]]
@@ -385,7 +391,9 @@ def test_the_step_of_a_tuple_goes_along_where_its_counts_agree(count, step, run,
     assert code == 0, err
     differ = "note: counts of steps do not agree (1/1/1/count=0, 2=7), and none goes along: --hyper step=... states one"
     assert (f"{differ}\n" in err) is (count == 0), err
-    assert ("the optimizer's state after 7 steps" in err) is (count != 0) and "numbers beside" not in err, err
+    whose = ", as the entry 2 of the file says," if isinstance(step, int) else " since its count began"
+    assert (f"the optimizer's state after 7 steps{whose}" in err) is (count != 0), err
+    assert "numbers beside" not in err, err
     assert msgpack_restore((tmp_path / "back.msgpack").read_bytes())["step"] == (7 if count != 0 else 0)
 
 

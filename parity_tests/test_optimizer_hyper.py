@@ -381,7 +381,7 @@ def test_the_first_rate_of_a_schedule_goes_from_torch_to_torch(run, tmp_path):
     assert [group["initial_lr"] for group in groups] == [0.5, 0.25]
     code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.0"))
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
-    assert "parameters, 0.5 and 0.25; the state's learning rate is the one that its schedule had reached" in err
+    assert "parameters, 0.5 and 0.25; the learning rate of the source is the one that its schedule had reached" in err
     one = [*words, tmp_path / "one.pt", "--like", tmp_path / "new.pt", *hyper("weight_decay=0.0")]
     code, _, err = run(*one)  # one group of parameters has one first rate: those of two are reported
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err

@@ -245,7 +245,10 @@ def test_a_scheduler_of_torch_is_one_note(trained, run, tmp_path):
     words = ["--config", config, OPTIMIZER, "-o", tmp_path / "x.msgpack"]
     code, _, err = run("torch2flax", tmp_path / "scheduled.pt", *words)
     assert code == 0 and "T_max" not in err, err
-    assert "set aside: torch's learning-rate scheduler, which counts 0 (scheduler); the state's learning rate is" in err
+    assert (
+        "set aside: torch's learning-rate scheduler, which counts 0 (scheduler); the learning rate of the source is"
+        in err
+    )
 
 
 def test_a_layer_with_a_state_of_one_array_alone_is_doubted(trained, run, tmp_path):

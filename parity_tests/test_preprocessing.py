@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +108,8 @@ def test_pictures_of_every_kind():
     (np.zeros((20, 30, 3), np.float32), "0 to 255, as uint8"),
     (np.zeros((0, 30, 3), np.uint8), "at least one pixel"),
     ([], "at least one"),
-    (["cat.jpg"], "uint8, .* not <U7"),
+    (["cat.jpg"], r"'cat.jpg' is a path, and no picture: .* PIL.Image.open\('cat.jpg'\).convert\('RGB'\)"),
+    (Path("cat.jpg"), "'cat.jpg' is a path"),
 ])  # fmt: skip
 def test_what_is_no_picture_is_refused(picture, says):
     with pytest.raises(ImagesError, match=says):

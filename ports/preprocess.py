@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -75,6 +76,10 @@ def normalise(images: np.ndarray, how: Preprocessing) -> np.ndarray:
 
 def _pixels(picture: Any, channels: int) -> np.ndarray:
     """Return the pixels of a picture, or of a batch, as uint8 (n, h, w, channels)."""
+    if isinstance(picture, str | os.PathLike):
+        convert = f".convert({MODES[channels]!r})" if channels in MODES else ""
+        path = os.fspath(picture)
+        raise ImagesError(f"{path!r} is a path, and no picture: open it, as by PIL.Image.open({path!r}){convert}")
     mode = picture.mode if type(picture).__module__.startswith("PIL.") else None  # PIL itself is not needed
     if mode is not None and mode != MODES.get(channels):
         wanted = MODES.get(channels)

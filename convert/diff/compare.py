@@ -18,7 +18,7 @@ from convert.errors import UsageError, option
 from convert.files.skipped import SETTINGS
 from convert.plans.plan import Plan
 from convert.reading import optimizers
-from convert.reading.aside import PART
+from convert.reading.aside import PART, STATE
 from convert.reading.nesting import ROOT
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
@@ -224,8 +224,13 @@ def _plain_values(left: Plan, right: Plan) -> PlainValues:
 
 
 def _own_notes(plan: Plan, values: PlainValues) -> list[str]:
-    """Return what a user should know of one of the two files. Args: values: those that are compared."""
-    plan = replace(plan, accounted=plan.accounted | values.names)
+    """Return what a user should know of one of the two files. Args: values: those that are compared.
+
+    Plain values in a container of training state, as hyperparameters, are named by the container.
+    """
+    places = tuple(aside.name for aside in plan.aside if aside.reason == STATE and aside.name.endswith("/"))
+    named = {name for name in plan.reader.skipped.values if name.startswith(places)}
+    plan = replace(plan, accounted=plan.accounted | values.names | named)
     return [*plan.part(), *plan.left_out(), *_doubts(plan)]
 
 

@@ -24,8 +24,8 @@ from .state import NO_INITIAL, UNLISTED, State
 SCHEDULER = "scheduler"  # in the record: what schedulers of the training that were set aside count, as far as known
 LAST = "last_epoch"  # what schedulers of torch and paddle count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
-REACHED = "the state's learning rate is the one that its schedule had reached, not the one that it began with"
-STATED = "the state's learning rate is the one that you state, not the one that its schedule had reached"
+REACHED = "the learning rate of the source is the one that its schedule had reached, not the one that it began with"
+STATED = "the learning rate is the one that you state, not the one that its schedule had reached"
 SCHEDULED = (
     "its learning-rate scheduler needs an entry: call step() on a new one {}, and load the state by "
     'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
@@ -104,6 +104,8 @@ class Moves:
         counted = f" after {count(state.step, 'step')}" if state.step is not None else ""
         if state.family == "sgd" and not state.step:
             counted = ", without a count of its steps,"
+        elif state.family == "sgd" and not self._step():  # torch and paddle count none, so it began anew behind them
+            counted += " since its count began"
         if state.steps:
             least = min(state.steps.values())
             counted += f" (fewer for parameters that were trained later, from {least:,})"

@@ -33,13 +33,10 @@ NAMED = 2  # folded names of a group that a note lists: the file has all of them
 # Torch stores betas as a pair, and takes a missing nesterov for False: no step would fail.
 BESIDE = {"beta1": "beta2", "beta2": "beta1", "momentum": "nesterov"}
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
-AVERAGED = (
-    f'the average is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
-)
+AVERAGED = "the average is the state of a torch.optim.swa_utils.AveragedModel: {}"
 UNCOUNTED = (
-    "the source does not count its averages: load the average into an AveragedModel by averaged.module.load_state_dict("
-    f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
-    "(--hyper averaged=N states the count)"
+    "the source does not count its averages: load the average into an AveragedModel by {} and "
+    "averaged.n_averaged.fill_(1), as its first average else copies the weights (--hyper averaged=N states the count)"
 )
 LISTED = (
     "the target's group lists these, too, as the source does not say whether its optimizer trains them: an optimizer "
@@ -94,8 +91,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
     tree[AVERAGES] = _averages(builder, averages)
-    how = AVERAGED if averages.count is not None else UNCOUNTED
-    return builder.written(tree, [*notes, how, *shared(averages)], AVERAGES)
+    return builder.written(tree, [*notes, _load_average(averages, distributed), *shared(averages)], AVERAGES)
 
 
 def _lacking(state: State, names: Sequence[str]) -> list[str]:
@@ -133,6 +129,14 @@ def _states(builder: Builder, state: State, keys: Sequence[int | str], root: str
             key = MOMENTS[slot].torch
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
     return states
+
+
+def _load_average(averages: Averages, distributed: bool) -> str:
+    """Say how torch loads an average of the weights: dcp.load fills tensors that are there."""
+    how, into = (UNCOUNTED, "averaged.module") if averages.count is None else (AVERAGED, "averaged")
+    load = f'{into}.load_state_dict(saved["{AVERAGES}"])'
+    filled = f'saved = {{"{AVERAGES}": {into}.state_dict()}}; dcp.load(saved, checkpoint_id=...); {load}'
+    return how.format(filled if distributed else load)
 
 
 def _averages(builder: Builder, averages: Averages) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def find(reader: Reader) -> Found | None:
         raise ConvertError(
             f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
             "library's optimizer has parts of its own for parts of a model in the same way: leave --with-optimizer "
-            "out, or save the model with its own one alone"
+            "out, or give the file of its own one: --optimizer FILE"
         )
     return next(iter(found), None)
 
