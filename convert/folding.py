@@ -12,6 +12,7 @@ from .files.skipped import SETTINGS, Skipped
 __all__ = ["LINES", "capped", "counted", "fold", "misfits"]  # which callers take from here
 
 SHOWN = 6  # folded names in one line; more are counted
+LONGEST = 60  # characters of a plain value
 MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
 SIMILARITY = 0.6  # least ratio (0 to 1) of what differs in a name and in its suggestion
 _NUMBER = re.compile(r"([0-9]+)")
@@ -157,6 +158,11 @@ def summarised(names: Iterable[str], most: int = 1) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return folded names in one line, and how many more there are."""
     return _cut(fold(names))
+
+
+def cut(text: str) -> str:
+    """Return a plain value as a text, without the end of a long one."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def bfloat16(names: Sequence[str], others: int) -> list[str]:

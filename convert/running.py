@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from typing import Any
@@ -16,7 +17,10 @@ from .terminal import WIDTH, help_columns, say, wrapped
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 BLOCK = 8 << 20  # bytes: several strips of a tensor and what is computed of them
-OPTIONS = {"plan": "dry-run", "prove": "prove"}  # words that other tools have for commands or options -> our option
+OPTIONS = {  # words that other tools have for commands or options -> our option
+    "plan": "dry-run", "prove": "prove", "output": "out", **dict.fromkeys(["overwrite", "replace", "clobber"], "force"),
+}  # fmt: skip
+NEGATED = re.compile("--(no|un|dis|skip|without)")  # beginnings of options that turn something off
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -66,14 +70,10 @@ class Arguments(argparse.ArgumentParser):
         self.stored.clear()
         found, others = self.parse_known_args(args, namespace)
         if others:
-            from specs.words import hint
-
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             options = [name for one in shown if not isinstance(one, Version) for name in one.option_strings]
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
-            ours = f"--{OPTIONS.get(wrong.removeprefix('--'))}"
-            meant = f", did you mean {ours!r}?" if ours in options else hint(wrong, options) if wrong else ""
-            self.error(f"unrecognized arguments: {' '.join(others)}{meant}")
+            self.error(f"unrecognized arguments: {' '.join(others)}{_meant(wrong, options) if wrong else ''}")
         return found
 
     def error(self, message: str) -> Any:
@@ -82,6 +82,21 @@ class Arguments(argparse.ArgumentParser):
         file = f"; the file {dashed!r} is given as {f'./{dashed}'!r}" if dashed else ""
         say(f"{self.prog}: {message}{file} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)
+
+
+def _meant(wrong: str, options: Iterable[str]) -> str:
+    """Return ", did you mean '--x'?" with the option that an unknown one stands for; "" if it may stand for none.
+
+    That is our word for it, one that begins so, or one that differs in a letter or two. None turns something off that
+    the unknown one turns on: '--verify' is not answered with '--no-verify'.
+    """
+    from specs.words import MISSPELT, nearest
+
+    word = wrong.removeprefix("--")  # the dashes make all options alike
+    alike = [one.removeprefix("--") for one in options if bool(NEGATED.match(one)) == bool(NEGATED.match(wrong))]
+    longer = [one for one in alike if word[2:] and one.startswith(word)]
+    near = OPTIONS[word] if OPTIONS.get(word) in alike else next(iter(longer), "") or nearest(word, alike, MISSPELT)
+    return f", did you mean '--{near}'?" if near else ""
 
 
 class Once(argparse.Action):

@@ -39,6 +39,16 @@ from specs.words import in_a_row
 LIMIT = FLOAT64["forward"]  # of errors of logits
 IO, ABOUT = "io.safetensors", "case.json"
 IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
+COMPARISON = """
+import parity, ports, specs.dialects
+import {script} as golden
+
+model, images = golden.build()
+port = ports.load({options})
+table = specs.dialects.table(port.spec, {framework!r}, {dialect!r}, port.config)
+models = {{{framework!r}: port, 'original': model{cast}}}
+print(parity.compare(models, images.numpy(), check='layers', names=table))
+"""  # of a port with the original, as docs/own-architecture.md explains it
 
 
 def write(
@@ -215,7 +225,7 @@ def _check(folder: str, page: str) -> int:
     if not ports.ported(architecture):
         raise UsageError(f"{folder}: nothing was run, as {unported(architecture)}")
     check_dialects(architecture)
-    shared = _shared(folder, case)
+    shared = _shared(folder, case, page)
     with warnings.catch_warnings(record=True) as caught:
         computed = outputs(case)
     for note in dict.fromkeys(line for one in caught for line in _remarks(one.message)):  # of each port alike
@@ -244,7 +254,7 @@ def _remarks(warning: Warning | str) -> list[str]:
     return [str(warning)]
 
 
-def _shared(folder: str, case: Golden) -> str:
+def _shared(folder: str, case: Golden, page: str) -> str:
     """Return what all ports compute a case's logits from: where to look if they agree with each other alone.
 
     Raises: ConvertError that lists what does not fit a case.
@@ -258,8 +268,25 @@ def _shared(folder: str, case: Golden) -> str:
             f"the ports agree with each other: what they share is wrong, or all have the same mistake\n"
             f"  - the settings of the case and the conventions of dialect {made.src!r}: {values or 'none'}\n"
             f"  - the lines of dialect {made.src!r}\n"
-            f"to find the layer, compare a port with the original itself: {document('own-architecture')}"
+            f"  - the network, as the page and all ports have it\n"
+            f"to find the layer, compare a port with the original itself, beside the script that wrote the case "
+            f"({document('own-architecture')}):\n{_comparison(case, made, page)}"
         )
+
+
+def _comparison(case: Golden, made: Plan, page: str) -> str:
+    """Return the lines of Python that compare a port with the model that the script of a case builds."""
+    outside = specs.folder(made.architecture) is not None
+    dialect, ported = dialects(made.architecture)[made.src], ports.ported(made.architecture)
+    framework = dialect.framework if dialect.framework in ported else ported[0]
+    options = [repr(case.weights), repr(framework), "dtype='float64'", *([f"spec={page!r}"] if outside else [])]
+    return COMPARISON.format(
+        script=f"{'' if outside else 'parity_tests.'}{made.architecture}_golden",
+        options=", ".join([*options, *(f"{name}={value!r}" for name, value in case.settings.items())]),
+        framework=framework,
+        dialect=made.src,
+        cast=".double()" if dialect.framework == "torch" else "",
+    )
 
 
 def _misfits(case: Golden, made: Plan) -> Iterator[str]:

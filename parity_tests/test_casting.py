@@ -256,3 +256,14 @@ def test_what_a_format_cannot_hold_is_said_of_the_target(run, tmp_path):
     code, _, err = run(*words)
     assert code == 1 and f"{tmp_path / 'x.npz'}: npz cannot hold bfloat16 (" in err, err
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_what_a_conversion_lost_is_said_after_another_one_by_a_table(run, tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.array([[1e5, 1.0]], "f4"))
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nw: o i <-> kernel: i o\n")
+    words = ["--table", tmp_path / "x.table"]
+    assert run(*words, tmp_path / "a.npz", "-o", tmp_path / "b.npz", "--dtype", "float16", "--lossy")[0] == 0
+    said = "says that a conversion to float16 lost values in 1 tensor: 1 became infinite\n"
+    code, _, err = run(*words, "--reverse", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--dtype", "float32")
+    assert code == 0 and f"note: {tmp_path / 'b.npz.json'} {said}" in err, err
+    assert f"note:         {tmp_path / 'c.npz.json'} {said}" in run("inspect", tmp_path / "c.npz")[1]

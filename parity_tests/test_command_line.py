@@ -109,7 +109,8 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     )
     code, _, err = run(*words, "--assume")
     counters = (
-        "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more\n"
+        "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more; "
+        "a training that began in torch has its counts so far in its file there; only momentum=None uses them\n"
     )
     fixed = "note: as paddlevit's own code computes, since the file does not say: softmax=True\n"
     assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{fixed}{counters}")
@@ -264,6 +265,11 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--plan"], 2, "unrecognized arguments: --plan, did you mean '--dry-run'? (see "),
     (["google2torch", GOOGLE, "--dry"], 2, "unrecognized arguments: --dry, did you mean '--dry-run'? (see "),
     (["google2torch", GOOGLE, "--quite"], 2, "unrecognized arguments: --quite, did you mean '--quiet'? (see "),
+    (["google2torch", GOOGLE, "--overwrite"], 2, "unrecognized arguments: --overwrite, did you mean '--force'? (see "),
+    (["google2torch", GOOGLE, "--output", "b.pt"], 2, "--output b.pt, did you mean '--out'? (see "),
+    (["google2torch", GOOGLE, "--verify"], 2, "unrecognized arguments: --verify (see "),  # not --no-verify
+    (["google2torch", GOOGLE, "--replicate"], 2, "unrecognized arguments: --replicate (see "),  # not --unreplicate
+    (["google2torch", GOOGLE, "--source"], 2, "unrecognized arguments: --source (see "),  # not --force
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["google2torch", GOOGLE, "-o", "a.pt", "--out", "b.pt"], 2, "argument -o/--out: given twice, as 'b.pt' too"),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),

@@ -376,6 +376,22 @@ def test_gates(jax, linen, torch, paddle):
         assert np.abs(np.asarray(ours) - theirs).max() < SINGLE
 
 
+def test_norm_over_two_axes(jax, torch, paddle):
+    """Over (1, 2), the Frobenius norm of each channel of an image, or the spectral norm of its (h, w) matrix."""
+    x = images(2, 3, 4, 5)
+    frobenius, spectral = np.sqrt((x * x).sum((1, 2))), np.linalg.norm(x, 2, axis=(1, 2))
+    assert error(frobenius, spectral) > 0.1
+    a, b, c = jax.numpy.asarray(x), torch.from_numpy(x), paddle.to_tensor(x)
+    found = {
+        "frobenius": [jax.numpy.linalg.norm(a, axis=(1, 2)), b.norm(dim=(1, 2)), b.norm(p=2, dim=(1, 2)),
+                      torch.linalg.norm(b, dim=(1, 2)), c.norm(p="fro", axis=(1, 2)), (c * c).sum((1, 2)).sqrt()],
+        "spectral": [jax.numpy.linalg.norm(a, 2, axis=(1, 2)), torch.linalg.norm(b, 2, dim=(1, 2)),
+                     c.norm(axis=(1, 2)), c.norm(p=2, axis=(1, 2)), paddle.linalg.norm(c, axis=(1, 2))],
+    }  # fmt: skip
+    for name, truth in (("frobenius", frobenius), ("spectral", spectral)):
+        assert all(error(truth, one) < 1e-6 for one in found[name])  # jax rounds to float32: 1e-7
+
+
 def test_bicubic(jax, torch, paddle):
     image = images(1, 1, 7, 7)
 

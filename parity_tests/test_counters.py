@@ -158,3 +158,23 @@ def test_doubtful_counters_that_a_table_drops(value, dtype, counters, run, tmp_p
     assert code == 0 and ("dropped, as the table says: n.num_batches_tracked" in err) != bool(counters), err
     assert ("no count: left out" in err, "rounds so large a count" in err) == (value == 2.5, bool(counters)), err
     assert json.loads((tmp_path / "b.msgpack.json").read_text()).get("carried", {}) == counters
+
+
+def test_counters_in_a_record_outlast_a_table_between_two_others(run, tmp_path):
+    """From torch to flax, to paddle, and back to torch, each by a Table of its own."""
+    tables = {
+        "torch.table": "table 1: torch <-> flax\nn.weight: c <-> n.scale: c\nn.num_batches_tracked -> drop\n",
+        "flax.table": "table 1: flax <-> paddle\nn.scale: c <-> norm.w: c\n",
+        "paddle.table": "table 1: paddle <-> torch\nnorm.w: c <-> n.weight: c\ndrop <- n.num_batches_tracked\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    name, weight = "n.num_batches_tracked", np.arange(4, dtype="f4")
+    save_file({"n.weight": weight, name: np.array(7)}, tmp_path / "a.safetensors")
+    save_file({"n.weight": weight, name: np.array(0)}, tmp_path / "new.safetensors")
+    files = ["a.safetensors", "b.msgpack", "c.pdparams", "d.safetensors"]
+    for table, source, target in zip(tables, files, files[1:], strict=False):
+        like = ["--like", tmp_path / "new.safetensors"] if target == files[-1] else []
+        code, _, err = run("--table", tmp_path / table, tmp_path / source, "-o", tmp_path / target, *like)
+        assert code == 0, err
+    assert load_file(tmp_path / files[-1])[name] == 7

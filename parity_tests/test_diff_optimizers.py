@@ -1,5 +1,6 @@
 """States of optimizers and other training state in a comparison of two files."""
 
+import json
 import pickle
 
 import numpy as np
@@ -192,9 +193,6 @@ def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, t
         assert code == 0 and "/param_names (a list" in err and "matched" not in err, (
             err
         )  # set aside, and the order is the same
-        code, printed, err = run("diff", one, other, *weights)
-        why = "group their parameters differently (4 and 2+2), and are compared by number, as B stores no param_names"
-        assert code == 1 and f"note: the two optimizers {why}: one number may be of two parameters\n" in err, err
     grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, rate=9.0)
     code, printed, err = run("diff", two, other, "--weights", "optimizer")
     assert (code, printed.splitlines()[0]) == (1, "different: 2 plain values")
@@ -235,6 +233,41 @@ def test_optimizers_of_one_model_in_two_spellings_are_compared_by_number(run, tm
     assert f"note: {how}, and are compared by number, as their param_names are not the same: one" in err, err
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_hyperparameter_that_one_file_alone_stores_is_a_difference(moved, run, tmp_path):
+    """As after a conversion from optax, which stores none. Flags that are off are no hyperparameters of older torch."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names[::-1] if moved else names, 0.5)], one)
+    grouped(names, [(names, 0.5)], two)
+    saved = torch.load(two)
+    (group,) = saved["optimizer"]["param_groups"]
+    del group["lr"]
+    torch.save({**saved, "optimizer": {**saved["optimizer"], "param_groups": [{**group, "maximize": False}]}}, two)
+    code, printed, err = run("diff", one, two, "--weights", "optimizer", "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    name = "lr of b.bias, b.weight, a.bias, a.weight" if moved else "optimizer/param_groups/0/lr"
+    assert f"plain values that differ: {name} is 1e-3 in A, not stored in B\n" in err
+    code, printed, err = run("diff", two, one, "--weights", "optimizer", "--weights", "optimizer", "--json")
+    (entry,) = json.loads(printed)["differences"]
+    assert (entry["a"], entry["b"], entry["detail"]) == (None, 1e-3, "not stored and 1e-3")
+    assert run("diff", one, two, "--weights", "model")[0] == 0
+
+
+def test_long_lists_are_told_apart(run, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    numbers = list(range(40))
+    for other, shown in (
+        (numbers[:-1], ("a list of 40", "a list of 39")),
+        ([*numbers[:-1], 9], ("39 at [39]", "9 at [39]")),
+    ):
+        for name, values in (("a", numbers), ("b", other)):
+            torch.save({"model": {"weight": torch.ones(3), "order": values}}, tmp_path / f"{name}.pt")
+        code, printed, _ = run("diff", tmp_path / "a.pt", tmp_path / "b.pt", "--weights", "model")
+        assert code == 1 and all(text in printed for text in shown), printed
+
+
 def by_name(path, named):
     """Number the parameters of a saved optimizer by their order in the model, as conversions do."""
     import torch
@@ -266,6 +299,57 @@ def test_optimizers_of_torch_without_names_are_matched_within_groups_of_the_same
         assert f"and {silent} no param_names: {how}: assumed, not known\n" in err
         which = "a.bias, b.bias" if named else "{2..3}"
         assert f"plain values that differ: weight_decay of {which} is 0.0 in A, 0.25 in B\n" in err
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_groups_that_the_numbers_of_axes_divide_are_matched_with_one_group(named, run, tmp_path):
+    """As of timm's two groups without names, and of the one that a conversion to flax and back leaves."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names, 0.5)], one, named=named)
+    grouped(names, [(names[1::2], 0.25), (names[::2], 0.5)], two, named=False)
+    for path, order in ((one, names), (two, [*names[1::2], *names[::2]])):
+        saved = torch.load(path)
+        for number, name in enumerate(order):
+            moment = torch.arange(3.0) + names.index(name)
+            saved["optimizer"]["state"][number] = {"exp_avg": moment if "bias" in name else moment.repeat(2, 1)}
+        torch.save(saved, path)
+    silent = "B stores" if named else "A and B store"
+    how = "groups are matched by the numbers of axes, and by the places within each, as a conversion orders them"
+    both = ("--weights", "optimizer", "--weights", "optimizer")
+    code, printed, err = run("diff", one, two, *both)
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    assert f"differently (4 and 2+2), and {silent} no param_names: {how}: assumed, not known\n" in err
+    which = "a.bias, b.bias" if named else "{1,3}"
+    assert f"plain values that differ: weight_decay of {which} is 0.5 in A, 0.25 in B\n" in err
+    code, printed, err = run("diff", two, one, *both)
+    assert code == 1 and f"weight_decay of {which} is 0.25 in A, 0.5 in B\n" in err, err
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.ones(5)  # of no bias
+    torch.save(saved, two)
+    code, _, err = run("diff", one, two, *both)
+    assert code == 1 and "which of their numbers are of one parameter is not known" in err, err
+
+
+def test_numbers_that_nothing_relates_are_not_compared(run, tmp_path):
+    """All parameters have as many axes, and two groups: the order of the numbers is not known."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, other = tmp_path / "one.pt", tmp_path / "other.pt"
+    grouped(names, [(names, 0.5)], one)
+    grouped(names, [(names[::2], 0.5), (names[1::2], 0.0)], other, named=False)
+    why = (
+        "group their parameters differently (4 and 2+2), and B stores no param_names: which of their numbers are of one"
+    )
+    code, printed, err = run("diff", one, other)
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except training state, which is not compared")
+    assert f"note: the two optimizers {why} parameter is not known\n" in err, err
+    code, printed, err = run("diff", one, other, "--weights", "optimizer")
+    assert (
+        code == 1 and not printed and f"the two optimizers {why} parameter is not known: docs/training.md, Names" in err
+    )
+    code, printed, err = run("diff", one, other, "--weights", "model")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "the two optimizers" not in err
 
 
 def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
@@ -300,6 +384,10 @@ def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
     code, printed, err = run("diff", one, two)
     assert code == 1 and "ema/a.bias" in printed and printed.endswith("6 arrays compared, 1 differs\n"), printed
     assert "note: set aside ema/n_averaged, as one file alone says how often it was averaged\n" in err
+    saved["model_ema"]["module.a.bias"] -= 1
+    torch.save(saved, two)
+    averaged = "how often it was averaged, which one file does not store"
+    assert run("diff", one, two)[1].startswith(f"the same arrays, except {averaged}\n")
     grouped(names, [(names, 0.5)], two)
     saved = torch.load(two)
     saved["model"]["a.bias"] += 1
@@ -308,13 +396,43 @@ def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
     assert code == 1 and "a.bias" in printed
 
 
+def test_the_counts_of_two_averages_are_compared(run, tmp_path):
+    """At a count of 0 the next average copies the weights: two averages of other counts do not go on alike."""
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    path, config = trained_mixer(tmp_path)
+    saved = torch.load(path)
+    average = {f"module.{name}": tensor + 1 for name, tensor in saved["model"].items()}
+    for name, count in (
+        ("five", {"n_averaged": torch.tensor(5)}),
+        ("six", {"n_averaged": torch.tensor(6)}),
+        ("none", {}),
+    ):
+        torch.save({**saved, "model_ema": {**count, **average}}, tmp_path / f"{name}.pt")
+
+    def compared(a, b, *words):
+        options = ("--weights", "model_ema", "--config", config, *words)
+        return run("diff", tmp_path / f"{a}.pt", tmp_path / f"{b}.pt", *options)
+
+    code, printed, err = compared("five", "five")
+    assert code == 0 and printed.startswith("the same model\n") and "agree: model_ema/n_averaged=5\n" in err, err
+    code, printed, err = compared("five", "six", "--json")
+    (entry,) = json.loads(printed)["differences"]
+    assert code == 1 and (entry["setting"], entry["a"], entry["b"]) == ("model_ema/n_averaged", 5, 6), err
+    lacking = "the same model, except how often it was averaged, which one file does not store\n"
+    for pair in (("five", "none"), ("none", "five")):
+        code, printed, err = compared(*pair)
+        assert code == 0 and printed.startswith(lacking), err
+    assert compared("none", "none")[1].startswith("the same model\n")
+
+
 def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compared(run, tmp_path):
     needs("torch")
     path, config = trained_mixer(tmp_path)
     code, _, err = run("diff", path, path, "--config", config)
     said = (
-        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them\n"
+        "note: the states and hyperparameters of the optimizers are not compared: --weights optimizer compares them, "
     )
+    said += "--weights / all parts of files that are laid out alike\n"
     assert code == 0 and said in err, err
     there = tmp_path / "there.msgpack"
     assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
@@ -323,3 +441,27 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
     code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
     what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
     assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err
+
+
+def test_the_state_of_an_optimizer_is_not_compared_with_anything_else(run, tmp_path):
+    """A Table would not help: the error says what each file is, also where only one is a state."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    ours, theirs, weights = (tmp_path / name for name in ("o.pt", "o.pdopt", "w.pt"))
+    torch.save(optimizer.state_dict(), ours)
+    torch.save(model.state_dict(), weights)
+    arrays = {f"linear_0.w_0_moment{k}_0": np.ones((4, 3), "f4") for k in (1, 2)}
+    theirs.write_bytes(pickle.dumps({**arrays, "LR_Scheduler": {"last_epoch": 1}}, protocol=4))
+    code, _, err = run("diff", theirs, ours)
+    two = f"{theirs} is the state of an optimizer of paddle and {ours} is the state of an optimizer of torch: convert"
+    assert code == 1 and two in err and "--table" not in err, err
+    for pair in ((theirs, weights), (weights, ours)):
+        code, _, err = run("diff", *pair)
+        state = next(path for path in pair if path != weights)
+        said = f"{state} is the state of an optimizer alone, and {weights} is not: give two files of weights"
+        assert code == 1 and said in err and "--table" not in err, err

@@ -37,7 +37,7 @@ def fill(root, model, paths):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix in (".safetensors", ".bin", ".pdparams", ".msgpack"):
             shutil.copy(model / f"m{target.suffix}", target)
-        elif target.suffix in (".ckpt", ".pt", ".pth", ".tar"):
+        elif target.suffix in (".ckpt", ".pt", ".pth", ".tar", ".distcp"):
             shutil.copy(model / "m.bin", target)
         elif target.suffix == ".index":
             target.mkdir()
@@ -151,6 +151,7 @@ PARTS = {  # files of one model that several processes divide
     "megatron": ("mp_rank_00/model_optim_rng.pt", "mp_rank_01/model_optim_rng.pt"),
     "pipeline": ("mp_rank_00_000/model_optim_rng.pt", "mp_rank_00_001/model_optim_rng.pt"),
     "llama": ("consolidated.00.pth", "consolidated.01.pth"),
+    "torch": ("shard-00001-model-00001-of-00001.safetensors", "shard-00002-model-00001-of-00001.safetensors"),
     "paddlenlp": ("model_state.tp00.pdparams", "model_state.tp01.pdparams"),
 }
 
@@ -168,6 +169,19 @@ def test_a_part_of_a_divided_model_is_refused(case, model, tmp_path, run):
         code, _, err = run(*words, tmp_path / "run")
         assert code == 1 and "holds parts of a model that several processes divide: " in err
     assert run("timm2timm", tmp_path / "alone" / first, "-o", tmp_path / "x.pt")[0] == 0
+
+
+def test_a_distributed_checkpoint_of_paddle_is_refused(model, tmp_path, run):
+    """Each process writes a file of its own, which is a pickle as any other."""
+    fill(tmp_path, model, ["run/0_0.distcp", "run/1_0.distcp", "run/0.metadata", "alone/0_0.distcp"])
+    for folder in ("run", "alone"):
+        for words in (["inspect"], ["timm2timm"]):
+            code, _, err = run(*words, tmp_path / folder)
+            assert code == 1 and "holds a distributed checkpoint of paddle (in paddle fill state = " in err, err
+    code, _, err = run("timm2timm", tmp_path / "run" / "1_0.distcp", "-o", tmp_path / "x.pt")
+    assert code == 1 and "that several processes divide; other parts: 0_0.distcp" in err, err
+    code, _, err = run("timm2timm", tmp_path / "alone" / "0_0.distcp", "-o", tmp_path / "x.pt")
+    assert code == 0, err
 
 
 def test_a_file_of_one_of_several_processes_is_doubted(model, tmp_path, run):

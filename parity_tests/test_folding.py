@@ -28,6 +28,12 @@ def test_long_lists_of_numbers_are_shortened_on_a_terminal() -> None:
     assert shortened("a.{0,2,4}.b of [1, 2, 3, 4]") == "a.{0,2,4}.b of [1, 2, 3, 4]"
 
 
+def test_of_many_runs_of_numbers_the_first_ones_and_the_last_one_are_listed() -> None:
+    """Up to twelve are listed: a Table that lacks every third of thousands of blocks says so in one line."""
+    assert fold(f"l.{3 * k}.w" for k in range(1000)) == ["l.{0,3,6,9,12,15,...,2997}.w"]
+    assert fold(f"l.{3 * k}.w" for k in range(12)) == ["l.{0,3,6,9,12,15,18,21,24,27,30,33}.w"]
+
+
 def test_only_the_first_numbers_of_a_name_are_folded() -> None:
     assert fold("0." * FOLDED + f"{k}" for k in range(2)) == ["0." * FOLDED + f"{k}" for k in range(2)]
     with soon("fold"):

@@ -1,9 +1,11 @@
 """The truth that no port of ours produced: every golden file, in every framework, against its original's outputs."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
+from typing import Literal, get_origin
 
 import numpy as np
 import pytest
@@ -13,6 +15,12 @@ import specs
 from convert.errors import ConvertError
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
+from specs.config import types_of
+from specs.dialects import applied
+from specs.layer import parameters
+from specs.notation.paths import pattern
+from specs.numbers import exact
+from specs.words import in_a_row
 
 from .conftest import needs_port
 from .golden import CASES, FOLDERS, Case, shortest
@@ -29,14 +37,41 @@ def single_in_flax():
 
 
 @functools.cache
-def dialects_of_cases():
-    """Return (architecture, dialect) of every file; one that cannot be read fails the tests of its case."""
-    found = set()
+def configs_of_cases():
+    """Return {(architecture, dialect): Configs} of every file; one that cannot be read fails the tests of its case."""
+    found = {}
     for case in map(Case, CASES):
         for file in case.files:
             with contextlib.suppress(ConvertError), plan(file, settings=case.settings) as made:
-                found.add((made.architecture, made.src))
+                found.setdefault((made.architecture, made.src), []).append(made.config)
     return found
+
+
+def placed(spec, dialect, configs):
+    """Return {(array, numbers of blocks aside; number of the dialect's line that places it, or 0)} of some Configs."""
+    lines = ((p, applied(p, dialect)) for config in configs for p in parameters(list(spec.layers(config))))
+    return dict.fromkeys((pattern(p.name), line[0].number if line else 0) for p, line in lines)
+
+
+def writable(dialect, config):
+    """Yield a Config with the values that a dialect requires; nothing, if no Config is so."""
+    with contextlib.suppress(ValueError):
+        yield dataclasses.replace(config, **dialect.requires)
+
+
+def values(spec, configs):
+    """Return {(field, value)} of the fields with a few values, where these change something."""
+    return dict.fromkeys(
+        (name, getattr(config, name))
+        for config in configs
+        for name, hint in types_of(spec.config).items()
+        if (hint is bool or get_origin(hint) is Literal) and name not in spec.immaterial(config)
+    )
+
+
+def stated(dialect):
+    """Return the fields that a dialect's own code fixes."""
+    return {**dialect.conventions, **dialect.requires}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -88,9 +123,38 @@ def test_a_folder_is_a_complete_case(folder):
 
 
 @pytest.mark.parametrize(("architecture", "dialect"), DIALECTS)
-def test_a_dialect_has_a_case(architecture, dialect):
+def test_a_dialect_has_cases_of_all_its_lines(architecture, dialect):
     """Lines that no case uses may be wrong: converting with them there and back proves nothing of the original."""
-    if (architecture, dialect) not in dialects_of_cases():
+    spec, configs = specs.get(architecture), configs_of_cases().get((architecture, dialect))
+    if not configs:
         pytest.skip(
             f"no golden case holds dialect {dialect} of {architecture}: nothing compares its lines with the original"
         )
+    its = spec.dialects[dialect]
+    needed = placed(spec, its, [one for twin in spec.tiny.values() for one in writable(its, twin)])
+    if left := [key for key in needed if key not in placed(spec, its, configs)]:
+        arrays, lines = in_a_row({array: None for array, _ in left}), {line: None for _, line in left if line}
+        what = f"line{'s' if len(lines) > 1 else ''} {in_a_row(lines)} of its table" if lines else "their names"
+        pytest.skip(
+            f"no golden case of dialect {dialect} holds {arrays} of {architecture}: "
+            f"nothing compares {what} with the original"
+        )
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_the_cases_use_every_option(architecture):
+    """An option that no case has may be wrong in all ports alike.
+
+    A value that every dialect fixes otherwise is none of an original.
+    """
+    spec = specs.get(architecture)
+    configs = [config for (name, _), some in configs_of_cases().items() if name == architecture for config in some]
+    used = values(spec, configs)
+    left = [
+        f"{name}={exact(value)}"
+        for name, value in values(spec, spec.tiny.values())
+        if (name, value) not in used
+        and any(stated(dialect).get(name, value) == value for dialect in spec.dialects.values())
+    ]
+    if left:
+        pytest.skip(f"no golden case of {architecture} has {in_a_row(left)}: nothing compares that with the original")

@@ -1,5 +1,6 @@
 """What a command imports: no framework and no page of an architecture that it does not need."""
 
+import functools
 import re
 
 import pytest
@@ -59,18 +60,39 @@ def test_of_torchs_warnings_only_that_of_even_kernels_is_silent():
 SIGNED = [(a, d) for a in specs.names() if specs.get(a).sign for d in dialects(a)]
 
 
-@pytest.mark.parametrize(("architecture", "dialect"), SIGNED)
-def test_an_architecture_is_told_at_a_glance(architecture, dialect):
-    """So that no other's spec is imported; nothing else depends on it."""
+@functools.cache
+def spellings(architecture, dialect):
+    """Return [(twin, the names of its arrays)], as linen and as nnx write them."""
     spec, rows = specs.get(architecture), dialects(architecture)[dialect]
+    found = []
     for twin, config in spec.tiny.items():
         names = list(shapes(spec.layers(config), rows, config))
         inner = [name.partition("/")[2] for name in names if "/" in name]  # as of nnx: without collection
-        for some in filter(None, (names, inner, [re.sub(r"_(\d+)(/|$)", r"/\1\2", name) for name in inner])):
-            signs = {one: specs.get(one).sign for one in specs.names() if specs.get(one).sign}
-            matched = {one: sum(re.search(sign, name) is not None for name in some) for one, sign in signs.items()}
-            where = f"tiny {twin!r}, names as {some[0]!r}: names that match the sign of each architecture: {matched}"
-            assert specs.likely(some) == architecture, where
+        every = names, inner, [re.sub(r"_(\d+)(/|$)", r"/\1\2", name) for name in inner]
+        found += [(twin, some) for some in every if some]
+    return found
+
+
+@pytest.mark.parametrize(("architecture", "dialect"), SIGNED)
+def test_an_architecture_is_told_at_a_glance(architecture, dialect):
+    """So that no other's spec is imported; nothing else depends on it."""
+    for twin, some in spellings(architecture, dialect):
+        signs = {one: specs.get(one).sign for one in specs.names() if specs.get(one).sign}
+        matched = {one: sum(re.search(sign, name) is not None for name in some) for one, sign in signs.items()}
+        where = f"tiny {twin!r}, names as {some[0]!r}: names that match the sign of each architecture: {matched}"
+        assert specs.likely(some) == architecture, where
+
+
+@pytest.mark.parametrize("architecture", dict.fromkeys(architecture for architecture, _ in SIGNED))
+def test_the_sign_of_an_architecture_takes_no_names_of_others(architecture):
+    """A new page fails by itself, though the pages that it takes names of are not asked for."""
+    sign = specs.get(architecture).sign
+    for other, dialect in SIGNED:
+        for twin, some in spellings(other, dialect) if other != architecture else ():
+            taken = [name for name in some if re.search(sign, name)]
+            where = f"the sign {sign!r} matches {len(taken)} of {len(some)} names of {other}"
+            where = f"{where} ({dialect}, tiny {twin!r}), too many to tell them apart: {', '.join(taken[:4])}"
+            assert not taken or specs.likely(some) == other, where
 
 
 def test_only_one_spec_is_imported_and_which_does_not_matter(monkeypatch, run):

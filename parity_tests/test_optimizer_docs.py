@@ -38,8 +38,9 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     assert note in capsys.readouterr().err
     again = ["flax2torch", "five.msgpack", "--with-optimizer", "--config", "five.msgpack", "-o", "back.pt"]
     assert main([*again, "--hyper", "lr=0.001"]) == 0
-    (check,) = re.findall(r"^    (python -m convert diff five.pt back.pt.*)$", TEXT, re.MULTILINE)
-    assert main(shlex.split(check)[3:]) == 0 and "the same arrays" in capsys.readouterr().out
+    checks = re.findall(r"^    (python -m convert diff five.pt back.pt.*)$", TEXT, re.MULTILINE)
+    for check, verdict in zip(checks, ("the same in all parts", "the same arrays"), strict=True):
+        assert main(shlex.split(check)[3:]) == 0 and verdict in capsys.readouterr().out
     exec(BLOCKS[1], here)
     exec(BLOCKS[0].replace("batches[:5]", "batches"), there)
     images = batches[0][0]
@@ -88,6 +89,20 @@ def test_the_hook_trains_biased_variances():
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
 
 
+def test_batch_counters_are_taken_from_an_earlier_file(tmp_path, monkeypatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("five.pt", 5), ("ten.pt", 0)):
+        state = torch.nn.BatchNorm1d(2).state_dict() | {"num_batches_tracked": torch.tensor(steps)}
+        torch.save({"model": state | {"weight": torch.full((2,), steps)}}, name)
+    (block,) = (block for block in BLOCKS if "num_batches_tracked" in block)
+    exec(block, {"torch": torch})
+    saved = torch.load("ten.pt")["model"]
+    assert saved["num_batches_tracked"] == 5 and not saved["weight"].any()
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
     needs("torch")
@@ -104,6 +119,32 @@ def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
     for rate in rates[5:]:
         assert there["optimizer"].param_groups[0]["lr"] == pytest.approx(rate, rel=1e-12)
         there["optimizer"].step(), there["scheduler"].step()
+
+
+def test_a_schedule_of_torch_goes_on_after_five_steps():
+    """By the scheduler's own state, and by the constructor that the text shows, which has `initial_lr` alone."""
+    needs("torch")
+    import torch
+    from torch.optim.lr_scheduler import CosineAnnealingLR
+
+    def rates(optimizer, scheduler):
+        for _ in range(5):
+            yield optimizer.param_groups[0]["lr"]
+            optimizer.step(), scheduler.step()
+
+    model = torch.nn.Linear(2, 1)
+    first = torch.optim.AdamW(model.parameters(), lr=0.001)
+    schedule = CosineAnnealingLR(first, T_max=20)
+    list(rates(first, schedule))
+    state, own = json.dumps(first.state_dict()), json.dumps(schedule.state_dict())
+    expected = list(rates(first, schedule))
+    (constructor,) = re.findall(r"`(CosineAnnealingLR\(optimizer, .*?\))`", TEXT)
+    optimizer, other = (torch.optim.AdamW(model.parameters(), lr=0.001) for _ in range(2))
+    optimizer.load_state_dict(json.loads(state))
+    assert list(rates(optimizer, eval(constructor))) == expected
+    restored = CosineAnnealingLR(other, T_max=20)
+    other.load_state_dict(json.loads(state)), restored.load_state_dict(json.loads(own))
+    assert list(rates(other, restored)) == expected
 
 
 def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
@@ -130,6 +171,22 @@ def test_names_are_added_to_a_file_of_groups(tmp_path, monkeypatch):
     assert [group["param_names"] for group in groups] == [["1.weight", "1.bias"], ["0.weight", "0.bias"]]
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_target_gets_the_keys_of_timm(counted, tmp_path, monkeypatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    weight, other = torch.ones(2), torch.zeros(2)
+    average = {"n_averaged": torch.tensor(3), "module.weight": other} if counted else {"weight": other}
+    torch.save({"model": {"weight": weight}, "optimizer": {}, "model_ema": average, "epoch": 4}, "out.pt")
+    (block,) = (block for block in BLOCKS if "state_dict_ema" in block)
+    exec(block, {})
+    saved = torch.load("checkpoint-5.pth.tar")
+    assert saved.keys() == {"state_dict", "state_dict_ema", "optimizer", "epoch"} and saved["epoch"] == 4
+    assert torch.equal(saved["state_dict"]["weight"], weight) and saved["state_dict_ema"].keys() == {"weight"}
+
+
 def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
     """Its moments and its count go on; the rate and the decay are the groups'."""
     needs("torch")
@@ -153,7 +210,7 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 12  # those of paddle in test_optimizer_hyper.py, and the one of `loading`
+    assert len(BLOCKS) == 13  # those of paddle in test_optimizer_hyper.py, and the one of `loading`
 
 
 def test_the_momentum_of_sgd_moves_into_a_schedule():

@@ -78,6 +78,12 @@ def test_a_part_that_the_target_has_too_is_not_called_lost(trained, run, tmp_pat
     words = ["-o", tmp_path / "same.pt", OPTIMIZER, "--config", trained[1]]
     code, _, err = run("torch2torch", tmp_path / "net.pt", *words)
     assert code == 0 and "had them under 'net': they are written under 'model'" in err, err
+    torch.save(saved["model"], tmp_path / "bare.pt")  # a new model of timm, whose order and place --like reads
+    assert run("torch2timm", tmp_path / "bare.pt", "-o", tmp_path / "new.pt", "--config", trained[1])[0] == 0
+    torch.save({"state_dict": torch.load(tmp_path / "new.pt"), "epoch": 0}, tmp_path / "like.pt")
+    words = ["-o", tmp_path / "timm.pt", OPTIMIZER, "--config", trained[1], "--like", tmp_path / "like.pt"]
+    code, _, err = run("torch2timm", trained[0], *words)
+    assert code == 0 and "has its weights under 'state_dict', the target has them under 'model': " in err, err
 
 
 def test_names_that_torch_stores_are_followed(changed, run, tmp_path):
@@ -431,3 +437,20 @@ def test_a_state_that_is_set_aside_comes_with_the_option_that_takes_it(trained, 
     assert option not in run("torch2flax", trained[0], *words, OPTIMIZER)[2]
     torch.save(torch.load(trained[0])["model"], tmp_path / "model.pt")
     assert option not in run("torch2flax", tmp_path / "model.pt", *words)[2]
+
+
+def test_inspect_lists_the_state_that_weights_names(trained, run, tmp_path):
+    """Its kind, steps, hyperparameters and arrays, and nothing of the model beside it."""
+    path, config = trained
+    code, printed, err = run("inspect", path, "--weights", "optimizer")
+    assert code == 0, err
+    assert "\nstate:        Adam's two moments, as torch stores them, after 3 steps\n" in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["0.125", "optimizer/param_groups/0/weight_decay"] in lines and "architecture" not in printed
+    assert "model/: 18 arrays (outside of this part)" in printed and "model/head" not in printed
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
+    about = json.loads(run("inspect", there, "--weights", "opt_state", "--json")[1])
+    assert about["state"] == {"keeps": "Adam's two moments, as optax stores them", "steps": [3], "values": {}}
+    assert about["part"] == "opt_state" and [entry["name"] for entry in about["aside"]] == ["step", "params/"]
+    assert json.loads(run("inspect", path, "--json")[1])["state"] == {}

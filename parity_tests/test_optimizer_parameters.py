@@ -252,6 +252,17 @@ def test_parameters_that_are_in_no_group_stay_out_of_the_target_s(groups, run, t
     names = "params/stem/kernel, params/stem/bias"
     what = "in no group of the source's optimizer, as frozen parameters"
     assert code == 0 and f"{what}: {frozen}: {names}\n" in err, err
+    assert run("flax2flax", tmp_path / "ours.msgpack", "-o", tmp_path / "x.msgpack", "--with-optimizer", *hyper)[0] == 0
+    back = [tmp_path / "x.msgpack", "-o", tmp_path / "back.pt", "--with-optimizer", "--hyper", "lr=0.125"]
+    code, _, err = run("flax2torch", *back)
+    left = (
+        "in no group of torch's optimizer before, as the record says, as frozen parameters, and in none of the target's"
+    )
+    assert code == 0 and f"{left}: build it over the others alone: stem.weight, stem.bias\n" in err, err
+    pair = (tmp_path / "ours.pt", tmp_path / "back.pt")
+    if groups == 1:
+        code, printed, err = run("diff", *pair, "--weights", "/", "--config", config)
+        assert code == 0 and printed.startswith("the same in all parts\n"), err
 
 
 @pytest.mark.parametrize("how", ["betas", "names", "an empty group"])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from parity_tests.conftest import needs
@@ -164,3 +165,26 @@ def test_an_epoch_may_be_an_array_of_floats(saved, convert, tmp_path, epoch):
         else "set aside epoch=nan, which is no number of a count"
     )
     assert said in err, err
+
+
+@pytest.mark.parametrize("moments", [("mu", "nu"), ("trace",)], ids=["adam", "sgd"])
+def test_steps_that_the_file_does_not_show_come_from_its_record(moments, run, tmp_path):
+    """Paddle's powers of betas vanish after many steps, and its Momentum counts none."""
+    needs("paddle")
+    import paddle
+
+    state = {f"opt_state/0/{slot}/w": np.ones((2, 3), "f4") for slot in moments}
+    state |= {"opt_state/0/count": np.int32(200_000)} if moments[1:] else {}
+    np.savez(tmp_path / "x.npz", **{"params/w": np.ones((2, 3), "f4"), "step": np.int32(200_000)}, **state)
+    layer = paddle.nn.Layer()
+    layer.w = layer.create_parameter([2, 3])
+    paddle.save(layer.state_dict(), str(tmp_path / "new.pdparams"))
+    (tmp_path / "x.table").write_text("table 1: flax <-> paddle\nparams/w: i o <-> w: i o\n")
+    words = ["--table", tmp_path / "x.table", "--with-optimizer"]
+    kind = ["--hyper", "kind=adam", "--hyper", "beta1=0.9", "--hyper", "beta2=0.999"] if moments[1:] else []
+    there = [*words, tmp_path / "x.npz", "--like", tmp_path / "new.pdparams", "-o", tmp_path / "y.pdparams", *kind]
+    code, _, err = run(*there)
+    assert code == 0, err
+    code, _, err = run(*words, "--reverse", tmp_path / "y.pdparams", "-o", tmp_path / "z.msgpack")
+    assert code == 0 and "note: from the record: step=200000\n" in err, err
+    assert json.loads((tmp_path / "z.msgpack.json").read_text())["optimizer"]["step"] == 200_000

@@ -9,6 +9,7 @@ from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import from_paddle
+from convert.optimizer.state import KIND
 from convert.reading import optimizers
 
 from .conftest import needs
@@ -128,8 +129,11 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
 
     there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
     assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    stated = ["flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1], "--hyper", "kind=adamw"]
+    code, _, err = run(*stated)
+    assert code == 0 and "not checkable" not in err  # the record knows
     there.with_name("there.msgpack.json").unlink()
-    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1], "--hyper", "kind=adamw")
+    code, _, err = run(*stated, "--force")
     assert (
         code == 0 and "optax's state does not say lr, beta1, beta2, eps and weight_decay: --hyper lr=... --hyp" in err
     )
@@ -388,3 +392,56 @@ def test_a_file_beside_the_weights_that_may_be_the_optimizers_is_named(run, tmp_
     (tmp_path / "optimizer.pt").write_bytes(b"")
     code, _, err = run(*words)
     assert code == 1 and err.endswith(f"by --optimizer {tmp_path / 'optimizer.pt'}, by its name one\n"), err
+
+
+def test_a_kind_that_the_user_alone_states_stays_marked(run, tmp_path):
+    """The arrays of LAMB have the names of Adam's."""
+    state = {f"opt_state/0/{name}/w": np.ones((2, 3), "f4") for name in ("mu", "nu")} | {
+        "opt_state/0/count": np.int32(3)
+    }
+    np.savez(tmp_path / "x.npz", **{"params/w": np.ones((2, 3), "f4")}, **state)
+    (tmp_path / "x.table").write_text("table 1: flax <-> flax\nparams/w: i o <-> params/w: i o\n")
+
+    def convert(source, target, *words):
+        words = ["--table", tmp_path / "x.table", tmp_path / source, OPTIMIZER, "-o", tmp_path / target, *words]
+        code, _, err = run(*words)
+        assert code == 0, err
+        return err, json.loads((tmp_path / f"{target}.json").read_text())["optimizer"].get("assumed")
+
+    err, assumed = convert("x.npz", "y.msgpack", "--hyper", "kind=adamw")
+    assert "note: kind=adamw as you state, not checkable: that of LAMB, " in err and assumed == [KIND]
+    err, assumed = convert("y.msgpack", "z.msgpack")
+    assert f"assumed when the record was written, not known: {KIND} in the opt" in err and assumed == [KIND]
+    printed = run("inspect", tmp_path / "z.msgpack")[1]
+    assert f"adamw after 3 steps, as its record says (assumed, not known: {KIND})\n" in printed
+    _, assumed = convert("x.npz", "config.msgpack", "--config", tmp_path / "z.msgpack")
+    assert assumed == [KIND]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"state": {"rms": 0.5}}, "is none of SGD with momentum, Adam and AdamW: it keeps exp_avg, exp_avg_sq, rms: "),
+        ({"group": {"betas": (0.9, 1.5)}}, "beta2=1.5, and beta2 is from 0 to below 1: a file that has it is damaged"),
+        ({"group": {"lr": -0.5}}, "lr=-0.5, and lr is from 0 on: a file that has it is damaged, and --hyper lr=..."),
+        ({"dtype": "complex64"}, "w: complex parameters: torch squares real and imaginary parts of a gradient each"),
+    ],
+    ids=["a plain number", "a beta", "a rate", "complex"],
+)
+def test_a_state_that_means_something_else_is_refused(changes, said, run, tmp_path):
+    needs("torch")
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(2, 3, dtype=getattr(torch, changes.get("dtype", "float32"))))
+    optimizer = torch.optim.AdamW([("w", weight)], lr=0.5)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0].update(changes.get("state", {}))
+    saved["param_groups"][0].update(changes.get("group", {}))
+    torch.save({"model": {"w": weight.detach()}, "optimizer": saved}, tmp_path / "x.pt")
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nw: o i <-> params/w: i o\n")
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.pt", "--weights", "model", OPTIMIZER]
+    code, _, err = run(*words, "-o", tmp_path / "x.msgpack")
+    assert code in (1, 2) and f"x.pt: {said}" in err.replace("its optimizer is", "is"), err
+    assert not (tmp_path / "x.msgpack").exists()

@@ -1,5 +1,6 @@
 """One parameter under two names, as a tied head: optimizers train it once, averages store it once or twice."""
 
+import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
@@ -163,3 +164,16 @@ def test_a_note_on_groups_names_two_kinds_of_parameters_each(trained, convert, t
     assert code == 0 and "3 with weight_decay=0.01: a.x, b.x and 1 more; then 1 with weight_decay=0.0: d.x\n" in err, (
         err
     )
+
+
+@pytest.mark.parametrize("rest", ["w: x[:2] c = 0 <->", "w: x[:2] c -> drop"])
+def test_moments_without_a_place_in_part_are_named(rest, run, tmp_path):
+    """The rows of the weights are 0 or dropped as the table says; those of the moments are other numbers."""
+    moments = {f"opt_state/0/{slot}/w": np.ones((5, 3), "f4") for slot in ("mu", "nu")}
+    np.savez(tmp_path / "x.npz", **{"params/w": np.zeros((5, 3), "f4"), "opt_state/0/count": np.int32(3)}, **moments)
+    lines = ["table 1: flax <-> flax", "params/w: p[2:] c <-> params/w: p c", f"params/{rest}", ""]
+    (tmp_path / "x.table").write_text("\n".join(lines))
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", "--with-optimizer", "--hyper", "kind=adam"]
+    code, _, err = run(*words, "-o", tmp_path / "y.msgpack")
+    named = "moments stay behind in part, of parameters that the target has in part: params/w\n"
+    assert code == 0 and named in err, err

@@ -1,5 +1,6 @@
 """Golden cases and proofs of pages from outside: what runs there, and what is said where nothing can."""
 
+import contextlib
 import json
 import re
 import runpy
@@ -189,16 +190,50 @@ def test_a_proof_says_which_ports_a_page_lacks(declared, said, golden, run, monk
 def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
     needs("torch")
     monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
-    assert goldens.check(Case("timm_mixer").folder) == 0
+    for page in ("", "mlp_mixer"):
+        assert goldens.check(Case("timm_mixer").folder, page) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("timm_mixer, torch: error relative to the largest logit: ")
     assert printed.err.startswith("note: ") and "UserWarning" not in printed.err and "as timm's own code" in printed.err
 
 
 def test_a_dialect_without_a_golden_case_is_skipped_with_the_cause():
-    test_goldens.test_a_dialect_has_a_case("convmixer", "official")
-    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect timm of convmixer: "):
-        test_goldens.test_a_dialect_has_a_case("convmixer", "timm")
+    test_goldens.test_a_dialect_has_cases_of_all_its_lines("convmixer", "official")
+    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect seed of mlp_mixer: "):
+        test_goldens.test_a_dialect_has_cases_of_all_its_lines("mlp_mixer", "seed")
+
+
+@pytest.mark.parametrize(("requires", "skipped"), [
+    ({}, "no golden case of dialect original holds head.kernel and head.bias of golden: nothing compares line 5 "),
+    ({"classes": 0}, None),  # its files never have a head
+])  # fmt: skip
+def test_a_line_of_a_dialect_that_no_golden_case_uses_is_skipped_with_the_cause(requires, skipped, golden, monkeypatch):
+    page, _ = golden
+    spec = specs.get(specs.add(str(page)))
+    monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(requires=requires))
+    cases = {("golden", "original"): [spec.tiny["relu, headless"]]}
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    with pytest.raises(pytest.skip.Exception, match=skipped) if skipped else contextlib.nullcontext():
+        test_goldens.test_a_dialect_has_cases_of_all_its_lines("golden", "original")
+
+
+def test_an_option_that_no_golden_case_uses_is_skipped_with_the_cause(golden, monkeypatch):
+    page, _ = golden
+    spec = specs.get(specs.add(str(page)))
+    cases = {("golden", "original"): [spec.tiny["S"]]}
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    test_goldens.test_the_cases_use_every_option("golden")  # relu is none of an original: all dialects state gelu
+    monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(conventions={}))
+    with pytest.raises(pytest.skip.Exception, match="no golden case of golden has act=relu: nothing compares that"):
+        test_goldens.test_the_cases_use_every_option("golden")
+
+
+def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golden, run):
+    page, write = golden
+    case = write()
+    (case / "weights.pth.json").unlink()
+    out = run("inspect", case / "weights.pth", "--spec", page)[1]
+    assert "image=224" in out and "by default, not read off the file: image\n" in out and "pixels:" not in out
 
 
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
@@ -209,10 +244,8 @@ def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
 
 
 def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch, capsys):
-    """As docs/own-architecture.md shows it, where the dialect states another epsilon than the original has."""
+    """As docs/own-architecture.md and the script show it, where the dialect states another epsilon."""
     needs("torch")
-    import torch
-
     monkeypatch.setattr(specs, "_added", {})
     monkeypatch.chdir(tmp_path)
     list(new.write("my_network", "."))
@@ -223,11 +256,13 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     (code,) = re.findall(
         "```text\n(import parity, ports, specs.dialects\n.*?)```", documents.read("docs/own-architecture.md"), re.DOTALL
     )
-    model, _ = runpy.run_path("my_network_golden.py")["build"]()
-    (tmp_path / "goldens" / "my_network_small").mkdir(parents=True)
-    torch.save(model.state_dict(), "goldens/my_network_small/weights.pth")
-    exec(code, {})
-    assert "first at blocks.0.norm" in capsys.readouterr().out
+    monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
+    assert runpy.run_path("my_network_golden.py")["main"]() == 1
+    printed = capsys.readouterr().out
+    assert "  - the network, as the page and all ports have it\n" in printed
+    for lines in (code, printed[printed.index("import parity") :]):
+        exec(lines, {})
+        assert "first at blocks.0.norm" in capsys.readouterr().out
     monkeypatch.setattr(specs, "_added", {})
     assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10
 

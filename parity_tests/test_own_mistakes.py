@@ -12,6 +12,7 @@ from ports.__main__ import main as ports_main
 from ports.frameworks import PortError
 from specs.spec import SpecError
 
+from . import test_imports
 from .conftest import needs
 from .test_own_architecture import new, rewrite, weights
 
@@ -326,11 +327,22 @@ def test_names_that_cannot_be(new, tmp_path):
     for name, message in (
         ("mlp_mixer.py", "there is another architecture 'mlp_mixer' already"), ("no-name.py", "is no name of an"),
         ("nothing.py", "there is no such file"),
+        ("convmixer.py", "there is no such file: 'convmixer' is an architecture already, and needs no page"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             specs.add(str(tmp_path / name))
     with pytest.raises(ValueError, match=r"neither a .py file nor an entry point of 'triptych.specs'"):
         specs.add("nothing")
+    assert specs.add("convmixer") == "convmixer" and "convmixer" not in specs._added
+
+
+def test_a_sign_that_takes_names_of_another_architecture_fails_at_its_own_page(new):
+    page = new("greedy")
+    rewrite(page, [("    tiny=TINY,\n", '    tiny=TINY,\n    sign="blocks|layers",\n')])
+    specs.add(str(page))
+    took = r"'blocks\|layers' matches 24 of 32 names of convmixer \(flax, .*apart: params/blocks_0/depthwise/kernel, "
+    with pytest.raises(AssertionError, match=took):
+        test_imports.test_the_sign_of_an_architecture_takes_no_names_of_others("greedy")
 
 
 def test_arrays_that_no_line_of_a_dialect_places_may_lack_a_line(new, tmp_path, capsys):

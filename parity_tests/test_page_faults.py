@@ -80,7 +80,8 @@ MISTAKES = {
     "a default that nobody states": (
         CONVENTIONS, '{"act": "gelu"}',
         "norm_eps: infer does not return it, dialect 'original' does not fix it, and it is not in unshown, nor "
-        "immaterial: list it in `unshown` if it changes the outputs, else let `immaterial` return it",
+        "immaterial: state it in `conventions` if the dialect's code has one value alone, list it in `unshown` if it "
+        "changes the outputs, else let `immaterial` return it",
     ),
 }  # fmt: skip
 

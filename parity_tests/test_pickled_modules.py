@@ -265,3 +265,20 @@ def test_an_object_that_code_of_the_user_s_builds_is_named_with_a_remedy(saved, 
         code == 1 and f"whole.pt: refers to {name}, code of the program that wrote it, which no weights need" in err
     ), err
     assert "load it with that program, and save model.state_dict() alone" in err and "not a checkpoint" not in err
+
+
+@pytest.mark.parametrize("kind", ["Linear", "LSTM"])
+def test_a_quantized_module_is_refused_by_its_class(kind, run, tmp_path):
+    """No tensor of the pickle shows weights that torch has packed."""
+    from torch.ao.quantization import quantize_dynamic
+
+    module = getattr(nn, kind)
+    torch.save(
+        nn.ModuleList([nn.Conv1d(2, 3, 1), *quantize_dynamic(nn.Sequential(module(2, 3)), {module})]),
+        tmp_path / "net.pt",
+    )
+    where = {"Linear": "1/_packed_params", "LSTM": "1/_all_weight_values/0"}[kind]
+    code, _, err = run("inspect", tmp_path / "net.pt")
+    assert code == 1 and f"net.pt: '{where}', of torch.ao.nn.quantized." in err and "is quantized (save plain" in err, (
+        err
+    )

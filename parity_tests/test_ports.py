@@ -183,6 +183,15 @@ def test_a_seed_gives_the_same_weights_everywhere(architecture, framework):
             assert not np.array_equal(values, different), name
 
 
+def test_the_seed_of_torch_has_no_effect_on_a_new_model():
+    torch = pytest.importorskip("torch")
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        models.append(ports.build("mlp_mixer", "tiny S/32", "torch").model.state_dict())
+    assert all(torch.equal(values, models[1][name]) for name, values in models[0].items())
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("architecture", specs.names())
 def test_built_and_wrong_images(architecture, framework):

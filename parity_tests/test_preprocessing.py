@@ -184,7 +184,7 @@ def test_google_to_every_framework_and_to_timm(tmp_path, run):
         assert described["preprocessing"] == {**values, "assumed": ["mean", "std", "range", "interpolation"]}
     printed = run("inspect", three)[1]
     assert "pixels:       mean=0.0 std=1.0 range=[-1.0, 1.0] crop=0.9 interpolation=bicubic" in printed
-    assert "assumed of the pixels: mean, std, range, interpolation" in printed
+    assert "of these, not stated but assumed: mean, std, range, interpolation" in printed
     assert run("verify", two)[0] == 0
 
 

@@ -236,3 +236,16 @@ def test_a_list_of_arrays_is_to_be_saved_by_name(run, tmp_path):
     torch.save([torch.zeros(3), torch.ones(2, 2)], tmp_path / "list.pt")
     code, _, err = run("torch2flax", tmp_path / "list.pt")
     assert code == 1 and "save them by name, as in torch.save(model.state_dict())" in err
+
+
+@pytest.mark.parametrize("name", ["stem.weight", "blocks.0.norm1.weight", "head.weight"])
+def test_an_array_that_is_none_in_the_file_is_not_called_missing(name, run, tmp_path):
+    """Also where the configuration follows from the array, or where a model without it would be another one."""
+    needs("torch")
+    import torch
+
+    state = dict(ports.build("mlp_mixer", "tiny S/16", "torch").model.state_dict())
+    torch.save({"model": state | {name: None}}, tmp_path / "x.pt")
+    code, _, err = run("torch2flax", tmp_path / "x.pt")
+    assert code == 1 and f"  - {name} is None in the file, no array: save it as an array\n" in err, err
+    assert "missing" not in err and "all arrays of the model are there" not in err, err

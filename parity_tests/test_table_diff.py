@@ -133,15 +133,39 @@ def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
     assert code == 1 and error.count("  - ") == 1 and problem in error
 
 
-def test_diff_says_how_sums_are_compared(tmp_path, capsys):
-    """One bias against two, as of an LSTM: terms are compared in one order of the files, sums in the other."""
-    (tmp_path / "x.table").write_text("table 1\nb: c <- ih: c + hh: c\n")
-    a = save(tmp_path / "a.npz", {"b": np.arange(3.0) + 2})
-    b = save(tmp_path / "b.npz", {"ih": np.arange(3.0), "hh": 2 * np.ones(3)})
-    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
-    assert code == 1 and f"hh: compared term by term: diff {b} {a} with --reverse compares the sums" in error, error
-    code, printed, error = run(capsys, "diff", "--table", tmp_path / "x.table", b, a, "--reverse")
-    assert (code, printed.splitlines()[0]) == (0, "the same arrays") and "term by term" not in error, printed
+def test_diff_compares_sums_in_either_order_of_the_files(tmp_path, capsys):
+    """One bias against two, as of an LSTM. Another array that a term is a part of is compared, too."""
+    table = tmp_path / "x.table"
+    table.write_text("table 1\nb: c <- ih: c[:3] + hh: c\nn: k <-> ih: k[3:]\n")
+    a = save(tmp_path / "a.npz", {"b": np.arange(3.0) + 2, "n": np.ones(2)})
+    same, changed = 2 * np.ones(3), np.ones(3)
+    for hh, rest, differing in ((same, 1, ""), (changed, 1, "b: A=2, B=1"), (same, 4, "n: A=1, B=4")):
+        b = save(tmp_path / "b.npz", {"ih": np.array([0.0, 1, 2, rest, rest]), "hh": hh})
+        code, printed, error = run(capsys, "diff", "--table", table, a, b)
+        assert code == bool(differing) and differing in printed and "2 arrays of B compared" in printed, printed
+        assert f"{b}: added, as the table says, and their sums are compared: hh" in error, error
+        assert run(capsys, "diff", "--table", table, b, a, "--reverse")[0] == bool(differing)
+
+
+def test_a_round_trip_through_a_sum_has_equal_sums(tmp_path, capsys):
+    """Names alone show other terms, and a note says how sums are compared: by the Table, of two files of one side."""
+    (tmp_path / "x.table").write_text("table 1\nb: c <- ih: c + hh: c\nw: o i <-> w: i o\n")
+    first = save(tmp_path / "a.npz", {"ih": np.arange(3.0), "hh": 2 * np.ones(3), "w": np.ones((2, 3))})
+    there, back = tmp_path / "b.npz", tmp_path / "c.safetensors"
+    assert run(capsys, "--table", tmp_path / "x.table", "--reverse", first, "-o", there)[0] == 0
+    assert run(capsys, "--table", tmp_path / "x.table", there, "-o", back)[0] == 0
+    code, printed, error = run(capsys, "diff", first, back)
+    option = f"--table {back} --reverse"
+    assert code == 1 and f"the Table in the record of {back} adds ih, hh: {option} compares the sums" in error, error
+    code, printed, _ = run(capsys, "diff", first, back, *option.split())
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays, except how sums are divided among their terms")
+    assert printed.endswith("\n2 arrays that the Table makes of each file compared, every element equal\n")
+    save(there, {"ih": np.arange(3.0), "hh": 3 * np.ones(3), "w": np.ones((2, 3))})
+    code, printed, _ = run(capsys, "diff", first, there, *option.split())
+    assert code == 1 and "A=2, B=3 at [0]" in printed and "layout: what the Table makes" in printed, printed
+    (tmp_path / "open.table").write_text("table 1\nw: i o <-> w: o i\n<-> z: k = 0\nih: c <-> x: c\nhh: c <-> y: c\n")
+    code, _, error = run(capsys, "diff", first, back, "--table", tmp_path / "open.table")
+    assert code == 2 and "give lengths (--set k=...)" in error and "--like" not in error, error
 
 
 def test_diff_says_nothing_of_an_option_that_it_lacks(tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_a_length_that_only_the_user_states_is_printed_and_recorded(tmp_path, ca
     source = save(tmp_path / "a.npz", {"proj": np.ones((48, 48), "f4")})
     words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz"]
     code, _, error = run(capsys, *words, "--set", "h=3")
-    said = "given, as no shape shows it: --set h=3, beside d=16"
+    said = "given, as no shape shows it: --set h=3, so that d=16 in (h d) of proj"
     assert code == 0 and f"note: {said}" in error
     kept = json.loads((tmp_path / "b.npz.json").read_text())
     assert kept["table"]["given"] == {"h": 3} and said in kept["notes"]
@@ -55,6 +55,16 @@ def test_a_length_that_only_the_user_states_is_printed_and_recorded(tmp_path, ca
     code, _, error = run(capsys, *back, "--set", "h=3")  # which the shape of (h d o) shows
     assert code == 0 and "no shape shows it" not in error
     assert "given" not in json.loads((tmp_path / "c.npz.json").read_text())["table"]
+
+
+def test_a_note_states_the_lengths_of_the_models_that_a_table_was_derived_from(tmp_path, capsys):
+    """A length that a line states, as r=2, follows from nothing."""
+    lengths = "# lengths in the models that it was derived from: h=2 r=2 d=4 (q)"
+    (tmp_path / "x.table").write_text(f"table 1\n{lengths}\nq: (h d r=2) i <-> q: i h (r d)\n")
+    source = save(tmp_path / "a.npz", {"q": np.ones((60, 7), "f4")})
+    _, _, error = run(capsys, "--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--set", "h=5")
+    said = "--set h=5, so that d=6 in (h d r=2) of q; the Table was derived from models with h=2 and d=4"
+    assert f"note: given, as no shape shows it: {said}\n" in error, error
 
 
 def test_a_kernels_height_does_not_contradict_a_number_of_heads(tmp_path, capsys):
@@ -134,7 +144,8 @@ def _grouped(tmp_path, rows=24):
 def test_the_size_of_a_head_is_asked_for_where_two_numbers_of_heads_follow_from_it(tmp_path, capsys):
     words = _grouped(tmp_path)
     assert "lengths (--set d=..., from which h2 and h follow)" in run(capsys, *words)[2]
-    assert "given, as no shape shows it: --set d=6, beside h2=8 and h=4" in run(capsys, *words, "--set", "d=6")[2]
+    said = "given, as no shape shows it: --set d=6, so that h2=8 in (h2 d) of q.weight and h=4 in (h d) of k.weight"
+    assert said in run(capsys, *words, "--set", "d=6")[2]
 
 
 def test_given_lengths_that_contradict_each_other_are_refused(tmp_path, capsys):

@@ -227,3 +227,15 @@ def test_lengths_that_come_from_like_are_said_to(tmp_path, capsys):
     code, _, error = run(capsys, "--table", table, source, "--like", like, "-o", tmp_path / "d.npz")
     what = f"{source}: fits {table}, but not with the lengths that {like} has: give a file of a model as deep and as"
     assert code == 1 and what in error and "s has shape [3, 4], and l is 2, not 3 (line 2)" in error, error
+
+
+@pytest.mark.parametrize("places", [("", "target/"), ("teacher/", "student/")])
+def test_a_file_to_be_like_with_two_copies_is_refused_with_a_remedy(places, run, tmp_path):
+    np.savez(tmp_path / "x.npz", w=np.ones((2, 3), "f4"))
+    np.savez(tmp_path / "new.npz", **{f"{place}params/kernel": np.ones((3, 2), "f4") for place in places})
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nw: o i <-> params/kernel: i o\n")
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.npz", "--like", tmp_path / "new.npz"]
+    code, _, err = run(*words, "-o", tmp_path / "y.npz")
+    where = " and ".join(f"under {place!r}" if place else "at its root" for place in places)
+    remedy = "give a file with one of these copies alone\n"
+    assert code == 1 and f"new.npz: all names that {tmp_path / 'x.table'} makes lie {where}: {remedy}" in err, err

@@ -41,7 +41,8 @@ def test_a_step_of_training(case, framework):
 
 def test_every_network_of_the_script_is_a_case():
     made = {"big_vision_legacy", *(name for networks in upstream.NETWORKS.values() for name in networks)}
-    assert {case.name for case in COMPUTED} == made
+    untrained = {"timm_convmixer_relu"}  # it has running statistics: test_convmixer compares training
+    assert {case.name for case in COMPUTED} == made - untrained and untrained <= {*CASES}
 
 
 def test_a_legacy_file_may_lack_the_leading_axes(tmp_path):

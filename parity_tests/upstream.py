@@ -5,14 +5,18 @@
     git clone https://github.com/ziyuwwang/DynaMixer
     python -m parity_tests.upstream dynamixer DynaMixer
     git clone https://github.com/google-research/big_vision
-    python -m parity_tests.upstream mlp_mixer big_vision
+    python -m parity_tests.upstream big_vision big_vision
+    git clone https://github.com/huggingface/pytorch-image-models
+    python -m parity_tests.upstream convmixer pytorch-image-models
+    python -m parity_tests.upstream mlp_mixer pytorch-image-models
 
 imports the model's modules from that folder, builds each network of NETWORKS with random weights (seed 0), stores
 its state dict in float32, casts the network to float64, and records in `io.safetensors` the images, the logits, the
-loss mean(logits ** 2), and its gradients by the images and by every parameter. Upstream's code is no part of this
-repository; of timm, which DynaMixer imports for its training alone, five names are stood in for. The case of
-big_vision is a file under its legacy names, which its own `load` translates; of the modules around it, which need
-TensorFlow, its reading of .npz files is stood in for.
+loss mean(logits ** 2), and its gradients by the images and by every parameter; a network with running statistics has
+no gradients in evaluation mode worth recording. Upstream's code is no part of this repository; of timm, which
+DynaMixer imports for its training alone, five names are stood in for. timm itself needs what it depends on:
+torchvision, huggingface_hub and PyYAML. The case of big_vision is a file under its legacy names, which its own `load`
+translates; of the modules around it, which need TensorFlow, its reading of .npz files is stood in for.
 """
 
 from __future__ import annotations
@@ -106,14 +110,27 @@ DYNA = {
         {**_DYNA, "resolutions": [5, 3, 3], "qkv_bias": True, "overlap": True, "skip_lam": 1.5}, {"skip_lam": 1.5},
         (3, 20, 20), "overlap=True, skip_lam=1.5, qkv_bias=True"),
 }  # fmt: skip
-NETWORKS = {"raft_mlp": RAFT, "dynamixer": DYNA}
-MODELS = {"raft_mlp": ("libs.models", "RaftMLP"), "dynamixer": ("models.vision_model", "VisionModel")}
+CONV = {
+    "timm_convmixer_relu": Network(
+        {"dim": 10, "depth": 2, "kernel_size": 5, "patch_size": 3, "num_classes": 7, "act_layer": "ReLU"},
+        {"act": "relu"}, (3, 15, 18), "ReLU, as in the published 768/32"),
+}  # fmt: skip
+MIXER = {
+    "timm_mixer_ragged": Network(
+        {"img_size": (14, 23), "patch_size": 4, "num_blocks": 2, "embed_dim": 10, "num_classes": 7},
+        {"image": [14, 23]}, (3, 14, 23), "patches that do not tile the image: the rest is dropped"),
+}  # fmt: skip
+NETWORKS = {"raft_mlp": RAFT, "dynamixer": DYNA, "convmixer": CONV, "mlp_mixer": MIXER}
+MODELS = {"raft_mlp": ("libs.models", "RaftMLP"), "dynamixer": ("models.vision_model", "VisionModel"),
+          "convmixer": ("timm.models.convmixer", "ConvMixer"),
+          "mlp_mixer": ("timm.models.mlp_mixer", "MlpMixer")}  # fmt: skip
 REPOSITORIES = {"raft_mlp": "okojoalg/raft-mlp", "dynamixer": "ziyuwwang/DynaMixer",
-                "mlp_mixer": "google-research/big_vision"}  # fmt: skip
+                "big_vision": "google-research/big_vision",
+                **dict.fromkeys(["convmixer", "mlp_mixer"], "huggingface/pytorch-image-models")}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the golden cases of one architecture."""
+    """Write the golden cases of one architecture, or big_vision's."""
     parser = argparse.ArgumentParser(prog="python -m parity_tests.upstream", description=__doc__, allow_abbrev=False)
     parser.add_argument("architecture", choices=REPOSITORIES)
     parser.add_argument("checkout", type=Path, help="a clone of upstream's repository")
@@ -122,8 +139,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.path.insert(0, str(asked.checkout))
     revision = ["git", "-C", str(asked.checkout), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(revision, capture_output=True, text=True, check=True).stdout.strip()
-    if asked.architecture == "mlp_mixer":
-        upstream = {"repo": REPOSITORIES["mlp_mixer"], "commit": commit}
+    if asked.architecture == "big_vision":
+        upstream = {"repo": REPOSITORIES["big_vision"], "commit": commit}
         write_legacy(asked.out / "big_vision_legacy", upstream)
         return
     if asked.architecture == "dynamixer":
@@ -156,11 +173,16 @@ def write(folder: Path, model: Any, network: Network, about: dict[str, Any]) -> 
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    net = model(**network.options).eval()
+    options = {name: getattr(torch.nn, value) if name == "act_layer" else value
+               for name, value in network.options.items()}  # fmt: skip
+    net = model(**options).eval()
     with torch.no_grad():
         for parameter in net.parameters():  # no zeros or ones, and outputs of moderate size
             spread = math.prod(parameter.shape[1:]) ** -0.5 if parameter.ndim > 1 else 0.5
             parameter.copy_(torch.randn_like(parameter) * spread + (parameter.ndim == 1) * 0.5)
+        running = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+        for statistics in running:
+            statistics.copy_(torch.rand_like(statistics) + 0.5)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(net.state_dict(), folder / "weights.pth")
     net = net.double()
@@ -168,9 +190,10 @@ def write(folder: Path, model: Any, network: Network, about: dict[str, Any]) -> 
     logits = net(images)
     loss = (logits**2).mean()
     loss.backward()
-    arrays = {"input_nchw": images.detach(), "eval/logits.f64": logits.detach(), "train/loss.f64": loss.detach()[None]}
-    arrays |= {"train/grad_input.f64": images.grad}
-    arrays |= {f"train/grad/{name}.f64": p.grad for name, p in net.named_parameters()}
+    arrays = {"input_nchw": images.detach(), "eval/logits.f64": logits.detach()}
+    if not running:
+        arrays |= {"train/loss.f64": loss.detach()[None], "train/grad_input.f64": images.grad}
+        arrays |= {f"train/grad/{name}.f64": p.grad for name, p in net.named_parameters()}
     save_file({name: array.contiguous() for name, array in arrays.items()}, folder / "io.safetensors")
     size = {name: float(p.grad.abs().max()) for name, p in net.named_parameters()}
     about |= {
@@ -212,7 +235,7 @@ def write_legacy(folder: Path, upstream: dict[str, str]) -> None:
     mlp_mixer = importlib.import_module("big_vision.models.mlp_mixer")
     options = {"patch_size": (4, 4), "num_blocks": 2, "hidden_dim": 10, "tokens_mlp_dim": 7, "channels_mlp_dim": 13}
     model, rng = mlp_mixer.Model(5, **options), np.random.default_rng(0)
-    images = rng.standard_normal((2, 12, 20, 3)).astype(np.float32)
+    images = rng.standard_normal((2, 11, 18, 3)).astype(np.float32)
     shapes = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images)["params"], sep="/")
     weights = {
         name: (rng.standard_normal(a.shape) * math.prod(a.shape[:-1]) ** -0.5 + (a.ndim == 1) * 0.5).astype(np.float32)
@@ -239,9 +262,9 @@ def write_legacy(folder: Path, upstream: dict[str, str]) -> None:
     about = {"case": folder.name, "architecture": "mlp_mixer", "framework": "flax", "upstream": upstream}
     about |= {
         "versions": {"jax": jax.__version__},
-        "note": "legacy names; kernel1, bias1, kernel2, bias2 have a leading axis of 1",
+        "note": "legacy names; kernel1, bias1, kernel2, bias2 have a leading axis of 1; padded patches",
         "config": options,
-        "settings": {"image": [12, 20]},
+        "settings": {"image": [11, 18]},
         "loss": "mean(logits**2)",
         "input_layout": "NHWC",
         "param_count": sum(a.size for a in weights.values()),

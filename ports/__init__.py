@@ -206,7 +206,9 @@ def build(
     Args:
       architecture: as `names()` lists them.
       variant: its variant's name, "tiny NAME" for a small twin, a Config, or the path of a configuration file.
-      init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
+      seed: of the values that are drawn; those of the frameworks themselves, as torch.manual_seed, have no effect.
+      init: "upstream" draws as the model's authors do, to train; "random" is for tests: no array zero or one, so that
+        no fault hides behind it.
       config: Config fields to change, e.g. classes=10; and `preprocessing`, a mapping of its fields.
     Raises: UsageError for what is not there or does not fit, with the nearest name; PortError, one of them, for a port
       whose arrays are not those of the page.
@@ -275,7 +277,16 @@ def _configured(spec: Spec, architecture: str, path: str) -> Any:
 def save(
     model: Any, path: str | os.PathLike[str], config: Any = None, architecture: str | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Write a port, torch module, linen module with variables or paddle layer with its record; see saving.save."""
+    """Write a port, torch module, linen module with variables or paddle layer with its record.
+
+    Args:
+      path: target; its suffix picks the format.
+      config, architecture: of a model that is no port: a Config, {field: value}, or the path of a file that states it.
+      options: assume=True accepts defaults of settings that change the outputs and that `config` does not state;
+        force=True replaces an existing target.
+    Returns: the record that travels with the checkpoint.
+    Raises: UsageError for what is no model or does not fit; ConvertError where the target cannot be written.
+    """
     from .port import Port
     from .saving import save
 

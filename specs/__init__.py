@@ -95,11 +95,18 @@ def _of_page(name: str) -> Spec:
 def add(source: str) -> str:
     """Load a page from outside, as the user names it: a .py file, or an entry point of the group "triptych.specs".
 
+    The name of a page here is taken as it is, and loads nothing.
+
     Returns: the name of its architecture. Raises: SpecError, a ValueError, that lists everything wrong with the page.
     """
-    from .checking.outside import load
+    from .checking.outside import entry_point, load
     from .spec import SpecError
 
+    if source in _pages() and entry_point(source) is None:
+        return source
+    here = os.path.basename(source).removesuffix(".py")
+    if here in _pages() and not os.path.exists(source) and source.endswith(".py"):
+        raise SpecError(f"{source}: there is no such file: {here!r} is an architecture already, and needs no page")
     page = load(source)
     if page.name in _pages() or _added.get(page.name, page).source != page.source:
         raise SpecError(f"{source}: there is another architecture {page.name!r} already: rename the file")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.config.settings import stated
-from convert.errors import ConvertError, PlanError, UsageError, printable
+from convert.errors import ConvertError, PlanError, UsageError, option, printable
+from convert.files import open_checkpoint
 from convert.files.inside import look, looks
 from convert.plans.planning import plan
+from convert.reading.aside import training_and_copies
+from convert.reading.nesting import ROOT
+from convert.reading.readings import Ambiguous
 from convert.reading.recognise import dialects
 from convert.records import altered, record
 from convert.running import dumps
@@ -50,7 +55,8 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
 
     Returns: also notes on what is not compared.
     """
-    from convert.diff.arrays import across, by_names
+    from convert.diff.across import across
+    from convert.diff.arrays import by_names
     from convert.table.lengths import lengths
 
     a, b = arguments.a, arguments.b
@@ -88,14 +94,47 @@ def _by_names_alone(
     return compared and (compared[0], [f"compared by names alone: {error.message}", *compared[1]])
 
 
-def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
-    """Compare two files as models of one architecture, or array by array where they are of none."""
-    from convert.diff.compare import Comparison, compare
+def _everything(arguments: Namespace, tolerance: Tolerance) -> Comparison | None:
+    """Compare all that two files of one layout store; None for models of two layouts that have nothing beside them.
+
+    Raises: UsageError where they have.
+    """
+    from convert.diff.arrays import by_names
+    from convert.diff.compare import EVERYTHING, compare, of_arrays
 
     a, b = arguments.a, arguments.b
+    compared = by_names(a, b, tolerance, (ROOT, ROOT))
+    if compared is None:
+        if not (_has_parts(a) or _has_parts(b)):
+            return None
+        what = f"{a} and {b}: {option('weights', ROOT)} compares all parts of files that are laid out alike"
+        remedy = "leave it out to compare the models, or name a part of each file"
+        raise UsageError(f"{what}, and most of their names differ: {remedy}")
+    arrays, notes = compared
+    try:
+        found = compare(a, b, tolerance, stated(arguments), arguments.assume, everything=arrays)
+    except ConvertError as error:
+        if isinstance(error, UsageError) and not isinstance(error, Ambiguous):
+            raise
+        return of_arrays(arrays, notes, tolerance, EVERYTHING)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _has_parts(path: str) -> bool:
+    """Tell whether a file has arrays beside its model: training state, or a copy of the weights."""
+    with open_checkpoint(path) as reader:
+        return bool(training_and_copies(reader.tensors))
+
+
+def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
+    """Compare two files as models of one architecture, or array by array where they are of none."""
+    from convert.diff.compare import compare, of_arrays
+
+    a, b, parts = arguments.a, arguments.b, _sides(arguments.weights)
+    if parts == (ROOT, ROOT) and arguments.table is None and (found := _everything(arguments, tolerance)):
+        return found
     compared = _by_arrays(arguments, tolerance)
     if compared is None:
-        parts = _sides(arguments.weights)
         try:
             return compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
         except UsageError:
@@ -106,11 +145,7 @@ def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
             compared = _by_names_alone(error, a, b, tolerance, parts)
             if compared is None:
                 raise (None if arguments.weights else unrelated(a, b)) or error from None
-    arrays, remarks = compared
-    return Comparison(
-        arrays.entries, arrays=arrays.compared, within=arrays.within, what="the same arrays", tolerance=tolerance,
-        but=arrays.but, notes=tuple(remarks), layout="that of B", of=" of B" if arguments.table else "",
-    )  # fmt: skip
+    return of_arrays(*compared, tolerance)
 
 
 def diff(arguments: Namespace) -> int:

@@ -105,7 +105,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights", metavar="PART", action="append", default=[],
-        help="part of both files, e.g. state_dict_ema; / is the root; given twice: of A, then of B",
+        help="part of both files, e.g. state_dict_ema; / is all that they store; given twice: of A, then of B",
     )  # fmt: skip
     parser.add_argument(
         "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"

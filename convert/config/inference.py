@@ -10,6 +10,7 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError, PlanError
+from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
 from convert.reading.recognise import DialectLine, for_own_models, lines
 from specs import config as configs
@@ -74,6 +75,12 @@ def whole_config(
             fits = f"which has {size - len(unknown)} of {size} names{where}, and does not fit"
             what = f"{path}: no architecture is recognised: the nearest is {near}, {fits}; {for_own_models()}"
         raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
+
+
+def without_array(reading: Reading, skipped: Skipped) -> list[str]:
+    """Return the names that the dialect places and under which the file has None."""
+    below = (name.removeprefix(reading.place) for name in skipped.none if name.startswith(reading.place))
+    return [name for name in below if _placed(reading, name)]
 
 
 def _placed(reading: Reading, name: str) -> bool:

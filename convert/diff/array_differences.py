@@ -49,6 +49,8 @@ class Differences(NamedTuple):
       within: entries of arrays that differ by no more than was asked for.
       dtypes: (dtype in A, dtype in B) -> names in A's file of the arrays of which these differ.
       but: what was not compared, in words of the verdict.
+      of: of which file the arrays are counted, in words, where a Table parts or joins them.
+      layout: in which they were compared, in words.
     """
 
     entries: list[dict[str, Any]]
@@ -57,6 +59,16 @@ class Differences(NamedTuple):
     within: Sequence[dict[str, Any]] = ()
     dtypes: Mapping[tuple[str, str], list[str]] = MappingProxyType({})
     but: tuple[str, ...] = ()
+    of: str = ""
+    layout: str = "that of B"
+
+    def joined(self, other: Differences, compared: int) -> Differences:
+        """Return these differences and others, of as many arrays as `compared` says, which have other names."""
+        entries, within = [*self.entries, *other.entries], [*self.within, *other.within]
+        dtypes = {
+            both: [*self.dtypes.get(both, ()), *other.dtypes.get(both, ())] for both in {**self.dtypes, **other.dtypes}
+        }
+        return Differences(entries, {**self.nans, **other.nans}, self.compared + compared, within, dtypes, self.but)
 
     def notes(self) -> list[str]:
         """Report the places that have NaN on both sides, and dtypes that differ."""

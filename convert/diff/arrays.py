@@ -1,4 +1,4 @@
-"""Compare two checkpoints array by array, by a Table or by names alone.
+"""Compare two checkpoints array by array, by names alone.
 
 Nothing is known of a model: equal arrays compute the same only in code that means the same by them.
 """
@@ -6,92 +6,36 @@ Nothing is known of a model: equal arrays compute the same only in code that mea
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from convert import folding
-from convert.arrays import payload
-from convert.arrays.counters import COUNTER
-from convert.arrays.steps import ConstantFilling, Promise, Step, Steps
+from convert.arrays.steps import Promise, Step
 from convert.documents import document
 from convert.errors import ConvertError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
-from convert.reading.nesting import by_container, copied_place, training, within
+from convert.reading.nesting import ROOT, by_container, copied_place, training, within
 from convert.reading.optimizers import find_any
 from convert.reading.spelling import out_of_modules
 from convert.records import record
-from convert.table import by_table
-from convert.table.lengths import check_record
-from convert.table.misfit import StateAlone
+from convert.table.file import recorded_table
 from convert.table.part import matching, part, without_training
 from specs.applied.moves import Move
+from specs.notation.lines import TableError
 from specs.table import Table
 
 from . import averaged
-from .array_differences import COUNTERS, Differences, Tolerance, differences, uncounted_norms
-from .numbered import Match, Numbered, matched
+from .array_differences import Differences, Tolerance, differences
+from .numbered import Match, Numbered, is_list, matched
 from .plain_values import PlainValues, common
 
-DROPPED = "what the Table drops"
+BESIDE = "what is set aside"  # in the verdict
 SHOWN = 3  # names of each file that an error lists
 STATE, COPY = "training state", "a copy of the weights"
 PLACE = {STATE: training, COPY: copied_place}  # what finds it by its name, and returns its container
 ASIDE = ((), (STATE,), (COPY,), (COPY, STATE))  # what is set aside until the other names of two files are alike
-
-
-def across(
-    a: str,
-    b: str,
-    table: str,
-    tolerance: Tolerance,
-    sizes: Mapping[str, int],
-    backwards: bool = False,
-    weights: tuple[str | None, str | None] = (None, None),
-) -> tuple[Differences, list[str]]:
-    """Return what keeps B from being what a Table makes of A, and notes on what is left out of the comparison.
-
-    Args:
-      weights: which part of A and of B to take; None takes the whole file.
-    Raises: ConvertError where either file does not fit the Table.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            of_a, of_b = weights
-            planned = by_table.plan(a, table, backwards, b, sizes, weights=of_a, like_weights=of_b, complete=False)
-        except StateAlone as error:
-            raise error.compared() from None
-        left = stack.enter_context(planned)
-        payload.check(left)
-        stored = stack.enter_context(open_checkpoint(b))
-        check_record(b, record.read(stored), left.table, left.layout.sizes)
-        right = as_it_is(stored, weights[1], left.table.reverse())
-        layout = left.layout
-        own = [note if note.startswith(left.table.name) else f"{a}: {note}" for note in left.notes()]
-        unread = [f"{b}: not compared, as the table drops them: {folding.listed(layout.unread)}"] * bool(layout.unread)
-        terms = folding.listed(layout.zeroed)
-        turned = f"diff {b} {a} {'without' if backwards else 'with'} {option('reverse')}"
-        sums = [f"{terms}: compared term by term: {turned} compares the sums"] * bool(terms)
-        notes = [*own, *unread, *sums, *(f"{b}: {note}" for note in _beside(right))]
-        arrays = differences(left, right, tolerance, skip=layout.unread.__contains__)
-        if layout.dropped or layout.cut or layout.unread:
-            arrays = arrays._replace(but=(DROPPED,))
-        arrays, uncounted = _without_counters(arrays, left)
-        return arrays, [*notes, *uncounted_norms(a, uncounted), *arrays.notes()]
-
-
-def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, list[str]]:
-    """Leave out differences of batch counters that A does not store and the Table states; return their names too."""
-    constants = {tensor.name for tensor, filling in left.steps if isinstance(filling, ConstantFilling)}
-    names = [one["tensor"] for one in arrays.entries if one["kind"] == "value" and one["tensor"] in constants]
-    names = [name for name in names if re.split(r"[./]", name)[-1] == COUNTER]
-    if not names:
-        return arrays, []
-    entries = [one for one in arrays.entries if one["tensor"] not in names]
-    but = (*arrays.but, COUNTERS)
-    return arrays._replace(entries=entries, compared=arrays.compared - len(names), but=but), names
 
 
 def by_names(
@@ -102,8 +46,10 @@ def by_names(
     None where most names of neither file are in the other.
 
     Args:
-      weights: which part of A and of B to take; None takes the whole file.
+      weights: which part of A and of B to take; None takes the whole file, without training state and copies of the
+        weights that the two name otherwise. ROOT takes all of it, where both files have it.
     """
+    whole = weights == (ROOT, ROOT)
     with open_checkpoint(a) as first, open_checkpoint(b) as second:
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
         if weights == (None, None):
@@ -112,9 +58,10 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages = _average_alike(one, two)
-        trials = ((_without(one, aside), _without(two, aside), aside) for aside in ASIDE)
-        trial = next((trial for trial in trials if _are_alike(*trial[:2])), None)
+        one, two, averages, uncounted = _average_alike(one, two)
+        tried = _may_be_aside(one, two, match, whole)
+        trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
+        trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
         if trial is None:
             if training(one.prefix) and training(two.prefix):
                 raise _nested_otherwise(one, two, match)
@@ -122,14 +69,41 @@ def by_names(
         one, two, aside = trial
         arrays = differences(one, two, tolerance)
         parts = one.prefix, two.prefix
-        values, root = PlainValues.of(one.reader, two.reader, match, parts), common(parts)
-        is_asked = weights != (None, None) and (all(parts) or training(root))
-        asked = values.part(root if is_asked else "")
-        entries = [*asked.entries(), *arrays.entries]
-        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *values.verdict()))
-        beside = of_both(a, _beside(one, values.names), b, _beside(two, values.names))
-        numbers = match.notes if any(training(one.prefix + name) for name in one.sources) else ()
-        return arrays, [*nested, *averages, *numbers, *beside, *values.notes(), *arrays.notes(), *_renamed(one, two)]
+        root = common(parts)
+        asked = root if whole or (weights != (None, None) and (all(parts) or training(root))) else None
+        values = PlainValues.of(one.reader, two.reader, match, parts, asked)
+        entries = [*values.part(asked).entries(), *arrays.entries]
+        left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
+        arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
+        outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
+        has_state = any(training(one.prefix + name) for name in one.sources)
+        numbers = match.notes if has_state or not (match.known or STATE not in aside) else ()
+        notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
+        return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
+
+
+def _not_plain(reader: Reader, compared: Set[str]) -> bool:
+    """Tell whether a file has entries that are neither arrays nor among the plain values that were compared.
+
+    Numbers and names of an optimizer's parameters do not count: they say whose its arrays are.
+    """
+    left = reader.skipped.without(compared)
+    return any(left.counts[reason] > sum(map(is_list, names)) for reason, names in left.names.items())
+
+
+def _may_be_aside(one: Arrays, two: Arrays, match: Match, whole: bool) -> Sequence[tuple[str, ...]]:
+    """Return what may be set aside until names are alike: always the optimizers' state where nothing relates it.
+
+    Raises: ConvertError where that is asked for: both files, or the parts that are compared, are nothing else, or all
+      of the files is compared.
+    """
+    has_state = [training(one.prefix + name) for name in one.sources]
+    if match.known or not any(has_state):
+        return ASIDE[:1] if whole else ASIDE
+    if whole or all(has_state):
+        remedy = f"{document('training')}, Names for torch's parameters, shows how to add them"
+        raise ConvertError(f"{one.reader.path} and {two.reader.path}: {match.notes[0]}: {remedy}")
+    return [aside for aside in ASIDE if STATE in aside]
 
 
 def _renamed(one: Arrays, two: Arrays) -> list[str]:
@@ -142,6 +116,24 @@ def _renamed(one: Arrays, two: Arrays) -> list[str]:
         return []
     what = "arrays that only one file has are of the same sizes in both: if they differ in their names alone"
     return [f"{what}, {option('table', 'FILE')} compares them by a Table of both names ({document('own-model')})"]
+
+
+def _terms(arrays: Differences, *files: Reader) -> list[str]:
+    """Say how to compare sums, where arrays differ of which a file's own Table counts the sum alone."""
+    differing = {one["tensor"] for one in arrays.entries if one["kind"] == "value"}
+    for file in files if differing else ():
+        its = record.read(file)
+        table = recorded_table(its)
+        if table is None or its.change:
+            continue
+        backwards = bool(its.content["table"].get("reversed"))  # then the file is of the Table's left side
+        lines = table if backwards else table.reverse()
+        with contextlib.suppress(TableError):
+            sums = lines.layout({name: tensor.shape for name, tensor in file.tensors.items()}).sums
+            if terms := folding.listed(name for name in sums if name in differing):
+                command = option("table", its.file(file.path)) + f" {option('reverse')}" * (not backwards)
+                return [f"the Table in the record of {file.path} adds {terms}: {command} compares the sums"]
+    return []
 
 
 def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
@@ -186,7 +178,7 @@ def _without_chain(side: Arrays) -> Arrays:
         depth = len(list(takewhile(lambda ones: ones[0].isdecimal() and len(set(ones)) == 1, above)))
         names |= {name: container + "/".join(level[depth:]) for name, level in zip(some, levels, strict=True)}
     sources = {names[name]: tensor for name, tensor in side.sources.items()}
-    return replace(side, sources=sources, steps=_copied(sources))
+    return replace(side, sources=sources, steps=copied(sources))
 
 
 def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
@@ -197,24 +189,26 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
         if slash and (side.prefix + name).startswith(states):
             name = f"{states}{optimizer.names.get(number, number)}/{slot}".removeprefix(side.prefix)
         sources[name] = tensor
-    return replace(side, sources=sources, steps=_copied(sources))
+    return replace(side, sources=sources, steps=copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
-    """Name the average of the weights in B as in A, where its place has another name; return both files and notes.
+def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str], list[str]]:
+    """Name the average of the weights in B as in A, where its place has another name.
 
     How often it was averaged is set aside where one file alone says it.
+    Returns: both files, notes, and what is not compared in words of the verdict.
     """
     names, alone = averaged.matched(one.sources, two.sources)
     if not names:
-        return one, two, []
+        return one, two, [], []
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    return replace(one, sources=a, steps=_copied(a)), replace(two, sources=b, steps=_copied(b)), notes
+    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 
 def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
@@ -247,10 +241,16 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
     return replace(part_of, notes=(*part_of.notes, *notes))
 
 
-def _are_alike(one: Arrays, two: Arrays) -> bool:
-    """Tell whether over half of the names of one of two files are in the other, and all names of training state."""
+def _are_alike(one: Arrays, two: Arrays, whole: bool) -> bool:
+    """Tell whether over half of the names of one of two files are in the other, and all names of training state.
+
+    Args:
+      whole: whether all of the files is compared: training state that one alone has is a difference.
+    """
     both = one.sources.keys() & two.sources.keys()
     mostly = 2 * len(both) > min(len(one.sources), len(two.sources))
+    if whole:
+        return mostly
     return mostly and _found(one, STATE).keys() == _found(two, STATE).keys()
 
 
@@ -281,7 +281,7 @@ def _not_compared(aside: Sequence[str]) -> list[str]:
     return [f"{' and '.join(aside)}, which {are} not compared"] if aside else []
 
 
-def _beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:
+def beside(side: Arrays, compared: Set[str] = frozenset()) -> list[str]:
     """Name what of a file is not compared: arrays outside the part that is taken, and what is no array.
 
     Args:
@@ -322,10 +322,10 @@ def as_it_is(stored: Reader, weights: str | None = None, table: Table | None = N
     reader = out_of_modules(stored)
     own = part(reader, weights) if table is None else without_training(matching(reader, weights, table), table)
     sources, notes = own.sources, (*own.reader.remarks, *own.notes)
-    return Arrays(own.reader, sources, _copied(sources), [], own.prefix, own.taken, notes)
+    return Arrays(own.reader, sources, copied(sources), [], own.prefix, own.taken, notes)
 
 
-def _copied(sources: Mapping[str, Tensor]) -> list[Step]:
+def copied(sources: Mapping[str, Tensor]) -> list[Step]:
     """Return the steps that copy arrays under the names that they have here."""
     steps: list[Step] = []
     for name, tensor in sources.items():

@@ -1,4 +1,4 @@
-"""Find which averages of weights go together in two files that have them in places of other names.
+"""Compare two averages of weights: which arrays go together where their places have other names, and their counts.
 
 A conversion writes an average as `model_ema`, wherever the source had it: `ema/` of one file is `model_ema/module.` of
 the other.
@@ -8,9 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from convert.arrays.counters import read
+from convert.config.conventions import same
 from convert.optimizer.copies import WORDS
+from convert.plans.plan import Plan
 from convert.reading.named_copies import COUNTS, copies
 from convert.reading.nesting import copied_place, training
+
+from .plain_values import PlainValues
+
+UNCOUNTED = "how often it was averaged, which one file does not store"  # in the verdict
+
+
+def counted(left: Plan, right: Plan) -> tuple[PlainValues, tuple[str, ...]]:
+    """Compare how often two averages were averaged, where both plans take one: at 0, the next copies the weights.
+
+    Returns: also what was not compared, in words of the verdict.
+    """
+    places = [copied_place(plan.reading.place, WORDS) for plan in (left, right)]
+    (a, b) = (_count(plan, place) for plan, place in zip((left, right), places, strict=True))
+    if not all(places) or not (a and b):
+        return PlainValues(frozenset(), {}, {}), (UNCOUNTED,) if all(places) and (a or b) else ()
+    (name, ours), (other, theirs) = a, b
+    alike = same(ours, theirs)
+    differing = {} if alike else {name: (ours, theirs)}
+    return PlainValues(frozenset({name, other}), differing, {name: ours} if alike else {}), ()
+
+
+def _count(plan: Plan, place: str) -> tuple[str, object] | None:
+    """Return the name and the value of the count in the place of an average; None where the file has none, or more."""
+    names = [f"{place}{last}" for last in COUNTS] if place else []
+    tensors, values = plan.reader.tensors, plan.reader.skipped.load()
+    counts = {name: read(plan.reader, tensors[name]).value for name in names if name in tensors}
+    every = {**counts, **{name: values[name] for name in names if name in values}}
+    return next(iter(every.items())) if len(every) == 1 else None
 
 
 def matched(ours: Collection[str], theirs: Collection[str]) -> tuple[dict[str, str], set[str]]:

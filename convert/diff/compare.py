@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from convert.config.configure import check_names
@@ -18,17 +19,18 @@ from convert.files.skipped import SETTINGS
 from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART
+from convert.reading.nesting import ROOT
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .array_differences import COUNTERS, EXACT, Tolerance, differences, uncounted_norms
-from .arrays import of_both
+from . import averaged
+from .array_differences import COUNTERS, EXACT, Differences, Tolerance, differences, uncounted_norms
+from .arrays import BESIDE, of_both
 from .plain_values import PlainValues
 from .plans import Input, TwoArchitectures, by_dialect, plan_both
 
-SAME = "the same model"
-BESIDE = "what is set aside"
+SAME, EVERYTHING = "the same model", "the same in all parts"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
 COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
@@ -107,6 +109,7 @@ def compare(
     settings: Stated = None,
     assume: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
+    everything: Differences | None = None,
 ) -> Comparison:
     """Compare two files in the hub's layout.
 
@@ -114,6 +117,8 @@ def compare(
       settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
       assume: accept the default of what both files leave open; else the verdict depends on it.
       weights: which part of A and of B to take; None finds it.
+      everything: how all that both files store differs by its names, where that is asked for: in place of the arrays of
+        their models alone.
     Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
     """
     stated = Settings.of(settings)
@@ -122,15 +127,32 @@ def compare(
             left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
         except TwoArchitectures as two:
             return Comparison([_architectures(*two.args)])
-        values = _plain_values(left, right)
-        notes = of_both(a, _own_notes(left, values), b, _own_notes(right, values))
+        counts, uncounted = averaged.counted(left, right)
+        values = _plain_values(left, right).beside(counts)
+        own = _doubts if everything else partial(_own_notes, values=values)
+        notes = of_both(a, own(left), b, own(right))
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             return Comparison([_architectures(left.architecture, right.architecture)], notes=tuple(notes))
         notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
-        found = _compared(left, right, tolerance, values)
+        if everything:
+            found = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
+        else:
+            found = _compared(left, right, tolerance, values)
+            differences = [*counts.entries(), *found.differences]
+            found = replace(found, differences=differences, but=(*found.but, *uncounted))
         return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
+
+
+def of_arrays(
+    arrays: Differences, notes: Sequence[str], tolerance: Tolerance, what: str = "the same arrays"
+) -> Comparison:
+    """Return the comparison of two files of which the arrays alone are known; see `Comparison`."""
+    return Comparison(
+        arrays.entries, arrays=arrays.compared, within=arrays.within, what=what, tolerance=tolerance, but=arrays.but,
+        notes=tuple(notes), layout=arrays.layout, of=arrays.of,
+    )  # fmt: skip
 
 
 def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues) -> Comparison:
@@ -138,17 +160,24 @@ def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues
     counters = _unlike_counters(left, right)
     skip = {*left.uncounted, *right.uncounted}
     arrays = differences(left, right, tolerance, skip=skip.__contains__)
-    configs = _configs(left, right)
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
-    notes += [*arrays.notes(), *_idle(left, right), *values.notes(), *_optimizers(left, right)]
-    settings = {one["setting"] for one in configs}
-    notes += _silent(left, right, settings)
-    notes += [] if "image" in settings else _sizes(left, right)
+    notes += [*arrays.notes(), *values.notes(), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
     but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+    return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
+
+
+def _with_settings(
+    left: Plan, right: Plan, arrays: Differences, tolerance: Tolerance, notes: Sequence[str]
+) -> Comparison:
+    """Add how the Configs of two files of one architecture differ to how their arrays do, and to notes on those."""
+    configs = _configs(left, right)
+    settings = {one["setting"] for one in configs}
+    sizes = [] if "image" in settings else _sizes(left, right)
     return Comparison(
-        [*configs, *arrays.entries], tolerance=tolerance, but=but, arrays=arrays.compared, within=arrays.within,
-        notes=tuple(notes), is_own=left.reading.which == right.reading.which,
+        [*configs, *arrays.entries], tolerance=tolerance, but=arrays.but, arrays=arrays.compared, within=arrays.within,
+        notes=(*notes, *_idle(left, right), *_silent(left, right, settings), *sizes),
+        is_own=left.reading.which == right.reading.which,
     )  # fmt: skip
 
 
@@ -197,8 +226,12 @@ def _plain_values(left: Plan, right: Plan) -> PlainValues:
 def _own_notes(plan: Plan, values: PlainValues) -> list[str]:
     """Return what a user should know of one of the two files. Args: values: those that are compared."""
     plan = replace(plan, accounted=plan.accounted | values.names)
-    doubts = [*plan.configuration.remarks, *plan.unlike_its_code(), *plan.record.earlier(plan.reader.tensors)]
-    return [*plan.part(), *plan.left_out(), *doubts]
+    return [*plan.part(), *plan.left_out(), *_doubts(plan)]
+
+
+def _doubts(plan: Plan) -> list[str]:
+    """Return doubts about the settings of one of the two files."""
+    return [*plan.configuration.remarks, *plan.unlike_its_code(), *plan.record.earlier(plan.reader.tensors)]
 
 
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
@@ -269,7 +302,8 @@ def _optimizers(left: Plan, right: Plan) -> Iterator[str]:
     parts = [one.top.rstrip("/") for one in found if one and one.top]
     if len(parts) == 2 and len({one.library for one in found if one}) == 1:
         options = " ".join(option("weights", part) for part in dict.fromkeys(parts))
-        yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them"
+        every = f"{option('weights', ROOT)} all parts of files that are laid out alike"
+        yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them, {every}"
 
 
 def _silent(left: Plan, right: Plan, names: Collection[str]) -> Iterator[str]:

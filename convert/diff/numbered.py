@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from convert import folding
 from convert.config.conventions import same
-from convert.files.base import Reader
+from convert.files.base import Reader, Tensor
+from convert.optimizer.from_torch import by_rank
+from convert.reading.families import MOMENTS
 from convert.reading.optimizers import GROUP
 from specs.words import in_a_row
 
 LISTS = ("params", "param_names")  # of a group: what says whose it is, and not how it is trained
 ALONE = "parameters of one optimizer alone"  # the key of a difference
+IN_GROUP = re.compile(r"(?:^|/)param_groups/[^/]+/(?P<key>.+)$")
 
 
 class Numbered(NamedTuple):
@@ -89,18 +93,19 @@ class Match(NamedTuple):
     Args:
       a, b: the two; None where they number alike, or where their names do not say which numbers correspond.
       notes: on the numbers.
+      known: whether that is known, or assumed as the notes say; else the notes say why nothing tells.
     """
 
     a: Numbered | None = None
     b: Numbered | None = None
     notes: tuple[str, ...] = ()
+    known: bool = True
 
 
 def matched(a: Reader, b: Reader) -> Match:
     """Match two optimizers by the names of their parameters, where they number or group these differently.
 
-    Names decide also where one optimizer lists more parameters than the other. Without names, groups of the same sizes
-    are matched by places within each, as a conversion orders parameters.
+    Names decide also where one optimizer lists more parameters than the other.
     """
     one, two = numbered(a), numbered(b)
     if one is None or two is None:
@@ -112,15 +117,13 @@ def matched(a: Reader, b: Reader) -> Match:
     if both and not (one.order == two.order and _respelled((a, ours), (b, theirs))):
         return Match(one, two, _by_names(ours, theirs))
     silent = [side for side, names in (("A", ours), ("B", theirs)) if not names]
-    if silent and one.sizes == two.sizes:
-        return _by_place(one, two, f"{in_a_row(silent)} store{'s' * (len(silent) == 1)} no param_names")
-    sizes = " and ".join("+".join(map(str, of.sizes)) for of in (one, two))
+    if silent:
+        return _unnamed((a, one), (b, two), f"{in_a_row(silent)} store{'s' * (len(silent) == 1)} no param_names")
     how = "group" if one.sizes != two.sizes else "name" if one.order == two.order else "number"
     first = next((f" ({n} in A is {theirs[k]} in B)" for k, n in ours.items() if theirs.get(k, n) != n), "")
-    detail = f" ({sizes})" if how == "group" else first
-    why = f"as {' and '.join(silent)} stores no param_names" if silent else "as their param_names are not the same"
-    what = f"the two optimizers {how} their parameters differently{detail}, and are compared by number, {why}"
-    return Match(notes=(f"{what}: one number may be of two parameters",))
+    detail = f" ({_sizes(one, two)})" if how == "group" else first
+    what = f"the two optimizers {how} their parameters differently{detail}, and are compared by number"
+    return Match(notes=(f"{what}, as their param_names are not the same: one number may be of two parameters",))
 
 
 def _by_names(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
@@ -147,31 +150,100 @@ def _respelled(one: tuple[Reader, Mapping[str, str]], two: tuple[Reader, Mapping
     return not stored and all(theirs.get(number) == name for number, name in ours.items() if name in both)
 
 
-def _by_place(one: Numbered, two: Numbered, why: str) -> Match:
-    """Match two optimizers with groups of the same sizes by places within each group."""
-    known = [*one.names.values()] or [*two.names.values()] or [*map(str, chain(*one.order))]
-    groups = f"groups of {in_a_row(map(str, one.sizes))} parameters are"
-    how = f"{groups} matched by the places within each, as a conversion orders them: assumed, not known"
-    note = f"the two optimizers number their parameters differently, and {why}: {how}"
-    return Match(one.named(known), two.named(known), (note,))
+def _unnamed(a: tuple[Reader, Numbered], b: tuple[Reader, Numbered], why: str) -> Match:
+    """Match two optimizers of which one names no parameters as a conversion does, by places within groups.
+
+    Groups of the same sizes go together. One group of all parameters goes with several that divide them by their number
+    of axes, as weights with decay and others.
+    """
+    (_, one), (_, two) = a, b
+    assumed = "within each, as a conversion orders them: assumed, not known"
+    if one.sizes == two.sizes:
+        known = [*one.names.values()] or [*two.names.values()] or [*map(str, chain(*one.order))]
+        groups = f"groups of {in_a_row(map(str, one.sizes))} parameters are"
+        how = f"{groups} matched by the places {assumed}"
+        note = f"the two optimizers number their parameters differently, and {why}: {how}"
+        return Match(one.named(known), two.named(known), (note,))
+    what = f"the two optimizers group their parameters differently ({_sizes(one, two)}), and {why}"
+    for (several, other), is_a in (((a, b), True), ((b, a), False)):
+        if known := _by_axes(*several, *other):
+            both = (
+                several[1].named(known),
+                other[1].named([*other[1].names.values()] or map(str, chain(*other[1].order))),
+            )
+            how = "groups are matched by the numbers of axes, and by the places"
+            return Match(*(both if is_a else both[::-1]), (f"{what}: {how} {assumed}",))
+    return Match(notes=(f"{what}: which of their numbers are of one parameter is not known",), known=False)
+
+
+def _by_axes(reader: Reader, several: Numbered, other: Reader, one: Numbered) -> list[str]:
+    """Return the names of one group for the parameters of several that divide them by their number of axes.
+
+    Returns: [] where they are divided otherwise, or a moment has another shape than that of its name.
+    """
+    if len(one.groups) != 1 or several.names:
+        return []
+    (numbers,) = one.order
+    moments = {one.names.get(str(n), str(n)): _moment(other, one, n) for n in numbers}
+    known = {name: moment for name, moment in moments.items() if moment}
+    names = by_rank(reader, several.root, several.groups, known) if len(known) == len(moments) else []
+    own = (_moment(reader, several, number) for number in chain(*several.order))
+    fit = all(mine and mine.shape == known[name].shape for mine, name in zip(own, names, strict=False))
+    return names if fit else []
+
+
+def _moment(reader: Reader, optimizer: Numbered, number: object) -> Tensor | None:
+    """Return a moment of a parameter, which has its shape; None where it has no state."""
+    names = (f"{optimizer.root}state/{number}/{slot.torch}" for slot in MOMENTS.values())
+    return next((reader.tensors[name] for name in names if name in reader.tensors), None)
+
+
+def _sizes(one: Numbered, two: Numbered) -> str:
+    return " and ".join("+".join(map(str, of.sizes)) for of in (one, two))
+
+
+def in_group(name: str) -> bool:
+    """Tell whether an entry of a file belongs to a group of parameters of torch's optimizers."""
+    return IN_GROUP.search(name) is not None
+
+
+def is_list(name: str) -> bool:
+    """Tell whether an entry lists parameters of a group: it says whose its values are."""
+    entry = IN_GROUP.search(name)
+    return entry is not None and entry["key"] in LISTS
+
+
+def is_implied(name: str, values: tuple[object, object]) -> bool:
+    """Tell whether a value of a group that one file alone stores says nothing of the training.
+
+    These are numbers and names of parameters, and a flag that is off, which older versions of torch do not store.
+    """
+    return is_list(name) or (in_group(name) and _is_off(values))
+
+
+def _is_off(values: tuple[object, object]) -> bool:
+    """Tell whether one file stores a flag that is off, and the other one does not store it."""
+    return any(value is None for value in values) and any(value is False for value in values)
 
 
 def compared(one: Numbered, two: Numbered) -> tuple[frozenset[str], dict[str, tuple[Any, Any]]]:
     """Compare the hyperparameters of each parameter, by its name.
 
-    Returns: those that both have, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ, with
-      the parameters that one optimizer alone lists.
+    Returns: those that were compared, and {"lr of a.weight, b.weight": its values in A and in B} of those that differ,
+      None where a file stores none, with the parameters that one optimizer alone lists.
     """
     ours, theirs = one.hyperparameters(), two.hyperparameters()
     a, b = (set(of.names.values()) for of in (one, two))
     differing: dict[str, tuple[Any, Any]] = {}
     if a != b:
         differing[ALONE] = folding.listed(sorted(a - b)) or "none", folding.listed(sorted(b - a)) or "none"
-    for key in ours.keys() & theirs.keys():
+    for key in ours.keys() | theirs.keys():
         unlike: dict[str, list[str]] = {}
-        for name, value in ours[key].items():
-            if not same(value, theirs[key].get(name, value)):
-                unlike.setdefault(repr((value, theirs[key][name])), []).append(name)
+        of_a, of_b = ours.get(key, {}), theirs.get(key, {})
+        for name in (name for name in one.names.values() if name in b):
+            values = of_a.get(name), of_b.get(name)
+            if not (same(*values) or _is_off(values)):
+                unlike.setdefault(repr(values), []).append(name)
         for names in unlike.values():
-            differing[f"{key} of {folding.listed(names)}"] = ours[key][names[0]], theirs[key][names[0]]
-    return frozenset(ours.keys() & theirs.keys()), dict(sorted(differing.items()))
+            differing[f"{key} of {folding.listed(names)}"] = of_a.get(names[0]), of_b.get(names[0])
+    return frozenset(ours.keys() | theirs.keys()), dict(sorted(differing.items()))

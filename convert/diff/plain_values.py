@@ -8,16 +8,16 @@ from typing import Any
 
 from convert.config.conventions import same
 from convert.files.base import Reader
+from convert.folding import cut
 from convert.reading.nesting import training
 from specs.numbers import exact
 from specs.words import count
 
-from .numbered import LISTS, Match, compared
+from .numbered import LISTS, Match, compared, in_group, is_implied
 
 UNMATCHED = Match()
 
 LISTED = 8  # values that a note lists
-LONGEST = 60  # characters of a value that a note has whole
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class PlainValues:
     """The values that two files have by the same names, those of a part of either file by that of A's part.
 
     Args:
-      names: of all, as either file has them. differing: {name: its values in A and in B} of those that differ.
+      names: of all, as either file has them.
+      differing: {name: its values in A and in B} of those that differ; None where a file stores none.
       alike: {name: its value} of those that agree, without groups that were matched by names of parameters.
     """
 
@@ -34,27 +35,41 @@ class PlainValues:
     alike: Mapping[str, object]
 
     @classmethod
-    def of(cls, a: Reader, b: Reader, match: Match = UNMATCHED, parts: tuple[str, str] = ("", "")) -> PlainValues:
+    def of(
+        cls, a: Reader, b: Reader, match: Match = UNMATCHED, parts: tuple[str, str] = ("", ""), asked: str | None = None
+    ) -> PlainValues:
         """Compare two files; floats count as equal where they are one float32. Raises: FormatError.
 
         Args:
           match: of two optimizers' parameters, by which their groups' values are compared.
           parts: prefixes of what is compared of A and of B.
+          asked: prefix of names of which a value that one file alone stores is a difference; None is of no name.
         """
         ours, theirs = a.skipped.load(), b.skipped.load()
         in_a, in_b = (_renamed(values, part, common(parts)) for values, part in zip((ours, theirs), parts, strict=True))
-        both = [name for name in in_a if name in in_b]
+        names = [name for name in {**in_a, **in_b} if match.known or not in_group(name)]
+        of_files = {name: (in_a.get(name, ""), in_b.get(name, "")) for name in names}
         grouped, of_groups = set[str](), dict[str, tuple[object, object]]()
         if match.a and match.b:
             keys, of_groups = compared(match.a, match.b)
             entries = {**match.a.entries(ours), **match.b.entries(theirs)}
-            both = [name for name in both if entries.keys().isdisjoint((in_a[name], in_b[name]))]
+            of_files = {name: own for name, own in of_files.items() if entries.keys().isdisjoint(own)}
             grouped = {name for name, key in entries.items() if key in keys or key in LISTS}
-        pairs = {name: (ours[in_a[name]], theirs[in_b[name]]) for name in both}
-        differing = {name: values for name, values in pairs.items() if not same(*values)}
+        pairs = {name: (ours.get(one), theirs.get(two)) for name, (one, two) in of_files.items()}
+        alone = {name for name, values in pairs.items() if any(value is None for value in values)}
+        left_out = {
+            name for name in alone if asked is None or not name.startswith(asked) or is_implied(name, pairs[name])
+        }
+        pairs = {name: values for name, values in pairs.items() if name not in left_out}
+        differing = {name: values for name, values in pairs.items() if name in alone or not same(*values)}
         alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
-        names = {*grouped, *both, *(one for name in both for one in (in_a[name], in_b[name]))}
-        return cls(frozenset(names), {**differing, **of_groups}, alike)
+        found = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
+        return cls(frozenset(found), {**differing, **of_groups}, alike)
+
+    def beside(self, others: PlainValues) -> PlainValues:
+        """Return these and other values."""
+        differing, alike = {**others.differing, **self.differing}, {**others.alike, **self.alike}
+        return PlainValues(self.names | others.names, differing, alike)
 
     def only(self, kept: Callable[[str], bool]) -> PlainValues:
         """Return those of the values whose names `kept` takes."""
@@ -62,16 +77,16 @@ class PlainValues:
         alike = {name: value for name, value in self.alike.items() if kept(name)}
         return PlainValues(frozenset(filter(kept, self.names)), differing, alike)
 
-    def part(self, root: str) -> PlainValues:
-        """Return those of a part of both files, of an optimizer also those of its groups; "" is no part."""
+    def part(self, root: str | None) -> PlainValues:
+        """Return those of a part of both files, of an optimizer also those of its groups; None is no part."""
         grouped = bool(root and training(root))  # "lr of a.weight"
-        return self.only(lambda name: bool(root) and (name.startswith(root) or (grouped and " of " in name)))
+        return self.only(lambda name: root is not None and (name.startswith(root) or (grouped and " of " in name)))
 
     def entries(self) -> list[dict[str, Any]]:
         """Describe the values that differ, as `differences` describes arrays."""
         return [
             {"setting": name, "kind": "plain", "error": None, "a": ours, "b": theirs,
-             "detail": f"{_shortened(ours)} and {_shortened(theirs)}"}
+             "detail": " and ".join(_apart(ours, theirs))}
             for name, (ours, theirs) in self.differing.items()
         ]  # fmt: skip
 
@@ -84,10 +99,8 @@ class PlainValues:
         """List the values that agree, and those that differ."""
         same_ones = [f"{name}={_shortened(value)}" for name, value in self.alike.items()]
         agree = [f"plain values that agree: {_listed(same_ones)}"] if same_ones else []
-        apart = [
-            f"{name} is {_shortened(ours)} in A, {_shortened(theirs)} in B"
-            for name, (ours, theirs) in self.differing.items()
-        ]
+        shown = {name: _apart(*values) for name, values in self.differing.items()}
+        apart = [f"{name} is {ours} in A, {theirs} in B" for name, (ours, theirs) in shown.items()]
         return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
 
 
@@ -107,6 +120,17 @@ def _listed(texts: Sequence[str]) -> str:
     return "; ".join(texts[:LISTED]) + f"; and {more:,} more" * (more > 0)
 
 
+def _apart(ours: object, theirs: object) -> tuple[str, str]:
+    """Return two values that differ as texts that differ: of long lists the length, or the first unlike element."""
+    a, b = _shortened(ours), _shortened(theirs)
+    if a != b or not (isinstance(ours, list) and isinstance(theirs, list)):
+        return a, b
+    if len(ours) != len(theirs):
+        return f"a list of {len(ours):,}", f"a list of {len(theirs):,}"
+    at = next(number for number, pair in enumerate(zip(ours, theirs, strict=True)) if not same(*pair))
+    return f"{_shortened(ours[at])} at [{at}]", f"{_shortened(theirs[at])} at [{at}]"
+
+
 def _shortened(value: object) -> str:
-    text = exact(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    """Return a value as a text; None is what a file does not store."""
+    return "not stored" if value is None else cut(exact(value))

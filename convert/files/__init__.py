@@ -80,7 +80,7 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
         ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
         ("manifest.ocdbt", "_sharding"),
     ),
-    Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",), ("*.distcp",)),
+    Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",), ("__*.distcp",)),
 )
 
 
@@ -159,6 +159,7 @@ def _open(name: str) -> Reader:
         return whole
     if what := lacking(name):
         raise FormatError(name, what, INCOMPLETE)
+    _check_whole(name)
     head = _head(name)
     if not head.startswith(b"PK") and not _has_header(name, head):  # either may go on with the bytes of any mark
         foreign.check(name, head)
@@ -173,6 +174,17 @@ def _open(name: str) -> Reader:
             opened: Reader = entry.load(entry.reader)(name)
             return opened
     raise foreign.unknown(name, head, {entry.name: entry.suffixes for entry in FORMATS})
+
+
+def _check_whole(name: str) -> None:
+    """Check that a file is no part of a folder that as a whole is one checkpoint. Raises: FormatError."""
+    folder, base = os.path.split(name)
+    for entry in FOLDERS:
+        is_named = base == entry.markers[0] or any(fnmatch.fnmatch(base, part) for part in entry.parts)
+        if is_named and folder_format(folder or os.curdir) is entry:
+            raise FormatError(
+                name, f"is a part of the {entry.name} checkpoint {folder or os.curdir}", "give the folder"
+            )
 
 
 def folder_format(path: str | os.PathLike[str]) -> Format | None:

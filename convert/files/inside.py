@@ -30,8 +30,13 @@ MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one mo
 MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
 
 JOIN_ZERO = "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
+JOIN_PADDLE = (
+    "in paddle fill state = model.state_dict() by paddle.distributed.load_state_dict(state, folder), and save it by "
+    'paddle.save(state, "model.pdparams")'
+)
 PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
     (r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", "the parts of a checkpoint of DeepSpeed's ZeRO-3", JOIN_ZERO),
+    (r"\d+_\d+\.distcp", "a distributed checkpoint of paddle", JOIN_PADDLE),
 )
 BOOKKEEPING = {"_CHECKPOINT_METADATA", "commit_success.txt", "descriptor"}
 _UNFINISHED = r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp"
@@ -146,7 +151,7 @@ def _with_suffix(path: str) -> Found:
 def _in_folder(path: str, step: int | None) -> Found:
     entries = _Walk(path).candidates(path, MAX_DEPTH)
     for pattern, what, remedy in PARTS:
-        if any(re.fullmatch(pattern, entry) for entry in entries):
+        if any(re.fullmatch(pattern, entry) for entry in (*entries, *os.listdir(path))):
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models

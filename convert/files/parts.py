@@ -16,6 +16,8 @@ DIVIDED = (
     re.compile(r"(?:^|_)mp_rank_\d+_(\d+)"),
     re.compile(r"^consolidated\.(\d+)\."),
     re.compile(r"\.tp(\d+)\."),
+    re.compile(r"^(\d+)_\d+\.distcp$"),  # of paddle.distributed.save_state_dict
+    re.compile(r"^shard-(\d+)-"),  # of torch's HuggingFaceStorageWriter
 )
 RANKED = (re.compile(r"(?<![a-z])rank[_-]?(\d+)"),)  # of a process, which may store a part, or all
 ZERO = re.compile(r"zero_pp_rank_\d")  # of DeepSpeed, whose own program joins them; see inside.PARTS
@@ -64,12 +66,13 @@ def _named(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
 
 
 def _alike(name: str, names: Iterable[str], patterns: Iterable[re.Pattern[str]]) -> list[str]:
-    """Return the names that differ from `name` in its number alone, if the numbers begin at 0."""
+    """Return the names that differ from `name` in its number alone, if the numbers begin at 0, or are all from 1 on."""
     others, found = list(names), set[str]()
     for match in (match for pattern in patterns for match in pattern.finditer(name) if not ZERO.search(name)):
         same = re.compile(re.escape(name[: match.start(1)]) + r"(\d+)" + re.escape(name[match.end(1) :]))
         numbers = {other: int(number[1]) for other in others if (number := same.fullmatch(other))}
-        found.update(numbers if 0 in numbers.values() else ())
+        all_from_1 = sorted(numbers.values()) == [*range(1, len(numbers) + 1)]
+        found.update(numbers if 0 in numbers.values() or all_from_1 else ())
     return sorted(found - {name})
 
 

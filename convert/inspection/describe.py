@@ -97,6 +97,8 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
     """
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
+        if weights and (state := _of_state(stored, weights)):
+            return _whole(stored, {**state, "optimizer": record.optimizer})
         reader = respelled(stored)
         known = _known(reader, record, weights, settings)
         known["optimizer"] = record.optimizer
@@ -108,6 +110,13 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
         return _whole(
             stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
         )  # names as a Table needs them
+
+
+def _of_state(reader: Reader, weights: str) -> dict[str, Any]:
+    """Describe the part of a file that `weights` names, if that is training state; {} for any other part."""
+    from .of_state import of_state  # which imports what few files need
+
+    return of_state(reader, weights)
 
 
 def _of_optimizer(path: str, record: Record) -> dict[str, Any]:
@@ -174,7 +183,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
-        "aside": [], "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
+        "aside": [], "state": {}, "optimizer": {}, "statistics": 0, "masks": 0, "buffers": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     every = reader.tensors.values()

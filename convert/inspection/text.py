@@ -8,17 +8,17 @@ from typing import Any
 import specs
 from convert.errors import OpenFields
 from convert.files import format_called
-from convert.folding import fold
+from convert.folding import cut, fold
+from convert.reading.nesting import ROOT
 from convert.reading.readings import normal
 from convert.records.altered import WARNING
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL
 from convert.terminal import table
 from specs import config as configs
 from specs.numbers import exact
-from specs.words import count, with_article
+from specs.words import count, in_a_row, with_article
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
-ROOT = "/"  # the part that is the whole file
 HEADS = ("dtype", "shape", "name")  # of the list of arrays
 REASONS = 5  # printed of why the nearest architecture does not fit
 
@@ -32,6 +32,7 @@ def lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from _config(about)
     yield from _pixels(dict(about["preprocessing"]))
     yield from _optimizer(about["optimizer"])
+    yield from _state(about["state"]) if about["state"] else ()
     yield from _open(about, path) if about["open"] else ()
     for note in about["notes"]:
         yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
@@ -43,6 +44,7 @@ def _facts(about: dict[str, Any], path: str) -> Iterator[str]:
     """Yield what the file is, a line a key, and how many elements it has."""
     by_table = any(line.startswith(BY_TABLE) for line in about["record"])
     unknown = () if about["architecture"] else ("dialect", "variant", "part", *["architecture"] * by_table)
+    unknown = ("architecture", "dialect", "variant") if about["state"] else unknown
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about and key not in unknown and not (key == "part" and about[key] == ROOT):
             label = "elements" if key == "parameters" and not about["named"] else key
@@ -74,26 +76,39 @@ def _config(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _pixels(known: dict[str, Any]) -> Iterator[str]:
-    """Say with which pixels the model is fed, as far as that is known."""
-    if known:
+    """Say with which pixels the model is fed, as far as that is known, but for an assumed size that the Config has."""
+    if known and not (known.keys() == {"image", "assumed"} and known["assumed"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
-        yield from ([f"{'':14}assumed of the pixels: {', '.join(assumed)}"] if assumed else [])
+        yield from ([f"{'':14}of these, not stated but assumed: {', '.join(assumed)}"] if assumed else [])
 
 
 def _optimizer(known: dict[str, Any]) -> Iterator[str]:
     """Say which optimizer's state the record of a file describes, with its steps, hyperparameters and averages."""
-    from convert.optimizer.state import recorded
+    from convert.optimizer.state import KIND, recorded
 
     hyper = recorded(known)
     if kind := hyper.pop("kind", ""):
         steps = [f"after {count(known['step'], 'step')}"] if type(known.get("step")) is int else []
         settings = [f"{name}={exact(value)}" for name, value in hyper.items()]
-        yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says"
+        listed = known.get("assumed")
+        assumed = f" (assumed, not known: {KIND})" if isinstance(listed, list) and KIND in listed else ""
+        yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says{assumed}"
     averages = known.get("averages")
     for one in averages if isinstance(averages, list) else ():
         if isinstance(one, dict) and isinstance(one.get("to"), str) and type(one.get("averaged")) is int:
             yield f"{'averages:':14}{one['to'][:80]}, of {count(one['averaged'], 'average')}, as its record says"
+
+
+def _state(state: dict[str, Any]) -> Iterator[str]:
+    """Say what training state a part is, how many steps it counts, and what plain values it has."""
+    *others, last = state["steps"] or [None]
+    steps = [f"after {in_a_row([*(f'{step:,}' for step in others), count(last, 'step')])}"] if last is not None else []
+    if known := [*filter(None, [state["keeps"]]), *steps]:
+        yield f"{'state:':14}{', '.join(known)}"
+    if values := state["values"]:
+        yield f"{'values:':14}{len(values):,}"
+        yield from table(("value", "name"), [(cut(exact(value)), name) for name, value in values.items()])
 
 
 def _open(about: dict[str, Any], path: str) -> Iterator[str]:

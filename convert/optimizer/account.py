@@ -19,7 +19,7 @@ from .averages import Averages
 from .builder import Written
 from .holding import Held
 from .plain_numbers import PlainNumbers
-from .state import NO_INITIAL, State
+from .state import NO_INITIAL, UNLISTED, State
 
 SCHEDULER = "scheduler"  # in the record: what schedulers of the training that were set aside count, as far as known
 LAST = "last_epoch"  # what schedulers of torch and paddle count: steps, or epochs
@@ -44,7 +44,8 @@ class Moves:
 
     Args:
       out: the target. library: whose state it holds.
-      without: weights without a state in the source. average: the copy of the weights that goes along.
+      without: weights without a state in the source. unlisted: those that were in no group of torch's optimizer.
+      average: the copy of the weights that goes along.
       numbers: those of the training, as its epoch.
       earlier: what the source's record says of the state.
     """
@@ -54,6 +55,7 @@ class Moves:
     out: str
     library: str
     without: tuple[str, ...]
+    unlisted: tuple[str, ...]
     average: Averages | None
     written: Written
     numbers: PlainNumbers
@@ -72,6 +74,7 @@ class Moves:
             "to": self.library,
             "moments": len({tensor.name for arrays in state.moments.values() for tensor in arrays.values()}),
             "without": list(self.without),
+            **({UNLISTED: list(self.unlisted)} if self.unlisted else {}),
             **({"assumed": list(state.assumed)} if state.assumed else {}),
             **self.numbers.about(),
             **({SCHEDULER: sorted(counts)} if (counts := self._scheduler_counts()) is not None else {}),

@@ -13,7 +13,7 @@ from convert.reading.optimizers import VALUE, Found, state_names, step_beside
 from specs.numbers import measured
 
 from .shared import ALONE, family_of, one_step, scalar
-from .state import State
+from .state import KIND, State
 
 MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
@@ -35,6 +35,7 @@ def read_optax(
     known = {name: entries.hyper[theirs] for name, theirs in spelt.items() if theirs in entries.hyper}
     notes: tuple[str, ...] = ()
     step: int | None = None
+    assumed = (KIND,) if family == "sgd" else ()
     if family == "sgd":
         notes = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
         known["kind"] = "sgd"
@@ -47,7 +48,7 @@ def read_optax(
     elif counts:
         each = ", ".join(f"{name}={measured(count, 9)}" for name, count in steps.items())
         notes = (*notes, f"counts of steps do not agree ({each}), and none goes along: --hyper step=... states one")
-    return State("optax", family, step, known, named, used, notes, buffers=buffers, counted=entries.counted)
+    return State("optax", family, step, known, named, used, notes, assumed, buffers=buffers, counted=entries.counted)
 
 
 class Entries(NamedTuple):

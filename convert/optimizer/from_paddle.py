@@ -19,7 +19,7 @@ from specs.words import count, in_a_row
 from .powers import NEAR, beta_of, smallest, steps_of
 from .settling import open_kind, options
 from .shared import family_of, one_step, plain_number, put, scalar
-from .state import State
+from .state import KIND, State
 
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
 MIXED = (
@@ -67,6 +67,7 @@ def read_paddle(
     return State(
         "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
+        assumed=(KIND,) if family == "sgd" else (),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from specs.words import count
 
 from .groups import SWITCHES, other_options
 from .shared import family_of, plain_number, scalar, steps_of
-from .state import ORDER, Group, State
+from .state import KIND, ORDER, Group, State
 
 LEFT = "is converted to no library: leave --with-optimizer out"
 
@@ -40,8 +40,8 @@ def read_torch(
     else:
         root = found.root
         names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
-    slots, counts, used = _stored(reader, found.root)
-    family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", first)
+    slots, counts, others, used = _stored(reader, found.root)
+    family = family_of(reader, [*slots, *others], "torch", first)
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
@@ -50,24 +50,27 @@ def read_torch(
     buffers = frozenset() if assumed else frozenset(parameters.keys() - set(names))
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, first, stated)
-    options = other_options(reader.path, family, groups, stated)
+    options, is_stated = other_options(reader.path, family, groups, stated)
     initial = tuple(group.get("initial_lr") for group in groups)
     step, steps = stated.get("step"), dict[str, int]()
     if family == "adam":
         step, steps = steps_of(reader, {by_key[key]: n for key, n in counts.items()}, moments["first"], stated)
     return State(
         "torch", family, step, hyper, moments, frozenset(used), (*notes, *options),
-        assumed=assumed, groups=_unlike(groups, by_key),
+        assumed=(*assumed, KIND) if is_stated else assumed, groups=_unlike(groups, by_key),
         initial=() if set(initial) == {None} else initial, buffers=buffers, steps=steps,
         switches=tuple(name for name in SWITCHES if first.get(name) is True),
     )  # fmt: skip
 
 
-def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], set[str]]:
-    """Return torch's arrays as {slot: {parameter's key: array}}, its counts of steps, and the names of all of them."""
+def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, float], set[str], set[str]]:
+    """Return torch's arrays as {slot: {parameter's key: array}}, its counts of steps, other slots, and all names.
+
+    Slots of plain numbers and texts, other than steps, are those of another optimizer.
+    """
     slots: dict[str, dict[str, Tensor]] = {}
     counts: dict[str, float] = {}
-    used = set[str]()
+    others, used = set[str](), set[str]()
     states, groups = f"{root}state/", f"{root}param_groups/"
     for name, tensor in reader.tensors.items():
         if name.startswith(states):
@@ -80,10 +83,13 @@ def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], di
     for name, value in reader.skipped.values.items():
         if name.startswith((states, groups)):
             used.add(name)
-            if name.startswith(states) and name.endswith("/step"):
-                counts[name.removeprefix(states).removesuffix("/step")] = plain_number(reader, name, value)
+            key, _, slot = name.removeprefix(states).rpartition("/")
+            if name.startswith(states) and slot == "step":
+                counts[key] = plain_number(reader, name, value)
+            elif name.startswith(states):
+                others.add(slot)
     used |= {name for name in reader.tensors if name.startswith(groups)}
-    return slots, counts, used
+    return slots, counts, others, used
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
@@ -174,8 +180,8 @@ def _numbered(
     counted = [some for some in (*kept, once, parameters) if len(some) == len(numbers)]
     every, parameters = parameters, counted[0] if counted else once
     buffers = [name for name in every if name not in parameters and name in dropped]
-    by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
-    if not by_rank:
+    names = by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
+    if not names:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
     if len(numbers) != len(parameters):
         has = f"its optimizer has {count(len(numbers), 'parameter')}, its state_dict {len(parameters)}"
@@ -189,7 +195,7 @@ def _numbered(
     note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in the state_dict{within}, "
     note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
-    return by_rank, [note], (ORDER,)
+    return names, [note], (ORDER,)
 
 
 def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) -> list[str]:
@@ -207,7 +213,7 @@ def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) ->
     return [own[name.removeprefix(fitting[0])] for name in bare]
 
 
-def _by_rank(
+def by_rank(
     reader: Reader, root: str, groups: Sequence[Mapping[str, Any]], parameters: Mapping[str, Tensor]
 ) -> list[str]:
     """Name the parameters of groups that divide them by their number of axes, as weights with decay and others.

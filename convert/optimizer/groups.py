@@ -27,10 +27,13 @@ EVERY = ("params", "param_names", "lr", "initial_lr", "weight_decay", "maximize"
 SCHEDULERS = ("swa_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")  # what other schedulers add
 
 
-def other_options(path: str, family: str, groups: Sequence[Mapping[str, Any]], stated: Mapping[str, Any]) -> list[str]:
+def other_options(
+    path: str, family: str, groups: Sequence[Mapping[str, Any]], stated: Mapping[str, Any]
+) -> tuple[list[str], bool]:
     """Report options that torch's own optimizers lack, and that all groups have alike: they are set aside.
 
     Another optimizer may keep the same arrays, as LARS those of SGD, and numbers among these options be its own.
+    Returns: notes, and whether there are such numbers, so that the kind is the user's word alone.
     Raises: UsageError for such numbers, unless the user states the kind.
     """
     others = {
@@ -48,7 +51,8 @@ def other_options(path: str, family: str, groups: Sequence[Mapping[str, Any]], s
         what = f"its param_groups have {folding.listed(numbers)}, which {classes} does not have"
         why = "another optimizer may keep the same arrays, as LARS those of SGD"
         raise UsageError(f"{path}: {what}: {why}: if it is none, state --hyper {remedy}")
-    return [f"set aside, of the optimizer's groups of parameters: {folding.listed(list(others))}"] if others else []
+    what = "set aside, of the optimizer's groups of parameters"
+    return [f"{what}: {folding.listed(list(others))}"] if others else [], bool(numbers)
 
 
 def check(path: str, state: State, library: str) -> list[str]:

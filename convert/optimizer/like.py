@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import specs
 from convert import folding
 from convert.arrays.steps import sources_of
+from convert.documents import document
 from convert.errors import SAVED, ConvertError, UsageError, saved
 from convert.files import open_checkpoint
 from convert.files.base import Reader
 from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.families import lost_names
+from convert.reading.nesting import label
 from convert.reading.recognise import dialects
 from convert.reading.weights_alone import partly_read, weights_of
 from convert.records import record
@@ -118,6 +120,9 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
         aliases = dict(reader.ties({name: reader.tensors[key] for name, key in inside.items()}))
         notes = partly_read(reader, place, inside.values())
+        if library == "torch" and label(place) == "state_dict":
+            how = f"{document('training')}, Back to timm, shows how they are renamed"
+            notes.append(f"--like {like}: has its weights under 'state_dict', the target has them under 'model': {how}")
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
         sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)

@@ -224,10 +224,13 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
     trained = {name for tensor, filling in plan.steps if tensor.name in names for name in sources_of(filling)}
-    lines += _unlisted(plan, model, state, library)
+    if thawed := unlisted(plan, model, state):
+        what = f"in no group of the source's optimizer, as frozen parameters: {FREEZE.get(library, '')}"
+        lines.append(f"{what}: {folding.listed(thawed)}")
     if isinstance(plan, Plan):
         frozen = [tensor.name for tensor, filling in plan.steps if state.buffers.intersection(sources_of(filling))]
-        what = "in no group of the source's optimizer, as frozen parameters, and in none of the target's"
+        whose = "torch's optimizer before, as the record says" if state.frozen else "the source's optimizer"
+        what = f"in no group of {whose}, as frozen parameters, and in none of the target's"
         lines += [f"{what}: build it over the others alone: {folding.listed(frozen)}"] if frozen else []
     elif buffers := sorted(state.buffers - trained):
         what = f"no parameters, {parameters.SHOWN[state.library]}"
@@ -239,16 +242,20 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
         tied = sorted({name.partition(": ")[2] for tie in model.ties for name in (tie.name, tie.other)})
         what = "one parameter of the target, their moments compared before anything is written"
         lines.append(f"{what}: {folding.listed(tied)}")
-    left = "moments stay behind, of parameters that the target has not"
-    return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]
+    checked = {check.name for check in plan.checks if not check.other}
+    cut = checked if isinstance(plan, Plan) else checked.union(plan.layout.cut)
+    left = {
+        "moments stay behind, of parameters that the target has not": model.behind,
+        "moments stay behind in part, of parameters that the target has in part": cut.difference(model.behind),
+    }
+    behind = {what: [name for name in state.moments[slot] if name in names] for what, names in left.items()}
+    return [*lines, *(f"{what}: {', '.join(folding.fold(names))}" for what, names in behind.items() if names)]
 
 
-def _unlisted(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
-    """Report what the source's optimizer does not train, and the target's does unless its user freezes it again."""
+def unlisted(plan: Plan | TablePlan, model: writing.Model, state: State) -> list[str]:
+    """List what the source's optimizer does not train, and the target's does unless its user freezes it again."""
     sources = {tensor.name: sources_of(filling) for tensor, filling in plan.steps}
-    frozen = [name for name in model.without if state.unlisted.intersection(sources[name])]
-    what = f"in no group of the source's optimizer, as frozen parameters: {FREEZE.get(library, '')}"
-    return [f"{what}: {folding.listed(frozen)}"] if frozen else []
+    return [name for name in model.trained if state.unlisted.intersection(sources[name])]
 
 
 def _one_of_source(fillings: Mapping[str, Filling], sources: Mapping[str, Tensor]) -> list[list[str]]:

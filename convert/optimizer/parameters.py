@@ -89,17 +89,20 @@ def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
     """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone.
 
     None of a parameter's names is that of a buffer; and what an architecture trains, no file shows to be one. From
-    torch to torch parameters that are in no group stay out of the target's groups, too, as frozen ones; the other
-    libraries keep a state of all parameters.
+    torch to torch parameters that are in no group stay out of the target's groups, too, as frozen ones, also by way of
+    another library, which keeps a state of all parameters.
 
     Args:
       library: of the target.
     """
     tied = ties.of(plan)
     buffers = frozenset(name for name in state.buffers if tied.get(name, frozenset({name})) <= state.buffers)
-    state = replace(state, buffers=buffers, unlisted=buffers if state.library == "torch" != library else frozenset())
+    unlisted = frozenset() if library == "torch" else buffers if state.library == "torch" else state.frozen
+    state = replace(state, buffers=buffers, unlisted=unlisted)
     if isinstance(plan, Plan) and not (library == state.library == "torch"):
         state = replace(state, buffers=frozenset(), unclear=())
+    if library == "torch" and state.frozen:
+        state = _without_frozen(state)
     if not tied:
         return state
     moments = {
@@ -114,3 +117,13 @@ def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
         for group, names in zip(state.groups, others, strict=True)
     )
     return replace(state, moments=moments, steps=steps, groups=groups)
+
+
+def _without_frozen(state: State) -> State:
+    """Return a state without the parameters that were in no group of torch's: another library has zeros of them."""
+    moments = {
+        slot: {name: tensor for name, tensor in arrays.items() if name not in state.frozen}
+        for slot, arrays in state.moments.items()
+    }
+    steps = {name: count for name, count in state.steps.items() if name not in state.frozen}
+    return replace(state, moments=moments, steps=steps, buffers=state.buffers | state.frozen)

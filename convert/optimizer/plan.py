@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from convert import folding
 from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans.plan import Plan
 from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
@@ -36,7 +37,7 @@ from .account import Moves
 from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import ORDER, State, lost_groups, recorded
+from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -138,6 +139,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _asked_state(plan, held, trained, request, suffix, numbered)
+    _check_real(held.reader.path, state, library)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
@@ -157,7 +159,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     along = average if written.averages else None
     own = read_record(held.reader) if held.path else record
     written, numbers = plain_numbers.added(written, plan, held, own, request.config[1])
-    moves = Moves(held, state, out, library, tuple(model.without), along, written, numbers, own.optimizer)
+    frozen = tuple(moving.unlisted(plan, model, state))
+    moves = Moves(held, state, out, library, tuple(model.without), frozen, along, written, numbers, own.optimizer)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model, state, library)]
     others += moving.cast(state, averaged.values() if along else (), request.dtype)
     others += [*of_groups, *behind, *(along.notes if along else ())]
@@ -170,6 +173,14 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         (*state.notes, *written.notes, *moves.to_do(), *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
+
+
+def _check_real(path: str, state: State, library: str) -> None:
+    """Check that no second moment is of a complex parameter, if it moves to another library. Raises: ConvertError."""
+    moments = state.moments.get("second", {}) if state.library != library else {}
+    if names := [name for name, moment in moments.items() if moment.dtype.startswith("complex")]:
+        why = "torch squares real and imaginary parts of a gradient each, and optax its absolute value"
+        raise ConvertError(f"{path}: {folding.listed(names)}: complex parameters: {why}: leave --with-optimizer out")
 
 
 def _asked_state(
@@ -225,8 +236,17 @@ def _state(
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.of(plan))
-    state = reading.read(held.reader, held.found, trained, own, {**betas, **hyper}, order, dropped, repeated)
+
+    def read(known: Mapping[str, Any]) -> State:
+        stated = {**betas, **known, **hyper}
+        return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+
+    state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
+    notes += counted
+    unlisted = optimizer.get(UNLISTED)
+    before = set(unlisted) if isinstance(unlisted, list) and all(isinstance(one, str) for one in unlisted) else set()
+    state = replace(state, frozen=frozenset(name for name, tensor in trained.items() if tensor.name in before))
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
@@ -234,6 +254,28 @@ def _state(
     if not file and record.earlier_optimizer.get("to") == held.found.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
+
+
+def _counted(
+    read: Callable[[Mapping[str, Any]], State], optimizer: Mapping[str, Any], stated: Mapping[str, Any]
+) -> tuple[State, list[str]]:
+    """Return a state with the steps that its record counts, where the file does not show them, and a note on these.
+
+    Args:
+      read: reads the state with the number of steps, or without.
+      optimizer: what the record of the file says of it. stated: what the user states.
+    """
+    step = optimizer.get("step")
+    is_known = type(step) is int and step >= 0 and "steps" not in optimizer and "step" not in stated
+    known = {"step": step} if is_known else {}
+    try:
+        state = read({})
+        if state.step is not None or not known:
+            return state, []
+    except UsageError:
+        if not known:
+            raise
+    return read(known), [f"from the record: step={step}"]
 
 
 def _supplied(
@@ -257,20 +299,19 @@ def _with_record(state: State, optimizer: Mapping[str, Any], stated: Mapping[str
     values = recorded(optimizer)
     if KINDS.get(values.get("kind", ""), state.family) != state.family:
         return state, []
-    added = {name: value for name, value in values.items() if name not in state.hyper and name not in stated}
+    added = _unstated(values, state, stated)
     notes = (
         [f"from the record: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"] if added else []
     )
-    if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
-        notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
-        state = replace(state, assumed=(*state.assumed, ORDER))
-    others = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
-    notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in others.items()]
+    state, marks = _marked(state, optimizer, (ORDER, KIND))
+    notes += marks
+    changed = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
+    notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in changed.items()]
     lost = lost_groups(optimizer)
     if lost:
         unlike = ", ".join(f"{name}={spelt(each)}" for name, each in lost.items())
         notes.append(f"its record: torch's groups of parameters had {unlike}; this file has one value for all")
-    return replace(state, hyper={**added, **state.hyper}, changed={**lost, **others}), notes
+    return replace(state, hyper={**added, **state.hyper}, changed={**lost, **changed}), notes
 
 
 def _with_config(
@@ -278,13 +319,34 @@ def _with_config(
 ) -> tuple[State, list[str]]:
     """Add kind and hyperparameters that the record of --config states; its learning rate is that of its own step."""
     values = recorded(optimizer)
-    known = {*state.hyper, *stated, "lr"}
-    added = {name: value for name, value in values.items() if name not in known}
+    added = _unstated(values, state, stated)
+    added.pop("lr", None)
     kind = state.hyper.get("kind", stated.get("kind", values.get("kind")))
     if not added or kind != values.get("kind") or KINDS.get(kind or "", "") != state.family:
         return state, []
     note = f"from --config {file}: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"
-    return replace(state, hyper={**added, **state.hyper}), [note]
+    state, marks = _marked(state, optimizer, (KIND,))
+    return replace(state, hyper={**added, **state.hyper}), [note, *marks]
+
+
+def _unstated(values: Mapping[str, Any], state: State, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record adds to a state and to what the user states: also the kind if both state the same one."""
+    others = {name for name, value in stated.items() if name != "kind" or value != values.get("kind")}
+    return {name: value for name, value in values.items() if name not in state.hyper and name not in others}
+
+
+def _marked(state: State, optimizer: Mapping[str, Any], names: Sequence[str]) -> tuple[State, list[str]]:
+    """Return a state marked as assumed where a record is, with notes; a kind that the record knows is not assumed.
+
+    Args:
+      names: of what the record may mark.
+    """
+    listed = optimizer.get("assumed")
+    marked = [name for name in names if isinstance(listed, list) and name in listed]
+    known = {KIND} - {*marked} if "kind" in recorded(optimizer) else set()
+    new = [name for name in marked if name not in state.assumed]
+    notes = [f"assumed when the record was written, not known: {name} in the optimizer's state" for name in new]
+    return replace(state, assumed=(*(name for name in state.assumed if name not in known), *new)), notes
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:

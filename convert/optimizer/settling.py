@@ -13,15 +13,18 @@ from typing import Any
 
 from convert.config.conventions import same
 from convert.errors import UsageError
-from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, kinds_of
+from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, PADDLE, Names, kinds_of
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .state import Group, State
+from .state import KIND, Group, State
 
 WHOSE_RECORD = "the record of a checkpoint of the same training does"
 RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
-ALIKE = {"paddle": "Lamb's", "optax": "that of LAMB, NAdam, RAdam, AdaBelief, Yogi or Adamax"}
+ALIKE = {  # others whose arrays have the same names, by family and library
+    "adam": Names("LAMB, NAdam, RAdam, AdaBelief, Yogi or Adamax", "", "Lamb"),
+    "sgd": Names("LARS", "LARS", "LarsMomentum"),
+}
 # What a target cannot be written without, by its suffix, and why.
 NEEDS = {
     **dict.fromkeys(PADDLE, (("beta1", "beta2"), "paddle counts steps by their powers")),
@@ -46,7 +49,12 @@ def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str, rem
     notes = [
         f"{name}={exact(stated[name])} as you state; the file has {spelt(value)}" for name, value in changed.items()
     ]
+    if "kind" in stated and (kind is None or KIND in state.assumed):
+        other = ALIKE[state.family].of(state.library) or "Adam or AdamW"
+        notes.append(f"kind={stated['kind']} as you state, not checkable: that of {other} has arrays of the same names")
+        state = replace(state, assumed=tuple(dict.fromkeys([*state.assumed, KIND])))
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
+    _check_range(path, hyper)
     if open_ := _open(state, hyper, suffix, remedy):
         raise UsageError(f"{path}: {state.library}'s state does not say {open_}")
     return replace(
@@ -70,10 +78,19 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
     return "; nor ".join(parts) + (f"; {in_a_row(others)} may stay open" if others else "") + f" ({remedy})"
 
 
+def _check_range(path: str, hyper: Mapping[str, Any]) -> None:
+    """Check that hyperparameters are such as an optimizer takes. Raises: UsageError."""
+    for name, value in hyper.items():
+        if name in HYPERPARAMETERS and not 0 <= value < (1 if name.startswith("beta") else float("inf")):
+            limits = "from 0 to below 1" if name.startswith("beta") else "from 0 on"
+            remedy = f"a file that has it is damaged, and {options([name])} states another"
+            raise UsageError(f"{path}: {name}={exact(value)}, and {name} is {limits}: {remedy}")
+
+
 def open_kind(library: str) -> str:
     """Say what else the arrays of Adam's family may be, as what follows "the state does not say"."""
-    other = ALIKE.get(library, "")
-    alike = f" ({other}, whose arrays have the same names, is not converted)" if other else ""
+    other = ALIKE["adam"].of(library)
+    alike = f" (that of {other}, whose arrays have the same names, is not converted)" if other else ""
     return f"whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw{alike}"
 
 

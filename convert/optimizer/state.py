@@ -43,6 +43,7 @@ class State:
       groups: torch's, where they differ, of which `hyper` is the first one's.
       buffers: arrays of the source that the file shows to be no parameters of the optimizer.
       unlisted: parameters that are in no group of torch's, and that a target of another library trains all the same.
+      frozen: those of an earlier file of torch, as the record of this one says.
       unclear: arrays without a state of which it does not show whether they are parameters.
       switches: torch's options that are True in its first group and change how steps are computed: fused, capturable.
       changed: hyperparameters that the user states otherwise than the file or its record, with their values.
@@ -63,6 +64,7 @@ class State:
     steps: Mapping[str, int] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
     unlisted: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
     unclear: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +76,9 @@ class State:
         return kind
 
 
+UNLISTED = "unlisted"  # in the record: parameters that were in no group of torch's optimizer
 ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
+KIND = "kind of the optimizer"  # where the file does not show it: others keep arrays of the same names
 NO_INITIAL = "set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters"
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
 SETTABLE = (*HYPERPARAMETERS, "kind", *COUNTS)

@@ -10,6 +10,7 @@ import specs
 from convert import folding
 from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
+from convert.config.inference import without_array
 from convert.documents import document
 from convert.errors import PlanError, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
@@ -31,6 +32,7 @@ MORE = (
     "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network "
     "computes with it, convert by a Table ({})"
 )
+EARLIER = "a training that began in torch has its counts so far in its file there; only momentum=None uses them"
 LACKS = "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}"
 
 
@@ -183,7 +185,7 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     lines += _assumed(reading, configuration, unfit) if problems.misfits else []
     if lines:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
-        only_more = not problems.missing and not problems.misfits
+        only_more = not problems.missing and not problems.misfits and not without_array(reading, problems.skipped)
         lines += [*_lacking(reading), MORE.format(document("own-model"))] if only_more else []
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
 

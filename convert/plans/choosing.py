@@ -1,12 +1,14 @@
 """Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from convert import folding
 from convert.config.configure import configure
+from convert.config.inference import without_array
 from convert.config.settings import Settings
 from convert.config.variants import restrictions
-from convert.errors import ConvertError, PlanError, UsageError, command_or_call
+from convert.errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
 from convert.files.base import Reader
 from convert.reading.readings import Reading
 from convert.reading.recognise import Group, dialects
@@ -80,8 +82,23 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
     """Plan one reading, or say why it does not fit."""
     try:
         return _plan(request, reading)
-    except ConvertError as error:
+    except OpenFields as error:
         return Rejected(reading, error)
+    except ConvertError as error:
+        error.problems[:] = _with_none(error.problems, without_array(reading, request.reader.skipped))
+        return Rejected(reading, error)
+
+
+def _with_none(problems: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the problems of a file, in place of missing arrays those that it has as None.
+
+    Args:
+      names: of these.
+    """
+    said = folding.no_arrays(names, lambda _: "None")
+    missing = tuple(f"missing {name}, " for name in names)
+    others = [problem for problem in problems if problem not in said.values() and not problem.startswith(missing)]
+    return [*folding.capped(list(said.values()), "no arrays"), *others]
 
 
 def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:

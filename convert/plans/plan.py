@@ -32,7 +32,7 @@ from specs.layer import count
 from specs.numbers import exact
 from specs.preprocessing import Known
 
-from .by_dialect import Translation
+from .by_dialect import EARLIER, Translation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -327,8 +327,8 @@ class Plan:
         which = f"an extra of {self.dst}: tied arrays would be no extras"
         lines = [f"{why}: {', '.join(folding.fold(unused))} ({which})"] if unused else []
         if names := self.uncounted:
-            counters = f"{words.count(len(names), 'batch counter')} set to 0"
-            lines.append(f"{counters}, as the source stores none: {folding.summarised(names)}")
+            counters = f"{words.count(len(names), 'batch counter')} set to 0, as the source stores none"
+            lines.append(f"{counters}: {folding.summarised(names)}; {EARLIER}")
         return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:

@@ -12,6 +12,7 @@ from convert.files.base import Tensor, shown
 from specs.kinds import COLLECTIONS
 from specs.words import count
 
+ROOT = "/"  # what --weights calls the whole file
 # Where training scripts nest the weights that they train, best guess first.
 LIVE = (
     "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "opt/target",
@@ -81,7 +82,7 @@ def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
 
     That is a whole place, or the end of one. Where it is neither, what it would be as a whole place.
     """
-    if not weights or weights == "/":
+    if not weights or weights == ROOT:
         return [""]
     spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
     whole = [spelling for spelling in spellings if any(name.startswith(spelling) for name in tensors)]

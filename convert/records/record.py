@@ -154,13 +154,17 @@ class Record(NamedTuple):
         return [
             *self._doubts(named),
             *altered.notes(self.place, self.content),
-            *(
-                f"{self.place} says that a conversion to {lost['dtype']} lost values in "
-                f"{words.count(lost['tensors'], 'tensor')}: "
-                + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items() if lost[kind])
-                for lost in self.lossy
-            ),
+            *self.losses(),
             *self._no_counts(),
+        ]
+
+    def losses(self) -> list[str]:
+        """Report what earlier conversions lost by changes of dtype."""
+        return [
+            f"{self.place} says that a conversion to {lost['dtype']} lost values in "
+            f"{words.count(lost['tensors'], 'tensor')}: "
+            + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items() if lost[kind])
+            for lost in self.lossy
         ]
 
     def _no_counts(self) -> list[str]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from convert.arrays.dtypes import check_target
 from convert.arrays.steps import Promise, Step, step
@@ -114,10 +115,13 @@ def _plan_lines(
 def _with_record(planned: TablePlan, its: Record, path: str) -> TablePlan:
     """Add what the record of the source says. Raises: ConvertError where it contradicts the Table."""
     check_record(path, its, planned.table, planned.layout.sizes)
-    facts = altered.facts(os.path.basename(path), its.content, its.change)
+    facts: dict[str, Any] = {**altered.facts(os.path.basename(path), its.content, its.change)}
     if its.damage:
         return replace(planned, altered=facts)
-    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part)
+    facts |= {"lossy": lossy} if (lossy := [] if its.change else its.lossy) else {}
+    written = {tensor.name for tensor, _ in planned.steps}
+    counts = {name: count for name, count in its.carried.items() if name not in written}
+    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part, passed_on=counts)
 
 
 def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], Layout]) -> Mapping[str, int]:

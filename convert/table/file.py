@@ -97,4 +97,5 @@ def doubts_on_record(its: record.Record) -> list[str]:
     damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
     change = [f"{its.changed}; it is ignored"] if its.change else []
     sample = [f"{its.place} {its.sample}"] if its.sample and not its.change else []
-    return [*damage, *change, *sample, *altered.notes(its.place, its.content)]
+    losses = [] if its.damage or its.change else its.losses()
+    return [*damage, *change, *sample, *altered.notes(its.place, its.content), *losses]

@@ -10,6 +10,7 @@ from convert.errors import UsageError, option
 from convert.records.record import Record
 from specs.applied.moves import Shape
 from specs.notation.axes import parts
+from specs.notation.claims import derived_lengths
 from specs.notation.signature import Signature
 from specs.solving.open_axes import SIZE_OF_HEAD
 from specs.solving.stating import without_lengths
@@ -32,24 +33,31 @@ def lengths(texts: Iterable[str]) -> dict[str, int]:
 
 
 def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> list[str]:
-    """Say which lengths the user gives, and those of axes composed with them: "--set h=3, beside d=16"; [] if none.
+    """Say which lengths the user gives, and which others follow: "--set h=3, so that d=16 in (h d) of q"; [] if none.
 
-    Any factor of a dimension fits, so that no shape tells a wrong one.
+    Any factor of a dimension fits, so that no shape tells a wrong one. What a derived Table says of the models that it
+    was derived from is put beside.
 
     Args:
       sizes: lengths of axes by line number.
     """
     taken = {name: length for name, length in given.items() if any(own.get(name) == length for own in sizes.values())}
-    composed = dict[str, None]()
-    for line in lines.lines:
-        for names in (names for array in line.arrays for names in _composed(array) if not names.isdisjoint(taken)):
-            own = sizes.get(line.number, {})
-            composed |= dict.fromkeys(f"{name}={own[name]}" for name in sorted(names - taken.keys()) if name in own)
     if not taken:
         return []
+    following = dict[tuple[str, int], str]()  # axis and its length -> where it is composed with a given one
+    for line in lines.lines:
+        own = sizes.get(line.number, {})
+        for array, dim in ((one, dim) for one in line.arrays for dim in one.axes or ()):
+            axes = {part.name for part in parts((dim,))}
+            for name in sorted(axes - taken.keys() - line.lengths.keys()) if not axes.isdisjoint(taken) else ():
+                if name in own:
+                    following.setdefault((name, own[name]), f"{name}={own[name]} in {dim} of {array.label}")
     texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
-    beside = f", beside {in_a_row(list(composed))}" if composed else ""
-    return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{beside}"]
+    follow = f", so that {in_a_row(following.values())}" if following else ""
+    derived, names = derived_lengths(lines), dict.fromkeys([*taken, *(name for name, _ in following)])
+    others = in_a_row(f"{name}={derived[name]}" for name in names if name in derived)
+    models = f"; the Table was derived from models with {others}" if others else ""
+    return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{follow}{models}"]
 
 
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:

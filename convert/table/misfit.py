@@ -118,6 +118,7 @@ def explained(case: Case) -> ConvertError:
         or _other_side_elsewhere(case)
         or _state_alone(case)
         or _like_of_one_side(case)
+        or _like_of_copies(case)
         or _like_of_no_side(case)
         or _like_of_other_arrays(case)
         or _problems(case)
@@ -160,9 +161,23 @@ def _state_alone(case: Case) -> ConvertError | None:
 
 def _like_of_one_side(case: Case) -> ConvertError | None:
     """Tell whether the file given by --like is of the source's side."""
-    if not case.its or _strange(case.table, case.its) >= _strange(case.other, case.its):
+    if not case.its or strange(case.table, case.its) >= strange(case.other, case.its):
         return None
     what = f"its arrays are named as those of {case.path}: give a file of the other side of {case.table.name}"
+    return ConvertError(f"{case.like}: {what}")
+
+
+def _like_of_copies(case: Case) -> ConvertError | None:
+    """Tell whether the file given by --like has all that the table makes at several places."""
+    if not case.its or case.like_weights or case.error.unexpected:
+        return None
+    found = places(case.other, _made(case.table)[:1], case.its)
+    if not Matcher(case.other, case.its).match().missing:
+        found.insert(0, "")
+    if len(found) < 2:
+        return None
+    where = " and ".join(f"under {place!r}" if place else "at its root" for place in found)
+    what = f"all names that {case.table.name} makes lie {where}: give a file with one of these copies alone"
     return ConvertError(f"{case.like}: {what}")
 
 
@@ -170,7 +185,7 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
     """Tell whether the file given by --like is of another model."""
     if not case.like or not case.its or case.error.unexpected:
         return None
-    shared = len(case.its) - _strange(case.other, case.its)
+    shared = len(case.its) - strange(case.other, case.its)
     if shared >= FEW * len(case.its):
         return None
     if _are_state(case.like, case.like_weights):
@@ -264,7 +279,7 @@ def _made(table: Table) -> list[str]:
     return [array.label for line in table.lines for array in line.right.arrays]
 
 
-def _strange(table: Table, names: Iterable[str]) -> int:
+def strange(table: Table, names: Iterable[str]) -> int:
     """Count the names that no line of a Table speaks of on its left side."""
     return len(Matcher(table, names).match().unexpected)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from convert import folding
@@ -122,7 +122,7 @@ def _tops(table: Table) -> list[str]:
     return list(dict.fromkeys(f"{head}/" for head, slash, _ in heads if slash and "{" not in head))
 
 
-def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
+def places(table: Table, missing: list[str], sources: Collection[str]) -> list[str]:
     """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other.
 
     Weights come before copies of them.
@@ -132,7 +132,7 @@ def places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> l
     return sorted(whole, key=rank)
 
 
-def _matches_below(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> dict[str, tuple[int, Found]]:
+def _matches_below(table: Table, missing: list[str], sources: Collection[str]) -> dict[str, tuple[int, Found]]:
     """Match a Table with what lies below each place in which a file has one of the names that are missing.
 
     Moments in the state of an optimizer, which have the names of the weights, are no such place.

@@ -68,6 +68,7 @@ class TablePlan:
     copies: Copies = NOTHING
     ties: tuple[tuple[str, str], ...] = ()  # pairs of names that are one array in the file that the target is like
     given: Mapping[str, int] = field(default_factory=dict)  # lengths of axes that no shape shows, from the user
+    passed_on: Mapping[str, int] = field(default_factory=dict)  # batch counters of its record that no array holds
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 
     @property
@@ -214,7 +215,7 @@ class TablePlan:
             **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({record.IN_PART: list(partly)} if (partly := self._in_part()) else {}),
             **self.copies.facts,
-            **({"carried": self._counts[0]} if self._counts[0] else {}),
+            **({"carried": counts} if (counts := {**self.passed_on, **self._counts[0]}) else {}),
             "parameters": self.parameters,
             "source": {
                 "file": os.path.basename(os.path.abspath(self.reader.path)),

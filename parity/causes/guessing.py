@@ -56,7 +56,7 @@ def _guess(name: str, check: str, a: Recording, b: Recording) -> str:
         _layer(left, right, a, b)
         or _order(left.outputs[0], right.outputs[0], "its output", close)
         or _left_out(left, right, a, b)
-        or _residual(left, right, close)
+        or _residual(left, right, a, b)
         or _ratio(name, a, b)
     )
 
@@ -295,14 +295,18 @@ def _applied(out: np.ndarray, x: np.ndarray | None, array: np.ndarray) -> Iterat
                 yield "multiplied by it ahead of the residual", x + (out - x) * view
 
 
-def _residual(left: Tap, right: Tap, close: float) -> str:
+def _residual(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+    """Name the side whose output is the other's with the input added: it may be right, or add the input twice."""
     x = left.inputs[0]
     if not x.shape == left.outputs[0].shape == right.outputs[0].shape:
         return ""
     gap = double(left.outputs[0]) - double(right.outputs[0])
-    for sign, what in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
-        if relative_error(double(x), sign * gap) <= close * 10:
-            return f"{what} (the outputs differ by exactly the input)"
+    for sign, more, less in ((1, a, b), (-1, b, a)):
+        if relative_error(double(x), sign * gap) <= CLOSE[a.dtype] * 10:
+            return (
+                f"a residual that {more.label} adds once more than {less.label} "
+                "(the outputs differ by exactly the input)"
+            )
     return ""
 
 

@@ -29,6 +29,7 @@ from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
 from specs.table import Table
+from specs.words import in_a_row
 
 from .about import describe, variant
 from .inputs import every_input, listed
@@ -122,7 +123,7 @@ def _results(
         reference = recordings[0] if recordings and check == "single-step" else None
         recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
     _draws(ports, inputs, check, recordings)
-    recordings[0].notes += _uncompared_weights(ports)
+    recordings[0].notes += _weights_notes(ports)
     results = judge(subject, recordings)
     twins = [recording.truth for recording in recordings if recording.truth is not None]
     if check == "layers" and first_float64 and len(twins) == len(recordings):
@@ -194,12 +195,17 @@ def _unequal_weights(ports: Mapping[str, Port | Own]) -> UnequalWeights | None:
     return unequal(arrays) if arrays else None
 
 
-def _uncompared_weights(ports: Mapping[str, Port | Own]) -> list[str]:
-    """Say why the weights of models that a Table pairs were not compared."""
+def _weights_notes(ports: Mapping[str, Port | Own]) -> list[str]:
+    """Say by which lengths the weights of models that a Table pairs were compared, or why they were not."""
     first = next(iter(ports.values()))
-    lengths = first.paired.open if isinstance(first, Own) and first.paired is not None else ()
-    why = f"as the Table leaves lengths open: {', '.join(lengths)}"
-    return [f"whether the weights are equal was not compared, {why}"] * bool(lengths)
+    paired = first.paired if isinstance(first, Own) else None
+    if paired is None or not paired.lengths:
+        return []
+    if paired.open:
+        why = f"as the Table leaves lengths open: {', '.join(paired.open)}"
+        return [f"whether the weights are equal was not compared, {why}"]
+    lengths = in_a_row(f"{name}={length}" for name, length in paired.lengths.items())
+    return [f"arrays are laid out with {lengths}, as in the models that the Table was derived from: no shape shows it"]
 
 
 def _is_own_flax(port: Port | Own) -> bool:

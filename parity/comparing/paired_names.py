@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from parity.given.own import PairedNames, recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.results.naming import ARRAYS
 from specs.applied.layout import Entry, Layout
+from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
 from specs.solving.sizes import SizeError
 from specs.table import Table
 
 Shapes = Mapping[str, tuple[int, ...]]
+Lengths = Mapping[str, int]
 # Why modules whose arrays have another number of axes are not compared.
 STACKED = "one model stacks arrays that the other has apart, as under nn.scan"
 OTHER_AXES = "their arrays have an axis more in one model, as of heads"
@@ -41,7 +44,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
         raise UsageError(f"a Table names the modules of two models, not of {len(models)}")
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
-    layout, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
+    layout, lengths, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
     pairs, unlike, flat, alone = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
@@ -62,8 +65,8 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
             f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
         )
     for k, found in enumerate(names):
-        found.open = is_open
-        found.arrays = None if is_open else OneSide(_arrays(table, layout, *sides), k)
+        found.open, found.lengths = is_open, lengths
+        found.arrays = None if is_open else OneSide(_arrays(table, layout, lengths, *sides), k)
     return dict(zip(models, names, strict=True))
 
 
@@ -113,17 +116,26 @@ def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]
     return () if taken == axes else tuple(taken)
 
 
-def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, tuple[str, ...]]:
-    """Return the layout of a Table, and the lengths that no shape shows; for these, 1 is taken.
+def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, Lengths, tuple[str, ...]]:
+    """Return the layout of a Table, the lengths taken that no shape shows, and those of them that stay open.
 
-    Which array becomes which is the same whatever the lengths, and 1 divides any.
+    They are those of the models that the Table was derived from, if all that follows from them is as in those. For an
+    open one, 1 is taken: which array becomes which is the same whatever the lengths, and 1 divides any.
     Raises: UsageError for a Table that does not fit.
     """
     try:
         try:
-            return table.layout(left, right), ()
+            return table.layout(left, right), {}, ()
         except SizeError as error:
-            return table.layout(left, right, dict.fromkeys(error.enough, 1)), error.enough
+            known = {name: int(length) for name, length in derived_lengths(table).items()}
+            lengths = {name: known[name] for name in error.enough if name in known}
+            with suppress(TableError):
+                found = table.layout(left, right, lengths)
+                axes = [(name, found.sizes[number][name]) for number, names in error.axes.items() for name in names]
+                if all(known.get(name) == length for name, length in axes):
+                    return found, lengths, ()
+            ones = dict.fromkeys(error.enough, 1)
+            return table.layout(left, right, ones), ones, error.enough
     except TableError as error:
         if _fits(table.reverse(), left, right):
             raise UsageError(
@@ -151,12 +163,12 @@ def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
     keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
     many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
-    convolution returns images, and a dense layer none.
+    convolution returns images, and a dense layer none. An array that stands for a sum goes to all terms of it.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
     unlike, flat = dict[Pair, str](), dict[Pair, None]()
     for entry in layout.entries:
-        for source in entry.sources:
+        for source in [*entry.sources, *[entry.like] * (entry.name in layout.zeroed)]:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
@@ -214,9 +226,9 @@ def _is_stacked(entry: Entry, shapes: Shapes) -> bool:
     return False
 
 
-def _arrays(table: Table, layout: Layout, left: _Side, right: _Side) -> ArrayPairs:
+def _arrays(table: Table, layout: Layout, lengths: Lengths, left: _Side, right: _Side) -> ArrayPairs:
     """Pair arrays, in the order of the model that has more of them: it shows more of the order in which they run."""
-    back = table.reverse().layout(right.shapes, left.shapes)
+    back = table.reverse().layout(right.shapes, left.shapes, lengths)
     finer = left if len(left.shapes) > len(right.shapes) else right
     place = {name: k for k, name in enumerate(finer.shapes)}
     places = {e.name: min((place[n] for n in (e.name, *e.sources) if n in place), default=-1) for e in layout.entries}

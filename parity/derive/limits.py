@@ -39,19 +39,25 @@ AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match ne
 # CPU time in seconds, of one thread unless it says otherwise
 MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
 EDIT_SECONDS = 15  # for finding edits with which a match goes further
-CAUSE_SECONDS = 5  # for the cause of one place where models part
-CAUSES_SECONDS = 20  # for those of all places, which are looked for in turn while each has one
 EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
 
 # What may be permuted: how much is run for that, alike on every machine
 FREE_RUNS = 200  # of a model at most
 FREE_OPERATIONS = 1 << 35  # multiplications and other results of single operations in all runs together
 
+# Where models part: what is computed to find out why, alike on every machine; 1 << 30 take about a second
+CAUSE_WORK = 5 << 30  # multiplications and other results of single operations, for the cause of one place
+CAUSES_WORK = 20 << 30  # for those of all places, which are looked for in turn while each has one
+CALL_WORK = 1 << 17  # what calling an operation takes beside them
+
 # Numbers of elements from which on memory or time counts more than what is simple
 LARGE_MODEL = 1 << 25  # elements of a model from which on memory counts more than time
 LARGE_GRADIENT = 1 << 22  # elements of a matrix whose gradient is formed in pieces
+LARGE_ORIGINS = 1 << 22  # elements on the way, from which on it is not looked up what meets and makes an axis
 LARGE_TABLES = 1 << 22  # elements of the tables of one side together, above which none is compared
 LARGE_MATRIX = 1 << 21  # elements of a matrix that are cast at once
+LARGE_COLUMNS = 1 << 20  # elements of all values on the way, from which on columns are not followed through sums
+LARGE_PIECE = 1 << 20  # elements that are moved, mapped or compared at once
 LARGE_DRAW = 1 << 20  # elements from which on a new draw is uniform, of float32: a fifth of the time, half the memory
 LARGE_COPY = 1 << 18  # elements from which on a model reads an array without copying it
 LARGE_USE = 1 << 17  # values that a use meets, above which it is known by their statistics alone

@@ -28,6 +28,10 @@ def parsed(text: str) -> tuple[str, str]:
         raise UsageError(f"{text}: is no code: {CODE}; {called('convert')} diff compares two checkpoints")
     if not path or not name.isidentifier():
         raise UsageError(f"{text}: {CODE}")
+    if not os.path.isfile(path) and not path.endswith(".py") and not os.path.exists(path):
+        file = f"{path.replace('.', os.sep)}.py"  # as a module is named
+        found = f": {file}:{name}" if os.path.isfile(file) else ""
+        raise UsageError(f"{text}: {path} is no file: {CODE}{found}")
     if not os.path.isfile(path):
         raise MissingFile(path)
     return path, name

@@ -115,7 +115,7 @@ class PairedNames(dict[str, str]):
       order: of the axes of the input that both models get, in which this one takes it; () as they are.
       arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
       rows: {path: that of a left module beside which it is listed}. reasons: why modules with arrays are not compared.
-      open: the lengths that the Table leaves open, and that no shape of both models shows.
+      lengths: taken for axes that no shape of both models shows. open: those of them that are not known.
     """
 
     unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -124,6 +124,7 @@ class PairedNames(dict[str, str]):
     arrays: OneSide | None = None
     rows: Mapping[str, str] = MappingProxyType({})
     reasons: Mapping[str, str] = MappingProxyType({})
+    lengths: Mapping[str, int] = MappingProxyType({})
     open: tuple[str, ...] = ()
 
 

@@ -100,7 +100,8 @@ class OneSide:
     def notes(self, arrays: Arrays) -> list[str]:
         """Say which arrays are not judged."""
         names = self.pairs.aside(self.side, arrays)
-        why = "not judged, as the Table's lines do not only lay them out anew (a sum, a drop, a tie of one side alone)"
+        lines = "a sum, a constant, a drop, a tie of one side alone"
+        why = f"not judged, as the Table's lines do not only lay them out anew ({lines})"
         return [f"{why}: {some(names)}"] * bool(names)
 
 

@@ -73,7 +73,7 @@ def agree(
     part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
     index = list(part.index or ())
     index.insert(axis, k)
-    part_of = f"of {'step' if check == 'train' else 'feature'} {k} alone" if own[k] else "element"
+    part_of = f"value of {'step' if check == 'train' else 'feature'} {k} alone" if own[k] else "element"
     what = f"relative to {measured(unit)}, the largest {part_of}"
     reason = list(parts)[int(np.argmax(bounds[:, k]))]
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, reason, judged)

@@ -21,7 +21,7 @@ from specs.kinds import STATISTICS
 from . import remarks
 from .agreement import Verdict
 from .masks import judge_masks
-from .pairing import Pairing, correspond, required
+from .pairing import Pairing, correspond, in_layout_of, required
 from .uncalled import incomparable
 from .verdicts import noise_of, verdicts_of
 
@@ -89,6 +89,9 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
 
 
 def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
+    if s.check == "layers" and a.tabled:
+        b = in_layout_of(a, b)
+        everyone = [a, b]
     pairing = correspond(s.check, a, b)
     if not pairing.names:
         return incomparable(unjudged, a, b, everyone)

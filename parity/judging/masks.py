@@ -62,7 +62,7 @@ def _wrong(score: float) -> str:
 
 
 def _guess(a: Recording, b: Recording) -> str:
-    """Say in what the calls of dropout differ: whether there are any, their rates, or their places."""
+    """Say in what the calls of dropout differ: whether there are any, their number, rates, or arrays."""
     sides = {r.label: r.masks or [] for r in (a, b)}
     if not all(sides.values()):
         return f"dropout in {next(label for label, masks in sides.items() if masks)} alone"
@@ -70,7 +70,11 @@ def _guess(a: Recording, b: Recording) -> str:
     if [m[1] for m in left] == [m[1] for m in right]:
         rates = next((m[0], n[0]) for m, n in zip(left, right, strict=True) if m[0] != n[0])
         return f"dropout of rate {exact(rates[1])} in {other}, for rate {exact(rates[0])} in {one}"
-    return "dropout in other places"
+    if len(left) != len(right):
+        return f"{count(len(left), 'call')} of dropout in {one}, {count(len(right), 'call')} in {other}"
+    k = next(k for k, (m, n) in enumerate(zip(left, right, strict=True)) if m[1] != n[1])
+    sizes = [f"{count(int(calls[k][1]) // SEEDS, 'unit')} in {label}" for label, calls in sides.items()]
+    return f"dropout of other arrays, as call {k + 1} on {' and '.join(sizes)}"
 
 
 def _calls(masks: Sequence[Sequence[float]]) -> str:

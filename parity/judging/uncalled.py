@@ -22,16 +22,18 @@ def incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequenc
     """Return the result of a pair whose arrays do not correspond: the first that one side lacks, and the one before."""
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
     first, before = _first_alone(a, b)
+    word = "not called" if unjudged.check in ACTIVATIONS else "missing"
     if first and unjudged.check in ACTIVATIONS and a.architecture == b.architecture != OWN:
         lacking = [(other, odd[r.label]) for r, other in ((a, b), (b, a)) if odd[r.label]]
         said = [_uncalled(r, names, everyone) for r, names in sorted(lacking, key=lambda side: first not in side[1])]
         why = f": {_why_uncalled(first, a)}" if _has_layer(first, a) and not _is_again(first) else ""
         cause = "; ".join([said[0] + why, *said[1:]])
+        word = word if _has_layer(first, a) else "extra call"
     else:
         cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
         cause = cause or "nothing to compare: no side has any array"
     previous = (before, worst(a.arrays[before], b.arrays[before]).error) if before else None
-    nothing = Worst(math.inf, cause=cause, word="not called" if unjudged.check in ACTIVATIONS else "missing")
+    nothing = Worst(math.inf, cause=cause, word=word)
     divergence = Divergence.at(first, nothing, 0.0, previous) if first else None
     return replace(unjudged, error=math.inf, tolerance=None, passed=False, first_divergence=divergence, cause=cause)
 

@@ -168,6 +168,7 @@ def test_places_in_code_that_is_called_several_times_are_counted():
 
     found = parity.derive(net(1e-5), net(1e-3), (images(4, 6),))
     assert found.explained == "three epsilons" and "\nplaces on the right: norm (together 3 uses)\n" in str(found)
+    assert "norm (together " in page(found, {})
 
 
 def test_no_residual_is_missed_where_both_models_have_it():

@@ -157,6 +157,20 @@ def test_tables_that_agree_in_a_few_rows_by_chance_are_no_later_rows():
     assert text == "4 of 6 values of a table of 6 x 1, first at [1, 0]: 0.75 on the left, 0.6 on the right"
 
 
+def test_columns_that_rounding_alone_changes_stand_in_no_other_order():
+    """Sorted by their first row, columns that are equal but for rounding change places."""
+    table = np.array([[1.0, 1 + 1e-9, 0.3], [0.5, 0.5, 0.2]])
+    text = difference(table, table[:, [1, 0, 2]])
+    assert text.startswith("2 of 6 values of a table of 2 x 3, first at [0, 0]: 1 on the left"), text
+
+
+def test_a_difference_from_zeros_is_relative_to_the_other_side():
+    layers = {"first": torch.nn.Linear(5, 6), "head": linear(6, 5)}
+    left, right = (Net(lambda m, x, k=k: m.head(m.first(x).tanh() * k), **layers) for k in (0.0, 1.0))
+    found = parity.derive(left, right, (np.random.default_rng(0).random((3, 5)),))
+    assert found.divergences and all(1 <= place.size < 10 for place in found.divergences), str(found)
+
+
 def between(function: Scores, **options: Any) -> Net:
     layers = {"first": torch.nn.Conv2d(3, 6, 3), "second": torch.nn.Conv2d(6, 4, 3, padding=1, **options)}
     return Net(lambda m, x: m.head(m.second(function(m.first(x))).relu().mean((2, 3))), **layers, head=linear(4, 5))
@@ -194,6 +208,33 @@ IMAGES = {
 def test_the_setting_of_an_operation_on_images_is_named(left: Net, right: Net, cause: str):
     found = parity.derive(left, right, (images(2, 3, 9, 9),))
     assert not found.missing and found.divergences[0].cause.startswith(cause), found.divergences
+
+
+def test_a_mask_that_is_a_factor_is_compared_by_its_zeros():
+    """Its rows are those of the other one, one later, as those of a table of positions are."""
+
+    def net(first: int) -> Net:
+        shown = (torch.arange(6) >= first).double()[:, None]
+        return Net(lambda m, x: m.head((m.fc(x) * shown.to(x.dtype)).cumsum(1)), fc=linear(8, 8), head=linear(8, 5))
+
+    found = parity.derive(net(1), net(2), (images(2, 6, 8),))
+    (place,) = found.divergences
+    zeros = "a table of zeros and ones has zeros at 1 of 6 places on the left, 2 on the right"
+    assert place.what == f"{zeros}; the first that differs is [1]" and found.confirmed
+
+
+def test_the_mask_and_the_divisor_of_a_mean_are_two_causes():
+    """Some of the edits that are tried change how many inputs a product has, and are compared all the same."""
+
+    def net(length: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            shown = (torch.arange(6) < length).to(x.dtype)[None, :, None]
+            return m.head((m.fc(x) * shown).sum(1) / shown.sum(1))
+
+        return Net(run, fc=linear(8, 8), head=linear(8, 4))
+
+    found = parity.derive(net(4), net(5), (images(2, 6, 8),))
+    assert [place.kind for place in found.divergences] == ["table", "factor"] and found.confirmed, found
 
 
 def of_a_parameter(function: Scores) -> Net:
@@ -328,6 +369,8 @@ def test_tables_with_copies_are_compared_by_what_they_hold():
     found = parity.derive(left, right, (images(2, 6, 8),))
     cause = "sines and cosines of positions of base 1e4 on the left, 1e6 on the right (recomputed so"
     assert found.confirmed and found.divergences[0].cause.startswith(cause), found.divergences
+    assert found.explained == "one table" and "make both models equal there" in found.following
+    assert len(found.divergences[0].places) == 1
 
 
 def test_a_constant_without_elements_is_no_table():

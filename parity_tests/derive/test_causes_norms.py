@@ -166,3 +166,19 @@ def test_tables_of_the_powers_of_other_numbers_are_named():
     found = parity.derive(net(1e4), net(1e3), (images(2, 6), np.array([3.0, 17.0])))
     (place,) = found.divergences
     assert found.confirmed and place.what == "a table of 4 has the powers of 0.1 on the left, 0.178 on the right"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_norm_before_or_behind_a_scale_of_each_example_is_named(swapped: bool):
+    def net(before: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y, scale = m.fc(x), x.abs().mean((1, 2), keepdim=True)  # computed from the input alone
+            return m.head(m.norm(y) * scale if before else m.norm(y * scale))
+
+        return Net(run, fc=linear(8, 8), norm=torch.nn.LayerNorm(8), head=linear(8, 3))
+
+    found = parity.derive(*map(net, (not swapped, swapped)), (images(2, 6, 8),))
+    (place,) = found.divergences
+    first, other = ("right", "left") if swapped else ("left", "right")
+    does = f"the {first} normalizes before it multiplies by a scale, the {other} after that"
+    assert place.what == f"{does}, with norm" and found.confirmed

@@ -75,6 +75,22 @@ def test_the_scale_of_a_branch_is_named_though_its_terms_are_compared_in_another
     assert found.confirmed
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_bias_before_or_behind_a_scale_is_named(swapped: bool):
+    def net(before: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            scores = m.q(x) @ m.k(x).mT
+            scores = 0.5 * (scores + m.bias) if before else 0.5 * scores + m.bias
+            return m.head(scores.softmax(-1) @ x)
+
+        return Net(run, q=linear(8, 4), k=linear(8, 4), bias=torch.nn.Parameter(torch.randn(6, 6)), head=linear(8, 3))
+
+    found = parity.derive(*map(net, (not swapped, swapped)), (images(2, 6, 8),))
+    (place,) = found.divergences
+    does = ("adds bias before it multiplies by 0.5", "multiplies by 0.5 before it adds bias")[swapped]
+    assert place.what == f"the left {does}, the right after that" and found.confirmed
+
+
 def sums(before: int | None) -> Net:
     """Blocks with a sum of two branches: ReLU of one of them, or of the sum."""
 
@@ -96,6 +112,25 @@ def test_an_activation_before_or_behind_a_sum_is_named(term: int, swapped: bool)
     where = ("before the sum, the right after it", "after the sum, the right before it")[not swapped]
     assert place.what == f"the left applies ReLU {where}"
     assert found.confirmed and found.explained == "two activations in another place"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_padding_of_several_convolutions_is_one_cause(swapped: bool):
+    def net(edges: tuple[int, int]) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            for layer in m.layers:
+                x = layer(torch.nn.functional.pad(x, edges * 2)).tanh()
+            return m.head(x.mean((2, 3)))
+
+        layers = [torch.nn.Conv2d(channels, 6, 3, 2) for channels in (3, 6, 6)]
+        return Net(run, layers=torch.nn.ModuleList(layers), head=linear(6, 4))
+
+    edges = [(1, 1), (0, 1)][:: -1 if swapped else 1]  # of torch, and of JAX's SAME
+    found = parity.derive(*map(net, edges), (images(2, 3, 16, 16),))
+    (place,) = found.divergences
+    texts = [f"{pair} {pair}" for pair in edges]
+    assert place.what == f"padding {texts[0]} on the left, {texts[1]} on the right, of the same image"
+    assert place.times == 3 and found.confirmed and found.explained == "three convolution windows"
 
 
 def strided(first: int, second: int, dense: bool = True) -> Net:

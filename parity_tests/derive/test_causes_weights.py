@@ -101,3 +101,32 @@ def test_a_group_norm_that_one_side_lacks_is_one_cause(swapped: bool):
         assert set(found.reasons) == {"norm.weight", "norm.bias"} and set(found.reasons.values()) == {what}
     else:
         assert [place.what for place in found.divergences] == [what] and found.confirmed
+
+
+def recurrent() -> tuple[Net, Net]:
+    """A GRU of torch, and a cell as JAX has it, with one bias for each gate and none that the reset gate multiplies."""
+
+    def own(m: Any, x: Any) -> Any:
+        h, outputs = torch.zeros(len(x), 4), []
+        for t in range(x.shape[1]):
+            (r, z, n), (hr, hz, hn) = m.ih(x[:, t]).chunk(3, -1), m.hh(h).chunk(3, -1)
+            r, z = (r + hr).sigmoid(), (z + hz).sigmoid()
+            h = (1 - z) * (n + r * hn).tanh() + z * h
+            outputs.append(h)
+        return m.out(torch.stack(outputs, 1))
+
+    left = Net(lambda m, x: m.out(m.gru(x)[0]), gru=torch.nn.GRU(3, 4, batch_first=True), out=linear(4, 2))
+    return left, Net(own, ih=linear(3, 12), hh=linear(4, 12, False), out=linear(4, 2))
+
+
+def test_a_part_of_a_bias_that_one_side_lacks_is_named():
+    found = parity.derive(*recurrent(), (images(2, 5, 3),))
+    (place,) = found.divergences
+    assert place.what == "the left adds 4 of 12 elements of gru.bias_hh_l0, the right does not" and found.confirmed
+
+
+def test_an_activation_of_one_term_alone_is_no_cause_where_the_next_use_parts(monkeypatch: pytest.MonkeyPatch):
+    """What a bias is added to agrees once tanh is applied before that sum, whatever differs."""
+    monkeypatch.setattr("parity.derive.prove.explanation.without_elements", lambda *_: iter(()))
+    found = parity.derive(*recurrent(), (images(2, 5, 3),))
+    assert found.divergences and not any("tanh" in place.what for place in found.divergences), found.divergences

@@ -165,14 +165,16 @@ def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
         def __init__(self) -> None:
             super().__init__()
             self.words, self.positions = torch.nn.Embedding(20, 6), torch.nn.Embedding(9, 6)
-            self.head = torch.nn.Linear(6, 6)
+            self.places, self.head = torch.nn.Parameter(torch.zeros(1, 9, 6)), torch.nn.Linear(6, 6)
 
         def forward(self, tokens):
-            return self.head(torch.tanh(self.words(tokens) + self.positions(torch.arange(2, 2 + tokens.shape[1]))))
+            length = tokens.shape[1]
+            x = self.words(tokens) + self.places[:, :length].exp() * self.positions(torch.arange(2, 2 + length))
+            return self.head(torch.tanh(x))
 
     found = parity.derive(Model(), Model(), (np.array([[3, 7, 3, 12], [1, 7, 7, 5]]),))
-    assert found.proven and found.inferred == ["words.weight", "positions.weight"]
-    assert "only some rows are read with these inputs, and the others follow them: words" in found.table.print()
+    assert found.proven and set(found.inferred) == {"words.weight", "positions.weight", "places"}
+    assert "only some rows are read with these inputs, and the others follow them: places, words" in found.table.print()
     assert found.in_rows == found.inferred and "inferred" not in str(found)
     arrays = {name: np.random.default_rng(1).standard_normal(shape) for name, shape in found.table.known.items()}
     assert all(np.array_equal(array, arrays[name]) for name, array in found.table.apply(arrays).items())

@@ -130,6 +130,25 @@ def test_inputs_that_the_proof_does_not_draw_are_named(times: Any, why: str):
     assert said in str(found) and said in found.table.print() and found.to_dict()["kept"] == [said]
 
 
+class Embedded(torch.nn.Module):
+    """Tokens with a mask, or types of tokens, by which their vectors are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(9, 4)
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        return self.embed(ids) * mask[..., None]
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 5), int), np.ones((2, 5), bool)], ids=["int", "bool"])
+def test_a_mask_of_ones_is_not_said_to_leave_tokens_untested(mask: Any):
+    """Tokens of several values stand beside it."""
+    found = parity.derive(Embedded(), Embedded(), (np.random.default_rng(0).integers(0, 9, (2, 5)), mask))
+    (said,) = found.kept
+    assert "no other one was tested, such as a place that a mask hides" in said and "neither other tokens" not in said
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_the_right_gets_inputs_of_one_value_in_its_order_of_axes(value: float):
     class Last(torch.nn.Module):

@@ -206,7 +206,7 @@ def test_the_gates_of_layers_under_scan():
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("piece", [1, 7, 1 << 22])
 def test_an_order_is_that_of_every_row_however_many_are_compared_at_once(axis: int, piece: int, monkeypatch: Any):
-    monkeypatch.setattr("parity.derive.fold.permuted.PIECE", piece)
+    monkeypatch.setattr("parity.derive.fold.permuted.LARGE_PIECE", piece)
     shape, order = (6, 5), np.random.default_rng(0).permutation((6, 5)[axis])
     numbers = np.take(np.arange(30).reshape(shape), order, axis)
     found = [(at, own, places.tolist()) for at, own, places in orders(numbers, shape) if at == axis]

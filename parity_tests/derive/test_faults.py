@@ -139,12 +139,13 @@ def test_causes_fit_the_kind_of_operation_whose_values_differ():
 
     convolutions = (torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(3, 4, 3, padding=2, dilation=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
-    assert not found.missing and found.doubtful == ["weight", "bias"] and not found.proven, found
+    assert not found.missing and found.confirmed and not found.doubtful and not found.proven, found
     assert "; dilation (1, 1) on the left, (2, 2) on the right, of the same image" in found.divergences[0].cause
     convolutions = (torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1, stride=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
-    assert found.divergences[0].cause == "stride (1, 1) on the left, (2, 2) on the right, of the same image"
-    assert found.divergences[0].kind == "convolution window" and not found.divergences[0].whole
+    (place,) = found.divergences
+    assert place.what == "stride (1, 1) on the left, (2, 2) on the right, of the same image"
+    assert place.kind == "convolution window" and place.whole, place
     heads = parity.derive(_sequence(), _sequence(heads=3), (images(2, 5, 6),), seconds=5)
     assert not heads.missing and heads.divergences[0].cause == "2 heads on the left, 3 on the right", heads.divergences
 

@@ -154,6 +154,27 @@ def test_a_term_of_a_sum_is_no_place_where_models_part():
     assert not divergences(Match(none, none, steps), Proof(error=1e-15, exact=1e-15, gradient=None), True)
 
 
+def test_models_that_lack_a_line_for_an_unread_parameter_alone_part_nowhere():
+    """One multiplies by gain before it multiplies by 3, so that its partner is taken though values differ."""
+    needs("torch")
+    import torch
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, unread: str, first: bool):
+            super().__init__()
+            self.up, self.down, self.first = torch.nn.Linear(5, 5), torch.nn.Linear(5, 3), first
+            self.gain = torch.nn.Parameter(torch.rand(5))
+            setattr(self, unread, torch.nn.Parameter(torch.rand(2, 4)))
+
+        def forward(self, x: Any) -> Any:
+            x = self.up(x).tanh()
+            return self.down((self.gain * 3 * x if self.first else x * 3 * self.gain).tanh())
+
+    found = parity.derive(Scaled("table", True), Scaled("other", False), (np.random.default_rng(0).random((3, 5)),))
+    assert found.missing == ["other"] and found.left_over == ["table"] and found.exact < 1e-12, str(found)
+    assert not (found.divergences or found.doubtful or found.inferred), str(found)
+
+
 def test_names_without_a_partner_are_folded():
     reasons = {f"layer.{k}.bias": "no evidence" for k in range(3)}
     assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]
@@ -410,7 +431,7 @@ def test_where_a_product_agrees_the_sum_behind_it_is_to_be_compared(monkeypatch:
             h = self.norm(x)
             return self.head((h if self.of_norm else x) + self.down(self.up(h).tanh()))
 
-    monkeypatch.setattr(explanation, "CAUSE_SECONDS", 0)  # no cause is tried
+    monkeypatch.setattr(explanation, "CAUSE_WORK", 0)  # no cause is tried
     found = parity.derive(Block(False), Block(True), (np.random.default_rng(0).standard_normal((4, 6)),))
     assert (place := found.divergences[0]).right == "down" and place.behind and place.late and not place.cause
     assert found.following.startswith(

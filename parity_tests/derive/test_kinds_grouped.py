@@ -253,3 +253,36 @@ def test_half_of_each_query_is_not_taken_for_values_of_as_many_rows():
     right = Net(rotary_fused, **bare)
     found = parity.derive((rotary, {name: jnp.zeros(shape) for name, shape in shapes.items()}), right, images(2, 7, 16))
     assert found.proven, found
+
+
+class Ordered(torch.nn.Module):
+    """Grouped-query attention whose heads stand group by group, or by their place in a group."""
+
+    def __init__(self, groups: int, each: int, width: int, by_group: bool) -> None:
+        super().__init__()
+        self.sizes, self.by_group = (groups, each, width), by_group
+        self.q, self.k = torch.nn.Linear(10, groups * each * width), torch.nn.Linear(10, groups * width)
+        self.v, self.out = torch.nn.Linear(10, groups * width), torch.nn.Linear(groups * each * width, 10)
+
+    def forward(self, x: Any) -> Any:
+        groups, each, width = self.sizes
+        order = (groups, each) if self.by_group else (each, groups)
+        q = self.q(x).unflatten(-1, (*order, width)).movedim(1, 3)
+        q = q if self.by_group else q.swapaxes(1, 2)
+        k, v = (layer(x).unflatten(-1, (groups, 1, width)).movedim(1, 3) for layer in (self.k, self.v))
+        y = (q @ k.mT / 2).softmax(-1) @ v
+        return self.out((y if self.by_group else y.swapaxes(1, 2)).movedim(3, 1).flatten(2))
+
+
+def test_heads_in_groups_have_one_pair_of_letters_in_queries_and_output():
+    """Two lengths are asked for, and the lines fit other numbers: six heads are no six parts of the code."""
+    x = np.random.default_rng(0).standard_normal((2, 5, 10))
+    found = parity.derive(*(Ordered(2, 3, 4, by_group) for by_group in (True, False)), (x,))
+    lines = [line for line in str(found.table).splitlines() if line.startswith(("q.weight", "out.weight"))]
+    assert lines == ["q.weight: (h s d) i <-> q.weight: (s h d) i", "out.weight: o (h s d) <-> out.weight: o (s h d)"]
+    assert found.proven and found.unchecked == ["h", "s"]
+    left, right = (Ordered(4, 2, 6, by_group).double() for by_group in (True, False))
+    arrays = found.table.apply({name: array.numpy() for name, array in left.state_dict().items()}, h=4, s=2)
+    right.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    with torch.no_grad():
+        assert (left(torch.from_numpy(x)) - right(torch.from_numpy(x))).abs().max() < 1e-14  # rounding of float64

@@ -42,6 +42,21 @@ def test_grouped_convolutions_of_jax_are_computed_group_by_group():
     assert 4 * sizes[0] < sizes[1]  # else a dense kernel of 96 x 96 channels is there
 
 
+def test_a_type_error_that_names_no_dtype_of_64_bits_ends_the_recording():
+    needs("flax")
+    calls = []
+
+    def model(weights: Any, x: Any) -> Any:
+        calls.append(x)
+        return abs(x, weights)
+
+    weights = np.ones(4)
+    own = side((model, weights), call_of((images(2, 4),)))
+    with pytest.raises(TypeError, match="abs"):
+        own.record(own.parameters, own.call.arrays())
+    assert len(calls) == 1
+
+
 def test_arrays_that_are_no_variables_of_an_nnx_module_are_constants():
     needs("flax")
     import jax.numpy as jnp

@@ -142,6 +142,44 @@ def test_a_dead_parameter_follows_the_pattern_of_its_siblings():
     assert "pooler.weight: o i <-> pooler.kernel: i o" in found.table.print()
 
 
+@pytest.mark.parametrize("width", [5, 4])
+def test_a_dead_parameter_without_a_sibling_has_the_one_order_that_its_lengths_allow(width: int):
+    """Of a square kernel, no order is told."""
+
+    def model(shape: tuple[int, ...]) -> Any:
+        layers = Dead(len(shape) == 4, ("dense", "pooler"))
+        name = "kernel" if len(shape) == 4 else "weight"
+        setattr(layers.pooler, name, torch.nn.Parameter(torch.randn(shape)))
+        return layers
+
+    found = parity.derive(model((4, width)), model((1, 1, width, 4)), (images(3, 4),))
+    line = "pooler.weight: o i <-> pooler.kernel: 1 1 i o" in found.table.print()
+    assert (found.proven and line) if width == 5 else found.missing == ["pooler.kernel"], str(found)
+
+
+class Unread(torch.nn.Module):
+    """A table, and two kernels of which nothing reads the second one, whose name is like that of the table."""
+
+    def __init__(self, transposed: bool, unlike: str):
+        super().__init__()
+        self.transposed = transposed
+        shapes = {"text_table": (4, 5), "up": (5, 6), "text": (6, 5), unlike: (7, 7)}
+        for name, shape in shapes.items():
+            layer = torch.nn.Module()
+            shape = shape[::-1] if transposed and name != "text_table" else shape
+            layer.weight = torch.nn.Parameter(torch.randn(shape))
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        return ((x @ self.text_table.weight).tanh() @ (self.up.weight.mT if self.transposed else self.up.weight)).sin()
+
+
+def test_a_dead_parameter_follows_the_most_similar_sibling_whose_order_fits():
+    found = parity.derive(Unread(False, "one"), Unread(True, "other"), (images(3, 4),))
+    assert "text.weight: o i <-> text.weight: i o" in found.table.print(), found.table.print()
+    assert found.missing == ["other.weight"] and found.left_over == ["one.weight"], str(found)
+
+
 class Heads(torch.nn.Module):
     """Layers of fused projections in a list, or separate projections that are stacked over layers."""
 
@@ -312,6 +350,24 @@ def test_an_nnx_module_that_counts_its_random_numbers_runs():
     model = nnx.RNN(nnx.SimpleCell(2, 3, rngs=nnx.Rngs(0)))
     ours = side(model, parity.Call(images(1, 2, 2)))
     assert ours.run(ours.parameters, ours.call.arrays())[0].shape == (1, 2, 3)
+
+
+def test_keys_for_random_numbers_stay_as_they_are_given():
+    needs("flax")
+    import flax.linen as nn
+    import jax
+
+    class Dropped(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dropout(0.5, deterministic=True)(nn.Dense(3)(x))
+
+    x, key = images(4, 6), jax.random.key(0)
+    variables = Dropped().init(key, x)
+    call = parity.Call(x, rngs={"dropout": key})
+    assert list(call.arrays()) == ["0/0"]
+    found = parity.derive(torch.nn.Linear(6, 3), (Dropped(), variables), (x,), call)
+    assert found.proven and not found.kept, str(found)
 
 
 class Placed(torch.nn.Module):

@@ -99,7 +99,7 @@ def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
     assert "joined/kernel: (-p=2 i) o <-> joined.weight: o (p i) 1 1" in text, text
     assert "fit no other length" not in text  # the two parts may have any width
     assert "exchanged: joined.weight: the models join the parts of an axis in different orders" in str(found)
-    assert "those of (-p=2 c) and (a=1+b=1 c) have one length in every model, those of (a+b) may" in str(found)
+    assert ", as (-p=2 i) <-> (p i), whose parts have one length in every model\n" in str(found)
     wide, _, _ = models(4, 16)
     arrays = {name: np.asarray(array) for name, array in flat(wide[1]).items()}
     torch_arrays = found.table.apply(arrays)

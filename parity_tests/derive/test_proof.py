@@ -14,8 +14,10 @@ from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match.symbols import Elements, Filled
 from parity.derive.prove.prove import Proof, prove
+from parity.derive.prove.trial import Trial
 from parity.derive.trace.call import call_of
 from parity.derive.trace.draws import draw
+from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side, side
 
 from ..conftest import needs
@@ -69,7 +71,11 @@ def proof(change: Change, make: Callable[[], tuple[Any, Any, np.ndarray]] = mode
     found = np.concatenate([[0], *(numbers[name].ravel() for name in rights.names)]).astype(np.int64)
     table, missing = fold(Facts(lefts, rights, found, np.zeros_like(found), ("torch", "torch")))
     assert not missing
-    return prove(a, b, _tapes(a, b), table, found, lefts, rights)
+    tapes = _tapes(a, b)
+    one, other = (
+        Program(tape, draw(of, 1), [*of.call.arrays().values()]) for of, tape in zip((a, b), tapes, strict=True)
+    )
+    return prove(Trial(a, b, table, tapes, (one, other), [found], (lefts, rights)))
 
 
 def _tapes(a: Side, b: Side) -> tuple[Any, Any]:

@@ -42,9 +42,9 @@ USES = [
     for k, (site, gap) in enumerate(zip(SITES, (1e-16, 3e-5), strict=True))
 ]
 DERIVED = Derivation(
-    DerivedTable(TABLE.lines, TABLE.sides, TABLE.orders), proven=False, error=3e-5,
+    table=DerivedTable(TABLE.lines, TABLE.sides, TABLE.orders), proven=False, error=3e-5,
     divergences=[Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon <1> & 2")], unobservable=["blocks.0.dead"],
-    gradient=None, exact=np.nan, reasons={}, stop=None, seconds=1.0, inferred=[], freedom=[], uses=USES, fixed=[],
+    gradient=None, exact=np.nan, reasons={}, stop=None, seconds=1.0, inferred=[], freedom=[], uses=USES,
 )  # fmt: skip
 
 

@@ -75,6 +75,14 @@ class Scaled(torch.nn.Module):
         return (self.up(x) + first) * self.factor + second
 
 
+def test_a_sum_is_said_to_leave_the_state_of_an_optimizer_behind():
+    """In the Table and in the terminal: a conversion of such a state is refused later."""
+    single = torch.nn.Linear(4, 5)
+    found = parity.derive(single, Scaled(("one", "two"), 1.0), (images(3, 4),))
+    said = "sums of several arrays: bias: their weights convert in both directions, the state of an optimizer does not"
+    assert found.proven and f"# {said}" in found.table.print() and said in str(found), found.table.print()
+
+
 def test_what_counts_by_itself_stays_where_values_show_it():
     found = parity.derive(Scaled(("one", "two"), 2.0), Scaled(("two", "one"), 2.0), (images(3, 4),))
     assert found.proven and "one: c <-> two: c\n" in found.table.print()

@@ -173,11 +173,33 @@ def test_what_the_left_side_lacks_is_named_and_all_else_is_matched(kind: str):
     assert [place.cause.startswith(cause) for place in found.divergences] == [True], str(found)
 
 
-def test_a_cause_for_which_time_ended_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("parity.derive.prove.explanation.CAUSE_SECONDS", 0)
+class Parallel(torch.nn.Module):
+    """Two branches side by side, whose last biases act as their sum alone."""
+
+    def __init__(self, biased: bool):
+        super().__init__()
+        self.query, self.out = (torch.nn.Linear(6, 6, bias=biased) for _ in range(2))
+        self.norm, self.up, self.down = torch.nn.LayerNorm(6), linear(6, 9), linear(9, 6)
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm(x)
+        return x + self.out(self.query(y).tanh()) + self.down(self.up(y).relu())
+
+
+def test_a_bias_that_is_a_term_of_another_one_is_not_named_as_lacking():
+    left, right = (torch.nn.Sequential(Parallel(biased), Parallel(biased), linear(6, 3)) for biased in (True, False))
+    found = parity.derive(left, right, (images(4, 6),), seconds=10)
+    causes = [place.cause for place in found.divergences]
+    assert found.explained == "two missing parameters" and len(causes) == 1, str(found)
+    assert causes[0].startswith("the left adds {0..1}.query.bias, the right does not"), str(found)
+    assert "0.out.bias: c + 0.down.bias: c -> 0.down.bias: c" in found.table.print().replace("{i=0|1}", "0")
+
+
+def test_a_search_for_a_cause_that_ends_early_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("parity.derive.prove.explanation.CAUSE_WORK", 0)
     found = parity.derive(Net("scaled"), Net(""), (X,), seconds=10)
     assert found.divergences[0].late and not found.divergences[0].cause, str(found)
-    assert "(no cause was found in 5 s, before all was tried)" in str(found)
+    assert "(no cause was found, and not all was tried, as it takes many runs of the model)" in str(found)
 
 
 def test_a_term_of_one_side_is_named_where_matching_stops_later():

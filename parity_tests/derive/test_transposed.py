@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 import parity
+from parity.derive.findings.remarks import remarks
 
 from ..conftest import needs
 from .pairs import images
@@ -53,3 +55,11 @@ def test_between_frameworks_that_store_the_axes_otherwise_the_exchange_is_usual(
     params = [(jax.random.normal(jax.random.key(k), (6, 6)), jnp.zeros(6)) for k in range(3)]
     found = parity.derive(Tanh(turned, 6), (forward, params), (images(4, 6),))
     assert found.proven and found.transposed == ["1/0"] * turned, found
+
+
+def test_a_matrix_in_an_unusual_order_is_named_ahead_of_all_other_remarks():
+    """Ahead of what a proof does not cover, as the bias of a key."""
+    found = parity.derive(Net(False, 5), Net(True, 5), (images(4, 6),))
+    first, *others = remarks(replace(found, unobservable=["q.bias"]))
+    assert first.text.startswith("axes in an unusual order: q.weight")
+    assert any(one.text.startswith("unobservable") for one in others)

@@ -86,6 +86,9 @@ def test_wrong_paths_and_functions_come_first(tmp_path: Path):
     out.write_text("mine")
     with pytest.raises(ConvertError, match=r"b\.py: there is no such file"):
         run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
+    module = f"{tmp_path}/a"
+    with pytest.raises(UsageError, match=rf"{module} is no file: write file\.py:function, .*: {module}\.py:build$"):
+        run(f"{module}:build", f"{tmp_path}/b.py:build", str(out), False)
     with Imports() as imports, pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
         build(f"{tmp_path}/a.py:bild", "left", imports)
 

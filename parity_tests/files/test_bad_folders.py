@@ -66,6 +66,12 @@ def test_a_hostile_item_is_not_run(dcp_folder, tmp_path):
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
+def test_a_file_inside_of_a_checkpoint_leads_to_its_folder(name, dcp_folder):
+    (path,) = dcp_folder.glob(name)
+    refused(path, f"is a part of the dcp checkpoint {dcp_folder} .give the folder.")
+
+
 def edited(folder, change):
     """Change the metadata as torch would write it."""
     with open(folder / ".metadata", "rb") as file:

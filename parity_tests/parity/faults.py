@@ -213,7 +213,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("reversed features", "S/16", "torch", arrays(head__weight=_flip(1)), "head", "reversed input features"),
         Fault("reversed classes", "S/16", "paddle", around("head", lambda call, x: call(x).flip(-1)), "head", "reversed output"),
         Fault("residual of the normed input", "S/16", "torch", around("blocks.0", _residual_of_norm), "blocks.0"),
-        Fault("residual left out", "S/16", "paddle", around("blocks.0", _without_residual), "blocks.0", "residual that is not added"),
+        Fault("residual left out", "S/16", "paddle", around("blocks.0", _without_residual), "blocks.0", "adds once more than paddle"),
         Fault("images read as NHWC", "S/16", "paddle", around("stem", _as_nhwc), "stem"),
         Fault("a float32 literal in float64", "S/16", "flax", around("blocks.0.channel_mix.fc1", _float32), "blocks.0.channel_mix.fc1"),
         Fault("matmul in TF32's ten bits", "S/16", "torch", around("head", lambda call, x: call(x.half().double())), "head"),

@@ -238,6 +238,16 @@ def test_an_array_that_one_side_leaves_out_is_named(whole: Any, how: str, channe
     assert told.startswith(f"{lacking} leaves out block.gamma ({how}, its output is that of {other}, to "), told
 
 
+@pytest.mark.parametrize(("more", "less"), ["ab", "ba"])
+def test_the_side_that_adds_a_residual_once_more_is_named(more: str, less: str) -> None:
+    x, y = RNG.standard_normal((2, 4, 3))
+    sides = []
+    for label in "ab":
+        out = x + y if label == more else y
+        sides.append(Recording(label, "torch", "float64", "cpu", {"block": out}, [Tap("block", (x,), (out,))]))
+    assert guess("block", "layers", *sides).startswith(f"a residual that {more} adds once more than {less} (")
+
+
 def test_a_norm_over_the_channels_of_images_is_recomputed() -> None:
     x = RNG.standard_normal((2, 3, 4, 5))
     sides = []

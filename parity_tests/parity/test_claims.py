@@ -158,7 +158,7 @@ def test_a_tap_of_another_shape_is_where_unequal_models_part() -> None:
 
     equal = parity.compare({"a": Reshaped(False), "b": Reshaped(True)}, X, "layers", dtype="float64")
     assert equal.passed, str(equal)
-    assert "'stem' of other shapes" in equal.results[0].cause
+    assert "'stem', whose shapes differ" in equal.results[0].cause
     pair = {"a": Reshaped(False), "b": Reshaped(True, 2.0)}
     assert parity.compare(pair, X, "layers", dtype="float64").first_divergence == "stem"
 

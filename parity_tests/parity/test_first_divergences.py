@@ -80,6 +80,7 @@ def test_a_module_that_the_page_lacks_is_named_with_the_ports_that_call_it() -> 
     shown = " ".join(report_text.render(made).split())
     said = "paddle calls 'stages.0.down', where the page has no layer; flax and torch do not"
     assert f" cause {said}" in shown and "never calls" not in shown
+    assert "extra call X" in shown and "not called" not in shown
     assert " next leave this module out, as with None in place of an Identity, or let every port call it" in shown
 
 

@@ -192,6 +192,14 @@ def test_masks_answer_to_their_rate() -> None:
     alone = verdict(masks("one", 7_500), without, subject).first_divergence
     assert alone and alone.guess == "dropout in one alone"
     assert alone.worst.cause == "calls of dropout differ: rate 0.25 on 312 units in one; none in two"
+    twice, larger = masks("two", 7_500), masks("two", 7_500)
+    twice.masks, larger.masks = [*(twice.masks or []) * 2], [[0.25, 40_000, 10_000, 7_500, 0.0]]
+    for made, told in (
+        (twice, "1 call of dropout in one, 2 calls in two"),
+        (larger, "dropout of other arrays, as call 1 on 312 units in one and 625 units in two"),
+    ):
+        first = verdict(masks("one", 7_500), made, subject).first_divergence
+        assert first and first.guess == told
     slipped = masks("two", 7_500)
     slipped.arrays["sgd: losses"] = np.asarray(1.1)
     assert verdict(masks("one", 7_500), slipped, subject).first_divergence == "sgd: losses"

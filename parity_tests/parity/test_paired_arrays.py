@@ -127,7 +127,7 @@ def test_modules_that_return_other_shapes_are_counted_and_never_the_first_diverg
     left = linen_net(right)
     report = compared(left, right, "layers")
     said = " ".join(str(report).split())
-    assert report.passed and "name and shape: 'bias' of other shapes note:" in said, said
+    assert report.passed and "name and shape: 'bias', whose shapes differ note:" in said, said
     assert (
         "torch: 6 modules not compared, as one model stacks arrays that the other has apart, as under nn.scan: " in said
     )

@@ -122,6 +122,30 @@ def test_a_table_of_other_models_is_refused(labels: str):
     assert not caught.value.problems
 
 
+def test_a_module_whose_bias_is_one_term_of_a_sum_is_no_pair():
+    """Its output differs by what the other terms add outside of it."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, bias: float) -> None:
+            super().__init__()
+            self.fc, self.head = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)
+            if bias:
+                self.added = torch.nn.Parameter(torch.full((6,), bias))
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.fc(x) + (self.added if hasattr(self, "added") else 0))
+
+    left, right = Net(0.0), Net(0.5)
+    right.load_state_dict({**left.state_dict(), "added": right.added, "fc.bias": left.fc.bias - 0.5})
+    same = {"fc.weight": "o i", "head.weight": "o i", "head.bias": "o"}
+    lines = [f"{name}: {axes} <-> {name}: {axes}" for name, axes in same.items()]
+    table = Table.parse("\n".join(["table 1", *lines, "fc.bias: o <- fc.bias: o + added: o"]))
+    report = parity.compare({"a": left, "b": right}, X[:, 0, 0, :4], check="layers", names=table, dtype="float64")
+    assert report.passed and [name for name, *_ in report.results[0].curve] == ["head", "output"], str(report)
+    assert "1 module not compared" in " ".join(str(report).split())
+
+
 def attention_net(fused: bool) -> Any:
     import torch
 

@@ -43,7 +43,7 @@ def test_a_stride_at_another_layer_is_named_where_it_is():
     assert report.first_divergence == "b", said
     assert "looks like stride 2x2, padding 1 in mine, stride 1x1, padding 1 in theirs" in said
     assert "shapes differ: [2, 4, 4, 4] in mine, [2, 4, 8, 8] in theirs" in said
-    assert "layer before a, error" in said and "of other shapes" not in said  # 'b' was compared: it differs
+    assert "layer before a, error" in said and "whose shapes differ" not in said  # 'b' was compared: it differs
 
 
 def test_a_dense_layer_against_a_convolution_of_one_pixel_is_said_once():
@@ -186,3 +186,50 @@ def test_another_order_of_axes_is_no_divergence_where_what_follows_agrees():
     right.last.weight.data[0, 0] += 1  # what follows differs: the order of axes may be the cause
     report = parity.compare({"a": left, "b": right}, X, check="layers", dtype="float64")
     assert report.first_divergence == "norm"
+
+
+def sound(last: bool) -> Any:
+    """Return two convolutions over time. Args: last: whether they take and return channels last, not second."""
+    import torch
+
+    class Last(torch.nn.Conv1d):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x.swapaxes(1, 2)).swapaxes(1, 2)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            kind = Last if last else torch.nn.Conv1d
+            self.one, self.two = kind(3, 8, 3, padding=1), kind(8, 6, 3, stride=2)  # of 8 steps, then 3
+            self.head, self.act = torch.nn.Linear(6, 4), torch.tanh
+
+        def forward(self, x: Any) -> Any:
+            y = self.two(self.act(self.one(x.swapaxes(1, 2) if last else x)))
+            return self.head(y.mean(1 if last else 2))
+
+    return Net().double()
+
+
+@pytest.mark.parametrize("last", ["right", "left"])
+def test_convolutions_are_compared_with_channels_second_and_last(last: str):
+    """The shapes of one show the layout of another one, which would fit both ways."""
+    import torch
+
+    one, other = sound(last == "left"), sound(last == "right")
+    other.load_state_dict(one.state_dict())
+    axes = {f"{name}.weight": "o i w" for name in ("one", "two")} | {"head.weight": "o i"}
+    axes |= {f"{name}.bias": "c" for name in ("one", "two", "head")}
+    table = Table.parse("table 1\n" + "".join(f"{name}: {axes[name]} <-> {name}: {axes[name]}\n" for name in axes))
+    x = np.random.default_rng(0).standard_normal((2, 3, 8))
+    report = parity.compare({"a": one, "b": other}, x, check="layers", names=table)
+    (result,) = report.results
+    assert report.passed and [name for name, *_ in result.curve] == ["one", "two", "head", "output"], str(report)
+    assert "compared with a's order of axes: 'one', 'two'" in result.cause
+    other.act = torch.relu
+    report = parity.compare({"a": one, "b": other}, x, check="layers", names=table)
+    assert report.first_divergence == "two", str(report)
+    other.act = torch.tanh
+    with torch.no_grad():
+        other.one.weight *= 1.001
+    report = parity.compare({"a": one, "b": other}, x, check="layers", names=table)
+    assert report.first_divergence == "one" and 5e-4 < report.results[0].curve[0][1] < 2e-3, str(report)

@@ -79,6 +79,24 @@ def test_weights_with_lengths_that_the_table_leaves_open_are_not_compared_which_
     assert "whether the weights are equal was not compared, as the Table leaves lengths open: h" in result.cause
 
 
+def test_weights_are_compared_by_the_lengths_that_a_table_was_derived_with() -> None:
+    """Where all lengths of the models are so, those that follow, too."""
+    import torch
+
+    lines = "weight: (h d) i <-> weight: (d h) i\nbias: i <-> bias: i\n"
+    a, b = torch.nn.Linear(4, 6).double(), torch.nn.Linear(4, 6).double()
+    b.load_state_dict({"weight": a.weight.unflatten(0, (2, 3)).swapaxes(0, 1).flatten(0, 1), "bias": a.bias})
+    for lengths, is_compared in (("h=2 d=3 (weight)", True), ("h=2 d=4 (weight)", False), ("h=2", False)):
+        table = Table.parse(f"table 1\n# lengths in the models that it was derived from: {lengths}\n{lines}")
+        (result,) = parity.compare({"a": a, "b": b}, np.ones((2, 4)), names=table).results
+        assert result.weights is None
+        assert ("laid out with h=2, as in the models that the Table was derived from" in result.cause) is is_compared
+        assert ("not compared, as the Table leaves lengths open: h" in result.cause) is not is_compared
+    table = Table.parse(f"table 1\n# lengths in the models that it was derived from: h=3 d=2\n{lines}")
+    (result,) = parity.compare({"a": a, "b": b}, np.ones((2, 4)), names=table).results
+    assert str(result.weights).startswith("1 of 2 arrays, `weight` by ") and "with h=3, as in" in result.cause
+
+
 def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None:
     one = {"a": np.array([1.0, np.nan]), "b.num_batches_tracked": np.array(3), "c": np.array([4.0, 1.0])}
     other = {"a": np.array([1.0, np.nan]), "b.num_batches_tracked": np.array(5), "c": np.array([4.0, 1.5])}

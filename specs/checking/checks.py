@@ -270,7 +270,9 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[tuple[str, str]]:
         array = _shown_by(spec, again, name)
         if not array:
             what = f"{name}: infer does not return it, {_no_dialect(spec)}, and it is not in unshown, nor immaterial"
-            yield name, f"{what}: list it in `unshown` if it changes the outputs, else let `immaterial` return it"
+            fix = "state it in `conventions` if the dialect's code has one value alone, " if spec.dialects else ""
+            fix += "list it in `unshown` if it changes the outputs, else let `immaterial` return it"
+            yield name, f"{what}: {fix}"
         elif not shown:  # else arrays may show a product of both
             yield name, f"infer returns no {name}, which arrays show, as {array!r}"
 

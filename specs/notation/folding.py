@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 FOLDED = 6  # numbers in a name that are folded: the first ones
+RUNS = 12  # numbers, or runs of them, that a folded name lists
 LINES = 40  # lines of one kind; more are counted
 SEVERAL = 3  # arrays of one block that are listed one by one
 LEVEL = re.compile(r"(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])")  # a number in a name that may count blocks
@@ -38,7 +39,10 @@ def counted(names: Iterable[str]) -> dict[str, int]:
 
 
 def _span(numbers: list[str]) -> str:
-    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}"."""
+    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}".
+
+    Of many, at equal distances or not, the first ones and the last one stand there: "{0,3,6,9,12,15,...,3999}".
+    """
     spelled = sorted(set(numbers), key=lambda number: (int(number), number))
     runs: list[list[str]] = []
     for number in spelled:
@@ -48,6 +52,8 @@ def _span(numbers: list[str]) -> str:
             runs.append([number])
     long = 1 if len(runs) == 1 else 2  # a pair among others is as short without dots
     parts = [part for run in runs for part in ([f"{run[0]}..{run[-1]}"] if len(run) > long else run)]
+    if len(parts) > RUNS:
+        parts = [*parts[: RUNS // 2], "...", parts[-1]]
     return spelled[0] if len(spelled) == 1 else "{" + ",".join(parts) + "}"
 
 

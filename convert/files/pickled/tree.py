@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ NESTED = (list, tuple)  # Pairs is a list
 NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
 TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
+UNPACKED = "save plain, dense tensors: state_dict() of the model before quantization"
 NO_TENSORS = "holds no tensors"
 OF_MODULES = {"_parameters", "_modules"}  # attributes of every torch module, also of a class of the user's
 OF_STATE = OF_MODULES | {"_buffers"}  # those that have what its state_dict does
 TRANSIENT = "_non_persistent_buffers_set"  # the names of a module's buffers that its state_dict lacks
 NO_STATE = "tensors of pickled modules that are in no state_dict"
+# A module with weights that torch packs when it is quantized: no tensor shows them.
+PACKED = re.compile(r"torch\.(?:ao\.)?nn\.(?:\w+\.)*quantized\.(?:\w+\.)*\w*PackedParam\w*")
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -92,6 +96,9 @@ def leaves(
             skipped.add(partial(spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
+            if PACKED.fullmatch(value.name):
+                where = "/".join(str(key) for key in path if key != "_modules")
+                raise Refused(f"{shown(where)}, of {value.name}: is quantized", UNPACKED)
             if modules is not None:
                 _read_settings(path, value, modules)
             keys = {key for key, _ in value if isinstance(key, str)}
@@ -177,7 +184,7 @@ def _contains(root: Any, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
             if isinstance(item, NESTED) and id(item) not in seen:
                 seen.add(id(item))
                 todo.append(item)
-            if leaf(item) is not None:
+            if leaf(item) is not None or (isinstance(item, Object) and PACKED.fullmatch(item.name)):
                 return True, looked
     return False, looked
 

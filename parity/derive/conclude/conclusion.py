@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from convert.folding import fold as folded
+from parity.derive.edits.edit import SIDES
 from parity.derive.findings.comments import commented
 from parity.derive.findings.derivation import Derivation
-from parity.derive.fold.followed import behind_lists
-from parity.derive.fold.lone import lone
-from parity.derive.fold.this_depth import this_depth
+from parity.derive.findings.evidence import Differences, Given, Judgement, Matching
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import to_check
@@ -25,9 +24,8 @@ from parity.derive.missing.unmatched import Unmatched, unmatched
 from parity.derive.missing.weight_norms import one_sided
 from parity.derive.missing.widths import Resized, sentence, usual, without
 from parity.derive.prove.divergence import Divergence, confirmed
-from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.heads import HEADS, built_unlike, head_counts
-from parity.derive.prove.prove import RANDOM, Proof
+from parity.derive.prove.prove import RANDOM
 from parity.derive.prove.unreached import without_places
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.draws import draw
@@ -35,15 +33,12 @@ from parity.derive.trace.inputs import misordered
 from parity.derive.trace.program import Refused
 from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import shown
-from parity.derive.trace.tape import Tape
 from specs.words import in_a_row
 
 from .chosen import chosen
 from .partings import divergences, partings
-from .verdict import Verdict, judged
+from .verdict import judged
 from .writing import Written, unseen, without_drops, written
-
-MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 
 
 class Explained(NamedTuple):
@@ -69,37 +64,46 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     of = written(left, best)
-    verdict = judged(left, best, of)
-    explained = _explained(left, best, of, verdict, unlike)
+    judgement = judged(left, best, of)
+    explained = _explained(left, best, of, judgement, unlike)
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.
         whole = without(best.found, explained.resized, of.rights)
         return concluded(left, best._replace(found=whole), began, explained.resized)
     of, rows = _with_reasons(left, best, of, explained)
-    free, untried = _free(left, of) if verdict.proven else ([], "")
-    derivation = replace(
-        _derivation(left, best, of, verdict, explained),
-        unmatched=rows, freedom=free, untried=untried, seconds=time.process_time() - began,
-    )  # fmt: skip
-    notes = [*of.notes, *verdict.notes, *(_unseen_notes(of) if verdict.proven else [])]
+    sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
+    derivation = Derivation.of(
+        _given(left, best, of),
+        _matching(best, of, judgement, explained, rows, sure),
+        _reported(judgement, of, explained),
+        _differences(left, best, of, explained, judgement.proven, sure),
+    )
+    derivation = replace(derivation, seconds=time.process_time() - began)
+    notes = [*of.notes, *judgement.notes, *(_unseen_notes(of) if judgement.proven else [])]
     return replace(derivation, table=commented(derivation, derivation.why, notes))
 
 
-def _explained(left: Left, best: Candidate, of: Written, verdict: Verdict, unlike: Sequence[Resized]) -> Explained:
+def _explained(left: Left, best: Candidate, of: Written, judgement: Judgement, unlike: Sequence[Resized]) -> Explained:
     """Say where the models part, and which sizes differ; nothing of models that the tapes do not show."""
     steps = best.found.steps
-    depths = "" if verdict.proven else differing(left.side.parameters, best.side.parameters)
-    if verdict.reads_numbers or verdict.proof.incomparable == RANDOM:
+    depths = "" if judgement.proven else differing(left.side.parameters, best.side.parameters)
+    if judgement.reads_numbers or judgement.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
-    places = divergences(best.found, verdict.proof, verdict.proven, lows)
-    if verdict.proven:
-        return Explained(places, steps)
-    unequal = bool(of.reasons or verdict.proof.incomparable)
+    equal = judgement.proven or (bool(of.reasons) and _equal(judgement, of))
+    places = divergences(best.found, judgement, equal, lows)
+    if equal:
+        return Explained(places, steps, unlike, depths)
+    unequal = bool(of.reasons or judgement.incomparable)
     alike = same_shapes(left.program, best.programs[1])
     sized = not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, of, places, sized)
     return Explained(places, steps, unlike or others, depths)
+
+
+def _equal(judgement: Judgement, of: Written) -> bool:
+    """Tell whether outputs are equal in float64, and depend on no parameter that lacks a line."""
+    return judgement.exact <= EQUAL_OUTPUTS and not (of.reasons and judgement.incomparable)
 
 
 def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained) -> tuple[Written, list[Unmatched]]:
@@ -108,7 +112,7 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
         return of, []
     sizes = {pair.right: pair.why for pair in explained.resized if pair.right in of.reasons}
     reasons = dict.fromkeys(of.reasons, DEPTHS) if explained.depths else {**of.reasons, **sizes}
-    rows = unmatched(left, best, reasons)
+    rows = unmatched(left, best, of.map, reasons)
     return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
 
 
@@ -118,63 +122,75 @@ def _of_complex_numbers(left: Side, right: Side) -> str:
     return " and ".join(f"{in_a_row(folded(names))} on the {side}" for side, names in sides if names)
 
 
-def _derivation(left: Left, best: Candidate, of: Written, verdict: Verdict, explained: Explained) -> Derivation:
-    """Return all that is known, but for what may be permuted, and what has no partner."""
-    found, lefts, rights = best.found, left.elements, of.rights
-    tapes, proven, steps = (left.tape, best.tape), verdict.proven, explained.steps
-    sure = proven or confirmed(explained.places)  # without the causes that were found the models are equal
-    certain = sure or (verdict.proof.exact <= EQUAL_OUTPUTS and not of.reasons)  # equal outputs confirm each choice
-    doubtful = [] if certain else [name for name in _doubtful(found.steps) if name not in of.reasons]
-    inferred = [name for name in dict.fromkeys([*of.inferred, *doubtful]) if name not in of.reasons]
-    several = [] if certain else [name for name in chosen(best.programs[1], steps) if name not in of.reasons]
-    return Derivation(
-        **vars(_reported(verdict.proof, of, explained)),
-        **({} if proven else _built_otherwise(left, best, of, explained)),
-        table=of.table,
-        proven=proven,
-        divergences=explained.places,
-        unshown=verdict.unshown,
-        reads_numbers=verdict.reads_numbers,
-        branches=[side for side, tape in zip(("left", "right"), tapes, strict=True) if tape.reads_numbers],
-        doubtful=doubtful,
-        chosen=several,
-        tested=[*(array.shape for array in left.side.call.arrays().values()), *verdict.shapes],
-        absent=verdict.absent,
-        over_one=verdict.over_one,
-        lower=_lower(verdict.proof, tapes),
-        voided=[name for name, side in (("left", left.side), ("right", best.side)) if side.voided],
+def _given(left: Left, best: Candidate, of: Written) -> Given:
+    """Return what the models are, and how they are called."""
+    lefts, tapes, sides = left.elements, (left.tape, best.tape), (left.side, best.side)
+    return Given(
+        arrays=(len(lefts.names), len(of.rights.names)),
+        elements=(len(lefts) - 1, len(of.rights) - 1),
         correspondence=best.correspondence,
         input_order=best.input_order,
-        filled=of.filled,
         drawn=left.drawn,
-        reasons=of.reasons,
-        stop=None if sure else found.failure,
-        inferred=inferred,
-        in_rows=[name for name in of.in_rows if name in inferred],
-        check_given="" if sure else _given_to_check(best, explained),
         given_open=best.hint.open if best.hint else (),
-        uses=steps,
-        fixed=lone(of.table, of.table.known, of.table.like),
-        this_depth=this_depth(of.table),
-        behind_lists=behind_lists(of.table),
-        strides=unlike_strides(left.program, best.programs[1]) if found.failure and not sure else "",
-        heads="" if sure else _heads(left, best, of, explained),
-        arrays=(len(lefts.names), len(rights.names)),
-        elements=(len(lefts) - 1, len(rights) - 1),
+        branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],
+        voided=[name for name, side in zip(SIDES, sides, strict=True) if side.voided],
     )
 
 
-def _built_otherwise(left: Left, best: Candidate, of: Written, explained: Explained) -> dict[str, Any]:
-    """Say how models that are not proven equal are built: of other depths or sizes, with other kinds of arrays."""
+def _matching(
+    best: Candidate, of: Written, judgement: Judgement, explained: Explained, rows: Sequence[Unmatched], sure: bool
+) -> Matching:
+    """Return the Table, and which of its lines are not sure.
+
+    Args:
+      rows: what has no partner. sure: whether the models are equal, without the causes that were found.
+    """
+    certain = sure or _equal(judgement, of)  # equal outputs confirm each choice
+
+    def of_table(names: Iterable[str]) -> list[str]:
+        return [name for name in dict.fromkeys(names) if name not in of.reasons]
+
+    doubtful = [] if certain else of_table(_doubtful(best.found.steps))
+    inferred = of_table([*of.inferred, *doubtful])
+    return Matching(
+        table=of.table,
+        uses=explained.steps,
+        reasons=of.reasons,
+        stop=None if sure else best.found.failure,
+        unmatched=rows,
+        inferred=inferred,
+        in_rows=[name for name in of.in_rows if name in inferred],
+        doubtful=doubtful,
+        chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
+        filled=of.filled,
+    )
+
+
+def _differences(
+    left: Left, best: Candidate, of: Written, explained: Explained, proven: bool, sure: bool
+) -> Differences:
+    """Say where models part, and how they are built: of other depths or sizes, with other kinds of arrays."""
+    known = Differences(divergences=explained.places)
+    if not sure:
+        stopped = best.found.failure is not None
+        known = replace(
+            known,
+            strides=unlike_strides(left.program, best.programs[1]) if stopped else "",
+            heads=_heads(left, best, of, explained),
+            check_given=_given_to_check(best, explained),
+        )
+    if proven:
+        return known
     lefts, rights = left.elements, of.rights
     sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
-    return {
-        "depths": explained.depths,
-        "sizes": "" if explained.depths else sizes,
-        "weight_norms": one_sided(lefts.names, rights.names),
-        "complex_arrays": _of_complex_numbers(left.side, best.side),
-        "misordered": _misordered(left, best),
-    }
+    return replace(
+        known,
+        depths=explained.depths,
+        sizes="" if explained.depths else sizes,
+        weight_norms=one_sided(lefts.names, rights.names),
+        complex_arrays=_of_complex_numbers(left.side, best.side),
+        misordered=_misordered(left, best),
+    )
 
 
 def _given_to_check(best: Candidate, explained: Explained) -> str:
@@ -199,32 +215,18 @@ def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> st
     return built_unlike(*counts)
 
 
-def _reported(proof: Proof, of: Written, explained: Explained) -> Proof:
-    """Return a proof without what the causes explain, and without errors that missing parameters make void."""
+def _reported(judgement: Judgement, of: Written, explained: Explained) -> Judgement:
+    """Return a judgement without what the causes explain, and without errors that missing parameters make void."""
+    void = bool(of.reasons) and not _equal(judgement, of)
     if confirmed(explained.places):
-        proof = replace(proof, incomparable=without_places(proof.incomparable))
-    return replace(proof, exact=math.nan, gradient=None) if of.reasons else proof
+        judgement = replace(judgement, incomparable=without_places(judgement.incomparable))
+    return replace(judgement, exact=math.nan, gradient=None) if void else judgement
 
 
 def _misordered(left: Left, best: Candidate) -> str:
     """Say why the right model seems to take the inputs in another order; see misordered."""
     shapes = [[np.shape(array) for array in program.outputs] for program in (left.program, best.programs[1])]
     return misordered(left.side.call.arrays(), *shapes)
-
-
-def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
-    """List the dtypes in which the sides compute whose outputs differ by lower precision alone."""
-    sides = zip(("left", "right"), tapes, strict=True)
-    tables = {"float32"} if proof.tables else set[str]()  # see RoundedTable
-    return sorted(tables | {dtype for side, tape in sides if side in proof.rounding for dtype in tape.lowers})
-
-
-def _free(left: Left, of: Written) -> tuple[list[str], str]:
-    """Return what may be permuted without effect, and what was not tried: large models are run fewer times."""
-    if (runs := affordable(left.program)) < MIN_RUNS:
-        return [], UNTRIED
-    left.fill()
-    return freedom(left.side, left.program, left.elements, left.inputs, of.partners(left.elements), runs)
 
 
 def _unseen_notes(of: Written) -> list[str]:

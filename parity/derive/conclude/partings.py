@@ -194,7 +194,7 @@ def _known(of: Written) -> Mapped:
     found = np.array(of.map) if of.reasons else np.asarray(of.map)
     for name in of.reasons:
         of.rights.part(found, name)[...] = 0
-    return Mapped(found, not of.reasons)
+    return Mapped(found, not of.reasons, of.plus if of.plus.any() else None)
 
 
 def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:

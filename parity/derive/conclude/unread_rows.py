@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,16 +23,24 @@ def read_in_rows(program: Program, found: Array, rights: Elements, names: Iterab
 
 def _some_rows(known: Array) -> bool:
     """Tell whether some rows are known as a whole, and nothing of the others."""
-    rows = known.reshape(len(known), -1) if known.ndim > 1 else np.zeros((0, 1), bool)
+    axis = _axis_of_rows(known.shape)
+    rows = known.reshape(known.shape[axis], -1) if known.ndim > axis + 1 else np.zeros((0, 1), bool)
     return bool(rows.any() and not rows.all() and (rows.all(1) == rows.any(1)).all())
+
+
+def _axis_of_rows(shape: Sequence[int]) -> int:
+    """Return the first axis that is longer than 1: tables of positions may have an axis for the batch before it."""
+    return next((axis for axis, length in enumerate(shape) if length > 1), 0)
 
 
 def _picked(program: Program, found: Array, rights: Elements, name: str) -> bool:
     """Tell whether all that reads a table picks rows of it, and none of those without a partner."""
     value = program.tape.parameters[name]
-    known = (rights.part(found, name) > 0).reshape(program.shapes[value][0], -1).any(1)
-    places = np.arange(len(known)).reshape([-1, *[1] * (len(program.shapes[value]) - 1)])
-    unread = np.broadcast_to(1.0 - known[places], program.shapes[value])  # Paddle picks no rows of bools
+    shape = program.shapes[value]
+    axis = _axis_of_rows(shape)
+    known = (rights.part(found, name) > 0).reshape(shape[axis], -1).any(1)
+    rows = known.reshape([-1, *[1] * (len(shape) - axis - 1)])
+    unread = np.broadcast_to(1.0 - rows, shape)  # Paddle picks no rows of bools
     readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
     for node in readers:
         operands = [unread if number == value else program.known(number) for number in node.inputs]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from convert.folding import fold as folded
 from parity.derive.edits.edit import SIDES
+from parity.derive.findings.evidence import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
 from parity.derive.prove.examples import Examples, more_examples
-from parity.derive.prove.freedom import affordable
+from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
@@ -29,76 +29,73 @@ from parity.derive.prove.zeros import rows_of_zeros
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from parity.derive.trace.reason import Reason
+from parity.derive.trace.tape import Tape
 from specs.words import count, in_a_row
 
 from .writing import Written
 
+MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 FURTHER_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on other weights and inputs
 DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
 NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
 
-class Verdict(NamedTuple):
-    """Whether the models are equal with the weights that a Table translates.
-
-    Args:
-      proof: with the reason why nothing is proven. unshown, reads_numbers: see Derivation.
-      shapes: of the left inputs of a run with two examples, if there was one. absent, over_one: see Derivation.
-      notes: on numbers that one model alone stores.
-    """
-
-    proof: Proof
-    proven: bool
-    unshown: list[str]
-    reads_numbers: bool
-    shapes: Sequence[tuple[int, ...]] = ()
-    absent: str = ""
-    over_one: str = ""
-    notes: Sequence[str] = ()
-
-
-def judged(left: Left, best: Candidate, of: Written) -> Verdict:
+def judged(left: Left, best: Candidate, of: Written) -> Judgement:
     """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
-    a, b, found, tapes = left.side, best.side, best.found, (left.tape, best.tape)
+    found, programs = best.found, (left.program, best.programs[1])
+    maps = [of.map, found.plus] if found.plus.any() else [of.map]
+    trial = Trial(left.side, best.side, of.table, (left.tape, best.tape), programs, maps, (left.elements, of.rights))
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     gaps = [step.gap for step in found.steps if step.kind != "add"]
     whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)
-
-    def run(whole: bool) -> Proof:
-        return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
-
-    proof = run(whole)
+    proof = prove(trial, whole)
     edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
-    numbers = doubted and reads_numbers(a, b, tapes, of.table)
+    numbers = doubted and reads_numbers(trial)
     if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
-        whole, proof = True, run(True)
+        whole, proof = True, prove(trial)
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
-    trial = Trial(a, b, of.table, proof.error)
+    trial = replace(trial, error=proof.error, exact=proof.exact)
     quick = affordable(left.program) >= FURTHER_RUNS
     examples = more_examples(trial) if holds and quick else Examples()
-    objection, unshown = _objection(left, best, of, proof) if holds else ("", [])
+    objection, unshown = _objection(trial, proof, quick) if holds else ("", [])
     if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
-        limited = unreached(a, b, tapes, of.table)  # by the values of the proof, and not by those of the matching
+        limited = unreached(trial)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    stored = stored_alone(a, b, tapes, of.table) if holds and not (objection or unshown) else Stored()
+    stored = stored_alone(trial) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
-    programs = left.program, best.programs[1]
-    longer = longer_inputs(trial, programs) if holds and not objection else Longer()
+    longer = longer_inputs(trial) if holds and not objection else Longer()
     objection = objection or longer.reason
     proof = _compared(proof, objection, best, of)
     proven = holds and not unshown and not objection
-    absent = absent_token(trial, tapes, programs) if proven else ""
+    absent = absent_token(trial) if proven else ""
     if proven and quick and not absent:
-        absent = negative_inputs(trial) or rows_of_zeros(trial, tapes)
+        absent = negative_inputs(trial) or rows_of_zeros(trial)
         absent = absent or rows_of_one_value(trial) or other_lengths(trial)
-    return Verdict(
-        proof, proven, unshown, numbers or proof.incomparable == UNLIKE, examples.shapes, absent, longer.over_one,
-        stored.notes,
+    free, untried = _free(left, of) if proven else ([], "")
+    return Judgement(
+        **vars(proof), proven=proven, unshown=unshown, reads_numbers=numbers or proof.incomparable == UNLIKE,
+        tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
+        over_one=longer.over_one, lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
     )  # fmt: skip
+
+
+def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
+    """List the dtypes in which the sides compute whose outputs differ by lower precision alone."""
+    tables = {"float32"} if proof.tables else set[str]()  # see RoundedTable
+    sides = zip(SIDES, tapes, strict=True)
+    return sorted(tables | {dtype for side, tape in sides if side in proof.rounding for dtype in tape.lowers})
+
+
+def _free(left: Left, of: Written) -> tuple[list[str], str]:
+    """Return what may be permuted without effect, and what was not tried: large models are run fewer times."""
+    if (runs := affordable(left.program)) < MIN_RUNS:
+        return [], UNTRIED
+    left.fill()
+    return freedom(left.side, left.program, left.elements, left.inputs, of.partners(left.elements), runs)
 
 
 def _compared(proof: Proof, objection: str, best: Candidate, of: Written) -> Proof:
@@ -113,35 +110,33 @@ def _compared(proof: Proof, objection: str, best: Candidate, of: Written) -> Pro
     return replace(proof, incomparable=reason, error=error)
 
 
-def _objection(left: Left, best: Candidate, of: Written, proof: Proof) -> tuple[str, list[str]]:
-    """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges."""
-    a, b = left.side, best.side
-    if drawing := [side for side, tape in zip(SIDES, (left.tape, best.tape), strict=True) if tape.draws()]:
+def _objection(trial: Trial, proof: Proof, quick: bool) -> tuple[str, list[str]]:
+    """Return why models whose outputs are equal are not proven so, and the arrays that no proof exchanges.
+
+    Args:
+      quick: whether the models are run on other weights and inputs.
+    """
+    if drawing := [side for side, tape in zip(SIDES, trial.tapes, strict=True) if tape.draws()]:
         return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
-    if wide := wide_integers((a, b), (left.program, best.programs[1])):
+    if wide := wide_integers(trial):
         return wide, []
-    if proof.kept and only_one_value([*a.call.arrays().values(), *b.call.arrays().values()]):
+    if proof.kept and only_one_value([array for arrays in trial.given for array in arrays.values()]):
         return ALIKE, []
-    idle = [name for name in proof.unobservable if len(left.elements.shapes[name]) > 1]
-    if idle and only_one_step(left.program, best.programs[1]):
+    idle = [name for name in proof.unobservable if len(trial.elements[0].shapes[name]) > 1]
+    if idle and only_one_step(*trial.programs):
         return Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS), []
-    if unshown := unproven(a, b, of.table):
+    if unshown := unproven(trial):
         return "", unshown
-    return _only_with(left, best, of, proof), []
+    return _only_with(trial, quick), []
 
 
-def _only_with(left: Left, best: Candidate, of: Written, proof: Proof) -> str:
+def _only_with(trial: Trial, quick: bool) -> str:
     """Say with which values alone the outputs are equal; "" where others were tried, or are not needed."""
-    a, b, tapes = left.side, best.side, (left.tape, best.tape)
-    trial = Trial(a, b, of.table, proof.error)
-    if reason := unreached(a, b, tapes, of.table):  # first, as other signs may lead beyond a limit too
+    if reason := unreached(trial):  # first, as other signs may lead beyond a limit too
         return reason
     if names := only_positive(trial) or only_positive_inputs(trial):
         return f"equal only for positive values of {in_a_row(folded(names))}"
-    if names := stored_orders(a, b, of.map, left.elements, of.rights):
+    if names := stored_orders(trial):
         return f"equal only with these values of {in_a_row(names)}, {ORDERED}"
-    if affordable(left.program) >= FURTHER_RUNS:
-        programs = left.program, best.programs[1]
-        if other := other_masks(trial) or larger_weights(trial, programs, tapes):
-            return other
-    return unlike_number(a, b, tapes, of.table, proof.exact)
+    other = (other_masks(trial) or larger_weights(trial)) if quick else ""
+    return other or unlike_number(trial)

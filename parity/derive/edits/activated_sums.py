@@ -17,7 +17,7 @@ from specs.words import in_a_row
 
 from .activations import Activation, activation
 from .affine import chains
-from .edit import SIDES, Edit, repeats, widened
+from .edit import SIDES, Edit, Scope, repeats, widened
 from .norms import each_norm
 from .sums import adds
 
@@ -76,13 +76,10 @@ class Moved(Edit):
         return replace(tape, nodes=nodes, size=size, parts={})
 
 
-def moved_activations(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Edit]:
-    """Yield edits that apply an activation function after a sum where it is before, or to one of its terms.
-
-    Args:
-      firsts: on each side, the operation from which on the sides may differ.
-    """
-    for side, program in enumerate(programs):
+def moved_activations(scope: Scope) -> Iterator[Edit]:
+    """Yield edits that apply an activation function after a sum where it is before, or to one of its terms."""
+    firsts = scope.firsts
+    for side, program in enumerate(scope.programs):
         for places in (partial(_places, program, True), partial(_places, program, False), partial(_behind, program)):
             if next(places(firsts[side]), None) is None:
                 continue

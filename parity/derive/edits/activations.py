@@ -13,7 +13,7 @@ from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
-from .edit import Other, two_sided
+from .edit import Other, Scope, two_sided
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -35,20 +35,16 @@ class Activation(NamedTuple):
     size: int
 
 
-def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Iterator[Other]:
-    """Yield the functions of one side in place of those of the other, in a span of operations, and of all like these.
-
-    Args:
-      spans: of each side, the first operation and the end.
-    """
+def others(scope: Scope) -> Iterator[Other]:
+    """Yield the functions of one side in place of those of the other, in the spans, and of all like these."""
     found = [
         [one for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (one := activation(program, node))]
-        for program, span in zip(programs, spans, strict=True)
+        for program, span in zip(scope.programs, scope.spans, strict=True)
     ]
     for side, own in enumerate(found):
         names = dict.fromkeys([*(one.name for one in found[1 - side]), NONE])
         for one in own:
-            alike = _written_as(programs[side], one)
+            alike = _written_as(scope.programs[side], one)
             for name in names:
                 if name != one.name:
                     both = (one.name, name) if side == 0 else (name, one.name)

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape
+from specs.numbers import measured
 from specs.words import in_a_row
 
 from .edit import SIDES, Edit, LeftOut, repeats, widened
+from .weights import Instead
 
 MOST = 4  # chains of a side that are tried
+MISSING = "missing parameter"  # the kind of edits that leave some out
 MOVED = "product in another place"  # the kind of edits that exchange it with a sum
 VERBS = {"add": "adds", "mul": "multiplies by"}
 
 
 class Applied(NamedTuple):
-    """An operation that adds parameters to a value, or multiplies it by them.
+    """An operation that adds parameters to a value, or multiplies it by them, or by one number.
 
     Args:
-      value: what it reads beside them. names: of the parameters.
+      value: what it reads beside them. names: of the parameters. number: without such names, the number.
     """
 
     node: Node
     value: int
     names: tuple[str, ...]
+    number: float = 1.0
 
     def reading(self, value: int, output: int) -> Node:
         """Return the operation with another value beside its parameters, and another result."""
@@ -36,15 +43,23 @@ class Applied(NamedTuple):
         return self.node._replace(inputs=inputs, output=output)
 
 
-def applied(program: Program) -> Iterator[Applied]:
-    """Yield each operation that adds parameters to a value of its result's shape, or multiplies it by them."""
+def applied(program: Program, numbers: bool = False) -> Iterator[Applied]:
+    """Yield each operation that adds parameters to a value of its result's shape, or multiplies it by them.
+
+    Args:
+      numbers: whether those that multiply it by one number count too.
+    """
     weights = program.weights()
     for node in program.tape.nodes:
         values = [number for number in node.inputs if number in program.active]
         names = tuple(name for number in node.inputs for name in weights.get(number, ()))
-        alone = node.kind in VERBS and len(values) == 1 and names
-        if alone and program.shapes[values[0]] == program.shapes[node.output]:
+        if node.kind not in VERBS or len(values) != 1 or program.shapes[values[0]] != program.shapes[node.output]:
+            continue
+        known = [program.tape.constants[number] for number in node.inputs if number in program.tape.constants]
+        if names:
             yield Applied(node, values[0], names)
+        elif numbers and node.kind == "mul" and len(known) == 1 and np.size(known[0]) == 1:
+            yield Applied(node, values[0], (), float(np.real(np.ravel(known[0])[0])))
 
 
 @dataclass(frozen=True)
@@ -74,10 +89,10 @@ class Exchanged(Edit):
         return replace(tape, nodes=nodes, parts={})
 
 
-def chains(program: Program) -> list[list[Applied]]:
+def chains(program: Program, numbers: bool = False) -> list[list[Applied]]:
     """Return the operations of `applied` in groups that follow one another within a module, in order of execution."""
     ends: dict[int, list[Applied]] = {}
-    for one in applied(program):
+    for one in applied(program, numbers):
         chain = ends.get(one.value, [])
         follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.readers(one.value)) == 1
         if follows:
@@ -106,6 +121,29 @@ def without_parameters(
         yield _left_out([some], side)
 
 
+def without_elements(program: Program, parts: Mapping[str, Array], side: int) -> Iterator[Instead]:
+    """Yield an edit that puts zeros in place of the elements of one side that have no partner on the other one.
+
+    Args:
+      parts: names of parameters -> which of their elements have a partner. Those that are only added are changed.
+    """
+    weights = {name: program.tape.parameters[name] for name in parts if name in program.tape.parameters}
+    added = {node.output for node in program.tape.nodes if node.kind == "add"}
+    read = {name: _readers(program, number) for name, number in weights.items()}
+    some = {name: parts[name] for name, outputs in read.items() if outputs and outputs <= added}
+    if some:
+        lacking = [f"{(~kept).sum():,} of {kept.size:,} elements of {name}" for name, kept in some.items()]
+        text = f"the {SIDES[side]} adds {in_a_row(lacking)}, the {SIDES[1 - side]} does not"
+        values = {weights[name]: (weights[name], partial(_only, kept)) for name, kept in some.items()}
+        outputs = sorted({output for name in some for output in read[name]})
+        firsts = tuple(min(read[name]) for name in some)
+        yield Instead(side, MISSING, text, values, outputs, times=len(some), named=len(some), counted=firsts)
+
+
+def _only(kept: Array, values: Array) -> Array:
+    return np.where(kept, values, 0)
+
+
 def without_chains(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
     """Yield edits that leave out parameters, of these, that are added or multiplied from an operation on."""
     every = [chain for chain in chains(program) if all(name in names for one in chain for name in one.names)]
@@ -115,8 +153,8 @@ def without_chains(program: Program, first: int, side: int, names: Collection[st
 
 
 def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
-    """Yield edits that multiply by parameters after others are added, or the other way round, from an operation on."""
-    pairs = [pair for chain in chains(program) for pair in itertools.pairwise(chain)]
+    """Yield edits that multiply after parameters are added, or the other way round, from an operation on."""
+    pairs = [pair for chain in chains(program, numbers=True) for pair in itertools.pairwise(chain)]
     every = [(one, two) for one, two in pairs if one.node.kind != two.node.kind]
     late = [pair for pair in every if program.makers[pair[1].node.output] >= first]
     for pair in late[:1]:  # a match ends at the first one
@@ -124,9 +162,13 @@ def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
 
 
 def _exchanged(pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:
-    firsts, seconds = (folded_names(dict.fromkeys(n for pair in pairs for n in pair[k].names)) for k in (0, 1))
+    firsts, seconds = (
+        in_a_row(folded_names(dict.fromkeys(name for pair in pairs for name in pair[k].names)))
+        or measured(pairs[0][k].number)
+        for k in (0, 1)
+    )
     verbs = [VERBS[one.node.kind] for one in pairs[0]]
-    does = f"{verbs[0]} {in_a_row(firsts)} before it {verbs[1]} {in_a_row(seconds)}"
+    does = f"{verbs[0]} {firsts} before it {verbs[1]} {seconds}"
     text = f"the {SIDES[side]} {does}, the {SIDES[1 - side]} after that"
     counted = tuple(second.node.output for _, second in pairs)
     return Exchanged(side, MOVED, text, pairs, times=len(pairs), named=len(pairs), counted=counted)
@@ -143,7 +185,7 @@ def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
     for one in every:
         firsts = {**dict.fromkeys(one.names, one.node.output), **firsts}
     text = f"the {SIDES[side]} {' and '.join(texts)}, the {SIDES[1 - side]} does not"
-    return LeftOut(side, "missing parameter", text, {one.node.output: one.value for one in every},
+    return LeftOut(side, MISSING, text, {one.node.output: one.value for one in every},
                    times=len(firsts), counted=tuple(firsts.values()))  # fmt: skip
 
 

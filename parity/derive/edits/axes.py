@@ -5,7 +5,7 @@ parameters, which may leave the mean as it is (RMSNorm).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 from specs.words import count
 
-from .edit import Replaced, two_sided
+from .edit import Replaced, Scope, two_sided
 from .texts import Words
 
 SOFTMAX, NORM = "softmax", "norm"  # the kinds of these edits
@@ -85,12 +85,9 @@ class OtherAxes(Replaced):
         return Node("other", (self.values[node.output],), node.output, self.runs[node.output], node.site, None)
 
 
-def reaxed(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[OtherAxes]:
-    """Yield edits by which a side normalizes over the axes or groups of the other one, here and wherever it does so.
-
-    Args:
-      near: on each side, the numbers of the operations in which the sides may differ.
-    """
+def reaxed(scope: Scope) -> Iterator[OtherAxes]:
+    """Yield edits by which a side normalizes over the axes or groups of the other one, here and wherever it does so."""
+    programs, near = scope.programs, scope.near
     found = [
         _outermost(_normalized(program, node) for at, node in enumerate(program.tape.nodes) if at in near[side])
         for side, program in enumerate(programs)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, LeftOut
+from .edit import SIDES, LeftOut, Scope
 
 KIND = "value"  # the kind of these edits
 STEPS = 24  # operations on the way back that are looked at
@@ -19,18 +19,15 @@ LONGEST = 4  # operations that are named
 KINDS = {"add": "a sum", "mul": "a product"}
 
 
-def earlier_values(
-    programs: Sequence[Program], met: tuple[int, int], near: Sequence[Collection[int]]
-) -> Iterator[LeftOut]:
+def earlier_values(scope: Scope, met: tuple[int, int]) -> Iterator[LeftOut]:
     """Yield edits by which a side takes a value of the same shape that it computes earlier.
 
     Args:
       met: of each side, the value that is compared where the sides part.
-      near: on each side, the numbers of the operations in which the sides may differ.
     """
-    for side, program in enumerate(programs):
+    for side, program in enumerate(scope.programs):
         value = _in_own_shape(program, met[side])
-        for earlier in itertools.islice(_before(program, value, near[side]), MOST):
+        for earlier in itertools.islice(_before(program, value, scope.near[side]), MOST):
             nodes = _between(program, earlier, value)
             if 0 < len(nodes) <= LONGEST and all(node.kind != "product" for node in nodes):
                 names = in_a_row(dict.fromkeys(map(_named, nodes)))

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
+from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape, identity
 from specs.words import count
 
@@ -17,6 +18,24 @@ NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, o
 TURNS = 4  # values that are computed alike in each step of a recurrent network, up to which one of them is meant
 
 T = TypeVar("T")
+
+
+class Scope(NamedTuple):
+    """Both sides, and where causes are looked for: all that yield edits of both take it.
+
+    Args:
+      programs: of both sides.
+      firsts: on each side, the operation from which on the sides may differ.
+      spans: on each side, the first operation and the end, between which activations are exchanged.
+      near: on each side, the numbers of the operations in which the sides may differ.
+      alone: of each side, the parameters that may be left out: those without a partner, where that is known.
+    """
+
+    programs: tuple[Program, Program]
+    firsts: Sequence[int]
+    spans: Sequence[tuple[int, int]]
+    near: Sequence[Collection[int]]
+    alone: Sequence[Collection[str]]
 
 
 def two_sided(left: str, right: str) -> str:

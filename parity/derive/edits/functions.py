@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 from specs.words import in_a_row
 
-from .edit import SIDES, LeftOut
+from .edit import SIDES, LeftOut, Scope
 from .texts import dropout, mask
 from .texts import named as table_named
 
@@ -28,12 +28,9 @@ def _signature(function: Stretch) -> Signature:
     return tuple(node.call.name if node.call else node.kind for node in function.nodes)
 
 
-def without_functions(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[LeftOut]:
-    """Yield edits that leave out a function wherever a side computes it, if the other side does so less often.
-
-    Args:
-      near: on each side, the numbers of the operations in which the sides may differ.
-    """
+def without_functions(scope: Scope) -> Iterator[LeftOut]:
+    """Yield edits that leave out a function wherever a side computes it, if the other side does so less often."""
+    programs, near = scope.programs, scope.near
     every = [_by_signature(program) for program in programs]
     for side, program in enumerate(programs):
         more = {
@@ -58,14 +55,14 @@ def without_functions(programs: Sequence[Program], near: Sequence[Container[int]
         yield from single
 
 
-def without_turns(programs: Sequence[Program]) -> Iterator[LeftOut]:
+def without_turns(scope: Scope) -> Iterator[LeftOut]:
     """Yield edits that leave out a reversed order, as of the steps that a recurrent layer reads.
 
     A product of all steps agrees in any order, so that the sides part behind it only.
     """
-    turns = [dict(_turns(program)) for program in programs]
+    turns = [dict(_turns(program)) for program in scope.programs]
     for side, own in enumerate(turns):
-        program, text = programs[side], f"the {SIDES[side]} reverses axis {{}}, the {SIDES[1 - side]} does not"
+        program, text = scope.programs[side], f"the {SIDES[side]} reverses axis {{}}, the {SIDES[1 - side]} does not"
         for value in list(own)[: FEW if len(own) > len(turns[1 - side]) else 0]:
             entry = program.tape.nodes[program.makers[value]].inputs[0]
             yield LeftOut(side, ORDER, text.format(own[value]), {value: entry})

@@ -151,6 +151,10 @@ def norm_edits(program: Program, first: int, side: int, names: Collection[str]) 
             edits.insert(0, [_after_sum(some, side) for some in sets])
             if norm.branch != norm.result:
                 edits.insert(0, [_after_branch(some, side) for some in sets])
+        if scaled := {id(other): by for other in every if (by := _scaled(program, other)) is not None}:
+            scales = [other for other in every if id(other) in scaled]
+            if norm in scales:
+                edits.insert(0, [_after_scale(some, scaled, side) for some in repeats(norm, scales, _site)])
         yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
 
 
@@ -171,6 +175,20 @@ def _after_sum(norms: Sequence[Norm], side: int) -> After:
 def _after_branch(norms: Sequence[Norm], side: int) -> After:
     does = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns"
     return _moved(norms, side, does, {n.branch: n for n in norms})
+
+
+def _scaled(program: Program, norm: Norm) -> int | None:
+    """Return the product of a norm's result and another value, if that alone reads the result; None for others."""
+    reader = program.only_reader(norm.result)
+    node = program.tape.nodes[reader[0]] if reader else None
+    shapes = program.shapes
+    scales = node is not None and node.kind == "mul" and len({*node.inputs}) == 2
+    return node.output if node and scales and shapes[node.output] == shapes[norm.result] else None
+
+
+def _after_scale(norms: Sequence[Norm], products: Mapping[int, int], side: int) -> After:
+    does = f"the {SIDES[side]} normalizes before it multiplies by a scale, the {SIDES[1 - side]} after that"
+    return _moved(norms, side, does, {products[id(n)]: n for n in norms})
 
 
 def _moved(norms: Sequence[Norm], side: int, does: str, places: Mapping[int, Norm]) -> After:

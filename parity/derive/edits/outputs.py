@@ -12,11 +12,10 @@ import numpy as np
 
 from parity.derive.limits import PARTED_USES
 from parity.derive.trace.outputs import MOST_AXES, difference
-from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
-from .edit import Edit
+from .edit import Edit, Scope
 
 MOST = 16  # outputs of a model that are compared with each other
 
@@ -47,8 +46,9 @@ class Rearranged(Edit):
         return replace(tape, nodes=nodes, outputs=outputs, size=tape.size + len(outputs))
 
 
-def rearranged(left: Program, right: Program) -> Iterator[Rearranged]:
+def rearranged(scope: Scope) -> Iterator[Rearranged]:
     """Yield the edit by which each output of the right side is that of the left one, if there is one."""
+    left, right = scope.programs
     if not len(left.outputs) == len(right.outputs) <= MOST:
         return
     places = [_place(output, k, right.outputs) for k, output in enumerate(left.outputs)]

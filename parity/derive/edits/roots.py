@@ -12,7 +12,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, tried
 from specs.numbers import measured
 
-from .edit import Other, two_sided
+from .edit import Other, Scope, two_sided
 
 LARGEST = 1e-2  # epsilon
 VALUES = np.linspace(0.5, 4, 8)  # at which functions are compared
@@ -44,9 +44,9 @@ class Epsilon(NamedTuple):
         return f"{measured(self.value, 6)} {'under the root' if self.inside else 'added to the root'}"
 
 
-def moved(left: Program, right: Program) -> Iterator[Other]:
+def moved(scope: Scope) -> Iterator[Other]:
     """Yield edits of the right side that put epsilons where the left side has them, wherever it has such a one."""
-    lefts, rights = _groups(left), _groups(right)
+    lefts, rights = map(_groups, scope.programs)
     for other in rights:
         for one in lefts:
             if one[0].inside != other[0].inside and one[0].active == other[0].active:

@@ -13,6 +13,7 @@ import numpy as np
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node
 
+from .edit import Scope
 from .numbers import Change, factor
 
 KIND = "attention scale"
@@ -21,9 +22,9 @@ PASSING = ("layout", "mul", "add")  # kinds of operations between a product and 
 STEPS = 24  # operations that are looked at on the way
 
 
-def rescaled(left: Program, right: Program) -> Iterator[Change]:
+def rescaled(scope: Scope) -> Iterator[Change]:
     """Yield edits of factors of scores, of which one side has several, to the product that the other side has."""
-    programs, alike = (left, right), dict[tuple[float, float], list[tuple[Sequence[int], ...]]]()
+    programs, alike = scope.programs, dict[tuple[float, float], list[tuple[Sequence[int], ...]]]()
     every = [
         [_factors(program, node) for node in program.tape.nodes if _is_score(program, node)] for program in programs
     ]

@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node, Operation
 from specs.words import in_a_row
 
-from .edit import Other, two_sided
+from .edit import Other, Scope, two_sided
 from .pools import pools
 from .resizes import resize
 from .selections import described, reduced, selected
@@ -49,12 +49,13 @@ def _place(stretch: Stretch) -> Place:
     return Place(shown(stretch.nodes[-1].site), in_a_row(dict.fromkeys(call.title for call in _calls(stretch))))
 
 
-def restretched(left: Program, right: Program, uses: tuple[int, int]) -> Iterator[Other]:
+def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
     """Yield edits by which stretches of the right side compute what those of the left one do.
 
     Args:
       uses: on each side, the value that the first use meets where the sides part, or one of parameters beside it.
     """
+    left, right = scope.programs
     own, others = (
         [
             (one, _signature(one, selected(program, one)))

@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, repeats, widened
+from .edit import SIDES, Edit, LeftOut, Scope, repeats, widened
 
 MOST = 4  # sums of a side that are tried
 
@@ -31,12 +31,9 @@ def _is_residual(program: Program, node: Node) -> bool:
     return one != two
 
 
-def without_terms(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Edit]:
-    """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others.
-
-    Args:
-      firsts: on each side, the operation from which on the sides may differ.
-    """
+def without_terms(scope: Scope) -> Iterator[Edit]:
+    """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others."""
+    programs, firsts = scope.programs, scope.firsts
     sums = [[(node, _is_residual(program, node)) for node in _sums(program)] for program in programs]
     counts = [Counter(residual for _, residual in of) for of in sums]
     for side, program in enumerate(programs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node, tried
 
-from .edit import Replaced
+from .edit import Replaced, Scope
 from .pools import pools
 from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike
 
@@ -85,13 +85,12 @@ def _of_rank(value: Array, shape: tuple[int, ...]) -> Array:
     return np.reshape(value, shape) if lengths == wanted else value
 
 
-def swaps(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[Swap]:
-    """Yield for some operations of the right side those of the left side that read arrays of its shape.
-
-    Args:
-      near: on each side, the numbers of these operations.
-    """
-    left_some, right_some = (list(_unary(program, nodes)) for program, nodes in zip((left, right), near, strict=True))
+def swaps(scope: Scope) -> Iterator[Swap]:
+    """Yield for some operations of the right side those of the left side that read arrays of its shape."""
+    left, right = scope.programs
+    left_some, right_some = (
+        list(_unary(program, nodes)) for program, nodes in zip(scope.programs, scope.near, strict=True)
+    )
     every = list(_unary(right, range(len(right.tape.nodes))))
     for one in right_some[::-1][:MOST]:
         alike = {other.node.output: other.slot for other in every if _one_function(other, one)}

@@ -14,7 +14,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
-from .edit import Valued
+from .edit import Scope, Valued
 from .texts import difference, named, without_copies
 
 SAME = 1e-12  # relative difference of tables that rounding explains
@@ -79,12 +79,9 @@ class OtherTables(Valued):
         return with_tables(tape, self.values)
 
 
-def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> Iterator[OtherTables]:
-    """Yield edits that put left tables in place of right ones.
-
-    Args:
-      near: on each side, the numbers of the operations that read the tables.
-    """
+def retabled(scope: Scope) -> Iterator[OtherTables]:
+    """Yield edits that put left tables in place of right ones."""
+    (left, right), near = scope.programs, scope.near
     lefts, every = _tables(left), _tables(right)
     own, others = _distinct(lefts, left, near[0]), _distinct(every, right, near[1])
     pairs = [pair for form in dict.fromkeys(core.form for core in others) for pair in _pairs(own, others, form)]
@@ -92,8 +89,12 @@ def retabled(left: Program, right: Program, near: Sequence[Container[int]]) -> I
         if len({id(core) for _, core in some}) < len(some):  # alternatives to one another
             continue
         values = {n: core.filled(one) for one, of in some for n, core in every.items() if core.is_like(of)}
-        texts = dict.fromkeys(difference(one.value.reshape(of.value.shape), of.value) for one, of in some)
-        yield OtherTables(1, "table", in_a_row(texts), values, times=len(some))
+        texts = dict[str, int]()  # cosines of another base are no difference beside their sines
+        for one, of in some:
+            text = difference(one.value.reshape(of.value.shape), of.value)
+            texts.setdefault(text, next(n for n in values if every[n].is_like(of)))
+        number, counted = len(texts), tuple(texts.values())
+        yield OtherTables(1, "table", in_a_row(texts), values, times=number, named=number, counted=counted)
     yield from _other_copies(own, others, every)
     yield from _exchanged(own, others, every)
     yield from _rearranged(own, others, every)
@@ -128,7 +129,7 @@ def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int,
                     f"the left reads the table of {size} of the right with its rows along axis {axis} in the order "
                     f"{rows}, as where one side repeats each head of keys, and the other all of them in turn"
                 )
-                yield OtherTables(1, "table", text, values, times=len(values))
+                yield OtherTables(1, "table", text, values, counted=(next(iter(values)),))
 
 
 def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
@@ -143,7 +144,7 @@ def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[in
         }
         one, of = some[0]
         text = f"the values of a table are repeated as {one.doubled} on the left, as {of.doubled} on the right"
-        yield OtherTables(1, "table", text, values, both=(one.doubled, of.doubled), times=len(some))
+        yield OtherTables(1, "table", text, values, both=(one.doubled, of.doubled), counted=(next(iter(values)),))
 
 
 def _tables(program: Program) -> dict[int, Core]:

@@ -181,7 +181,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_buckets, _masks, _rotations, _columns, _multiples, _powers, _later_rows):
+    for compare in (_buckets, _masks, _zeros_and_ones, _rotations, _columns, _multiples, _powers, _later_rows):
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -243,6 +243,16 @@ def _masks(left: Array, right: Array) -> str:
     return between(*masks).what
 
 
+def _zeros_and_ones(left: Array, right: Array) -> str:
+    """Tell tables of nothing but zeros and ones, as of masks that are factors, by their zeros."""
+    if not (np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()):
+        return ""
+    one, other = map(np.squeeze, without_copies(left == 0, right == 0))
+    first = ", ".join(map(str, np.argwhere(one != other)[0]))
+    both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
+    return f"a table of zeros and ones has zeros at {both}; the first that differs is [{first}]"
+
+
 def _rotations(left: Array, right: Array) -> str:
     """Tell sines or cosines of positions times powers of a base, by the base, or by how fast they turn."""
     one, other = _turns(left), _turns(right)
@@ -275,7 +285,7 @@ def _turns(table: Array) -> tuple[float, float] | None:
 def _columns(left: Array, right: Array) -> str:
     """Tell tables whose columns stand in another order; of sines and cosines, in which one."""
     left, right = np.squeeze(left), np.squeeze(right)
-    if left.ndim != 2 or left.shape != right.shape:
+    if left.ndim != 2 or left.shape != right.shape or np.allclose(left, right, CLOSE, CLOSE):
         return ""
     one, other = (table[:, np.lexsort(table[::-1])] for table in (left, right))
     if not np.allclose(one, other, CLOSE, 0):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,22 +12,19 @@ import numpy as np
 from convert.folding import fold as folded_names
 from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut
+from .edit import SIDES, Edit, LeftOut, Scope
 
 FUNCTION, SHARED = "function of a parameter", "shared parameter"  # the kinds of these edits
 MOST = 4  # parameters that are tried one by one
 
 
-def plain_weights(programs: Sequence[Program], near: Sequence[Container[int]]) -> Iterator[Edit]:
-    """Yield edits by which a side uses a parameter as it is, where it computes something of it first.
-
-    Args:
-      near: on each side, the numbers of the operations in which the sides may differ.
-    """
-    for side, program in enumerate(programs):
+def plain_weights(scope: Scope) -> Iterator[Edit]:
+    """Yield edits by which a side uses a parameter as it is, where it computes something of it first."""
+    near = scope.near
+    for side, program in enumerate(scope.programs):
         every = _functions(program)
         near_values = [value for value in every if program.makers[value] in near[side]]
         calls = {value: _calls(program, value) for value in every} if near_values else {}
@@ -80,15 +77,15 @@ def _does(program: Program, value: int, names: str) -> str:
 
 
 @dataclass(frozen=True)
-class Shared(Edit):
-    """Use other parameters in the place of some.
+class Instead(Edit):
+    """Read other elements in the place of parameters.
 
     Args:
-      values: numbers of the parameters that are replaced -> the number of the other one, and the order of its axes.
+      values: numbers of the parameters that are replaced -> the number of the one that is read, and its layout.
       read: the results of the operations that read them.
     """
 
-    values: Mapping[int, tuple[int, tuple[int, ...]]]
+    values: Mapping[int, tuple[int, Callable[[Array], Array]]]
     read: Collection[int]
 
     @property
@@ -97,15 +94,15 @@ class Shared(Edit):
 
     def tape(self, tape: Tape) -> Tape:
         named, first, size = dict[int, int](), list[Node](), tape.size
-        for number, (other, order) in self.values.items():
+        for number, (other, layout) in self.values.items():
             named[number] = size
-            first.append(Node("layout", (other,), size, partial(np.transpose, axes=order), "", None))
+            first.append(Node("layout", (other,), size, layout, "", None))
             size += 1
         nodes = [node._replace(inputs=tuple(named.get(n, n) for n in node.inputs)) for node in tape.nodes]
         return replace(tape, nodes=[*first, *nodes], size=size, parts={})
 
 
-def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]) -> Iterator[Shared]:
+def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]) -> Iterator[Instead]:
     """Yield edits by which the left side uses those parameters of its own that the right one uses at several places.
 
     Args:
@@ -130,9 +127,11 @@ def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]
     for some in ([best] if best else []) + singles[:MOST]:
         rights = in_a_row(folded_names(dict.fromkeys(partners[other] for other, _ in some.values())))
         text = f"the left has {in_a_row(folded_names(some))} of its own, the right uses {rights} there too"
-        values = {weights[name]: (weights[other], order) for name, (other, order) in some.items()}
+        values = {
+            weights[name]: (weights[other], partial(np.transpose, axes=order)) for name, (other, order) in some.items()
+        }
         read = sorted({at for number in values for at in _readers(program, number)})
-        yield Shared(0, SHARED, text, values, read, times=len(some), named=len(some))
+        yield Instead(0, SHARED, text, values, read, times=len(some), named=len(some))
 
 
 def _readers(program: Program, number: int) -> list[int]:

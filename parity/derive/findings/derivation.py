@@ -13,7 +13,7 @@ from convert.folding import fold as folded_names
 from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.limits import CAUSE_SECONDS, EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
+from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.prove.heads import HEADS
 from parity.derive.trace.outputs import COARSE
@@ -56,7 +56,7 @@ OWN_ORDER = (
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = " with what differs removed"
-LATE = f" (no cause was found in {CAUSE_SECONDS} s, before all was tried)"
+LATE = " (no cause was found, and not all was tried, as it takes many runs of the model)"
 
 
 class Line(NamedTuple):

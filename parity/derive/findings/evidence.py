@@ -1,15 +1,18 @@
-"""Define what a derivation found: the Table, what supports it, and what is missing."""
+"""Define what a derivation found, in four records: what was given, matched, judged, and what differs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from convert.folding import fold
 from parity.derive.fold.exchanged import exchanged, reordered
+from parity.derive.fold.followed import behind_lists
+from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import DerivedTable
+from parity.derive.fold.this_depth import this_depth
 from parity.derive.fold.transposed import unusual
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
@@ -29,99 +32,135 @@ SHOWN = (  # what JSON has as it is
 )  # fmt: skip
 
 
-@dataclass(frozen=True, repr=False)
-class Evidence(Proof):
-    """A Table and what supports it, beside the errors in the proof.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Given:
+    """What both models are, how the right one is called beside the left one, and what was given with them.
 
     Args:
-      proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
-      divergences: where the models part, in the order of execution on the right.
+      arrays, elements: the numbers of parameters and of their elements on the left and on the right.
+      classes: of the modules of both sides, by their paths.
+      correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
+      input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
+      drawn: left parameters of one value in the weights that were given, which got random ones.
+      given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
+      branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
+      voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
+      momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
+      dropout: rates of both sides, likewise.
+    """
+
+    arrays: tuple[int, int] = (0, 0)
+    elements: tuple[int, int] = (0, 0)
+    classes: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+    correspondence: Sequence[str] = ()
+    input_order: tuple[int, ...] = ()
+    drawn: Sequence[str] = ()
+    given_open: Sequence[str] = ()
+    branches: Sequence[str] = ()
+    voided: Sequence[str] = ()
+    momentum: str = ""
+    dropout: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Matching:
+    """The Table, and how its lines were found.
+
+    Args:
+      uses: each use of a parameter on the right with its partner, in the order of execution.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       stop: the use at which the matching stopped, None if it did not; failure: the same in words.
-      seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
+      unmatched: of both sides, what has no partner.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them; and
         those of `doubtful`. in_rows: those of which the inputs read some rows alone.
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
-      freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
-        tried of that, "" if all was.
-      uses: each use of a parameter on the right with its partner, in the order of execution.
-      fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
-      this_depth: blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone.
-      behind_lists: numbers that follow a list, which the table therefore counts no further.
-      depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
-      strides, heads: the same of strides of convolutions, and of heads of attention, where the matching stopped.
-      unmatched: of both sides, what has no partner.
-      classes: of the modules of both sides, by their paths.
-      arrays, elements: the numbers of parameters and of their elements on the left and on the right.
+      filled: right parameters that are zero, all or a part, as the left model has no such bias.
+    """
+
+    table: DerivedTable
+    uses: Sequence[Step]
+    reasons: Mapping[str, str]
+    stop: Stop | None
+    unmatched: Sequence[Unmatched] = ()
+    inferred: Sequence[str] = ()
+    in_rows: Sequence[str] = ()
+    doubtful: Sequence[str] = ()
+    chosen: Sequence[str] = ()
+    filled: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Judgement(Proof):
+    """Whether the Table is proven, with the errors in the proof.
+
+    Args:
+      proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
-      filled: right parameters that are zero, all or a part, as the left model has no such bias.
-      correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
-      input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
-      momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
-      dropout: rates of both sides, likewise.
-      drawn: left parameters of one value in the weights that were given, which got random ones.
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
-      branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
       absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
-      voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
-      given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
-      misordered: why the right model seems to take its inputs in another order; "" if it does not.
-      check_given: which given lines may be why models part; "" where none was given, none is read
-        between uses that agree and that place, or another cause is confirmed.
-      weight_norms: lengths and directions of weights that one side alone has, by their names, where nothing is proven.
-      complex_arrays: trained arrays of complex numbers, by their names, where nothing is proven.
+      freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
+        tried of that, "" if all was.
+      notes: on numbers that one model alone stores, for the comments of the Table.
     """
 
-    table: DerivedTable
     proven: bool
-    divergences: list[Divergence]
-    reasons: dict[str, str]
-    stop: Stop | None
-    inferred: list[str]
-    uses: list[Step]
-    fixed: list[str]
-    freedom: Sequence[str] = ()
-    seconds: float = 0.0
-    this_depth: Sequence[str] = ()
-    behind_lists: Sequence[str] = ()
-    depths: str = ""
-    unmatched: Sequence[Unmatched] = ()
-    classes: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
-    arrays: tuple[int, int] = (0, 0)
-    elements: tuple[int, int] = (0, 0)
-    built: float = 0.0
-    sizes: str = ""
-    strides: str = ""
-    heads: str = ""
     unshown: Sequence[str] = ()
-    correspondence: Sequence[str] = ()
-    filled: Sequence[str] = ()
-    drawn: Sequence[str] = ()
     reads_numbers: bool = False
-    branches: Sequence[str] = ()
-    doubtful: Sequence[str] = ()
-    chosen: Sequence[str] = ()
-    untried: str = ""
     tested: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
     lower: Sequence[str] = ()
-    voided: Sequence[str] = ()
+    freedom: Sequence[str] = ()
+    untried: str = ""
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Differences:
+    """Where models that are not proven equal part, and how they are built otherwise.
+
+    Args:
+      divergences: where the models part, in the order of execution on the right.
+      depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
+      strides, heads: the same of strides of convolutions, and of heads of attention, where the matching stopped.
+      weight_norms: lengths and directions of weights that one side alone has, by their names.
+      complex_arrays: trained arrays of complex numbers, by their names.
+      misordered: why the right model seems to take its inputs in another order; "" if it does not.
+      check_given: which given lines may be why models part; "" where none was given, none is read
+        between uses that agree and that place, or another cause is confirmed.
+    """
+
+    divergences: Sequence[Divergence] = ()
+    depths: str = ""
+    sizes: str = ""
+    strides: str = ""
+    heads: str = ""
     weight_norms: str = ""
     complex_arrays: str = ""
-    in_rows: Sequence[str] = ()
-    given_open: Sequence[str] = ()
-    check_given: str = ""
     misordered: str = ""
-    input_order: tuple[int, ...] = ()
-    momentum: str = ""
-    dropout: str = ""
+    check_given: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evidence(Given, Matching, Judgement, Differences):
+    """A Table and all that is known of it: the four records under one roof, and what follows from them.
+
+    Args:
+      seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
+    """
+
+    seconds: float = 0.0
+    built: float = 0.0
+
+    @classmethod
+    def of(cls, given: Given, matching: Matching, judgement: Judgement, differences: Differences) -> Self:
+        return cls(**vars(given), **vars(matching), **vars(judgement), **vars(differences))
 
     @property
     def unobservable_parts(self) -> list[str]:
@@ -190,7 +229,7 @@ class Evidence(Proof):
     @property
     def reordered(self) -> list[str]:
         """List the right arrays whose axes are flattened in another order than the left one's."""
-        return reordered(self.table)
+        return list(reordered(self.table))
 
     @property
     def transposed(self) -> list[str]:
@@ -202,6 +241,21 @@ class Evidence(Proof):
         return unusual(self.table, [name for name, its in kinds.items() if its == {"product"}])
 
     @property
+    def fixed(self) -> list[str]:
+        """List blocks that stand alone in their list, if it is one: lines are fixed to their number."""
+        return lone(self.table, self.table.known, self.table.like)
+
+    @property
+    def this_depth(self) -> list[str]:
+        """List blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone."""
+        return this_depth(self.table)
+
+    @property
+    def behind_lists(self) -> list[str]:
+        """List numbers that follow a list, which the table therefore counts no further."""
+        return behind_lists(self.table)
+
+    @property
     def unchecked(self) -> list[str]:
         """List the letters of lengths that no shape of either side shows, so that a conversion cannot check them."""
         return list(self.table.unchecked())
@@ -209,7 +263,14 @@ class Evidence(Proof):
     @property
     def exchanged(self) -> list[str]:
         """List the right arrays whose parts stand in another order than the left one's."""
-        return exchanged(self.table)
+        return list(exchanged(self.table))
+
+    @property
+    def summed(self) -> list[str]:
+        """List the arrays that are the sum of several on the other side."""
+        sums = (line for line in self.table.lines if line.kind == "sum")
+        sides = ((line.left, line.right) for line in sums)
+        return [(right if left.join == "+" else left).arrays[0].label for left, right in sides]
 
     @property
     def left_over(self) -> list[str]:

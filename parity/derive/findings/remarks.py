@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
-from parity.derive.fold.exchanged import FLATTENED, ORDER
+from parity.derive.fold.exchanged import flattened, order
 from parity.derive.fold.joined import PAIR
 from parity.derive.fold.this_depth import REFUSED
 from parity.derive.fold.transposed import UNUSUAL
@@ -39,6 +39,9 @@ NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
     "freeze them, or add such a bias to the left model"
 )
+NO_STATE = (
+    "their weights convert in both directions, the state of an optimizer does not, as a term takes a step of its own"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -48,7 +51,7 @@ class Kind(NamedTuple):
 
     Args:
       key: what lists them: an attribute of Evidence.
-      before, after: the words around their names.
+      before, after: the words around their names; the latter may be those of the Table.
       noted: whether the Table says it too, in a comment.
       to_check: whether somebody should check the lines that it is of.
       outside: whether a proof does not cover all of them.
@@ -56,13 +59,14 @@ class Kind(NamedTuple):
 
     key: str
     before: str
-    after: str = ""
+    after: str | Callable[[Table], str] = ""
     noted: bool = True
     to_check: bool = False
     outside: bool = False
 
 
 KINDS = (
+    Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind(
         "unobservable", "unobservable, outside any proof, as no output depends on this with these inputs", outside=True
     ),
@@ -80,13 +84,13 @@ KINDS = (
         "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
     ),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
+    Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
     Kind("this_depth", "for this depth alone", REFUSED),
-    Kind("exchanged", "exchanged", ORDER, noted=False),  # its lines show it
-    Kind("reordered", "in another order", FLATTENED, noted=False),
-    Kind("transposed", "axes in an unusual order", UNUSUAL),
+    Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
+    Kind("reordered", "in another order", flattened, noted=False),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
 )
 
@@ -108,7 +112,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     """Yield all that is known beside the verdict, what concerns the user's parameters first."""
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
-            text = f"{kind.before}: {', '.join(names)}{f': {kind.after}' * bool(kind.after)}"
+            after = kind.after if isinstance(kind.after, str) else kind.after(found.table)
+            text = f"{kind.before}: {', '.join(names)}{f': {after}' * bool(after)}"
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)

@@ -9,7 +9,8 @@ import numpy as np
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
-from .names import Names, composed
+from .facts import Target
+from .names import composed
 from .ranges import block
 from .related import relate
 from .rows import Row
@@ -17,20 +18,14 @@ from .rows import Row
 MAX_BLOCKS = 4
 
 
-def apart(
-    source: str, shape: tuple[int, ...], target: str, numbers: Array, names: Names, side: int
-) -> list[Row] | None:
-    """Write `a: (1[:-2] h d r) c <-> target: (1[:-2] h r d) c`, and a line for each other block of the axis.
-
-    Args:
-      numbers: for each element of the target, the place in the flat source, from 0.
-      side: of the source.
-    """
-    for axis, length in enumerate(numbers.shape):
+def apart(of: Target) -> list[Row] | None:
+    """Write `a: (1[:-2] h d r) c <-> target: (1[:-2] h r d) c`, and a line for each other block of the axis."""
+    places = of.places
+    for axis, length in enumerate(places.shape):
         for count in (n for n in range(2, MAX_BLOCKS + 1) if length % n == 0 and length > n):
             rows = list[Row]()
-            for k, part in enumerate(np.split(numbers, count, axis)):
-                row = _row(source, shape, target, part, (axis, k, length), names, side)
+            for k, part in enumerate(np.split(places, count, axis)):
+                row = _row(of, part, (axis, k, length))
                 if row is None:
                     break
                 rows.append(row)
@@ -39,26 +34,24 @@ def apart(
     return None
 
 
-def _row(
-    source: str, shape: tuple[int, ...], target: str, part: Array, of: tuple[int, int, int], names: Names, side: int
-) -> Row | None:
+def _row(of: Target, part: Array, block_of: tuple[int, int, int]) -> Row | None:
     """Write the line of one block that is a block of an axis of the source; None where no composition of axes does.
 
     Args:
-      of: the axis of the target, which of its blocks this is, and the axis' length.
+      part: the places of the block. block_of: the axis of the target, which of its blocks this is, and its length.
     """
-    axis, k, length = of
+    axis, k, length = block_of
     size = part.shape[axis]
-    for own, start, places, less in _blocks(part, shape, size):
+    for own, start, places, less in _blocks(part, of.shape, size):
         axes = relate(places, less)
         if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
             continue
-        names.assign(axes, 0, side)
+        of.names.assign(axes, 0, of.side)
         left = [composed(atoms, signs=True) for atoms in axes.source]
         right = [composed(atoms) for atoms in axes.target]
-        left[own] = block(left[own].strip("()"), start, size, shape[own])
+        left[own] = block(left[own].strip("()"), start, size, of.shape[own])
         right[axis] = block(right[axis].strip("()"), k * size, size, length)
-        return Row(((escaped(source), " ".join(left)),), ((escaped(target), " ".join(right)),))
+        return Row(((escaped(of.parts[0]), " ".join(left)),), ((escaped(of.name), " ".join(right)),))
     return None
 
 

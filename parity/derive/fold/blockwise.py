@@ -11,7 +11,7 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
 
-from .facts import Facts
+from .facts import Facts, Target
 from .grids import grid
 from .joined import joined
 from .names import Names
@@ -29,38 +29,34 @@ def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names
     return [row] if row else None
 
 
-def of_blocks(
-    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
-) -> Row | None:
+def of_blocks(of: Target) -> Row | None:
     """Write `q.{l}: o i, kv.{l}: p i <-> qkv: l (o+p) i`: the blocks' parts of one array that stacks all blocks.
 
     So are the gates of a recurrent cell: `x/{s=i|f}: i o, h/{s=i|f}: j o <-> w: (i+j) (s o)`.
-
-    Args:
-      numbers: the sources' elements of the target. side: of the sources.
     """
     forms: dict[str, list[str]] = {}
-    for name in source_names:
+    for name in of.parts:
         forms.setdefault(numberless(name), []).append(name)
-    if len(forms) == len(source_names):
-        forms = _by_word(source_names)
+    if len(forms) == len(of.parts):
+        forms = _by_word(of.parts)
     cells = [grid(some) for some in forms.values()]
     holes = {tuple(cell[2]) if cell else () for cell in cells}
     if len(cells) <= 1 or len(holes) > 1 or len(next(iter(holes))) != 1:
         return None
     stacked: dict[str, Array] = {}
     for (path, _, counts), some in zip(filter(None, cells), forms.values(), strict=True):
-        shapes = {sources.shapes[name] for name in some}
+        shapes = {of.sources.shapes[name] for name in some}
         if len(shapes) > 1:
             return None
         stacked[path] = np.broadcast_to(0.0, (*counts.values(), *shapes.pop()))
-    own, moved = Elements(stacked, known=False), np.zeros(numbers.shape, np.int64)
-    for (path, places, _), some in zip(filter(None, cells), forms.values(), strict=True):
-        for name in some:
-            first, size = sources.first(name), math.prod(sources.shapes[name])
-            inside = (numbers >= first) & (numbers < first + size)
-            moved[inside] = numbers[inside] - first + own.first(path) + places[name] * size
-    return joined(own, len(forms), target, moved, names, side, holes=holes.pop())
+    own = Elements(stacked, known=False)
+    starts = {
+        name: own.first(path) + places[name] * math.prod(of.sources.shapes[name])
+        for (path, places, _), some in zip(filter(None, cells), forms.values(), strict=True)
+        for name in some
+    }
+    moved = of.sources.renumbered(of.numbers, starts)
+    return joined(of._replace(sources=own, parts=own.names, numbers=moved), holes=holes.pop())
 
 
 def _by_word(names: Sequence[str]) -> dict[str, list[str]]:
@@ -97,4 +93,4 @@ def _joined(
     path, order, counts = cells
     blocks = [part(name) for name in sorted(target_names, key=order.__getitem__)]
     numbers = np.stack(blocks).reshape(*counts.values(), *blocks[0].shape)
-    return joined(sources, len(source_names), path, numbers, names, side, tuple(counts))
+    return joined(Target(sources, source_names, path, numbers, names, side), tuple(counts))

@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
-from specs.notation.lines import Lines, Side
+from collections.abc import Callable, Iterator
 
-ORDER = (
-    "the models join the parts of an axis in different orders, and these lines exchange the parts: those of (-p=2 c) "
-    "and (a=1+b=1 c) have one length in every model, those of (a+b) may differ in length"
-)
+from specs.notation.axes import Dim
+from specs.notation.lines import Line, Lines, Side
 
-FLATTENED = "the models flatten the same axes in different orders, which the Table exchanges, as (h d) <-> (d h)"
+Exchanges = dict[str, tuple[Dim, Dim]]  # path of a right array -> the first axis of its line that differs, of each side
 
 
-def exchanged(table: Lines) -> list[str]:
-    """Return the right paths of lines that reverse the parts of an axis, or put them into another order."""
-    found: dict[str, None] = {}
-    for line in table.lines:
-        if line.kind != "move":
-            continue
-        left, right = _sums(line.left), _sums(line.right)
-        if any(sorted(one) == sorted(other) and one != other for one in left for other in right) or _reversed(
-            line.left
-        ):
-            found.update(dict.fromkeys(array.label for array in line.right.arrays))
-    return list(found)
+def exchanged(table: Lines) -> Exchanges:
+    """Return the lines that reverse the parts of an axis, or put them into another order."""
+    return _found(table, _swapped)
 
 
-def reordered(table: Lines) -> list[str]:
-    """Return the right paths of lines that compose an axis of the same pieces in different orders on both sides."""
-    found: dict[str, None] = {}
-    for line in table.lines:
-        left, right = _composed(line.left), _composed(line.right)
-        if line.kind == "move" and any(sorted(a) == sorted(b) and a != b for a in left for b in right):
-            found.update(dict.fromkeys(array.label for array in line.right.arrays))
-    return list(found)
+def reordered(table: Lines) -> Exchanges:
+    """Return the lines that compose an axis of the same pieces in different orders on both sides."""
+    return _found(table, _turned)
 
 
-def _composed(side: Side) -> list[list[str]]:
-    """Return the names of the pieces of each axis that has several."""
-    dims = [dim for array in side.arrays for dim in array.axes or ()]
-    names = [[factor[0].name for factor in dim.factors if len(factor) == 1] for dim in dims]
-    return [some for some, dim in zip(names, dims, strict=True) if len(some) == len(dim.factors) > 1]
+def order(table: Lines) -> str:
+    """Say which parts lines exchange, in the words of these, and whether their lengths are free."""
+    dims, shown = exchanged(table).values(), list[str]()
+    for is_equal, what in ((True, "have one length in every model"), (False, "may differ in length")):
+        some = (f"as {left} <-> {right}, whose parts {what}" for left, right in dims if _is_equal(left) is is_equal)
+        shown += [*some][:1]
+    what = "the models join the parts of an axis in different orders, and these lines exchange the parts"
+    return f"{what}, {'; '.join(shown)}"
 
 
-def _sums(side: Side) -> list[list[str]]:
+def flattened(table: Lines) -> str:
+    """Say which axes lines flatten in another order, in the words of the first one."""
+    left, right = next(iter(reordered(table).values()))
+    return f"the models flatten the same axes in different orders, which the Table exchanges, as {left} <-> {right}"
+
+
+def _found(table: Lines, dims_of: Callable[[Line], Iterator[tuple[Dim, Dim]]]) -> Exchanges:
+    found: Exchanges = {}
+    for line in (line for line in table.lines if line.kind == "move"):
+        if dims := next(dims_of(line), None):
+            found.update(dict.fromkeys((array.label for array in line.right.arrays), dims))
+    return found
+
+
+def _swapped(line: Line) -> Iterator[tuple[Dim, Dim]]:
+    """Yield the axes whose parts stand in another order on the right: sums, and a stated number of parts in reverse."""
+    for left in _dims(line.left):
+        for right in _dims(line.right):
+            pairs = ((one, other) for one in _sums(left) for other in _sums(right))
+            if any(sorted(one) == sorted(other) and one != other for one, other in pairs):
+                yield left, right
+        names = {part.name for factor in left.factors for part in factor if part.backwards and part.length}
+        others = (dim for dim in _dims(line.right) if names & {part.name for factor in dim.factors for part in factor})
+        yield from ((left, right) for right in others)
+
+
+def _turned(line: Line) -> Iterator[tuple[Dim, Dim]]:
+    """Yield the axes that are composed of the same pieces in different orders."""
+    pairs = ((left, right) for left in _dims(line.left) for right in _dims(line.right))
+    return ((a, b) for a, b in pairs if sorted(_pieces(a)) == sorted(_pieces(b)) and _pieces(a) != _pieces(b))
+
+
+def _dims(side: Side) -> list[Dim]:
+    return [dim for array in side.arrays for dim in array.axes or ()]
+
+
+def _pieces(dim: Dim) -> list[str]:
+    """Return the names of the pieces of an axis; [] where it has one, or a sum."""
+    names = [factor[0].name for factor in dim.factors if len(factor) == 1]
+    return names if len(names) == len(dim.factors) > 1 else []
+
+
+def _sums(dim: Dim) -> list[list[str]]:
     """Return the names of the parts of each sum."""
-    factors = [factor for array in side.arrays for dim in array.axes or () for factor in dim.factors]
-    return [[part.name for part in factor] for factor in factors if len(factor) > 1]
+    return [[part.name for part in factor] for factor in dim.factors if len(factor) > 1]
 
 
-def _reversed(side: Side) -> bool:
-    """Tell whether an axis has a stated number of parts in reverse order."""
-    return any(part.backwards and part.length for array in side.arrays for part in array.parts())
+def _is_equal(dim: Dim) -> bool:
+    """Tell whether the parts of an axis have one length, whatever that is: (-p=2 c), (a=1+b=1 c)."""
+    parts = [part for factor in dim.factors for part in factor if len(factor) > 1 or part.backwards]
+    return all(part.length for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 
+from .names import Names
 from .rows import Row
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -84,6 +86,33 @@ class Facts:
         shapes = {name: self.rights.shapes[name] for name in self.rights.names if name not in missing}
         tied = {name: shapes[first] for name, first in self.ties[1].items() if first in shapes}
         return {**shapes, **tied, **self.others[1]}
+
+
+class Target(NamedTuple):
+    """An array that consists of one or several others.
+
+    Args:
+      sources: the parameters of their side. parts: the names of those of which it consists.
+      name: of the array. numbers: of the sources' elements, in its shape; 0 where there is none.
+      names: chooses those of axes. side: of the sources.
+    """
+
+    sources: Elements
+    parts: Sequence[str]
+    name: str
+    numbers: Array
+    names: Names
+    side: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the first source."""
+        return self.sources.shapes[self.parts[0]]
+
+    @property
+    def places(self) -> Array:
+        """Return for each element its place in the flat first source, from 0."""
+        return self.numbers - self.sources.first(self.parts[0])
 
 
 def components(facts: Facts) -> Iterator[tuple[list[str], list[str]]]:

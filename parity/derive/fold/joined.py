@@ -15,6 +15,7 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
+from .facts import Target
 from .names import SPARE, Names, composed, initials
 from .related import Atom, Axes, relate
 from .rows import Row
@@ -67,57 +68,47 @@ class Split(NamedTuple):
 Parts = dict[str, Axes]  # each part's axes by its name, in the order in which they come
 
 
-def joined(
-    sources: Elements,
-    count: int,
-    target: str,
-    numbers: Array,
-    names: Names,
-    side: int,
-    stacked: tuple[str, ...] = (),
-    holes: tuple[str, ...] = (),
-) -> Row | None:
+def joined(of: Target, stacked: tuple[str, ...] = (), holes: tuple[str, ...] = ()) -> Row | None:
     """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`; None where no axis is such.
 
     Args:
-      count: how many sources the parts are of.
-      target: its path as it is written. stacked: see Whole.
+      of: its name is the target's path as it is written. stacked: see Whole.
       holes: names of holes in the sources' paths, along which the sources are stacked: their first axes.
-      side: of the sources.
     """
+    numbers, names = of.numbers, of.names
     for axis in range(len(stacked), numbers.ndim):
-        owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
+        flat = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
+        owner = np.searchsorted(of.sources.starts, flat, "right")
         if not (owner == owner[:, :1]).all():
             continue
-        period = _period(owner[:, 0], count)
+        period = _period(owner[:, 0], len(of.parts))
         if period is None:
             continue
         in_order, swap = numbers, None
         if period.groups == 1 and not stacked and not holes:
-            in_order, swap = _in_order(sources, numbers, axis, period, names, side)
-        whole, split = Whole(target, stacked, in_order), Split(axis, axis + 1, axis + 2)
-        found = [parts for width in _widths(period) if (parts := _related(sources, whole, split, period, width))]
+            in_order, swap = _in_order(of, axis, period)
+        whole, split = Whole(of.name, stacked, in_order), Split(axis, axis + 1, axis + 2)
+        found = [parts for width in _widths(period) if (parts := _related(of.sources, whole, split, period, width))]
         for parts in sorted(found, key=lambda parts: len(next(iter(parts.values())).target[split.width])):
             before = dict(names.lengths)
-            if row := _row(parts, whole, split, period.groups > 1, names, side, holes):
+            if row := _row(parts, whole, split, period.groups > 1, names, of.side, holes):
                 return row if swap is None else in_other_order(row, swap)
             names.lengths = before  # what no line uses is free
     return None
 
 
-def _in_order(
-    sources: Elements, numbers: Array, axis: int, period: Period, names: Names, side: int
-) -> tuple[Array, Swap | None]:
+def _in_order(of: Target, axis: int, period: Period) -> tuple[Array, Swap | None]:
     """Put equal parts of another axis, as gates, into the sources' order, if the target has one order for all sources.
 
     Args:
-      numbers: of the sources' elements. axis: along which the target joins the sources.
+      axis: along which the target joins the sources.
     """
+    sources, numbers = of.sources, of.numbers
     parts, swaps = list[Array](), list[Swap]()
     for k, part in zip(period.order, np.split(numbers, np.cumsum(period.lengths)[:-1], axis), strict=True):
         name = sources.names[k - 1]
         first = sources.first(name)
-        moved, found = equal_in_order(part - first, sources.shapes[name], names, side, name, 0)
+        moved, found = equal_in_order(part - first, sources.shapes[name], of.names, of.side, name, 0)
         parts.append(moved + first)
         swaps += found
     alike = len({(swap.own, swap.at, tuple(swap.order)) for swap in swaps}) == 1 and len(swaps) == len(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from parity.derive.trace.axis_roles import axis_roles, follows
+from parity.derive.trace.axis_roles import Labels, axis_roles, follows
 from parity.derive.trace.program import Program
 
 from .related import Atom, Axes
@@ -129,6 +129,14 @@ class Names:
             if len(heads) == 1 and len(unnamed) == 2:
                 for atom in unnamed:
                     self.give(atom, "h" if atom is heads[0] else "d", taken, 2)
+            if len(unnamed) == len(atoms) == 3 and self._are_in_groups(roles.heads, atoms):
+                for atom, wanted in zip(atoms, self._pieces("o", atoms, (), side), strict=True):
+                    self.give(atom, wanted, taken, 2)
+
+    @staticmethod
+    def _are_in_groups(heads: Labels, atoms: Sequence[Atom]) -> bool:
+        """Tell whether the first two of three pieces are heads in groups, and the third one is the size of a head."""
+        return follows(heads, atoms[0].length * atoms[1].length, atoms[2].length)
 
     def _pieces(self, letter: str, atoms: Sequence[Atom], other: Sequence[Sequence[Atom]], of: int) -> Sequence[str]:
         """Name the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""

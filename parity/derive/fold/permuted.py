@@ -7,27 +7,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from parity.derive.limits import LARGE_PIECE
 from parity.derive.trace.tape import Array, along
 from specs.notation.paths import escaped
 
-from .names import Names, composed
+from .facts import Target
+from .names import composed
 from .related import Axes, relate
 from .rows import Row
 
-PIECE = 1 << 22  # elements that are compared at once
 
-
-def listed(source: str, shape: tuple[int, ...], target: str, numbers: Array, names: Names, side: int) -> Row | None:
-    """Write `a: o[@order.txt] c <-> target: o c`, in any order.
-
-    Args:
-      numbers: for each element of the target, the place in the flat source, from 0.
-    """
-    for axes, own, places in _in_order(shape, numbers):
-        names.assign(axes, 0, side)
+def listed(of: Target) -> Row | None:
+    """Write `a: o[@order.txt] c <-> target: o c`, in any order."""
+    for axes, own, places in _in_order(of.shape, of.places):
+        of.names.assign(axes, 0, of.side)
         left, right = [composed(atoms, signs=True) for atoms in axes.source], [composed(atoms) for atoms in axes.target]
-        left[own] += f"[@{names.order([int(n) for n in places])}]"
-        return Row(((escaped(source), " ".join(left)),), ((escaped(target), " ".join(right)),))
+        left[own] += f"[@{of.names.order([int(n) for n in places])}]"
+        return Row(((escaped(of.parts[0]), " ".join(left)),), ((escaped(of.name), " ".join(right)),))
     return None
 
 
@@ -44,7 +40,7 @@ def orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, int, A
     """Yield (axis, an axis of the source, its positions in order) where one is the other in some order.
 
     Args:
-      numbers: see listed. shape: of the source.
+      numbers: for each element of the target, the place in the flat source, from 0. shape: of the source.
     """
     for axis, own, places in likely_orders(numbers, shape):
         if is_in_order(numbers, shape, axis, own, places):
@@ -64,7 +60,7 @@ def likely_orders(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int,
 
 def is_in_order(numbers: Array, shape: tuple[int, ...], axis: int, own: int, places: Array) -> bool:
     """Tell whether all elements along an axis have these positions on an axis of the source."""
-    inner, rows = math.prod(shape[own + 1 :]), max(1, PIECE * len(numbers) // numbers.size)
+    inner, rows = math.prod(shape[own + 1 :]), max(1, LARGE_PIECE * len(numbers) // numbers.size)
     expected = along(places, axis, numbers.ndim)
     return all(
         (numbers[k : k + rows] // inner % shape[own] == (expected[k : k + rows] if axis == 0 else expected)).all()

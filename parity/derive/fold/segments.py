@@ -13,7 +13,8 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
-from .names import SPARE, Names, composed
+from .facts import Target
+from .names import SPARE, composed
 from .parts import Origin, Part, origins, summed
 from .related import Axes, relate
 from .rows import Row
@@ -36,22 +37,17 @@ class Range(NamedTuple):
     length: int
 
 
-def segmented(
-    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
-) -> Row | None:
-    """Write `a: (v+g) i, b: z i <-> target: i (g+v+z)`, whose sums are of ranges of one axis.
-
-    Args:
-      numbers: of the sources' elements, in the shape of the target. side: of the sources.
-    """
+def segmented(of: Target) -> Row | None:
+    """Write `a: (v+g) i, b: z i <-> target: i (g+v+z)`, whose sums are of ranges of one axis."""
+    numbers, names = of.numbers, of.names
     for axis, backwards in itertools.product(range(numbers.ndim), (True, False)):
-        ranges = _ranges(sources, np.moveaxis(numbers, axis, 0), axis, backwards)
-        if ranges is None or len(ranges) <= len(source_names) or {r.source for r in ranges} != set(source_names):
+        ranges = _ranges(of.sources, np.moveaxis(numbers, axis, 0), axis, backwards)
+        if ranges is None or len(ranges) <= len(of.parts) or {r.source for r in ranges} != set(of.parts):
             continue
-        if len(source_names) == 1 and len(ranges) > numbers.shape[axis] // 2:  # an order of its own
+        if len(of.parts) == 1 and len(ranges) > numbers.shape[axis] // 2:  # an order of its own
             continue
         before = dict(names.lengths)
-        if row := _written(sources, source_names, ranges, target, axis, names, side):
+        if row := _written(of, ranges, axis):
             return row
         names.lengths = before  # what no line uses is free
     return None
@@ -109,17 +105,9 @@ def _strides(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
-def _written(
-    sources: Elements,
-    source_names: Sequence[str],
-    ranges: Sequence[Range],
-    target: str,
-    axis: int,
-    names: Names,
-    side: int,
-) -> Row | None:
+def _written(of: Target, ranges: Sequence[Range], axis: int) -> Row | None:
     first = max(ranges, key=lambda some: some.length).axes
-    names.assign(first, 0, side)
+    of.names.assign(first, 0, of.side)
     for other in (some.axes for some in ranges if some.axes is not first):
         pairs = [pair for d, pair in enumerate(zip(first.target, other.target, strict=True)) if d != axis]
         if any(len(ones) != len(others) for ones, others in pairs):
@@ -128,27 +116,27 @@ def _written(
             there.name, there.stated = here.name, here.stated
     texts = [composed(atoms) for atoms in first.target]
     letters = [letter for letter in SPARE if letter not in " ".join(texts)][: len(ranges)]
-    in_order = sorted(ranges, key=lambda some: some.start) if len(source_names) == 1 else ranges
+    in_order = sorted(ranges, key=lambda some: some.start) if len(of.parts) == 1 else ranges
     called = dict(zip(map(id, in_order), letters, strict=True))
     arrays = []
-    for name in source_names:
+    for name in of.parts:
         own = sorted((some for some in ranges if some.source == name), key=lambda some: some.start)
-        text = _source(own, sources.shapes[name], [called[id(some)] for some in own])
+        text = _source(own, of.sources.shapes[name], [called[id(some)] for some in own])
         if text is None:
             return None
         arrays.append((escaped(name), text))
     texts[axis] = summed([called[id(some)] for some in ranges])
     parts = [
         Part(called[id(some)], some.length, origin)
-        for some, origin in zip(ranges, _origins(ranges, target, axis, names, 1 - side), strict=True)
+        for some, origin in zip(ranges, _origins(of, ranges, axis), strict=True)
     ]
-    return Row(tuple(arrays), ((escaped(target), " ".join(texts)),), parts=tuple(parts))
+    return Row(tuple(arrays), ((escaped(of.name), " ".join(texts)),), parts=tuple(parts))
 
 
-def _origins(ranges: Sequence[Range], target: str, axis: int, names: Names, side: int) -> Sequence[Origin]:
-    """Return what each range of the target is made of. Args: side: of the target."""
+def _origins(of: Target, ranges: Sequence[Range], axis: int) -> Sequence[Origin]:
+    """Return what each range of the target is made of."""
     places = np.repeat(np.arange(len(ranges)), [some.length for some in ranges])
-    return origins(names, side, target, axis, places) or [Origin()] * len(ranges)
+    return origins(of.names, 1 - of.side, of.name, axis, places) or [Origin()] * len(ranges)
 
 
 def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str]) -> str | None:

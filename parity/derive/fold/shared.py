@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from specs.notation.paths import escaped
 
 from .apart import apart
 from .blockwise import blockwise, of_blocks
-from .facts import Facts
+from .facts import Facts, Target
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
@@ -32,7 +32,7 @@ def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     """Return the lines of one group of parameters; None if no line can say how they correspond."""
     lefts, rights = facts.lefts, facts.rights
     if len(right_names) == 1:
-        return many_to_one(lefts, left_names, right_names[0], facts.part(right_names[0]), names, 0)
+        return many_to_one(Target(lefts, left_names, right_names[0], facts.part(right_names[0]), names, 0))
     if any((facts.part(name) == 0).any() for name in right_names):
         return None
     if len(left_names) > 1:
@@ -42,98 +42,64 @@ def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
     numbers = lefts.part(facts.back(right_names), left_names[0])
-    rows = many_to_one(rights, right_names, left_names[0], numbers, names, 1)
+    rows = many_to_one(Target(rights, right_names, left_names[0], numbers, names, 1))
     return rows and [row.reverse() for row in rows]
 
 
 def _tied(
     lefts: Elements, left_names: list[str], right_names: list[str], copies: list[Array], names: Names
 ) -> list[Row] | None:
-    every = [
-        many_to_one(lefts, left_names, name, copy, names, 0) for name, copy in zip(right_names, copies, strict=True)
-    ]
+    targets = (Target(lefts, left_names, name, copy, names, 0) for name, copy in zip(right_names, copies, strict=True))
+    every = list(map(many_to_one, targets))
     whole = [rows[0] for rows in every if rows and len(rows) == 1 and every[0] and rows[0].left == every[0][0].left]
     if len(whole) < len(every):
         return None
     return [Row(whole[0].left, tuple(row.right[0] for row in whole), (", ", " = "))]
 
 
-def many_to_one(
-    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
-) -> list[Row] | None:
-    """Write the line for one array that consists of one or several others, and lines for what is left over.
-
-    Args:
-      numbers: of the sources' elements, in the shape of the target; 0 where there is none.
-      side: the side of the sources.
-    """
-    if (numbers == 0).any():
-        return _part_of_target(sources, source_names, target, numbers, names, side)
-    if len(source_names) > 1:
-        source_names = sorted(source_names, key=lambda name: int(np.isin(numbers, sources.numbers(name)).argmax()))
-    shapes = {sources.shapes[name] for name in source_names}
-    cells = grid(source_names) if len(shapes) == 1 else None
-    row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
-    if row is None and len(source_names) > 1:
-        before = dict(names.lengths)
-        row = parted(sources, source_names, numbers, partial(_part, sources, target, names, side))
-        if row is None:
-            names.lengths = before  # what no line uses is free
-    if row is None and len(source_names) > 1:
-        of = (sources, source_names, target, numbers, names, side)
-        row = _alone(joined(sources, len(source_names), target, numbers, names, side) or of_blocks(*of))
-        row = row or _alone(segmented(*of))
-    elif row is None:
-        (name,) = source_names
-        only = (name, sources.shapes[name], target, numbers - sources.first(name), names, side)
-        parts = segmented(sources, source_names, target, numbers, names, side)
-        row = _alone(parts) or apart(*only) or _alone(listed(*only))
-    return row
-
-
-def _part(
-    sources: Elements, target: str, names: Names, side: int, source_names: Sequence[str], numbers: Array
-) -> list[Row] | None:
-    return many_to_one(sources, list(source_names), target, numbers, names, side)
+def many_to_one(of: Target) -> list[Row] | None:
+    """Write the line for one array that consists of one or several others, and lines for what is left over."""
+    if (of.numbers == 0).any():
+        return _part_of_target(of)
+    if len(of.parts) > 1:
+        first = {name: int(np.isin(of.numbers, of.sources.numbers(name)).argmax()) for name in of.parts}
+        of = of._replace(parts=sorted(of.parts, key=first.__getitem__))
+    cells = grid(of.parts) if len({of.sources.shapes[name] for name in of.parts}) == 1 else None
+    if cells and (rows := _stacked(of, cells)):
+        return rows
+    if len(of.parts) == 1:
+        return _alone(segmented(of)) or apart(of) or _alone(listed(of))
+    before = dict(of.names.lengths)
+    if rows := parted(of, many_to_one):
+        return rows
+    of.names.lengths = before  # what no line uses is free
+    return _alone(joined(of) or of_blocks(of) or segmented(of))
 
 
 def _alone(row: Row | None) -> list[Row] | None:
     return [row] if row else None
 
 
-def _stacked(
-    sources: Elements,
-    source_names: list[str],
-    cells: tuple[str, dict[str, int], dict[str, int]],
-    target: str,
-    numbers: Array,
-    names: Names,
-    side: int,
-) -> list[Row] | None:
+def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> list[Row] | None:
     """Return sources of one shape whose names form a grid: their holes are axes of the target."""
     path, places, counts = cells
-    shape = sources.shapes[source_names[0]]
-    size = int(np.prod(shape, dtype=int))
-    stacked = np.full(numbers.shape, -1) if len(source_names) > 1 else numbers - sources.first(source_names[0])
-    for name in source_names if len(source_names) > 1 else ():
-        first = sources.first(name)
-        inside = (numbers >= first) & (numbers < first + size)
-        stacked[inside] = numbers[inside] - first + places[name] * size
-    stacked, swapped = equal_in_order(stacked, (*counts.values(), *shape), names, side, source_names[0], len(counts))
+    shape, names, side, first = of.shape, of.names, of.side, of.parts[0]
+    stacked = of.sources.renumbered(of.numbers, {name: places[name] * math.prod(shape) for name in of.parts})
+    stacked, swapped = equal_in_order(stacked, (*counts.values(), *shape), names, side, first, len(counts))
     axes = relate(stacked, (*counts.values(), *shape))
     if axes is None or any(axes.windows[: len(counts)]) or any(len(atoms) != 1 for atoms in axes.source[: len(counts)]):
         return None
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
-    found = [*swapped, *exchanged(axes, names, side, source_names[0], len(counts))]
-    names.assign(axes, len(counts), side, source_names[0])
+    found = [*swapped, *exchanged(axes, names, side, first, len(counts))]
+    names.assign(axes, len(counts), side, first)
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     others = [composed(atoms) for atoms in axes.target]
     parts = with_letters(texts, others, found)
     windows = axes.windows[len(counts) :]
     source = [text + window(*range_, length) if range_ else text
               for text, range_, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
-    row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(others)),), parts=parts)
+    row = Row(((path, " ".join(source)),), ((escaped(of.name), " ".join(others)),), parts=parts)
     return [row, *_left_over(path, texts, source, windows, shape, side)]
 
 
@@ -149,12 +115,9 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
         return None
     (path, places, counts), (other, cells, others) = left_grid, right_grid
     (shape,), (target,) = shapes
-    size = int(np.prod(shape, dtype=int))
-    local = np.zeros(len(lefts), np.int64)
-    for name in left_names:
-        lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
-    parts = sorted(right_names, key=cells.__getitem__)
-    numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
+    starts = {name: places[name] * math.prod(shape) for name in left_names}
+    parts = [lefts.renumbered(facts.part(name), starts) for name in sorted(right_names, key=cells.__getitem__)]
+    numbers = np.stack(parts).reshape(*others.values(), *target)
     axes = relate(numbers, (*counts.values(), *shape))
     if axes is None or any(axes.windows):
         return None
@@ -180,21 +143,20 @@ def _left_over(
         yield Row(left=array, arrow="->") if side == 0 else Row(left=array, constant="0")
 
 
-def _part_of_target(
-    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
-) -> list[Row] | None:
+def _part_of_target(of: Target) -> list[Row] | None:
     """Return a target of which only positions in one range have a source; the others are zeros, or dropped."""
+    numbers = of.numbers
     for axis in range(numbers.ndim):
         rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1) > 0
         inside = np.flatnonzero(rows.all(1))
         if not len(inside) or rows.any(1).sum() != len(inside) or inside[-1] - inside[0] + 1 != len(inside):
             continue
         start, stop = int(inside[0]), int(inside[-1]) + 1
-        part = np.take(numbers, inside, axis)
-        whole = many_to_one(sources, source_names, target, part, names, side)
+        part = of._replace(numbers=np.take(numbers, inside, axis))
+        whole = many_to_one(part)
         if not whole or "(" in (texts := str(whole[0].right[0][1]).split(" "))[axis]:
             return None
-        if len(whole) > 1 and not _as_far_as_both(sources, source_names, part, (start, stop, len(numbers))):
+        if len(whole) > 1 and not _as_far_as_both(part, start, stop, len(numbers)):
             return None
         written = [*texts]
         size = even([(start, stop)], len(numbers)) if numbers.ndim == 1 else 0  # biases, but no tables of positions
@@ -203,24 +165,23 @@ def _part_of_target(
             else texts[axis] + window(start, stop, numbers.shape[axis])
         )  # fmt: skip
         windows = [(start, stop) if d == axis else None for d in range(numbers.ndim)]
-        row = replace(whole[0], right=((escaped(target), " ".join(written)),))
-        rest = _left_over(escaped(target), texts, written, windows, numbers.shape, 1 - side)
+        row = replace(whole[0], right=((escaped(of.name), " ".join(written)),))
+        rest = _left_over(escaped(of.name), texts, written, windows, numbers.shape, 1 - of.side)
         return [row, *whole[1:], *(r.reverse() for r in rest)]
     return None
 
 
-def _as_far_as_both(sources: Elements, source_names: list[str], part: Array, of: tuple[int, int, int]) -> bool:
+def _as_far_as_both(part: Target, start: int, stop: int, count: int) -> bool:
     """Tell whether ranges of two axes end where one of both axes ends: else what lies beyond is not known to differ.
 
     Args:
-      part: elements of the sources in a range of an axis of the target. of: its start and stop, and the axis' length.
+      part: a range of an axis of the target. start, stop: where it lies on the axis. count: the axis' length.
     """
-    if len(source_names) != 1:
+    if len(part.parts) != 1:
         return False
-    shape = sources.shapes[source_names[0]]
-    axes = relate(part - sources.first(source_names[0]), shape)
-    cut = [(range_, n) for range_, n in zip(axes.windows, shape, strict=True) if range_] if axes else []
+    axes = relate(part.places, part.shape)
+    cut = [(range_, n) for range_, n in zip(axes.windows, part.shape, strict=True) if range_] if axes else []
     if len(cut) != 1:
         return False
-    ((first, last), length), (start, stop, count) = cut[0], of
+    (first, last), length = cut[0]
     return min(first, start) == 0 and (last == length or stop == count)

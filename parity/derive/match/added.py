@@ -13,15 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from parity.derive.limits import LARGE_USE
+from parity.derive.limits import LARGE_COLUMNS, LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
+from .met_columns import PASSED
 from .stepped import Stepped, stepped
 from .uses import Seen
-
-MOST = 1 << 20  # elements of all values of a side, above which nothing is told
-PASSED = ("layout", "add", "mul")  # kinds of operations that move columns, or to whose results something is added
 
 
 class Sums:
@@ -36,7 +34,7 @@ class Sums:
         self._above = [0]  # of each column, another one of its class; itself if it stands for the class
         every = sum(map(math.prod, program.shapes.values()))
         values = dict[int, Array]()
-        for at, node in enumerate(program.tape.nodes if every <= MOST else ()):
+        for at, node in enumerate(program.tape.nodes if every <= LARGE_COLUMNS else ()):
             labels = self._numbered(at, node) if node.kind == "product" else self._passed(node, values)
             if labels is not None:
                 values[node.output] = labels

@@ -16,7 +16,6 @@ from parity.derive.trace.tape import Array
 from . import uses
 from .advice import OPERATIONS, Stop, compare
 from .choices import DeadEnd, Option, every
-from .following import matrix
 from .products import Products, proportional
 from .symbols import Use
 
@@ -64,10 +63,7 @@ class Attempt(Products):
     def _met(self, use: Use) -> Array | None:
         if use.kind == "product":
             self._sums.note(use.node, use.ids)
-            self._readers.setdefault(matrix(use), use.node)
         if every(self.map, use.ids):
-            if use.kind == "product":
-                self._take_a_step(use)
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)
             return None
@@ -85,7 +81,7 @@ class Attempt(Products):
         if use.kind == "place":
             self._place(use)
         else:
-            return self._elementwise(use)
+            self._elementwise(use)
         return None
 
     def _verify(self, use: Use) -> None:
@@ -118,16 +114,8 @@ class Attempt(Products):
                         self._place(part)
                     return
             options = self._places(use, self._slices, True)
-        if not options:
-            options = self._read_in_steps(use)
         seen, same = self._choose(use, options)
-        if same is None:
-            here, there = (
-                of.first(name) for of, name in ((self.rights, self._table(use)), (self.lefts, seen.names[0]))
-            )
-            rows = uses.distinct_of(use.ids)
-            self._assign(rows, rows - here + there)
-        elif same:
+        if same:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
             self._add_bare(use)
         else:  # read in another order, as by steps of time
@@ -156,32 +144,6 @@ class Attempt(Products):
         every = [part for seen in self._of_kind("place") for parts in uses.slices(seen.use) for part in parts]
         program = self.seen[0].program if self.seen else self.program
         return [uses.Seen(part, program, self.lefts) for part in every]
-
-    def _table(self, use: Use) -> str:
-        """Return the only parameter of a use; "" if there are several."""
-        names = self.rights.owners(use.ids)
-        return names[0] if len(names) == 1 else ""
-
-    def _read_in_steps(self, use: Use) -> list[Option]:
-        """Return tables of the same shape that the left side reads at once and the right one row by row, or vice versa.
-
-        Rows keep their places: the tokens, which are the same on both sides, say which of them are read.
-        """
-        if not (name := self._table(use)):
-            return []
-        rows = uses.distinct_of(use.ids) - self.rights.first(name)
-        partner = self.lefts.owners(np.maximum(self.rights.part(self.map, name), 0))
-        read: dict[str, list[Array]] = {}
-        options = list[Option]()
-        for seen in self._of_kind("place"):
-            of = seen.names[0] if len(seen.names) == 1 else ""
-            if self.lefts.shapes.get(of) != self.rights.shapes[name] or (partner and [of] != partner):
-                continue
-            new = of not in read
-            read.setdefault(of, []).append(uses.distinct_of(seen.use.ids) - self.lefts.first(of))
-            if new:
-                options.append((self._order(use, seen, not self._free(seen, seen.use.ids)), 0.0, seen, None))
-        return [option for option in options if np.isin(rows, np.concatenate(read[option[2].names[0]])).all()]
 
 
 def _equal(one: uses.Seen, other: uses.Seen) -> bool:

@@ -72,19 +72,16 @@ def _of_zeros(use: Use, program: Program) -> bool:
 
 def products(program: Program, at: int) -> set[int]:
     """Return the products whose result an operation reads, through layout and scales; empty if it reads others too."""
-    made = {node.output: k for k, node in enumerate(program.tape.nodes[:at])}
     found, waiting = set[int](), [at]
     while waiting:
         for number in program.tape.nodes[waiting.pop()].inputs:
             if number not in program.active:
                 continue
-            if number not in made:
-                return set()
-            node = program.tape.nodes[made[number]]
-            if node.kind == "product":
-                found.add(made[number])
-            elif node.kind == "layout" or _scale(program, node):
-                waiting.append(made[number])
+            node = program.maker(number)
+            if node is not None and node.kind == "product":
+                found.add(program.makers[number])
+            elif node is not None and (node.kind == "layout" or _scale(program, node)):
+                waiting.append(program.makers[number])
             else:
                 return set()
     return found

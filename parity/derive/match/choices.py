@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import EXACT, MARGIN
+from parity.derive.limits import EXACT, LARGE_PIECE, MARGIN
 from parity.derive.trace.names import Similarity
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import place
@@ -22,7 +22,6 @@ from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use
 from .walk import Place, Walk
 
-MANY = 1 << 20  # elements that are looked at or mapped at once
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
@@ -183,8 +182,8 @@ class Choices:
                 self.owned[left] = False
         if any(left is None for _, left in undone):
             self.owned[:] = False
-            for numbers, at in itertools.product((self.map, self.plus), range(0, len(self.map), MANY)):
-                if (some := numbers[at : at + MANY]).any():
+            for numbers, at in itertools.product((self.map, self.plus), range(0, len(self.map), LARGE_PIECE)):
+                if (some := numbers[at : at + LARGE_PIECE]).any():
                     self.owned[np.maximum(some, 0)] = True
             self.owned[0] = False
         del self._entries[state.entries :], self.steps[state.steps :]
@@ -282,9 +281,9 @@ def every(marks: Array, ids: Array) -> bool:
     first = int(ids[(0,) * ids.ndim]) if ids.size else 0
     if first > 0 and not marks[first]:
         return False
-    if ids.size <= MANY:
+    if ids.size <= LARGE_PIECE:
         return bool(marks[ids[ids > 0].astype(np.int64)].all())
-    chunks = np.nditer(ids, ["external_loop", "buffered"], buffersize=MANY)  # bounds memory
+    chunks = np.nditer(ids, ["external_loop", "buffered"], buffersize=LARGE_PIECE)  # bounds memory
     return all(every(marks, chunk) for chunk in chunks)
 
 

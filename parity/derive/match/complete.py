@@ -154,7 +154,7 @@ def _by_name(
 ) -> tuple[Array, list[str]]:
     """Map each parameter of which nothing was seen to the free left one of its module, or of the most similar name.
 
-    Its axes are ordered as those of its siblings.
+    Its axes are ordered as those of its siblings; without any, as they are, or in the one order that its lengths allow.
     """
     alike = Similarity()
     unseen = [name for name in rights.names if not rights.part(found, name).any()]
@@ -165,20 +165,19 @@ def _by_name(
     modules = _modules(patterns, found, lefts, rights)
     for name in unseen:
         free = [other for other in lefts.names if other not in used]
-        pattern = _sibling(name, patterns, rights, alike) if whole else None
-        shape = _longer(rights.shapes[name])
-        order = pattern.order if pattern else tuple(range(len(shape)))
-        fitting = [
-            other
-            for other in free
-            if (pattern is None or split(other)[1] == pattern.leaf)
-            and len(length := _longer(lefts.shapes[other])) == len(order)
-            and tuple(length[d] for d in order) == shape
-        ]
-        same = [other for other in fitting if pattern and modules.get(split(name)[0]) == split(other)[0]]
+        for pattern in (*(_siblings(name, patterns, rights, alike) if whole else ()), None):
+            orders = {
+                other: order
+                for other in free
+                if (pattern is None or split(other)[1] == pattern.leaf)
+                and (order := _order(lefts.shapes[other], rights.shapes[name], pattern)) is not None
+            }
+            if orders:
+                break
+        same = [other for other in orders if pattern and modules.get(split(name)[0]) == split(other)[0]]
         likeness = {
             other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
-            for other in same or fitting
+            for other in same or orders
         }
         near = {other: value for other, value in likeness.items() if same or value > ALIKE}
         chosen = [other for other, value in near.items() if value == max(near.values())]
@@ -187,11 +186,21 @@ def _by_name(
         if whole and len(chosen) == 1:  # the two are the most similar ones to each other
             alone |= all(alike(chosen[0], name) > alike(chosen[0], other) for other in rivals if other != name)
         if len(chosen) == 1 and (pattern is not None or alone):
-            numbers = lefts.numbers(chosen[0]).squeeze().transpose(order)
+            numbers = lefts.numbers(chosen[0]).squeeze().transpose(orders[chosen[0]])
             rights.part(found, name)[...] = numbers.reshape(rights.shapes[name])
             used.add(chosen[0])
             inferred.append(name)
     return found, inferred
+
+
+def _order(left: tuple[int, ...], right: tuple[int, ...], pattern: Pattern | None) -> tuple[int, ...] | None:
+    """Return the order of axes longer than 1 that a pattern, or else two shapes alone, tell; None if they tell none."""
+    lengths, shape = _longer(left), _longer(right)
+    orders = [pattern.order] if pattern else [tuple(range(len(shape)))] if left == right else []
+    if not pattern and len(set(shape)) == len(shape):  # one order at most
+        orders = list(itertools.permutations(range(len(shape))))
+    fits = len(lengths) == len(shape)
+    return next((order for order in orders if fits and tuple(lengths[d] for d in order) == shape), None)
 
 
 def _modules(patterns: Iterable[str], found: Array, lefts: Elements, rights: Elements) -> dict[str, str]:
@@ -222,8 +231,8 @@ def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(length for length in shape if length > 1)
 
 
-def _sibling(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> Pattern | None:
-    """Return the pattern of the most similar right parameter of the same leaf and rank."""
+def _siblings(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> list[Pattern]:
+    """Return the patterns of right parameters of the same leaf and rank, those of the most similar names first."""
     leaf, rank = split(name)[1], len(rights.shapes[name])
     siblings = [other for other in patterns if split(other)[1] == leaf and len(rights.shapes[other]) == rank]
-    return patterns[max(siblings, key=lambda other: alike(name, other))] if siblings else None
+    return list(dict.fromkeys(patterns[other] for other in sorted(siblings, key=lambda other: -alike(name, other))))

@@ -40,34 +40,34 @@ def unpaired(names: Sequence[str], seen: uses.Seen) -> DeadEnd:
 class Factors(Biases):
     """What an attempt does where a parameter is multiplied or added element by element."""
 
-    def _elementwise(self, use: Use) -> Array | None:
+    def _elementwise(self, use: Use) -> None:
         self._zeros_for_bare(use)
         numbers, found = uses.statistics(use, self.program)
         new = self.map[numbers.astype(np.int64)] == 0  # a part of a vector may have been read before all of it
-        return self._factors(use, numbers[new].astype(np.int64), found[new]) if new.any() else None
+        if new.any():
+            self._factors(use, numbers[new].astype(np.int64), found[new])
 
-    def _factors(self, use: Use, numbers: Array, found: Array) -> Array | None:
-        """Match elements by what each of them meets; return the left values where those of two models part."""
+    def _factors(self, use: Use, numbers: Array, found: Array) -> None:
+        """Match elements by what each of them meets."""
         terms = self._terms.setdefault(use.group[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._alike(use, pool, numbers, found)
         if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
-            return None
+            return
         if not options and self._without_bias_of_zeros(use, numbers):
-            return None
+            return
         options = options or self._of_several(pool, found)
         if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
             options = []
         alone = use.kind == "mul" or not terms
         if alone and not options and (followed := self._following_elements(use, numbers, found)):
-            seen, (left, rows) = self._choose(use, followed, np.inf)
-            self._assign(numbers, left)
-            return None if rows is None else self._left_values(use, seen, rows)
+            self._assign(numbers, self._choose(use, followed, np.inf)[1])
+            return
         near = [option for option in options if option[1] <= self.limit]
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
-            return None
+            return
         seen, pooled = self._choose(use, options)
         left, statistics = pooled or (seen.numbers, seen.statistics)
         if statistics is not None and len(numbers) < len(left):
@@ -82,7 +82,6 @@ class Factors(Biases):
             terms.append(Term(seen, numbers, found))
             if use.kind == "add" and not use.group[2]:
                 self._add_terms(terms)
-        return None
 
     def _alike(self, use: Use, pool: list[uses.Seen], numbers: Array, found: Array) -> list[Option]:
         """Return the left uses whose elements, or some of them, meet the same values, or the same in some rows."""
@@ -120,23 +119,6 @@ class Factors(Biases):
         )
         gap = columns.distance_within(found, statistics)
         return [((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
-
-    def _left_values(self, use: Use, seen: uses.Seen, rows: Array) -> Array | None:
-        """Return the values that the left elements meet, laid out as those of this use; None where layouts do not fit.
-
-        Args:
-          rows: the left element of each right one.
-        """
-        here, there = uses.raw(use), uses.raw(seen.use)
-        if not here.size or here.shape != there.shape:
-            return None
-        moved = there[rows].T[None]
-        found = columns.snapped(here.T[None], [moved, *columns.transposed(moved)], 0, True)
-        if found is None:
-            return None
-        out = np.empty(use.x.shape)
-        out.flat[np.argsort(np.ravel(use.ids), kind="stable")] = np.ravel(found[0].T)
-        return out
 
     def _vectors(
         self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = PARTNER

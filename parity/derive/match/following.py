@@ -40,7 +40,6 @@ class Following(Choices):
         self._at_once_matched = set[int]()  # right products of which all columns were matched at once
         self._colours = dict[int, Array]()  # right product -> the colours of its columns; see origins
         self._left_colours = dict[uses.Seen, Array | None]()  # of what left products read
-        self._readers = dict[tuple[int, ...], int]()  # matrix on the right -> the first product that reads it
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
 
     @cached_property
@@ -52,14 +51,6 @@ class Following(Choices):
         """Return for each left product the first one of the same matrix, as of a recurrent network's first step."""
         first = dict[tuple[int, ...], int]()
         return {seen.use.node: first.setdefault(matrix(seen.use), seen.use.node) for seen in self._of_kind("product")}
-
-    def _take_a_step(self, use: Use) -> None:
-        """Give a product whose elements are known the partners of the first product of the same matrix."""
-        first = self._readers[matrix(use)]
-        if first in self._partners:
-            self._partners.setdefault(use.node, [*self._partners[first]])
-            if first in self._straight:
-                self._straight[use.node] = self._straight[first]
 
     @cached_property
     def _own_products(self) -> set[int]:
@@ -141,16 +132,6 @@ class Following(Choices):
             return False
         return sources(self.program, use.node, self._own_products) <= self.lost.keys()
 
-    def _parts(self, use: Use, count: int) -> list[Option]:
-        """Return a vector that the left side uses in parts, as of channels of which some have a residual."""
-        pool = [
-            seen for seen in self._of_kind(use.kind) if len(seen.numbers) < count and self._free(seen, seen.numbers)
-        ]
-        parts = self._followers(use, pool)
-        left = np.unique(np.concatenate([part.numbers for part in parts])) if parts else np.zeros(0)
-        whole = len(left) == count and len(self.lefts.owners(left)) == 1 and self._in_order(use, count)
-        return [(self._order(use, parts[0]), FOLLOWED, parts[0], (left, None))] if whole else []
-
     def _in_order(self, use: Use, count: int) -> bool:
         """Tell whether what a use reads has as many channels as the products behind it, in the same order as these."""
         own = sources(self.program, use.node, self._partners)
@@ -175,8 +156,7 @@ class Following(Choices):
             if rows is not None:
                 beside = abs(seen.use.beside - use.beside)
                 apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics), beside
-                options.append((self._order(use, seen, *apart), FOLLOWED, seen, (seen.numbers[rows], rows)))
-        options = options or self._parts(use, count)
+                options.append((self._order(use, seen, *apart), FOLLOWED, seen, seen.numbers[rows]))
         if options and self.walk.at not in self.rough:
             why = f"no use on the left meets all values that its {use.kind} meets"
             raise DeadEnd(Stop(tuple(self.rights.owners(use.ids)), why), FOLLOWED)

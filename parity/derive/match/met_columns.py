@@ -12,7 +12,7 @@ from parity.derive.trace.tape import Array, Node
 
 from .operations import SINGLE, function, mixing
 
-PASSED = ("layout", "add", "mul")  # kinds of operations that move labels, or spread them
+PASSED = ("layout", "add", "mul")  # kinds of operations that move the labels of columns, or spread them
 MAX_STEPS = 200  # operations that are followed from one product
 MAX_SUMMED = 40  # the same, to a product with an activation
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from parity.derive.limits import LARGE_COLUMNS
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
@@ -19,7 +20,6 @@ from .following import INPUT, way_back
 from .met_columns import Beside
 from .uses import pattern
 
-MOST = 1 << 20  # elements of all values on the way, above which colours would take too long
 COLOURS = 1 << 40  # whole numbers, so that sums of some thousand are exact in any order
 
 
@@ -92,7 +92,7 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
         sources, between = way_back(program, made, products)
         between.add(made)
     size = sum(math.prod(program.shapes[program.tape.nodes[k].output]) for k in (*sources, *between))
-    if INPUT in sources or not sources <= start.keys() or size > MOST:
+    if INPUT in sources or not sources <= start.keys() or size > LARGE_COLUMNS:
         return None
     values = dict[int, Array]()
     for k in sources:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import EXACT, PARTNER
+from parity.derive.limits import EXACT, LARGE_PIECE, PARTNER
 from parity.derive.trace.tape import Array
 
 from . import columns, origins, roles, uses
 from .added import Added
 from .advice import Stop, compare
-from .choices import MANY, DeadEnd, Option, every
+from .choices import DeadEnd, Option, every
 from .factors import distinct, unpaired
 from .following import ALIKE, FOLLOWED, order, taps_of
 from .regroup import Regrouping
@@ -321,7 +321,7 @@ class Products(Regrouping):
             self._straight.pop(use.node, None)
         self._colour(use, seen, group, other, rows)
         right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
-        step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
+        step = max(1, LARGE_PIECE // max(right.shape[1], 1))  # bounds memory
         for at in range(0, len(rows), step):
             self._assign(right[at : at + step], left[rows[at : at + step]])
 
@@ -349,7 +349,7 @@ def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:
 def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bool:
     """Tell whether groups of columns are for several kinds of things, each of which left columns are for as well."""
     right = {group.role.split(" ")[0] for group in groups}
-    return len(right) > 1 and right <= {group.role.split(" ")[0] for seen in lefts for group in seen.groups}
+    return len(right) > 1 and right <= {group.role.split(" ")[0] for seen in lefts for group in seen.groups()}
 
 
 def _untaken(options: list[Option], partners: Sequence[tuple[uses.Seen, roles.Group]]) -> list[Option]:

@@ -138,7 +138,7 @@ class Regrouping(Factors):
             if free.any():
                 parts.append(ids[:, free])
                 readers.append(seen)
-                for group in seen.groups:
+                for group in seen.groups():
                     columns_of = np.sort(group.columns[free[group.columns]])
                     by_role.setdefault(group.role, []).append(ids[:, columns_of])
         left = _columns(parts, _likest(by_role, role), wanted, self._beside(use) if role else 0)
@@ -159,12 +159,7 @@ class Regrouping(Factors):
         nodes = self.program.tape.nodes
 
         def read(at: int) -> int:
-            value = nodes[at].inputs[use.flipped]
-            while (made := self.program.makers.get(value)) is not None and nodes[made].kind == "layout":
-                if len(nodes[made].inputs) > 1:
-                    break
-                value = nodes[made].inputs[0]
-            return value
+            return self.program.before_layouts(nodes[at].inputs[use.flipped])[0]
 
         own, axis = read(use.node), 1 if nodes[use.node].window or use.flipped else 2
         return sum(

@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import Beside, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -28,7 +28,6 @@ SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
-MAX_STEPS = 200  # operations that are followed from one product
 
 
 @dataclass(frozen=True)

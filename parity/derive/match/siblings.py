@@ -80,13 +80,7 @@ def _changes(one: str, other: str) -> dict[str, str]:
 
 def _moved(whole: Array, owners: list[str], changes: Mapping[str, str], lefts: Elements) -> Array | None:
     """Return the elements with those of each owner replaced by those of its counterpart in another block."""
-    moved = whole.copy()
-    for owner in owners:
-        there = _renumbered(owner, changes)
-        if lefts.shapes.get(there) != lefts.shapes[owner]:
-            return None
-        numbers = lefts.numbers(owner)
-        first, last = int(numbers.min()), int(numbers.max())
-        inside = (whole >= first) & (whole <= last)
-        moved[inside] = whole[inside] - first + int(lefts.numbers(there).min())
-    return moved
+    there = {owner: _renumbered(owner, changes) for owner in owners}
+    if any(lefts.shapes.get(other) != lefts.shapes[owner] for owner, other in there.items()):
+        return None
+    return lefts.renumbered(whole, {owner: lefts.first(other) for owner, other in there.items()})

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from parity.derive.limits import LARGE_PIECE
 from parity.derive.trace.tape import Array
-
-CHUNK = 1 << 18  # numbers that are compared at once
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ def steps(numbers: Array | Stepped) -> Sequence[Array] | None:
 def _are(numbers: Array, first: Any, lines: Sequence[Array]) -> bool:
     """Tell whether numbers are sums of steps, of which some are computed at once."""
     size = numbers[0].size
-    if size > CHUNK:
+    if size > LARGE_PIECE:
         return all(_are(row, first + step, lines[1:]) for row, step in zip(numbers, lines[0], strict=True))
-    rest, count = _summed(first, lines[1:]), max(1, CHUNK // max(size, 1))
+    rest, count = _summed(first, lines[1:]), max(1, LARGE_PIECE // max(size, 1))
     steps = lines[0].reshape(-1, *(1,) * (numbers.ndim - 1))
     every = range(0, len(numbers), count)
     return all((numbers[at : at + count] == steps[at : at + count] + rest).all() for at in every)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import LARGE_MODEL
+from parity.derive.limits import LARGE_MODEL, LARGE_PIECE
 from parity.derive.trace.tape import Array
 
 from .stepped import Stepped, stepped, steps
 
-CHUNK = 1 << 20  # elements that are moved or compared at once
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
 
 
@@ -63,6 +62,18 @@ class Elements:
         k = self.names.index(name)
         return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
 
+    def renumbered(self, numbers: Array, starts: Mapping[str, int]) -> Array:
+        """Return numbers of elements of some parameters, or 0, with those of each counted from another one on."""
+        if len(starts) == 1:  # bounds memory
+            ((name, start),) = starts.items()
+            return np.where(numbers > 0, numbers + (start - self.first(name)), 0)
+        found = np.zeros(numbers.shape, np.int64)
+        for name, start in starts.items():
+            first = self.first(name)
+            inside = (numbers >= first) & (numbers < first + int(np.prod(self.shapes[name], dtype=int)))
+            found[inside] = numbers[inside] - first + start
+        return found
+
     def owners(self, numbers: Array) -> list[str]:
         """Return the parameters that elements belong to, in order."""
         if not numbers.size or (top := int(numbers.max())) <= 0:
@@ -77,8 +88,8 @@ class Elements:
             owners = np.searchsorted(starts, numbers[numbers > 0], "right") - 1
             return [self.names[k] for k in np.flatnonzero(np.bincount(owners))]
         marked = np.zeros(len(self) + 1, bool)
-        for at in range(0, numbers.size, CHUNK):
-            marked[np.maximum(numbers[at : at + CHUNK], 0).astype(np.int64, copy=False)] = True
+        for at in range(0, numbers.size, LARGE_PIECE):
+            marked[np.maximum(numbers[at : at + LARGE_PIECE], 0).astype(np.int64, copy=False)] = True
         return [name for name, a, b in zip(self.names, starts, self.starts[1:], strict=True) if marked[a:b].any()]
 
 
@@ -141,10 +152,10 @@ class Partnered(Elements):
         values = np.empty(numbers.shape, self.lefts.values.dtype)
         flat, numbers = values.reshape(-1), numbers.reshape(-1)
         spare = self.spare.get(name)
-        for at in range(0, len(flat), CHUNK):
-            some = numbers[at : at + CHUNK]
-            other = np.nan if spare is None else spare[at : at + CHUNK]
-            flat[at : at + CHUNK] = np.where(some == 0, other, self.lefts.values[np.maximum(some, 0)])
+        for at in range(0, len(flat), LARGE_PIECE):
+            some = numbers[at : at + LARGE_PIECE]
+            other = np.nan if spare is None else spare[at : at + LARGE_PIECE]
+            flat[at : at + LARGE_PIECE] = np.where(some == 0, other, self.lefts.values[np.maximum(some, 0)])
         return values.astype(np.float64, copy=False) + self.lefts.values[plus] if plus.any() else values
 
     def lend(self, numbers: Array, values: Array) -> None:

@@ -68,17 +68,15 @@ class Seen:
     def _both(self) -> tuple[Array, Array]:
         return statistics(self.use, self.program)
 
-    @cached_property
-    def groups(self) -> list[roles.Group]:
-        return groups(self.use, self.program)
+    def groups(self, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
+        """Group the columns, once for each way in which they are followed; see groups."""
+        if (gates, beyond) not in self._groups:
+            self._groups[gates, beyond] = groups(self.use, self.program, gates, beyond)
+        return self._groups[gates, beyond]
 
     @cached_property
-    def gates(self) -> list[roles.Group]:
-        return groups(self.use, self.program, True)
-
-    @cached_property
-    def beyond(self) -> list[roles.Group]:
-        return groups(self.use, self.program, beyond=True)
+    def _groups(self) -> dict[tuple[bool, bool], list[roles.Group]]:
+        return {}
 
     @cached_property
     def values(self) -> columns.Values:
@@ -221,9 +219,7 @@ class Grouping(NamedTuple):
 
     def of(self, seen: Seen) -> list[roles.Group]:
         """Return the groups of a use on the left, whose columns were followed as far."""
-        if self.beyond:
-            return seen.beyond
-        return seen.gates if self.gates else seen.groups
+        return seen.groups(self.gates, self.beyond)
 
 
 def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
@@ -238,15 +234,15 @@ def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
     """
     own = groups(use, program)
     wanted = {len(group.columns) for group in own}
-    if not near or wanted <= {len(other.columns) for seen in near for other in seen.groups}:
+    if not near or wanted <= {len(other.columns) for seen in near for other in seen.groups()}:
         return Grouping(own)
     if program.tape.nodes[use.node].window:
         if len(own) == 1:
             return Grouping(groups(use, program, gates=True))
-        if wanted <= {len(other.columns) for seen in near for other in seen.gates}:
+        if wanted <= {len(other.columns) for seen in near for other in seen.groups(gates=True)}:
             return Grouping(own, gates=True)
     finer = groups(use, program, beyond=True)
-    counts = {len(other.columns) for seen in near for other in seen.beyond}
+    counts = {len(other.columns) for seen in near for other in seen.groups(beyond=True)}
     comes_apart = counts.issuperset(len(group.columns) for group in finer)
     return Grouping(finer, beyond=True) if comes_apart else Grouping(own)
 

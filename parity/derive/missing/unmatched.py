@@ -33,17 +33,19 @@ class Unmatched(NamedTuple):
     site: str
 
 
-def unmatched(left: Left, best: Candidate, missing: Collection[str]) -> list[Unmatched]:
+def unmatched(left: Left, best: Candidate, full: Array, missing: Collection[str]) -> list[Unmatched]:
     """Walk both tapes with known weights, and list each use of elements that have no partner.
 
     Args:
-      missing: right parameters that the Table does not fill.
+      full: the map with what was inferred. missing: right parameters that the Table does not fill.
     """
     found, a, b = best.found, left.elements, Filled(best.side.parameters)
     left.fill()
     draw(best.side, SEED, b.arrays)
     owned = np.zeros(len(a), bool)
-    mapped = np.asarray(found.map)
+    mapped, seen = np.array(full), np.asarray(found.map)
+    for name in missing:
+        b.part(mapped, name)[...] = b.part(seen, name)
     for numbers in (mapped, found.plus):
         owned[np.maximum(numbers, 0)] = True
     rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, mapped != 0)]

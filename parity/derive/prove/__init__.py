@@ -11,6 +11,6 @@ prove runs both models on weights that were not used to find the Table, and deci
                            constants (numbers of the other side), unreached (values beyond the limits of one side)
     what may be permuted   freedom; reach tells which exchanges may have no effect
     where and why          explanation lists each divergence, at the uses that pairs puts beside each other;
-                           recomputation runs both with an edit of one, excerpts a part of them; convolutions compares
-                           windows, and heads numbers of heads
+                           recomputation runs both with an edit of one, excerpts a part of them; heads compares
+                           numbers of heads
 """

@@ -21,9 +21,9 @@ SEED = 9000
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
 
 
-def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Program]) -> str:
+def absent_token(trial: Trial) -> str:
     """Say which token makes outputs differ, of those that no input has, or which ones do in place of which."""
-    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(tapes, trial.given, strict=True)]
+    asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(trial.tapes, trial.given, strict=True)]
     own = [[array for array in arrays.values() if token_ids(array)] for arrays in trial.given]
     rare = [{_rarest(array) for array in arrays} for arrays in own]
     if not own[0] or rare[0] != rare[1]:  # tokens of one side are counted from another number
@@ -33,7 +33,7 @@ def absent_token(trial: Trial, tapes: tuple[Tape, Tape], programs: Sequence[Prog
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
             return _named(trial, number, rare[0], asks, apart)
     values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
-    length = min([n for program in programs for n in _lengths(program, values)], default=int(values.max()))
+    length = min([n for program in trial.programs for n in _lengths(program, values)], default=int(values.max()))
     if not (others := [number for number in range(length) if number not in values]):
         return ""
     some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last

@@ -7,37 +7,29 @@ from collections.abc import Mapping
 
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.limits import ROUNDED_FUNCTIONS, ROUNDING_OUTPUTS
-from parity.derive.trace.draws import Drawn
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.program import replayed
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
 from specs.numbers import short
-from specs.table import Table
 
-from .translated import TranslatedWeights
+from .trial import Trial
 
 SEED = 5000
 MOST = 12  # changes that are tried
 LESS = 1e-2  # part of a difference that remains at most with the number of the other side
 
 
-def unlike_number(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, error: float) -> str:
+def unlike_number(trial: Trial) -> str:
     """Say which number differs and makes a small difference of outputs; "" where none does, or rounding explains it.
 
     An epsilon shows in values that are small; with inputs that are large it hardly does.
-
-    Args:
-      error: that of the outputs in the proof, in float64.
     """
-    if error <= ROUNDING_OUTPUTS:
+    if trial.exact <= ROUNDING_OUTPUTS:
         return ""
-    weights = Drawn(left, SEED)
-    sides = ((left, weights), (right, TranslatedWeights(table, left, right, weights)))
+    tapes, weights, inputs = trial.tapes, trial.weights(SEED), trial.given
 
     def outputs(side: int, tape: Tape) -> list[Array]:
-        of, values = sides[side]
-        return replayed(tape, values, list(of.call.arrays().values()))
+        return replayed(tape, weights[side], list(inputs[side].values()))
 
     before = [outputs(side, tape) for side, tape in enumerate(tapes)]
     apart = difference(*before)

@@ -26,7 +26,7 @@ class Divergence(NamedTuple):
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
       behind: without a cause, whether a product of the module agrees, so that values part in the sum behind it.
-      late: the time for finding a cause ended before all was tried.
+      late: what may be computed for finding a cause was used up before all was tried.
       changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
         order of execution. named: how many of these `what` names; more: how many others it stands for.
       rest: the difference that remains with the cause removed; NaN where that is not known.
@@ -65,8 +65,13 @@ class Divergence(NamedTuple):
     @property
     def everywhere(self) -> str:
         """Name all places of a cause that names some of them, folded; "" of one that names each."""
+        return f"places on the {self.changed}: {self.all_places}" if self.more and self.places else ""
+
+    @property
+    def all_places(self) -> str:
+        """List all places, folded, and count their uses where one is used several times."""
         uses = f" (together {count(len(self.places), 'use')})" if len(set(self.places)) < len(self.places) else ""
-        return f"places on the {self.changed}: {listed(self.places)}{uses}" if self.more and self.places else ""
+        return f"{listed(self.places)}{uses}"
 
     @property
     def _recomputed(self) -> str:

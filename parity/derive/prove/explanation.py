@@ -11,14 +11,15 @@ padding, strides and dilations in which they differ are named, of attention the 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
+
 from parity.derive.edits.activations import others
-from parity.derive.edits.affine import without_parameters
+from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
-from parity.derive.edits.edit import Edit
+from parity.derive.edits.edit import Edit, Scope
 from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
@@ -29,10 +30,12 @@ from parity.derive.edits.stretches import restretched
 from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights, shared
-from parity.derive.limits import CAUSE_SECONDS, CAUSES_SECONDS, RECOMPUTED
+from parity.derive.edits.windows import other_window
+from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 
-from .convolutions import differing
 from .divergence import Divergence
 from .heads import HEADS, unlike_heads
 from .pairs import Mapped, Pair, Run
@@ -50,7 +53,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
     """Return where the models part, each with its cause, until a difference has none; and both without these causes."""
     places: list[Divergence] = []
     is_reshaped = False
-    end = time.thread_time() + CAUSES_SECONDS
+    work = CAUSES_WORK
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
@@ -59,7 +62,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
         if is_reshaped:  # what follows has numbers that were recorded of other lengths, as of a mean
             places[-1] = places[-1]._replace(whole=False)
             break
-        pair, stop = pairs[at], min(end, time.thread_time() + CAUSE_SECONDS)
+        pair = pairs[at]
         sites = left.site(pair.left), right.site(pair.right)
         heads, times = unlike_heads(left, right, pairs, at)
         if heads:
@@ -67,9 +70,11 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
                 Divergence(*sites, pair.gap, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
             )
             break
-        causes, sides_without = _causes(left, right, mapped, pairs, at, stop)
+        trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
+        causes, sides_without = _causes(trial)
+        work -= trial.spent
         if not causes:
-            late = time.thread_time() >= stop
+            late = trial.work <= 0
             behind = _is_behind(pairs, at, right)
             advice = SUMMED if behind else _advice(pair, right)
             places.append(Divergence(*sites, pair.gap, advice=advice, late=late, behind=behind))
@@ -115,15 +120,15 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.program.patches(right.tape.nodes[pair.right.node]))
 
 
-def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Explained:
+def _causes(trial: Recomputation) -> Explained:
     """Return the cause of a difference, or two that act at once, and both sides without them."""
-    pair = pairs[at]
+    (left, right), pair = trial.both, trial.pairs[trial.at]
     if pair.left is not None and pair.right is not None:
-        window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
-        if words := differing((pair.left.x, pair.right.x), window):
+        nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
+        if edit := other_window(nodes, (pair.left.x, pair.right.x)):
+            cause, sides = trial.best([edit])
             sites = left.site(pair.left), right.site(pair.right)
-            return [Divergence(*sites, pair.gap, words.what, kind="convolution window", both=words.both)], None
-    trial = Recomputation((left, right), mapped, pairs, at, stop)
+            return [cause or Divergence(*sites, pair.gap, edit.what, kind=edit.kind, both=edit.both)], sides
     cause, sides = _tried(trial)
     if cause is None and (two := _two(trial))[0]:
         return two
@@ -134,14 +139,21 @@ def _causes(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: in
 
 def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
     """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
-    alone = _without_partner(*trial.both, trial.mapped)
-    found = trial.best(_simple(trial, _spans(trial, BEHIND), alone))
-    return found if found[0] else trial.best(_edits(trial, _spans(trial, SPAN), alone))
+    found = trial.best(_simple(trial, _scope(trial, BEHIND)))
+    return found if found[0] else trial.best(_edits(trial, _scope(trial, SPAN)))
+
+
+def _scope(trial: Recomputation, uses: int) -> Scope:
+    """Return both sides, with the operations from the last `uses` that agree to where they part."""
+    one, other = trial.both
+    spans, near = _spans(trial, uses), [_unseen(trial, side) for side in (0, 1)]
+    alone = _without_partner(one, other, trial.mapped)
+    return Scope((one.program, other.program), [first for first, _ in spans], spans, near, alone)
 
 
 def _two(trial: Recomputation) -> Explained:
     """Return two causes that make the sides equal together: one of the edits that leave the least, and another."""
-    stop = (time.thread_time() + trial.stop) / 2  # the other half is left for several operations in a row
+    work = trial.work // 2  # the other half is left for several operations in a row
     for left_over, edit in sorted(trial.nearest.values(), key=lambda one: one[0])[:FIRSTS]:
         if (sides := trial.replaced(edit)) is None:
             continue
@@ -149,9 +161,10 @@ def _two(trial: Recomputation) -> Explained:
         at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at != trial.at:
             continue
-        other = Recomputation(sides, trial.mapped, pairs, at, stop)
+        other = Recomputation(sides, trial.mapped, pairs, at, work)
         other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
         cause, without = _tried(other)
+        work, trial.work = other.work, trial.work - other.spent
         if cause:
             return [trial.cause(edit, left_over)._replace(partial=True), cause], without
     return [], None
@@ -194,18 +207,19 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
     return found
 
 
-def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
+def _simple(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     """Yield what is told by one look: outputs in another order, parameters that one side lacks, other activations."""
     if trial.pairs[trial.at].right is None:
-        yield from rearranged(*(run.program for run in trial.both))
-    for side, names in enumerate(alone):
+        yield from rearranged(scope)
+    for side, names in enumerate(scope.alone):
         # where not all have been matched, those behind this place may have partners yet
-        span = None if trial.mapped.whole else spans[side]
-        yield from without_parameters(trial.both[side].program, names, side, span)
-    left, right = trial.both
-    if alone[0]:
-        yield from shared(left.program, alone[0], _partners(left, right, trial.mapped))
-    yield from others([run.program for run in trial.both], spans)
+        span = None if trial.mapped.whole else scope.spans[side]
+        yield from without_parameters(scope.programs[side], names, side, span)
+    for side, parts in enumerate(_in_part(*trial.both, trial.mapped)):
+        yield from without_elements(scope.programs[side], parts, side)
+    if scope.alone[0]:
+        yield from shared(scope.programs[0], scope.alone[0], _partners(*trial.both, trial.mapped))
+    yield from others(scope)
 
 
 def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
@@ -216,7 +230,7 @@ def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
 
 def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     """List the parameters of each side of which no element has a partner that the other side reads."""
-    known = (left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)
+    known = _marks(left, right, mapped)
     alone = [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
     dead = [{*run.tape.unread()} for run in (left, right)]
     if not any(dead):
@@ -232,7 +246,19 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     return alone
 
 
-def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequence[Sequence[str]]) -> Iterator[Edit]:
+def _marks(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]]:
+    """Return the elements of each side, and which of them have a partner."""
+    return [(left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)]
+
+
+def _in_part(left: Run, right: Run, mapped: Mapped) -> list[dict[str, Array]]:
+    """Return the parameters of each side of which some elements have a partner, and which ones; none of a part."""
+    known = _marks(left, right, mapped) if mapped.whole else []
+    parts = [{name: np.asarray(of.part(marks, name)) for name in of.names} for of, marks in known]
+    return [{name: marks for name, marks in of.items() if marks.any() and not marks.all()} for of in parts]
+
+
+def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     """Yield what may make the sides equal, behind the last use that agrees.
 
     In turn: other numbers, sums, tables, operations and functions; then values on the way.
@@ -241,26 +267,22 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]], alone: Sequen
     read = trial.read()
     every = changes(left.tape, right.tape, read)
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
-    scores = rescaled(left.program, right.program)
-    sums = rewirings((left.program, right.program), [first for first, _ in spans], alone)
-    near = [_unseen(trial, side) for side in (0, 1)]
-    tables, operations = (yields(left.program, right.program, near) for yields in (retabled, swaps))
-    both = left.program, right.program
-    functions = itertools.chain(without_turns(both), without_functions(both, near))
-    weights = plain_weights((left.program, right.program), near)
-    axes, epsilons = reaxed((left.program, right.program), near), moved(left.program, right.program)
-    for few in itertools.zip_longest(axes, scores, numbers, epsilons, sums, tables, operations, functions, weights):
+    functions = itertools.chain(without_turns(scope), without_functions(scope))
+    kinds = (
+        reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope), retabled(scope), swaps(scope),
+        functions, plain_weights(scope),
+    )  # fmt: skip
+    for few in itertools.zip_longest(*kinds):
         yield from filter(None, few)
     for met in _met(trial):
-        yield from earlier_values((left.program, right.program), met, near)
+        yield from earlier_values(scope, met)
 
 
 def _stretches(trial: Recomputation) -> Iterator[Edit]:
     """Yield several operations in a row for several: the last resort, which explains two other causes at once too."""
-    left, right = trial.both
-    near = [_unseen(trial, side) for side in (0, 1)]
-    for met in itertools.chain(_met(trial), _beside(trial, near)):
-        yield from restretched(left.program, right.program, met)
+    scope = _scope(trial, SPAN)
+    for met in itertools.chain(_met(trial), _beside(trial, scope.near)):
+        yield from restretched(scope, met)
 
 
 def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:

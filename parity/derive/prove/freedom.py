@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
@@ -20,6 +19,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
+from .pairs import arithmetic
 from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
@@ -65,14 +65,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
 
 def affordable(program: Program) -> int:
     """Return how often a model may be run, by its arithmetic: the same at each time."""
-    work = 0
-    for node in program.tape.nodes:
-        size = math.prod(program.shapes[node.output])
-        if node.kind == "product":
-            w = program.shapes[node.inputs[1]]
-            size *= math.prod(w[1:]) if node.window else w[-2]
-        work += size
-    return min(FREE_RUNS, FREE_OPERATIONS // max(work, 1))
+    return min(FREE_RUNS, FREE_OPERATIONS // max(arithmetic(program), 1))
 
 
 class _Trial:

@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from parity.derive.limits import EQUAL_GRADIENTS, LARGE_MODEL
+from parity.derive.limits import EQUAL_GRADIENTS, LARGE_MODEL, LARGE_PIECE
 from parity.derive.match.stepped import Stepped, stepped
-from parity.derive.match.symbols import CHUNK, Elements, strided
+from parity.derive.match.symbols import Elements, strided
 from parity.derive.trace.names import split
 from parity.derive.trace.outer import Outer
 from parity.derive.trace.tape import Array
@@ -192,7 +192,7 @@ class Gradients:
             self.infinite[0].add(name)
             return
         if isinstance(gradient, Outer) and (apart := self._in_parts(name, gradient)) is not None:
-            self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(CHUNK))), apart
+            self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(LARGE_PIECE))), apart
             return
         gradient = np.ravel(np.asarray(gradient))
         self.sizes[name] = _largest(gradient)
@@ -221,8 +221,8 @@ class Gradients:
         turned = gradient.taken(numbers.first - self.lefts.first(name), numbers.lines)
         if turned is None:
             return None
-        parts = enumerate(turned.parts(CHUNK))
-        return max(_largest(some - self._right.part(other, k * CHUNK, CHUNK)) for k, some in parts)
+        parts = enumerate(turned.parts(LARGE_PIECE))
+        return max(_largest(some - self._right.part(other, k * LARGE_PIECE, LARGE_PIECE)) for k, some in parts)
 
     def _moved(self, name: str, gradient: Array) -> float | None:
         """Compare a left gradient with that of the right parameter of its elements; None if that has only some."""
@@ -246,7 +246,7 @@ class Gradients:
         while gradient.ndim > 1 and len(gradient) == 1:
             gradient = gradient[0]
         row, apart = gradient[0].size, 0.0
-        step = max(1, CHUNK // row)
+        step = max(1, LARGE_PIECE // row)
         for at in range(0, len(gradient), step):
             some = gradient[at : at + step]
             there = self._right.part(other, at * row, some.size)
@@ -271,9 +271,9 @@ class Gradients:
         size, first = int(np.prod(self.rights.shapes[other], dtype=int)), self.lefts.first(name)
         for found in self.maps:
             numbers = np.asarray(self.rights.part(found, other)).ravel()
-            for at in range(0, size, CHUNK):
-                elements = numbers[at : at + CHUNK].astype(np.int64) - first
-                there = self._right.part(other, at, CHUNK) if other in self._right else elements
+            for at in range(0, size, LARGE_PIECE):
+                elements = numbers[at : at + LARGE_PIECE].astype(np.int64) - first
+                there = self._right.part(other, at, LARGE_PIECE) if other in self._right else elements
                 yield elements, there
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason
-from parity.derive.trace.sides import Side
+
+from .trial import Trial
 
 FRAMEWORKS = {"linen", "nnx", "jax"}
 LARGEST = 2**31 - 1  # of 32 bits
@@ -18,12 +17,12 @@ WIDE = "equal only with integers of 64 bits: JAX has 32, and those of the {} mod
 REMEDY = "set jax_enable_x64 before deriving, if the model runs with it; or keep integers below 2^31"
 
 
-def wide_integers(sides: Sequence[Side], programs: Sequence[Program]) -> Reason | None:
+def wide_integers(trial: Trial) -> Reason | None:
     """Say that a model of JAX computes integers of more bits in the proof than it does elsewhere; None if not."""
     jax = sys.modules.get("jax")
     if jax is None or jax.config.jax_enable_x64:
         return None
-    for name, side, program in zip(SIDES, sides, programs, strict=True):
+    for name, side, program in zip(SIDES, trial.sides, trial.programs, strict=True):
         integers = (value for value in program.indices.values() if np.asarray(value).dtype.kind == "i")
         if side.framework in FRAMEWORKS and any(_passes(np.asarray(value)) for value in integers):
             return Reason(WIDE.format(name), REMEDY)

@@ -17,7 +17,6 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 
 from .masks import of_one_place, with_masks
-from .translated import TranslatedWeights
 from .trial import Trial, outputs_of
 from .unreached import COMPARISONS, GUARD, SEED, moved_inputs, times, unexplained
 
@@ -30,12 +29,12 @@ DIGITS = 9  # after the point, to which values before a jump are rounded: what d
 MAGNIFIED = 1e3  # times what this changes that outputs have to differ at least
 
 
-def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape, Tape]) -> str:
+def larger_weights(trial: Trial) -> str:
     """Say that outputs differ with larger weights; "" if they agree, or if rounding or guards may explain it.
 
     Nothing is said of models that choose by values, as experts or the largest ones: saturated values are alike.
     """
-    if any(map(_chooses, programs)):
+    if any(map(_chooses, trial.programs)):
         return ""
     left = trial.left
     names = [name for name in left.parameters if name not in left.buffers]
@@ -53,10 +52,10 @@ def larger_weights(trial: Trial, programs: Sequence[Program], tapes: tuple[Tape,
         again = outputs_of(left, near, inputs[0])
         if not again or apart <= MAGNIFIED * difference(outputs[0], again):
             continue
-        if _at_jumps(trial, tapes, inputs, weights):
+        if _at_jumps(trial, inputs, weights):
             continue
-        both = weights, TranslatedWeights(trial.table, left, trial.right, weights)
-        if all(_largest(tape, one, of) <= GUARD for tape, one, of in zip(tapes, both, inputs, strict=True)):
+        each = zip(trial.tapes, trial.weights(weights), inputs, strict=True)
+        if all(_largest(tape, one, of) <= GUARD for tape, one, of in each):
             return unexplained(factor, apart)
     return ""
 
@@ -94,16 +93,14 @@ def _rounded(part: float, name: str, array: Array) -> Array:
     return array * (1 + part * np.random.default_rng(SEED).standard_normal(array.shape))
 
 
-def _at_jumps(
-    trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]
-) -> bool:
+def _at_jumps(trial: Trial, inputs: Sequence[Mapping[str, Array]], weights: Mapping[str, Array]) -> bool:
     """Tell whether outputs differ only by rounding at a jump: `round(3.5 * tanh(x))` of a large x is at one.
 
     Both tapes agree then if values before jumps have fewer digits. Tapes lack the branches of code, which may be why
     models differ.
     """
-    short = [_shortened(tape) for tape in tapes]
-    if all(map(operator.is_, short, tapes)) or any(tape.reads_numbers for tape in tapes):
+    short = [_shortened(tape) for tape in trial.tapes]
+    if all(map(operator.is_, short, trial.tapes)) or any(tape.reads_numbers for tape in trial.tapes):
         return False
     return trial.tapes_agree(short, inputs, weights, AGREEING_OUTPUTS)
 

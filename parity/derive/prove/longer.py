@@ -44,9 +44,9 @@ class Longer(NamedTuple):
     over_one: str = ""
 
 
-def longer_inputs(trial: Trial, programs: Sequence[Program]) -> Longer:
+def longer_inputs(trial: Trial) -> Longer:
     """Compare outputs for inputs of twice a length, if it is 1, or if the sides reduce one value in other ways."""
-    counts = [Counter(_reductions(program)) for program in programs]
+    counts = [Counter(_reductions(program)) for program in trial.programs]
     alone = [list(counts[k] - counts[1 - k]) for k in (0, 1)]
     given = trial.given
     lengths = dict.fromkeys(n for array in given[0].values() for n in array.shape[1:] if n == 1 or any(alone))

@@ -8,21 +8,19 @@ import numpy as np
 
 from parity.derive.fold.permuted import orders
 from parity.derive.match.symbols import Elements
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
+from .trial import Trial
 
-def stored_orders(left: Side, right: Side, found: Array, lefts: Elements, rights: Elements) -> list[str]:
-    """List permutations that one model stores, and in whose order the other one has an axis of a parameter.
 
-    Args:
-      found: the left element of each right one.
-    """
-    others = [one for side in (left, right) for one in side.others.items() if one[1].dtype.kind in "iu"]
+def stored_orders(trial: Trial) -> list[str]:
+    """List permutations that one model stores, and in whose order the other one has an axis of a parameter."""
+    lefts, rights = trial.elements
+    others = [one for side in trial.sides for one in side.others.items() if one[1].dtype.kind in "iu"]
     stored = [(name, array.astype(np.int64)) for name, array in others if array.ndim == 1 and _permutes(array)]
     lengths = {len(order) for _, order in stored}
     likely = [name for name in rights.names if lengths.intersection(rights.shapes[name])]
-    taken = {order for name in likely for order in _orders(name, found, lefts, rights)}
+    taken = {order for name in likely for order in _orders(name, trial.maps[0], lefts, rights)}
     names = [name for name, order in stored if taken & {tuple(order), tuple(np.argsort(order))}]
     return list(dict.fromkeys(names))
 

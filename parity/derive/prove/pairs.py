@@ -15,7 +15,7 @@ from parity.derive.match.stepped import Stepped
 from parity.derive.match.symbols import Elements, Use
 from parity.derive.match.uses import compact, statistics
 from parity.derive.match.walk import Walk
-from parity.derive.trace.outputs import parted
+from parity.derive.trace.outputs import parted, size_of
 from parity.derive.trace.precomputed import nearest
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import OUTPUT, place
@@ -44,15 +44,18 @@ class Mapped(NamedTuple):
 
     Args:
       whole: whether each has one that needs one; else uses after the first of others tell nothing.
+      plus: a second left element that is added to the first one, or 0; None where there are none.
     """
 
     numbers: Array
     whole: bool = True
+    plus: Array | None = None
 
     def owned(self, lefts: Elements) -> Array:
-        """Tell of each left element whether a right one has it."""
+        """Tell of each left element whether a right one has it, alone or as a term."""
         marks = np.zeros(len(lefts), bool)
-        marks[np.maximum(self.numbers, 0)] = True
+        for numbers in (self.numbers,) if self.plus is None else (self.numbers, self.plus):
+            marks[np.maximum(numbers, 0)] = True
         return marks
 
 
@@ -80,12 +83,24 @@ def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side:
     return Run(side, program.tape, weights, inputs, elements, program, uses)
 
 
+def arithmetic(program: Program) -> int:
+    """Count the multiplications in products, and the results of other operations, of one run."""
+    work = 0
+    for node in program.tape.nodes:
+        size = math.prod(program.shapes[node.output])
+        if node.kind == "product":
+            w = program.shapes[node.inputs[1]]
+            size *= math.prod(w[1:]) if node.window else w[-2]
+        work += size
+    return work
+
+
 def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
     """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs.
 
     Where a use has elements without a partner, it is the end: what follows depends on them.
     """
-    found, whole = mapped
+    found, whole = mapped.numbers, mapped.whole
     known = np.zeros(0, bool) if whole else found != 0
     by_kind: dict[str, list[tuple[Use, int, int]]] = {}
     for use in left.uses:
@@ -158,7 +173,8 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
         if len(left_numbers) == len(right_numbers) and np.size(a.x) != np.size(b.x):
             return _of_some(a.x, b.x)
         left_columns = left_columns[index]
-        gap = float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
+        size = columns.size_of(left_columns) or columns.size_of(right_columns) or 1
+        gap = float(np.abs(right_columns - left_columns).max(initial=0) / size)
         return min(gap, _before_selection(a, b, left, right)) if gap > PARTED_USES else gap
     windows = left.tape.nodes[a.node].window, right.tape.nodes[b.node].window
     if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
@@ -192,14 +208,16 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
             return math.inf
         *_, last = Program(part, run.weights, run.inputs).outputs
         whole.append(np.sort(np.ravel(last)))
-    return float(np.abs(whole[0] - whole[1]).max(initial=0) / max(np.abs(whole[0]).max(initial=0), 1e-300))
+    return float(np.abs(whole[0] - whole[1]).max(initial=0)) / size_of(*whole)
 
 
 def _of_joined(a: Use, b: Use, found: Array) -> float:
     """Return the relative difference of the inputs that two products multiply by the same elements; others are joined.
 
-    Infinite where there are none.
+    Infinite where there are none, or an edit has changed how many there are.
     """
+    if any(use.ids.shape[1] != use.x.shape[2] for use in (a, b)):
+        return math.inf
     left, right = (np.asarray(use.ids)[0].astype(np.int64) for use in (a, b))
     right = np.asarray(found[right])
     row_of = np.full(max(left.max(initial=0), right.max(initial=0)) + 1, -1)
@@ -208,7 +226,7 @@ def _of_joined(a: Use, b: Use, found: Array) -> float:
     x, y = a.x[0][:, rows[rows >= 0]], b.x[0][:, rows >= 0]
     if x.size != y.size or not x.size:
         return _of_some(x, y) if x.size and y.size else math.inf
-    return float(np.abs(np.sort(x, 0) - np.sort(y, 0)).max() / max(np.abs(x).max(), 1e-300))
+    return float(np.abs(np.sort(x, 0) - np.sort(y, 0)).max()) / size_of(x, y)
 
 
 def _of_some(x: Array, y: Array) -> float:
@@ -218,8 +236,7 @@ def _of_some(x: Array, y: Array) -> float:
     few, many = sorted((np.ravel(side[np.abs(side) < columns.HUGE]) for side in (x, y)), key=len)
     if not len(few):
         return math.inf
-    apart = np.abs(nearest(np.sort(many), few) - few).max()
-    return float(apart / max(np.abs(few).max(), 1e-300))
+    return float(np.abs(nearest(np.sort(many), few) - few).max()) / size_of(few, many)
 
 
 def of_product(use: Use, side: Run) -> Array:

@@ -21,7 +21,6 @@ from parity.derive.limits import (
     REPLAYED_TABLES,
     ROUNDED_GRADIENTS,
 )
-from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
 from parity.derive.trace.call import Call
 from parity.derive.trace.cotangents import SPREAD, Take
@@ -33,12 +32,11 @@ from parity.derive.trace.precomputed import RoundedTable, aligned
 from parity.derive.trace.program import replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import SHORT, Array, Tape
-from specs.table import Table
 from specs.words import in_a_row
 
 from .gradients import Gradients
 from .observable import effects
-from .translated import TranslatedWeights
+from .trial import Trial
 
 DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
@@ -109,25 +107,19 @@ class Proof:
         )
 
 
-def prove(
-    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Elements, rights: Elements,
-    plus: Array | None = None, whole: bool = True,
-) -> Proof:  # fmt: skip
+def prove(trial: Trial, whole: bool = True) -> Proof:
     """Run both sides on two draws of weights and inputs, the right ones translated by the table.
 
     Args:
-      found, plus: the left element of each right one, and a second one that is added to it; see Match.
       whole: whether gradients are compared, if outputs agree.
     """
-    maps = (found,) if plus is None or not plus.any() else (found, plus)
-    proof = Proof()
+    (left, right), (lefts, _), proof = trial.sides, trial.elements, Proof()
     seen, used, unclear = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     idle: list[dict[str, str]] = []
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
-            compared = (maps, lefts, rights) if whole and lefts.names and not proof.remark else None
-            grads, run, faint = _draw(left, right, table, tapes, compared, k, factor)
+            grads, run, faint = _draw(trial, bool(whole and lefts.names and not proof.remark), k, factor)
             if not faint:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
@@ -175,23 +167,19 @@ class Draw(NamedTuple):
     faint: bool
 
 
-def _draw(
-    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape],
-    compared: tuple[Sequence[Array], Elements, Elements] | None, k: int, factor: float,
-) -> Draw:  # fmt: skip
+def _draw(trial: Trial, compared: bool, k: int, factor: float) -> Draw:
     """Run both sides on new inputs, but on the given tokens if a model refuses others, as those without an end.
 
     Args:
-      compared: what Gradients takes; None if gradients are not compared.
+      compared: whether gradients are.
     """
 
-    given = left.call.arrays(), right.call.arrays()
-
     def run(tokens: bool, refusal: str = "") -> Draw:
-        grads = Gradients(*compared) if compared else None
-        inputs = fresh(*given, INPUTS + k, tokens)
-        draw = _drawn(left, right, table, tapes, grads, inputs, k, factor)
-        return draw._replace(proof=replace(draw.proof, kept=_kept((left.call, right.call), inputs, refusal)))
+        grads = Gradients(trial.maps, *trial.elements) if compared else None
+        inputs = fresh(*trial.given, INPUTS + k, tokens)
+        draw = _drawn(trial, grads, inputs, k, factor)
+        calls = [side.call for side in trial.sides]
+        return draw._replace(proof=replace(draw.proof, kept=_kept(calls, inputs, refusal)))
 
     try:
         return run(True)
@@ -222,18 +210,19 @@ def _kept(calls: Sequence[Call], drawn: Sequence[Mapping[str, Array]], refusal: 
 
 
 def _drawn(
-    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None,
-    inputs: tuple[Mapping[str, Array], Mapping[str, Array]], k: int, factor: float,
+    trial: Trial, grads: Gradients | None, inputs: tuple[Mapping[str, Array], Mapping[str, Array]], k: int,
+    factor: float,
 ) -> Draw:  # fmt: skip
     """Run both sides on new weights, the right ones translated by the table, one after the other.
 
     Args:
       inputs: of both. k, factor: of the draw.
     """
-    weights: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
+    (left, right), tapes = trial.sides, trial.tapes
+    drawn: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
     if sum(array.size for array in left.parameters.values()) < LARGE_MODEL:
-        weights = dict(weights)
-    translated = TranslatedWeights(table, left, right, weights)
+        drawn = dict(drawn)
+    weights, translated = trial.weights(drawn)
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
@@ -323,15 +312,13 @@ def _replayed(of: Side, tape: Tape, tables: bool) -> float:
     return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
 
 
-def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> bool:
+def reads_numbers(trial: Trial) -> bool:
     """Tell whether a model computes other outputs than its tape with new weights.
 
     Its code reads numbers then, by `.item()` or to choose a branch: the tape has those of the weights that it was
     recorded with, so that values of uses say nothing about the models.
     """
-    drawn = Drawn(left, WEIGHTS)
-    translated = TranslatedWeights(table, left, right, drawn)
-    for of, weights, tape in zip((left, right), (drawn, translated), tapes, strict=True):
+    for of, weights, tape in zip(trial.sides, trial.weights(WEIGHTS), trial.tapes, strict=True):
         inputs = of.call.arrays()
         outputs = of.run(weights, inputs)
         of.release()

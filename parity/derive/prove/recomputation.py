@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
 
+from parity.derive.edits.activated_sums import KIND as MOVED_ACTIVATION
 from parity.derive.edits.edit import SIDES, Edit
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
-from parity.derive.limits import RECOMPUTED
+from parity.derive.limits import CALL_WORK, RECOMPUTED
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Tape
 
 from .divergence import Divergence
-from .excerpts import excerpt
-from .pairs import Mapped, Pair, Run, first, pairs, run
+from .excerpts import Excerpt, excerpt
+from .pairs import Mapped, Pair, Run, arithmetic, first, pairs, run
 
 SPAN = 2  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
@@ -34,19 +34,28 @@ class Recomputation:
     Args:
       every: all pairs of uses. at: the first that parts. terms: those right before it, if it is a term of a sum too.
       nearest: the smallest differences that remain where the sides part, with the edits that leave them, by kind.
-      stop: the thread's CPU time from which nothing more is tried.
+      work: what may still be computed; nothing more is tried once it is used up. given: how much it was.
     """
 
-    def __init__(self, both: Sides, mapped: Mapped, every: Sequence[Pair], at: int, stop: float):
-        self.both, self.mapped, self.pairs, self.at, self.stop = both, mapped, every, at, stop
+    def __init__(self, both: Sides, mapped: Mapped, every: Sequence[Pair], at: int, work: int):
+        self.both, self.mapped, self.pairs, self.at = both, mapped, every, at
+        self.work = self.given = work
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
         self.nearest: dict[str, tuple[float, Edit]] = {}
         self.ends = _ends(both, every[: at + 2])
         kinds = [pair.right.kind if pair.right else "" for pair in every[at::-1]]
         self.terms = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[1:])) * (kinds[0] == "add")
-        # the short one serves most edits
-        few = (excerpt(both, self.firsts(uses), mapped, every[at]) for uses in (SPAN, BEHIND))
-        self.excerpts = [one for one in few if one]
+
+    @cached_property
+    def excerpts(self) -> list[Excerpt]:
+        """Return both sides from a few uses before they part: the short one, which serves most edits, is the first."""
+        few = (excerpt(self.both, self.firsts(uses), self.mapped, self.pairs[self.at]) for uses in (SPAN, BEHIND))
+        return [one for one in few if one]
+
+    @property
+    def spent(self) -> int:
+        """Return how much has been computed."""
+        return self.given - self.work
 
     @cached_property
     def early(self) -> Sides:
@@ -79,7 +88,7 @@ class Recomputation:
         """
         best: tuple[Divergence | None, Sides | None] = None, None
         most, left_over = 0, MORE
-        for edit in itertools.takewhile(lambda _: time.thread_time() < self.stop, edits):
+        for edit in itertools.takewhile(lambda _: self.work > 0, edits):
             left_over -= best[0] is not None
             early = self._early(edit)
             if self.limit < early < self.nearest.get(edit.kind, (self.pairs[self.at].gap * NEARER, None))[0]:
@@ -98,11 +107,11 @@ class Recomputation:
         return best
 
     def _only_here(self, edit: Edit, agreeing: int) -> bool:
-        """Tell whether a term is removed from the sum that is compared, and the next use parts all the same.
+        """Tell whether an edit changes which terms the compared sum has, and the next use parts all the same.
 
         A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
         """
-        if edit.kind != TERM:
+        if edit.kind not in (TERM, MOVED_ACTIVATION):
             return False
         kinds = [pair.right.kind if pair.right else "" for pair in self.pairs[self.at :]]
         sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds))
@@ -110,7 +119,18 @@ class Recomputation:
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""
-        return _replaced(self.both, edit.side, edit.tape(self.both[edit.side].tape))
+        return self._replaced(self.both, edit.side, edit.tape(self.both[edit.side].tape))
+
+    def _replaced(self, sides: Sides, side: int, tape: Tape) -> Sides | None:
+        """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
+        old = sides[side]
+        self.work -= CALL_WORK * len(tape.nodes)
+        try:
+            new = run(tape, old.weights, old.inputs, side)
+        except Exception:  # an operation that refuses the number, or the shape
+            return None
+        self.work -= arithmetic(new.program)
+        return (new, sides[1]) if side == 0 else (sides[0], new)
 
     def cause(self, edit: Edit, rest: float) -> Divergence:
         """Return an edit as the cause of the difference, of which `rest` remains with it."""
@@ -138,10 +158,10 @@ class Recomputation:
         whole = self.both[edit.side]
         for few in self.excerpts:
             if (tape := few.edited(edit, whole)) is not None:
-                return self._agreement(_replaced(few.sides, edit.side, tape), few.at, cut=True)
+                return self._agreement(self._replaced(few.sides, edit.side, tape), few.at, cut=True)
         early = self.early  # before the ends, which it may void
         part = edit.tape(whole.tape).until(self.ends[edit.side]) if self.ends else None
-        return self._agreement(_replaced(early, edit.side, part), self.at, cut=True) if part else 0.0
+        return self._agreement(self._replaced(early, edit.side, part), self.at, cut=True) if part else 0.0
 
     def _agreement(self, sides: Sides | None, at: int, cut: bool = False) -> float:
         """Return the relative difference of the use where the sides parted; infinity where they part before that place.
@@ -188,13 +208,3 @@ def _until(side: Run, end: int) -> Run:
     part = side.tape.until(end)
     assert part is not None
     return run(part, side.weights, side.inputs, side.side)
-
-
-def _replaced(sides: Sides, side: int, tape: Tape) -> Sides | None:
-    """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
-    old = sides[side]
-    try:
-        new = run(tape, old.weights, old.inputs, side)
-    except Exception:  # an operation that refuses the number, or the shape
-        return None
-    return (new, sides[1]) if side == 0 else (sides[0], new)

@@ -20,12 +20,10 @@ from parity.derive.trace.program import replayed
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.table import Table
 from specs.words import in_a_row
 
 from .absent import EQUALITIES, compared_numbers
-from .translated import TranslatedWeights
-from .trial import depended_on
+from .trial import Trial, depended_on
 from .unreached import COMPARISONS
 
 KINDS = "iub"
@@ -50,16 +48,16 @@ class Stored(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def stored_alone(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Stored:
+def stored_alone(trial: Trial) -> Stored:
     """Name the single numbers that one model alone stores and reads, and that the table drops or fills."""
     new, notes = list[str](), list[str]()
-    for k, names in enumerate(_alone(left, right, table)):
-        of, unset = (left, right)[k], list[str]()
+    for k, names in enumerate(_alone(trial)):
+        of, unset = trial.sides[k], list[str]()
         for name in names:
             text = f"{name} {of.others[name].item()}"
             if of.others[name].any():
                 notes.append(f"equal with {text}, which the {SIDES[k]} model alone has")
-            elif _in_code(left, right, tapes, table, k, name):
+            elif _in_code(trial, k, name):
                 notes.append(f"equal with {text} on the {SIDES[k]}, which the {SIDES[1 - k]} model has in its code")
             else:
                 unset.append(text)
@@ -68,7 +66,7 @@ def stored_alone(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table
     return Stored(Reason(f"{FIRST}: {'; '.join(new)}", REMEDY) if new else "", notes)
 
 
-def _in_code(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, k: int, name: str) -> bool:
+def _in_code(trial: Trial, k: int, name: str) -> bool:
     """Tell whether a number of one side is one with which the other side's code compares.
 
     With the next number in both places outputs have to agree, and to be others than before.
@@ -76,9 +74,8 @@ def _in_code(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, k:
     Args:
       k, name: the side that stores the number, and by which name.
     """
-    weights = draw(left, 0)
-    both = weights, TranslatedWeights(table, left, right, weights)
-    of, other = (left, right)[k], (left, right)[1 - k]
+    both = trial.weights(draw(trial.left, 0))
+    of, other = trial.sides[k], trial.sides[1 - k]
     number, inputs = of.others[name], of.call.arrays()
     if number.dtype.kind == "b":  # a flag
         return False
@@ -90,7 +87,7 @@ def _in_code(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, k:
         of.run({**both[k], name: number}, inputs)  # gives the model its own number again
         of.release()
     given = [*other.call.arrays().values()]
-    others = (replayed(tape, both[1 - k], given) for tape in _with_next(tapes[1 - k], int(number.item())))
+    others = (replayed(tape, both[1 - k], given) for tape in _with_next(trial.tapes[1 - k], int(number.item())))
     return not equal(usual, changed) and any(equal(changed, outputs) for outputs in others)
 
 
@@ -114,8 +111,9 @@ def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
     yield from (changed(nodes) for nodes in (found, *([node] for node in found)) if nodes)
 
 
-def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]:
+def _alone(trial: Trial) -> tuple[list[str], list[str]]:
     """List the single numbers of each side that it reads, unless a line relates them to those that the other reads."""
+    left, right = trial.sides
     read = _read(left), _read(right)
     if not any(read):
         return read
@@ -124,10 +122,10 @@ def _alone(left: Side, right: Side, table: Table) -> tuple[list[str], list[str]]
 
     def reached(names: Sequence[str]) -> set[str]:
         """Return the right arrays that the table makes of some left ones."""
-        changed = table.apply({**arrays, **{name: _next(left.others[name]) for name in names}})
+        changed = trial.table.apply({**arrays, **{name: _next(left.others[name]) for name in names}})
         return {name for name, array in changed.items() if not np.array_equal(array, usual[name])}
 
-    usual = table.apply(arrays)
+    usual = trial.table.apply(arrays)
     made = reached(read[0])
     return [name for name in read[0] if reached([name]).isdisjoint(read[1])], [n for n in read[1] if n not in made]
 

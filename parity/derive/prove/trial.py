@@ -10,10 +10,11 @@ import numpy as np
 
 from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
+from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
 from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outputs import difference, incomparable
-from parity.derive.trace.program import replayed
+from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
 from specs.numbers import short
@@ -26,16 +27,28 @@ ROUNDING = 100  # times the difference in the proof: what rounding may make of i
 
 @dataclass(frozen=True)
 class Trial:
-    """Both models and the Table between them.
+    """Both models and the Table between them: what each function that looks for an objection to it takes.
 
     Args:
-      error: the difference of the outputs in the proof, as the models compute them.
+      tapes: of both sides, as they were recorded. programs: those that were matched, without edits.
+      maps: the left element of each right one, and, where such are added, a second one; see Match.
+      elements: of both sides.
+      error: the difference of the outputs in the proof, as the models compute them. exact: the same in float64.
     """
 
     left: Side
     right: Side
     table: Table
-    error: float
+    tapes: tuple[Tape, Tape]
+    programs: tuple[Program, Program]
+    maps: Sequence[Array]
+    elements: tuple[Elements, Elements]
+    error: float = 0.0
+    exact: float = 0.0
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.left, self.right
 
     @property
     def given(self) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -52,10 +65,14 @@ class Trial:
         Args:
           inputs: of the left and of the right side. drawn: the left weights, or a seed of random ones.
         """
-        weights = Drawn(self.left, drawn) if isinstance(drawn, int) else drawn
+        weights, translated = self.weights(drawn)
         first = outputs_of(self.left, weights, inputs[0])
-        translated = TranslatedWeights(self.table, self.left, self.right, weights)
         return first, outputs_of(self.right, translated, inputs[1]) if first else []
+
+    def weights(self, drawn: int | Mapping[str, Array]) -> tuple[Mapping[str, Array], TranslatedWeights]:
+        """Return the weights of both sides; drawn: the left ones, or a seed of random ones."""
+        weights = Drawn(self.left, drawn) if isinstance(drawn, int) else drawn
+        return weights, TranslatedWeights(self.table, self.left, self.right, weights)
 
     def limit(self, least: float = EQUAL_OUTPUTS, rounding: float = ROUNDING) -> float:
         """Return the difference of outputs that rounding may explain: a multiple of that in the proof."""
@@ -105,8 +122,8 @@ class Trial:
         Args:
           inputs: of the left and of the right side. limit: the difference up to which outputs are the same.
         """
-        both = weights, TranslatedWeights(self.table, self.left, self.right, weights)
-        outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in zip(tapes, both, inputs, strict=True)]
+        each = zip(tapes, self.weights(weights), inputs, strict=True)
+        outputs = [replayed(tape, w, [*x.values()]) for tape, w, x in each]
         return not incomparable(*outputs) and difference(*outputs) <= limit
 
 

@@ -12,19 +12,19 @@ import numpy as np
 from parity.derive.fold.buffers import VALUED, orders
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
-from specs.table import Table
 
-from .trial import depended_on
+from .trial import Trial, depended_on
 
 FEW = 16  # arrays of more than one number that are changed one by one
 
 
-def unproven(left: Side, right: Side, table: Table) -> list[str]:
+def unproven(trial: Trial) -> list[str]:
     """List arrays of the right side that both models read, unless the table makes them from the left side's.
 
     Each side keeps its own values of these in the proof: only values that are equal, in one order of axes alone, show
     that a line is right. Where one side alone has such arrays, as a table of indices, there is nothing to translate.
     """
+    left, right = trial.sides
     if (
         not _untouched(left)
         or not _untouched(right)
@@ -34,8 +34,8 @@ def unproven(left: Side, right: Side, table: Table) -> list[str]:
         return []  # the models are run only where both have such arrays
     first = {**{name: name for name in left.parameters}, **left.ties}
     arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
-    moved = table.apply({**arrays, **left.others})
-    again = table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
+    moved = trial.table.apply({**arrays, **left.others})
+    again = trial.table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
     return [name for name in right_read if not _shown(right.others[name], moved.get(name), again.get(name))]
 
 

@@ -22,14 +22,12 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.program import replayed
 from parity.derive.trace.reason import Reason
-from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import OWN, shown_once
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.numbers import measured, short
-from specs.table import Table
 from specs.words import in_a_row
 
-from .translated import TranslatedWeights
+from .trial import Trial
 
 SEED = 6000
 OPERATIONS = {
@@ -154,32 +152,25 @@ def _softplus(node: Node) -> tuple[float, float]:
     return float(settings.get("beta", 1)), float(settings.get("threshold", 20))
 
 
-def unreached(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> Reason | None:
+def unreached(trial: Trial) -> Reason | None:
     """Say up to which limit alone outputs are equal; None if they are so with all values that larger weights give."""
-    limits = _of_one_side([limit for side, tape in enumerate(tapes) for limit in _limits(tape, side)])
+    limits = _of_one_side([limit for side, tape in enumerate(trial.tapes) for limit in _limits(tape, side)])
     if not limits:
         return None
-    given = left.call.arrays(), right.call.arrays()
-    drawn = fresh(*given, SEED, tokens=False)
-    moved = [moved_inputs(*one) for one in zip(given, drawn, strict=True)]
+    drawn = fresh(*trial.given, SEED, tokens=False)
+    moved = [moved_inputs(*one) for one in zip(trial.given, drawn, strict=True)]
     for sign in (1, -1) if any(array.min() < 0 for side in moved for array in side.values()) else (1,):
         inputs = [
             one | {name: sign * array for name, array in of.items()} for one, of in zip(drawn, moved, strict=True)
         ]
-        found, reason = _grown(left, right, tapes, table, limits, inputs, moved)
+        found, reason = _grown(trial, limits, inputs, moved)
         if found:
             return reason
     return None
 
 
 def _grown(
-    left: Side,
-    right: Side,
-    tapes: tuple[Tape, Tape],
-    table: Table,
-    limits: Sequence[Limit],
-    drawn: Sequence[Mapping[str, Array]],
-    moved: Sequence[Iterable[str]],
+    trial: Trial, limits: Sequence[Limit], drawn: Sequence[Mapping[str, Array]], moved: Sequence[Iterable[str]]
 ) -> tuple[bool, Reason | None]:
     """Run both tapes with larger and larger weights and inputs, until outputs differ.
 
@@ -187,11 +178,11 @@ def _grown(
       drawn: the inputs of both sides. moved: the names of those that grow.
     Returns: whether outputs differ, and the limits that are why, or that they differ although no limit explains it.
     """
+    left, tapes = trial.left, trial.tapes
     names = [name for name in left.parameters if name not in left.buffers]
     before = dict.fromkeys(limits, 0.0)
     for factor in FACTORS:
-        weights = Altered(Drawn(left, SEED), names, partial(times, factor))
-        arrays = weights, TranslatedWeights(table, left, right, weights)
+        arrays = trial.weights(Altered(Drawn(left, SEED), names, partial(times, factor)))
         inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
         outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)

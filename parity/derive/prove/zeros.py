@@ -26,7 +26,7 @@ AXES = ("dim", "axis", "dimension", "axes")  # settings that say along which axi
 STEP = 1e-9  # between values that tie: more than rounding, less than counts as different
 
 
-def rows_of_zeros(trial: Trial, tapes: Sequence[Tape]) -> str:
+def rows_of_zeros(trial: Trial) -> str:
     """Say that outputs differ for zeros in the last example, or at the last place of a lone one; "" if they agree."""
     given = trial.given
     every, (drawn, others) = related(*given), fresh(*given, SEED, tokens=False)
@@ -38,14 +38,14 @@ def rows_of_zeros(trial: Trial, tapes: Sequence[Tape]) -> str:
     if not (said := trial.unlike(inputs, SEED)):
         return ""
     where = f"rows of zeros in {in_a_row(label(name) for name in zeros)}"
-    ties = ", where models choose among equal values" if _only_ties(trial, tapes, inputs) else ""
+    ties = ", where models choose among equal values" if _only_ties(trial, inputs) else ""
     return f"{where}{ties}: with one, {said}"
 
 
-def _only_ties(trial: Trial, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]]) -> bool:
+def _only_ties(trial: Trial, inputs: Sequence[Mapping[str, Array]]) -> bool:
     """Tell whether both tapes agree once values among which they choose do not tie."""
-    apart = [_without_ties(tape) for tape in tapes]
-    if any(other is tape for other, tape in zip(apart, tapes, strict=True)):
+    apart = [_without_ties(tape) for tape in trial.tapes]
+    if any(other is tape for other, tape in zip(apart, trial.tapes, strict=True)):
         return False
     return trial.tapes_agree(apart, inputs, Drawn(trial.left, SEED), trial.limit(AGREEING_OUTPUTS))
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 
-from convert.folding import fold as folded_names
 from parity.derive.edits.edit import and_so
 from parity.derive.findings.derivation import Derivation, dropped_by_side
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
@@ -68,7 +67,7 @@ def _facts(found: Derivation, place: Divergence, most: float, cause: str) -> lis
     label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
     rows = [("difference", f"{size} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
-        rows.append((f"places on the {place.changed}", ", ".join(folded_names(place.places))))
+        rows.append((f"places on the {place.changed}", place.all_places))
     return rows if place.cause else [*rows, *_only(found, place)]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from parity.derive.edits.activations import others
 from parity.derive.edits.axes import reaxed
-from parity.derive.edits.edit import Edit
+from parity.derive.edits.edit import Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
@@ -102,14 +102,12 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
     programs = uses.program, best.programs[1]
     nodes = list(map(_near, programs, firsts))
     spans = [(some.start, first + BEHIND) for some, first in zip(nodes, firsts, strict=True)]
+    scope = Scope(programs, firsts, spans, nodes, [program.tape.parameters for program in programs])
     near = itertools.chain(
-        without_turns(programs),
-        others(programs, spans),
-        rewirings(programs, firsts),
-        without_functions(programs, nodes),
-        retabled(*programs, nodes),
-        reaxed(programs, nodes),
-        plain_weights(programs, nodes),
+        *(
+            yields(scope)
+            for yields in (without_turns, others, rewirings, without_functions, retabled, reaxed, plain_weights)
+        )
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
     both = (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import LARGE_ORIGINS
+
 from .program import Program
 from .tape import Array, Node, along, elements
 
-LARGEST = 1 << 22  # elements of a parameter beyond which nothing is looked up: bounds memory
 Labels = tuple[object, ...]  # one for each index of an axis
 
 
@@ -30,7 +31,7 @@ def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
     """Return the roles of one axis of a parameter: of what a layer returns, or of what it reads."""
     value = program.tape.parameters.get(name)
     shape = program.shapes.get(-1 if value is None else value, ())
-    if value is None or np.prod(shape, dtype=int) > LARGEST:
+    if value is None or np.prod(shape, dtype=int) > LARGE_ORIGINS:
         return AxisRoles()
     places = along(elements([shape[axis]]), axis, len(shape))
     found = list(_reads(program, value, np.broadcast_to(places, shape)))

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .tape import identity
+
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
-
-
-def _identity(out: Any) -> Any:
-    return out
+KEY = "key<"  # how the dtypes of JAX's keys for random numbers begin: these stay as they are given
 
 
 @dataclass(frozen=True, init=False)
@@ -27,19 +26,19 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     method: str = "__call__"
-    output: Callable[[Any], Any] = _identity
+    output: Callable[[Any], Any] = identity
 
     def __init__(
-        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = _identity, **kwargs: Any
+        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = identity, **kwargs: Any
     ) -> None:
         for name, value in (("args", args), ("kwargs", kwargs), ("method", method), ("output", output)):
             object.__setattr__(self, name, value)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays among the arguments by path; floats as float64, complex numbers as complex128."""
+        """Return the arrays of numbers among the arguments by path; floats as float64, complex ones as complex128."""
         found = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
-            if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+            if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not str(leaf.dtype).startswith(KEY):
                 array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
                 found[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
         return found

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from parity.derive.limits import LARGE_ORIGINS
+
 from .axis_roles import axis_roles, follows
 from .program import Program
-from .sources import MOST, Met, first_met, fitted, origins_of
+from .sources import Met, first_met, fitted, origins_of
 from .tape import Array, Node, elements
 
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
@@ -27,6 +29,8 @@ def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
     if met.fixed:  # so many constants are in the code
         return True
     length = program.shapes[value][axis]
+    if follows(axis_roles(program, name, axis).heads, count, length // count):  # another model has more heads
+        return False
     labels = _numbered(program, [value], axis - len(program.shapes[value]))
     if _meet(program, labels, Met(value, labels[value]), count) or _cut(program, name, axis, count):
         return True
@@ -108,7 +112,7 @@ class _Indices:
             self._pass_on(node)
             if node.output in self.labels or self.changed:
                 yield node
-            if self.size > MOST:
+            if self.size > LARGE_ORIGINS:
                 return
             for number in {*node.inputs} - {kept}:
                 if self.program.last[number] == at:

@@ -22,6 +22,10 @@ ONE_TOKEN = (
     "each has one value alone, so that neither other tokens and their order were tested, nor what a mask hides: give "
     "random tokens, rng.integers(0, vocabulary, (2, 5)), or a mask of both values"
 )
+ONE_KIND = (
+    "each has one value alone, so that no other one was tested, such as a place that a mask hides or another type of "
+    "token: give both values"
+)
 MASK = "its two values are taken for a mask"
 POSITIONS = "its evenly spaced integers are taken for positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
@@ -93,12 +97,15 @@ def carried(
 def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, str]:
     """Return the inputs of `fresh` that kept their values, by argument, with why; "" where others may be drawn."""
     kept = {name: array for name, array in given.items() if array.size and np.array_equal(drawn[name], array)}
-    return {label(name): _reason(array) for name, array in kept.items()}
+    varied = any(map(token_ids, given.values()))
+    return {label(name): _reason(array, varied) for name, array in kept.items()}
 
 
-def _reason(array: Array) -> str:
+def _reason(array: Array, varied: bool) -> str:
+    """Say why an input kept its values. Args: varied: whether another one is of several tokens."""
     if (array == array.flat[0]).all():
-        return ONE_TOKEN if array.dtype.kind in "iub" else ONE_VALUE
+        is_kind = array.dtype.kind == "b" or (varied and array.flat[0] in (0, 1))
+        return ONE_VALUE if array.dtype.kind not in "iub" else ONE_KIND if is_kind else ONE_TOKEN
     if (array.dtype.kind not in "iub" or token_ids(array)) and not of_mask(array):
         return ""
     return POSITIONS if even(array) and len(np.unique(array)) > 2 else MASK

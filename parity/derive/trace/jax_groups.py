@@ -6,14 +6,14 @@ depthwise one of 1,000 channels and 5 x 5 taps takes 200 MB and many seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
 from jax.tree_util import tree_structure, tree_unflatten
 
 from .jax_recorder import CALLS
+from .jax_values import computed, evaluated, inner
 
 PLAIN = frozenset(name for name in CALLS if not name.startswith("custom_"))  # without a derivative of their own
 MANY = 8  # groups from which on the detour pays
@@ -26,18 +26,10 @@ def by_groups(function: Callable[..., Any]) -> Callable[..., Any]:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         if not _grouped(closed.jaxpr):
             return function(*args)
-        results = _evaluated(closed.jaxpr, closed.consts, jax.tree_util.tree_leaves(args))
+        results = evaluated(closed.jaxpr, closed.consts, jax.tree_util.tree_leaves(args), _results)
         return tree_unflatten(tree_structure(shape), results)
 
     return run
-
-
-def _called(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
-    """Return (jaxpr, constants) of a call."""
-    if eqn.primitive.name not in PLAIN:
-        return None
-    closed = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr") if key in eqn.params)
-    return (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
 
 
 def _many(eqn: Any) -> bool:
@@ -46,28 +38,17 @@ def _many(eqn: Any) -> bool:
 
 def _grouped(jaxpr: Any) -> bool:
     """Tell whether there is a convolution of many groups."""
-    return any(_many(eqn) or ((called := _called(eqn)) and _grouped(called[0])) for eqn in jaxpr.eqns)
+    return any(_many(eqn) or _calls_grouped(eqn) for eqn in jaxpr.eqns)
 
 
-def _evaluated(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+def _calls_grouped(eqn: Any) -> bool:
+    return eqn.primitive.name in PLAIN and _grouped(next(inner(eqn))[0])
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else values[atom]
 
-    for eqn in jaxpr.eqns:
-        operands = list(map(read, eqn.invars))
-        if _many(eqn):
-            results = [_convolved(eqn, *operands)]
-        elif (called := _called(eqn)) and _grouped(called[0]):
-            results = _evaluated(*called, operands)
-        else:
-            params = eqn.primitive.get_bind_params(eqn.params)
-            functions, params = params if isinstance(params, tuple) else ((), params)  # before and since JAX 0.10
-            out = eqn.primitive.bind(*functions, *operands, **params)
-            results = out if eqn.primitive.multiple_results else [out]
-        values.update(zip(eqn.outvars, results, strict=True))
-    return list(map(read, jaxpr.outvars))
+def _results(eqn: Any, operands: list[Any]) -> list[Any]:
+    if _many(eqn):
+        return [_convolved(eqn, *operands)]
+    return evaluated(*next(inner(eqn)), operands, _results) if _calls_grouped(eqn) else computed(eqn, operands)
 
 
 def _convolved(eqn: Any, x: Any, w: Any) -> Any:

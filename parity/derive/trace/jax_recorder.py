@@ -8,10 +8,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from .call import WIDE
-from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
+from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, evaluated, inner, layout_of
 from .tape import Operation, Tape, identity
 
 CALLS = frozenset([
@@ -45,23 +44,17 @@ class Reader:
         self.tape = tape
 
     def read(self, jaxpr: Any, constants: Sequence[int], arguments: Sequence[int], site: str = "") -> list[int]:
-        numbers = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+        def results(eqn: Any, inputs: list[int]) -> list[int]:
+            own = "/".join(name for name in str(eqn.source_info.name_stack).split("/") if EINSUM not in name)
+            return self._equation(eqn, inputs, "/".join(filter(None, (site, own))))
 
-        def number(atom: Any) -> int:
-            return self.tape.constant(array_of(atom.val)) if isinstance(atom, core.Literal) else numbers[atom]
-
-        for eqn in jaxpr.eqns:
-            inner = "/".join(name for name in str(eqn.source_info.name_stack).split("/") if EINSUM not in name)
-            results = self._equation(eqn, [number(v) for v in eqn.invars], "/".join(filter(None, (site, inner))))
-            numbers.update(zip(eqn.outvars, results, strict=True))
-        return [number(v) for v in jaxpr.outvars]
+        return evaluated(jaxpr, constants, arguments, results, lambda atom: self.tape.constant(array_of(atom.val)))
 
     def _equation(self, eqn: Any, inputs: list[int], site: str) -> list[int]:
         name, params = eqn.primitive.name, eqn.params
         self.tape.complex |= any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars)
         if name in CALLS:
-            closed = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
-            jaxpr, constants = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
+            jaxpr, constants = next(inner(eqn))
             return self.read(jaxpr, [self.tape.constant(array_of(c)) for c in constants], inputs, site)
         if name == "scan":
             return self._scan(params, inputs, site)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 # At level 0, gradients of a maximum over an axis are wrong: XLA computes the values a second time with other rounding,
 # and finds none of them equal to the largest. At level 1, those of an LSTM in both directions are (jaxlib 0.10.2).
 QUICK_GRADIENTS = {**QUICK, "xla_backend_optimization_level": 2}
+WIDE_DTYPE = re.compile(r"(float|int)64|complex128")  # what JAX says of dtypes that differ has one of 64 bits
 
 
 class JaxSide:
@@ -202,8 +204,10 @@ class JaxSide:
         """Record the tape of one run, with casts to lower precision voided."""
         try:
             closed = self._traced(parameters, inputs, wide=True)
-        except TypeError:  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
-            self.wide = False
+        except TypeError as error:
+            if not WIDE_DTYPE.search(str(error)):
+                raise
+            self.wide = False  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
             closed = self._traced_loops(parameters, inputs)
         self._recorded = closed
         names = sorted(parameters)  # as JAX orders the leaves of a dictionary

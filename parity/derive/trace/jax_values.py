@@ -1,14 +1,15 @@
-"""Evaluate equations of a jaxpr on numpy arrays."""
+"""Evaluate jaxprs: equation by equation, or one equation on numpy arrays."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 LOW = ("float32", "bfloat16", "float16")
 DTYPES = ("dtype", "new_dtype", "preferred_element_type")  # parameters of equations that name the dtype of a result
@@ -38,6 +39,43 @@ BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     ),
     "integer_pow": lambda p: lambda a: a ** p["y"] if p["y"] >= 0 else 1 / a ** -p["y"],
 }  # the same for what has parameters
+
+
+def evaluated(
+    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], results: Callable[[Any, list[Any]], Sequence[Any]],
+    literal: Callable[[Any], Any] = lambda atom: atom.val,
+) -> list[Any]:  # fmt: skip
+    """Return what a jaxpr returns.
+
+    Args:
+      results: returns those of an equation, from its operands. literal: returns what an operand in its text stands for.
+    """
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+
+    def read(atom: Any) -> Any:
+        return literal(atom) if isinstance(atom, core.Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        values.update(zip(eqn.outvars, results(eqn, list(map(read, eqn.invars))), strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def computed(eqn: Any, operands: Sequence[Any], **others: Any) -> list[Any]:
+    """Return the results of an equation as JAX computes them. Args: others: parameters in place of its own."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)  # before and since JAX 0.10
+    out = eqn.primitive.bind(*functions, *operands, **{**params, **others})
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def inner(eqn: Any) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Yield (jaxpr, constants) of those that an equation runs: the only one of a call."""
+    for value in eqn.params.values():
+        for closed in value if isinstance(value, (list, tuple)) else (value,):
+            if hasattr(closed, "jaxpr"):
+                yield closed.jaxpr, closed.consts
+            elif hasattr(closed, "eqns"):
+                yield closed, ()
 
 
 def array_of(value: Any) -> Any:
@@ -85,8 +123,7 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
 def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
     """Run an equation by JAX, in float64; one that takes the bits of its operands in its own dtypes."""
     params = dict(eqn.params)
-    closed = any(hasattr(v, "jaxpr") or hasattr(v, "eqns") for v in jax.tree.leaves(params, is_leaf=_is_jaxpr))
-    closed = closed or eqn.primitive.name == BITS
+    closed = any(True for _ in inner(eqn)) or eqn.primitive.name == BITS
     if not closed:
         for key in DTYPES:
             if params.get(key) is not None and np.dtype(params[key]).name in LOW:
@@ -110,7 +147,3 @@ def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
 def _integers(array: Any, dtype: Any) -> bool:
     """Tell whether an array has integers as the equation has, which NumPy may have widened."""
     return np.asarray(array).dtype.kind in "iu" and jnp.issubdtype(dtype, jnp.integer)
-
-
-def _is_jaxpr(leaf: Any) -> bool:
-    return hasattr(leaf, "jaxpr") or hasattr(leaf, "eqns")

@@ -1,10 +1,10 @@
-"""Share what sides of torch modules and of paddle layers do alike: list a model's arrays, and call it."""
+"""Share what sides of torch modules and of paddle layers do alike: list a model's arrays, call and record it."""
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,23 @@ class ModuleSide(ABC):
 
     @abstractmethod
     def _modules(self) -> Iterable[tuple[str, Any]]:
-        """Yield each module with its path."""
+        """Yield each module with its path, the model itself with ""."""
+
+    @abstractmethod
+    def _after(self, module: Any, hook: Callable[..., None]) -> Any:
+        """Let a module call a hook at the end of each of its own calls; return what removes it."""
+
+    @abstractmethod
+    def _state(self) -> Mapping[str, Any]:
+        """Return the tensors of the model by name."""
+
+    @abstractmethod
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Compute in float64, by operations that a tape shows, and undo at the end what modules store meanwhile."""
+
+    @abstractmethod
+    def _recorder(self, tape: Tape) -> Any:
+        """Return what records operations, while it is `installed`."""
 
     @abstractmethod
     def _floats(self, tensor: Any) -> Array | None:
@@ -75,14 +91,36 @@ class ModuleSide(ABC):
         self.others |= kept
         self._load(kept)
 
-    def _note_numbers(self, tape: Tape, numbers: Collection[int], inputs: Mapping[str, Any]) -> None:
-        """Note on a tape whether some numbers that the model's code took out depend on floats of the user's.
+    def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape:
+        """Record the tape of one run, with casts to lower precision voided."""
+        self._load(parameters)
+        tape = Tape()
+        recorder, state, tensors = self._recorder(tape), self._state(), self._tensors(inputs)
+        for name in self.parameters:
+            tape.parameters[name] = recorder.adopt(state[name], tape.number())
+        tape.inputs = [recorder.adopt(tensor, tape.number()) for tensor in tensors.values()]
+        with self._alone(), self._sites(recorder.path), recorder.installed():
+            outputs = self._run(tensors)
+        tape.outputs = [recorder.value(tensor) for tensor in outputs]
+        floats = [k for k, tensor in zip(tape.inputs, tensors.values(), strict=True) if tensor.is_floating_point()]
+        tape.reads_numbers = tape.depends(recorder.numbers, {*floats, *tape.parameters.values()})
+        return tape
 
-        Args:
-          numbers: those of the values. inputs: the tensors by name, in the order of the tape.
-        """
-        floats = [k for k, tensor in zip(tape.inputs, inputs.values(), strict=True) if tensor.is_floating_point()]
-        tape.reads_numbers = tape.depends(numbers, {*floats, *tape.parameters.values()})
+    @contextlib.contextmanager
+    def _sites(self, path: list[str]) -> Iterator[None]:
+        """Let `path` end with the name of the module that runs."""
+        handles = []
+        for name, module in self._modules():
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
+            handles.append(self._after(module, lambda *_: (path.pop(), None)[1]))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _tensors(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
+        return {name: self._tensor(np.array(array)) for name, array in inputs.items()}
 
     def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
         """Call the model with tensors by name, and return its result as tensors."""

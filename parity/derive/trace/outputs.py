@@ -152,7 +152,7 @@ def _numeric(leaf: Any) -> bool:
 
 
 def difference(a: Sequence[Array], b: Sequence[Array]) -> float:
-    """Return the largest difference of an element, relative to the largest element of its output, of any dtype.
+    """Return the largest difference of an element of any dtype, relative to the largest of its output; see size_of.
 
     Infinite values, as masked logits have, are equal to those of the same sign. The difference is infinite where
     outputs cannot be compared.
@@ -174,9 +174,13 @@ def _apart(x: Array, y: Array) -> float:
     masked = np.maximum(np.abs(x), np.abs(y)) >= HUGE
     errors = [0.0]
     for part in (masked, ~masked):
-        size = np.abs(x[part]).max(initial=0)
-        errors.append(float(np.abs(x[part] - y[part]).max(initial=0) / max(size, 1e-300)))
+        errors.append(float(np.abs(x[part] - y[part]).max(initial=0)) / size_of(x[part], y[part]))
     return max(errors)
+
+
+def size_of(x: Array, y: Array) -> float:
+    """Return the largest absolute value of x, or of y where x is zero; 1 where both are."""
+    return float(np.abs(x).max(initial=0) or np.abs(y).max(initial=0) or 1)
 
 
 def largest(a: Sequence[Array]) -> float:

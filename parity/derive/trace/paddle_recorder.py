@@ -30,6 +30,7 @@ METHODS = [
 ]  # fmt: skip
 LOWER = frozenset([paddle.float32, paddle.float16, paddle.bfloat16, paddle.complex64])
 NUMBERS = ["item", "__bool__", "__float__", "__int__"]  # take a number out of a tensor
+PROPERTIES = ["T", "mT"]
 SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
@@ -77,16 +78,13 @@ class Recorder(Forms):
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Put recording wrappers wherever the primitive operations are bound."""
+        """Put recording wrappers wherever the primitive operations are bound, and compute without gradients."""
         wrapped = {}
-        for name in dir(ops):
-            original = getattr(ops, name)
-            if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
-                wrapped[id(original)] = (original, self._wrapper(name, original))
-        for name in dir(old_ops):  # their attributes come as pairs: they have no form of their own
-            original = getattr(old_ops, name)
-            if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
-                wrapped[id(original)] = (original, self._wrapper(f"{LEGACY}{name}", original))
+        for prefix, own in (("", ops), (LEGACY, old_ops)):  # attributes of old ones are pairs: they have no own form
+            for name in dir(own):
+                original = getattr(own, name)
+                if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
+                    wrapped[id(original)] = (original, self._wrapper(prefix + name, original))
         undo: list[tuple[Any, str, Any]] = []
         for path, module in list(sys.modules.items()):
             if not path.startswith("paddle.") or "libpaddle" in path or "pir" in path or module is None:
@@ -95,27 +93,24 @@ class Recorder(Forms):
                 if id(original) in wrapped and original is wrapped[id(original)][0]:
                     undo.append((module, name, original))
                     setattr(module, name, wrapped[id(original)][1])
-        for name in (*OPERATORS, *METHODS):
+        for name in (*OPERATORS, *METHODS, *NUMBERS, *PROPERTIES):
             if original := getattr(paddle.Tensor, name, None):
                 undo.append((paddle.Tensor, name, original))
-                setattr(paddle.Tensor, name, self._method(OPERATORS.get(name, name), original))
-        for name in NUMBERS:
-            original = getattr(paddle.Tensor, name)
-            undo.append((paddle.Tensor, name, original))
-            setattr(paddle.Tensor, name, self._reader(original))
-        for name in ("T", "mT"):
-            original = getattr(paddle.Tensor, name)
-            undo.append((paddle.Tensor, name, original))
-            setattr(paddle.Tensor, name, property(self._method(name, original.__get__)))
+                setattr(paddle.Tensor, name, self._method(name, original))
         try:
-            yield
+            with paddle.no_grad():
+                yield
         finally:
             for owner, name, original in reversed(undo):
                 setattr(owner, name, original)
 
     def _method(self, name: str, original: Any) -> Any:
-        wrapper = self._wrapper(name, original)
-        return lambda *args, **kwargs: wrapper(*args, **kwargs)
+        """Return what stands for an attribute of tensors while operations are recorded."""
+        if name in NUMBERS:
+            return self._reader(original)
+        if name in PROPERTIES:
+            return property(self._wrapper(name, original.__get__))
+        return self._wrapper(OPERATORS.get(name, name), original)
 
     def _reader(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def read(tensor: Any, *args: Any) -> Any:

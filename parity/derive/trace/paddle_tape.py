@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class PaddleSide(ModuleSide):
         return paddle.to_tensor(array)
 
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
-        state = self.model.state_dict()
+        state = self._state()
         for name, array in parameters.items():
             if array.size >= LARGE_COPY:
                 wide = np.ascontiguousarray(array, np.float64)
@@ -67,29 +67,35 @@ class PaddleSide(ModuleSide):
         self._shared.clear()
 
     def _modules(self) -> Iterable[tuple[str, paddle.nn.Layer]]:
-        return self.model.named_sublayers()
+        return self.model.named_sublayers(include_self=True)
 
-    def _layers(self) -> list[Any]:
-        return self.model.sublayers(include_self=True)
+    def _after(self, module: paddle.nn.Layer, hook: Callable[..., None]) -> Any:
+        return module.register_forward_post_hook(hook)
+
+    def _state(self) -> Mapping[str, Any]:
+        return self.model.state_dict()
+
+    def _recorder(self, tape: Tape) -> Recorder:
+        return Recorder(tape)
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
-        with paddle.no_grad(), _double(), forgotten(self._layers()):
-            return [tensor.numpy() for tensor in self._run(_tensors_of(inputs))]
+        with paddle.no_grad(), self._alone():
+            return [tensor.numpy() for tensor in self._run(self._tensors(inputs))]
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
-        with _double(), forgotten(self._layers()), _recurrent_in_training(self._layers()):
-            tensors = _tensors_of(inputs)
+        with self._alone(), self._recurrent_in_training():
+            tensors = self._tensors(inputs)
             for tensor in tensors.values():
                 tensor.stop_gradient = "float" not in str(tensor.dtype)
             # 0 is added, as a model may change its inputs in place
             outputs = self._run({name: t if t.stop_gradient else t + 0 for name, t in tensors.items()})
             weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
-        state = self.model.state_dict()
+        state = self._state()
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
         # of the inputs too: without that, paddle's own code of PReLU's gradient ends the process
         leaves = [tensor for tensor in tensors.values() if not tensor.stop_gradient]
@@ -101,25 +107,28 @@ class PaddleSide(ModuleSide):
         arrays = [t.detach().numpy() for t in outputs]
         return Outputs(arrays, arrays)
 
-    def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
-        """Record the tape of one run, with casts to lower precision voided."""
-        self._load(parameters)
-        recorder = Recorder(Tape())
-        tape, state = recorder.tape, self.model.state_dict()
-        for name in self.parameters:
-            tape.parameters[name] = recorder.adopt(state[name], tape.number())
-        tensors = _tensors_of(inputs)
-        tape.inputs = [recorder.adopt(tensor, tape.number()) for tensor in tensors.values()]
-        with paddle.no_grad(), _double(), forgotten(self._layers()), _sites(self.model, recorder.path):
-            with recorder.installed():
-                outputs = self._run(tensors)
-        tape.outputs = [recorder.value(tensor) for tensor in outputs]
-        self._note_numbers(tape, recorder.numbers, tensors)
-        return tape
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        before = paddle.get_default_dtype()
+        paddle.set_default_dtype("float64")
+        try:
+            with forgotten(self.model.sublayers(include_self=True)):
+                yield
+        finally:
+            paddle.set_default_dtype(before)
 
-
-def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: paddle.to_tensor(np.array(array)) for name, array in inputs.items()}
+    @contextlib.contextmanager
+    def _recurrent_in_training(self) -> Iterator[None]:
+        """Set recurrent layers without dropout in training mode: they compute the same, and have no gradients else."""
+        recurrent = [layer for _, layer in self._modules() if isinstance(layer, RNNBase)]
+        chosen = [layer for layer in recurrent if not layer.dropout and not layer.training]
+        for layer in chosen:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in chosen:
+                layer.training = False
 
 
 def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
@@ -135,40 +144,3 @@ def _empty(layer: paddle.nn.Layer, names: Collection[str]) -> None:
         if name in names and "float" in str(tensor.dtype) and tensor.size >= LARGE_COPY:
             empty = paddle.empty(tensor.shape, "float64")  # has to outlive the call
             tensor.get_tensor()._share_data_with(empty.get_tensor())
-
-
-@contextlib.contextmanager
-def _double() -> Iterator[None]:
-    before = paddle.get_default_dtype()
-    paddle.set_default_dtype("float64")
-    try:
-        yield
-    finally:
-        paddle.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def _recurrent_in_training(layers: Sequence[paddle.nn.Layer]) -> Iterator[None]:
-    """Set recurrent layers without dropout in training mode: they compute the same, and have gradients in no other."""
-    chosen = [layer for layer in layers if isinstance(layer, RNNBase) and not layer.dropout and not layer.training]
-    for layer in chosen:
-        layer.training = True
-    try:
-        yield
-    finally:
-        for layer in chosen:
-            layer.training = False
-
-
-@contextlib.contextmanager
-def _sites(model: paddle.nn.Layer, path: list[str]) -> Iterator[None]:
-    """Let `path` end with the name of the layer that runs."""
-    handles = []
-    for name, layer in model.named_sublayers(include_self=True):
-        handles.append(layer.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
-        handles.append(layer.register_forward_post_hook(lambda *_: (path.pop(), None)[1]))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

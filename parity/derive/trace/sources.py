@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import LARGE_ORIGINS
+
 from .program import Program
 from .tape import Array, Node, along, elements
 
-MOST = 1 << 22  # elements of all values on the way, above which sources are not looked up
 Sources = frozenset[str]
 
 
@@ -43,7 +44,7 @@ def first_met(program: Program, name: str, axis: int) -> Met | None:
     """Return what an axis of a parameter meets first; None where that cannot be told."""
     value = program.tape.parameters.get(name)
     shape = program.shapes.get(-1 if value is None else value, ())
-    if value is None or math.prod(shape) > MOST:
+    if value is None or math.prod(shape) > LARGE_ORIGINS:
         return None
     return _met(program, value, np.broadcast_to(along(elements([shape[axis]]), axis, len(shape)), shape))
 
@@ -160,7 +161,7 @@ class _Finder:
         self.weights = program.weights()
         self.variable = program.active.union(self.weights)  # values that no constants alone make
         self.names = {number: name for name, number in program.tape.parameters.items()}
-        self.left = MOST
+        self.left = LARGE_ORIGINS
         self.found = dict[int, Array]()
         self.origins = dict[int, None]()  # values that have one source
 

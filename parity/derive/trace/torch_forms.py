@@ -122,14 +122,12 @@ class Forms:
         w = args[1]
         rank = w.dim() - 2
         stride, padding, dilation = (list(v) * (rank if len(v) == 1 else 1) for v in args[3:6])
-        transposed, extra, groups = args[6], list(args[7]), args[8]
+        transposed, extra, groups, edges = args[6], list(args[7]), args[8], [(p, p) for p in padding]
         if transposed:
-            pairs = [(p, p) for p in padding]
             value = tape.convolve_transposed(
-                inputs[0], inputs[1], w.shape[2:], stride, pairs, extra, dilation, groups, site
+                inputs[0], inputs[1], w.shape[2:], stride, edges, extra, dilation, groups, site
             )
         else:
-            edges = [(p, p) for p in padding]
             value = tape.convolve(inputs[0], inputs[1], stride, edges, dilation, groups, (), site)
         if args[2] is not None:
             shape = (1, -1, *(1,) * rank)

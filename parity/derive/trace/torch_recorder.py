@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .tape import Tape
+from .torch_attention import written_attention
 from .torch_decompositions import COMPOSED
 from .torch_forms import LAYOUT, LOW, Forms, is_inexact, is_layout, lifted
 from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
@@ -83,11 +86,11 @@ class Recorder(Forms, TorchDispatchMode):
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
 
-    def release(self) -> None:
-        """Free every tensor of the run: operations on the tape may refer to this recorder."""
-        self.alive.clear()
-        self.owners.clear()
-        self.values.clear()
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Record what torch computes without gradients."""
+        with torch.no_grad(), written_attention(), self:
+            yield
 
     def value(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor's present value; one of unknown origin is a constant."""

@@ -1,0 +1,97 @@
+"""diff --weights /: all that two files of one layout store."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from .conftest import needs
+from .optimizing import trained_mixer
+
+ALL = "the same in all parts"
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Return a training checkpoint of a known architecture, its configuration, and what saves it with a change."""
+    needs("torch")
+    import torch
+
+    path, config = trained_mixer(tmp_path)
+    saved = torch.load(path)
+    average = {f"module.{name}": tensor + 1 for name, tensor in saved["model"].items()}
+    saved |= {"model_ema": {"n_averaged": torch.tensor(5), **average}, "epoch": 3}
+    torch.save(saved, path)
+
+    def changed(change):
+        other = copy.deepcopy(saved)
+        change(other)
+        torch.save(other, tmp_path / "other.pt")
+        return tmp_path / "other.pt"
+
+    return path, config, changed
+
+
+CHANGES = {
+    "the model": lambda saved: saved["model"]["head.bias"].add_(1),
+    "the average": lambda saved: saved["model_ema"]["module.head.bias"].add_(1),
+    "the count of the average": lambda saved: saved["model_ema"]["n_averaged"].add_(1),
+    "no count": lambda saved: saved["model_ema"].pop("n_averaged"),
+    "no average": lambda saved: saved.pop("model_ema"),
+    "a moment": lambda saved: saved["optimizer"]["state"][0]["exp_avg"].add_(1),
+    "a step": lambda saved: saved["optimizer"]["state"][0]["step"].add_(1),
+    "the decay": lambda saved: saved["optimizer"]["param_groups"][0].update(weight_decay=0.5),
+    "no rate": lambda saved: saved["optimizer"]["param_groups"][0].pop("lr"),
+    "no optimizer": lambda saved: saved.pop("optimizer"),
+    "the epoch": lambda saved: saved.update(epoch=4),
+    "a text": lambda saved: saved.update(arch="mine"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_in_any_part_is_a_difference(what, training, run):
+    path, config, changed = training
+    other = changed(CHANGES[what])
+    for pair in ((path, other), (other, path)):
+        code, printed, err = run("diff", *pair, "--weights", "/", "--config", config)
+        assert code == 1 and printed.startswith("different: "), err
+
+
+def test_all_parts_are_the_same_after_a_conversion_there_and_back(training, run, tmp_path):
+    path, config, changed = training
+    there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
+    assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
+    assert run("flax2torch", there, "-o", back, "--with-optimizer", "--hyper", "lr=0.0009765625")[0] == 0
+    code, printed, err = run("diff", path, back, "--weights", "/", "--config", config)
+    assert (code, printed.splitlines()[0]) == (0, ALL), err
+    code, printed, _ = run("diff", path, back, "--weights", "/", "--config", config, "--set", "gelu=tanh")
+    assert code == 1 and printed.startswith("different: 1 setting\n")  # the record of one says otherwise
+    code, printed, err = run("diff", path, changed(lambda saved: None), "--weights", "/")
+    assert code == 1 and printed.startswith("the same arrays; equal only if "), err
+    opaque = changed(lambda saved: saved.update(made=complex(1, 2)))
+    code, printed, err = run("diff", opaque, opaque, "--weights", "/", "--config", config)
+    assert (code, printed.splitlines()[0]) == (0, f"{ALL}, except what is set aside"), err
+
+
+def test_parts_of_two_layouts_are_refused(training, run, tmp_path):
+    path, config, _ = training
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
+    code, printed, err = run("diff", path, there, "--weights", "/", "--config", config)
+    what = (
+        "--weights / compares all parts of files that are laid out alike, and most of their names differ: leave it out"
+    )
+    assert code == 2 and not printed and what in err
+
+
+def test_all_parts_of_files_of_no_known_architecture_are_compared(run, tmp_path):
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    weights = {"net/w": np.ones(3), "net/b": np.ones(2), "other/w": np.ones(3)}
+    np.savez(a, **weights, step=np.array(4))
+    np.savez(b, **weights)
+    assert run("diff", a, b)[0] == 0
+    code, printed, _ = run("diff", a, b, "--weights", "/", "--json")
+    (entry,) = json.loads(printed)["differences"]
+    assert code == 1 and (entry["kind"], entry["tensor"]) == ("missing", "step")
+    assert run("diff", a, a, "--weights", "/", "--weights", "/")[1].startswith(f"{ALL}\n")
