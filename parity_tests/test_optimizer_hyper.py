@@ -202,9 +202,8 @@ def test_an_average_in_a_file_beside_is_named(paddle, tmp_path):
     for name in ("net.pdema", "net.ema.pdparams", "other.pdema"):
         (tmp_path / name).write_bytes((tmp_path / "net.pdparams").read_bytes())
     code, _, err = paddle(*hyper("kind=adamw"))
-    assert code == 0 and all(
-        f"note: {tmp_path / name} lies beside it" in err for name in ("net.pdema", "net.ema.pdparams")
-    )
+    beside = ("net.pdema", "net.ema.pdparams")
+    assert code == 0 and all(f"note: {tmp_path / name} lies beside it" in err for name in beside)
     assert "other.pdema" not in err
 
 
@@ -221,8 +220,9 @@ def test_an_optimizer_and_an_average_beside_are_named_without_with_optimizer(wor
 
 def test_what_no_file_of_paddle_shows_is_said(paddle, tmp_path):
     """The file is the same whether a training had them; from paddle to paddle nothing is lost."""
-    what = "paddle's state shows no groups of parameters nor apply_decay_param_fun: if there were any, see "
-    assert what in paddle(*hyper("kind=adamw"))[2]
+    for kind, beside in (("adamw", " nor apply_decay_param_fun"), ("adam", "")):
+        err = paddle(*hyper(f"kind={kind}"), "--force")[2]
+        assert f"shows no groups of parameters{beside}: if there were any, see " in err.partition("goes along")[0], err
     (tmp_path / "net.table").write_text(TABLE.replace("torch", "paddle").replace(": o i", ": i o"))
     code, _, err = paddle(*hyper("kind=adamw"), out="same.pdopt")
     assert code == 0 and "shows no" not in err
@@ -322,7 +322,7 @@ def test_a_forgotten_state(paddle, run, tmp_path):
 
 def test_master_weights_have_a_remedy(paddle):
     code, _, err = paddle(*hyper("kind=adamw"), master_weights={"linear_0.w_0": np.ones((3, 2), "float32")})
-    assert code == 1 and "trained in mixed precision" in err and "docs/training.md" in err
+    assert code == 1 and "trained in mixed precision" in err and "docs/training.md, To paddle and from it\n" in err
 
 
 @pytest.mark.parametrize("beside", [True, False])

@@ -191,6 +191,8 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
         code, _, err = run("torch2paddle", source, "--config", config, *words)
         assert (code, err.count(need)) == (0, 1) and said in err, err
         assert ("which the file does not show" in err) == (source == file), err
+        assert ("as in the source run (the optimizer took 3 steps), and" in err) == (source.name != "beside.pt"), err
+        assert (need in err.partition("goes along")[0]) == (source != file), err  # what to do comes first
     assert "schedule of" not in run("torch2paddle", file, "--config", config, *words, "--hyper", "lr=0.5")[2]
     assert "schedule of" not in run("torch2torch", file, "--config", config, OPTIMIZER, "-o", tmp_path / "x.pt")[2]
     record = ["--config", tmp_path / "plain.msgpack", "--hyper", "lr=0.5"]

@@ -33,8 +33,9 @@ SCHEDULED = (
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
     "optax": ("mask of its weight decay", "there was one"),
-    "paddle": ("groups of parameters nor apply_decay_param_fun", "there were any"),
+    "paddle": ("groups of parameters", "there were any"),
 }
+OF_ADAMW = " nor apply_decay_param_fun"  # what paddle's AdamW alone takes
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,20 @@ class Moves:
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
-    def remarks(self) -> list[str]:
-        """Return what the user should know: what goes along, and what is set aside."""
-        lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside(), *self._scheduler_wanted()]
+    def to_do(self) -> list[str]:
+        """Return what the user should do where the new optimizer is built: its scheduler's entry, its groups."""
+        lines = [*self._scheduler_wanted()]
         if self.state.library in NOT_SHOWN and self.library != self.state.library:
             section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
             where = f"{document('training')}, {section}"
             what, present = NOT_SHOWN[self.state.library]
+            what += OF_ADAMW * ((self.state.library, self.state.kind) == ("paddle", "adamw"))
             lines.append(f"{self.state.library}'s state shows no {what}: if {present}, see {where}")
+        return lines
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know: what goes along, and what is set aside."""
+        lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside()]
         lines += [*self._others_aside(), *self.numbers.remarks()]
         if self.average:
             names = self.average.uncounted
@@ -146,7 +153,8 @@ class Moves:
     def _entry_wanted(self) -> str:
         """Say how the entry is written that paddle asks for where the optimizer has a scheduler."""
         counts = self._scheduler_counts() or set()
-        times = count(min(counts), "time") if len(counts) == 1 else "as many times as in the source run"
+        taken = f" (the optimizer took {count(self.state.step, 'step')})" if self.state.step is not None else ""
+        times = count(min(counts), "time") if len(counts) == 1 else f"as many times as in the source run{taken}"
         return SCHEDULED.format(times, '**saved["optimizer"]' if "model" in self.written.tree else "**saved")
 
     def _scheduler_counts(self) -> set[int] | None:

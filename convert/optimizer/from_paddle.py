@@ -24,7 +24,7 @@ from .state import KIND, State
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
 MIXED = (
     "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
-    f"save them as the model's weights and the state without them, as {document('training')} shows"
+    f"save them as the model's weights, and the state without them: see {document('training')}, To paddle and from it"
 )
 OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
 NAMED = 2  # of the parameters without moments that a message names

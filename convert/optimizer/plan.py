@@ -170,7 +170,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     return OptimizerPlan(
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*state.notes, *written.notes, *others, *model.notes, *from_record), tuple(moves.remarks()),
+        (*state.notes, *written.notes, *moves.to_do(), *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
     )  # fmt: skip
 

@@ -54,5 +54,5 @@ def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
             return []
     what = f"{' and '.join(dtypes)} weights are rounded copies of the float32 master weights under {place}"
-    remedy = f"{document('training')} shows how to save those as the weights"
+    remedy = f"to save those as the weights, see {document('training')}, To paddle and from it"
     return [f"{what}: {remedy}"] if place else []
