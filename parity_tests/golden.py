@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,14 +145,16 @@ def shortest(cases: Iterable[Case]) -> set[str]:
     return {name for _, name in found.values()}
 
 
-def differentiated(cases: Iterable[Case]) -> Iterator[Any]:
-    """Yield every case in torch and paddle; in flax, that of fewest layers among those with the same kinds of layers.
+def differentiated(cases: Iterable[Case]) -> list[Any]:
+    """Return every case in torch and paddle; in flax, that of fewest layers among those with the same kinds of layers.
 
     XLA takes 3 to 10 seconds to compile the gradient of a case; `test_goldens` compares the logits of all in flax.
     """
     cases = list(cases)
     in_flax = shortest(cases)
-    for case in cases:
-        for framework in ("flax", "torch", "paddle"):
-            if framework != "flax" or case.name in in_flax:
-                yield pytest.param(case, framework, id=f"{case}-{framework}")
+    return [
+        pytest.param(case, framework, id=f"{case}-{framework}")
+        for case in cases
+        for framework in ("flax", "torch", "paddle")
+        if framework != "flax" or case.name in in_flax
+    ]

@@ -236,6 +236,11 @@ def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golde
     assert "image=224" in out and "by default, not read off the file: image\n" in out and "pixels:" not in out
 
 
+def test_a_config_is_described_in_one_way_also_while_fields_are_open(run):
+    out = run("inspect", Case("mobileformer_a_base").files[0])[1]
+    assert " blocks=[[16, 8, 1], [24, 16, 2], [32, 16, 1]] mlp_hidden=32 dyrelu_k=2 " in out and "open: " in out
+
+
 def test_a_checkpoint_from_before_is_no_part_of_a_case(golden):
     _, write = golden
     (write() / "z.pth").touch()

@@ -131,8 +131,8 @@ def test_an_error_of_a_page_names_it_once(new, capsys):
 
 HEADS = {
     "flax": ('nn.Dense(c.classes, name="head")(x) if c.classes else x', "x[:, : c.classes]"),
-    "torch": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
-    "paddle": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
+    "torch": ("nn.Linear(c.width, c.classes) if c.classes else None", "nn.Identity()"),
+    "paddle": ("nn.Linear(c.width, c.classes) if c.classes else None", "nn.Identity()"),
 }
 
 

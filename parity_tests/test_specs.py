@@ -374,10 +374,11 @@ def test_a_variant_with_arrays_that_no_twin_has_is_a_fault():
     """Names are learnt from the twins: those arrays would not be recognised."""
 
     def layers(config):
-        return [*GOOD["layers"](config), *(norm(f"more.{b}", 2, bias=False) for b in range(config.width - 3))]
+        return [*GOOD["layers"](config), *(norm(f"more.{b}", 2) for b in range(config.width - 3))]
 
-    (problem,) = faults(Spec(**{**SOUND, "layers": layers, "variants": {"A": Config(), "B": Config(width=5)}}))
-    assert problem == "variants 'B': no Config in tiny has a norm as 'more.0.scale'"
+    variants = {"A": Config(), "B": Config(width=5), "C": Config(width=6)}
+    (problem,) = faults(Spec(**{**SOUND, "layers": layers, "variants": variants}))
+    assert problem == "variants 'B' and 'C': no Config in tiny has a norm as 'more.0.scale' and 'more.0.bias'"
     assert faults(Spec(**{**SOUND, "layers": layers, "tiny": {"A": Config(width=4)}})) == []
 
 

@@ -187,7 +187,7 @@ def parse(text: str) -> Any:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """Return plain values, as JSON holds them."""
-    return {f.name: _lists(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {f.name: lists(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def written(config: Any) -> dict[str, str]:
@@ -240,5 +240,6 @@ def tuples(value: Any) -> Any:
     return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def _lists(value: Any) -> Any:
-    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+def lists(value: Any) -> Any:
+    """Return tuples within tuples as lists, as JSON has them."""
+    return [lists(v) for v in value] if isinstance(value, tuple) else value

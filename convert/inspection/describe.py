@@ -241,7 +241,8 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
     by = f"{DIALECT if len(says) == 1 else 'dialects '}{in_a_row(says)}"
     about["origins"] = {name: by for name in fixed if name in agreed and name not in modules}
     defaults = _defaults(plan, says.values())
-    about["config"] |= defaults
+    values = agreed | defaults
+    about["config"] = {f.name: configs.lists(values[f.name]) for f in fields(plan.config) if f.name in values}
     about["origins"] |= dict.fromkeys(defaults, DEFAULT)
     notes = [*plan.part(), *_apart(says, agreed)]
     return about | {"parameters": trained(reading), "notes": notes, "aside": as_json(plan.aside)}

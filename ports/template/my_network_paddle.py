@@ -26,8 +26,9 @@ class MyNetwork(nn.Layer):
         super().__init__()
         self.stem = nn.Conv2D(c.channels, c.width, c.patch, c.patch)
         self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
-        self.head = nn.Linear(c.width, c.classes) if c.classes else nn.Identity()
+        self.head = nn.Linear(c.width, c.classes) if c.classes else None
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images).flatten(2).mT  # (b c h w) -> (b (h w) c)
-        return self.head(self.blocks(x).mean(1))
+        x = self.blocks(x).mean(1)
+        return x if self.head is None else self.head(x)

@@ -341,11 +341,17 @@ def _of_names(spec: Spec) -> Iterator[str]:
     learnt = {
         (normal(p.name), p.layer.kind) for twin in spec.tiny.values() for p in parameters(list(spec.layers(twin)))
     }
+    lacking: dict[tuple[str, str], tuple[dict[str, str], dict[str, None]]] = {}  # by layer: its arrays, the variants
     for name, config in spec.variants.items():
         for parameter in parameters(list(spec.layers(config))):
-            if (key := (normal(parameter.name), parameter.layer.kind)) not in learnt:
-                learnt.add(key)
-                yield f"variants {name!r}: no Config in tiny has {with_article(key[1])} as {parameter.name!r}"
+            folded, layer = normal(parameter.name), parameter.layer
+            if (folded, layer.kind) not in learnt:
+                arrays, variants = lacking.setdefault((normal(layer.path), layer.kind), ({}, {}))
+                arrays.setdefault(folded, parameter.name)
+                variants[name] = None
+    for (_, kind), (arrays, variants) in lacking.items():
+        what = f"{with_article(kind)} as {in_a_row(map(repr, arrays.values()))}"
+        yield f"variants {in_a_row(map(repr, variants))}: no Config in tiny has {what}"
 
 
 def _of_feature_maps(spec: Spec) -> Iterator[str]:
