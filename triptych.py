@@ -39,6 +39,7 @@ def _overview(argv: list[str]) -> int:
     """Parse what is no part's: --help, --version, or a mistake."""
     from argparse import SUPPRESS
 
+    from convert.documents import document
     from convert.errors import UsageError
     from convert.running import Arguments, Version
 
@@ -47,7 +48,7 @@ def _overview(argv: list[str]) -> int:
         "", "COMMAND ... [options]",
         description="Get the same model in another framework, and prove that it is the same.",
         epilog=f"commands:\n{rows}\n\ntriptych COMMAND --help lists the options of one\n\n"
-        "example:\n  triptych convert inspect model.safetensors",
+        f"example:\n  triptych convert inspect model.safetensors\n\ndocumentation: {document('quick-start')}",
     )  # fmt: skip
     flags.add_argument("command", metavar="COMMAND", choices=list(PARTS), help=SUPPRESS)
     flags.add_argument("--version", action=Version)

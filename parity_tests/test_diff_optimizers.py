@@ -331,6 +331,19 @@ def test_groups_that_the_numbers_of_axes_divide_are_matched_with_one_group(named
     assert code == 1 and "which of their numbers are of one parameter is not known" in err, err
 
 
+def test_groups_that_divide_the_order_of_all_parameters_are_matched_with_one_group(run, tmp_path):
+    """As of a body and a head with another rate."""
+    pytest.importorskip("torch", reason="torch writes the files")
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    grouped(names, [(names, 0.5)], one)
+    grouped(names, [(names[:3], 0.5), (names[3:], 0.25)], two, named=False)
+    code, printed, err = run("diff", one, two, "--weights", "optimizer", "--weights", "optimizer")
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value"), err
+    assert "(4 and 3+1), and B stores no param_names: groups are matched by the order of all parameters, which" in err
+    assert "plain values that differ: weight_decay of b.bias is 0.5 in A, 0.25 in B\n" in err
+
+
 def test_numbers_that_nothing_relates_are_not_compared(run, tmp_path):
     """All parameters have as many axes, and two groups: the order of the numbers is not known."""
     pytest.importorskip("torch", reason="torch writes the files")

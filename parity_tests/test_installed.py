@@ -79,6 +79,8 @@ def test_the_installed_command_is_named_as_it_was_called(triptych):
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
     assert triptych("convert", "diff", "--help").stdout.startswith("usage: triptych convert diff A B [options]")
+    page = triptych("--help").stdout.partition("\ndocumentation: ")[2].strip()
+    assert page.endswith("quick-start.md") and page.startswith("/")  # where the packages lie, not here
 
 
 def test_the_command_runs_as_a_module_too():

@@ -153,43 +153,46 @@ def _respelled(one: tuple[Reader, Mapping[str, str]], two: tuple[Reader, Mapping
 def _unnamed(a: tuple[Reader, Numbered], b: tuple[Reader, Numbered], why: str) -> Match:
     """Match two optimizers of which one names no parameters as a conversion does, by places within groups.
 
-    Groups of the same sizes go together. One group of all parameters goes with several that divide them by their number
-    of axes, as weights with decay and others.
+    Groups of the same sizes go together, and one group of all parameters with several that divide them.
     """
     (_, one), (_, two) = a, b
-    assumed = "within each, as a conversion orders them: assumed, not known"
+    assumed = "as a conversion orders them: assumed, not known"
     if one.sizes == two.sizes:
         known = [*one.names.values()] or [*two.names.values()] or [*map(str, chain(*one.order))]
         groups = f"groups of {in_a_row(map(str, one.sizes))} parameters are"
-        how = f"{groups} matched by the places {assumed}"
+        how = f"{groups} matched by the places within each, {assumed}"
         note = f"the two optimizers number their parameters differently, and {why}: {how}"
         return Match(one.named(known), two.named(known), (note,))
     what = f"the two optimizers group their parameters differently ({_sizes(one, two)}), and {why}"
-    for (several, other), is_a in (((a, b), True), ((b, a), False)):
-        if known := _by_axes(*several, *other):
-            both = (
-                several[1].named(known),
-                other[1].named([*other[1].names.values()] or map(str, chain(*other[1].order))),
-            )
-            how = "groups are matched by the numbers of axes, and by the places"
-            return Match(*(both if is_a else both[::-1]), (f"{what}: {how} {assumed}",))
+    for (several, whole), is_a in (((a, b), True), ((b, a), False)):
+        names, how = _divided(several, whole)
+        if names:
+            every = [*whole[1].names.values()] or map(str, chain(*whole[1].order))
+            both = several[1].named(names), whole[1].named(every)
+            return Match(*(both if is_a else both[::-1]), (f"{what}: groups are matched by {how}, {assumed}",))
     return Match(notes=(f"{what}: which of their numbers are of one parameter is not known",), known=False)
 
 
-def _by_axes(reader: Reader, several: Numbered, other: Reader, one: Numbered) -> list[str]:
-    """Return the names of one group for the parameters of several that divide them by their number of axes.
+def _divided(several: tuple[Reader, Numbered], whole: tuple[Reader, Numbered]) -> tuple[list[str], str]:
+    """Name the parameters of groups that divide those of one group: by their numbers of axes, or one after the other.
 
-    Returns: [] where they are divided otherwise, or a moment has another shape than that of its name.
+    Returns: also by what; [] where neither gives each moment the shape of its name's moment.
     """
-    if len(one.groups) != 1 or several.names:
-        return []
-    (numbers,) = one.order
+    (reader, groups), (other, one) = several, whole
+    numbers = [*chain(*one.order)]
     moments = {one.names.get(str(n), str(n)): _moment(other, one, n) for n in numbers}
     known = {name: moment for name, moment in moments.items() if moment}
-    names = by_rank(reader, several.root, several.groups, known) if len(known) == len(moments) else []
-    own = (_moment(reader, several, number) for number in chain(*several.order))
-    fit = all(mine and mine.shape == known[name].shape for mine, name in zip(own, names, strict=False))
-    return names if fit else []
+    if len(one.groups) != 1 or groups.names or len(known) < len(numbers):
+        return [], ""
+    own = [_moment(reader, groups, number) for number in chain(*groups.order)]
+    for how, names in (
+        ("the numbers of axes, and by the places within each", by_rank(reader, groups.root, groups.groups, known)),
+        ("the order of all parameters, which they divide", [*known]),
+    ):
+        pairs = zip(own, names, strict=False)
+        if len(own) == len(names) and all(mine and mine.shape == known[name].shape for mine, name in pairs):
+            return names, how
+    return [], ""
 
 
 def _moment(reader: Reader, optimizer: Numbered, number: object) -> Tensor | None:

@@ -150,9 +150,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
-    if state.groups and library == "torch":
-        model = replace(model, groups=groups.of(plan, state, model.trained))
-    model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
+    parted = groups.of(plan, state, model.trained) if state.groups and library == "torch" else model.groups
+    model = replace(model, groups=parted, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     if not written.averages:
         _check_no_count(plan, request, behind)
