@@ -9,6 +9,8 @@ import pytest
 
 import parity
 
+from ..conftest import needs
+from .pairs import images
 from .test_proof_inputs import Picked
 
 torch = pytest.importorskip("torch")
@@ -128,6 +130,21 @@ def test_inputs_that_the_proof_does_not_draw_are_named(times: Any, why: str):
     (said,) = found.kept
     assert said.startswith(f"the given values of input 2 on the left and the right, as {why}")
     assert said in str(found) and said in found.table.print() and found.to_dict()["kept"] == [said]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_raw_key_of_jax_is_named_as_a_key(seed: int):
+    needs("flax")
+    import jax
+
+    def net(p: Any, x: Any, key: Any) -> Any:
+        return jax.numpy.tanh(x @ p["w"]) + jax.random.normal(key, (3,)) * p["b"]
+
+    p = {"w": images(4, 3), "b": images(3)}
+    found = parity.derive((net, p), (net, p), (images(5, 4), jax.random.PRNGKey(seed)))
+    assert found.proven
+    (said,) = found.kept
+    assert "its integers of 32 bits are taken for a key of random numbers" in said, said
 
 
 class Embedded(torch.nn.Module):

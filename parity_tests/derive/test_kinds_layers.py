@@ -341,3 +341,68 @@ def test_a_paddle_activation_with_a_parameter_that_reads_the_input_itself():
 
     found = parity.derive(net(), net(), (images(5, 4),))
     assert found.proven, (found.failure, found.reasons)
+
+
+class FirstUnread(torch.nn.Module):
+    """Three blocks of two layers, of which the first block reads its second layer alone, as in the neck of DPT.
+
+    Args:
+      path: how a layer is named, by the numbers of its block and of its own.
+      numbers: the number of each block, in the order in which they are read.
+    """
+
+    def __init__(self, path: str, numbers: tuple[int, ...]):
+        super().__init__()
+        self.path, self.numbers = path, numbers
+        for at in sorted((n, k) for n in numbers for k in (1, 2)):
+            self.add_module(path.format(*at), torch.nn.Linear(4, 4))
+        for n in numbers:
+            self.add_module(f"scale{n}", torch.nn.Linear(4, 4))
+
+    def forward(self, x: Any) -> Any:
+        for at, n in enumerate(self.numbers):
+            first, second = (getattr(self, self.path.format(n, k)) for k in (1, 2))
+            x = getattr(self, f"scale{n}")(second(first(x).tanh() if at else x).sin()) + x
+        return x
+
+
+@pytest.mark.parametrize(
+    ("path", "numbers"),
+    [
+        ("layer{}_unit{}", (0, 1, 2)),
+        ("part{}_c{}", (0, 1, 2)),
+        ("layer{}_unit{}", (1, 2, 3)),
+        ("refine{}_conf{}", (4, 3, 2)),
+        ("unit{1}_{0}", (2, 1, 0)),
+    ],
+    ids=["same names", "other names", "counted from 1", "counted down", "blocks counted last"],
+)
+def test_a_layer_that_one_block_does_not_read_comes_from_its_counterpart(path: str, numbers: tuple[int, ...]):
+    left, right = FirstUnread(path, numbers), FirstUnread("layer{}_unit{}", (0, 1, 2))
+    found = parity.derive(left, right, (images(3, 4),))
+    assert found.proven and not found.left_over, str(found)
+    own = {name: value.numpy() for name, value in left.state_dict().items()}
+    table = found.table.apply(own)
+    for leaf in ("weight", "bias"):
+        assert np.array_equal(table[f"layer0_unit1.{leaf}"], own[f"{path.format(numbers[0], 1)}.{leaf}"])
+    assert found.inferred == ["layer0_unit1.weight", "layer0_unit1.bias"]
+
+
+class LastRead(torch.nn.Module):
+    """Three layers of which the last one alone is read, in blocks that have nothing else."""
+
+    def __init__(self, start: int):
+        super().__init__()
+        self.last = f"layer{start + 2}"
+        for n in range(start, start + 3):
+            self.add_module(f"layer{n}", torch.nn.Linear(4, 4, bias=False))
+
+    def forward(self, x: Any) -> Any:
+        return getattr(self, self.last)(x).tanh()
+
+
+def test_layers_that_nothing_reads_go_to_those_at_the_same_distance_from_a_sibling():
+    found = parity.derive(LastRead(1), LastRead(0), (images(3, 4),))
+    assert found.proven and not found.left_over, str(found)
+    for n in range(3):
+        assert f"layer{n + 1}.weight: o i <-> layer{n}.weight: o i" in found.table.print(), found.table.print()

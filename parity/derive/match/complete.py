@@ -11,7 +11,7 @@ import numpy as np
 from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.tape import Array
 
-from .siblings import as_part, as_sibling
+from .siblings import as_counterpart, as_sibling
 from .symbols import Elements
 
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
@@ -36,7 +36,7 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         if not part.size or (part > 0).all() or ((part < 0).any() and not (part > 0).any()):
             continue
         if not part.any():
-            filled = as_part(name, found, lefts, rights) if whole else None
+            filled = as_counterpart(name, found, lefts, rights) if whole else None
         else:
             filled = _continued(part, lefts)
             if filled is None and whole:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from parity.derive.trace.tape import Array
 from .symbols import Elements
 
 NUMBER = re.compile(r"\d+")
+Changes = Mapping[int, tuple[str, str]]  # place among the numbers of a name -> (the number, the one in its stead)
 
 
 def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
@@ -22,10 +26,8 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
     the last block of a model whose second result nobody reads: a part of its kernel is dead.
     """
     part = rights.part(found, name)
-    for other in rights.names:
+    for other in _known_siblings(name, found, rights):
         whole = rights.part(found, other)
-        if other == name or whole.shape != part.shape or numberless(other) != numberless(name) or (whole <= 0).any():
-            continue
         owners = lefts.owners(whole)
         for known in lefts.owners(part):
             like = [owner for owner in owners if numberless(owner) == numberless(known)]
@@ -35,50 +37,103 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
     return None
 
 
-def as_part(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
-    """Complete a right parameter of which nothing was seen and that is one of several in a left one; else None.
+def as_counterpart(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+    """Return left elements that have no partner for a right parameter of which nothing was seen; None if none are its.
 
-    It stands there as its sibling does in another block, if another part of that left one does so. An example is the
-    first block of a decoder that begins with zeros: no output depends on its kernel of values, fused or not.
+    They stand in their block of the left side as those of a sibling do in another one. Which block that is, other
+    parameters of both blocks tell, or else the numbers in the names of siblings. Examples are a layer that the
+    first block alone does not use, and the first block of a decoder that begins with zeros: no output depends on its
+    kernel of values, fused or not.
     """
-    part = rights.part(found, name)
-    for other in rights.names:
+    for other, changes in _blocks(name, found, lefts, rights):
         whole = rights.part(found, other)
-        if other == name or whole.shape != part.shape or numberless(other) != numberless(name) or (whole <= 0).any():
-            continue
-        changes = _changes(other, name)
         moved = _moved(whole, lefts.owners(whole), changes, lefts)
-        if moved is not None and _stands_beside(moved, changes, found, lefts, rights):
+        if moved is not None and not np.isin(moved, found).any():
             return moved
     return None
 
 
-def _stands_beside(moved: Array, changes: Mapping[str, str], found: Array, lefts: Elements, rights: Elements) -> bool:
-    """Tell whether another part of the left parameter of some elements comes from its sibling by the same changes."""
-    owners, back = set(lefts.owners(moved)), {new: old for old, new in changes.items()}
-    for beside in rights.names:
-        twin = _renumbered(beside, back)
-        known = rights.part(found, beside)
-        if twin == beside or twin not in rights.shapes or owners.isdisjoint(lefts.owners(np.maximum(known, 0))):
+def _known_siblings(name: str, found: Array, rights: Elements) -> list[str]:
+    """Return the right parameters of the same shape and of names with other numbers of which all elements are known."""
+    shape, plain = rights.shapes[name], numberless(name)
+    alike = (other for other in rights.names if rights.shapes[other] == shape and numberless(other) == plain)
+    return [other for other in alike if other != name and (rights.part(found, other) > 0).all()]
+
+
+def _blocks(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[str, Changes]]:
+    """Yield (sibling, how numbers change on the left from its block to that of a right parameter)."""
+    siblings = _known_siblings(name, found, rights)
+    for other in siblings:
+        back = {place: (new, old) for place, (old, new) in _changes(other, name).items()}
+        for beside in rights.names:
+            twin = _renumbered(beside, back)
+            known = twin != beside and twin in rights.shapes
+            if known and (changes := _left_changes(twin, beside, found, lefts, rights)):
+                yield other, changes
+    continued = list(_numbers_continued(name, siblings, found, lefts, rights))
+    if len({(place, new) for _, changes in continued for place, (_, new) in changes.items()}) == 1:
+        yield continued[0]
+
+
+def _left_changes(one: str, other: str, found: Array, lefts: Elements, rights: Elements) -> Changes | None:
+    """Return how numbers change between the left parameters of two right ones; None if these are not alike."""
+    there, here = rights.part(found, one), rights.part(found, other)
+    olds, news = (lefts.owners(np.maximum(part, 0)) for part in (there, here))
+    if (there <= 0).any() or len(olds) != 1 or len(news) != 1 or numberless(olds[0]) != numberless(news[0]):
+        return None
+    changes = _changes(olds[0], news[0])
+    moved = _moved(there, olds, changes, lefts)
+    return changes if moved is not None and np.array_equal(moved, here) else None
+
+
+def _numbers_continued(
+    name: str, siblings: list[str], found: Array, lefts: Elements, rights: Elements
+) -> Iterator[tuple[str, Changes]]:
+    """Yield (sibling, change on the left) where one number of left names grows evenly with one of the right names.
+
+    Two siblings each say by how much. Of a lone sibling, it grows by as much as on the right.
+    """
+    for one in siblings:
+        own, owner = _changes(one, name), lefts.owners(rights.part(found, one))[0]
+        if len(own) != 1:
             continue
-        there = rights.part(found, twin)
-        expected = _moved(there, lefts.owners(there), changes, lefts) if (there > 0).all() else None
-        if expected is not None and np.array_equal(expected, known):
-            return True
-    return False
+        ((place, (old, new)),) = own.items()
+        steps = [(at, Fraction(1)) for at in range(len(_numbers(owner)))] if len(siblings) == 1 else []
+        for other in siblings:
+            between, left = _changes(one, other), _left_changes(one, other, found, lefts, rights) or {}
+            if between.keys() == own.keys() and len(left) == 1:
+                ((at, (first, second)),) = left.items()
+                steps.append((at, Fraction(int(second) - int(first), int(between[place][1]) - int(old))))
+        for at, step in steps:
+            number = _numbers(owner)[at]
+            changes = {at: (number, str(int(number) + (int(new) - int(old)) * step))}
+            if _renumbered(owner, changes) in lefts.shapes:
+                yield one, changes
 
 
-def _renumbered(name: str, changes: Mapping[str, str]) -> str:
-    return NUMBER.sub(lambda match: changes.get(match[0], match[0]), name)
+@cache
+def _numbers(name: str) -> tuple[str, ...]:
+    return tuple(NUMBER.findall(name))
 
 
-def _changes(one: str, other: str) -> dict[str, str]:
-    """Return what becomes of the numbers in which two names differ."""
-    pairs = zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
-    return {a: b for a, b in pairs if a != b}
+def _renumbered(name: str, changes: Changes) -> str:
+    """Replace the numbers of a name if those to be replaced stand at their places; else return it as it is."""
+    numbers = [*_numbers(name)]
+    if not all(place < len(numbers) and numbers[place] == old for place, (old, _) in changes.items()):
+        return name
+    for place, (_, new) in changes.items():
+        numbers[place] = new
+    between = NUMBER.split(name)
+    return "".join(itertools.chain(*zip(between, [*numbers, ""], strict=True)))
 
 
-def _moved(whole: Array, owners: list[str], changes: Mapping[str, str], lefts: Elements) -> Array | None:
+def _changes(one: str, other: str) -> Changes:
+    """Return the numbers in which two names that are else alike differ."""
+    pairs = zip(_numbers(one), _numbers(other), strict=True)
+    return {place: pair for place, pair in enumerate(pairs) if pair[0] != pair[1]}
+
+
+def _moved(whole: Array, owners: list[str], changes: Changes, lefts: Elements) -> Array | None:
     """Return the elements with those of each owner replaced by those of its counterpart in another block."""
     there = {owner: _renumbered(owner, changes) for owner in owners}
     if any(lefts.shapes.get(other) != lefts.shapes[owner] for owner, other in there.items()):

@@ -27,6 +27,7 @@ ONE_KIND = (
     "token: give both values"
 )
 MASK = "its two values are taken for a mask"
+KEY = "its integers of 32 bits are taken for a key of random numbers: derive again with another key"
 POSITIONS = "its evenly spaced integers are taken for positions"
 PLAIN = "plain numbers are not drawn: give arrays of one element to vary them"
 ONE_STEP = "equal only for sequences of one step, with which no output depends on"
@@ -103,6 +104,8 @@ def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str,
 
 def _reason(array: Array, varied: bool) -> str:
     """Say why an input kept its values. Args: varied: whether another one is of several tokens."""
+    if array.dtype == np.uint32 and array.shape[-1:] == (2,) and not token_ids(array):  # jax.random.PRNGKey
+        return KEY
     if (array == array.flat[0]).all():
         is_kind = array.dtype.kind == "b" or (varied and array.flat[0] in (0, 1))
         return ONE_VALUE if array.dtype.kind not in "iub" else ONE_KIND if is_kind else ONE_TOKEN
