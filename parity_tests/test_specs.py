@@ -196,6 +196,15 @@ def test_a_pages_functions_fit_its_twins(architecture):
     assert faults(specs.get(architecture)) == []
 
 
+def test_a_sign_is_sought_in_the_names_that_nnx_has_without_collections():
+    """A name of linen loses its first level if that is a collection, as `params`: Google's files have none."""
+    mixer = specs.get("mlp_mixer")
+    names = r"^MixerBlock_\d+/|[Bb]locks?[_./]\d|mlp_tokens|^mixer_layers|^\d+\."
+    assert faults(dataclasses.replace(mixer, sign=names)) == []
+    missed = faults(dataclasses.replace(mixer, sign="params/|MixerBlock|[.]"))
+    assert any("dialect 'flax', in nnx as 'stem/kernel'" in fault for fault in missed), missed
+
+
 @pytest.mark.parametrize("architecture", specs._pages())
 def test_the_sign_of_a_page_is_read_without_importing_it(architecture):
     where = f'specs/{architecture}.py: write SIGN = r"..." on a line of its own, and pass sign=SIGN to Spec'

@@ -143,3 +143,20 @@ STATISTICS = BUFFERS | {  # names of running statistics, in the hub and in every
     if leaf in BUFFERS and stored is not None
 }
 IMAGES = {"conv", "conv_transpose", "batch_norm", "group_norm"}  # kinds whose layers take and return images (n c h w)
+
+
+def without_collection(name: str) -> str:
+    """Return the name of a linen array without its collection, as `params`; other names as they are."""
+    collection, slash, rest = name.partition("/")
+    return rest if slash and collection in COLLECTIONS else name
+
+
+def nnx_name(name: str, lists: bool) -> str:
+    """Return the name that nnx has for an array of linen.
+
+    Args:
+      name: may have `#` for each number.
+      lists: whether a list of modules, which linen spells `blocks_0`, is a level of its own: `blocks/0`.
+    """
+    inner = without_collection(name)
+    return re.sub(r"_(\d+|#)(?=/|$)", r"/\1", inner) if lists else inner

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
 
 from convert.errors import UsageError, option
 from convert.reading.recognise import dialects
-from specs.kinds import COLLECTIONS, FRAMEWORKS
+from specs.kinds import FRAMEWORKS, nnx_name
 
 from .plan import Plan
 
 LEAF = "value"  # what an nnx.Variable calls its array
-LISTED, LEVELS = re.compile(r"_(\d+)(?=/|$)"), r"/\1"
 
 
 def as_nnx(plan: Plan) -> Plan:
@@ -29,6 +27,4 @@ def as_nnx(plan: Plan) -> Plan:
 
 
 def _state_name(name: str, lists: bool) -> str:
-    collection, _, rest = name.partition("/")
-    inner = rest if collection in COLLECTIONS else name
-    return f"{LISTED.sub(LEVELS, inner) if lists else inner}/{LEAF}"
+    return f"{nnx_name(name, lists)}/{LEAF}"

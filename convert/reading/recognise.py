@@ -5,7 +5,6 @@ readings.py scores these candidates; plans/choosing.py tries them on shapes as w
 
 import itertools
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from convert.documents import document
 from convert.errors import ConvertError, UsageError, called, command_or_call, option
 from convert.files.base import Reader, shown
 from specs.dialects import PORTS, extras, template
-from specs.kinds import COLLECTIONS
+from specs.kinds import nnx_name, without_collection
 from specs.layer import parameters
 from specs.notation.axes import names as axis_names
 from specs.notation.paths import Hole, Path, holes, joined, normal
@@ -292,9 +291,6 @@ def _optimizer_alone(reader: Reader) -> str:
     return f"this is the state of an optimizer alone; the weights are in another file{command_or_call(command, '')}"
 
 
-LISTED = r"_#(/|$)"
-
-
 class DialectLine(NamedTuple):
     """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
 
@@ -345,7 +341,6 @@ def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
 
 def _in_nnx(form: str) -> Iterator[str]:
     """Return the names of a linen array in an nnx module: without collection, lists joined to numbers or apart."""
-    collection, slash, name = form.partition("/")
-    if slash and collection in COLLECTIONS:
-        yield name
-        yield re.sub(LISTED, r"/#\1", name)
+    if without_collection(form) != form:
+        yield nnx_name(form, lists=False)
+        yield nnx_name(form, lists=True)

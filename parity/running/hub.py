@@ -10,7 +10,7 @@ import numpy as np
 from specs.applied.arrays import translate
 from specs.covering.filling import Filling
 from specs.dialects import PORTS, UNUSED, bind, place
-from specs.kinds import COLLECTIONS
+from specs.kinds import without_collection
 from specs.layer import Layer, parameters
 from specs.notation.lines import Lines
 from specs.solving.env import Env
@@ -43,5 +43,4 @@ def own_leaves(layers: Iterable[Layer], framework: str) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    collection, slash, rest = name.partition("/")
-    return (rest if slash and collection in COLLECTIONS else name).replace("/", ".")
+    return without_collection(name).replace("/", ".")

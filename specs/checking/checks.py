@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from specs import config as configs
 from specs import words
 from specs.dialects import PORTS, shapes
 from specs.init import INITS, SPREADS
-from specs.kinds import ANY, GATES, KINDS
+from specs.kinds import ANY, GATES, KINDS, nnx_name
 from specs.layer import Layer, count, parameters
 from specs.notation.paths import normal
 from specs.numbers import exact
@@ -321,19 +321,14 @@ def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
         for name, config in twins.items():
             with contextlib.suppress(ValueError, LookupError, AttributeError):  # of a line, which is reported as such
                 names = list(shapes(spec.layers(config), lines, config))
-                forms = (names, _as_nnx(names)) if lines.framework == "flax" else (names,)
+                in_nnx = [nnx_name(name, lists=dialect in PORTS) for name in names]
+                forms = (names, in_nnx) if lines.framework == "flax" else (names,)
                 missed = [form for form in forms if form and not any(re.search(spec.sign, each) for each in form)]
                 if missed:
                     how = "as" if missed[0] is names else "in nnx as"
                     where = f"dialect {dialect!r}, {how} {missed[0][0]!r} of tiny {name!r}"
                     yield f"sign: {spec.sign!r} matches no name of {where}"
                     break
-
-
-def _as_nnx(names: Iterable[str]) -> list[str]:
-    """Return names of linen as nnx has them: without a collection, and with numbers between slashes."""
-    inner = [name.partition("/")[2] for name in names if "/" in name]
-    return [re.sub(r"_(\d+)(/|$)", r"/\1\2", name) for name in inner]
 
 
 def _of_names(spec: Spec) -> Iterator[str]:
